@@ -1,0 +1,77 @@
+"""Augmentation of real batches: random crops and horizontal flips, as pure functions of tensors.
+
+Every image draws its own offset or coin from the generator that is passed in; there is no loop over images.
+The images are the normalized ones, so a crop pads with what is there (reflection), not with zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from datadistill.errors import DataError, UsageError, nearest
+
+PAD = 4  # pixels on each side, as in He et al. 2016 (https://arxiv.org/abs/1512.03385) on CIFAR-10
+
+
+def crop(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+    """Pad by 4 pixels (reflected) and cut a window of the old size at a random place, one for each image.
+
+    Args:
+        images: (N,C,H,W) with H and W above 4.
+        generator: on any device; the offsets are drawn there.
+
+    Raises:
+        DataError: images too small to reflect 4 pixels.
+
+    Example:
+        >>> torch.equal(crop(torch.ones(2, 1, 8, 8), torch.Generator()), torch.ones(2, 1, 8, 8))
+        True
+    """
+    n, c, height, width = images.shape
+    if min(height, width) <= PAD:
+        raise DataError(f"images are {height}x{width}; a crop reflects {PAD} pixels and wants sides above {PAD}: drop 'crop'")
+    padded = F.pad(images, (PAD, PAD, PAD, PAD), mode="reflect")
+    offsets = torch.randint(0, 2 * PAD + 1, (2, n, 1), generator=generator, device=generator.device).to(images.device)
+    rows = offsets[0] + torch.arange(height, device=images.device)  # (n, h)
+    columns = offsets[1] + torch.arange(width, device=images.device)  # (n, w)
+    image = torch.arange(n, device=images.device)[:, None, None, None]
+    channel = torch.arange(c, device=images.device)[None, :, None, None]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def flip(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+    """Mirror each image left to right with probability one half."""
+    coin = torch.rand(len(images), generator=generator, device=generator.device) < 0.5
+    return torch.where(coin.to(images.device)[:, None, None, None], images.flip(-1), images)
+
+
+AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {"crop": crop, "flip": flip}
+
+
+def augment(
+    images: Float[Tensor, "n c h w"], generator: torch.Generator, kinds: Iterable[str]
+) -> Float[Tensor, "n c h w"]:
+    """Apply the named augmentations in order; an empty `kinds` returns the images themselves.
+
+    Args:
+        images: (N,C,H,W), normalized.
+        generator: for all of them.
+        kinds: names from `AUGMENTATIONS`: "crop", "flip".
+
+    Raises:
+        UsageError: an unknown name.
+
+    Example:
+        >>> augment(torch.zeros(2, 3, 32, 32), torch.Generator().manual_seed(0), ("crop", "flip")).shape
+        torch.Size([2, 3, 32, 32])
+    """
+    for kind in (kinds,) if isinstance(kinds, str) else kinds:
+        if kind not in AUGMENTATIONS:
+            raise UsageError(f"unknown augmentation {kind!r}; {nearest(kind, AUGMENTATIONS)}")
+        images = AUGMENTATIONS[kind](images, generator)
+    return images

@@ -1,0 +1,163 @@
+"""Normalization: from pixels in 0..1 to the values a net is trained on, and back.
+
+    y = (x - mean) / std        a mean and a standard deviation for each channel
+
+A distilled set carries its normalization, because a net trained on it wants new images prepared in the very
+same way. It is stored as a dict with `kind: "mean-std"`; other kinds (whitening) may join later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from datadistill.data.images import from_pil, to_size, unit_range
+from datadistill.errors import DataError
+
+KIND = "mean-std"
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Prepares images for a net; call it on yours.
+
+    Tensors must have `channels` channels already; Pillow images are brought to them (modes, transparency,
+    grey and colour: see `datadistill.data.images`). Both are brought to `size` where it is set: short side
+    resized (bilinear, antialiased), then centre-cropped.
+
+    Args:
+        mean: one number a channel, on the 0..1 scale.
+        std: one positive number a channel, on the 0..1 scale.
+        size: side of the square images that are expected; None takes any.
+        channels: number of channels that is expected.
+
+    Raises:
+        DataError: lengths that do not fit `channels`, a number that is not finite, std or size not above 0.
+
+    Example:
+        >>> n = Normalization((0.5,), (0.25,), size=2, channels=1)
+        >>> n(torch.tensor([[[0, 255], [0, 255]]], dtype=torch.uint8))
+        tensor([[[-2.,  2.],
+                 [-2.,  2.]]])
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int | None
+    channels: int
+
+    def __post_init__(self) -> None:
+        if not _whole(self.channels):
+            raise DataError(f"normalization: channels is {self.channels!r}; wanted a whole number, 1 or more")
+        if self.size is not None and not _whole(self.size):
+            raise DataError(f"normalization: size is {self.size!r}; wanted None or a whole number, 1 or more")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, list | tuple) or len(values) != self.channels:
+                raise DataError(f"normalization: {name} is {values!r}; wanted {self.channels} number(s), one a channel")
+            if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values):
+                raise DataError(f"normalization: {name} is {values!r}; wanted finite numbers")
+            object.__setattr__(self, name, tuple(float(v) for v in values))
+        if min(self.std) <= 0:
+            raise DataError(f"normalization: std is {self.std!r}; wanted numbers above 0")
+
+    def __call__(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Float[Tensor, "*n c h w"]:
+        """Normalized float32 images, contiguous, on the device of the input.
+
+        Args:
+            images: (N,C,H,W) or (C,H,W), uint8 0..255 or float 0..1; or a Pillow image, or a list of them.
+
+        Returns:
+            (N,C,H,W) for a batch or a list, (C,H,W) for one image.
+
+        Raises:
+            DataError: another number of channels or dimensions, values outside the range, images of several
+                sizes where `size` is None.
+        """
+        x = self._pixels(images)
+        if x.ndim not in (3, 4) or x.shape[-3] != self.channels:
+            raise DataError(
+                f"images have shape {tuple(x.shape)}; wanted (N, {self.channels}, height, width) or "
+                f"({self.channels}, height, width): this normalization is for {self.channels} channel(s)"
+            )
+        x = to_size(unit_range(x), self.size)
+        return ((x - self._column(self.mean, x)).div_(self._column(self.std, x))).contiguous()
+
+    def inverse(self, images: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
+        """Back to the 0..1 scale. Not clipped: learned images leave it.
+
+        Args:
+            images: normalized, (N,C,H,W) or (C,H,W).
+        """
+        if images.ndim not in (3, 4) or images.shape[-3] != self.channels:
+            raise DataError(f"images have shape {tuple(images.shape)}; wanted {self.channels} channel(s), third from the end")
+        return images * self._column(self.std, images) + self._column(self.mean, images)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file; `from_dict` reads them back."""
+        return {
+            "kind": KIND,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "size": self.size,
+            "channels": self.channels,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Normalization:
+        """The inverse of `as_dict`; strict, as the values may come from anyone's file.
+
+        Raises:
+            DataError: a field that is missing, unknown or of the wrong kind.
+        """
+        if not isinstance(values, dict):
+            raise DataError(f"normalization is a {type(values).__name__}; wanted an object with kind, mean, std, ...")
+        wanted = {"kind", "mean", "std", "size", "channels"}
+        if values.keys() != wanted:
+            missing, extra = sorted(wanted - values.keys()), sorted(map(str, values.keys() - wanted))
+            raise DataError(f"normalization: fields missing: {missing}, unknown: {extra}; wanted {sorted(wanted)}")
+        if values["kind"] != KIND:
+            raise DataError(f"normalization: kind is {values['kind']!r}; this version reads {KIND!r}")
+        return cls(**{name: values[name] for name in ("mean", "std", "size", "channels")})
+
+    def _pixels(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Tensor:
+        if isinstance(images, Tensor):
+            return images
+        if isinstance(images, Image.Image):
+            return from_pil(images, self.channels)
+        if isinstance(images, Sequence) and images and all(isinstance(i, Image.Image) for i in images):
+            parts = [to_size(from_pil(image, self.channels), self.size) for image in images]
+            if len({p.shape for p in parts}) > 1:
+                raise DataError("the images have several sizes and this normalization has none; resize them to one")
+            return torch.stack(parts)
+        raise DataError(f"images are a {type(images).__name__}; wanted a tensor, a Pillow image or a list of Pillow images")
+
+    def _column(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+        return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+
+
+def measured(images: Float[Tensor, "n c h w"], size: int | None) -> Normalization:
+    """The normalization measured on images in 0..1, rounded to 4 decimals.
+
+    A channel that is constant gets std 1: it is centred and no more.
+    """
+    flat = images.transpose(0, 1).flatten(1)
+    # float64 sums, so that the 4 decimals do not depend on the number of threads
+    mean = flat.mean(1, dtype=torch.float64)
+    square = torch.stack([channel.double().square().mean() for channel in flat])
+    std = (square - mean.square()).clamp(min=0).sqrt()
+    rounded = [round(float(s), 4) for s in std]
+    return Normalization(
+        tuple(round(float(m), 4) for m in mean), tuple(s if s > 0 else 1.0 for s in rounded), size, images.shape[1]
+    )
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

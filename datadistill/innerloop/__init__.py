@@ -1,0 +1,14 @@
+"""The differentiable training loop: `unroll`, its update rules and its adjoints."""
+
+from datadistill.innerloop.adjoints import Adjoint, FullUnroll, StepReplay, Truncated
+from datadistill.innerloop.higher_engine import Higher
+from datadistill.innerloop.steps import Steps
+from datadistill.innerloop.unroll import unroll
+from datadistill.innerloop.update_rules import UpdateRule, adam, momentum, sgd
+
+ADJOINTS = {"full": FullUnroll, "step-replay": StepReplay, "truncated": Truncated, "higher": Higher}
+
+__all__ = [
+    "ADJOINTS", "Adjoint", "FullUnroll", "Higher", "StepReplay", "Steps", "Truncated", "UpdateRule", "adam",
+    "momentum", "sgd", "unroll",
+]  # fmt: skip

@@ -1,0 +1,156 @@
+"""The inner problem: one training step of a net on distilled images, as a pure map.
+
+    Phi_t : (theta, state, buffers; images_t, labels_t, eta_t) -> (theta, state, buffers)
+
+    g          = grad_theta loss(net(theta, images_t), labels_t)
+    theta', s' = update.step(theta, g, state, eta_t)
+
+The net is used statelessly (torch.func.functional_call): tensors it holds are never written. Several nets of
+one architecture train at once when every entry of theta carries one leading axis of nets: the forward pass
+is vmapped over it and the losses are summed, so that one `autograd.grad` gives each net its own gradient.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from datadistill.errors import UsageError, nearest
+from datadistill.innerloop.steps import Steps
+from datadistill.innerloop.update_rules import Eta, State, Theta, UpdateRule
+from datadistill.streams import global_stream
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Norm = Literal["batch", "frozen", "track"]
+
+
+def with_norm(net: nn.Module, norm: str) -> nn.Module:
+    """`net` with its BatchNorm layers in the mode `norm`, sharing every parameter and buffer with it.
+
+    "batch": statistics of the batch, no buffers touched; "frozen": the buffers' statistics; "track": those of
+    the batch, with the buffers updated. Only the module objects are copied, and only where there is a
+    BatchNorm layer.
+    """
+    if norm not in ("batch", "frozen", "track"):
+        raise UsageError(f"norm is {norm!r}; {nearest(norm, ('batch', 'frozen', 'track'))}")
+    if not any(isinstance(m, _BatchNorm) for m in net.modules()):
+        return net
+    shared = {id(t): t for t in [*net.parameters(), *net.buffers()]}
+    view = copy.deepcopy(net, shared)  # type: ignore[arg-type]
+    for m in view.modules():
+        if isinstance(m, _BatchNorm):
+            m.train(norm != "frozen" or not m.track_running_stats)
+            if norm == "batch":
+                m.track_running_stats = False
+                m.running_mean = m.running_var = m.num_batches_tracked = None
+    return view
+
+
+def stacked_nets(net: nn.Module, theta: Theta) -> int | None:
+    """How many nets theta stacks along a leading axis; None when it is one net's own shapes."""
+    own = {name: p.shape for name, p in net.named_parameters()}
+    counts: set[int | None] = set()
+    for name, p in theta.items():
+        if name not in own:
+            raise UsageError(f"theta_0 has {name!r}, which the net does not; {nearest(name, own)}")
+        if p.shape == own[name]:
+            counts.add(None)
+        elif p.shape[1:] == own[name] and p.dim() == len(own[name]) + 1:
+            counts.add(p.shape[0])
+        else:
+            raise UsageError(
+                f"theta_0[{name!r}] has shape {tuple(p.shape)}; the net wants {tuple(own[name])}, "
+                f"or (nets, {', '.join(map(str, own[name]))}) for several nets at once"
+            )
+    if len(counts) != 1:
+        raise UsageError(
+            f"theta_0 mixes entries for {sorted(map(str, counts))} nets; stack all or none"
+            if counts
+            else "theta_0 is empty; pass name -> tensor for the parameters to train"
+        )
+    return counts.pop()
+
+
+class InnerProblem:
+    """Everything a step needs except what changes from step to step. Adjoints call `step`."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        theta_0: Theta,
+        steps: Steps,
+        update: UpdateRule,
+        loss: Loss,
+        buffers: Mapping[str, Tensor] | None,
+        norm: str,
+        stream: int | None,
+    ) -> None:
+        self.nets = stacked_nets(net, theta_0)
+        self.net = with_norm(net, norm)
+        self.steps, self.update, self.loss, self.norm = steps, update, loss, norm
+        self.frozen = {k: p.detach() for k, p in net.named_parameters() if k not in theta_0}
+        if stream is None and any(isinstance(m, _DropoutNd) and m.training for m in net.modules()):
+            stream = int(torch.randint(2**31, ()))  # one draw of the global generator, as dropout itself does
+        self.stream = stream
+        own = {k: b for k, b in self.net.named_buffers() if b is not None}
+        for k in buffers or {}:
+            if k not in dict(net.named_buffers()):
+                raise UsageError(f"buffers has {k!r}, which the net does not; {nearest(k, own)}")
+        given = {k: b for k, b in (buffers or {}).items() if k in own}
+        self.buffers_0 = {k: b.detach() for k, b in {**own, **given}.items()}
+        if norm == "track" and self.nets is not None:
+            self.buffers_0 = {
+                k: b if k in given and b.dim() > own[k].dim() else b.expand(self.nets, *b.shape)
+                for k, b in self.buffers_0.items()
+            }
+
+    def losses(self, theta: Theta, buffers: Theta, images: Tensor, labels: Tensor) -> Tensor:
+        """Loss of the batch, one entry a net where nets are stacked. `buffers` may be written."""
+
+        def one(theta: Theta, buffers: Theta) -> Tensor:
+            logits = functional_call(self.net, (theta, self.frozen, buffers), (images,))
+            return self.loss(logits, labels)
+
+        if self.nets is None:
+            return one(theta, buffers)
+        axis = 0 if self.norm == "track" else None
+        return vmap(one, in_dims=(0, axis), randomness="different")(theta, buffers)
+
+    def seeded(self, t: int, forward: Callable[[], Tensor]) -> Tensor:
+        """Run step t's forward pass with the dropout masks of its stream."""
+        if self.stream is None:
+            return forward()
+        with global_stream(self.stream, "dropout", t):
+            return forward()
+
+    def gradient(self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor], keep: bool) -> Theta:
+        """grad_theta of step t's loss; with `keep`, itself differentiable."""
+        loss = self.seeded(t, lambda: self.losses(theta, buffers, *pair))
+        grads = torch.autograd.grad(loss.sum(), list(theta.values()), create_graph=keep, materialize_grads=True)
+        return dict(zip(theta, grads, strict=True))
+
+    def step(
+        self, t: int, theta: Theta, state: State, buffers: Theta, pair: tuple[Tensor, Tensor], eta: Tensor
+    ) -> tuple[Theta, State, Theta]:
+        """Phi_t: differentiable in theta, state, pair and eta when gradients are on, else without a graph.
+
+        Args:
+            eta: (), or (P,) with one entry for each tensor of theta in order.
+        """
+        rates: Eta = dict(zip(theta, eta.unbind(), strict=True)) if eta.dim() else eta
+        keep = torch.is_grad_enabled()
+        new_buffers = {k: b.clone() for k, b in buffers.items()}  # modules may write to these
+        with torch.enable_grad():
+            if not keep:
+                theta, pair = {k: p.detach() for k, p in theta.items()}, (pair[0].detach(), pair[1].detach())
+            theta = {k: p if p.requires_grad else p.detach().requires_grad_() for k, p in theta.items()}
+            grads = self.gradient(theta, new_buffers, t, pair, keep)
+        theta, state = self.update.step(theta, grads, state, rates)
+        return theta, state, {k: b.detach() for k, b in new_buffers.items()} if self.norm == "track" else buffers

@@ -1,0 +1,103 @@
+"""The differentiable training loop.
+
+    theta_{t+1}, s_{t+1} = update.step(theta_t, grad_theta loss(net(theta_t, x_t), y_t), s_t, eta_t)
+    t = 0 .. T-1;  s_0 = update.init(theta_0)
+
+theta_T is a differentiable function of theta_0, the images x_t, soft labels y_t and step sizes eta_t.
+Distillation, adaptation, attack, evaluation and fine-tuning all call this one loop; they differ in where
+theta_0 comes from and in what is asked of theta_T. How the gradient comes back is an object passed in, the
+adjoint (adjoints.py).
+
+Reference: Wang et al., Dataset Distillation, 2018, Algorithm 1 and section 3.4,
+https://arxiv.org/abs/1811.10959
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from datadistill.errors import UsageError
+from datadistill.innerloop.adjoints import Adjoint, FullUnroll
+from datadistill.innerloop.problem import InnerProblem, Loss
+from datadistill.innerloop.steps import Pair, Steps, as_steps
+from datadistill.innerloop.update_rules import Sgd, State, Theta, UpdateRule
+
+
+def unroll(
+    net: nn.Module,
+    theta_0: Theta,
+    steps: Steps | Sequence[Pair],
+    step_sizes: Float[Tensor, T *P],
+    update: UpdateRule = Sgd(),  # noqa: B008  (frozen, so one instance is safe)
+    adjoint: Adjoint = FullUnroll(),  # noqa: B008
+    loss: Loss = F.cross_entropy,
+    *,
+    buffers: Mapping[str, Tensor] | None = None,
+    norm: str = "batch",
+    stream: int | None = None,
+    state: State = None,
+    return_state: bool = False,
+) -> Any:
+    """Train `net` for T steps from `theta_0`, differentiably.
+
+    The net is never changed. Under `torch.no_grad()` no graph is kept and theta_T has none.
+
+    Args:
+        net: any module, one input to logits (B, K). Its dropout is on while `net.training`.
+        theta_0: name -> tensor for the parameters that train, names as in `net.named_parameters()`; the
+            net's other parameters are frozen. Several nets at once: give every tensor a leading axis of nets.
+        steps: T pairs `(images (B, C, H, W), labels (B,) int or (B, K) probabilities)`, or `Steps`.
+        step_sizes: (T,), or (T, P) with one column for each entry of `theta_0`, in its order.
+        update: the rule of one step: `sgd()`, `momentum(beta)`, `adam()`, or any object of that shape.
+        adjoint: how the gradient comes back; theta_T is the same for each.
+        loss: `loss(logits, labels)`, a mean over the batch.
+        buffers: name -> tensor to use instead of the net's own buffers.
+        norm: what BatchNorm uses: "batch" statistics, "frozen" buffers, or "track": batch statistics, with
+            the buffers carried through the steps on copies.
+        stream: seed of the dropout masks of step t, so that a replay draws the same. Without one, a net with
+            active `nn.Dropout` layers takes a seed from torch's global generator; a net that draws random
+            numbers in any other way needs one.
+        state: what `update` remembers, to go on from an earlier call; default `update.init(theta_0)`.
+        return_state: also return the rule's state, and with norm="track" the buffers.
+
+    Returns:
+        theta_T, name -> tensor; or `(theta_T, state)`; or `(theta_T, state, buffers)` with norm="track".
+
+    Raises:
+        UsageError: names, shapes or numbers of steps that do not fit, or a request the adjoint cannot serve.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Linear(4, 3)
+        >>> theta_0 = {name: p.detach() for name, p in net.named_parameters()}
+        >>> images = torch.ones(3, 4, requires_grad=True)
+        >>> theta_T = unroll(net, theta_0, [(images, torch.arange(3))] * 2, torch.tensor([0.1, 0.2]))
+        >>> theta_T["weight"].sum().backward()
+        >>> images.grad.shape
+        torch.Size([3, 4])
+
+    References:
+        Wang et al. 2018, https://arxiv.org/abs/1811.10959
+    """
+    program = as_steps(steps)
+    if step_sizes.dim() not in (1, 2) or len(step_sizes) != program.T:
+        raise UsageError(
+            f"step_sizes has shape {tuple(step_sizes.shape)} for {program.T} steps; "
+            f"wanted ({program.T},) or ({program.T}, {len(theta_0)})"
+        )
+    if step_sizes.dim() == 2 and step_sizes.shape[1] != len(theta_0):
+        raise UsageError(
+            f"step_sizes has {step_sizes.shape[1]} columns and theta_0 has {len(theta_0)} tensors; "
+            "give one column for each, in the order of theta_0"
+        )
+    problem = InnerProblem(net, theta_0, program, update, loss, buffers, norm, stream)
+    state_0 = update.init(theta_0) if state is None else state
+    theta_T, state_T, buffers_T = adjoint.run(problem, theta_0, state_0, step_sizes)
+    if not return_state:
+        return theta_T
+    return (theta_T, state_T, buffers_T) if norm == "track" else (theta_T, state_T)

@@ -1,0 +1,106 @@
+"""Architectures by name.
+
+    net = build("lenet", channels=1, size=28, classes=10)
+
+A net is any `nn.Module` from images (B, channels, size, size) to logits (B, classes); nothing in the library
+needs it to come from here. To add one, add a file and a line to `NETS`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from datadistill.errors import UsageError, nearest
+from datadistill.nets.alexcifarnet import AlexCifarNet
+from datadistill.nets.alexnet import AlexNet
+from datadistill.nets.batchnorm import has_batchnorm, reestimate
+from datadistill.nets.convnet import ConvNet
+from datadistill.nets.initialization import INITIALIZATIONS, draw
+from datadistill.nets.lenet import LeNet
+from datadistill.nets.mlp import MLP
+from datadistill.nets.resnet import ResNet18
+from datadistill.nets.vgg import VGG11
+from datadistill.streams import global_stream
+
+__all__ = [
+    "INITIALIZATIONS",
+    "MLP",
+    "NETS",
+    "VGG11",
+    "AlexCifarNet",
+    "AlexNet",
+    "ConvNet",
+    "LeNet",
+    "ResNet18",
+    "arguments",
+    "build",
+    "draw",
+    "has_batchnorm",
+    "reestimate",
+]
+
+NETS: dict[str, Callable[..., nn.Module]] = {
+    "lenet": LeNet,
+    "alexcifarnet": AlexCifarNet,
+    "alexnet": AlexNet,
+    "convnet": ConvNet,
+    "mlp": MLP,
+    "resnet18": ResNet18,
+    "vgg11": VGG11,
+}
+
+
+def arguments(name: str) -> dict[str, Any]:
+    """The arguments a net takes besides `channels`, `size` and `classes`, with their defaults.
+
+    Args:
+        name: a key of `NETS`.
+
+    Raises:
+        UsageError: no net has this name.
+
+    Example:
+        >>> arguments("mlp")
+        {'width': 128, 'depth': 2}
+    """
+    if name not in NETS:
+        raise UsageError(f"there is no net called {name!r}; {nearest(str(name), NETS)}")
+    parameters = inspect.signature(NETS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in ("channels", "size", "classes")}
+
+
+def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> nn.Module:
+    """A new net on the CPU, in training mode.
+
+    Its parameters are the same at every call, and torch's global generators are left as they were: a run
+    draws its theta_0 with `draw`, from a stream of its own.
+
+    Args:
+        name: a key of `NETS`.
+        channels: colour channels of the images, at least 1.
+        size: side of the images in pixels; not every net takes every size.
+        classes: number of logits, at least 1.
+        **args: the net's own arguments; `arguments(name)` lists them.
+
+    Returns:
+        A module from (B, channels, size, size) to (B, classes).
+
+    Raises:
+        UsageError: an unknown name or argument, a value out of range, or a size the net does not work for.
+
+    Example:
+        >>> net = build("convnet", channels=3, size=32, classes=10, depth=2)
+        >>> sum(p.numel() for p in net.parameters())
+        233610
+    """
+    known = arguments(name)
+    for argument in args:
+        if argument not in known:
+            own = nearest(argument, known) if known else "it takes only channels, size and classes"
+            raise UsageError(f"the net {name} has no argument called {argument!r}; {own}")
+    with global_stream(0, "build"):
+        return NETS[name](channels=channels, size=size, classes=classes, **args)

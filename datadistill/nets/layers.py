@@ -1,0 +1,76 @@
+"""What several architectures share: the checks of their arguments, the choice of normalization, padding.
+
+Every net takes square images (B, channels, size, size) and returns logits (B, classes). No activation works
+in place, so that each net can be differentiated twice and mapped with `torch.vmap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch import nn
+
+from datadistill.errors import UsageError, nearest
+
+
+def instance_norm(channels: int) -> nn.Module:
+    """Instance normalization with a learned scale and shift, as a GroupNorm of one channel a group."""
+    return nn.GroupNorm(channels, channels)
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "instance": instance_norm,
+    "group": lambda channels: nn.GroupNorm(4, channels),
+    "none": lambda channels: nn.Identity(),
+}
+
+
+def check_whole(name: str, value: object, least: int = 1) -> int:
+    """`value` if it is a whole number of at least `least`.
+
+    Raises:
+        UsageError: it is not; the sentence names the argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} is {value!r}; it must be a whole number of at least {least}: change {name}")
+    return value
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
+    """`value` if it is one of `choices`.
+
+    Raises:
+        UsageError: it is not; the sentence names the nearest choice.
+    """
+    choices = list(choices)
+    if not isinstance(value, str) or value not in choices:
+        raise UsageError(f"{name} is {value!r}, which does not exist; {nearest(str(value), choices)}")
+    return value
+
+
+def check_images(channels: int, size: int, classes: int) -> None:
+    """Refuse a number of channels, an image side or a number of classes below 1."""
+    check_whole("channels", channels)
+    check_whole("size", size)
+    check_whole("classes", classes)
+
+
+def dropout(p: float) -> nn.Module:
+    """Dropout with probability `p`; the identity at 0, so that no random number is asked for.
+
+    Raises:
+        UsageError: `p` is outside [0, 1).
+    """
+    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
+        raise UsageError(f"dropout is {p!r}; it must be a number in [0, 1): change dropout (0 turns it off)")
+    return nn.Dropout(p) if p > 0 else nn.Identity()
+
+
+def padding_up_to(least: int, size: int) -> int:
+    """Zero pixels to add on each side so that an image of `size` px is at least `least` px wide.
+
+    >>> padding_up_to(32, 28), padding_up_to(32, 32), padding_up_to(32, 27)
+    (2, 0, 3)
+    """
+    return max(0, (least - size + 1) // 2)

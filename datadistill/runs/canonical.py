@@ -1,0 +1,119 @@
+"""Canonical JSON: one text for one value, and a reader that accepts nothing else than plain JSON.
+
+Keys are sorted, characters outside ASCII are escaped, NaN and infinity are refused both ways. Equal values
+give equal bytes, so a hash of the text is a hash of the value. The reader also refuses what Python's own
+reader lets through: a key given twice (the last one wins there), `NaN`, and `1e999` (infinity there).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+# Python refuses to read integers of more than 4300 digits; no honest file of ours comes near.
+_LONGEST_NUMBER = 400
+
+
+def canonical_json(value: Any, *, indent: int | None = None) -> str:
+    """The canonical JSON text of a value, without a newline at its end.
+
+    Args:
+        value: None, bool, int, finite float, str, and lists, tuples and dicts (string keys) of these.
+        indent: spaces a level for people to read; None gives one line.
+
+    Returns:
+        ASCII text; `parse_json` gives the value back (tuples as lists).
+
+    Raises:
+        TypeError: a value of another type, or a key that is no string (JSON would turn 1 into "1").
+        ValueError: NaN or infinity. Both name the place.
+
+    Example:
+        >>> canonical_json({"b": 1.5, "a": [None, True]})
+        '{"a":[null,true],"b":1.5}'
+    """
+    _check(value, "")
+    separators = (",", ":") if indent is None else (",", ": ")
+    return json.dumps(value, sort_keys=True, allow_nan=False, indent=indent, separators=separators)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON strictly.
+
+    Args:
+        text: a str, or bytes in UTF-8.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: not JSON, not UTF-8, a key given twice, NaN or infinity (also written as 1e999), a number
+            of more than 400 characters, or nesting too deep; the message is one sentence.
+
+    Example:
+        >>> parse_json('{"a": 1, "a": 2}')
+        Traceback (most recent call last):
+        ...
+        ValueError: the key 'a' appears twice
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        return json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_integer,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 text (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON ({error.msg} at line {error.lineno} column {error.colno})") from None
+    except RecursionError:
+        raise ValueError("not readable JSON (nested too deeply)") from None
+
+
+def _check(value: Any, where: str) -> None:
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where or 'the value'} is {value}, which JSON cannot hold")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check(item, f"{where}[{index}]")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} of {where or 'the value'} is no string")
+            _check(item, f"{where}.{key}" if where else key)
+    else:
+        raise TypeError(f"{where or 'the value'} is a {type(value).__name__}, which JSON cannot hold")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in out:
+            raise ValueError(f"the key {key[:80]!r} appears twice")
+        out[key] = value
+    return out
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a finite number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(text)} digits ({text[:20]}...) is too large")
+    return int(text)

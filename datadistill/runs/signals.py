@@ -1,0 +1,96 @@
+"""Stopping politely: the first Ctrl-C or SIGTERM lets the iteration finish, the second Ctrl-C does not wait.
+
+    with StopFlag() as stop:
+        for i in range(iterations):
+            step(i)
+            if stop.requested:
+                checkpoint(i)
+                stop.raise_if_requested(f"stopped after iteration {i}; go on with --resume {folder}")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from ..errors import Interrupted
+
+_LINE = "stopping after this iteration; press Ctrl-C again to stop at once"
+
+
+class StopFlag:
+    """Turns SIGINT and SIGTERM into a flag that a loop polls.
+
+    Inside the block the first signal sets `requested` to its number and prints one line to stderr. A SIGINT
+    after that leaves the process at once with code 130: files are written atomically, so whatever was being
+    saved is complete or absent. A SIGTERM after the first signal changes nothing. The former handlers come
+    back at the end of the block.
+
+    Signals that the process was started with ignored (a background job of a shell script, `nohup`) stay
+    ignored. Outside the main thread Python allows no handlers: the block then does nothing, and `requested`
+    can be set by hand (as it can to pass on another rank's signal).
+
+    Example:
+        >>> with StopFlag() as stop:
+        ...     signal.raise_signal(signal.SIGTERM)
+        ...     stop.requested == signal.SIGTERM
+        True
+    """
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopFlag:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._previous:
+            number, handler = self._previous.popitem()
+            # None: installed by other than Python, which cannot put it back
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def __bool__(self) -> bool:
+        return self.requested is not None
+
+    def raise_if_requested(self, message: str) -> None:
+        """Raise `Interrupted` if a signal came.
+
+        Args:
+            message: what was saved and how to go on; the command line prints it alone.
+
+        Raises:
+            Interrupted: with exit code 128 + signal number (130 for SIGINT, 143 for SIGTERM).
+        """
+        if self.requested is not None:
+            raise Interrupted(message, self.requested)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is None:
+            self.requested = number
+            _say(_LINE)
+        elif number == signal.SIGINT:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            os._exit(128 + signal.SIGINT)
+
+
+def _say(line: str) -> None:
+    """Print to stderr from a signal handler: whatever is wrong with stderr, the run goes on."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except Exception:  # closed, a pipe nobody reads, or the handler interrupted a print
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode("ascii") + b"\n")
