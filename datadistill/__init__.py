@@ -1,0 +1,64 @@
+"""datadistill: learn a few synthetic images, labels and step sizes that train a network in seconds.
+
+    import datadistill as dd
+    d = dd.distill(dd.recipe("mnist5k-fixed"))
+    net = d.train()
+
+Names are loaded when they are first used, so that the command line answers `--help` without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datadistill.config import DistillConfig as DistillConfig
+    from datadistill.config import RunOptions as RunOptions
+    from datadistill.data import Normalization as Normalization
+    from datadistill.data import RealData as RealData
+    from datadistill.data import load as load
+    from datadistill.distilled import DistilledDataset as DistilledDataset
+    from datadistill.evaluation import Evaluation as Evaluation
+    from datadistill.evaluation import evaluate as evaluate
+    from datadistill.innerloop import FullUnroll as FullUnroll
+    from datadistill.innerloop import Higher as Higher
+    from datadistill.innerloop import StepReplay as StepReplay
+    from datadistill.innerloop import Steps as Steps
+    from datadistill.innerloop import Truncated as Truncated
+    from datadistill.innerloop import adam as adam
+    from datadistill.innerloop import momentum as momentum
+    from datadistill.innerloop import sgd as sgd
+    from datadistill.innerloop import unroll as unroll
+    from datadistill.nets.spec import NetSpec as NetSpec
+    from datadistill.recipes import recipe as recipe
+    from datadistill.training import distill as distill
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DistillConfig": "config", "RunOptions": "config",
+    "Normalization": "data", "RealData": "data", "load": "data",
+    "DistilledDataset": "distilled",
+    "Evaluation": "evaluation", "evaluate": "evaluation",
+    "FullUnroll": "innerloop", "Higher": "innerloop", "StepReplay": "innerloop", "Steps": "innerloop",
+    "Truncated": "innerloop", "adam": "innerloop", "momentum": "innerloop", "sgd": "innerloop",
+    "unroll": "innerloop",
+    "NetSpec": "nets.spec",
+    "recipe": "recipes",
+    "distill": "training",
+}  # fmt: skip
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'datadistill' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"datadistill.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

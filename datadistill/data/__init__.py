@@ -1,0 +1,122 @@
+"""Real data: named sources, your own folders, tensors and data sets; splits, normalization, augmentation.
+
+    from datadistill.data import load
+    data = load("mnist5k")                    # ships with a dependency: no download
+    images, labels = data.train.batch(generator, 256)
+
+`SOURCES` lists the names. To add one, write a file like `digits.py` and add its line here; a set that
+torchvision reads needs a line in `torchvision_sources.py` only.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from datadistill.data.assemble import assemble
+from datadistill.data.augmentation import AUGMENTATIONS, augment
+from datadistill.data.batches import Split
+from datadistill.data.digits import DIGITS_8X8
+from datadistill.data.folders import load_folder
+from datadistill.data.mnist5k import MNIST5K
+from datadistill.data.normalization import Normalization
+from datadistill.data.real import RealData
+from datadistill.data.roots import Root, data_roots
+from datadistill.data.source import Source
+from datadistill.data.torchvision_sources import TORCHVISION_SOURCES
+from datadistill.errors import UsageError, nearest
+
+__all__ = [
+    "AUGMENTATIONS",
+    "SOURCES",
+    "Normalization",
+    "RealData",
+    "Source",
+    "Split",
+    "augment",
+    "data_roots",
+    "load",
+    "load_folder",
+]
+
+SOURCES: dict[str, Source] = {
+    source.name: source for source in (MNIST5K, DIGITS_8X8, *TORCHVISION_SOURCES.values())
+}
+
+
+def load(
+    name: str,
+    *,
+    root: Root = None,
+    folder: str | os.PathLike[str] | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    validation: int | float | None = None,
+    seed: int = 0,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+    normalization: Normalization | None = None,
+) -> RealData:
+    """Load a data set by name. Its test part is not read before `.test` is asked for.
+
+    Args:
+        name: a key of `SOURCES`, or "folder" for your own images (see `load_folder`).
+        root: where data sets lie; see `data_roots`.
+        folder: the folder of images, with the name "folder".
+        size: side of the square images; as stored by default (folders: 32). Bilinear, antialiased.
+        channels: 1 or 3; as stored by default (folders: 3). Grey is repeated, RGB becomes BT.601 luma.
+        validation: held out of the training part for model selection: an int is a number, a float a share,
+            0 none. By default 400 of mnist5k, 5,000 of MNIST, Fashion-MNIST and CIFAR, a tenth of others.
+        seed: decides which images; the test part of named sets does not depend on it.
+        download: may fetch what torchvision can fetch.
+        device: where the result lies.
+        normalization: an existing one (a distilled set's) instead of the data set's own; it sets size and
+            channels.
+
+    Returns:
+        The data, normalized, in memory.
+
+    Raises:
+        UsageError: an unknown name, or options that contradict each other.
+        DataError: files that are damaged, incomplete or do not fit.
+        Unavailable: a set that is not on this machine and was not, or could not be, fetched.
+
+    Example:
+        >>> load("digits", size=16).shape
+        (1, 16, 16)
+    """
+    if name == "folder":
+        if folder is None:
+            raise UsageError("the data set 'folder' wants the path of a folder of images; give folder=")
+        return load_folder(
+            folder,
+            size=size,
+            channels=channels,
+            validation=validation,
+            seed=seed,
+            normalization=normalization,
+            device=device,
+        )
+    if folder is not None:
+        raise UsageError(
+            f"a folder was given with the data set {name!r}; drop it, or name the data set 'folder'"
+        )
+    if name not in SOURCES:
+        raise UsageError(f"unknown data set {name!r}; {nearest(name, [*SOURCES, 'folder'])}")
+    source = SOURCES[name]
+    read = source.find(data_roots(root), download)
+    return assemble(
+        name,
+        read("train"),
+        lambda: read("test"),
+        classes=source.classes,
+        description=f"{name}: {source.about}",
+        validation=source.validation if validation is None else validation,
+        seed=seed,
+        size=size,
+        channels=channels,
+        statistics=source.statistics,
+        normalization=normalization,
+        device=device,
+    )

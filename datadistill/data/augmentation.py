@@ -34,9 +34,14 @@ def crop(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[
     """
     n, c, height, width = images.shape
     if min(height, width) <= PAD:
-        raise DataError(f"images are {height}x{width}; a crop reflects {PAD} pixels and wants sides above {PAD}: drop 'crop'")
+        raise DataError(
+            f"images are {height}x{width}; a crop reflects {PAD} pixels and wants sides above "
+            f"{PAD}: drop 'crop'"
+        )
     padded = F.pad(images, (PAD, PAD, PAD, PAD), mode="reflect")
-    offsets = torch.randint(0, 2 * PAD + 1, (2, n, 1), generator=generator, device=generator.device).to(images.device)
+    offsets = torch.randint(0, 2 * PAD + 1, (2, n, 1), generator=generator, device=generator.device).to(
+        images.device
+    )
     rows = offsets[0] + torch.arange(height, device=images.device)  # (n, h)
     columns = offsets[1] + torch.arange(width, device=images.device)  # (n, w)
     image = torch.arange(n, device=images.device)[:, None, None, None]

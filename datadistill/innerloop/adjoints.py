@@ -201,7 +201,7 @@ class _ReplayFunction(torch.autograd.Function):
             theta, state, buffers = replay.step(t, z, base, step_sizes[t], buffers)
             z, spec = pytree.tree_flatten((theta, state))
             if spec != replay.spec:
-                raise UsageError("the update rule's state changes its structure from step to step; keep it fixed")
+                raise UsageError("the update rule's state changes its structure between steps; keep it fixed")
         if rng is not None and not torch.equal(rng, torch.get_rng_state()):
             raise UsageError(
                 "the net or Steps.fn drew random numbers, which a replay cannot repeat; "
@@ -227,9 +227,9 @@ class _ReplayFunction(torch.autograd.Function):
         for t in range(replay.stop - 1, replay.start - 1, -1):
             z, buffers = replay.trajectory[t - replay.start]
             with torch.enable_grad():
-                z = [x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, Tensor) else x for x in z]
-                u = [b.detach().requires_grad_(need) for b, need in zip(base, base_needs, strict=True)]
-                eta = step_sizes[t].detach().requires_grad_(eta_needs)
+                z = [_leaf(x, x.is_floating_point()) if isinstance(x, Tensor) else x for x in z]
+                u = [_leaf(b, need) for b, need in zip(base, base_needs, strict=True)]
+                eta = _leaf(step_sizes[t], eta_needs)
                 theta, state, _ = replay.step(t, z, u, eta, buffers)
             z_next = pytree.tree_leaves((theta, state))
             out = [(x, g) for x, g in zip(z_next, lam, strict=True) if _differentiable(x)]
@@ -250,6 +250,10 @@ class _ReplayFunction(torch.autograd.Function):
             _or_zeros(g, b) if need else None for g, b, need in zip(base_grads, base, base_needs, strict=True)
         ]
         return (None, *z_grads, *full, eta_grad)
+
+
+def _leaf(x: Tensor, needs_grad: bool) -> Tensor:
+    return x.detach().requires_grad_(needs_grad)
 
 
 def _or_zeros(g: Tensor | None, like: Tensor) -> Tensor:

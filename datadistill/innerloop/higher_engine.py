@@ -66,7 +66,11 @@ class Higher:
                 images, labels = problem.steps(t)
                 eta = step_sizes[t]
                 rates = list(eta.unbind()) if eta.dim() else [eta] * len(theta)
-                loss = problem.seeded(t, lambda x=images, y=labels: problem.loss(fnet(x), y))
+
+                def forward(x: Tensor = images, y: Tensor = labels) -> Tensor:
+                    return problem.loss(fnet(x), y)
+
+                loss = problem.seeded(t, forward)
                 optimizer.step(loss, override={"lr": rates})
             final = dict(zip(names, fnet.parameters(), strict=True))
         theta_T = {k: final[k] if keep else final[k].detach() for k in theta}

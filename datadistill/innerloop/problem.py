@@ -153,4 +153,6 @@ class InnerProblem:
             theta = {k: p if p.requires_grad else p.detach().requires_grad_() for k, p in theta.items()}
             grads = self.gradient(theta, new_buffers, t, pair, keep)
         theta, state = self.update.step(theta, grads, state, rates)
-        return theta, state, {k: b.detach() for k, b in new_buffers.items()} if self.norm == "track" else buffers
+        if self.norm == "track":
+            buffers = {k: b.detach() for k, b in new_buffers.items()}
+        return theta, state, buffers

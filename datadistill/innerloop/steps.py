@@ -55,7 +55,8 @@ def as_steps(steps: Steps | Sequence[Pair]) -> Steps:
     names: dict[int, str] = {}
     pairs: list[tuple[str, str]] = []
     for t, pair in enumerate(steps):
-        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(x, Tensor) for x in pair)):
+        is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
+        if not (is_pair and all(isinstance(x, Tensor) for x in pair)):
             raise UsageError(f"step {t} is {type(pair).__name__}, but each step is a pair (images, labels)")
         images, labels = pair
         if len(images) != len(labels):

@@ -32,7 +32,7 @@ def unroll(
     net: nn.Module,
     theta_0: Theta,
     steps: Steps | Sequence[Pair],
-    step_sizes: Float[Tensor, T *P],
+    step_sizes: Float[Tensor, T * P],
     update: UpdateRule = Sgd(),  # noqa: B008  (frozen, so one instance is safe)
     adjoint: Adjoint = FullUnroll(),  # noqa: B008
     loss: Loss = F.cross_entropy,

@@ -74,7 +74,7 @@ def arguments(name: str) -> dict[str, Any]:
 
 
 def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> nn.Module:
-    """A new net on the CPU, in training mode.
+    """A new net on the default device, in training mode.
 
     Its parameters are the same at every call, and torch's global generators are left as they were: a run
     draws its theta_0 with `draw`, from a stream of its own.

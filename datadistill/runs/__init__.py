@@ -1,4 +1,4 @@
 """What everything that runs long stands on: run folders, checkpoints, atomic files, locks, signals.
 
-Knows nothing of distillation. `atomic`, `canonical`, `folder`, `jsonconfig`, `lock` and `signals` need no torch.
+Knows nothing of distillation. Only `checkpoints`, `state`, `tensors` and their `header` import torch.
 """

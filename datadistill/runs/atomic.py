@@ -111,7 +111,7 @@ def fsync_folder(folder: str | os.PathLike[str]) -> None:
         os.fsync(fd)
     except OSError as error:
         # some network file systems have no such call for folders
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(fd)

@@ -55,7 +55,18 @@ def load_config(cls: type[T], text: str | bytes, source: str) -> T:
         value = parse_json(text)
     except ValueError as error:
         raise UsageError(f"{source}: {error}; write plain JSON") from None
-    return _build(cls, value, source, "")
+    return build_config(cls, value, source)
+
+
+def build_config(cls: type[T], value: Any, source: str) -> T:
+    """Build a dataclass from JSON that has been read already; see `load_config`.
+
+    Args:
+        cls: as in `load_config`.
+        value: the object, as `parse_json` gives it (the `config` of a run folder, say).
+        source: where it came from, for messages.
+    """
+    return typing.cast("T", _build(cls, value, source, ""))
 
 
 def dump_config(obj: Any) -> dict[str, Any]:
@@ -90,9 +101,7 @@ def differing(a: Any, b: Any) -> list[str]:
         >>> differing({"ipc": 1, "net": {"name": "mlp"}}, {"ipc": 5, "net": {"name": "mlp"}})
         ['ipc 1 -> 5']
     """
-    old, new = (
-        _leaves(dump_config(x) if dataclasses.is_dataclass(x) else _plain(x), "") for x in (a, b)
-    )
+    old, new = (_leaves(dump_config(x) if dataclasses.is_dataclass(x) else _plain(x), "") for x in (a, b))
     return [
         f"{key} {_show(old.get(key, _MISSING))} -> {_show(new.get(key, _MISSING))}"
         for key in sorted(old.keys() | new.keys())
@@ -131,21 +140,21 @@ def _convert(hint: Any, value: Any, source: str, where: str) -> Any:
         for choice in arguments:
             if type(choice) is type(value) and choice == value:
                 return choice
-        hint_ = f"; {nearest(value[:80], map(str, arguments))}" if isinstance(value, str) else ""
-        raise UsageError(f"{_found(source, where, value)}, wanted {_words(hint)}{hint_}")
+        raise _wrong(source, where, value, _words(hint))
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, source, where)
     if origin is tuple and isinstance(value, list):
         items = (arguments[0],) * len(value) if arguments[1:] == (...,) else arguments
         if len(items) == len(value):
-            return tuple(_convert(h, v, source, f"{where}[{i}]") for i, (h, v) in enumerate(zip(items, value, strict=True)))
-    if origin is dict and isinstance(value, dict):
+            pairs = enumerate(zip(items, value, strict=True))
+            return tuple(_convert(item, v, source, f"{where}[{i}]") for i, (item, v) in pairs)
+    if origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _convert(arguments[1], item, source, f"{where}.{key}") for key, item in value.items()}
-    if hint is float and type(value) in (int, float) and -_LARGEST <= value <= _LARGEST * 2.0**900:
+    if type(value) is int and hint in (int, float) and abs(value) > _LARGEST:
+        raise UsageError(f"{_found(source, where, value)}, which is too large; wanted at most {_LARGEST}")
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    if hint in _PLAIN and type(value) is hint and hint is not float:
-        if hint is int and not -_LARGEST <= value <= _LARGEST:
-            raise UsageError(f"{_found(source, where, value)}, which is too large; at most {_LARGEST} either way")
+    if hint in _PLAIN and hint is not float and type(value) is hint:
         return value
     raise _wrong(source, where, value, _words(hint))
 
@@ -227,7 +236,3 @@ def _leaves(value: Any, where: str) -> dict[str, Any]:
 def _same(a: Any, b: Any) -> bool:
     # 1 == 1.0 == True in Python; in a config they are different values
     return type(a) is type(b) and repr(a) == repr(b)
-
-
-def _is_finite(value: float) -> bool:
-    return math.isfinite(value)

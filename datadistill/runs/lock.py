@@ -173,7 +173,7 @@ def _lives(owner: dict[str, Any]) -> bool:
 
 
 def _start_time(pid: int) -> int | None:
-    """Clock ticks from boot to the start of a process, where /proc tells it; -1 for a dead one not yet reaped."""
+    """Clock ticks from boot to a process's start, where /proc tells it; -1 for a dead one not yet reaped."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
         # the name in field 2 may hold blanks and brackets: count from its end (state is 3, start time 22)

@@ -1,11 +1,11 @@
 """Stopping politely: the first Ctrl-C or SIGTERM lets the iteration finish, the second Ctrl-C does not wait.
 
-    with StopFlag() as stop:
-        for i in range(iterations):
-            step(i)
-            if stop.requested:
-                checkpoint(i)
-                stop.raise_if_requested(f"stopped after iteration {i}; go on with --resume {folder}")
+with StopFlag() as stop:
+    for i in range(iterations):
+        step(i)
+        if stop.requested:
+            checkpoint(i)
+            stop.raise_if_requested(f"stopped after iteration {i}; go on with --resume {folder}")
 """
 
 from __future__ import annotations
@@ -89,8 +89,15 @@ class StopFlag:
 
 def _say(line: str) -> None:
     """Print to stderr from a signal handler: whatever is wrong with stderr, the run goes on."""
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except Exception:  # closed, a pipe nobody reads, or the handler interrupted a print
-        with contextlib.suppress(OSError):
-            os.write(2, line.encode("ascii") + b"\n")
+    stream = sys.stderr
+    if stream is None:
+        return
+    replaced = stream is not sys.__stderr__  # by a notebook, say
+    with contextlib.suppress(Exception):  # closed, or a pipe whose reader has gone
+        if replaced:
+            stream.write(line + "\n")
+            stream.flush()
+        else:
+            # past the buffer: the handler may have interrupted a print, and a line that cannot be written
+            # would stay in the buffer and turn the exit code into Python's 120
+            os.write(stream.fileno(), line.encode("ascii") + b"\n")

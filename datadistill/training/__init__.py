@@ -1,0 +1,5 @@
+"""Learning a distilled set."""
+
+from datadistill.training.run import distill
+
+__all__ = ["distill"]

@@ -1,0 +1,222 @@
+"""What is decided before a run: one frozen dataclass, no torch.
+
+A recipe (recipes/) is a function that returns a full config; the command line overrides fields of it; a run
+folder keeps it as config.json. Everything here changes the numbers of a run. What does not (where the folder
+is, how often to checkpoint) is in `RunOptions`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from datadistill.errors import UsageError, nearest
+
+Value = int | float | str | bool
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """One distillation run.
+
+    Example:
+        >>> DistillConfig(dataset="digits", ipc=2, steps=2, epochs=3).inner_steps
+        6
+    """
+
+    recipe: str = "custom"
+    """Name of the recipe this config came from."""
+    seed: int = 0
+    """Seed of every random stream of the run."""
+
+    # --- real data
+    dataset: str = "mnist5k"
+    """A data set of `datadistill doctor`'s list, or "folder"."""
+    data: str | None = None
+    """With dataset "folder": the folder of class sub-folders."""
+    size: int | None = None
+    """Side in pixels that images are brought to; None keeps the data set's own (32 for a folder)."""
+    channels: int | None = None
+    """1 or 3; None keeps the data set's own (3 for a folder)."""
+    holdout: float = 0.2
+    """With dataset "folder": share of each class held out as the test set, at least one image."""
+    skip_bad: bool = False
+    """With dataset "folder": leave unreadable images out, and count them, instead of refusing."""
+    validation: int | None = None
+    """Images of the training data held out for model selection; None takes the data set's default."""
+    augment: tuple[str, ...] = ()
+    """Augmentations of the real batches: "crop", "flip"."""
+
+    # --- net and its initialization
+    net: str = "lenet"
+    """Architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, or "custom"."""
+    net_args: dict[str, Value] = field(default_factory=dict)
+    """Arguments of the architecture, such as width 32 norm instance."""
+    init: str = "xavier"
+    """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, default (torch's own)."""
+    theta_0: Literal["fixed", "random"] = "fixed"
+    """One draw kept, or fresh draws every outer iteration."""
+
+    # --- the distilled set
+    ipc: int = 1
+    """Images per class, in all."""
+    steps: int = 1
+    """Gradient steps an epoch, each with its own ipc / steps images per class."""
+    epochs: int = 3
+    """Passes over the steps. Images are used again, step sizes are not."""
+    labels: Literal["hard", "soft"] = "hard"
+    """Fixed integer labels, or learned ones: softmax of logits, started at 0.9 on the class."""
+    images_from: Literal["noise", "real", "mean", "kmeans"] = "noise"
+    """Start images from unit Gaussian noise, real images, class means, or k-means centres of each class."""
+    step_size: float = 0.02
+    """Every step size starts here. The paper's 0.02."""
+    step_sizes: Literal["per-step", "shared", "per-tensor"] = "per-step"
+    """One for each step (the paper's), one for all, or one for each step and parameter tensor."""
+
+    # --- the inner loop
+    update: Literal["sgd", "momentum", "adam"] = "sgd"
+    """Update rule of the inner loop."""
+    update_args: dict[str, Value] = field(default_factory=dict)
+    """Arguments of the rule, such as beta 0.9."""
+    norm: Literal["batch", "frozen"] = "batch"
+    """What BatchNorm layers use inside the inner loop."""
+    adjoint: Literal["auto", "full", "step-replay", "truncated", "higher"] = "auto"
+    """How to differentiate: auto keeps all graphs up to 200 inner steps, and replays steps beyond."""
+    window: int | None = None
+    """With adjoint "truncated": how many of the last steps are differentiated."""
+
+    # --- the outer loop
+    iterations: int = 2000
+    """Outer iterations: Adam updates of images, labels and step sizes."""
+    batch: int = 256
+    """Real images an outer iteration."""
+    nets: int = 1
+    """Nets an outer iteration (random theta_0), trained at once; their gradients are averaged."""
+    lr_images: float = 0.02
+    """Learning rate of the images."""
+    lr_labels: float = 0.02
+    """Learning rate of the label logits."""
+    lr_step_sizes: float = 0.02
+    """Learning rate of the step sizes' free parameters."""
+    beta1: float = 0.9
+    """Adam's first decay."""
+    beta2: float = 0.999
+    """Adam's second decay."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the three learning rates fall to zero."""
+    warmup: int = 0
+    """Iterations over which they rise first."""
+    clip: float = 1.5
+    """The gradient's norm is limited to this multiple of its own running mean; 0 turns it off."""
+    validate_every: int = 100
+    """Iterations between looks at the validation split."""
+    validate_nets: int = 4
+    """Nets of each look, the same at every look (random theta_0)."""
+    keep: Literal["last", "best"] = "last"
+    """Which iteration becomes the result: the last, or the best on the validation split."""
+    on_nan: str = "stop"
+    """A loss or gradient that is not finite: "stop", or "skip:N" to pass over up to N iterations."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "ipc",
+            "steps",
+            "epochs",
+            "iterations",
+            "batch",
+            "nets",
+            "validate_every",
+            "validate_nets",
+        ):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, but it must be at least 1")
+        if self.ipc % self.steps:
+            raise UsageError(
+                f"ipc {self.ipc} does not divide into {self.steps} steps with images of their own; make ipc "
+                f"a multiple of steps (say {self.steps * max(1, round(self.ipc / self.steps))}), or use the "
+                "images again with epochs"
+            )
+        for name in ("lr_images", "lr_labels", "lr_step_sizes", "clip", "warmup"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} is {getattr(self, name)}, but it must be 0 or more")
+        if not 0 < self.step_size < float("inf"):
+            raise UsageError(
+                f"step_size is {self.step_size}, but it must be positive; the paper starts at 0.02"
+            )
+        if (self.adjoint == "truncated") != (self.window is not None):
+            raise UsageError(
+                f"adjoint is {self.adjoint} and window is {self.window}; a window goes with adjoint truncated"
+            )
+        if self.dataset == "folder" and self.data is None:
+            raise UsageError("the data set is your own folder, but none was given; pass --data FOLDER")
+        self.skips  # noqa: B018  (refuses an on_nan it cannot read)
+
+    @property
+    def inner_steps(self) -> int:
+        """T, the gradient steps of one training: steps x epochs."""
+        return self.steps * self.epochs
+
+    @property
+    def skips(self) -> int:
+        """How many iterations `on_nan` may pass over."""
+        if self.on_nan == "stop":
+            return 0
+        kind, _, number = self.on_nan.partition(":")
+        if kind != "skip" or not number.isdecimal():
+            raise UsageError(f"on_nan is {self.on_nan!r}, but it must be stop or skip:N, such as skip:3")
+        return int(number)
+
+    def with_changes(self, **changes: Any) -> DistillConfig:
+        """A copy with some fields changed; an unknown one names the nearest."""
+        known = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise UsageError(f"the config has no field {name!r}; {nearest(name, known)}")
+        return replace(self, **changes)
+
+
+HARMLESS = ("device",)
+"""Fields that a resumed run may change without `resume_with_changes`: they are checked elsewhere."""
+
+RESUMABLE_CHANGES = ("iterations", "validate_every", "validate_nets", "on_nan", "keep")
+"""Fields that `resume_with_changes` lets a resumed run change."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; none of it changes its numbers."""
+
+    checkpoint_every: str = "60s"
+    """Seconds ("60s") or iterations ("20") between checkpoints."""
+    data_root: str | None = None
+    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
+    download: bool = True
+    """Whether a data set that is not there may be fetched."""
+    resume_with_changes: bool = False
+    """Let a resumed run change the fields that may change."""
+    require_exact: bool = False
+    """Refuse to resume where the result could differ in its last bits (other torch, threads, device)."""
+    rescue_dir: str | None = None
+    """Where the state is saved once if the run folder's disk is full."""
+    quiet: bool = False
+    """No progress."""
+
+    def __post_init__(self) -> None:
+        self.checkpoint_interval  # noqa: B018  (refuses a value it cannot read)
+
+    @property
+    def checkpoint_interval(self) -> tuple[Literal["iterations", "seconds"], float]:
+        """The unit and size of `checkpoint_every`."""
+        text = self.checkpoint_every
+        unit: Literal["iterations", "seconds"] = "seconds" if text.endswith("s") else "iterations"
+        try:
+            number = float(text[:-1]) if unit == "seconds" else int(text)
+        except ValueError:
+            number = 0
+        if not 0 < number < float("inf"):
+            raise UsageError(
+                f"checkpoint_every is {text!r}; give iterations, such as 20, or seconds, such as 60s"
+            )
+        return unit, number

@@ -1,0 +1,115 @@
+"""The one way by which every source becomes a `RealData`: check, bring to one shape, split, normalize."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from datadistill import streams
+from datadistill.data.batches import Split
+from datadistill.data.images import to_channels, to_size, unit_range
+from datadistill.data.normalization import Normalization, measured
+from datadistill.data.real import HeldOut, RealData
+from datadistill.data.source import Pixels
+from datadistill.data.splits import stratified
+from datadistill.errors import DataError, UsageError
+
+
+def assemble(
+    name: str,
+    train: Pixels,
+    read_test: Callable[[], Pixels],
+    *,
+    classes: tuple[str, ...],
+    description: str,
+    validation: int | float,
+    seed: int,
+    size: int | None = None,
+    channels: int | None = None,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    normalization: Normalization | None = None,
+    device: torch.device | str = "cpu",
+) -> RealData:
+    """Check, bring to one shape, split and normalize.
+
+    Args:
+        train: images (N,C,H,W), uint8 or float 0..1, and labels of the training part.
+        read_test: reads the test part; called at the first use of `.test`.
+        statistics: published mean and deviation for the stored channels. Used where the channels stay or
+            grey is repeated; after RGB to grey, or where None, both are measured on the whole training part
+            (validation included, so that they do not depend on `seed`).
+        normalization: overrides `statistics`, `size` and `channels`.
+    """
+    images, labels = train
+    check(images, labels, classes, "the training part")
+    native = images.shape[1]
+    if normalization is not None:
+        if size not in (None, normalization.size) or channels not in (None, normalization.channels):
+            raise UsageError(
+                f"size={size}, channels={channels} contradict the normalization, which is for size "
+                f"{normalization.size} and {normalization.channels} channel(s); leave them out"
+            )
+        size, channels = normalization.size, normalization.channels
+    channels = native if channels is None else channels
+    if size is None and images.shape[2] == images.shape[3]:
+        size = images.shape[2]
+    if normalization is None and statistics is not None and native in (channels, 1):
+        mean, std = (values * (channels // native) for values in statistics)
+        normalization = Normalization(mean, std, size, channels)
+    elif normalization is None:
+        images = to_size(to_channels(unit_range(images), channels), size)
+        normalization = measured(images, size)
+    prepare = normalization
+
+    def finish(pixels: Tensor, targets: Tensor) -> Split:
+        return Split(prepare(to_channels(unit_range(pixels), prepare.channels)), targets.long())
+
+    def finish_test() -> Split:
+        pixels, targets = read_test()
+        check(pixels, targets, classes, "the test part", every_class=False)
+        return finish(pixels, targets)
+
+    kept, held_out = stratified(labels, validation, streams.generator(seed, "validation"))
+    data = RealData(
+        name, finish(images[kept], labels[kept]), finish(images[held_out], labels[held_out]),
+        tuple(classes), normalization, description, HeldOut(finish_test),
+    )  # fmt: skip
+    return data if torch.device(device).type == "cpu" else data.to(device)
+
+
+def check(
+    images: Tensor, labels: Tensor, classes: tuple[str, ...], what: str, every_class: bool = True
+) -> None:
+    """Refuse what would fail later or silently: wrong shapes, labels out of range, classes without images."""
+    if images.ndim != 4 or len(images) == 0:
+        raise DataError(
+            f"{what} has images of shape {tuple(images.shape)}; wanted (N, channels, height, width), N above "
+            "0: reshape them"
+        )
+    if (
+        labels.ndim != 1
+        or labels.is_floating_point()
+        or labels.dtype == torch.bool
+        or len(labels) != len(images)
+    ):
+        raise DataError(
+            f"{what} has labels of shape {tuple(labels.shape)}, {labels.dtype}, for {len(images):,} images; "
+            f"wanted ({len(images)},) integers"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(classes):
+        raise DataError(
+            f"{what} has labels from {low} to {high} but there are {len(classes)} classes; "
+            f"wanted 0..{len(classes) - 1}: renumber them, or name more classes"
+        )
+    if len(classes) < 2:
+        raise DataError(f"{what} has one class only ({', '.join(classes)}); wanted two or more")
+    counts = torch.bincount(labels.long(), minlength=len(classes)).tolist()
+    empty = [f"{name} ({k})" for k, (name, count) in enumerate(zip(classes, counts, strict=True)) if count == 0]
+    if every_class and empty:
+        raise DataError(
+            f"{what} has no image of class {', '.join(empty[:5])}; counts: {counts[:20]}: "
+            "add some or drop the class"
+        )

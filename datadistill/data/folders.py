@@ -1,0 +1,177 @@
+"""Your own folder of images, one sub-folder a class.
+
+    birds/
+      jay/     0001.jpg  0002.png ...
+      pelican/ 0001.jpg ...
+
+Classes are the sub-folders in alphabetical order. A fifth of every class is held out as the test part, by
+seed. How images of any mode and size become tensors of one shape: `datadistill.data.images`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from datadistill import streams
+from datadistill.data.assemble import assemble
+from datadistill.data.images import from_pil, read_file, to_size
+from datadistill.data.normalization import Normalization
+from datadistill.data.real import RealData
+from datadistill.data.source import Pixels
+from datadistill.data.splits import stratified
+from datadistill.errors import DataError, UsageError
+
+logger = logging.getLogger(__name__)
+
+# what file managers and archivers leave behind
+LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"}
+
+
+def load_folder(
+    folder: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    holdout: int | float = 0.2,
+    validation: int | float | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    normalization: Normalization | None = None,
+    device: torch.device | str = "cpu",
+) -> RealData:
+    """Read a folder of images, one sub-folder a class.
+
+    Every file is decoded once now, so that a damaged one is found before a run and not at its end; the pixels
+    of the test part are dropped and decoded again when `.test` is asked for. Files whose name starts with a
+    dot, and Thumbs.db and the like, are ignored; any other file must be an image.
+
+    Args:
+        folder: holds one folder for each class, at least two.
+        size: side of the square images, 32 by default: short side resized, then centre-cropped.
+        channels: 3 (default) or 1.
+        holdout: the test part, stratified, at least one image of each class: an int is a number, a float a
+            share.
+        validation: held out of the rest for model selection; a tenth by default.
+        seed: decides which images are held out.
+        skip_bad: leave files that cannot be read out, and say how many, instead of refusing.
+        normalization: an existing one instead of the mean and deviation measured here; it sets size and
+            channels.
+        device: where the result lies.
+
+    Raises:
+        DataError: a folder that is missing, without classes, or with one; an empty class, or one with
+            a single image; a file that is no image, is damaged or decodes to too many pixels.
+
+    Example:
+        >>> from datadistill.data import load_folder
+        >>> load_folder("birds", size=64).classes  # doctest: +SKIP
+        ('jay', 'pelican')
+    """
+    if normalization is not None:
+        if size not in (None, normalization.size) or channels not in (None, normalization.channels):
+            raise UsageError("size and channels contradict the normalization; leave them out")
+        size, channels = normalization.size or 32, normalization.channels
+    side, depth = 32 if size is None else size, 3 if channels is None else channels
+    if depth not in (1, 3):
+        raise UsageError(f"channels is {depth!r}; wanted 1 (grey) or 3 (RGB)")
+
+    def decode(path: Path) -> Tensor:
+        return read_file(path, lambda image: to_size(from_pil(image, depth), side).clone())
+
+    root = Path(folder).expanduser()
+    files = _classes(root)
+    paths: list[Path] = []
+    pixels: list[Tensor] = []
+    labels: list[int] = []
+    bad = 0
+    for k, (name, members) in enumerate(files.items()):
+        before = len(paths)
+        for path in members:
+            try:
+                pixels.append(decode(path))
+            except DataError:
+                if not skip_bad:
+                    raise
+                bad += 1
+                continue
+            paths.append(path)
+            labels.append(k)
+        if len(paths) - before < 2:
+            found = len(paths) - before
+            skipped = f" that can be read ({len(members) - found} skipped)" if len(members) > found else ""
+            raise DataError(
+                f"class {name!r} in {root} has {'no image' if found == 0 else 'one image only'}{skipped}; "
+                "wanted at least two, one to learn from and one held out: add images or take the folder away"
+            )
+    if bad:
+        logger.warning("%d file(s) under %s could not be read and were skipped", bad, root)
+    targets = torch.tensor(labels)
+    kept, held_out = stratified(targets, holdout, streams.generator(seed, "holdout"), at_least=1)
+    train = torch.stack([pixels[i] for i in kept.tolist()])
+    test_paths, test_targets = [paths[i] for i in held_out.tolist()], targets[held_out]
+
+    def read_test() -> Pixels:
+        return torch.stack([decode(path) for path in test_paths]), test_targets
+
+    name = root.resolve().name or "folder"
+    skipped = f", {bad:,} skipped as they could not be read" if bad else ""
+    return assemble(
+        name,
+        (train, targets[kept]),
+        read_test,
+        classes=tuple(files),
+        description=f"{name}: a folder of images in {len(files)} classes, {len(train):,} to learn from, "
+        f"{len(test_paths):,} held out, stratified{skipped}",
+        validation=0.1 if validation is None else validation,
+        seed=seed,
+        size=side,
+        channels=depth,
+        normalization=normalization,
+        device=device,
+    )
+
+
+def _classes(root: Path) -> dict[str, list[Path]]:
+    """The class folders in order of their names, each with its files in order."""
+    if not root.is_dir():
+        state = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{root} {state}; wanted a folder that holds one folder of images for each class")
+    entries = _listing(root)
+    stray = [path for path in entries if not path.is_dir()]
+    folders = [path for path in entries if path.is_dir()]
+    if stray and not folders:
+        raise DataError(
+            f"{root} holds files ({stray[0].name}, ...) and no folders; wanted one folder for each class, "
+            "with the images in it"
+        )
+    if stray:
+        raise DataError(
+            f"{root} holds the file {stray[0].name} beside the class folders; move it into a class "
+            "or take it away"
+        )
+    if len(folders) < 2:
+        found = f"one class only ({folders[0].name})" if folders else "no class"
+        raise DataError(f"{root} has {found}; wanted two or more folders, one for each class")
+    classes = {}
+    for path in folders:
+        members = _listing(path)
+        nested = [member for member in members if member.is_dir()]
+        if nested:
+            raise DataError(
+                f"{nested[0]} is a folder inside a class; wanted images only: move its files up or take it away"
+            )
+        classes[path.name] = members
+    return classes
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        found = sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed ({error.strerror}); check its permissions") from error
+    return [path for path in found if not path.name.startswith(".") and path.name.lower() not in LITTER]

@@ -1,0 +1,263 @@
+"""A distilled set: what is learned, and how to train on it.
+
+N synthetic images in K classes, their labels, T step sizes and the order of use: step t trains on
+`images[order[t]]` with step size `step_sizes[t]`. Training on it replays exactly that.
+
+Reference: Wang et al., Dataset Distillation, 2018, https://arxiv.org/abs/1811.10959
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from datadistill import distilled_file
+from datadistill.data.normalization import Normalization
+from datadistill.initial import Random, Theta
+from datadistill.innerloop.steps import Pair
+from datadistill.innerloop.unroll import unroll
+from datadistill.innerloop.update_rules import UpdateRule
+from datadistill.nets import has_batchnorm, reestimate
+from datadistill.nets.spec import NetSpec
+from datadistill.quantization import Quantization
+
+
+class DistilledDataset:
+    """Synthetic images, labels and step sizes that train a net in T gradient steps.
+
+    Args:
+        images: (N, C, H, W) floats as trained on: normalized, their values not bounded.
+        labels: (N,) integers, or (N, K) probabilities.
+        step_sizes: (T,), or (T, P) with one column for each parameter tensor; positive.
+        order: T index tensors into the images, one for each step.
+        classes: K names, in the order of the labels.
+        normalization: what the real images went through; call it on your own.
+        net: name and arguments of the net it was learned with.
+        update: the update rule it was learned with.
+        theta_0: the initial parameters a set for one fixed initialization was learned for, else None.
+        tensors: with (T, P) step sizes, the P names; taken from theta_0 or the net where absent.
+        norm: what BatchNorm used in the inner loop.
+        origin: recipe, seed, data set and split it came from, for the file.
+        accuracies: what was measured, for the file.
+
+    Raises:
+        DataError: anything that does not fit together, naming the tensor, what was found and what was wanted.
+
+    Example:
+        >>> from datadistill.innerloop import sgd
+        >>> from datadistill.nets.spec import NetSpec
+        >>> d = DistilledDataset(
+        ...     torch.zeros(2, 1, 8, 8), torch.arange(2), torch.tensor([0.1]), [torch.arange(2)],
+        ...     classes=("no", "yes"), normalization=Normalization((0.5,), (0.5,), size=8, channels=1),
+        ...     net=NetSpec("mlp", {"channels": 1, "size": 8, "classes": 2}), update=sgd())
+        >>> d
+        DistilledDataset(2 images 1x8x8, 2 classes, 1 step, any initialization of mlp)
+        >>> d.train()(torch.zeros(3, 1, 8, 8)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        images: Float[Tensor, "n c h w"],
+        labels: Tensor,
+        step_sizes: Float[Tensor, T * P],
+        order: Sequence[Tensor],
+        *,
+        classes: Sequence[str],
+        normalization: Normalization,
+        net: NetSpec,
+        update: UpdateRule,
+        theta_0: Theta | None = None,
+        tensors: Sequence[str] | None = None,
+        norm: str = "batch",
+        origin: dict[str, Any] | None = None,
+        accuracies: dict[str, Any] | None = None,
+        quantization: Quantization | None = None,
+    ) -> None:
+        self.images, self.labels = images.detach(), labels.detach()
+        self.step_sizes, self.order = step_sizes.detach(), [torch.as_tensor(i).long() for i in order]
+        self.classes, self.normalization, self.net, self.update = tuple(classes), normalization, net, update
+        self.theta_0 = None if theta_0 is None else {k: p.detach() for k, p in theta_0.items()}
+        self.norm, self.quantization = norm, quantization
+        self.origin, self.accuracies = dict(origin or {}), dict(accuracies or {})
+        if tensors is None and self.step_sizes.dim() == 2:
+            tensors = list(self.theta_0 or dict(net.build().named_parameters()))
+        self.tensors = tuple(tensors) if tensors is not None else None
+        distilled_file.check(self)
+
+    def __repr__(self) -> str:
+        n, c, h, w = self.images.shape
+        kind = "its own fixed initialization" if self.theta_0 is not None else "any initialization"
+        steps = f"{len(self.order)} step{'s' if len(self.order) != 1 else ''}"
+        return (
+            f"DistilledDataset({n} images {c}x{h}x{w}, {len(self.classes)} classes, {steps}, "
+            f"{kind} of {self.net.name})"
+        )
+
+    # --- using it
+
+    def steps(self) -> list[Pair]:
+        """The T pairs (images, labels) in the order of training, for `unroll`."""
+        return [(self.images[i], self.labels[i]) for i in self.order]
+
+    def train(self, net: nn.Module | None = None, theta_0: Theta | None = None, *, seed: int = 0) -> nn.Module:
+        """Train a net exactly as the set was learned to: T steps. Your net is never changed.
+
+        A set learned for one fixed initialization starts from the one it carries, whatever the net's own
+        values are; from any other start it reaches next to nothing, and this says so. Any other set starts
+        from `theta_0`, else from the values of the `net` you pass, else from a fresh draw.
+
+        Args:
+            net: any module for images of this shape and these classes; default: the net it was learned with.
+            theta_0: where to start, name -> tensor; names absent from it stay frozen.
+            seed: stream of the fresh draw.
+
+        Returns:
+            A new net. BatchNorm buffers are re-estimated on the distilled images, so `net.eval()` is right.
+
+        Raises:
+            UsageError: no net to build, or theta_0 that does not fit it.
+
+        Example:
+            `net = DistilledDataset.load("runs/mnist5k-fixed-s0").train()`
+        """
+        own = net if net is not None else self.net.build()
+        start = theta_0 or self._start(own, net is None, seed)
+        if self.theta_0 is not None and not _same(start, self.theta_0):
+            warnings.warn(
+                "this set was learned for one fixed initialization, and the net starts from another: expect "
+                "about chance accuracy; leave net and theta_0 out to start from the one it carries",
+                stacklevel=2,
+            )
+        device = next(iter(start.values())).device
+        set_ = self.to(device)
+        with torch.no_grad():
+            theta_T = unroll(
+                own, start, set_.steps(), set_.step_sizes_for(start), self.update, norm=self.norm, stream=seed
+            )
+        return set_.finish(own, theta_T)
+
+    def _start(self, net: nn.Module, built: bool, seed: int) -> Theta:
+        values = {k: p.detach() for k, p in net.named_parameters() if p.requires_grad}
+        if self.theta_0 is not None and _shapes(self.theta_0) == _shapes(values):
+            device = next(iter(values.values())).device
+            return {k: p.to(device) for k, p in self.theta_0.items()}
+        return Random(net, self.net.init, seed, "train_theta_0").draw(0) if built else values
+
+    def finish(self, net: nn.Module, theta_T: Theta) -> nn.Module:
+        """A copy of `net` with trained parameters, and buffers that fit them."""
+        trained = copy.deepcopy(net)
+        with torch.no_grad():
+            for name, p in trained.named_parameters():
+                p.grad = None
+                if name in theta_T:
+                    p.copy_(theta_T[name])
+        if has_batchnorm(trained) and self.norm == "batch":
+            last = self.order[-(len(self.order) // self.passes) :]  # one pass over all steps
+            reestimate(trained, [self.images[i] for i in last])
+        return trained
+
+    @property
+    def passes(self) -> int:
+        """How many times the steps' order repeats itself: the epochs it was learned with."""
+        T = len(self.order)
+        same = [[torch.equal(self.order[t], self.order[t % s]) for t in range(T)] for s in range(1, T + 1)]
+        period = next(s for s in range(1, T + 1) if T % s == 0 and all(same[s - 1]))
+        return T // period
+
+    def step_sizes_for(self, theta: Theta) -> Tensor:
+        """Step sizes fit for a net with these tensors: (T, P) columns go by name; where the names differ,
+        each step's geometric mean serves all tensors, and this says so."""
+        if self.tensors is None or tuple(theta) == self.tensors:
+            return self.step_sizes
+        if set(theta) <= set(self.tensors):
+            return self.step_sizes[:, [self.tensors.index(k) for k in theta]]
+        warnings.warn(
+            f"the set has one step size for each tensor of {self.net.name}, and this net has others: using "
+            "each step's geometric mean for all of them",
+            stacklevel=3,
+        )
+        return self.step_sizes.log().mean(dim=1).exp()
+
+    def as_tensor_dataset(self) -> TensorDataset:
+        """Images (normalized) and labels for a plain loop of your own; order and step sizes stay behind."""
+        return TensorDataset(self.images, self.labels)
+
+    def pixels(self) -> Float[Tensor, "n c h w"]:
+        """Images in 0..1, for looking only: each image's own smallest value becomes 0, its largest 1."""
+        low, high = self.images.amin((1, 2, 3), keepdim=True), self.images.amax((1, 2, 3), keepdim=True)
+        return (self.images - low) / (high - low).clamp_min(1e-12)
+
+    def quantized(self, bits: int = 8) -> DistilledDataset:
+        """A copy whose images are stored as integers of `bits` bits over their own range (1 to 8).
+
+        Learned pixels leave 0..1, so the range is stored with them and nothing is clipped. What it costs in
+        accuracy depends on the set: measure it (`evaluate`).
+        """
+        quantization = Quantization.of(self.images, bits)
+        return self._with(images=quantization.rounded(self.images), quantization=quantization)
+
+    def to(self, device: torch.device | str) -> DistilledDataset:
+        """A copy with its tensors on `device`."""
+        moved = {k: getattr(self, k).to(device) for k in ("images", "labels", "step_sizes")}
+        theta_0 = None if self.theta_0 is None else {k: p.to(device) for k, p in self.theta_0.items()}
+        return self._with(**moved, order=[i.to(device) for i in self.order], theta_0=theta_0)
+
+    def _with(self, **changes: Any) -> DistilledDataset:
+        twin = copy.copy(self)
+        for name, value in changes.items():
+            setattr(twin, name, value)
+        return twin
+
+    # --- sizes
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of images, labels and step sizes as stored (theta_0 apart)."""
+        tensors = distilled_file.to_tensors(self)
+        return sum(x.numel() * x.element_size() for k, x in tensors.items() if not k.startswith("theta_0."))
+
+    @property
+    def bytes_theta_0(self) -> int:
+        """Bytes of the initialization it carries; 0 for a set that needs none."""
+        return sum(p.numel() * p.element_size() for p in (self.theta_0 or {}).values())
+
+    # --- files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file: temporary file, sync, rename; mode 0644.
+
+        Raises:
+            UsageError, ResourceError: the place cannot be written, or is full.
+        """
+        distilled_file.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> DistilledDataset:
+        """Read a file of `save`, or the one in a run folder.
+
+        Args:
+            path: the file or the run folder.
+            verify: compare the checksum; False reads an edited or damaged file all the same.
+
+        Raises:
+            DataError: truncated, altered, of the wrong shapes, not finite, or from a newer schema; the
+                sentence says which and gives the value found.
+        """
+        return cls(**distilled_file.load(path, verify=verify))
+
+
+def _shapes(theta: Theta) -> dict[str, torch.Size]:
+    return {k: p.shape for k, p in theta.items()}
+
+
+def _same(a: Theta, b: Theta) -> bool:
+    return _shapes(a) == _shapes(b) and all(torch.equal(a[k].cpu(), b[k].cpu()) for k in a)

@@ -1,0 +1,194 @@
+"""The file of a distilled set: one safetensors file, all metadata in one canonical JSON key.
+
+Tensors: images (float32, or uint8 codes), labels (int64, or float32 probabilities), step_sizes, and
+theta_0.NAME for a set learned for one fixed initialization. The JSON says the rest; no date, duration, host
+or path is in it, so the same run gives the same bytes. `runs/tensors.py` has the checksum and the refusals
+of damaged files; here a whole file is checked for sense.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from datadistill.data.normalization import Normalization
+from datadistill.errors import DataError, UsageError
+from datadistill.innerloop import update_rules
+from datadistill.nets.spec import CUSTOM, NetSpec
+from datadistill.quantization import Quantization
+from datadistill.runs.atomic import write_bytes
+from datadistill.runs.tensors import pack, unpack
+
+if TYPE_CHECKING:
+    from datadistill.distilled import DistilledDataset
+
+SCHEMA = 1
+UNCOVERED = ("accuracies",)  # measured after the set is made, so outside the checksum
+FILE_NAME = "distilled.safetensors"
+_KEYS = {
+    "schema", "checksum", "what", "classes", "normalization", "net", "update", "norm", "order", "tensors",
+    "theta_0", "origin", "accuracies", "quantization",
+}  # fmt: skip
+
+
+def to_tensors(d: DistilledDataset) -> dict[str, Tensor]:
+    """The tensors as stored."""
+    images = d.quantization.codes(d.images) if d.quantization else d.images.float()
+    theta_0 = {f"theta_0.{k}": p for k, p in (d.theta_0 or {}).items()}
+    return {"images": images, "labels": d.labels, "step_sizes": d.step_sizes.float(), **theta_0}
+
+
+def to_meta(d: DistilledDataset) -> dict[str, Any]:
+    """The JSON object, less the checksum."""
+    return {
+        "schema": SCHEMA,
+        "what": "distilled dataset",
+        "classes": list(d.classes),
+        "normalization": d.normalization.as_dict(),
+        "net": d.net.as_dict(),
+        "update": update_rules.describe(d.update),
+        "norm": d.norm,
+        "order": [i.tolist() for i in d.order],
+        "tensors": None if d.tensors is None else list(d.tensors),
+        "theta_0": None if d.theta_0 is None else list(d.theta_0),
+        "origin": d.origin,
+        "accuracies": d.accuracies,
+        "quantization": None if d.quantization is None else d.quantization.as_dict(),
+    }
+
+
+def save(d: DistilledDataset, path: str | os.PathLike[str]) -> None:
+    """See `DistilledDataset.save`."""
+    write_bytes(path, pack(to_tensors(d), to_meta(d), uncovered=UNCOVERED))
+
+
+def load(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, Any]:
+    """The arguments of `DistilledDataset` from a file or a run folder; see `DistilledDataset.load`."""
+    path = Path(path)
+    if path.is_dir():
+        if not (path / FILE_NAME).exists():
+            raise DataError(
+                f"{path} has no {FILE_NAME}: the run has not finished; go on with it "
+                f"(datadistill distill --resume {path})"
+                if (path / "config.json").exists()
+                else f"{path} is a folder without {FILE_NAME}; pass a file or a run folder of datadistill"
+            )
+        path = path / FILE_NAME
+    tensors, meta = unpack(path, schema=SCHEMA, verify=verify, uncovered=UNCOVERED)
+    try:
+        return _arguments(tensors, meta)
+    except (DataError, UsageError) as error:
+        raise DataError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise DataError(
+            f"{path}: its metadata is not that of a distilled set ({error!r}); get it again"
+        ) from None
+
+
+def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, Any]:
+    if set(meta) != _KEYS:
+        missing, unknown = sorted(_KEYS - set(meta)), sorted(set(meta) - _KEYS)
+        raise DataError(f"metadata lacks {missing} and has unknown {unknown}; wanted exactly the known keys")
+    wanted = {"images", "labels", "step_sizes", *(f"theta_0.{k}" for k in meta["theta_0"] or [])}
+    if set(tensors) != wanted:
+        raise DataError(f"holds the tensors {sorted(tensors)}, wanted {sorted(wanted)}")
+    quantization = None if meta["quantization"] is None else Quantization(**meta["quantization"])
+    images = tensors["images"]
+    if (images.dtype == torch.uint8) != (quantization is not None):
+        raise DataError(
+            f"images are {images.dtype} with quantization {meta['quantization']}; one needs the other"
+        )
+    theta_0 = None if meta["theta_0"] is None else {k: tensors[f"theta_0.{k}"] for k in meta["theta_0"]}
+    return {
+        "images": quantization.values(images) if quantization else images,
+        "labels": tensors["labels"],
+        "step_sizes": tensors["step_sizes"],
+        "order": [torch.tensor(i, dtype=torch.long) for i in meta["order"]],
+        "classes": meta["classes"],
+        "normalization": Normalization.from_dict(meta["normalization"]),
+        "net": NetSpec.from_dict(meta["net"]),
+        "update": update_rules.from_description(meta["update"]),
+        "theta_0": theta_0,
+        "tensors": meta["tensors"],
+        "norm": meta["norm"],
+        "origin": meta["origin"],
+        "accuracies": meta["accuracies"],
+        "quantization": quantization,
+    }
+
+
+def check(d: DistilledDataset) -> None:
+    """Refuse parts that do not fit together. The constructor calls this, so a file is checked too."""
+    _check_images(d.images, d.normalization, d.net)
+    _check_labels(d.labels, len(d.images), d.classes)
+    _check_steps(d.step_sizes, d.order, len(d.images), d.tensors)
+    if d.norm not in ("batch", "frozen"):
+        raise DataError(f"norm is {d.norm!r}, wanted batch or frozen")
+    if d.net.name != CUSTOM:
+        net = d.net.build()
+        own = {k: p.shape for k, p in net.named_parameters()}
+        for k, p in (d.theta_0 or {}).items():
+            if own.get(k) != p.shape:
+                wanted = f"{tuple(own[k])}" if k in own else f"one of {sorted(own)}"
+                raise DataError(f"theta_0 {k!r} is {tuple(p.shape)}, wanted {wanted} for the net {d.net.name}")
+        if d.net.args.get("classes") != len(d.classes):
+            raise DataError(f"the net has {d.net.args.get('classes')} outputs for {len(d.classes)} classes")
+
+
+def _check_images(images: Tensor, normalization: Normalization, net: NetSpec) -> None:
+    if images.dim() != 4 or not len(images) or not images.is_floating_point():
+        raise DataError(f"images are {tuple(images.shape)} {images.dtype}, wanted floats (N, C, H, W), N >= 1")
+    if not bool(torch.isfinite(images).all()):
+        first = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
+        raise DataError(f"images: image {first} has values that are not finite; wanted finite numbers")
+    c, h, w = images.shape[1:]
+    if c != normalization.channels:
+        raise DataError(f"images have {c} channels, but the normalization is for {normalization.channels}")
+    if net.name != CUSTOM and (c, h, w) != (
+        net.args.get("channels"),
+        net.args.get("size"),
+        net.args.get("size"),
+    ):
+        raise DataError(
+            f"images are {c}x{h}x{w}, but the net {net.name} takes "
+            f"{net.args.get('channels')}x{net.args.get('size')}x{net.args.get('size')}"
+        )
+
+
+def _check_labels(labels: Tensor, n: int, classes: tuple[str, ...]) -> None:
+    k = len(classes)
+    if k < 2 or len(set(classes)) != k or not all(isinstance(c, str) and c for c in classes):
+        raise DataError(f"classes are {list(classes)[:12]}, wanted two or more different names")
+    if labels.is_floating_point():
+        if labels.shape != (n, k):
+            raise DataError(
+                f"labels are {tuple(labels.shape)}, wanted ({n}, {k}): one row an image, one class a column"
+            )
+        if not bool((labels >= 0).all()) or not bool(((labels.sum(1) - 1).abs() < 1e-3).all()):
+            raise DataError("labels are not probabilities: each row must be 0 or more and sum to 1")
+    elif labels.dtype != torch.int64 or labels.shape != (n,):
+        raise DataError(
+            f"labels are {tuple(labels.shape)} {labels.dtype}, wanted {n} int64 or ({n}, {k}) floats"
+        )
+    elif n and not 0 <= int(labels.min()) <= int(labels.max()) < k:
+        raise DataError(f"labels reach {int(labels.min())}..{int(labels.max())}, wanted 0..{k - 1}")
+
+
+def _check_steps(step_sizes: Tensor, order: list[Tensor], n: int, tensors: tuple[str, ...] | None) -> None:
+    T = len(order)
+    if step_sizes.dim() not in (1, 2) or len(step_sizes) != T or not T:
+        raise DataError(
+            f"step_sizes are {tuple(step_sizes.shape)} for {T} steps; wanted ({T},) or ({T}, P), T >= 1"
+        )
+    if not bool((torch.isfinite(step_sizes) & (step_sizes > 0)).all()):
+        bad = float(step_sizes[~(torch.isfinite(step_sizes) & (step_sizes > 0))][0])
+        raise DataError(f"step_sizes has {bad}, but each must be positive and finite")
+    if step_sizes.dim() == 2 and len(tensors or ()) != step_sizes.shape[1]:
+        raise DataError(f"step_sizes has {step_sizes.shape[1]} columns and {len(tensors or ())} tensor names")
+    for t, index in enumerate(order):
+        if index.dim() != 1 or not len(index) or not 0 <= int(index.min()) <= int(index.max()) < n:
+            raise DataError(f"order of step {t} is {index.tolist()[:10]}, wanted indices of the {n} images")

@@ -1,0 +1,267 @@
+"""Accuracy of nets trained on a distilled set.
+
+Wang et al. 2018 report mean and deviation over 200 held-out nets, each trained by the set's own steps and
+tested on the full test set. Held-out draws come from a stream of their own, so none was seen in training. A
+set learned for one fixed initialization is tested on that one net.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datadistill import data as data_module
+from datadistill.data import RealData, Split
+from datadistill.device import resolve
+from datadistill.distilled import DistilledDataset
+from datadistill.errors import DataError, UsageError
+from datadistill.initial import Fixed, InitialDistribution, Random, Theta, unstack
+from datadistill.innerloop import Steps, momentum, unroll
+from datadistill.nets import build, has_batchnorm
+from datadistill.objectives import logits_of
+from datadistill.streams import generator
+
+HELD_OUT = "held_out_theta_0"
+CHUNK = 10  # nets trained at once
+PLAIN_EPOCHS = 300
+Poll = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` measured; accuracies in percent, deviations over nets (population)."""
+
+    accuracy_mean: float
+    accuracy_std: float
+    accuracy_before_mean: float
+    accuracy_before_std: float
+    accuracy_plain: float
+    nets: int
+    net: str
+    images: int
+    bytes: int
+    bytes_theta_0: int
+    dataset: str
+    split: str
+    description: str
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evaluate(
+    distilled: DistilledDataset,
+    *,
+    net: str | nn.Module | None = None,
+    nets: int = 200,
+    data: RealData | None = None,
+    split: str = "test",
+    seed: int = 0,
+    device: str = "auto",
+    plain_nets: int = 5,
+    data_root: str | None = None,
+    poll: Poll | None = None,
+) -> Evaluation:
+    """Train held-out nets on the set and test them.
+
+    Args:
+        distilled: the set.
+        net: another architecture, by name or as a module; default: the one the set was learned with.
+        nets: how many held-out draws; a set for one fixed initialization has one net.
+        data: real data to test on; default: the set's own, found by name. It must have the set's classes.
+        split: "test", "validation" or "train".
+        seed: stream of the held-out draws.
+        device: auto, cpu or cuda.
+        plain_nets: nets of the plain loop (`plain_accuracy`).
+        data_root: where data sets lie.
+        poll: called between chunks of nets, for signals.
+
+    Returns:
+        An `Evaluation`.
+
+    Raises:
+        DataError: data of other classes or another shape.
+        UsageError: fewer than one net, a net that does not fit, or a module is needed and none was given.
+
+    Example:
+        `dd.evaluate(dd.DistilledDataset.load("runs/mnist-random-s0"), nets=200).accuracy_mean`
+    """
+    if nets < 1:
+        raise UsageError(f"nets is {nets}, but at least 1 must be tested")
+    where = resolve(device)
+    real = (data or data_of(distilled, data_root=data_root)).to(where)
+    if tuple(real.classes) != distilled.classes:
+        raise DataError(
+            f"the set has {len(distilled.classes)} classes ({', '.join(distilled.classes[:4])}, ...), the data "
+            f"{real.name} has {len(real.classes)} ({', '.join(real.classes[:4])}, ...); use its own data"
+        )
+    if real.shape != tuple(distilled.images.shape[1:]):
+        raise DataError(
+            f"the set's images are {'x'.join(map(str, distilled.images.shape[1:]))}, those of {real.name} are "
+            f"{'x'.join(map(str, real.shape))}; evaluate on its own data"
+        )
+    module, start = _start(distilled, net, seed, where)
+    count = 1 if isinstance(start, Fixed) else nets
+    target, on_device = real.split(split), distilled.to(where)
+    before, after = trained_accuracies(on_device, module, start, target, nets=count, poll=poll)
+    plain = plain_accuracy(on_device, module, start, target, nets=min(count, plain_nets), poll=poll)
+    return Evaluation(
+        accuracy_mean=_mean(after), accuracy_std=_std(after),
+        accuracy_before_mean=_mean(before), accuracy_before_std=_std(before),
+        accuracy_plain=_mean(plain), nets=count,
+        net=net if isinstance(net, str) else distilled.net.name if net is None else "custom",
+        images=len(distilled.images), bytes=distilled.bytes, bytes_theta_0=distilled.bytes_theta_0,
+        dataset=real.name, split=split, description=real.description, seed=seed,
+    )  # fmt: skip
+
+
+def data_of(distilled: DistilledDataset, *, data_root: str | None = None) -> RealData:
+    """The real data a set was learned from, in the set's own normalization."""
+    origin = distilled.origin
+    name = origin.get("dataset")
+    if name not in data_module.SOURCES:
+        raise UsageError(
+            f"the set was learned from {name or 'unknown data'}, which cannot be found by name; pass the data "
+            "(data=, or --data FOLDER)"
+        )
+    return data_module.load(
+        name, root=data_root, normalization=distilled.normalization, seed=origin.get("seed", 0),
+        validation=origin.get("validation"), download=True,
+    )  # fmt: skip
+
+
+def _start(
+    d: DistilledDataset, net: str | nn.Module | None, seed: int, device: torch.device
+) -> tuple[nn.Module, InitialDistribution]:
+    c, h, _ = d.images.shape[1:]
+    if isinstance(net, nn.Module):
+        module = net
+    elif net is None or net == d.net.name:
+        module = d.net.build()
+    else:
+        module = build(net, channels=c, size=h, classes=len(d.classes))
+    module = module.to(device)
+    if d.theta_0 is None:
+        return module, Random(module, d.net.init, seed, HELD_OUT)
+    if {k: p.shape for k, p in module.named_parameters()} == {k: p.shape for k, p in d.theta_0.items()}:
+        return module, Fixed({k: p.to(device) for k, p in d.theta_0.items()})
+    warnings.warn(
+        f"the set was learned for one fixed initialization of {d.net.name}; on another architecture expect "
+        "about chance accuracy",
+        stacklevel=3,
+    )
+    return module, Random(module, d.net.init, seed, HELD_OUT)
+
+
+@torch.no_grad()
+def trained_accuracies(
+    d: DistilledDataset,
+    net: nn.Module,
+    start: InitialDistribution,
+    target: Split,
+    *,
+    nets: int,
+    poll: Poll | None = None,
+    before: bool = True,
+) -> tuple[list[float], list[float]]:
+    """Accuracy in percent before and after the set's own T steps, for `nets` draws of `start`.
+
+    `before` is left empty when it is not asked for. Net n is the same whatever `nets` is.
+    """
+    first: list[float] = []
+    after: list[float] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if nets > 1 else "default")
+        step_sizes = d.step_sizes_for(start.draw(0))
+    for begin in range(0, nets, CHUNK):
+        if poll is not None:
+            poll()
+        size = min(CHUNK, nets - begin)
+        theta_0 = chunk(start, begin, size)
+        theta_T = unroll(net, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin)
+        if before:
+            first += [accuracy(_finished(d, net, one), one, target) for one in unstack(theta_0, size)]
+        after += [accuracy(_finished(d, net, one), one, target) for one in unstack(theta_T, size)]
+    return first, after
+
+
+def chunk(start: InitialDistribution, begin: int, size: int) -> Theta:
+    """Nets begin .. begin + size - 1 of iteration 0."""
+    if isinstance(start, Random):
+        from datadistill.initial import stack
+
+        return stack([start.one(0, n) for n in range(begin, begin + size)])
+    return start.draw(0, size)
+
+
+def _finished(d: DistilledDataset, net: nn.Module, theta: Theta) -> nn.Module:
+    """The module to test `theta` with: BatchNorm buffers need a copy of their own."""
+    return d.finish(net, theta) if has_batchnorm(net) else net
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, theta: Theta, target: Split, batch: int = 1000) -> float:
+    """Percent of `target` that `net` at `theta` classifies right, in evaluation mode."""
+    training = net.training
+    net.eval()
+    try:
+        hits = sum(
+            int((logits_of(net, theta, x).argmax(1) == y).sum())
+            for x, y in zip(target.images.split(batch), target.labels.split(batch), strict=True)
+        )
+    finally:
+        net.train(training)
+    return 100.0 * hits / len(target)
+
+
+@torch.no_grad()
+def plain_accuracy(
+    d: DistilledDataset,
+    net: nn.Module,
+    start: InitialDistribution,
+    target: Split,
+    *,
+    nets: int,
+    epochs: int = PLAIN_EPOCHS,
+    poll: Poll | None = None,
+) -> list[float]:
+    """Accuracy in percent after an ordinary loop on `as_tensor_dataset()`, order and step sizes ignored.
+
+    The dataset-condensation protocol: shuffled minibatches of 256, SGD with momentum 0.9, weight decay 5e-4,
+    step size 0.01, divided by 10 after half of 300 epochs; the last epoch counts.
+
+    Reference: Zhao et al., Dataset condensation with gradient matching, 2021,
+    https://arxiv.org/abs/2006.05929
+    """
+    n, batch = len(d.images), min(256, len(d.images))
+    per_epoch = -(-n // batch)
+
+    def pair(bank: dict[str, Tensor], t: int) -> tuple[Tensor, Tensor]:
+        epoch, part = divmod(t, per_epoch)
+        if poll is not None:
+            poll()
+        index = torch.randperm(n, generator=generator(0, "plain", epoch))[part * batch : (part + 1) * batch]
+        return bank["images"][index.to(n_device)], bank["labels"][index.to(n_device)]
+
+    n_device = d.images.device
+    T = epochs * per_epoch
+    step_sizes = torch.full((T,), 0.01, device=n_device)
+    step_sizes[(epochs // 2 + 1) * per_epoch :] = 0.001
+    steps = Steps({"images": d.images, "labels": d.labels}, pair, T)
+    theta_T = unroll(net, chunk(start, 0, nets), steps, step_sizes, momentum(0.9, weight_decay=5e-4), stream=0)
+    return [accuracy(_finished(d, net, one), one, target) for one in unstack(theta_T, nets)]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _std(values: list[float]) -> float:
+    mean = _mean(values)
+    return (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5

@@ -1,0 +1,81 @@
+"""Where theta_0 comes from.
+
+Distillation draws the initial parameters of its nets from a distribution (Wang et al. 2018, section 3.5):
+
+    Fixed       one theta_0, kept; the set is learned for it and carries it
+    Random      a fresh draw for net n of every outer iteration i, from the stream (seed, name, i, n)
+
+Both have `draw(iteration, nets) -> theta_0`, stacked along a leading axis of nets where nets is more than 1.
+Draws of another stream name are held out by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from datadistill.nets import draw
+from datadistill.streams import generator
+
+Theta = dict[str, Tensor]
+
+
+class InitialDistribution(Protocol):
+    """A distribution of initial parameters."""
+
+    def draw(self, iteration: int, nets: int = 1) -> Theta: ...
+
+
+def stack(thetas: Sequence[Theta]) -> Theta:
+    """Several nets' parameters along a leading axis; a single net stays as it is.
+
+    Example:
+        >>> stack([{"w": torch.zeros(3)}, {"w": torch.ones(3)}])["w"].shape
+        torch.Size([2, 3])
+    """
+    if len(thetas) == 1:
+        return thetas[0]
+    return {name: torch.stack([theta[name] for theta in thetas]) for name in thetas[0]}
+
+
+def unstack(theta: Theta, nets: int) -> list[Theta]:
+    """The inverse of `stack`."""
+    return [theta] if nets == 1 else [{name: p[n] for name, p in theta.items()} for n in range(nets)]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The same theta_0 at every iteration."""
+
+    theta_0: Theta
+
+    def draw(self, iteration: int, nets: int = 1) -> Theta:
+        return stack([self.theta_0] * nets)
+
+
+@dataclass(frozen=True)
+class Random:
+    """Fresh draws by an initialization scheme.
+
+    Args:
+        net: gives names and shapes; its own values are not used.
+        init: a scheme of `datadistill.nets.INITIALIZATIONS`.
+        seed, name: the stream. Training draws from "theta_0", validation from "validation_theta_0",
+            evaluation from "held_out_theta_0".
+    """
+
+    net: nn.Module
+    init: str
+    seed: int
+    name: str = "theta_0"
+
+    def draw(self, iteration: int, nets: int = 1) -> Theta:
+        return stack([self.one(iteration, n) for n in range(nets)])
+
+    def one(self, iteration: int, n: int) -> Theta:
+        """Net n of an iteration: the same for any number of nets, so that nets can be shared out."""
+        return draw(self.net, self.init, generator(self.seed, self.name, iteration, n))

@@ -1,0 +1,19 @@
+"""Your own folder of images, one sub-folder a class."""
+
+from __future__ import annotations
+
+from datadistill.config import DistillConfig
+
+
+def own_images() -> DistillConfig:
+    """One image a class from your own folder trains any fresh ConvNet; pass --data FOLDER.
+
+    20% of each class is held out as the test set, at least one image; images become 32x32 colour ones. All
+    of it are options.
+    """
+    return DistillConfig(
+        recipe="own-images", dataset="folder", data="FOLDER", net="convnet",
+        net_args={"depth": 3, "width": 32, "norm": "instance"}, init="xavier", theta_0="random",
+        ipc=1, steps=1, epochs=10, step_size=0.05, iterations=400, batch=128, nets=2, validate_every=50,
+        images_from="real",
+    )  # fmt: skip

@@ -1,0 +1,268 @@
+"""The run folder: everything a run leaves behind.
+
+config.json           {"schema", "kind", "config"}: what was asked; its presence makes the folder a run
+environment.json      what the bytes depend on besides
+metrics.jsonl         one line an event, no clock in it: the same run gives the same bytes
+timing.jsonl          what the clock said
+checkpoints/  distilled.safetensors  figures/  report.html
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .atomic import named, write_json
+from .canonical import canonical_json, parse_json
+from .jsonlines import append_line, durable_length, read_lines, truncate
+from .lock import RunLock
+
+if TYPE_CHECKING:
+    from .checkpoints import CheckpointStore
+
+SCHEMA = 1
+_TEMPORARY = ".*.tmp"
+
+
+class RunFolder:
+    """A folder that holds a run. Make one with `create`, come back to it with `open`.
+
+    Attributes:
+        path: the folder.
+        kind: what sort of run it is ("distill", "pool", ...).
+        config: the run's config as stored.
+        environment: the environment it was started in.
+
+    Example:
+        >>> folder = RunFolder.create(getfixture("tmp_path") / "a", {"seed": 0}, {}, kind="distill")
+        >>> folder.append_metrics({"iteration": 0, "loss": 2.5})
+        >>> RunFolder.open(folder.path).read_metrics()
+        [{'iteration': 0, 'loss': 2.5}]
+    """
+
+    def __init__(
+        self, path: Path, kind: str, config: dict[str, Any], environment: dict[str, Any], keep_last: int = 3
+    ) -> None:
+        self.path = path
+        self.kind = kind
+        self.config = config
+        self.environment = environment
+        self.keep_last = keep_last
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        config: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        kind: str,
+        *,
+        keep_last: int = 3,
+    ) -> RunFolder:
+        """Start a run folder.
+
+        Args:
+            path: a folder that does not exist yet or is empty; missing parents are made.
+            config: JSON-able, without clock, host or path if the run is to be repeatable.
+            environment: from `datadistill.runs.environment.environment`.
+            kind: what sort of run it is.
+            keep_last: how many checkpoints to keep.
+
+        Raises:
+            UsageError: the place holds a run or anything else, is in use, or cannot be written.
+            ResourceError: disk full.
+        """
+        path = Path(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"{path} is not a folder and cannot become one; choose another --out") from None
+        except OSError as error:
+            raise named(error, path) from error
+        with RunLock(path):  # of two runs started at once, one sees the other's config.json
+            cls._refuse_occupied(path)
+            folder = cls(path, kind, dict(config), dict(environment), keep_last)
+            folder.clean()
+            write_json(path / "environment.json", folder.environment)
+            folder._write_config()  # last: from here on the folder is a run
+        return folder
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, kind: str | None = None, keep_last: int = 3) -> RunFolder:
+        """Come back to a run folder, to resume it or to read it. Changes nothing.
+
+        Args:
+            path: the folder.
+            kind: the sort of run wanted; None accepts any.
+            keep_last: how many checkpoints to keep.
+
+        Raises:
+            UsageError: no run is there, its config.json or environment.json is not as written by `create`, or
+                it is of another kind.
+        """
+        path = Path(path)
+        stored = _load_object(path / "config.json", f"{path} holds no run")
+        source = path / "config.json"
+        found = stored.get("schema")
+        if type(found) is not int or found < 1:
+            raise UsageError(f"{source}: schema is {found!r}, wanted {SCHEMA}; restore the file")
+        if found > SCHEMA:
+            raise UsageError(f"{source} was written by schema {found}, this reads up to {SCHEMA}; update")
+        if stored.keys() != {"schema", "kind", "config"}:
+            raise UsageError(f"{source} has the keys {sorted(stored)}, wanted schema, kind and config")
+        if not isinstance(stored["kind"], str) or not isinstance(stored["config"], dict):
+            raise UsageError(f"{source}: kind must be a string and config an object; restore the file")
+        if kind is not None and stored["kind"] != kind:
+            raise UsageError(f"{path} holds a run of {stored['kind']}, wanted one of {kind}")
+        environment = _load_object(path / "environment.json", f"{path} is no complete run")
+        return cls(path, stored["kind"], stored["config"], environment, keep_last)
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        """The run's checkpoints."""
+        from .checkpoints import CheckpointStore
+
+        return CheckpointStore(self.path / "checkpoints", self.keep_last)
+
+    @property
+    def distilled(self) -> Path:
+        """Where the result goes: distilled.safetensors."""
+        return self.path / "distilled.safetensors"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of figures; made by whoever draws the first."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """Where the report goes: report.html."""
+        return self.path / "report.html"
+
+    @property
+    def metrics(self) -> Path:
+        """metrics.jsonl."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timing(self) -> Path:
+        """timing.jsonl."""
+        return self.path / "timing.jsonl"
+
+    @property
+    def config_hash(self) -> str:
+        """SHA-256 of the kind and the config; a checkpoint keeps it to notice an edited config.json."""
+        return "sha256:" + hashlib.sha256(canonical_json([self.kind, self.config]).encode()).hexdigest()
+
+    def lock(self) -> RunLock:
+        """The folder's lock, to be held (`with folder.lock():`) by whoever writes."""
+        return RunLock(self.path)
+
+    def inside(self, name: str) -> Path:
+        """A path below this folder, for a name that came from a file.
+
+        Raises:
+            UsageError: the name is absolute or leads out of the folder, also through a link.
+        """
+        target, root = os.path.realpath(self.path / name), os.path.realpath(self.path)
+        if target != root and os.path.commonpath([target, root]) == root and not os.path.isabs(name):
+            return self.path / name
+        raise UsageError(f"{name!r} leads out of the run folder {self.path}; give a name inside it")
+
+    def replace_config(self, config: Mapping[str, Any]) -> None:
+        """Store a changed config (a resume that was asked to go on with changes)."""
+        self.config = dict(config)
+        self._write_config()
+
+    def clean(self) -> None:
+        """Remove temporary files that a killed process left; call it holding the lock."""
+        for path in [*self.path.glob(_TEMPORARY), *self.figures.glob(_TEMPORARY)]:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise named(error, path) from error
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl.
+
+        Args:
+            record: JSON-able, without anything from a clock; None for a missing number.
+
+        Raises:
+            NumericalError: NaN or infinity in the record.
+            ResourceError: disk full; the file is as it was.
+        """
+        append_line(self.metrics, record)
+
+    def append_timing(self, record: Mapping[str, Any]) -> None:
+        """Add a line to timing.jsonl; see `append_metrics`."""
+        append_line(self.timing, record)
+
+    def metrics_length(self) -> int:
+        """Bytes of metrics.jsonl, forced to disk, for a checkpoint to remember."""
+        return durable_length(self.metrics)
+
+    def truncate_metrics(self, n_bytes: int) -> None:
+        """Cut metrics.jsonl back to the length that a checkpoint remembers.
+
+        Raises:
+            DataError: the file is shorter, or the cut would leave half a line: it is not this run's file.
+        """
+        truncate(self.metrics, n_bytes)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; half a line at the end (a killed process) is left out.
+
+        Raises:
+            DataError: a line before the last is damaged.
+        """
+        return read_lines(self.metrics)
+
+    def read_timing(self) -> list[dict[str, Any]]:
+        """The lines of timing.jsonl; see `read_metrics`."""
+        return read_lines(self.timing)
+
+    def _write_config(self) -> None:
+        write_json(self.path / "config.json", {"schema": SCHEMA, "kind": self.kind, "config": self.config})
+
+    @classmethod
+    def _refuse_occupied(cls, path: Path) -> None:
+        try:
+            names = sorted(os.listdir(path))
+        except OSError as error:
+            raise named(error, path) from error
+        if "config.json" in names:
+            try:
+                held = f"a run of {cls.open(path).kind}"
+            except UsageError:
+                held = "a run that cannot be read"
+            advice = f"resume it with --resume {path}, or choose another --out"
+            raise UsageError(f"{path} already holds {held}; {advice}")
+        # without config.json these are what a killed `create` leaves
+        ours = {"lock", "environment.json"}
+        others = [name for name in names if name not in ours and not fnmatch.fnmatch(name, _TEMPORARY)]
+        if others:
+            shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+            raise UsageError(f"{path} is not empty (it holds {shown}); choose another --out")
+
+
+def _load_object(path: Path, otherwise: str) -> dict[str, Any]:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UsageError(f"{otherwise}: {path.name} is not a regular file")
+        value = parse_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{otherwise}: {path.name} is missing; check the path") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}; restore the file") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} holds no JSON object; restore the file")
+    return value

@@ -1,0 +1,121 @@
+"""JSON lines: one canonical JSON object a line, safe to append to and to read at any moment.
+
+A process killed while it appends leaves half a line at the end. Readers leave it out, and the next line that
+is appended takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, NumericalError
+from .atomic import named, write_all
+from .canonical import canonical_json, parse_json
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append a record and hand it to the system at once.
+
+    Raises:
+        NumericalError: NaN or infinity in the record.
+        ResourceError, UsageError: it could not be written; the file is as it was.
+    """
+    try:
+        line = canonical_json(dict(record)).encode("ascii") + b"\n"
+    except ValueError as error:
+        raise NumericalError(f"{path.name}: {error}; give None for a missing number") from None
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise named(error, path) from error
+    try:
+        # half a line at the end, left by a killed process, is cut off
+        start = _end_of_lines(fd)
+        os.ftruncate(fd, start)
+        os.lseek(fd, start, os.SEEK_SET)
+        try:
+            write_all(fd, line)
+        except BaseException:
+            os.ftruncate(fd, start)
+            raise
+    except OSError as error:
+        raise named(error, path, len(line)) from error
+    finally:
+        os.close(fd)
+
+
+def _end_of_lines(fd: int) -> int:
+    """The position after the last newline of an open file."""
+    end = os.lseek(fd, 0, os.SEEK_END)
+    while end > 0:
+        begin = max(end - 4096, 0)
+        os.lseek(fd, begin, os.SEEK_SET)
+        newline = os.read(fd, end - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return 0
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All complete lines; an absent file has none.
+
+    Raises:
+        DataError: a complete line is damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    records = []
+    for number, line in enumerate(data.split(b"\n")[:-1], start=1):  # [-1]: empty, or half a line
+        try:
+            record = parse_json(line)
+        except ValueError as error:
+            raise DataError(f"{path} line {number}: {error}") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{path} line {number} holds no JSON object")
+        records.append(record)
+    return records
+
+
+def durable_length(path: Path) -> int:
+    """The file's length in bytes, forced to disk first; 0 if it is absent."""
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise named(error, path) from error
+    try:
+        os.fsync(fd)
+        return os.fstat(fd).st_size
+    except OSError as error:
+        raise named(error, path) from error
+    finally:
+        os.close(fd)
+
+
+def truncate(path: Path, n_bytes: int) -> None:
+    """Cut the file back to `n_bytes`, which must be the end of a line.
+
+    Raises:
+        DataError: the file is shorter, or no line ends there.
+    """
+    try:
+        with open(path, "a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size < n_bytes:
+                raise DataError(f"{path} has {size} bytes, the checkpoint was made at {n_bytes}")
+            file.seek(max(n_bytes - 1, 0))
+            if n_bytes and file.read(1) != b"\n":
+                raise DataError(f"{path} was edited: no line ends at byte {n_bytes}")
+            file.truncate(n_bytes)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise named(error, path) from error

@@ -1,0 +1,244 @@
+"""Safetensors files that say what they are and prove that they are whole.
+
+One file holds named tensors and, under one metadata key, one canonical JSON object. That object carries
+`schema`, the version of its layout, and `checksum`, the SHA-256 of everything else. Only numbers and JSON are
+read: no file can run code. Sizes claimed by a header are compared with the bytes there are before any memory
+is taken.
+
+The same tensors and the same object give the same bytes: safetensors sorts the tensors, the JSON is
+canonical, and with a single metadata key there is no order left to chance.
+
+Reference: the safetensors format, https://huggingface.co/docs/safetensors
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..errors import DataError, OutOfMemory
+from .canonical import canonical_json, parse_json
+from .header import DTYPES, Entry, clause, layout, read_header
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def pack(
+    tensors: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    *,
+    key: str = "datadistill",
+    uncovered: Collection[str] = (),
+) -> bytes:
+    """The bytes of a safetensors file with these tensors and this JSON object.
+
+    Args:
+        tensors: name -> tensor of a dtype in `DTYPES`, any device, any shape.
+        meta: JSON-able; must hold `schema`, a whole number from 1; `checksum` is put in (or replaced) here.
+        key: the metadata key.
+        uncovered: keys of `meta` outside the checksum, because they may be changed later.
+
+    Returns:
+        The file's content, the same for the same arguments.
+
+    Raises:
+        DataError: a dtype that the format cannot hold.
+        TypeError, ValueError: `meta` is not JSON-able, or its schema is not a whole number.
+
+    Example:
+        >>> data = pack({"x": torch.zeros(2)}, {"schema": 1, "what": "nothing"})
+        >>> unpack(data, schema=1)[1]["what"]
+        'nothing'
+    """
+    if type(meta.get("schema")) is not int or meta["schema"] < 1:
+        raise ValueError(f"meta['schema'] is {meta.get('schema')!r}, wanted a whole number from 1")
+    # clone: safetensors refuses tensors that share memory
+    ready = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    document = {**meta, "checksum": checksum(ready, meta, uncovered=uncovered)}
+    return safetensors.torch.save(ready, {key: canonical_json(document)})
+
+
+def unpack(
+    data: bytes | str | os.PathLike[str],
+    *,
+    key: str = "datadistill",
+    schema: int,
+    verify: bool = True,
+    uncovered: Collection[str] = (),
+    finite: bool = True,
+    source: str | None = None,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `pack` wrote.
+
+    Args:
+        data: the content, or the path of a file.
+        key: the metadata key.
+        schema: the newest schema that the caller can read.
+        verify: compare the checksum; False reads an edited or damaged file all the same.
+        uncovered: as given to `pack`.
+        finite: refuse NaN and infinity in floating-point tensors.
+        source: what to call the file in messages; default: its path.
+
+    Returns:
+        Fresh CPU tensors by name, sorted, and the JSON object.
+
+    Raises:
+        DataError: anything else than a whole file of `pack`, in one sentence with what was found.
+        OutOfMemory: the file is whole but larger than the memory.
+    """
+    if isinstance(data, bytes):
+        source, size = source or "the data", len(data)
+        return _unpack(io.BytesIO(data), size, source, key, schema, verify, uncovered, finite)
+    path = Path(data)
+    source = source or str(path)
+    try:
+        # looked at before it is opened: opening a pipe would wait for a writer
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise DataError(f"{source} is {what}, wanted a safetensors file")
+        with open(path, "rb") as file:
+            return _unpack(file, status.st_size, source, key, schema, verify, uncovered, finite)
+    except FileNotFoundError:
+        raise DataError(f"{source} does not exist; check the path") from None
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror or error}") from error
+
+
+def checksum(
+    tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None, *, uncovered: Collection[str] = ()
+) -> str:
+    """SHA-256 of named tensors and a JSON object.
+
+    Hashed are, in order: the canonical JSON of [meta less `checksum` and `uncovered`, [[name, dtype, shape]
+    for each tensor by name]], a zero byte, and the tensors' little-endian bytes in the same order.
+
+    Args:
+        tensors: name -> tensor of a dtype in `DTYPES`.
+        meta: JSON-able, or None for tensors alone (the fingerprint of a data set, say).
+        uncovered: keys of `meta` to leave out.
+
+    Returns:
+        'sha256:' and 64 hexadecimal digits.
+
+    Raises:
+        DataError: a dtype that the format cannot hold.
+
+    Example:
+        >>> checksum({"x": torch.zeros(2)}) == checksum({"x": torch.zeros(2, 1)})
+        False
+    """
+    shapes = {}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _NAMES:
+            raise DataError(f"tensor {name!r} is {tensor.dtype}, wanted one of {', '.join(map(str, _NAMES))}")
+        shapes[name] = (_NAMES[tensor.dtype], list(tensor.shape))
+    # view as bytes: numpy knows no bfloat16. reshape first: a 0-dimensional tensor has no byte view.
+    parts = (tensors[n].detach().cpu().reshape(-1).view(torch.uint8).numpy().data for n in sorted(shapes))
+    return _digest(shapes, parts, meta or {}, uncovered)
+
+
+def _digest(
+    shapes: Mapping[str, tuple[str, list[int]]], parts: Any, meta: Mapping[str, Any], uncovered: Collection[str]
+) -> str:
+    covered = {k: v for k, v in meta.items() if k != "checksum" and k not in uncovered}
+    layout = [[name, *shapes[name]] for name in sorted(shapes)]
+    digest = hashlib.sha256(canonical_json([covered, layout]).encode("ascii") + b"\0")
+    for part in parts:
+        digest.update(part)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _unpack(
+    file: BinaryIO,
+    size: int,
+    source: str,
+    key: str,
+    schema: int,
+    verify: bool,
+    uncovered: Collection[str],
+    finite: bool,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    header, body_size = read_header(file, size, source)
+    meta_text = _only_key(header.pop("__metadata__", None), key, source)
+    entries = layout(header, body_size, source)
+    meta = _read_meta(meta_text, key, schema, source)
+    try:
+        body = memoryview(file.read(body_size))
+        if len(body) != body_size:
+            raise DataError(f"{source} is not a complete safetensors file: it was cut while it was read")
+        if verify:
+            shapes = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
+            parts = (body[entries[name].begin : entries[name].end] for name in sorted(entries))
+            found = _digest(shapes, parts, meta, uncovered)
+            if meta.get("checksum") != found:
+                stated = repr(meta["checksum"])[:90] if "checksum" in meta else "no checksum"
+                raise DataError(
+                    f"{source} is damaged or was edited: it states {stated}, its content has {found!r}; "
+                    "get the file again"
+                )
+        tensors = {name: _tensor(body, entries[name]) for name in sorted(entries)}
+    except MemoryError:
+        raise OutOfMemory(f"{source} needs {body_size} bytes of memory, more than there is") from None
+    if finite:
+        for name, tensor in tensors.items():
+            _refuse_nonfinite(name, tensor, source)
+    return tensors, meta
+
+
+def _only_key(metadata: Any, key: str, source: str) -> str:
+    if not isinstance(metadata, dict) or key not in metadata:
+        found = f"metadata {sorted(metadata)}" if isinstance(metadata, dict) else "no metadata"
+        raise DataError(f"{source} has {found[:200]}, wanted the key {key!r}: this library did not write it")
+    if len(metadata) > 1 or not isinstance(metadata[key], str):
+        found = f"metadata {sorted(metadata)}"
+        raise DataError(f"{source} has {found[:200]}, wanted the text {key!r} alone: it was edited")
+    text: str = metadata[key]
+    return text
+
+
+def _read_meta(text: str, key: str, schema: int, source: str) -> dict[str, Any]:
+    try:
+        meta = parse_json(text)
+    except ValueError as error:
+        raise DataError(f"{source}: its metadata {key!r} is {clause(error)}") from None
+    if not isinstance(meta, dict):
+        raise DataError(f"{source}: its metadata {key!r} is {text[:40]!r}, wanted a JSON object")
+    found = meta.get("schema")
+    if type(found) is not int or found < 1:
+        raise DataError(f"{source}: its schema is {repr(found)[:40]}, wanted a whole number from 1")
+    if found > schema:
+        raise DataError(
+            f"{source} was written by schema {found}, this reads up to {schema}; install a newer version"
+        )
+    if canonical_json(meta) != text:
+        raise DataError(f"{source}: its metadata {key!r} is not in canonical form: it was edited by hand")
+    return meta
+
+
+def _tensor(body: memoryview, entry: Entry) -> Tensor:
+    dtype = DTYPES[entry.dtype]
+    if entry.begin == entry.end:
+        return torch.empty(entry.shape, dtype=dtype)
+    fresh = bytearray(body[entry.begin : entry.end])
+    if dtype is torch.bool:  # a byte other than 0 and 1 is no bool: make it one
+        return torch.frombuffer(fresh, dtype=torch.uint8).ne(0).reshape(entry.shape)
+    return torch.frombuffer(fresh, dtype=dtype).reshape(entry.shape)
+
+
+def _refuse_nonfinite(name: str, tensor: Tensor, source: str) -> None:
+    if not tensor.is_floating_point() or bool((ok := torch.isfinite(tensor)).all()):
+        return
+    first = int(ok.reshape(-1).logical_not().nonzero()[0])
+    place = torch.unravel_index(torch.tensor(first), tensor.shape) if tensor.dim() else ()
+    index, value = tuple(int(i) for i in place), tensor.reshape(-1)[first].item()
+    raise DataError(f"{source}: tensor {name[:80]!r} is {value} at index {index}, wanted finite numbers")

@@ -1,0 +1,238 @@
+"""The outer loop: Adam on images, labels and step sizes through the unrolled inner loop.
+
+Iteration i (Wang et al. 2018, Algorithm 1):
+
+    theta_0^(n) ~ p(theta_0), n = 1 .. nets                       initial.py
+    theta_T^(n) = unroll(theta_0^(n), steps, step sizes)          innerloop/
+    L           = mean_n loss(real batch_i; theta_T^(n))          objectives.py
+    images, labels, rho  <-  Adam(clip(grad L))
+
+Nothing is updated before the loss and the gradient have been found finite. Every random choice is drawn from
+a stream named by the iteration, so the loop can stop and go on anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datadistill.config import DistillConfig
+from datadistill.data import RealData, augment
+from datadistill.distilled import DistilledDataset
+from datadistill.errors import NumericalError
+from datadistill.evaluation.accuracy import trained_accuracies
+from datadistill.initial import Fixed, InitialDistribution, Random
+from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, unroll
+from datadistill.innerloop.problem import with_norm
+from datadistill.innerloop.update_rules import UpdateRule
+from datadistill.nets.spec import NetSpec
+from datadistill.objectives import classification
+from datadistill.streams import derive, generator
+from datadistill.training.learned import Learned
+from datadistill.training.schedule import learning_rate_factor
+
+NORM_DECAY = 0.95  # of the running mean of the gradient norm
+REPLAY_FROM = 200  # inner steps above which "auto" stops keeping every graph
+
+
+def adjoint_of(config: DistillConfig) -> Adjoint:
+    """The adjoint that `config.adjoint` names."""
+    if config.adjoint == "auto":
+        return FullUnroll() if config.inner_steps <= REPLAY_FROM else StepReplay()
+    if config.adjoint == "truncated":
+        return Truncated(config.window or 1)
+    return ADJOINTS[config.adjoint]()
+
+
+class OuterLoop:
+    """State and steps of one distillation.
+
+    Args:
+        config: what to learn, and how.
+        data: real data, on the run's device.
+        net: the architecture; its values are not used.
+        update: the update rule of the inner loop.
+        spec: how a file names the net.
+    """
+
+    def __init__(
+        self, config: DistillConfig, data: RealData, net: nn.Module, update: UpdateRule, spec: NetSpec
+    ) -> None:
+        self.config, self.data, self.update, self.spec = config, data, update, spec
+        self.net = net.to(data.device)
+        self.outer_net = with_norm(self.net, config.norm)
+        random = Random(self.net, config.init, config.seed)
+        self.start: InitialDistribution = random if config.theta_0 == "random" else Fixed(random.draw(0))
+        self.validation_start = (
+            Random(self.net, config.init, config.seed, "validation_theta_0")
+            if config.theta_0 == "random"
+            else self.start
+        )
+        self.adjoint = adjoint_of(config)
+        self.learned = Learned(config, data, len(dict(self.net.named_parameters())))
+        rates = {"images": config.lr_images, "labels": config.lr_labels, "step_sizes": config.lr_step_sizes}
+        self.optimizer = torch.optim.Adam(
+            [{"params": [p], "lr": rates[k], "rate": rates[k]} for k, p in self.learned.parameters().items()],
+            betas=(config.beta1, config.beta2),
+        )
+        self.iteration = 0  # outer iterations done
+        self.gradient_norm: float | None = None  # running mean
+        self.skipped = 0
+        self.loss_sum, self.loss_count = 0.0, 0  # since the last look at the validation split
+        self.best: tuple[float, int] | None = None  # accuracy, iteration
+        self.best_tensors: dict[str, Tensor] = {}
+
+    # --- one iteration
+
+    def advance(self) -> float:
+        """One outer iteration. Returns its loss; NaN where the iteration was skipped.
+
+        Raises:
+            NumericalError: a loss or gradient that is not finite; nothing was changed.
+        """
+        i, config = self.iteration, self.config
+        loss, gradients = self._gradients(i)
+        norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._refuse(i, loss, norm)
+            self.iteration += 1
+            return math.nan
+        scale = self._clip(norm)
+        factor = learning_rate_factor(config.schedule, i, config.iterations, config.warmup)
+        for group, (p, g) in zip(
+            self.optimizer.param_groups,
+            zip(self.learned.parameters().values(), gradients, strict=True),
+            strict=True,
+        ):
+            group["lr"] = group["rate"] * factor
+            p.grad = g * scale
+        self.optimizer.step()
+        self.iteration += 1
+        self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
+        return loss
+
+    def _gradients(self, i: int) -> tuple[float, list[Tensor]]:
+        config, learned = self.config, self.learned
+        theta_0 = self.start.draw(i, config.nets if config.theta_0 == "random" else 1)
+        theta_T = unroll(
+            self.net, theta_0, learned.steps(), learned.step_sizes(), self.update, self.adjoint,
+            norm=config.norm, stream=derive(config.seed, "dropout", i),
+        )  # fmt: skip
+        images, labels = self.data.train.batch(generator(config.seed, "real_batch", i), config.batch)
+        images = augment(images, generator(config.seed, "augment", i), config.augment)
+        loss = classification(self.outer_net, theta_T, images, labels)
+        gradients = torch.autograd.grad(loss, list(learned.parameters().values()), materialize_grads=True)
+        return float(loss.detach()), list(gradients)
+
+    def _clip(self, norm: float) -> float:
+        """Factor that limits the norm to `clip` times its running mean, which it then joins."""
+        mean = self.gradient_norm
+        limit = self.config.clip * mean if self.config.clip and mean else math.inf
+        scale = limit / norm if norm > limit else 1.0
+        self.gradient_norm = norm if mean is None else NORM_DECAY * mean + (1 - NORM_DECAY) * norm * scale
+        return scale
+
+    def _refuse(self, i: int, loss: float, norm: float) -> None:
+        what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {norm} (loss {loss:.4g})"
+        if self.skipped < self.config.skips:
+            self.skipped += 1
+            return
+        t, eta = self._first_bad_step(i)
+        where = f"the parameters stop being finite at inner step {t}, step size {eta:.4g}; " if t >= 0 else ""
+        raise NumericalError(
+            f"outer iteration {i}: {what}; {where}nothing was updated. Try smaller learning rates "
+            "(--lr-step-sizes 0.005), or go on with other nets (--on-nan skip:3)"
+        )
+
+    @torch.no_grad()
+    def _first_bad_step(self, i: int) -> tuple[int, float]:
+        """The first inner step after which theta is not finite (-1: none), and the largest step size there."""
+        theta = self.start.draw(i)
+        steps, sizes = self.learned.steps(), self.learned.step_sizes()
+        state = self.update.init(theta)
+        for t in range(len(steps)):
+            theta, state = unroll(
+                self.net, theta, steps[t : t + 1], sizes[t : t + 1], self.update,
+                norm=self.config.norm, state=state, return_state=True,
+            )  # fmt: skip
+            if not all(bool(torch.isfinite(p).all()) for p in theta.values()):
+                return t, float(sizes[t].max())
+        return -1, math.nan
+
+    # --- looking at it
+
+    def validate(self) -> dict[str, Any]:
+        """A line for metrics.jsonl: mean loss since the last one, accuracy on the validation split."""
+        d = self.distilled()
+        nets = self.config.validate_nets if self.config.theta_0 == "random" else 1
+        _, found = trained_accuracies(
+            d, self.net, self.validation_start, self.data.validation, nets=nets, before=False
+        )
+        mean = sum(found) / len(found)
+        record = {
+            "iteration": self.iteration,
+            "loss": self.loss_sum / self.loss_count if self.loss_count else None,
+            "accuracy": mean,
+            "accuracy_std": math.sqrt(sum((a - mean) ** 2 for a in found) / len(found)),
+            "gradient_norm": self.gradient_norm,
+            "step_sizes": d.step_sizes.double().log().reshape(len(d.step_sizes), -1).mean(1).exp().tolist(),
+            "skipped": self.skipped,
+        }
+        self.loss_sum, self.loss_count = 0.0, 0
+        if self.config.keep == "best" and (self.best is None or mean > self.best[0]):
+            self.best = (mean, self.iteration)
+            self.best_tensors = {k: p.detach().clone() for k, p in self.learned.parameters().items()}
+        return record
+
+    def distilled(self) -> DistilledDataset:
+        """The set as it stands."""
+        config, data, learned = self.config, self.data, self.learned
+        with torch.no_grad():
+            return DistilledDataset(
+                learned.images.clone(), learned.labels().clone(), learned.step_sizes().clone(), learned.order,
+                classes=data.classes, normalization=data.normalization, net=self.spec, update=self.update,
+                theta_0=self.start.draw(0) if isinstance(self.start, Fixed) else None,
+                tensors=tuple(k for k, _ in self.net.named_parameters()), norm=config.norm,
+                origin={
+                    "recipe": config.recipe, "seed": config.seed, "dataset": data.name,
+                    "split": "train", "validation": config.validation, "iterations": self.iteration,
+                    "description": data.description,
+                },
+            )  # fmt: skip
+
+    def result(self) -> DistilledDataset:
+        """The set to keep: the last, or the best on the validation split."""
+        if self.best is not None:
+            self._set(self.best_tensors)
+        return self.distilled()
+
+    # --- stopping and going on
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs, as nested tensors and plain values."""
+        return {
+            "learned": {k: p.detach() for k, p in self.learned.parameters().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best, "best_tensors": self.best_tensors,
+            "scalars": {k: getattr(self, k) for k in _SCALARS},
+        }  # fmt: skip
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
+        self._set(state["learned"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best, self.best_tensors = state["best"], dict(state["best_tensors"])
+        for name in _SCALARS:
+            setattr(self, name, state["scalars"][name])
+
+    def _set(self, tensors: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, p in self.learned.parameters().items():
+                p.copy_(tensors[name])
+
+
+_SCALARS = ("iteration", "gradient_norm", "skipped", "loss_sum", "loss_count")

@@ -1,0 +1,203 @@
+"""One distillation from start to end: folder, checkpoints, signals, and the file that is left.
+
+dd.distill(config)                        in memory, nothing written
+dd.distill(config, out="runs/a")          a run folder
+dd.distill(None, out="runs/a", resume=True)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from datadistill.config import HARMLESS, RESUMABLE_CHANGES, DistillConfig, RunOptions
+from datadistill.data import RealData
+from datadistill.distilled import DistilledDataset
+from datadistill.errors import DataError, NumericalError, OutOfMemory, ResourceError, Unavailable, UsageError
+from datadistill.runs.checkpoints import CheckpointStore
+from datadistill.runs.environment import differences, environment
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import build_config, differing, dump_config
+from datadistill.runs.signals import StopFlag
+from datadistill.runs.state import flatten_state, unflatten_state
+from datadistill.training.outer import OuterLoop
+from datadistill.training.progress import RunProgress
+from datadistill.training.setup import outer_loop
+
+KIND = "distill"
+
+
+def distill(
+    config: DistillConfig | None,
+    *,
+    data: RealData | None = None,
+    net: nn.Module | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
+) -> DistilledDataset:
+    """Learn a distilled set.
+
+    Args:
+        config: what to learn; a recipe returns one. None with `resume` takes the run folder's own.
+        data: your own real data (`RealData.from_tensors`, `.from_dataset`); default: what the config names.
+        net: your own module, images (B, C, H, W) to logits (B, K); default: what the config names.
+        out: a run folder to write: config, metrics, checkpoints, distilled.safetensors. None writes nothing.
+        resume: go on with the run in `out` from its last checkpoint, to the same bytes as without a stop on
+            the same machine, torch version and thread count.
+        options: how to carry the run out.
+
+    Returns:
+        The distilled set.
+
+    Raises:
+        UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written where there is a folder.
+
+    Example:
+        >>> from datadistill.recipes import recipe
+        >>> tiny = recipe("digits-random").with_changes(iterations=2)
+        >>> distill(tiny)
+        DistilledDataset(10 images 1x8x8, 10 classes, 10 steps, any initialization of convnet)
+    """
+    if out is None:
+        if resume or config is None:
+            raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
+        with _named_failures(config), StopFlag() as stop:
+            loop = outer_loop(config, options, data, net)
+            with RunProgress(config.iterations, quiet=options.quiet) as progress:
+                _iterate(loop, None, options, progress, stop)
+            return loop.result()
+    path = Path(out)
+    folder, config = _resumed(path, config, options) if resume else (None, config)
+    if config is None:
+        raise UsageError("no config was given; pass a recipe's config, or resume a run folder")
+    with _named_failures(config), StopFlag() as stop:
+        loop = outer_loop(config, options, data, net)
+        if folder is None:
+            env = {**environment(loop.data.device), "data": loop.data.fingerprint}
+            folder = RunFolder.create(path, dump_config(config), env, KIND)
+        with folder.lock():
+            folder.clean()
+            _restore(loop, folder, options)
+            with RunProgress(config.iterations, loop.iteration, options.quiet) as progress:
+                _iterate(loop, folder, options, progress, stop)
+            result = loop.result()
+            result.save(folder.distilled)
+    return result
+
+
+def _resumed(path: Path, config: DistillConfig | None, options: RunOptions) -> tuple[RunFolder, DistillConfig]:
+    """The folder to go on with, and its config, with changes where they are allowed."""
+    folder = RunFolder.open(path, kind=KIND)
+    stored = build_config(DistillConfig, folder.config, str(path / "config.json"))
+    if config is None:
+        return folder, stored
+    changed = {line.split()[0].split(".")[0]: line for line in differing(stored, config)}
+    for name in HARMLESS:
+        changed.pop(name, None)
+    names = set(changed)
+    if names and not (options.resume_with_changes and names <= set(RESUMABLE_CHANGES)):
+        allowed = f"of these, --resume-with-changes allows {', '.join(RESUMABLE_CHANGES)}"
+        raise UsageError(f"{path} was started with another config: {'; '.join(changed.values())}; {allowed}")
+    if names:
+        folder.replace_config(dump_config(config))
+    return folder, config
+
+
+def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
+    """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it."""
+    now = {**environment(loop.data.device), "data": loop.data.fingerprint}
+    then = dict(folder.environment)
+    if then.pop("data", None) != now.pop("data"):
+        raise DataError(f"{folder.path} was started on other data (its fingerprint differs); restore the data")
+    if changes := differences(then, now):
+        message = f"not bit-exact with the run so far: {', '.join(changes)}"
+        if options.require_exact:
+            raise Unavailable(f"{message}; use the same machine and versions, or drop --require-exact")
+        warnings.warn(message, stacklevel=3)
+    checkpoint = folder.checkpoints.latest()
+    if checkpoint is None:
+        folder.truncate_metrics(0)
+        return
+    loop.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
+    folder.truncate_metrics(checkpoint.state["metrics_bytes"])
+
+
+def _iterate(
+    loop: OuterLoop, folder: RunFolder | None, options: RunOptions, progress: RunProgress, stop: StopFlag
+) -> None:
+    """Outer iterations up to the last one, with looks at the validation split, checkpoints and signals."""
+    config = loop.config
+    unit, interval = options.checkpoint_interval
+    saved_at, saved_time = loop.iteration, time.monotonic()
+    if folder is not None and loop.iteration:
+        progress.say(f"going on from iteration {loop.iteration} of {config.iterations}")
+    while loop.iteration < config.iterations:
+        if stop:
+            if folder is None:
+                stop.raise_if_requested(f"stopped at iteration {loop.iteration}; nothing was saved (no folder)")
+            elif loop.iteration != saved_at:
+                _checkpoint(loop, folder, options)
+            stop.raise_if_requested(
+                f"saved at iteration {loop.iteration}; go on with: datadistill distill --resume {folder.path if folder else ''}"
+            )
+        loss = loop.advance()
+        progress.iteration(loop.iteration, loss)
+        if loop.iteration % config.validate_every == 0 or loop.iteration == config.iterations:
+            began = time.monotonic()
+            record = loop.validate()
+            progress.record(record)
+            if folder is not None:
+                folder.append_metrics(record)
+                seconds = time.monotonic() - progress.began
+                folder.append_timing(
+                    {"iteration": loop.iteration, "seconds": seconds, "validation": time.monotonic() - began}
+                )
+        if folder is not None:
+            since = loop.iteration - saved_at if unit == "iterations" else time.monotonic() - saved_time
+            if since >= interval or loop.iteration == config.iterations:
+                _checkpoint(loop, folder, options)
+                saved_at, saved_time = loop.iteration, time.monotonic()
+
+
+def _checkpoint(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
+    tensors, state = flatten_state(loop.state())
+    record = {"loop": state, "metrics_bytes": folder.metrics_length()}
+    try:
+        folder.checkpoints.save(loop.iteration, tensors, record)
+    except ResourceError as error:
+        if options.rescue_dir is None:
+            raise
+        rescued = CheckpointStore(Path(options.rescue_dir) / "checkpoints").save(
+            loop.iteration, tensors, record
+        )
+        raise ResourceError(
+            f"{error}; the state was saved to {rescued} instead: make room, move it into "
+            f"{folder.path}/checkpoints, and resume"
+        ) from error
+
+
+@contextlib.contextmanager
+def _named_failures(config: DistillConfig) -> Iterator[None]:
+    """Give running out of memory its name, and a numerical failure its way on."""
+    try:
+        yield
+    except NumericalError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        text = str(error)
+        out = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text
+        if not out:
+            raise
+        raise OutOfMemory(
+            f"out of memory: {config.inner_steps} inner steps with every graph kept; try --adjoint step-replay, "
+            f"fewer --epochs, or a smaller --batch than {config.batch} ({text[:120]})"
+        ) from error

@@ -1,0 +1,61 @@
+"""From a config to the objects of a run. Configs stop here: what lies deeper takes plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from datadistill import data as data_module
+from datadistill.config import DistillConfig, RunOptions
+from datadistill.data import RealData
+from datadistill.data.folders import load_folder
+from datadistill.device import resolve
+from datadistill.errors import DataError
+from datadistill.innerloop import update_rules
+from datadistill.nets.spec import CUSTOM, NetSpec
+from datadistill.training.outer import OuterLoop
+
+
+def load_data(config: DistillConfig, options: RunOptions) -> RealData:
+    """The real data a config names."""
+    common: dict[str, Any] = {
+        "size": config.size, "channels": config.channels, "validation": config.validation, "seed": config.seed,
+    }  # fmt: skip
+    if config.dataset == "folder":
+        folder = config.data or ""
+        return load_folder(folder, holdout=config.holdout, skip_bad=config.skip_bad, **common)
+    return data_module.load(config.dataset, root=options.data_root, download=options.download, **common)
+
+
+def net_spec(config: DistillConfig, data: RealData, net: nn.Module | None) -> NetSpec:
+    """How the run's net is named in a file."""
+    if net is not None:
+        return NetSpec(CUSTOM, {}, config.init)
+    channels, height, width = data.shape
+    if height != width:
+        raise DataError(
+            f"images are {height}x{width}, but the nets here take square ones; pass a size, or your own net"
+        )
+    sizes = {"channels": channels, "size": height, "classes": len(data.classes)}
+    return NetSpec(config.net, {**sizes, **config.net_args}, config.init)
+
+
+def outer_loop(
+    config: DistillConfig, options: RunOptions, data: RealData | None, net: nn.Module | None
+) -> OuterLoop:
+    """Load the data, build the net and everything the outer loop needs."""
+    device = resolve(config.device)
+    update = update_rules.from_description({"name": config.update, **config.update_args})
+    real = (data if data is not None else load_data(config, options)).to(device)
+    if not len(real.validation):
+        raise DataError(
+            f"{real.name} leaves no image for model selection (validation); it has {len(real.train)} to learn "
+            "from: give it more images, or a larger --validation"
+        )
+    missing = [c for k, c in enumerate(real.classes) if not bool((real.train.labels == k).any())]
+    if missing:
+        raise DataError(f"class {missing[0]} of {real.name} has no training image; add some, or drop the class")
+    spec = net_spec(config, real, net)
+    module = net if net is not None else spec.build()
+    return OuterLoop(config, real, module, update, spec)
