@@ -130,14 +130,14 @@ class DistilledDataset:
             `net = DistilledDataset.load("runs/mnist5k-fixed-s0").train()`
         """
         own = net if net is not None else self.net.build()
-        start = theta_0 or self._start(own, net is None, seed)
+        start = self._start(own, net is None, seed) if theta_0 is None else theta_0
         if self.theta_0 is not None and not _same(start, self.theta_0):
             warnings.warn(
                 "this set was learned for one fixed initialization, and the net starts from another: expect "
                 "about chance accuracy; leave net and theta_0 out to start from the one it carries",
                 stacklevel=2,
             )
-        device = next(iter(start.values())).device
+        device = next(iter(start.values()), self.images).device
         set_ = self.to(device)
         with torch.no_grad():
             theta_T = unroll(
@@ -169,14 +169,15 @@ class DistilledDataset:
     def passes(self) -> int:
         """How many times the steps' order repeats itself: the epochs it was learned with."""
         T = len(self.order)
-        same = [[torch.equal(self.order[t], self.order[t % s]) for t in range(T)] for s in range(1, T + 1)]
-        period = next(s for s in range(1, T + 1) if T % s == 0 and all(same[s - 1]))
-        return T // period
+        for period in (s for s in range(1, T) if T % s == 0):
+            if all(torch.equal(self.order[t], self.order[t - period]) for t in range(period, T)):
+                return T // period
+        return 1
 
     def step_sizes_for(self, theta: Theta) -> Tensor:
         """Step sizes fit for a net with these tensors: (T, P) columns go by name; where the names differ,
         each step's geometric mean serves all tensors, and this says so."""
-        if self.tensors is None or tuple(theta) == self.tensors:
+        if self.step_sizes.dim() == 1 or self.tensors is None or tuple(theta) == self.tensors:
             return self.step_sizes
         if set(theta) <= set(self.tensors):
             return self.step_sizes[:, [self.tensors.index(k) for k in theta]]
@@ -203,7 +204,8 @@ class DistilledDataset:
         accuracy depends on the set: measure it (`evaluate`).
         """
         quantization = Quantization.of(self.images, bits)
-        return self._with(images=quantization.rounded(self.images), quantization=quantization)
+        images = quantization.rounded(self.images)
+        return self._with(images=images, quantization=quantization, accuracies={})  # those were of other images
 
     def to(self, device: torch.device | str) -> DistilledDataset:
         """A copy with its tensors on `device`."""
@@ -213,6 +215,7 @@ class DistilledDataset:
 
     def _with(self, **changes: Any) -> DistilledDataset:
         twin = copy.copy(self)
+        twin.origin, twin.accuracies = dict(self.origin), dict(self.accuracies)
         for name, value in changes.items():
             setattr(twin, name, value)
         return twin
@@ -252,7 +255,7 @@ class DistilledDataset:
             DataError: truncated, altered, of the wrong shapes, not finite, or from a newer schema; the
                 sentence says which and gives the value found.
         """
-        return cls(**distilled_file.load(path, verify=verify))
+        return distilled_file.load(path, cls, verify=verify)
 
 
 def _shapes(theta: Theta) -> dict[str, torch.Size]:

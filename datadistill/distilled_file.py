@@ -9,6 +9,7 @@ of damaged files; here a whole file is checked for sense.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor
 
 from datadistill.data.normalization import Normalization
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, nearest
 from datadistill.innerloop import update_rules
+from datadistill.nets import INITIALIZATIONS
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.quantization import Quantization
 from datadistill.runs.atomic import write_bytes
@@ -63,11 +65,18 @@ def to_meta(d: DistilledDataset) -> dict[str, Any]:
 
 def save(d: DistilledDataset, path: str | os.PathLike[str]) -> None:
     """See `DistilledDataset.save`."""
+    if update_rules.describe(d.update)["name"] == "custom":
+        raise UsageError(
+            f"the update rule is {d.update!r}, your own, which no file can hold; "
+            f"use {', '.join(update_rules.UPDATE_RULES)}, or keep the tensors yourself"
+        )
     write_bytes(path, pack(to_tensors(d), to_meta(d), uncovered=UNCOVERED))
 
 
-def load(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, Any]:
-    """The arguments of `DistilledDataset` from a file or a run folder; see `DistilledDataset.load`."""
+def load(
+    path: str | os.PathLike[str], make: Callable[..., DistilledDataset], *, verify: bool = True
+) -> DistilledDataset:
+    """What `make` makes of a file or of the one in a run folder; see `DistilledDataset.load`."""
     path = Path(path)
     if path.is_dir():
         if not (path / FILE_NAME).exists():
@@ -80,7 +89,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, Any]
         path = path / FILE_NAME
     tensors, meta = unpack(path, schema=SCHEMA, verify=verify, uncovered=UNCOVERED)
     try:
-        return _arguments(tensors, meta)
+        return make(**_arguments(tensors, meta))
     except (DataError, UsageError) as error:
         raise DataError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
@@ -102,6 +111,8 @@ def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, An
         raise DataError(
             f"images are {images.dtype} with quantization {meta['quantization']}; one needs the other"
         )
+    if not all(type(i) is int for index in meta["order"] for i in index):
+        raise DataError(f"order is {str(meta['order'])[:80]}, wanted whole numbers for each step")
     theta_0 = None if meta["theta_0"] is None else {k: tensors[f"theta_0.{k}"] for k in meta["theta_0"]}
     return {
         "images": quantization.values(images) if quantization else images,
@@ -128,9 +139,17 @@ def check(d: DistilledDataset) -> None:
     _check_steps(d.step_sizes, d.order, len(d.images), d.tensors)
     if d.norm not in ("batch", "frozen"):
         raise DataError(f"norm is {d.norm!r}, wanted batch or frozen")
+    if d.net.init not in INITIALIZATIONS:
+        raise DataError(f"the initialization is {d.net.init!r}; {nearest(d.net.init, INITIALIZATIONS)}")
+    for k, p in (d.theta_0 or {}).items():
+        if not p.is_floating_point() or not bool(torch.isfinite(p).all()):
+            raise DataError(f"theta_0 {k!r} is {p.dtype}, or not finite; wanted finite floats")
     if d.net.name != CUSTOM:
-        net = d.net.build()
+        with torch.device("meta"):  # shapes only: nothing is allocated for what a file claims
+            net = d.net.build()
         own = {k: p.shape for k, p in net.named_parameters()}
+        if d.theta_0 is not None and (lacking := [k for k in own if k not in d.theta_0]):
+            raise DataError(f"theta_0 lacks {lacking}, wanted every tensor of the net {d.net.name}")
         for k, p in (d.theta_0 or {}).items():
             if own.get(k) != p.shape:
                 wanted = f"{tuple(own[k])}" if k in own else f"one of {sorted(own)}"
@@ -184,6 +203,8 @@ def _check_steps(step_sizes: Tensor, order: list[Tensor], n: int, tensors: tuple
         raise DataError(
             f"step_sizes are {tuple(step_sizes.shape)} for {T} steps; wanted ({T},) or ({T}, P), T >= 1"
         )
+    if not step_sizes.is_floating_point():
+        raise DataError(f"step_sizes are {step_sizes.dtype}, wanted floats")
     if not bool((torch.isfinite(step_sizes) & (step_sizes > 0)).all()):
         bad = float(step_sizes[~(torch.isfinite(step_sizes) & (step_sizes > 0))][0])
         raise DataError(f"step_sizes has {bad}, but each must be positive and finite")

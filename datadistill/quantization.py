@@ -1,6 +1,7 @@
 """Images as integers: codes over the range that the images really have.
 
-    code = round((x - low) / (high - low) * (2^bits - 1)),   x~ = low + code (high - low) / (2^bits - 1)
+    code = round((x - low) / (high - low) * (2^bits - 1))
+    x~   = (1 - w) low + w high,  w = code / (2^bits - 1)
 
 Learned pixels are not bounded, so low and high are the set's own smallest and largest value and travel with
 it. Rounding is idempotent: the codes of x~ are the codes of x.
@@ -54,7 +55,8 @@ class Quantization:
 
     def values(self, codes: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The floats that codes stand for."""
-        return (self.low + codes.double() * self._step()).float()
+        w = codes.double() / (2**self.bits - 1)  # 0 and 1 give low and high to the last bit
+        return ((1 - w) * self.low + w * self.high).float()
 
     def rounded(self, images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The nearest values that can be stored."""

@@ -47,7 +47,10 @@ def global_stream(seed: int, name: str, *indices: int) -> Iterator[None]:
 
     For the places where torch takes no generator: module constructors, dropout, torchvision transforms.
     """
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive(seed, name, *indices))
+    cuda = torch.cuda.is_available()
+    seed = derive(seed, name, *indices)
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if cuda else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed also visits devices that are not there
+        if cuda:
+            torch.cuda.manual_seed_all(seed)
         yield

@@ -7,6 +7,7 @@ set learned for one fixed initialization is tested on that one net.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.initial import Fixed, InitialDistribution, Random, Theta, unstack
 from datadistill.innerloop import Steps, momentum, unroll
 from datadistill.nets import build, has_batchnorm
-from datadistill.objectives import logits_of
+from datadistill.objectives import check_fits, logits_of
 from datadistill.streams import generator
 
 HELD_OUT = "held_out_theta_0"
@@ -92,8 +93,9 @@ def evaluate(
     Example:
         `dd.evaluate(dd.DistilledDataset.load("runs/mnist-random-s0"), nets=200).accuracy_mean`
     """
-    if nets < 1:
-        raise UsageError(f"nets is {nets}, but at least 1 must be tested")
+    for name, count in (("nets", nets), ("plain_nets", plain_nets)):
+        if count < 1:
+            raise UsageError(f"{name} is {count}, but at least 1 must be tested")
     where = resolve(device)
     real = (data or data_of(distilled, data_root=data_root)).to(where)
     if tuple(real.classes) != distilled.classes:
@@ -141,7 +143,8 @@ def _start(
 ) -> tuple[nn.Module, InitialDistribution]:
     c, h, _ = d.images.shape[1:]
     if isinstance(net, nn.Module):
-        module = net
+        check_fits(net, tuple(d.images.shape[1:]), len(d.classes))
+        module = copy.deepcopy(net)  # moving it and its flags must not reach the caller's
     elif net is None or net == d.net.name:
         module = d.net.build()
     else:
@@ -176,9 +179,7 @@ def trained_accuracies(
     """
     first: list[float] = []
     after: list[float] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if nets > 1 else "default")
-        step_sizes = d.step_sizes_for(start.draw(0))
+    step_sizes = d.step_sizes_for(start.draw(0))
     for begin in range(0, nets, CHUNK):
         if poll is not None:
             poll()
@@ -208,7 +209,7 @@ def _finished(d: DistilledDataset, net: nn.Module, theta: Theta) -> nn.Module:
 @torch.no_grad()
 def accuracy(net: nn.Module, theta: Theta, target: Split, batch: int = 1000) -> float:
     """Percent of `target` that `net` at `theta` classifies right, in evaluation mode."""
-    training = net.training
+    training = [(m, m.training) for m in net.modules()]
     net.eval()
     try:
         hits = sum(
@@ -216,7 +217,8 @@ def accuracy(net: nn.Module, theta: Theta, target: Split, batch: int = 1000) -> 
             for x, y in zip(target.images.split(batch), target.labels.split(batch), strict=True)
         )
     finally:
-        net.train(training)
+        for m, flag in training:
+            m.training = flag
     return 100.0 * hits / len(target)
 
 
@@ -254,7 +256,8 @@ def plain_accuracy(
     step_sizes = torch.full((T,), 0.01, device=n_device)
     step_sizes[(epochs // 2 + 1) * per_epoch :] = 0.001
     steps = Steps({"images": d.images, "labels": d.labels}, pair, T)
-    theta_T = unroll(net, chunk(start, 0, nets), steps, step_sizes, momentum(0.9, weight_decay=5e-4), stream=0)
+    rule = momentum(0.9, weight_decay=5e-4)
+    theta_T = unroll(net, chunk(start, 0, nets), steps, step_sizes, rule, norm=d.norm, stream=0)
     return [accuracy(_finished(d, net, one), one, target) for one in unstack(theta_T, nets)]
 
 

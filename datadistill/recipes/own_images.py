@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datadistill.config import DistillConfig
 
+PLACEHOLDER = "FOLDER"  # stands for the folder that the user names
+
 
 def own_images() -> DistillConfig:
     """One image a class from your own folder trains any fresh ConvNet; pass --data FOLDER.
@@ -12,7 +14,7 @@ def own_images() -> DistillConfig:
     of it are options.
     """
     return DistillConfig(
-        recipe="own-images", dataset="folder", data="FOLDER", net="convnet",
+        recipe="own-images", dataset="folder", data=PLACEHOLDER, net="convnet",
         net_args={"depth": 3, "width": 32, "norm": "instance"}, init="xavier", theta_0="random",
         ipc=1, steps=1, epochs=10, step_size=0.05, iterations=400, batch=128, nets=2, validate_every=50,
         images_from="real",

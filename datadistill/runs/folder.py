@@ -86,12 +86,40 @@ class RunFolder:
         except OSError as error:
             raise named(error, path) from error
         with RunLock(path):  # of two runs started at once, one sees the other's config.json
-            cls._refuse_occupied(path)
+            cls.refuse_occupied(path)
             folder = cls(path, kind, dict(config), dict(environment), keep_last)
             folder.clean()
             write_json(path / "environment.json", folder.environment)
             folder._write_config()  # last: from here on the folder is a run
         return folder
+
+    @classmethod
+    def refuse_occupied(cls, path: str | os.PathLike[str]) -> None:
+        """Refuse a place that a new run cannot have; changes nothing.
+
+        Raises:
+            UsageError: it holds a run or anything else, or is no folder.
+        """
+        path = Path(path)
+        try:
+            names = sorted(os.listdir(path))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise named(error, path) from error
+        if "config.json" in names:
+            try:
+                held = f"a run of {cls.open(path).kind}"
+            except UsageError:
+                held = "a run that cannot be read"
+            advice = f"resume it with --resume {path}, or choose another --out"
+            raise UsageError(f"{path} already holds {held}; {advice}")
+        # without config.json these are what a killed `create` leaves
+        ours = {"lock", "environment.json"}
+        others = [name for name in names if name not in ours and not fnmatch.fnmatch(name, _TEMPORARY)]
+        if others:
+            shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+            raise UsageError(f"{path} is not empty (it holds {shown}); choose another --out")
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, kind: str | None = None, keep_last: int = 3) -> RunFolder:
@@ -230,26 +258,6 @@ class RunFolder:
 
     def _write_config(self) -> None:
         write_json(self.path / "config.json", {"schema": SCHEMA, "kind": self.kind, "config": self.config})
-
-    @classmethod
-    def _refuse_occupied(cls, path: Path) -> None:
-        try:
-            names = sorted(os.listdir(path))
-        except OSError as error:
-            raise named(error, path) from error
-        if "config.json" in names:
-            try:
-                held = f"a run of {cls.open(path).kind}"
-            except UsageError:
-                held = "a run that cannot be read"
-            advice = f"resume it with --resume {path}, or choose another --out"
-            raise UsageError(f"{path} already holds {held}; {advice}")
-        # without config.json these are what a killed `create` leaves
-        ours = {"lock", "environment.json"}
-        others = [name for name in names if name not in ours and not fnmatch.fnmatch(name, _TEMPORARY)]
-        if others:
-            shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-            raise UsageError(f"{path} is not empty (it holds {shown}); choose another --out")
 
 
 def _load_object(path: Path, otherwise: str) -> dict[str, Any]:

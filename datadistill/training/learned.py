@@ -66,7 +66,9 @@ class Learned:
 
     def step_sizes(self) -> Tensor:
         """(T,) or (T, P), differentiable."""
-        return step_sizes.expand(self.rho, self.config.inner_steps)
+        # softplus underflows to 0 for rho < -103: a step size stays above 0
+        eta = step_sizes.expand(self.rho, self.config.inner_steps)
+        return eta.clamp_min(torch.finfo(eta.dtype).tiny)
 
 
 def start_images(config: DistillConfig, data: RealData) -> Tensor:

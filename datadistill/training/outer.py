@@ -13,7 +13,9 @@ a stream named by the iteration, so the loop can stop and go on anywhere.
 
 from __future__ import annotations
 
+import copy
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +37,7 @@ from datadistill.streams import derive, generator
 from datadistill.training.learned import Learned
 from datadistill.training.schedule import learning_rate_factor
 
+EDGES = (1e-6, 1e2)  # step sizes outside are warned of
 NORM_DECAY = 0.95  # of the running mean of the gradient norm
 REPLAY_FROM = 200  # inner steps above which "auto" stops keeping every graph
 
@@ -63,8 +66,9 @@ class OuterLoop:
         self, config: DistillConfig, data: RealData, net: nn.Module, update: UpdateRule, spec: NetSpec
     ) -> None:
         self.config, self.data, self.update, self.spec = config, data, update, spec
-        self.net = net.to(data.device)
-        self.outer_net = with_norm(self.net, config.norm)
+        self.net = copy.deepcopy(net).to(data.device)
+        # tested as a user would: dropout off, so no random number is drawn for the outer loss
+        self.outer_net = with_norm(copy.deepcopy(self.net).eval(), config.norm)
         random = Random(self.net, config.init, config.seed)
         self.start: InitialDistribution = random if config.theta_0 == "random" else Fixed(random.draw(0))
         self.validation_start = (
@@ -141,33 +145,40 @@ class OuterLoop:
         if self.skipped < self.config.skips:
             self.skipped += 1
             return
-        t, eta = self._first_bad_step(i)
-        where = f"the parameters stop being finite at inner step {t}, step size {eta:.4g}; " if t >= 0 else ""
+        t, eta, largest = self._first_bad_step(i)
+        how = f"reach {largest:.1e}" if math.isfinite(largest) else "stop being finite"
+        where = f"the parameters {how} at inner step {t}, step size {eta:.4g}; "
         raise NumericalError(
             f"outer iteration {i}: {what}; {where}nothing was updated. Try smaller learning rates "
             "(--lr-step-sizes 0.005), or go on with other nets (--on-nan skip:3)"
         )
 
     @torch.no_grad()
-    def _first_bad_step(self, i: int) -> tuple[int, float]:
-        """The first inner step after which theta is not finite (-1: none), and the largest step size there."""
-        theta = self.start.draw(i)
+    def _first_bad_step(self, i: int) -> tuple[int, float, float]:
+        """The first inner step after which theta is not finite, else the one after which it is largest; the
+        largest step size there; the largest |theta|."""
+        theta = self.start.draw(i, self.config.nets if self.config.theta_0 == "random" else 1)
         steps, sizes = self.learned.steps(), self.learned.step_sizes()
         state = self.update.init(theta)
+        found: list[tuple[float, int]] = []
         for t in range(len(steps)):
             theta, state = unroll(
                 self.net, theta, steps[t : t + 1], sizes[t : t + 1], self.update,
                 norm=self.config.norm, state=state, return_state=True,
             )  # fmt: skip
+            largest = max(float(p.abs().max()) for p in theta.values())  # NaN where one is
             if not all(bool(torch.isfinite(p).all()) for p in theta.values()):
-                return t, float(sizes[t].max())
-        return -1, math.nan
+                return t, float(sizes[t].max()), math.inf
+            found.append((max(float(p.abs().max()) for p in theta.values()), t))
+        largest, t = max(found)
+        return t, float(sizes[t].max()), largest
 
     # --- looking at it
 
     def validate(self) -> dict[str, Any]:
         """A line for metrics.jsonl: mean loss since the last one, accuracy on the validation split."""
         d = self.distilled()
+        self._warn_of_edges(d.step_sizes)
         nets = self.config.validate_nets if self.config.theta_0 == "random" else 1
         _, found = trained_accuracies(
             d, self.net, self.validation_start, self.data.validation, nets=nets, before=False
@@ -188,6 +199,15 @@ class OuterLoop:
             self.best_tensors = {k: p.detach().clone() for k, p in self.learned.parameters().items()}
         return record
 
+    def _warn_of_edges(self, step_sizes: Tensor) -> None:
+        low, high = float(step_sizes.min()), float(step_sizes.max())
+        if low < EDGES[0] or high > EDGES[1]:
+            warnings.warn(
+                f"outer iteration {self.iteration}: the step sizes reach {low:.3g} to {high:.3g}, wanted "
+                f"within {EDGES[0]:g} to {EDGES[1]:g}; try a smaller --lr-step-sizes",
+                stacklevel=3,
+            )
+
     def distilled(self) -> DistilledDataset:
         """The set as it stands."""
         config, data, learned = self.config, self.data, self.learned
@@ -201,12 +221,15 @@ class OuterLoop:
                     "recipe": config.recipe, "seed": config.seed, "dataset": data.name,
                     "split": "train", "validation": config.validation, "iterations": self.iteration,
                     "description": data.description,
+                    # which of the folder's images were held out
+                    **({"holdout": config.holdout, "skip_bad": config.skip_bad}
+                       if config.dataset == "folder" else {}),
                 },
             )  # fmt: skip
 
     def result(self) -> DistilledDataset:
         """The set to keep: the last, or the best on the validation split."""
-        if self.best is not None:
+        if self.config.keep == "best" and self.best is not None:
             self._set(self.best_tensors)
         return self.distilled()
 

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -79,18 +80,26 @@ def distill(
     folder, config = _resumed(path, config, options) if resume else (None, config)
     if config is None:
         raise UsageError("no config was given; pass a recipe's config, or resume a run folder")
+    if folder is None:
+        RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
     with _named_failures(config), StopFlag() as stop:
         loop = outer_loop(config, options, data, net)
+        fresh = folder is None
         if folder is None:
+            stop.raise_if_requested("stopped before the run began; nothing was written")
             env = {**environment(loop.data.device), "data": loop.data.fingerprint}
             folder = RunFolder.create(path, dump_config(config), env, KIND)
-        with folder.lock():
+        with folder.lock(), _taken_back(folder, loop, fresh):
             folder.clean()
             _restore(loop, folder, options)
             with RunProgress(config.iterations, loop.iteration, options.quiet) as progress:
                 _iterate(loop, folder, options, progress, stop)
             result = loop.result()
             result.save(folder.distilled)
+        stop.raise_if_requested(
+            f"all {config.iterations} iterations were done and the set is saved in {path}; measure it with: "
+            f"datadistill evaluate {path} --save"
+        )
     return result
 
 
@@ -100,16 +109,19 @@ def _resumed(path: Path, config: DistillConfig | None, options: RunOptions) -> t
     stored = build_config(DistillConfig, folder.config, str(path / "config.json"))
     if config is None:
         return folder, stored
-    changed = {line.split()[0].split(".")[0]: line for line in differing(stored, config)}
+    _changes(path, folder.config, dump_config(config), options)
+    return folder, config
+
+
+def _changes(path: Path, old: dict[str, Any], new: dict[str, Any], options: RunOptions) -> bool:
+    """Whether a config that is resumed differs from the run's; UsageError where it may not."""
+    changed = {line.split()[0].split(".")[0]: line for line in differing(old, new)}
     for name in HARMLESS:
         changed.pop(name, None)
-    names = set(changed)
-    if names and not (options.resume_with_changes and names <= set(RESUMABLE_CHANGES)):
-        allowed = f"of these, --resume-with-changes allows {', '.join(RESUMABLE_CHANGES)}"
+    if changed and not (options.resume_with_changes and set(changed) <= set(RESUMABLE_CHANGES)):
+        allowed = f"--resume-with-changes allows only {', '.join(RESUMABLE_CHANGES)}"
         raise UsageError(f"{path} was started with another config: {'; '.join(changed.values())}; {allowed}")
-    if names:
-        folder.replace_config(dump_config(config))
-    return folder, config
+    return bool(changed)
 
 
 def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
@@ -123,12 +135,23 @@ def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
         if options.require_exact:
             raise Unavailable(f"{message}; use the same machine and versions, or drop --require-exact")
         warnings.warn(message, stacklevel=3)
+    config = dump_config(loop.config)
+    changed = _changes(folder.path, folder.config, config, options)
     checkpoint = folder.checkpoints.latest()
-    if checkpoint is None:
-        folder.truncate_metrics(0)
-        return
-    loop.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
-    folder.truncate_metrics(checkpoint.state["metrics_bytes"])
+    if checkpoint is not None:
+        # the checkpoint's own config, for config.json may have been edited
+        changed |= _changes(folder.path, checkpoint.state.get("config", config), config, options)
+        if checkpoint.iteration > loop.config.iterations:
+            raise UsageError(
+                f"{folder.path} has done {checkpoint.iteration} iterations, more than the "
+                f"{loop.config.iterations} that are wanted now; ask for more, or start a new run"
+            )
+        loop.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
+    folder.truncate_metrics(checkpoint.state["metrics_bytes"] if checkpoint is not None else 0)
+    if changed:  # only now that everything fits, and nobody else is in the folder
+        folder.replace_config(config)
+        if checkpoint is not None:
+            _checkpoint(loop, folder, options)
 
 
 def _iterate(
@@ -144,11 +167,11 @@ def _iterate(
         if stop:
             if folder is None:
                 stop.raise_if_requested(f"stopped at iteration {loop.iteration}; nothing was saved (no folder)")
-            elif loop.iteration != saved_at:
+                raise AssertionError  # the flag is set, so the line above raised
+            if loop.iteration != saved_at:
                 _checkpoint(loop, folder, options)
-            stop.raise_if_requested(
-                f"saved at iteration {loop.iteration}; go on with: datadistill distill --resume {folder.path if folder else ''}"
-            )
+            resume = f"datadistill distill --resume {folder.path}"
+            stop.raise_if_requested(f"saved at iteration {loop.iteration}; go on with: {resume}")
         loss = loop.advance()
         progress.iteration(loop.iteration, loss)
         if loop.iteration % config.validate_every == 0 or loop.iteration == config.iterations:
@@ -170,7 +193,7 @@ def _iterate(
 
 def _checkpoint(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
     tensors, state = flatten_state(loop.state())
-    record = {"loop": state, "metrics_bytes": folder.metrics_length()}
+    record = {"loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(loop.config)}
     try:
         folder.checkpoints.save(loop.iteration, tensors, record)
     except ResourceError as error:
@@ -186,6 +209,21 @@ def _checkpoint(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None
 
 
 @contextlib.contextmanager
+def _taken_back(folder: RunFolder, loop: OuterLoop, fresh: bool) -> Iterator[None]:
+    """Undo `create` where a new run is refused in its first iteration (an option that only the inner loop
+    can judge), so that the command can be typed again, corrected. Holds the folder's lock."""
+    try:
+        yield
+    except (UsageError, DataError):
+        if fresh and loop.iteration == 0:
+            with contextlib.suppress(OSError):
+                for name in ("config.json", "environment.json", "metrics.jsonl", "lock"):
+                    (folder.path / name).unlink(missing_ok=True)
+                folder.path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def _named_failures(config: DistillConfig) -> Iterator[None]:
     """Give running out of memory its name, and a numerical failure its way on."""
     try:
@@ -198,6 +236,6 @@ def _named_failures(config: DistillConfig) -> Iterator[None]:
         if not out:
             raise
         raise OutOfMemory(
-            f"out of memory: {config.inner_steps} inner steps with every graph kept; try --adjoint step-replay, "
-            f"fewer --epochs, or a smaller --batch than {config.batch} ({text[:120]})"
+            f"out of memory: {config.inner_steps} inner steps with every graph kept; try "
+            f"--adjoint step-replay, fewer --epochs, or a --batch below {config.batch} ({text[:120]})"
         ) from error

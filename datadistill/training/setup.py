@@ -14,6 +14,7 @@ from datadistill.device import resolve
 from datadistill.errors import DataError
 from datadistill.innerloop import update_rules
 from datadistill.nets.spec import CUSTOM, NetSpec
+from datadistill.objectives import check_fits
 from datadistill.training.outer import OuterLoop
 
 
@@ -56,6 +57,8 @@ def outer_loop(
     missing = [c for k, c in enumerate(real.classes) if not bool((real.train.labels == k).any())]
     if missing:
         raise DataError(f"class {missing[0]} of {real.name} has no training image; add some, or drop the class")
+    if net is not None:
+        check_fits(net, real.shape, len(real.classes))
     spec = net_spec(config, real, net)
     module = net if net is not None else spec.build()
     return OuterLoop(config, real, module, update, spec)

@@ -122,7 +122,8 @@ def case(name="groupnorm", T=3, per_tensor=False, batch=4, seed=0, eta=0.3):
 def assert_same(found, expected, rtol):
     """Same names, and every difference at most `rtol` times the largest entry of its group (name to the dot).
 
-    A gradient that is zero in theory (a bias before BatchNorm) has rounding for entries: its group is the scale.
+    A gradient that is zero in theory (a bias before BatchNorm) has rounding for entries, so its group is the
+    scale.
     """
     assert found.keys() == expected.keys()
     groups = {name.split(".")[0] for name in expected}

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from inner_cases import assert_same, case
+from torch import nn
 
-from datadistill.innerloop import FullUnroll, Higher, StepReplay, Truncated, adam, momentum, sgd
+from datadistill.innerloop import FullUnroll, Higher, StepReplay, Truncated, adam, momentum, sgd, unroll
 from datadistill.innerloop.update_rules import rate
 
 EXACT = [StepReplay(), Truncated(3), Truncated(50), Truncated(3, StepReplay()), Higher()]
@@ -79,11 +80,28 @@ def test_dropout(rule):
     agree(problem, possible(rule), update=RULES[rule], stream=11)
 
 
-def test_dropout_masks_follow_the_stream():
-    problem = case("dropout")
-    first, same, other = (problem.theta_T(stream=s)["head.weight"] for s in (1, 1, 2))
-    assert torch.equal(first, same)
-    assert not torch.equal(first, other)
+def test_dropout_masks_follow_the_stream_and_the_step():
+    problem, masks = case("dropout"), []
+    problem.net.dropout.register_forward_hook(lambda module, given, output: masks.append(output == 0))
+    for stream in (1, 1, 2):
+        problem.theta_T(stream=stream)
+    assert all(0 < mask.sum() < mask.numel() for mask in masks) and len(masks) == 9
+    different = {tuple(mask.flatten().tolist()) for mask in masks}
+    assert len(different) == 6  # three steps of two streams
+    assert all(torch.equal(a, b) for a, b in zip(masks[:3], masks[3:6], strict=True))
+
+
+@pytest.mark.parametrize("norm", ["batch", "frozen", "track"])
+def test_norm_says_what_batchnorm_does_whatever_the_nets_mode(norm):
+    problem = case("batchnorm")
+    with torch.no_grad():
+        problem.net.norm1.running_mean += 0.3
+    in_training = problem.theta_T(norm=norm)
+    problem.net.eval()
+    in_evaluation = problem.theta_T(norm=norm)
+    assert all(torch.equal(in_training[k], p) for k, p in in_evaluation.items())
+    batch = problem.theta_T(norm="batch")
+    assert torch.equal(batch["head.weight"], in_training["head.weight"]) == (norm != "frozen")
 
 
 def test_dropout_without_a_stream_takes_its_seed_from_the_global_generator():
@@ -96,6 +114,36 @@ def test_dropout_without_a_stream_takes_its_seed_from_the_global_generator():
     assert_same(results[1], results[0], 1e-8)
     with pytest.raises(AssertionError, match="differs by"):
         assert_same(results[2], results[0], 1e-3)
+
+
+class Annealed(nn.Module):
+    """A net whose output depends on a buffer that every forward pass changes."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.bn = nn.BatchNorm2d(1)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.net(self.bn(x)) / self.calls
+
+
+def test_buffers_that_matter_are_carried_through_the_steps():
+    problem = case("groupnorm")
+    net = Annealed(problem.net).double()
+    theta_0 = {f"net.{k}": p for k, p in problem.theta_0().items()}
+    results = []
+    for adjoint in (FullUnroll(), StepReplay(), Truncated(2, StepReplay())):
+        arguments = (net, theta_0, problem.pairs(), problem.inputs["step_sizes"], sgd(), adjoint)
+        theta_T, _, buffers = unroll(*arguments, norm="track", return_state=True)
+        assert buffers["calls"] == 3 and net.calls == 0
+        total = sum(p.square().sum() for p in theta_T.values())
+        results.append(torch.autograd.grad(total, [problem.inputs[f"images.{t}"] for t in (1, 2)]))
+    for found in results[1:]:
+        for g, expected in zip(found, results[0], strict=True):
+            torch.testing.assert_close(g, expected, rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.parametrize("adjoint", [StepReplay(), Truncated(5, StepReplay())], ids=repr)

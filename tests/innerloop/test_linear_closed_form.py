@@ -49,7 +49,10 @@ def by_hand(w, data, etas, A, b):
     return path[-1], lam, steps
 
 
-@pytest.mark.parametrize("adjoint", [FullUnroll(), StepReplay(), Truncated(2), Truncated(2, StepReplay())], ids=repr)
+ADJOINTS = [FullUnroll(), StepReplay(), Truncated(2), Truncated(2, StepReplay())]
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS, ids=repr)
 @pytest.mark.parametrize("T", [1, 2])
 def test_linear_model(T, adjoint):
     draw.generator = torch.Generator().manual_seed(T)

@@ -10,6 +10,7 @@ from inner_cases import DTYPE, assert_same, case
 from datadistill.innerloop import FullUnroll, Higher, StepReplay, Truncated, adam, momentum, sgd, unroll
 
 ADJOINTS = [FullUnroll(), StepReplay(), Truncated(1), Truncated(2, StepReplay()), Higher()]
+UPDATES = [sgd(0.1), momentum(0.9, True, 0.1), adam(eps_root=1e-8)]
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=repr)
@@ -60,7 +61,7 @@ def test_dropout_under_a_stream_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize("adjoint", [FullUnroll(), StepReplay()], ids=repr)
-@pytest.mark.parametrize("update", [sgd(0.1), momentum(0.9, True, 0.1), adam(eps_root=1e-8)], ids=lambda u: type(u).__name__)  # fmt: skip
+@pytest.mark.parametrize("update", UPDATES, ids=lambda u: type(u).__name__)
 @pytest.mark.parametrize("norm", ["batch", "track"])
 def test_two_and_two_steps_are_four(update, adjoint, norm):
     problem = case("batchnorm", T=4, eta=0.05)

@@ -40,7 +40,7 @@ SENTENCES = {
     r"step_sizes has shape \(3,\) for 2 steps; wanted \(2,\) or \(2, 10\)": {"step_sizes": shape(3)},
     r"step_sizes has shape \(\) for 2 steps": {"step_sizes": shape()},
     r"step_sizes has shape \(2, 10, 1\)": {"step_sizes": shape(2, 10, 1)},
-    r"step_sizes has 3 columns and theta_0 has 10 tensors; give one column for each": {"step_sizes": shape(2, 3)},
+    r"step_sizes has 3 columns and theta_0 has 10 tensors; give one column": {"step_sizes": shape(2, 3)},
     r"theta_0 has 'conv1.wieght', which the net does not; did you mean conv1.weight": {
         "theta_0": replaced(conv1__wieght=shape(1))
     },
@@ -54,8 +54,8 @@ SENTENCES = {
     r"norm is 'frosen'; did you mean frozen\? \(known: batch, frozen, track\)": {"norm": "frosen"},
     r"buffers has 'norm1.running_men', which the net does not; ": {"buffers": {"norm1.running_men": shape(3)}},
     r"step 0 has 4 images and 5 labels; give each image one label": {"steps": pairs(4, 5)},
-    r"step 0 is Tensor, but each step is a pair \(images, labels\)": {"steps": [shape(4, 1, 8, 8)] * 2},
-    r"step 1 is tuple, but each step is a pair": {"steps": [*pairs(4, 4)[:1], (shape(4, 1, 8, 8), [0, 1, 2, 3])]},
+    r"step 0 is Tensor, but each step is a pair \(images, lab": {"steps": [shape(4, 1, 8, 8)] * 2},
+    r"step 1 is tuple, but each step is a pair": {"steps": [*pairs(4, 4)[:1], (shape(4, 1, 8, 8), [0, 1])]},
     r"the higher engine runs sgd and momentum only, not Adam; use FullUnroll": {
         "adjoint": Higher(), "update": adam()
     },

@@ -18,15 +18,18 @@ def modules():
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
-def test_examples_run(name):
+def test_examples_run(name, request, tmp_path, monkeypatch):
     module = importlib.import_module(name)
+    monkeypatch.chdir(tmp_path)
     failed, attempted = doctest.testmod(
-        module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS, verbose=False
+        module,
+        optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS,
+        extraglobs={"getfixture": request.getfixturevalue},
+        verbose=False,
     )
     assert failed == 0, f"{failed} of {attempted} examples of {name} fail; their output is above"
 
 
 def test_there_are_examples():
-    finder = doctest.DocTestFinder()
     core = importlib.import_module("datadistill.innerloop.unroll")
-    assert any(test.examples for test in finder.find(core))
+    assert any(test.examples for test in doctest.DocTestFinder().find(core))

@@ -46,7 +46,7 @@ def _difference(function: Callable[[Tensors], Tensor], tensors: Tensors, name: s
 def sample(
     function: Callable[[Tensors], Tensor], tensors: Tensors, generator: torch.Generator, entries: int = 25
 ) -> tuple[Tensors, Tensors]:
-    """Random entries of each tensor, all of a small one: their flat indices, and the finite differences there."""
+    """Random entries of each tensor, all of a small one: flat indices, and the differences there."""
     chosen, expected = {}, {}
     for name, x in tensors.items():
         chosen[name] = torch.randperm(x.numel(), generator=generator)[:entries]

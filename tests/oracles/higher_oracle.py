@@ -1,4 +1,4 @@
-"""The unrolled loop written with the `higher` library alone: an independent witness of theta_T and its gradient.
+"""The unrolled loop written with the `higher` library alone: an independent witness.
 
 Reference: Grefenstette et al., Generalized inner loop meta-learning, 2019, https://arxiv.org/abs/1910.01727
 """
@@ -25,9 +25,7 @@ def train(
     parameters = dict(net.named_parameters())
     assert list(theta_0) == list(parameters)
     groups = [{"params": [p]} for p in parameters.values()]
-    optimizer = torch.optim.SGD(
-        groups, lr=1.0, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay
-    )
+    optimizer = torch.optim.SGD(groups, lr=1.0, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
     with higher.innerloop_ctx(net, optimizer, copy_initial_weights=False) as (fnet, diffopt):
         fnet.update_params(list(theta_0.values()))
         for (images, labels), eta in zip(pairs, step_sizes, strict=True):

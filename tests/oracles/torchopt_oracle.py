@@ -31,9 +31,7 @@ def momentum(beta: float, nesterov: bool = False, weight_decay: float = 0.0) -> 
 
 
 def adam(beta1: float, beta2: float, eps: float, eps_root: float) -> Any:
-    return torchopt.adam(
-        lr=1.0, betas=(beta1, beta2), eps=eps, eps_root=eps_root, moment_requires_grad=True
-    )
+    return torchopt.adam(lr=1.0, betas=(beta1, beta2), eps=eps, eps_root=eps_root, moment_requires_grad=True)
 
 
 @contextlib.contextmanager

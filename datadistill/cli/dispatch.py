@@ -1,0 +1,121 @@
+"""Which command was typed, and how every failure ends: in one sentence and an exit code.
+
+A command is a module with `run(argv) -> int`; it is imported only when it runs, and imports torch only when
+it has parsed its options. To add one, write its file in this folder and its line in `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+from datadistill.cli.printing import close_quietly, prepare, write
+from datadistill.errors import DatadistillError, Interrupted, UsageError, nearest
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "distill": ("distill", "learn a distilled set: a recipe, or --resume DIR"),
+    "evaluate": ("evaluate", "train held-out nets on a set and test them"),
+    "show": ("show", "draw a set's figures"),
+    "inspect": ("inspect", "say what is in a file or a run folder"),
+    "recipes": ("recipes", "list the recipes, or show one"),
+    "doctor": ("doctor", "say what is on this machine: versions, devices, data sets"),
+}
+"""Command: its module in this folder, and one line about it."""
+
+_FIRST = "datadistill distill mnist5k-fixed"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: what was typed after `datadistill`; None takes `sys.argv`.
+
+    Returns:
+        The exit code: 0 done, 1 bug, 2 usage, 3 data or file invalid, 4 numerical failure, 5 disk or memory,
+        6 something missing on this machine, 130 or 143 interrupted.
+
+    Raises:
+        SystemExit: an option that cannot be read (2), or --help (0).
+
+    Example:
+        >>> main(["--version"])
+        datadistill 0.1.0
+        0
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    prepare()
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        try:
+            code = _run(arguments)
+            write(sys.stdout, "")  # flushes what others printed
+            return code
+        except Interrupted as stopped:
+            write(sys.stderr, f"datadistill: {stopped}\n")
+            return stopped.exit_code
+        except DatadistillError as error:
+            write(sys.stderr, f"datadistill: error: {error}\n")
+            return error.exit_code
+        except KeyboardInterrupt:
+            write(sys.stderr, "datadistill: interrupted\n")
+            return 130
+        except BrokenPipeError:  # whoever read our output has gone
+            close_quietly(sys.stdout)
+            return 0
+        except Exception:
+            write(sys.stderr, traceback.format_exc())
+            return 1
+        finally:
+            write(sys.stderr, "")  # else lines that nobody reads would make the exit code 120
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        write(sys.stdout, usage())
+        return 0 if arguments else UsageError.exit_code
+    if arguments[0] == "--version":
+        from datadistill import __version__
+
+        write(sys.stdout, f"datadistill {__version__}\n")
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        raise UsageError(f"there is no command {command!r}; {nearest(command, COMMANDS)}")
+    module = importlib.import_module(f"datadistill.cli.{COMMANDS[command][0]}")
+    code: int = module.run(rest)
+    return code
+
+
+def usage() -> str:
+    """What `datadistill --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: datadistill COMMAND ...",
+            "",
+            "Learn a few synthetic images, labels and step sizes that train a network in seconds.",
+            "",
+            *lines,
+            "",
+            "datadistill COMMAND --help lists its options.",
+            f"Start with: {_FIRST}",
+            "",
+        ]
+    )
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    write(sys.stderr, f"datadistill: warning: {message}\n")

@@ -1,0 +1,202 @@
+"""`datadistill distill RECIPE`: learn a distilled set, measure it, draw it.
+
+`datadistill distill --resume DIR` goes on with a run; the options then start from the run's own config.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from datadistill.cli.options import NAMES_AND_VALUES, given, parse, set_threads, value_of, wants_help
+from datadistill.cli.printing import Output, shape_of
+from datadistill.config import DistillConfig, RunOptions, Value
+from datadistill.errors import UsageError, nearest
+from datadistill.recipes import RECIPES, recipe
+from datadistill.recipes.own_images import PLACEHOLDER
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import build_config
+
+if TYPE_CHECKING:
+    from datadistill.distilled import DistilledDataset
+
+PROG = "datadistill distill"
+
+
+@dataclass(frozen=True)
+class Config(DistillConfig):
+    """What to learn. All of it changes the numbers; the defaults are the recipe's."""
+
+    recipe: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = "custom"
+    net_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    update_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Options(RunOptions):
+    """How the run is carried out; none of it changes the numbers."""
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Learn a distilled set, measure it on the test split, and draw it."""
+
+    out: Path | None = None
+    """Run folder to write; default: runs/RECIPE-sSEED."""
+    resume: Path | None = None
+    """Run folder to go on with, in place of a recipe."""
+    nets_tested: int = 200
+    """Held-out initializations of the final measurement (random theta_0)."""
+    evaluate: bool = True
+    """Measure the result on the test split; --no-evaluate leaves that out."""
+    figures: bool = True
+    """Draw the figures; --no-figures leaves that out."""
+    threads: int | None = None
+    """CPU threads of torch."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+    config: Config = field(default_factory=Config)
+    options: Options = field(default_factory=Options)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, learn, measure, draw, print."""
+    args, config, changed = read_arguments(argv)
+    if args.nets_tested < 1:
+        raise UsageError(f"nets_tested is {args.nets_tested}, but at least 1 must be tested")
+    out = args.resume or args.out or Path("runs") / f"{config.recipe}-s{config.seed}"
+    if args.resume is None:
+        RunFolder.refuse_occupied(out)
+    output = Output(args.json)
+    set_threads(args.threads)
+    from datadistill.device import resolve
+    from datadistill.distilled import DistilledDataset
+    from datadistill.training import distill
+
+    with output.working():
+        if not args.options.quiet:
+            on = resolve(config.device).type
+            output.say(f"{config.recipe}, seed {config.seed}: {config.iterations} iterations on {on} -> {out}")
+        began = time.monotonic()
+        distill(config if changed else None, out=out, resume=args.resume is not None, options=args.options)
+        seconds = time.monotonic() - began
+        d = DistilledDataset.load(out)  # from disk: what is measured is what is kept
+        output.say(
+            f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {len(d.order)} steps "
+            f"in {seconds:.1f} s"
+        )
+        found = measure(d, out, config, args) if args.evaluate else None
+        figures = draw(out) if args.figures else []
+    tell(output, d, found, out, figures)
+    summary = {
+        "run": str(out),
+        "recipe": config.recipe,
+        "run_seed": config.seed,
+        "iterations": config.iterations,
+        "seconds": seconds,
+        "published": RECIPES[config.recipe].published if config.recipe in RECIPES else "-",
+        "figures": [str(path) for path in figures],
+    }
+    output.result({**summary, **(found or {})})
+    return 0
+
+
+def read_arguments(argv: Sequence[str]) -> tuple[Distill, DistillConfig, bool]:
+    """What was typed, the config it makes, and whether that must be handed on (a resume without changes has
+    its config in the folder)."""
+    words = list(argv)
+    name = words.pop(0) if words and not words[0].startswith("-") else None
+    resumed = value_of(words, "--resume")
+    if resumed is not None and not wants_help(words):
+        base = stored_config(Path(resumed))
+        if name not in (None, base.recipe):
+            raise UsageError(f"{resumed} is a run of {base.recipe}, not of {name}; leave the recipe out")
+        if given(words, "--out"):
+            raise UsageError("--resume goes on in its own folder; leave --out out")
+    elif name is not None:
+        base = recipe(name)
+    elif wants_help(words):
+        base = DistillConfig()
+    else:
+        raise UsageError(
+            f"no recipe was given; type {PROG} RECIPE, or {PROG} --resume DIR ({nearest('', RECIPES)})"
+        )
+    default = Config(**{f.name: getattr(base, f.name) for f in fields(base)})
+    if base.data == PLACEHOLDER and not (given(words, "--data") or wants_help(words)):
+        raise UsageError(
+            f"{name} learns from your own images, and no folder was given; pass --data FOLDER, which holds "
+            "one sub-folder of images for each class"
+        )
+    shown = f"{PROG} {name}" if name else f"{PROG} {'--resume DIR' if resumed else 'RECIPE'}"
+    args = parse(Distill, words, shown, Distill(config=default))
+    config = DistillConfig(**{f.name: getattr(args.config, f.name) for f in fields(DistillConfig)})
+    if config.data is not None and config.dataset != "folder":
+        if given(words, "--dataset"):
+            raise UsageError(f"both --dataset {config.dataset} and --data {config.data} were given; drop one")
+        config = replace(config, dataset="folder")
+    # the recipe's arguments are those of its own net and update rule
+    if config.net != base.net and not given(words, "--net-args"):
+        config = replace(config, net_args={})
+    if config.update != base.update and not given(words, "--update-args"):
+        config = replace(config, update_args={})
+    return args, config, resumed is None or config != base
+
+
+def stored_config(path: Path) -> DistillConfig:
+    """The config of a run folder, checked."""
+    stored = RunFolder.open(path, kind="distill").config
+    return build_config(DistillConfig, stored, str(path / "config.json"))
+
+
+def measure(d: DistilledDataset, out: Path, config: DistillConfig, args: Distill) -> dict[str, Any]:
+    """Test the set and write the accuracies into its file."""
+    from datadistill.cli.real_data import data_for
+    from datadistill.evaluation import evaluate
+    from datadistill.runs.signals import StopFlag
+
+    with StopFlag() as stop:
+
+        def poll() -> None:
+            stop.raise_if_requested(
+                f"the set is saved in {out}, and was not measured to the end; go on with: "
+                f"datadistill evaluate {out} --save"
+            )
+
+        folder = Path(config.data) if config.dataset == "folder" and config.data else None
+        data = data_for(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
+        poll()
+        found = evaluate(d, nets=args.nets_tested, data=data, device=config.device, poll=poll).as_dict()
+        d.accuracies = found
+        d.save(out / "distilled.safetensors")
+    return found
+
+
+def draw(out: Path) -> list[Path]:
+    """The figures; one that fails is a warning, for the result is saved."""
+    try:
+        from datadistill.visualize.run_figures import write_figures
+
+        return write_figures(out)
+    except Exception as error:
+        warnings.warn(f"the figures could not be drawn ({type(error).__name__}: {error})", stacklevel=2)
+        return []
+
+
+def tell(
+    output: Output, d: DistilledDataset, found: dict[str, Any] | None, out: Path, figures: Sequence[Path]
+) -> None:
+    """What came out, where it is, what to type next."""
+    if found is not None:
+        from datadistill.cli.results import accuracy_table
+
+        accuracy_table(output, found, d)
+    drawn = f", figures/ ({len(figures)})" if figures else ""
+    output.say(f"wrote {out}: distilled.safetensors{drawn}, metrics.jsonl, checkpoints/")
+    command = "show" if not figures else "inspect" if found is not None else "evaluate"
+    output.say(f"next: datadistill {command} {out}{' --save' if command == 'evaluate' else ''}")

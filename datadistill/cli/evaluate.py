@@ -1,0 +1,87 @@
+"""`datadistill evaluate FILE_OR_DIR`: train held-out nets on a set and test them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from datadistill.cli.options import parse, set_threads
+from datadistill.cli.printing import Output
+from datadistill.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Train held-out nets on a distilled set, test them, and say what they reach."""
+
+    set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+    """The file of a distilled set, or its run folder."""
+    nets: int = 200
+    """Held-out initializations; a set for one fixed initialization has one."""
+    net: str | None = None
+    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Which real images to test on."""
+    data: Path | None = None
+    """The folder of class sub-folders, for a set that was learned from one."""
+    data_root: str | None = None
+    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
+    download: bool = True
+    """Whether a data set that is not there may be fetched."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int | None = None
+    """CPU threads of torch."""
+    seed: int = 0
+    """Seed of the held-out initializations."""
+    quantize: int | None = None
+    """Test the set with its images stored in this many bits, 1 to 8."""
+    save: bool = False
+    """Write the accuracies into the file."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, evaluate, print."""
+    args = parse(Evaluate, argv, "datadistill evaluate")
+    if args.save and (args.net or args.quantize or args.split != "test"):
+        raise UsageError(
+            "--save writes how the set does on its own net and the test split; leave --net, --quantize and "
+            "--split out"
+        )
+    output = Output(args.json)
+    set_threads(args.threads)
+    from datadistill.cli.real_data import data_for
+    from datadistill.cli.results import accuracy_table
+    from datadistill.distilled import DistilledDataset
+    from datadistill.evaluation import evaluate
+    from datadistill.runs.signals import StopFlag
+
+    d = DistilledDataset.load(args.set_)
+    if args.quantize is not None:
+        d = d.quantized(args.quantize)
+    with StopFlag() as stop, output.working():
+
+        def poll() -> None:
+            stop.raise_if_requested("stopped; nothing was measured to the end, and no file was changed")
+
+        data = data_for(d, data_root=args.data_root, folder=args.data, download=args.download)
+        poll()
+        found = evaluate(
+            d, net=args.net, nets=args.nets, data=data, split=args.split, seed=args.seed, device=args.device,
+            poll=poll,
+        ).as_dict()  # fmt: skip
+    accuracy_table(output, found, d)
+    if args.save:
+        d.accuracies = found
+        file = args.set_ / "distilled.safetensors" if args.set_.is_dir() else args.set_
+        d.save(file)
+        output.say(f"wrote the accuracies into {file}")
+    output.say(f"next: datadistill show {args.set_}")
+    output.result({**found, "quantize": args.quantize})
+    return 0

@@ -1,0 +1,162 @@
+"""`datadistill inspect FILE_OR_DIR`: what is in a distilled set's file, or in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from datadistill.cli.options import parse
+from datadistill.cli.printing import Output, percent, shape_of, size_of
+from datadistill.cli.recipes import flag, words
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Say what is in the file of a distilled set, or in a run folder."""
+
+    set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+    """The file of a distilled set, or a run folder."""
+    verify: bool = True
+    """Compare the checksum; --no-verify reads an edited or damaged file all the same."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, read, print."""
+    args = parse(Inspect, argv, "datadistill inspect")
+    output = Output(args.json)
+    file, found = args.set_, {}
+    folder = (args.set_ / "config.json").exists()
+    if folder:
+        found["run"] = read_run(args.set_)
+        file = args.set_ / "distilled.safetensors"
+    if not folder or file.exists():
+        found["set"] = read_set(args.set_, args.verify)
+    if "set" in found:
+        print_set(output, found["set"])
+    if folder:
+        print_run(output, found["run"])
+    if "set" in found:
+        measured = bool(found["set"]["accuracies"])
+        command = ("show {}" if measured else "evaluate {} --save").format(args.set_)
+        output.say(f"next: datadistill {command}")
+    else:
+        output.say(f"the run has not finished; next: datadistill distill --resume {args.set_}")
+    output.result(found)
+    return 0
+
+
+def read_set(path: Path, verify: bool) -> dict[str, Any]:
+    """Everything a distilled set's file says, as plain values, tensors by their shapes."""
+    from datadistill import distilled_file
+    from datadistill.distilled import DistilledDataset
+    from datadistill.runs.tensors import unpack
+
+    d = DistilledDataset.load(path, verify=verify)
+    file = path / distilled_file.FILE_NAME if path.is_dir() else path
+    _, meta = unpack(
+        file, schema=distilled_file.SCHEMA, uncovered=distilled_file.UNCOVERED, verify=False, finite=False
+    )
+    return {
+        **meta,
+        "file": str(file),
+        "file_bytes": file.stat().st_size,
+        "verified": verify,
+        "images": list(d.images.shape),
+        "image_range": [float(d.images.min()), float(d.images.max())],
+        "labels": "soft" if d.labels.is_floating_point() else "hard",
+        "labels_shape": list(d.labels.shape),
+        "steps": len(d.order),
+        "epochs": d.passes,
+        "step_sizes": d.step_sizes.tolist(),
+        "bytes": d.bytes,
+        "bytes_theta_0": d.bytes_theta_0,
+    }
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """What a run folder says: its config, how far it came, its checkpoints."""
+    from datadistill.runs.folder import RunFolder
+
+    folder = RunFolder.open(path)
+    metrics = folder.read_metrics()
+    return {
+        "path": str(path),
+        "kind": folder.kind,
+        "config": folder.config,
+        "environment": folder.environment,
+        "last_metrics": metrics[-1] if metrics else None,
+        "checkpoints": folder.checkpoints.iterations(),
+        "finished": folder.distilled.exists(),
+    }
+
+
+def print_set(output: Output, s: dict[str, Any]) -> None:
+    """The rows of a set."""
+    n, *shape = s["images"]
+    low, high = s["image_range"]
+    net = f"{s['net']['name']} ({words(s['net']['args'])}), initialization {s['net']['init']}"
+    if s["theta_0"]:
+        start = f"one fixed initialization, carried along ({size_of(s['bytes_theta_0'])})"
+    else:
+        start = "any initialization"
+    origin, found = s["origin"], s["accuracies"]
+    checked = "matches" if s["verified"] else "not compared"
+    scale, rule = s["normalization"], dict(s["update"])
+    rows = [
+        ("file", f"{s['file']} ({size_of(s['file_bytes'])}), schema {s['schema']}"),
+        ("checksum", f"{s['checksum']} ({checked})"),
+        ("images", f"{n} of {shape_of(shape)}, values {low:.2f} to {high:.2f}, {_bits(s['quantization'])}"),
+        ("labels", f"{s['labels']}, {shape_of(s['labels_shape'])}"),
+        ("classes", f"{len(s['classes'])}: {', '.join(s['classes'])}"),
+        ("steps", f"{s['steps']}: {s['steps'] // s['epochs']} an epoch, {s['epochs']} epochs"),
+        ("step sizes", _step_sizes(s["step_sizes"])),
+        ("order", f"{_order(s['order'][0])} in the first step"),
+        ("update rule", f"{rule.pop('name')} ({words(rule)}), BatchNorm {s['norm']}"),
+        ("net", net),
+        ("made for", start),
+        ("normalization", f"mean {words(tuple(scale['mean']))}, std {words(tuple(scale['std']))}"),
+        ("size", f"{size_of(s['bytes'])} of images, labels and step sizes"),
+        *((key, words(value)) for key, value in origin.items()),
+    ]
+    if found:
+        before, after = found["accuracy_before_mean"], percent(found["accuracy_mean"], found["accuracy_std"])
+        rows.append(("accuracy (%)", f"{before:.2f} -> {after} over {found['nets']} nets ({found['split']})"))
+    else:
+        rows.append(("accuracy (%)", "not measured yet"))
+    output.table(("", ""), rows)
+
+
+def print_run(output: Output, r: dict[str, Any]) -> None:
+    """The rows of a run folder."""
+    output.say("", f"run folder {r['path']}")
+    last = r["last_metrics"]
+    progress = "none" if last is None else f"{last['iteration']}, accuracy {last['accuracy']:.2f}% (validation)"
+    config = {name: tuple(v) if isinstance(v, list) else v for name, v in sorted(r["config"].items())}
+    rows = [
+        ("finished", "yes" if r["finished"] else "no"),
+        ("last look", f"iteration {progress}" if last else progress),
+        ("checkpoints", ", ".join(map(str, r["checkpoints"])) or "none"),
+        *((flag(name), words(value)) for name, value in config.items()),
+    ]
+    output.table(("", ""), rows)
+
+
+def _bits(quantization: dict[str, Any] | None) -> str:
+    return "32 bits" if quantization is None else f"{quantization['bits']} bits"
+
+
+def _order(index: list[int]) -> str:
+    shown = " ".join(map(str, index[:10]))
+    return f"images {shown}{' ...' if len(index) > 10 else ''}"
+
+
+def _step_sizes(values: list[Any]) -> str:
+    """A few of them; with one for each tensor, the smallest and the largest of each step."""
+    shown = [f"{min(v):.3g}..{max(v):.3g}" if isinstance(v, list) else f"{v:.3g}" for v in values[:8]]
+    return " ".join(shown) + (" ..." if len(values) > 8 else "")

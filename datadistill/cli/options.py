@@ -1,0 +1,100 @@
+"""Options from dataclasses, by tyro: every field is a flag, its docstring the help, its value the default."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+import tyro
+import tyro.constructors
+
+from datadistill.config import Value
+from datadistill.errors import UsageError
+
+T = TypeVar("T")
+
+
+def _values(words: list[str]) -> dict[str, Value]:
+    """Names and values in turn: numbers and true or false become such.
+
+    >>> _values(["width", "32", "norm", "instance", "bias", "true"])
+    {'width': 32, 'norm': 'instance', 'bias': True}
+    """
+    if len(words) % 2:
+        raise ValueError(f"names and values must come in pairs, and {words[-1]!r} is left over")
+    return {name: _value(text) for name, text in zip(words[::2], words[1::2], strict=True)}
+
+
+def _value(text: str) -> Value:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+NAMES_AND_VALUES = tyro.constructors.PrimitiveConstructorSpec[dict[str, Value]](
+    nargs="*",
+    metavar="[NAME VALUE ...]",
+    instance_from_str=_values,
+    is_instance=lambda value: isinstance(value, dict),
+    str_from_instance=lambda value: [word for pair in value.items() for word in map(str, pair)],
+)
+"""How a dict is typed: --net-args width 32 norm instance. (tyro's own way makes a flag of each key.)"""
+
+
+def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
+    """Fill a dataclass from what was typed.
+
+    Args:
+        cls: the dataclass; nested ones give their fields without a prefix.
+        argv: the words after the command.
+        prog: how the command is typed, for the help.
+        default: shown and used where a flag is absent.
+
+    Raises:
+        SystemExit: 0 after --help; 2 after an option that is unknown (the near ones are named) or has a wrong
+            value. Both have said what there is to say.
+        UsageError: the dataclass refuses the values.
+    """
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+    if default is None:
+        return tyro.cli(cls, args=list(argv), prog=prog, config=config)
+    return tyro.cli(cls, args=list(argv), prog=prog, config=config, default=default)
+
+
+def value_of(argv: Sequence[str], flag: str) -> str | None:
+    """The value of a flag that must be known before the others are parsed.
+
+    >>> value_of(["--ipc", "5", "--resume=runs/a"], "--resume")
+    'runs/a'
+    """
+    for i, word in enumerate(argv):
+        if word == flag and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(flag + "="):
+            return word.removeprefix(flag + "=")
+    return None
+
+
+def given(argv: Sequence[str], flag: str) -> bool:
+    """Whether a flag was typed."""
+    return any(word == flag or word.startswith(flag + "=") for word in argv)
+
+
+def wants_help(argv: Sequence[str]) -> bool:
+    """Whether help was asked for."""
+    return any(word in ("-h", "--help") for word in argv)
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch use this many CPU threads; None leaves it alone. Imports torch."""
+    if threads is None:
+        return
+    if threads < 1:
+        raise UsageError(f"threads is {threads}, but at least 1 is needed")
+    import torch
+
+    torch.set_num_threads(threads)

@@ -1,0 +1,136 @@
+"""Lines, tables and JSON on a terminal, in a pipe, or nowhere.
+
+With --json, stdout carries one JSON object and all else goes to stderr. A reader that has gone (`| head -1`)
+does not stop a command, and what a narrow character set cannot say is written as an escape.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+from datadistill.errors import ResourceError
+
+PIPE_WIDTH = 120  # columns of a table that is not on a terminal
+
+
+def prepare() -> None:
+    """Let stdout and stderr write every character, escaped where their character set lacks it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError, ValueError):  # it flushes, and the stream may be closed
+                stream.reconfigure(errors="backslashreplace")
+
+
+def write(stream: TextIO | None, text: str) -> None:
+    """Write and flush. A closed stream is nobody's failure; a full disk behind stdout is.
+
+    Raises:
+        ResourceError: stdout goes to a file that cannot take it.
+    """
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except (BrokenPipeError, ValueError):  # ValueError: closed by this process
+        close_quietly(stream)
+    except OSError as error:
+        close_quietly(stream)
+        if stream is sys.stdout:
+            raise ResourceError(f"stdout could not be written: {error.strerror or error}") from error
+
+
+def close_quietly(stream: TextIO | None) -> None:
+    """Send what is still to come nowhere, so that the interpreter's last flush cannot fail."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        assert stream is not None
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+class Output:
+    """Where a command's words go.
+
+    Args:
+        as_json: keep stdout for `result`.
+
+    Example:
+        >>> Output().say("one line")
+        one line
+        >>> Output(as_json=True).result({"accuracy_mean": 93.5})
+        {"accuracy_mean": 93.5}
+    """
+
+    def __init__(self, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.stdout = sys.stdout
+        self.stream = sys.stderr if as_json else sys.stdout
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """While others may print: with --json, their stdout is stderr."""
+        with contextlib.redirect_stdout(sys.stderr) if self.as_json else contextlib.nullcontext():
+            yield
+
+    def say(self, *lines: str) -> None:
+        """Plain lines."""
+        write(self.stream, "".join(line + "\n" for line in lines))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+        """A table without frames; the columns numbered in `right` are set flush right."""
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
+        for i, name in enumerate(columns):
+            # the last column is the one to break: names and numbers stay whole
+            last = i == len(columns) - 1
+            table.add_column(name, justify="right" if i in right else "left", overflow="fold", no_wrap=not last)
+        for row in rows:
+            table.add_row(*map(Text, row))  # Text: brackets in a name are no markup
+        terminal = bool(getattr(self.stream, "isatty", lambda: False)())
+        held = io.StringIO()
+        console = Console(
+            file=held, width=None if terminal else PIPE_WIDTH, highlight=False, force_terminal=terminal
+        )
+        console.print(table)
+        write(self.stream, "\n".join(line.rstrip() for line in held.getvalue().splitlines()) + "\n")
+
+    def result(self, value: dict[str, Any]) -> None:
+        """The JSON object, where it was asked for."""
+        if self.as_json:
+            write(self.stdout, json.dumps(value, allow_nan=False) + "\n")
+
+
+def percent(mean: float, deviation: float | None = None) -> str:
+    """An accuracy, with its deviation over nets.
+
+    >>> percent(93.456, 0.5)
+    '93.46 +- 0.50'
+    """
+    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} +- {deviation:.2f}"
+
+
+def size_of(count: int) -> str:
+    """A number of bytes.
+
+    >>> size_of(31440), size_of(800)
+    ('31.4 kB', '800 bytes')
+    """
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def shape_of(shape: Sequence[int]) -> str:
+    """A shape as 1x28x28."""
+    return "x".join(map(str, shape))

@@ -1,0 +1,38 @@
+"""`datadistill show FILE_OR_DIR`: draw a set's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from datadistill.cli.options import parse
+from datadistill.cli.printing import Output
+
+
+@dataclass(frozen=True)
+class Show:
+    """Draw the figures of a distilled set or a run: images, step sizes, curves."""
+
+    set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+    """The file of a distilled set, or a run folder."""
+    out: Path | None = None
+    """Folder to write into; default: `figures` in the run folder, or beside the file."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, draw, say where."""
+    args = parse(Show, argv, "datadistill show")
+    output = Output(args.json)
+    from datadistill.visualize.run_figures import write_figures
+
+    with output.working():
+        written = write_figures(args.set_, args.out)
+    output.say(*(f"wrote {path}" for path in written), f"next: datadistill inspect {args.set_}")
+    output.result({"figures": [str(path) for path in written]})
+    return 0

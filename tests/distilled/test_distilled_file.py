@@ -1,0 +1,179 @@
+"""The file of a distilled set: saving and loading is the identity, and what was damaged is refused."""
+
+import json
+import os
+import stat
+import struct
+
+import pytest
+import torch
+from distilled_cases import VARIANTS, assert_same_set, distilled, parts, write
+
+from datadistill.distilled import DistilledDataset
+from datadistill.distilled_file import SCHEMA
+from datadistill.errors import DataError, UsageError
+from datadistill.innerloop.update_rules import Sgd
+from datadistill.runs.canonical import canonical_json
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
+def each(request):
+    return request.param
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "set.safetensors"
+    distilled(fixed=True).save(path)
+    return path
+
+
+def header(path):
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + length]), 8 + length
+
+
+def test_saving_and_loading_is_the_identity(each, tmp_path):
+    d = distilled(**each)
+    d.save(tmp_path / "a")
+    loaded = DistilledDataset.load(tmp_path / "a")
+    assert_same_set(loaded, d)
+    loaded.save(tmp_path / "b")
+    distilled(**each).save(tmp_path / "c")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def test_two_sets_that_differ_have_different_bytes(tmp_path):
+    distilled().save(tmp_path / "a")
+    distilled(seed=1).save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no permission bits there")
+def test_the_mode_is_0644_whatever_the_umask(tmp_path):
+    former = os.umask(0o077)
+    try:
+        distilled().save(tmp_path / "a")
+    finally:
+        os.umask(former)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
+
+
+def test_the_metadata_is_one_key_of_canonical_json(saved):
+    metadata = header(saved)[0]["__metadata__"]
+    assert list(metadata) == ["datadistill"]
+    document = json.loads(metadata["datadistill"])
+    assert canonical_json(document) == metadata["datadistill"]
+    assert document["schema"] == SCHEMA
+    assert document["classes"] == ["ant", "bee", "cat", "dog"]
+    assert set(document) == {
+        "schema", "checksum", "what", "classes", "normalization", "net", "update", "norm", "order", "tensors",
+        "theta_0", "origin", "accuracies", "quantization",
+    }  # fmt: skip
+
+
+# --- damage
+
+
+def test_every_shortened_file_is_refused(saved, tmp_path):
+    data = saved.read_bytes()
+    _, body = header(saved)
+    for length in {0, 1, 7, 8, 9, 100, body - 1, body, body + 1, len(data) // 2, len(data) - 1}:
+        (tmp_path / "cut").write_bytes(data[:length])
+        with pytest.raises(DataError, match="not a complete safetensors file"):
+            DistilledDataset.load(tmp_path / "cut")
+    (tmp_path / "cut").write_bytes(data + b"\0")
+    with pytest.raises(DataError, match="not a complete safetensors file"):
+        DistilledDataset.load(tmp_path / "cut")
+
+
+def test_one_flipped_bit_of_any_tensor_is_refused(saved, tmp_path):
+    entries, body = header(saved)
+    for name, entry in entries.items():
+        if name == "__metadata__":
+            continue
+        data = bytearray(saved.read_bytes())
+        data[body + entry["data_offsets"][0]] ^= 1
+        (tmp_path / "flipped").write_bytes(data)
+        with pytest.raises(DataError, match=r"damaged or was edited.*sha256:[0-9a-f]{64}.*sha256:[0-9a-f]{64}"):
+            DistilledDataset.load(tmp_path / "flipped")
+
+
+def test_edited_metadata_is_refused_and_read_only_on_request(saved, tmp_path):
+    data = saved.read_bytes()
+    edited = data.replace(b'\\"cat\\"', b'\\"cow\\"')
+    assert edited != data
+    (tmp_path / "edited").write_bytes(edited)
+    with pytest.raises(DataError, match="damaged or was edited"):
+        DistilledDataset.load(tmp_path / "edited")
+    read = DistilledDataset.load(tmp_path / "edited", verify=False)
+    assert read.classes == ("ant", "bee", "cow", "dog")
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    tensors, meta = parts(distilled())
+    path = write(tmp_path / "newer", tensors, {**meta, "schema": SCHEMA + 1})
+    with pytest.raises(DataError, match=f"written by schema {SCHEMA + 1}, this reads up to {SCHEMA}"):
+        DistilledDataset.load(path)
+
+
+def test_accuracies_may_be_added_later(saved, tmp_path):
+    d = DistilledDataset.load(saved)
+    tensors, meta = parts(d)
+    unchanged = write(tmp_path / "same", tensors, meta)
+    edited = unchanged.read_bytes().replace(rb"\"test\":12.5", rb"\"test\":99.5")
+    assert edited != unchanged.read_bytes()
+    (tmp_path / "edited").write_bytes(edited)
+    assert DistilledDataset.load(tmp_path / "edited").accuracies == {"test": 99.5}
+
+
+# --- folders
+
+
+def test_a_run_folder_is_taken_for_its_file(tmp_path):
+    distilled().save(tmp_path / "distilled.safetensors")
+    assert_same_set(DistilledDataset.load(tmp_path), distilled())
+
+
+def test_a_folder_without_a_file_says_so(tmp_path):
+    with pytest.raises(DataError, match=r"is a folder without distilled\.safetensors"):
+        DistilledDataset.load(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"has no distilled\.safetensors: the run has not finished.*--resume"):
+        DistilledDataset.load(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        DistilledDataset.load(tmp_path / "nothing")
+
+
+def test_places_that_cannot_be_written_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="it is a folder"):
+        distilled().save(tmp_path)
+
+
+class Own(Sgd):
+    """A rule that no file can describe."""
+
+
+def test_a_set_whose_file_could_not_be_read_again_is_not_written(tmp_path):
+    with pytest.raises(UsageError, match="update rule is Own"):
+        distilled(update=Own()).save(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_nothing_is_allocated_for_the_net_that_a_file_claims(tmp_path):
+    tensors, meta = parts(distilled(fixed=True))
+    meta["net"]["args"]["width"] = 10**10  # 1.4 TB of weights
+    found = r"theta_0 'layers\.0\.weight' is \(5, 36\), wanted \(10000000000, 36\)"
+    with pytest.raises(DataError, match=found):
+        DistilledDataset.load(write(tmp_path / "huge", tensors, meta))
+
+
+def test_the_constructor_does_not_keep_a_graph():
+    leaf = torch.ones(8, 1, 6, 6, requires_grad=True)
+    d = distilled()
+    again = DistilledDataset(
+        leaf * 2, d.labels, d.step_sizes, d.order,
+        classes=d.classes, normalization=d.normalization, net=d.net, update=d.update,
+    )  # fmt: skip
+    assert not again.images.requires_grad

@@ -1,0 +1,108 @@
+"""Faults 24, 25, 27 and 28: numbers that are not finite, memory that is not there, devices likewise."""
+
+import pytest
+import torch
+from small_run import SMALL
+
+from datadistill.cli import main
+from datadistill.config import RunOptions
+from datadistill.errors import NumericalError
+from datadistill.recipes import recipe
+from datadistill.runs.folder import RunFolder
+from datadistill.training import outer
+from datadistill.training.setup import outer_loop
+
+
+def tensors(loop):
+    state = loop.state()
+    adam = [v for s in state["optimizer"]["state"].values() for v in s.values()]
+    return [t.clone() for t in [*state["learned"].values(), *adam]]
+
+
+def poisoned(monkeypatch, spoil, when):
+    """From call number `when` on (or at it alone, as a tuple), the outer loss is spoilt."""
+    real, calls = outer.classification, []
+
+    def loss(net, theta, images, labels):
+        calls.append(1)
+        found = real(net, theta, images, labels)
+        hit = len(calls) in when if isinstance(when, tuple) else len(calls) >= when
+        return spoil(found, next(iter(theta.values()))) if hit else found
+
+    monkeypatch.setattr(outer, "classification", loss)
+
+
+SPOILS = {
+    "loss nan": lambda loss, p: loss * float("nan"),
+    "gradient norm": lambda loss, p: loss + torch.sqrt(p.sum() * 0),  # 0, with a gradient of inf * 0
+}
+
+
+@pytest.mark.parametrize("what", SPOILS)
+def test_nothing_is_updated_by_a_bad_iteration(monkeypatch, what):
+    config = recipe("digits-random").with_changes(
+        net="mlp", net_args={"width": 8}, nets=1, epochs=2, batch=16, labels="soft"
+    )
+    loop = outer_loop(config, RunOptions(), None, None)
+    poisoned(monkeypatch, SPOILS[what], 3)
+    loop.advance()
+    loop.advance()
+    before = tensors(loop)
+    with pytest.raises(NumericalError, match=f"outer iteration 2: {what}"):
+        loop.advance()
+    assert loop.iteration == 2
+    assert all(torch.equal(a, b) for a, b in zip(tensors(loop), before, strict=True))
+
+
+def test_a_step_size_that_explodes(tmp_path, capsys):
+    argv = [*SMALL, "--step-size", "1e30", "--out", str(tmp_path / "run")]
+    assert main(["distill", *argv]) == 4
+    said = capsys.readouterr().err
+    assert "outer iteration 0" in said and "inner step" in said and "step size 1e+30" in said
+    assert "--lr-step-sizes" in said and "--on-nan skip:3" in said
+
+
+def test_the_last_good_checkpoint_is_kept_and_others_nets_may_be_tried(tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        poisoned(patch, SPOILS["loss nan"], 26)
+        assert main(["distill", *SMALL, "--out", str(run)]) == 4
+    folder = RunFolder.open(run)
+    assert folder.checkpoints.latest().iteration == 20 and not folder.distilled.exists()
+    with monkeypatch.context() as patch:
+        poisoned(patch, SPOILS["loss nan"], (6, 7))
+        changes = ["--on-nan", "skip:3", "--resume-with-changes", "--no-evaluate", "--no-figures"]
+        assert main(["distill", "--resume", str(run), *changes]) == 0
+    assert folder.read_metrics()[-1]["skipped"] == 2
+
+
+def test_no_memory(tmp_path, monkeypatch, capsys):
+    run, real, calls = tmp_path / "run", outer.unroll, []
+
+    def hungry(*args, **options):
+        calls.append(1)
+        if len(calls) > 30:
+            torch.empty(2**55, dtype=torch.uint8)  # more than any address space has
+        return real(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outer, "unroll", hungry)
+        assert main(["distill", *SMALL, "--out", str(run)]) == 5
+    said = capsys.readouterr().err
+    assert "out of memory: 2 inner steps" in said and "--adjoint step-replay" in said
+    assert "Traceback" not in said
+    assert RunFolder.open(run).checkpoints.latest().iteration > 0
+
+
+def test_a_device_that_is_not_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["distill", *SMALL, "--device", "cuda", "--out", str(tmp_path / "run")]) == 6
+    assert "device cuda is not on this machine, which has cpu" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main(["distill", *SMALL, "--device", "gpu", "--out", str(tmp_path / "run")]) == 2
+
+
+def test_auto_says_what_it_took(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["distill", *SMALL, "--iterations", "1", "--out", str(tmp_path / "run")]) == 0
+    assert "1 iterations on cpu" in capsys.readouterr().out

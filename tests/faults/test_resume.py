@@ -1,0 +1,145 @@
+"""Faults 6, 7, 8 and 31: stopped at any iteration; resumed with another config, environment or data."""
+
+import json
+import signal
+import warnings
+
+import pytest
+from small_run import SMALL, contents, digest
+
+from datadistill.cli import main
+from datadistill.runs.folder import RunFolder
+from datadistill.training.outer import OuterLoop
+
+RESUME = ["--no-evaluate", "--no-figures"]
+
+
+def stop_at(monkeypatch, k, number=signal.SIGTERM):
+    """A signal comes during iteration k."""
+    advance = OuterLoop.advance
+
+    def interrupted(loop):
+        loss = advance(loop)
+        if loop.iteration == k:
+            signal.raise_signal(number)
+        return loss
+
+    monkeypatch.setattr(OuterLoop, "advance", interrupted)
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run folder whose run was stopped after iteration 25 of 60."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 25)
+        assert main(["distill", *SMALL, "--out", str(tmp_path / "run")]) == 143
+    return tmp_path / "run"
+
+
+def resume(folder, *argv):
+    return main(["distill", "--resume", str(folder), *RESUME, *argv])
+
+
+@pytest.mark.parametrize("k", [1, 30, 37, 59])
+def test_stopped_and_resumed_to_the_same_bytes(tmp_path, monkeypatch, straight, k):
+    with monkeypatch.context() as patch:
+        stop_at(patch, k, signal.SIGINT)
+        assert main(["distill", *SMALL, "--out", str(tmp_path / "run")]) == 130
+    assert RunFolder.open(tmp_path / "run").checkpoints.iterations()[-1] == k
+    assert resume(tmp_path / "run") == 0
+    assert digest(tmp_path / "run") == straight
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path, straight):
+    assert main(["distill", *SMALL, "--out", str(tmp_path / "run")]) == 0
+    assert resume(tmp_path / "run") == 0
+    assert digest(tmp_path / "run") == straight
+
+
+def test_another_config_is_refused_with_the_fields(stopped, capsys):
+    before = contents(stopped)
+    assert resume(stopped, "--ipc", "5", "--lr-images", "0.5") == 2
+    said = capsys.readouterr().err
+    assert "ipc 1 -> 5" in said and "lr_images 0.02 -> 0.5" in said and "--resume-with-changes" in said
+    assert resume(stopped, "--ipc", "5", "--resume-with-changes") == 2
+    assert resume(stopped, "--iterations", "80") == 2
+    assert contents(stopped) == before
+
+
+def test_more_iterations_are_a_change_that_may_be_made(stopped):
+    assert resume(stopped, "--iterations", "80", "--resume-with-changes") == 0
+    folder = RunFolder.open(stopped)
+    assert folder.config["iterations"] == 80
+    assert folder.read_metrics()[-1]["iteration"] == 80
+    assert resume(stopped) == 0  # from now on the run's own config
+
+
+def test_fewer_iterations_than_were_done_are_refused(stopped, capsys):
+    before = contents(stopped)
+    assert resume(stopped, "--iterations", "20", "--resume-with-changes") == 2
+    assert "has done 25 iterations, more than the 20" in capsys.readouterr().err
+    assert contents(stopped) == before
+
+
+@pytest.mark.parametrize(("field", "value"), [("ipc", 5), ("lr_images", 0.5), ("seed", 3)])
+def test_an_edited_config_is_noticed(stopped, capsys, field, value):
+    document = json.loads((stopped / "config.json").read_text())
+    document["config"][field] = value
+    (stopped / "config.json").write_text(json.dumps(document))
+    before = contents(stopped)
+    code = resume(stopped)
+    # another seed is other validation data: that is noticed first
+    assert code == (3 if field == "seed" else 2)
+    assert ("fingerprint" if field == "seed" else f"{field} ") in capsys.readouterr().err
+    assert contents(stopped) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ipcc": 1}, "unknown key 'ipcc'; did you mean ipc"),
+        ({"ipc": "1e-3"}, "ipc is '1e-3', wanted a whole number"),
+        ({"iterations": 10**30}, "too large"),
+    ],
+)
+def test_a_hostile_config_is_refused(stopped, capsys, change, said):
+    document = json.loads((stopped / "config.json").read_text())
+    document["config"].update(change)
+    (stopped / "config.json").write_text(json.dumps(document))
+    assert resume(stopped) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_another_torch_is_said(stopped, capsys):
+    document = json.loads((stopped / "environment.json").read_text())
+    document["versions"]["torch"] = "2.0.0"
+    (stopped / "environment.json").write_text(json.dumps(document))
+    before = contents(stopped)
+    assert resume(stopped, "--require-exact") == 6
+    assert "torch 2.0.0 -> " in capsys.readouterr().err
+    assert contents(stopped) == before
+    with warnings.catch_warnings():
+        assert resume(stopped) == 0
+    said = capsys.readouterr().err
+    assert "warning: not bit-exact with the run so far: torch 2.0.0 -> " in said and ".py:" not in said
+
+
+def test_another_number_of_threads_is_said(stopped, capsys):
+    assert resume(stopped, "--threads", "2") == 0
+    assert "threads 1 -> 2" in capsys.readouterr().err
+
+
+def test_changed_data_are_refused(pictures, tmp_path, monkeypatch, capsys):
+    argv = ["own-images", "--data", str(pictures), "--size", "8", "--net", "mlp", "--iterations", "4"]
+    argv += ["--batch", "4", "--nets", "1", "--validate-every", "2", *RESUME]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        assert main(["distill", *argv, "--out", str(tmp_path / "run")]) == 143
+    first = sorted((pictures / "jay").iterdir())[0]
+    first.with_name("zz.png").write_bytes(first.read_bytes())
+    before = contents(tmp_path / "run")
+    assert resume(tmp_path / "run") == 3
+    assert "other data" in capsys.readouterr().err
+    first.with_name("zz.png").unlink()
+    assert contents(tmp_path / "run") == before
+    assert resume(tmp_path / "run") == 0

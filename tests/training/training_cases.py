@@ -1,0 +1,75 @@
+"""Distillations of scikit-learn's digits with a net of a few hundred numbers."""
+
+from __future__ import annotations
+
+import json
+
+from datadistill.config import DistillConfig, RunOptions
+from datadistill.runs.state import flatten_state, unflatten_state
+from datadistill.runs.tensors import pack, unpack
+from datadistill.training.setup import outer_loop
+
+MLP = {"net": "mlp", "net_args": {"width": 6, "depth": 1}}
+CONVNET = {"net": "convnet", "net_args": {"depth": 2, "width": 4, "norm": "instance"}}
+# everything a run can remember: momentum in the inner loop, soft labels, clipping, a schedule, the best so far
+MIXED = {
+    **MLP, "theta_0": "random", "nets": 2, "ipc": 2, "steps": 2, "epochs": 2, "labels": "soft",
+    "step_sizes": "per-tensor", "update": "momentum", "update_args": {"beta": 0.5}, "images_from": "real",
+    "schedule": "cosine", "warmup": 2, "clip": 1.1, "validate_every": 2, "validate_nets": 3, "keep": "best",
+    "iterations": 5, "augment": ("crop", "flip"), "lr_images": 0.3, "lr_step_sizes": 0.3,
+}  # fmt: skip
+
+
+def config(**changes):
+    small = {**MLP, "dataset": "digits", "theta_0": "random", "epochs": 2, "step_size": 0.1, "iterations": 3}
+    return DistillConfig(
+        **{**small, "batch": 32, "validate_every": 3, "validate_nets": 2, "device": "cpu", **changes}
+    )
+
+
+def loop(data, module=None, **changes):
+    return outer_loop(config(**changes), RunOptions(), data, module)
+
+
+def bytes_of(d, folder):
+    d.save(folder / "set")
+    return (folder / "set").read_bytes()
+
+
+def through_a_checkpoint(state):
+    """What a state is after it has been on disk."""
+    tensors, plain = flatten_state(state)
+    tensors, _ = unpack(pack(tensors, {"schema": 1}), schema=1, finite=False)
+    return unflatten_state(tensors, json.loads(json.dumps(plain)))
+
+
+def frozen(loop):
+    """The bytes of everything an iteration may change."""
+    state = loop.state()
+    tensors, plain = flatten_state({k: state[k] for k in ("learned", "optimizer")})
+    scalars = {k: v for k, v in state["scalars"].items() if k not in ("iteration", "skipped")}
+    return pack(tensors, {"schema": 1}), json.dumps(plain), scalars
+
+
+def leaves(loop):
+    return {k: p.detach().clone() for k, p in loop.learned.parameters().items()}
+
+
+def to_double(loop):
+    """The same loop in float64, to be held against finite differences."""
+    from dataclasses import replace
+
+    from datadistill.data import Split
+    from datadistill.initial import Fixed, Random
+
+    loop.net.double()
+    loop.outer_net.double()
+    split = loop.data.train
+    loop.data = replace(loop.data, train=Split(split.images.double(), split.labels))
+    for name in ("images", "rho", "logits"):
+        leaf = getattr(loop.learned, name)
+        if leaf is not None:
+            setattr(loop.learned, name, leaf.detach().double().requires_grad_())
+    random = Random(loop.net, loop.config.init, loop.config.seed)
+    loop.start = random if loop.config.theta_0 == "random" else Fixed(random.draw(0))
+    return loop
