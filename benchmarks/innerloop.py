@@ -125,9 +125,8 @@ def main() -> None:
     if args.peak:
         print(peak_here(args.peak, args.steps[0], args.batch))
         return
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.repeats} repeats, {args.clock} clock"
-    )
+    threads = torch.get_num_threads()
+    print(f"torch {torch.__version__}, threads: {threads}, {args.repeats} repeats, {args.clock} clock")
     print(f"{'T':>4}  {'method':<11}{'ms':>8}  {'time: /higher':>13}{'/TorchOpt':>10}", end="")
     print(f"  {'MiB':>7}  {'memory: /higher':>15}{'/TorchOpt':>10}")
     for T in args.steps:

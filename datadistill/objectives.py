@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from datadistill.errors import UsageError
 from datadistill.initial import Theta, unstack
-from datadistill.innerloop.problem import stacked_nets
+from datadistill.innerloop.problem import NetMode, stacked_nets
 
 
 def logits_of(net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
@@ -51,9 +51,15 @@ def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
 
 
 def classification(
-    net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]
+    net: nn.Module,
+    theta: Theta,
+    images: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"],
+    norm: str = "batch",
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the trained net or nets on real images, a mean over images and nets.
+
+    Dropout is off; BatchNorm uses what `norm` says ("batch": statistics of these images).
 
     Example:
         >>> net = nn.Linear(4, 3)
@@ -63,5 +69,6 @@ def classification(
     """
     # one net after the other: grouped convolutions over a large batch are slower than a loop on CPU
     nets = stacked_nets(net, theta) or 1
-    losses = [F.cross_entropy(logits_of(net, one, images), labels) for one in unstack(theta, nets)]
+    with NetMode(net, norm, training=False):
+        losses = [F.cross_entropy(logits_of(net, one, images), labels) for one in unstack(theta, nets)]
     return torch.stack(losses).mean()

@@ -84,8 +84,8 @@ class Truncated:
     adjoint: Any = field(default_factory=FullUnroll)
 
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise UsageError(f"window is {self.window}, but at least 1 step must be differentiated")
+        if type(self.window) is not int or self.window < 1:
+            raise UsageError(f"window is {self.window!r}, but it must be a whole number of steps, at least 1")
         if not isinstance(self.adjoint, (FullUnroll, StepReplay)):
             raise UsageError(
                 f"Truncated cannot run over {type(self.adjoint).__name__}; use FullUnroll() or StepReplay()"
@@ -127,7 +127,8 @@ class StepReplay:
 
     Prefer it when the graphs of all steps do not fit: memory is one step's graph plus T copies of the
     parameters, for one more forward and gradient a step. Exact for every update rule, also one of your own.
-    Steps are rebuilt, so `Steps.fn` must be pure, and random numbers in the net must come from `stream`.
+    Steps are rebuilt, so `Steps.fn` must be pure, and random numbers in the net must come from `stream`; a
+    tensor that was changed in place since, and random numbers that cannot be repeated, are refused.
     Gradients reach theta_0, the steps' tensors, the step sizes and the rule's initial state; a tensor that
     the loss or the rule closes over gets none. The gradient itself is not differentiable (FullUnroll's is).
 
@@ -160,7 +161,9 @@ def _replay(
     if not (torch.is_grad_enabled() and any(map(_differentiable, inputs))):
         with torch.no_grad():
             return _loop(problem, theta, state, buffers, step_sizes, start, stop)
-    replay = _Replay(problem, spec, buffers, list(base), len(z), start, stop)
+    device = next(iter(theta.values())).device
+    replay = _Replay(problem, spec, buffers, list(base), len(z), start, stop, device)
+    replay.remember(theta)
     flat = _ReplayFunction.apply(replay, *inputs)
     theta_T, state_T = pytree.tree_unflatten(flat, replay.final_spec)
     return theta_T, state_T, replay.final_buffers
@@ -177,9 +180,33 @@ class _Replay:
     n_z: int
     start: int
     stop: int
+    device: torch.device
     final_spec: Any = None
     final_buffers: Theta = field(default_factory=dict)
     trajectory: list[tuple[list[Any], Theta]] = field(default_factory=list)  # z_t (flat), buffers_t
+    versions: list[tuple[str, Tensor, int]] = field(default_factory=list)  # what a replay reads again
+    autocast: Any = None
+
+    def remember(self, theta: Theta) -> None:
+        """Note the state of what lies outside and is read again on the way back."""
+        outside = {"theta_0": theta, "the frozen parameters": self.problem.frozen, "the buffers": self.buffers}
+        self.versions = [
+            (f"{k!r} of {what}", x, x._version) for what, d in outside.items() for k, x in d.items()
+        ]
+        kind = self.device.type
+        self.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+
+    def refuse_changes(self) -> None:
+        for name, x, version in self.versions:
+            if x._version != version:
+                raise UsageError(
+                    f"{name} was changed in place between unroll and the backward pass, so the steps cannot be "
+                    "replayed; change it after the backward pass, or pass unroll a copy"
+                )
+
+    def random_state(self) -> list[Tensor]:
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return [torch.get_rng_state(), *cuda]
 
     def step(self, t: int, z: list[Any], base: list[Tensor], eta: Tensor, buffers: Theta) -> Result:
         theta, state = pytree.tree_unflatten(z, self.spec)
@@ -195,17 +222,18 @@ class _ReplayFunction(torch.autograd.Function):
         z, base, step_sizes = list(inputs[: replay.n_z]), list(inputs[replay.n_z : -1]), inputs[-1]
         z = [x.detach() if isinstance(x, Tensor) else x for x in z]
         buffers = replay.buffers
-        rng = torch.get_rng_state() if replay.problem.stream is None else None
+        rng = replay.random_state()
         for t in range(replay.start, replay.stop):
             replay.trajectory.append((z, buffers))
             theta, state, buffers = replay.step(t, z, base, step_sizes[t], buffers)
             z, spec = pytree.tree_flatten((theta, state))
             if spec != replay.spec:
                 raise UsageError("the update rule's state changes its structure between steps; keep it fixed")
-        if rng is not None and not torch.equal(rng, torch.get_rng_state()):
+        if not all(map(torch.equal, rng, replay.random_state())):  # those of a stream are put back
+            who = "the net or Steps.fn" if replay.problem.stream is None else "Steps.fn"
             raise UsageError(
-                "the net or Steps.fn drew random numbers, which a replay cannot repeat; "
-                "pass stream=SEED to unroll, or use FullUnroll()"
+                f"{who} drew random numbers, which a replay cannot repeat; pass stream=SEED to unroll for "
+                "those of the net, make Steps.fn pure, or use FullUnroll()"
             )
         replay.final_spec, replay.final_buffers = replay.spec, buffers
         ctx.replay = replay
@@ -217,6 +245,13 @@ class _ReplayFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         replay: _Replay = ctx.replay
+        replay.refuse_changes()
+        kind, dtype, enabled = replay.autocast
+        with torch.autocast(kind, dtype=dtype, enabled=enabled):
+            return _ReplayFunction._backward(ctx, replay, grads)
+
+    @staticmethod
+    def _backward(ctx: Any, replay: _Replay, grads: tuple[Any, ...]) -> tuple[Any, ...]:
         *base, step_sizes = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:]
         needs_z0 = any(needs[: replay.n_z])

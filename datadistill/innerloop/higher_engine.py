@@ -27,9 +27,11 @@ def _refuse_what_higher_cannot(problem: InnerProblem, state: State) -> None:
         reason = "runs one net at a time, not stacked nets"
     elif problem.norm == "track":
         reason = "does not carry BatchNorm buffers (norm='track')"
+    elif problem.given_buffers:
+        reason = "does not take buffers="
     elif any(m._forward_hooks or m._forward_pre_hooks for m in problem.net.modules()):
         reason = "does not run forward hooks"
-    elif any(float(v.abs().max()) for v in (state or {}).get("v", {}).values() if v.numel()):
+    elif any(float(v.detach().abs().max()) for v in (state or {}).get("v", {}).values() if v.numel()):
         reason = "does not start from a given momentum"
     if reason:
         raise UsageError(f"the higher engine {reason}; use FullUnroll() or StepReplay()")
@@ -41,6 +43,8 @@ class Higher:
 
     def run(self, problem: InnerProblem, theta: Theta, state: State, step_sizes: Tensor) -> Any:
         _refuse_what_higher_cannot(problem, state)
+        if problem.steps.T == 0:
+            return theta, state, problem.buffers_0
         import higher
 
         net, rule, keep = problem.net, problem.update, torch.is_grad_enabled()
@@ -57,11 +61,20 @@ class Higher:
         )
         with torch.enable_grad():
             leaves = {k: p if p.requires_grad else p.detach().requires_grad_() for k, p in theta.items()}
-            fnet = higher.monkeypatch(net, copy_initial_weights=False, track_higher_grads=keep)
+            with problem.mode:  # the patched copy keeps the modes it is made in
+                fnet = higher.monkeypatch(net, copy_initial_weights=False, track_higher_grads=keep)
             fnet.update_params([leaves.get(k, problem.frozen.get(k)) for k in names])
             optimizer = higher.get_diff_optim(
                 placeholder, list(own.values()), fmodel=fnet, track_higher_grads=keep
             )
+
+            def with_zeros(grads: list[Tensor | None]) -> list[Tensor]:
+                """A parameter that the loss does not use has gradient zero, and so still decays."""
+                return [
+                    torch.zeros_like(p) if g is None else g
+                    for g, p in zip(grads, fnet.fast_params, strict=True)
+                ]
+
             for t in range(problem.steps.T):
                 images, labels = problem.steps(t)
                 eta = step_sizes[t]
@@ -71,7 +84,7 @@ class Higher:
                     return problem.loss(fnet(x), y)
 
                 loss = problem.seeded(t, forward)
-                optimizer.step(loss, override={"lr": rates})
+                optimizer.step(loss, override={"lr": rates}, grad_callback=with_zeros)
             final = dict(zip(names, fnet.parameters(), strict=True))
         theta_T = {k: final[k] if keep else final[k].detach() for k in theta}
         return theta_T, _momentum_of(optimizer, theta) if beta else state, problem.buffers_0

@@ -12,9 +12,8 @@ is vmapped over it and the losses are summed, so that one `autograd.grad` gives 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,29 +27,47 @@ from datadistill.innerloop.update_rules import Eta, State, Theta, UpdateRule
 from datadistill.streams import global_stream
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Norm = Literal["batch", "frozen", "track"]
 
 
-def with_norm(net: nn.Module, norm: str) -> nn.Module:
-    """`net` with its BatchNorm layers in the mode `norm`, sharing every parameter and buffer with it.
+class NetMode:
+    """The modes of a net's layers during a forward pass, put in place for that pass alone.
 
-    "batch": statistics of the batch, no buffers touched; "frozen": the buffers' statistics; "track": those of
-    the batch, with the buffers updated. Only the module objects are copied, and only where there is a
-    BatchNorm layer.
+    `with mode: ...` sets every layer's training flag to what it was when the mode was made (all off with
+    `training=False`) and BatchNorm as `norm` says, and puts everything back. The module objects stay the
+    caller's own, so its forward hooks run; its parameters and buffers are never written.
+
+    Args:
+        net: any module.
+        norm: "batch": BatchNorm uses statistics of the batch, and has no buffers meanwhile; "frozen": its
+            buffers; "track": statistics of the batch, and buffers are updated where they are passed in.
+        training: False puts all other layers in evaluation mode (dropout off).
     """
-    if norm not in ("batch", "frozen", "track"):
-        raise UsageError(f"norm is {norm!r}; {nearest(norm, ('batch', 'frozen', 'track'))}")
-    if not any(isinstance(m, _BatchNorm) for m in net.modules()):
-        return net
-    shared = {id(t): t for t in [*net.parameters(), *net.buffers()]}
-    view = copy.deepcopy(net, shared)  # type: ignore[arg-type]
-    for m in view.modules():
-        if isinstance(m, _BatchNorm):
-            m.train(norm != "frozen" or not m.track_running_stats)
-            if norm == "batch":
-                m.track_running_stats = False
-                m.running_mean = m.running_var = m.num_batches_tracked = None
-    return view
+
+    def __init__(self, net: nn.Module, norm: str, training: bool = True) -> None:
+        if norm not in ("batch", "frozen", "track"):
+            raise UsageError(f"norm is {norm!r}; {nearest(norm, ('batch', 'frozen', 'track'))}")
+        norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
+        own = {id(m): norm != "frozen" or m.running_mean is None for m in norms}
+        self.flags = [(m, own.get(id(m), m.training and training)) for m in net.modules()]
+        self.without_buffers = [m for m in norms if norm == "batch" and m.track_running_stats]
+        self._back: list[tuple[nn.Module, dict[str, Any]]] = []
+
+    def __enter__(self) -> None:
+        self._back = [(m, {"training": m.training}) for m, flag in self.flags if m.training != flag]
+        self._back += [(m, {k: getattr(m, k) for k in _BATCHNORM}) for m in self.without_buffers]
+        for m, flag in self.flags:
+            m.training = flag
+        for m in self.without_buffers:
+            m.track_running_stats = False
+            m.running_mean = m.running_var = m.num_batches_tracked = None
+
+    def __exit__(self, *_: object) -> None:
+        for m, attributes in self._back:
+            for name, value in attributes.items():
+                setattr(m, name, value)
+
+
+_BATCHNORM = ("track_running_stats", "running_mean", "running_var", "num_batches_tracked")
 
 
 def stacked_nets(net: nn.Module, theta: Theta) -> int | None:
@@ -93,21 +110,25 @@ class InnerProblem:
         stream: int | None,
     ) -> None:
         self.nets = stacked_nets(net, theta_0)
-        self.net = with_norm(net, norm)
+        self.net, self.mode = net, NetMode(net, norm)
         self.steps, self.update, self.loss, self.norm = steps, update, loss, norm
         self.frozen = {k: p.detach() for k, p in net.named_parameters() if k not in theta_0}
-        if stream is None and any(isinstance(m, _DropoutNd) and m.training for m in net.modules()):
+        if stream is None and any(isinstance(m, _DropoutNd) and m.training and m.p for m in net.modules()):
             stream = int(torch.randint(2**31, ()))  # one draw of the global generator, as dropout itself does
         self.stream = stream
-        own = {k: b for k, b in self.net.named_buffers() if b is not None}
+        self.given_buffers = bool(buffers)
+        everything = dict(net.named_buffers())
         for k in buffers or {}:
-            if k not in dict(net.named_buffers()):
-                raise UsageError(f"buffers has {k!r}, which the net does not; {nearest(k, own)}")
+            if k not in everything:
+                raise UsageError(f"buffers has {k!r}, which the net does not; {nearest(k, everything)}")
+        with self.mode:  # the buffers that the net has in this mode
+            own = dict(net.named_buffers())
         given = {k: b for k, b in (buffers or {}).items() if k in own}
         self.buffers_0 = {k: b.detach() for k, b in {**own, **given}.items()}
-        if norm == "track" and self.nets is not None:
+        if norm == "track":
+            nets = () if self.nets is None else (self.nets,)
             self.buffers_0 = {
-                k: b if k in given and b.dim() > own[k].dim() else b.expand(self.nets, *b.shape)
+                k: b.expand((*nets, *own[k].shape)).clone() if b.dim() == own[k].dim() else b.clone()
                 for k, b in self.buffers_0.items()
             }
 
@@ -115,13 +136,15 @@ class InnerProblem:
         """Loss of the batch, one entry a net where nets are stacked. `buffers` may be written."""
 
         def one(theta: Theta, buffers: Theta) -> Tensor:
-            logits = functional_call(self.net, (theta, self.frozen, buffers), (images,))
+            with self.mode:
+                logits = functional_call(self.net, (theta, self.frozen, buffers), (images,))
             return self.loss(logits, labels)
 
         if self.nets is None:
             return one(theta, buffers)
         axis = 0 if self.norm == "track" else None
-        return vmap(one, in_dims=(0, axis), randomness="different")(theta, buffers)
+        # the same masks for every net, as each would draw alone
+        return vmap(one, in_dims=(0, axis), randomness="same")(theta, buffers)
 
     def seeded(self, t: int, forward: Callable[[], Tensor]) -> Tensor:
         """Run step t's forward pass with the dropout masks of its stream."""
@@ -152,7 +175,8 @@ class InnerProblem:
                 theta, pair = {k: p.detach() for k, p in theta.items()}, (pair[0].detach(), pair[1].detach())
             theta = {k: p if p.requires_grad else p.detach().requires_grad_() for k, p in theta.items()}
             grads = self.gradient(theta, new_buffers, t, pair, keep)
-        theta, state = self.update.step(theta, grads, state, rates)
+        new, state = self.update.step(theta, grads, state, rates)
+        theta = {k: new[k] for k in theta}  # a rule may return any order; step sizes go by this one
         if self.norm == "track":
             buffers = {k: b.detach() for k, b in new_buffers.items()}
         return theta, state, buffers

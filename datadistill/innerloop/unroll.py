@@ -32,7 +32,7 @@ def unroll(
     net: nn.Module,
     theta_0: Theta,
     steps: Steps | Sequence[Pair],
-    step_sizes: Float[Tensor, T * P],
+    step_sizes: Float[Tensor, " T *P"],
     update: UpdateRule = Sgd(),  # noqa: B008  (frozen, so one instance is safe)
     adjoint: Adjoint = FullUnroll(),  # noqa: B008
     loss: Loss = F.cross_entropy,
@@ -61,7 +61,8 @@ def unroll(
             the buffers carried through the steps on copies.
         stream: seed of the dropout masks of step t, so that a replay draws the same. Without one, a net with
             active `nn.Dropout` layers takes a seed from torch's global generator; a net that draws random
-            numbers in any other way needs one.
+            numbers in any other way needs one. Stacked nets share masks. A call that goes on from `state`
+            counts its steps from 0 again: give it a stream of its own.
         state: what `update` remembers, to go on from an earlier call; default `update.init(theta_0)`.
         return_state: also return the rule's state, and with norm="track" the buffers.
 

@@ -29,7 +29,6 @@ from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import trained_accuracies
 from datadistill.initial import Fixed, InitialDistribution, Random
 from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, unroll
-from datadistill.innerloop.problem import with_norm
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import classification
@@ -67,8 +66,6 @@ class OuterLoop:
     ) -> None:
         self.config, self.data, self.update, self.spec = config, data, update, spec
         self.net = copy.deepcopy(net).to(data.device)
-        # tested as a user would: dropout off, so no random number is drawn for the outer loss
-        self.outer_net = with_norm(copy.deepcopy(self.net).eval(), config.norm)
         random = Random(self.net, config.init, config.seed)
         self.start: InitialDistribution = random if config.theta_0 == "random" else Fixed(random.draw(0))
         self.validation_start = (
@@ -128,7 +125,7 @@ class OuterLoop:
         )  # fmt: skip
         images, labels = self.data.train.batch(generator(config.seed, "real_batch", i), config.batch)
         images = augment(images, generator(config.seed, "augment", i), config.augment)
-        loss = classification(self.outer_net, theta_T, images, labels)
+        loss = classification(self.net, theta_T, images, labels, config.norm)
         gradients = torch.autograd.grad(loss, list(learned.parameters().values()), materialize_grads=True)
         return float(loss.detach()), list(gradients)
 

@@ -133,6 +133,7 @@ def test_batches_of_the_test_images_do_not_matter(data, net):
     trained = d.train()
     theta = {k: p.detach() for k, p in trained.named_parameters()}
     expected = by_hand(trained, pair(data.validation))
+    trained.train()
     for batch in (1000, 7):
         assert accuracy(trained, theta, data.validation, batch) == pytest.approx(
             expected, abs=0.8

@@ -23,7 +23,7 @@ def poisoned(monkeypatch, spoil, when):
     """From call number `when` on (or at it alone, as a tuple), the outer loss is spoilt."""
     real, calls = outer.classification, []
 
-    def loss(net, theta, images, labels):
+    def loss(net, theta, *batch):
         calls.append(1)
         found = real(net, theta, images, labels)
         hit = len(calls) in when if isinstance(when, tuple) else len(calls) >= when

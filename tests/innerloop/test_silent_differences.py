@@ -18,10 +18,6 @@ from datadistill.innerloop.update_rules import rate
 REPLAYS = [StepReplay(), Truncated(2, StepReplay())]
 
 
-def open_bug(why):
-    return pytest.mark.xfail(strict=True, reason=why)
-
-
 def gradient_or_refusal(name, adjoint, meanwhile, wanted="images.2", **how):
     """True when the gradient taken after `meanwhile(problem, theta_T)` is FullUnroll's, or is refused."""
     problem = case(name)
@@ -51,24 +47,20 @@ def overwrite_buffers(problem, theta_T):
     problem.net.norm1.running_var.mul_(9.0)
 
 
-@open_bug("StepReplay rebuilds with the net's training flags of now, not of the call")
 @pytest.mark.parametrize("adjoint", REPLAYS, ids=repr)
 def test_net_put_into_evaluation_mode(adjoint):
     assert gradient_or_refusal("dropout", adjoint, evaluate_in_place, stream=3)
 
 
-@open_bug("StepReplay keeps theta_0 by reference, without autograd's check for changes in place")
 def test_theta_0_overwritten():
     assert gradient_or_refusal("groupnorm", StepReplay(), overwrite_theta_0, "images.0")
 
 
-@open_bug("StepReplay keeps the net's buffers by reference")
 @pytest.mark.parametrize("adjoint", REPLAYS, ids=repr)
 def test_buffers_overwritten(adjoint):
     assert gradient_or_refusal("batchnorm", adjoint, overwrite_buffers, norm="frozen")
 
 
-@open_bug("StepReplay keeps frozen parameters by reference")
 def test_frozen_parameters_overwritten():
     problem = case("groupnorm")
     inputs = {k: x for k, x in problem.inputs.items() if not k.startswith("theta_0.head")}
@@ -86,7 +78,6 @@ def test_frozen_parameters_overwritten():
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-8, atol=1e-12)
 
 
-@open_bug("with a stream (a net with Dropout has one always) random numbers in Steps.fn are not noticed")
 @pytest.mark.parametrize("stream", [5, None])
 def test_random_steps_are_noticed_under_a_stream_too(stream):
     problem = case("dropout", T=2)
@@ -97,7 +88,6 @@ def test_random_steps_are_noticed_under_a_stream_too(stream):
         unroll(problem.net, problem.theta_0(), jitter, etas, adjoint=StepReplay(), stream=stream)
 
 
-@open_bug("StepReplay rebuilds outside the autocast region of the call")
 def test_autocast_is_as_it_was_when_a_step_is_rebuilt():
     problem = case("groupnorm")
     problem.net.float()
@@ -110,7 +100,6 @@ def test_autocast_is_as_it_was_when_a_step_is_rebuilt():
     assert seen == [torch.bfloat16] * 6  # three steps, there and back
 
 
-@open_bug("Higher leaves out the buffers given to unroll")
 def test_higher_with_given_buffers():
     problem = case("batchnorm")
     given = {"norm1.running_var": torch.full((3,), 4.0, dtype=DTYPE)}
@@ -122,7 +111,6 @@ def test_higher_with_given_buffers():
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
-@open_bug("Higher looks for a velocity that no step has made")
 def test_higher_without_steps_returns_a_state():
     problem = case("groupnorm", T=0)
     _, state = problem.theta_T(update=momentum(0.9), adjoint=Higher(), return_state=True)
@@ -138,7 +126,6 @@ class WithUnused(nn.Module):
         return self.head(x.flatten(1))
 
 
-@open_bug("higher, like torch.optim, does not decay a parameter without a gradient; the other adjoints do")
 def test_weight_decay_of_an_unused_parameter():
     problem = case("groupnorm", T=2)
     net = WithUnused().to(DTYPE)
@@ -158,7 +145,6 @@ class Alphabetical:
         return {k: theta[k] - rate(eta, k) * grads[k] for k in sorted(theta, reverse=True)}, state
 
 
-@open_bug("columns of (T, P) step sizes follow the order in which the rule returned theta")
 @pytest.mark.parametrize("adjoint", [FullUnroll(), StepReplay()], ids=repr)
 def test_a_rule_may_return_theta_in_any_order(adjoint):
     problem = case("groupnorm", per_tensor=True)
@@ -168,7 +154,6 @@ def test_a_rule_may_return_theta_in_any_order(adjoint):
         torch.testing.assert_close(found[k], p, rtol=1e-12, atol=1e-14)
 
 
-@open_bug("dropout with probability 0 takes a number from the global generator")
 def test_dropout_of_probability_zero_draws_nothing():
     problem = case("groupnorm")
     problem.net.dropout = nn.Dropout(0.0)
@@ -177,7 +162,6 @@ def test_dropout_of_probability_zero_draws_nothing():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@open_bug("deepcopy of a net with BatchNorm copies the object a hook is bound to")
 def test_a_bound_hook_sees_the_steps():
     class Tap:
         calls = 0
@@ -191,19 +175,10 @@ def test_a_bound_hook_sees_the_steps():
     assert tap.calls == 3
 
 
-@open_bug("the annotation of step_sizes has lost its quotes")
 def test_the_signature_can_be_read():
     assert "step_sizes" in typing.get_type_hints(unroll)
 
 
-@open_bug("FullUnroll builds a graph that leads nowhere when nothing requires a gradient")
-def test_no_graph_when_nothing_is_to_be_differentiated():
-    problem = case("groupnorm")
-    constant = {k: x.detach() for k, x in problem.inputs.items()}
-    assert not any(p.requires_grad for p in problem.theta_T(constant).values())
-
-
-@open_bug("stacked nets draw masks of their own, so that n nets at once differ from one after another")
 def test_stacked_nets_drop_what_each_alone_would():
     problem = case("dropout")
     theta_0 = {k: p.detach() for k, p in problem.theta_0().items()}
@@ -215,7 +190,6 @@ def test_stacked_nets_drop_what_each_alone_would():
         torch.testing.assert_close(both[k][1], p, rtol=1e-12, atol=1e-14)
 
 
-@open_bug("theta_T of no steps shares its storage with theta_0, buffers with the net's own")
 def test_no_steps_return_buffers_of_their_own():
     problem = case("batchnorm", T=0)
     _, _, buffers = problem.theta_T(norm="track", return_state=True)

@@ -94,8 +94,8 @@ def test_higher_accepts_a_zero_momentum():
 
 
 CONSTRUCTORS = {
-    r"window is 0, but at least 1 step must be differentiated": lambda: Truncated(0),
-    r"window is -3, but at least 1 step": lambda: Truncated(-3),
+    r"window is 0, but it must be a whole number of steps, at least 1": lambda: Truncated(0),
+    r"window is -3, but it must be": lambda: Truncated(-3),
     r"Truncated cannot run over Higher; use FullUnroll\(\) or StepReplay\(\)": lambda: Truncated(2, Higher()),
     r"Truncated cannot run over Truncated; use": lambda: Truncated(2, Truncated(1)),
     r"beta is 1.0, but it must be at least 0 and below 1": lambda: momentum(1.0),

@@ -187,7 +187,7 @@ def test_usual_step_sizes_are_not_warned_of(digits):
 
 
 def crafted(kind):
-    def objective(net, theta, images, labels):
+    def objective(net, theta, *batch):
         loss = next(iter(theta.values())).sum()
         return {
             "nan": loss * math.nan,

@@ -63,7 +63,6 @@ def to_double(loop):
     from datadistill.initial import Fixed, Random
 
     loop.net.double()
-    loop.outer_net.double()
     split = loop.data.train
     loop.data = replace(loop.data, train=Split(split.images.double(), split.labels))
     for name in ("images", "rho", "logits"):

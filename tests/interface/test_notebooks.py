@@ -1,0 +1,132 @@
+"""Each notebook runs from top to bottom as it is, and what it claims is true of what it computes.
+
+A notebook runs in a temporary folder, in a kernel of this very interpreter and with IPython settings of its
+own. After its last cell the kernel is asked for the variables that its text makes claims about.
+
+To store new outputs: jupyter execute --inplace --NotebookClient.record_timing=False notebooks/NAME.ipynb
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+FIRST = "01_first_distilled_set"
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|Users|root|tmp|var|usr|opt|mnt|work)/|[A-Z]:\\\\|ipykernel_\d")
+
+
+def first_distilled_set(v):
+    assert v["accuracy_fixed"] >= 60, "the set does not train its own initialization"
+    assert v["accuracy_before"] <= 35, "theta_0 is already trained"
+    assert abs(v["accuracy_by_hand"] - v["accuracy_fixed"]) < 0.5, "steps by hand are not those of train()"
+    assert v["largest_difference"] < 1e-4, "steps by hand are not those of train()"
+    assert len(v["accuracies_fresh"]) == 5
+    assert max(v["accuracies_fresh"]) <= 35, "the set is said to fail on other initializations"
+    assert "one fixed initialization" in v["str(said[0].message)"]
+    assert v["mean_random"] >= 60, "the second set does not train fresh nets"
+    assert len(set(v["accuracies_random"])) > 1, "the fresh nets are one and the same"
+    assert v["measured.accuracy_mean"] >= 60
+    assert v["measured_small.accuracy_mean"] >= v["measured.accuracy_mean"] - 5
+    assert v["small.bytes"] < v["reusable.bytes"] / 3
+    assert v["torch.equal(again.images, reusable.images)"] is True
+    assert v["max(votes, key=votes.count)"] in v["again.classes"]
+
+
+# NAME: (what to read in the kernel after the last cell, what must be true of it)
+CLAIMS = {
+    FIRST: (
+        ["accuracy_before", "accuracy_fixed", "accuracy_by_hand", "largest_difference", "accuracies_fresh",
+         "str(said[0].message)", "accuracies_random", "mean_random", "measured.accuracy_mean",
+         "measured_small.accuracy_mean", "small.bytes", "reusable.bytes", "again.classes",
+         "torch.equal(again.images, reusable.images)", "max(votes, key=votes.count)"],
+        first_distilled_set,
+    ),
+}  # fmt: skip
+
+
+def executed(path, folder, expressions):
+    """The notebook after it ran in `folder`, and the values of `expressions` then."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None  # what is stored must not be taken for the result
+    pairs = ", ".join(f"{e!r}: {e}" for e in expressions)
+    question = nbformat.v4.new_code_cell(f"import json; print(json.dumps({{{pairs}}}))")
+    notebook.cells.append(question)
+    manager = AsyncKernelManager(
+        kernel_name="python3",
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # no installed kernel: ipykernel of sys.executable
+        connection_file=str(folder / "kernel.json"),
+    )
+    work = folder / "work"
+    work.mkdir()
+    client = NotebookClient(
+        notebook, km=manager, timeout=900, startup_timeout=300, record_timing=False,
+        resources={"metadata": {"path": str(work)}},
+    )  # fmt: skip
+    client.execute(env={**os.environ, "IPYTHONDIR": str(folder / "ipython")})
+    notebook.cells.pop()
+    return notebook, json.loads(question.outputs[0].text), sorted(p.name for p in work.iterdir())
+
+
+def test_there_are_notebooks():
+    assert FIRST in [path.stem for path in NOTEBOOKS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_and_keeps_its_word(path, tmp_path):
+    expressions, claims = CLAIMS.get(path.stem, ([], lambda values: None))
+    notebook, values, left = executed(path, tmp_path, expressions)
+    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error"]
+    assert not [o.text for o in outputs if o.output_type == "stream" and o.name == "stderr"]
+    assert left == [], "the notebook leaves files beside itself"
+    claims(values)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_notebook_is_clean(path):
+    """Cell names that stay, no clock, no path, no error: a change shows as a small diff."""
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < 400_000
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert [cell.id for cell in notebook.cells] == [f"cell-{n:02d}" for n in range(1, len(notebook.cells) + 1)]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.metadata == {} for cell in notebook.cells)
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+    for cell in code:
+        for output in cell.outputs:
+            shown = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
+            assert not MACHINE_PATH.search(shown), shown
+
+
+def test_a_failing_cell_is_not_passed_over(tmp_path):
+    from nbclient.exceptions import CellExecutionError
+
+    cells = [nbformat.v4.new_code_cell("import sys; sys.exit"), nbformat.v4.new_code_cell("1 / 0")]
+    path = tmp_path / "broken.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        executed(path, tmp_path, [])
+
+
+def test_the_kernel_is_this_interpreter(tmp_path):
+    import sys
+
+    path = tmp_path / "where.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import sys")]), path)
+    _, values, _ = executed(path, tmp_path, ["sys.executable"])
+    assert values["sys.executable"] == sys.executable
