@@ -8,11 +8,19 @@ is, how often to checkpoint) is in `RunOptions`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from datadistill.errors import UsageError, nearest
 
 Value = int | float | str | bool
+
+
+def refuse_unknown_choices(config: Any) -> None:
+    """UsageError for a field declared as a `Literal` that holds none of its values."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
+            value = getattr(config, name)
+            raise UsageError(f"{name} is {value!r}; {nearest(str(value), map(str, get_args(hint)))}")
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,9 @@ class DistillConfig:
         for name in ("lr_images", "lr_labels", "lr_step_sizes", "clip", "warmup"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is {getattr(self, name)}, but it must be 0 or more")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, but it must be at least 0 and below 1")
         if not 0 < self.step_size < float("inf"):
             raise UsageError(
                 f"step_size is {self.step_size}, but it must be positive; the paper starts at 0.02"

@@ -41,7 +41,8 @@ def to_tensors(d: DistilledDataset) -> dict[str, Tensor]:
     """The tensors as stored."""
     images = d.quantization.codes(d.images) if d.quantization else d.images.float()
     theta_0 = {f"theta_0.{k}": p for k, p in (d.theta_0 or {}).items()}
-    return {"images": images, "labels": d.labels, "step_sizes": d.step_sizes.float(), **theta_0}
+    labels = d.labels.float() if d.labels.is_floating_point() else d.labels
+    return {"images": images, "labels": labels, "step_sizes": d.step_sizes.float(), **theta_0}
 
 
 def to_meta(d: DistilledDataset) -> dict[str, Any]:

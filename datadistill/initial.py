@@ -47,6 +47,11 @@ def unstack(theta: Theta, nets: int) -> list[Theta]:
     return [theta] if nets == 1 else [{name: p[n] for name, p in theta.items()} for n in range(nets)]
 
 
+def trainable(net: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters that require a gradient, in the net's order."""
+    return tuple(name for name, p in net.named_parameters() if p.requires_grad)
+
+
 @dataclass(frozen=True)
 class Fixed:
     """The same theta_0 at every iteration."""
@@ -77,5 +82,7 @@ class Random:
         return stack([self.one(iteration, n) for n in range(nets)])
 
     def one(self, iteration: int, n: int) -> Theta:
-        """Net n of an iteration: the same for any number of nets, so that nets can be shared out."""
-        return draw(self.net, self.init, generator(self.seed, self.name, iteration, n))
+        """Net n of an iteration: the same for any number of nets, so that nets can be shared out. Parameters
+        that do not require a gradient are left out: they stay as the net has them."""
+        drawn = draw(self.net, self.init, generator(self.seed, self.name, iteration, n))
+        return {name: drawn[name] for name in trainable(self.net)}

@@ -1,0 +1,1 @@
+"""Model distillation: the methods that dataset distillation is compared with."""

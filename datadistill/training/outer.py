@@ -27,7 +27,7 @@ from datadistill.data import RealData, augment
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import trained_accuracies
-from datadistill.initial import Fixed, InitialDistribution, Random
+from datadistill.initial import Fixed, InitialDistribution, Random, trainable
 from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, unroll
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets.spec import NetSpec
@@ -74,7 +74,7 @@ class OuterLoop:
             else self.start
         )
         self.adjoint = adjoint_of(config)
-        self.learned = Learned(config, data, len(dict(self.net.named_parameters())))
+        self.learned = Learned(config, data, len(trainable(self.net)))
         rates = {"images": config.lr_images, "labels": config.lr_labels, "step_sizes": config.lr_step_sizes}
         self.optimizer = torch.optim.Adam(
             [{"params": [p], "lr": rates[k], "rate": rates[k]} for k, p in self.learned.parameters().items()],
@@ -163,10 +163,10 @@ class OuterLoop:
                 self.net, theta, steps[t : t + 1], sizes[t : t + 1], self.update,
                 norm=self.config.norm, state=state, return_state=True,
             )  # fmt: skip
-            largest = max(float(p.abs().max()) for p in theta.values())  # NaN where one is
+            largest = max(float(p.abs().max()) for p in theta.values())
             if not all(bool(torch.isfinite(p).all()) for p in theta.values()):
                 return t, float(sizes[t].max()), math.inf
-            found.append((max(float(p.abs().max()) for p in theta.values()), t))
+            found.append((largest, t))
         largest, t = max(found)
         return t, float(sizes[t].max()), largest
 
@@ -213,7 +213,7 @@ class OuterLoop:
                 learned.images.clone(), learned.labels().clone(), learned.step_sizes().clone(), learned.order,
                 classes=data.classes, normalization=data.normalization, net=self.spec, update=self.update,
                 theta_0=self.start.draw(0) if isinstance(self.start, Fixed) else None,
-                tensors=tuple(k for k, _ in self.net.named_parameters()), norm=config.norm,
+                tensors=trainable(self.net), norm=config.norm,
                 origin={
                     "recipe": config.recipe, "seed": config.seed, "dataset": data.name,
                     "split": "train", "validation": config.validation, "iterations": self.iteration,
