@@ -13,8 +13,9 @@ def mnist5k_fixed() -> DistillConfig:
     test numbers.
     """
     return DistillConfig(
-        recipe="mnist5k-fixed", dataset="mnist5k", net="lenet", init="xavier", theta_0="fixed",
-        ipc=1, steps=1, epochs=3, step_sizes="per-tensor", iterations=1500, batch=128, validate_every=100,
+        recipe="mnist5k-fixed", dataset="mnist5k", net="lenet", init="default", theta_0="fixed",
+        ipc=1, steps=1, epochs=3, step_sizes="per-tensor",
+        iterations=2500, batch=128, lr_images=0.08, lr_step_sizes=0.3, validate_every=100,
     )  # fmt: skip
 
 

@@ -83,6 +83,7 @@ class OuterLoop:
         self.iteration = 0  # outer iterations done
         self.gradient_norm: float | None = None  # running mean
         self.skipped = 0
+        self.warned_of_edges = False
         self.loss_sum, self.loss_count = 0.0, 0  # since the last look at the validation split
         self.best: tuple[float, int] | None = None  # accuracy, iteration
         self.best_tensors: dict[str, Tensor] = {}
@@ -197,8 +198,11 @@ class OuterLoop:
         return record
 
     def _warn_of_edges(self, step_sizes: Tensor) -> None:
-        low, high = float(step_sizes.min()), float(step_sizes.max())
-        if low < EDGES[0] or high > EDGES[1]:
+        """Once a run. With one step size a tensor, a tensor that hardly moves is no warning; a step is."""
+        by_step = step_sizes.reshape(len(step_sizes), -1).amax(1)
+        low, high = float(by_step.min()), float(by_step.max())
+        if not self.warned_of_edges and (low < EDGES[0] or high > EDGES[1]):
+            self.warned_of_edges = True
             warnings.warn(
                 f"outer iteration {self.iteration}: the step sizes reach {low:.3g} to {high:.3g}, wanted "
                 f"within {EDGES[0]:g} to {EDGES[1]:g}; try a smaller --lr-step-sizes",
@@ -225,10 +229,10 @@ class OuterLoop:
             )  # fmt: skip
 
     def result(self) -> DistilledDataset:
-        """The set to keep: the last, or the best on the validation split."""
+        """The set to keep, on the CPU: the last, or the best on the validation split."""
         if self.config.keep == "best" and self.best is not None:
             self._set(self.best_tensors)
-        return self.distilled()
+        return self.distilled().to("cpu")
 
     # --- stopping and going on
 

@@ -3,13 +3,16 @@
 A notebook runs in a temporary folder, in a kernel of this very interpreter and with IPython settings of its
 own. After its last cell the kernel is asked for the variables that its text makes claims about.
 
-To store new outputs: jupyter execute --inplace --NotebookClient.record_timing=False notebooks/NAME.ipynb
+To store new outputs in the notebooks, cleaned as `test_stored_notebook_is_clean` wants them:
+
+    python tests/interface/test_notebooks.py
 """
 
 import json
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -129,3 +132,29 @@ def test_the_kernel_is_this_interpreter(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import sys")]), path)
     _, values, _ = executed(path, tmp_path, ["sys.executable"])
     assert values["sys.executable"] == sys.executable
+
+
+def store(path, folder):
+    """Run a notebook and write it back with its outputs, cells numbered, without clock or machine."""
+    notebook, *_ = executed(path, folder, [])
+    for n, cell in enumerate(notebook.cells, 1):
+        cell.id, cell.metadata = f"cell-{n:02d}", {}
+    spec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = {"kernelspec": spec, "language_info": {"name": "python"}}
+    nbformat.write(notebook, path)
+
+
+def test_storing_cleans(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("6 * 7", metadata={"tags": ["x"]})])
+    path = tmp_path / "one.ipynb"
+    nbformat.write(notebook, path)
+    store(path, tmp_path)
+    test_stored_notebook_is_clean(path)
+    assert nbformat.read(path, as_version=4).cells[0].outputs[0].data["text/plain"] == "42"
+
+
+if __name__ == "__main__":
+    for notebook_path in NOTEBOOKS:
+        with tempfile.TemporaryDirectory() as scratch:
+            store(notebook_path, Path(scratch))
+        print(f"wrote {notebook_path.relative_to(FOLDER.parent)}")
