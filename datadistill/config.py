@@ -128,6 +128,7 @@ class DistillConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
+        refuse_unknown_choices(self)
         for name in (
             "ipc",
             "steps",
@@ -160,6 +161,8 @@ class DistillConfig:
             raise UsageError(
                 f"adjoint is {self.adjoint} and window is {self.window}; a window goes with adjoint truncated"
             )
+        if self.window is not None and self.window < 1:
+            raise UsageError(f"window is {self.window}, but at least 1 step must be differentiated")
         if self.dataset == "folder" and self.data is None:
             raise UsageError("the data set is your own folder, but none was given; pass --data FOLDER")
         self.skips  # noqa: B018  (refuses an on_nan it cannot read)
@@ -188,7 +191,7 @@ class DistillConfig:
         return replace(self, **changes)
 
 
-HARMLESS = ("device",)
+HARMLESS = ("device", "data")
 """Fields that a resumed run may change without `resume_with_changes`: they are checked elsewhere."""
 
 RESUMABLE_CHANGES = ("iterations", "validate_every", "validate_nets", "on_nan", "keep")

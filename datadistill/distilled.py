@@ -198,7 +198,7 @@ class DistilledDataset:
         return (self.images - low) / (high - low).clamp_min(1e-12)
 
     def quantized(self, bits: int = 8) -> DistilledDataset:
-        """A copy whose images are stored as integers of `bits` bits over their own range (1 to 8).
+        """A copy whose images have 2**bits levels over their own range (1 to 8 bits), one byte each when saved.
 
         Learned pixels leave 0..1, so the range is stored with them and nothing is clipped. What it costs in
         accuracy depends on the set: measure it (`evaluate`).

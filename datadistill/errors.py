@@ -58,6 +58,16 @@ class Interrupted(DatadistillError):
         self.exit_code = 128 + signal_number
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on the CPU.
+
+    >>> out_of_memory(MemoryError())
+    True
+    """
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error sentence for an unknown name: the near ones, or all that are known.
 

@@ -5,7 +5,8 @@ Distillation draws the initial parameters of its nets from a distribution (Wang 
     Fixed       one theta_0, kept; the set is learned for it and carries it
     Random      a fresh draw for net n of every outer iteration i, from the stream (seed, name, i, n)
 
-Both have `draw(iteration, nets) -> theta_0`, stacked along a leading axis of nets where nets is more than 1.
+Both have `draw(iteration, nets, first) -> theta_0` of nets first .. first + nets - 1, stacked along a leading
+axis where nets is more than 1.
 Draws of another stream name are held out by construction.
 """
 
@@ -27,7 +28,7 @@ Theta = dict[str, Tensor]
 class InitialDistribution(Protocol):
     """A distribution of initial parameters."""
 
-    def draw(self, iteration: int, nets: int = 1) -> Theta: ...
+    def draw(self, iteration: int, nets: int = 1, first: int = 0) -> Theta: ...
 
 
 def stack(thetas: Sequence[Theta]) -> Theta:
@@ -58,7 +59,7 @@ class Fixed:
 
     theta_0: Theta
 
-    def draw(self, iteration: int, nets: int = 1) -> Theta:
+    def draw(self, iteration: int, nets: int = 1, first: int = 0) -> Theta:
         return stack([self.theta_0] * nets)
 
 
@@ -78,8 +79,8 @@ class Random:
     seed: int
     name: str = "theta_0"
 
-    def draw(self, iteration: int, nets: int = 1) -> Theta:
-        return stack([self.one(iteration, n) for n in range(nets)])
+    def draw(self, iteration: int, nets: int = 1, first: int = 0) -> Theta:
+        return stack([self.one(iteration, n) for n in range(first, first + nets)])
 
     def one(self, iteration: int, n: int) -> Theta:
         """Net n of an iteration: the same for any number of nets, so that nets can be shared out. Parameters

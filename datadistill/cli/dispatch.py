@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from datadistill.cli.printing import close_quietly, prepare, write
-from datadistill.errors import DatadistillError, Interrupted, UsageError, nearest
+from datadistill.errors import DatadistillError, Interrupted, OutOfMemory, UsageError, nearest, out_of_memory
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("distill", "learn a distilled set: a recipe, or --resume DIR"),
@@ -67,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # whoever read our output has gone
             close_quietly(sys.stdout)
             return 0
-        except Exception:
+        except Exception as error:
+            if out_of_memory(error):
+                write(sys.stderr, f"datadistill: error: out of memory ({str(error)[:120]}); use fewer nets\n")
+                return OutOfMemory.exit_code
             write(sys.stderr, traceback.format_exc())
             return 1
         finally:

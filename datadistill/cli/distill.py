@@ -128,7 +128,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[Distill, DistillConfig, bool]:
             f"no recipe was given; type {PROG} RECIPE, or {PROG} --resume DIR ({nearest('', RECIPES)})"
         )
     default = Config(**{f.name: getattr(base, f.name) for f in fields(base)})
-    if base.data == PLACEHOLDER and not (given(words, "--data") or wants_help(words)):
+    if resumed is None and base.data == PLACEHOLDER and not (given(words, "--data") or wants_help(words)):
         raise UsageError(
             f"{name} learns from your own images, and no folder was given; pass --data FOLDER, which holds "
             "one sub-folder of images for each class"
@@ -156,8 +156,8 @@ def stored_config(path: Path) -> DistillConfig:
 
 def measure(d: DistilledDataset, out: Path, config: DistillConfig, args: Distill) -> dict[str, Any]:
     """Test the set and write the accuracies into its file."""
-    from datadistill.cli.real_data import data_for
     from datadistill.evaluation import evaluate
+    from datadistill.evaluation.accuracy import data_of
     from datadistill.runs.signals import StopFlag
 
     with StopFlag() as stop:
@@ -169,7 +169,7 @@ def measure(d: DistilledDataset, out: Path, config: DistillConfig, args: Distill
             )
 
         folder = Path(config.data) if config.dataset == "folder" and config.data else None
-        data = data_for(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
+        data = data_of(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
         poll()
         found = evaluate(d, nets=args.nets_tested, data=data, device=config.device, poll=poll).as_dict()
         d.accuracies = found

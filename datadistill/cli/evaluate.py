@@ -56,10 +56,10 @@ def run(argv: Sequence[str]) -> int:
         )
     output = Output(args.json)
     set_threads(args.threads)
-    from datadistill.cli.real_data import data_for
     from datadistill.cli.results import accuracy_table
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation import evaluate
+    from datadistill.evaluation.accuracy import data_of
     from datadistill.runs.signals import StopFlag
 
     d = DistilledDataset.load(args.set_)
@@ -70,7 +70,7 @@ def run(argv: Sequence[str]) -> int:
         def poll() -> None:
             stop.raise_if_requested("stopped; nothing was measured to the end, and no file was changed")
 
-        data = data_for(d, data_root=args.data_root, folder=args.data, download=args.download)
+        data = data_of(d, data_root=args.data_root, folder=args.data, download=args.download)
         poll()
         found = evaluate(
             d, net=args.net, nets=args.nets, data=data, split=args.split, seed=args.seed, device=args.device,

@@ -17,6 +17,8 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
         found: the keys of `Evaluation`.
         d: the set.
     """
+    from datadistill.evaluation.accuracy import PLAIN_EPOCHS
+
     steps = f"its {len(d.order)} steps" if len(d.order) > 1 else "its one step"
     if d.theta_0 is not None and found["net"] == d.net.name:
         nets = "the one fixed initialization that it was learned for"
@@ -25,7 +27,7 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
     rows = [
         ("before training", percent(found["accuracy_before_mean"], found["accuracy_before_std"]), nets),
         (f"after {steps}", percent(found["accuracy_mean"], found["accuracy_std"]), "its order and step sizes"),
-        ("plain loop", percent(found["accuracy_plain"]), "ordinary SGD on the images, 300 epochs"),
+        ("plain loop", percent(found["accuracy_plain"]), f"ordinary SGD on the images, {PLAIN_EPOCHS} epochs"),
     ]
     page = RECIPES.get(d.origin.get("recipe", ""))
     if page is not None and page.published != "-":

@@ -8,6 +8,7 @@ set learned for one fixed initialization is tested on that one net.
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datadistill import data as data_module
-from datadistill.data import RealData, Split
+from datadistill.data import SOURCES, RealData, Split, load, load_folder
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
@@ -123,19 +123,40 @@ def evaluate(
     )  # fmt: skip
 
 
-def data_of(distilled: DistilledDataset, *, data_root: str | None = None) -> RealData:
-    """The real data a set was learned from, in the set's own normalization."""
-    origin = distilled.origin
-    name = origin.get("dataset")
-    if name not in data_module.SOURCES:
+def data_of(
+    d: DistilledDataset,
+    *,
+    data_root: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    download: bool = True,
+) -> RealData:
+    """What a set was learned from, in its own normalization and with the run's own held-out images.
+
+    Args:
+        d: the set.
+        data_root: where named data sets lie.
+        folder: your own folder of images; required for a set that was learned from one.
+        download: whether a named data set may be fetched.
+
+    Raises:
+        UsageError: the set came from a folder, and none was given.
+        DataError, Unavailable: the data are damaged, or not on this machine.
+    """
+    origin = d.origin
+    name, seed, validation = origin.get("dataset"), origin.get("seed", 0), origin.get("validation")
+    if folder is not None:
+        return load_folder(
+            folder, holdout=origin.get("holdout", 0.2), skip_bad=origin.get("skip_bad", False),
+            validation=validation, seed=seed, normalization=d.normalization,
+        )  # fmt: skip
+    if "holdout" in origin or name not in SOURCES:  # a folder may be called mnist
         raise UsageError(
-            f"the set was learned from {name or 'unknown data'}, which cannot be found by name; pass the data "
-            "(data=, or --data FOLDER)"
+            f"the set was learned from {name or 'unknown data'}, which is no data set that can be found by "
+            "name; pass its folder with --data FOLDER (in Python: data=)"
         )
-    return data_module.load(
-        name, root=data_root, normalization=distilled.normalization, seed=origin.get("seed", 0),
-        validation=origin.get("validation"), download=True,
-    )  # fmt: skip
+    return load(
+        name, root=data_root, normalization=d.normalization, seed=seed, validation=validation, download=download
+    )
 
 
 def _start(
@@ -152,7 +173,9 @@ def _start(
     module = module.to(device)
     if d.theta_0 is None:
         return module, Random(module, d.net.init, seed, HELD_OUT)
-    if {k: p.shape for k, p in module.named_parameters()} == {k: p.shape for k, p in d.theta_0.items()}:
+    if {k: p.shape for k, p in module.named_parameters() if p.requires_grad} == {
+        k: p.shape for k, p in d.theta_0.items()
+    }:
         return module, Fixed({k: p.to(device) for k, p in d.theta_0.items()})
     warnings.warn(
         f"the set was learned for one fixed initialization of {d.net.name}; on another architecture expect "
@@ -184,21 +207,12 @@ def trained_accuracies(
         if poll is not None:
             poll()
         size = min(CHUNK, nets - begin)
-        theta_0 = chunk(start, begin, size)
+        theta_0 = start.draw(0, size, begin)
         theta_T = unroll(net, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin)
         if before:
             first += [accuracy(_finished(d, net, one), one, target) for one in unstack(theta_0, size)]
         after += [accuracy(_finished(d, net, one), one, target) for one in unstack(theta_T, size)]
     return first, after
-
-
-def chunk(start: InitialDistribution, begin: int, size: int) -> Theta:
-    """Nets begin .. begin + size - 1 of iteration 0."""
-    if isinstance(start, Random):
-        from datadistill.initial import stack
-
-        return stack([start.one(0, n) for n in range(begin, begin + size)])
-    return start.draw(0, size)
 
 
 def _finished(d: DistilledDataset, net: nn.Module, theta: Theta) -> nn.Module:
@@ -257,7 +271,7 @@ def plain_accuracy(
     step_sizes[(epochs // 2 + 1) * per_epoch :] = 0.001
     steps = Steps({"images": d.images, "labels": d.labels}, pair, T)
     rule = momentum(0.9, weight_decay=5e-4)
-    theta_T = unroll(net, chunk(start, 0, nets), steps, step_sizes, rule, norm=d.norm, stream=0)
+    theta_T = unroll(net, start.draw(0, nets), steps, step_sizes, rule, norm=d.norm, stream=0)
     return [accuracy(_finished(d, net, one), one, target) for one in unstack(theta_T, nets)]
 
 

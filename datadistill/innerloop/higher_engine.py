@@ -21,7 +21,7 @@ from datadistill.innerloop.update_rules import Momentum, Sgd, State, Theta
 
 def _refuse_what_higher_cannot(problem: InnerProblem, state: State) -> None:
     reason = None
-    if not isinstance(problem.update, (Sgd, Momentum)):
+    if type(problem.update) not in (Sgd, Momentum):
         reason = f"runs sgd and momentum only, not {type(problem.update).__name__}"
     elif problem.nets is not None:
         reason = "runs one net at a time, not stacked nets"

@@ -23,7 +23,7 @@ optax and TorchOpt have the same term. Rules act elementwise, so a leading axis 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -53,11 +53,29 @@ def _decayed(theta: Theta, grads: Theta, weight_decay: float) -> Theta:
     return {k: g + weight_decay * theta[k] for k, g in grads.items()} if weight_decay else grads
 
 
+def _fraction(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise UsageError(f"{name} is {value}, but it must be at least 0 and below 1")
+
+
+def _not_negative(name: str, value: float) -> None:
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"{name} is {value}, but it must be 0 or more")
+
+
 @dataclass(frozen=True)
 class Sgd:
-    """Plain gradient descent; make it with `sgd()`."""
+    """theta <- theta - eta (g + weight_decay theta), as torch.optim.SGD. `sgd` for short.
+
+    Example:
+        >>> sgd().step({"w": torch.ones(2)}, {"w": torch.ones(2)}, {}, torch.tensor(0.5))[0]["w"]
+        tensor([0.5000, 0.5000])
+    """
 
     weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _not_negative("weight_decay", self.weight_decay)
 
     def init(self, theta: Theta) -> State:
         return {}
@@ -69,11 +87,27 @@ class Sgd:
 
 @dataclass(frozen=True)
 class Momentum:
-    """Heavy-ball or Nesterov momentum as in torch.optim.SGD; make it with `momentum(beta)`."""
+    """v <- beta v + g, theta <- theta - eta v, as torch.optim.SGD (dampening 0). `momentum` for short.
+
+    Args:
+        beta: in [0, 1).
+        nesterov: Nesterov's form, theta <- theta - eta (g + beta v).
+        weight_decay: 0 or more, added to the gradient.
+
+    Example:
+        >>> rule = momentum(0.9)
+        >>> theta = {"w": torch.ones(1)}
+        >>> rule.step(theta, {"w": torch.ones(1)}, rule.init(theta), torch.tensor(0.5))[0]["w"]
+        tensor([0.5000])
+    """
 
     beta: float
     nesterov: bool = False
     weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _fraction("beta", self.beta)
+        _not_negative("weight_decay", self.weight_decay)
 
     def init(self, theta: Theta) -> State:
         return {"v": {k: torch.zeros_like(p) for k, p in theta.items()}}
@@ -87,12 +121,25 @@ class Momentum:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma & Ba 2015), differentiable at zero gradients; make it with `adam()`."""
+    """Adam (Kingma & Ba 2015) with denominator sqrt(nhat + eps_root) + eps. `adam` for short.
+
+    Example:
+        >>> rule = adam()
+        >>> theta = {"w": torch.ones(1)}
+        >>> rule.step(theta, {"w": torch.ones(1)}, rule.init(theta), torch.tensor(0.5))[0]["w"]
+        tensor([0.5000])
+    """
 
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
     eps_root: float = 1e-12
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            _fraction(name, getattr(self, name))
+        for name in ("eps", "eps_root"):
+            _not_negative(name, getattr(self, name))
 
     def init(self, theta: Theta) -> State:
         def zeros() -> Theta:
@@ -112,54 +159,9 @@ class Adam:
         return new, {"count": count, "m": m, "n": n}
 
 
-def _fraction(name: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise UsageError(f"{name} is {value}, but it must be at least 0 and below 1")
-    return value
+sgd, momentum, adam = Sgd, Momentum, Adam
 
-
-def _not_negative(name: str, value: float) -> float:
-    if not 0 <= value < float("inf"):
-        raise UsageError(f"{name} is {value}, but it must be 0 or more")
-    return value
-
-
-def sgd(weight_decay: float = 0.0) -> Sgd:
-    """theta <- theta - eta (g + weight_decay theta), as torch.optim.SGD.
-
-    Example:
-        >>> sgd().step({"w": torch.ones(2)}, {"w": torch.ones(2)}, {}, torch.tensor(0.5))[0]["w"]
-        tensor([0.5000, 0.5000])
-    """
-    return Sgd(_not_negative("weight_decay", weight_decay))
-
-
-def momentum(beta: float, nesterov: bool = False, weight_decay: float = 0.0) -> Momentum:
-    """v <- beta v + g, theta <- theta - eta v, as torch.optim.SGD (dampening 0), Nesterov's form on request.
-
-    Example:
-        >>> rule = momentum(0.9)
-        >>> theta = {"w": torch.ones(1)}
-        >>> rule.step(theta, {"w": torch.ones(1)}, rule.init(theta), torch.tensor(0.5))[0]["w"]
-        tensor([0.5000])
-    """
-    return Momentum(_fraction("beta", beta), nesterov, _not_negative("weight_decay", weight_decay))
-
-
-def adam(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, eps_root: float = 1e-12) -> Adam:
-    """Adam with denominator sqrt(nhat + eps_root) + eps.
-
-    Example:
-        >>> rule = adam()
-        >>> theta = {"w": torch.ones(1)}
-        >>> rule.step(theta, {"w": torch.ones(1)}, rule.init(theta), torch.tensor(0.5))[0]["w"]
-        tensor([0.5000])
-    """
-    _fraction("beta1", beta1), _fraction("beta2", beta2)
-    return Adam(beta1, beta2, _not_negative("eps", eps), _not_negative("eps_root", eps_root))
-
-
-UPDATE_RULES = {"sgd": sgd, "momentum": momentum, "adam": adam}
+UPDATE_RULES: dict[str, type[Any]] = {"sgd": Sgd, "momentum": Momentum, "adam": Adam}
 
 
 def describe(rule: UpdateRule) -> dict[str, Any]:
@@ -169,9 +171,9 @@ def describe(rule: UpdateRule) -> dict[str, Any]:
         >>> describe(momentum(0.9))
         {'beta': 0.9, 'name': 'momentum', 'nesterov': False, 'weight_decay': 0.0}
     """
-    for name, cls in (("sgd", Sgd), ("momentum", Momentum), ("adam", Adam)):
+    for name, cls in UPDATE_RULES.items():
         if type(rule) is cls:
-            return dict(sorted({"name": name, **asdict(rule)}.items()))  # type: ignore[call-overload]
+            return dict(sorted({"name": name, **vars(rule)}.items()))
     return {"name": "custom"}
 
 
@@ -186,6 +188,7 @@ def from_description(description: dict[str, Any]) -> UpdateRule:
     if name not in UPDATE_RULES:
         raise UsageError(f"update rule {name!r} is unknown; {nearest(name, UPDATE_RULES)}")
     try:
-        return UPDATE_RULES[name](**args)  # type: ignore[operator]
+        rule: UpdateRule = UPDATE_RULES[name](**args)
+        return rule
     except TypeError as error:
         raise UsageError(f"update rule {name}: {error}") from None

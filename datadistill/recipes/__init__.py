@@ -1,7 +1,7 @@
 """Recipes: each is a function that returns a full config, one experiment of a paper.
 
-A recipe's docstring is its page: paper, command, cost, the published number and the numbers seen. `RECIPES`
-is the table; to add one, write a function in a file of this folder and add its line.
+A recipe's docstring says what it is and where it comes from; `RECIPES` has the published number beside it, and
+the README the numbers seen. To add one, write a function in a file of this folder and add its line.
 """
 
 from __future__ import annotations

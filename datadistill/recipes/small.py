@@ -22,11 +22,12 @@ def mnist5k_fixed() -> DistillConfig:
 def digits_random() -> DistillConfig:
     """Ten 8x8 digits train any fresh ConvNet: random initialization in under a minute.
 
-    scikit-learn's digits, a ConvNet with instance normalization, ten images in one step, ten epochs.
+    scikit-learn's digits, a ConvNet with instance normalization, ten images in one step, ten epochs, Adam
+    inside with one step size for each step and tensor.
     """
     return DistillConfig(
         recipe="digits-random", dataset="digits", net="convnet",
         net_args={"depth": 2, "width": 16, "norm": "instance"}, init="xavier", theta_0="random",
-        ipc=1, steps=1, epochs=10, step_size=0.05, iterations=600, batch=128, nets=2, validate_every=50,
-        images_from="real",
+        ipc=1, steps=1, epochs=10, images_from="real", update="adam", step_size=0.01, step_sizes="per-tensor",
+        iterations=400, batch=128, nets=2, lr_images=0.05, lr_step_sizes=0.05, validate_every=50,
     )  # fmt: skip

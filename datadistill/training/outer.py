@@ -46,7 +46,8 @@ def adjoint_of(config: DistillConfig) -> Adjoint:
     if config.adjoint == "auto":
         return FullUnroll() if config.inner_steps <= REPLAY_FROM else StepReplay()
     if config.adjoint == "truncated":
-        return Truncated(config.window or 1)
+        assert config.window is not None  # the config sees to it
+        return Truncated(config.window)
     return ADJOINTS[config.adjoint]()
 
 
@@ -155,19 +156,17 @@ class OuterLoop:
     def _first_bad_step(self, i: int) -> tuple[int, float, float]:
         """The first inner step after which theta is not finite, else the one after which it is largest; the
         largest step size there; the largest |theta|."""
-        theta = self.start.draw(i, self.config.nets if self.config.theta_0 == "random" else 1)
+        theta_0 = self.start.draw(i, self.config.nets if self.config.theta_0 == "random" else 1)
         steps, sizes = self.learned.steps(), self.learned.step_sizes()
-        state = self.update.init(theta)
         found: list[tuple[float, int]] = []
-        for t in range(len(steps)):
-            theta, state = unroll(
-                self.net, theta, steps[t : t + 1], sizes[t : t + 1], self.update,
-                norm=self.config.norm, state=state, return_state=True,
+        for t in range(len(steps)):  # from the start each time: the same masks as in the iteration that failed
+            theta = unroll(
+                self.net, theta_0, steps[: t + 1], sizes[: t + 1], self.update,
+                norm=self.config.norm, stream=derive(self.config.seed, "dropout", i),
             )  # fmt: skip
-            largest = max(float(p.abs().max()) for p in theta.values())
             if not all(bool(torch.isfinite(p).all()) for p in theta.values()):
                 return t, float(sizes[t].max()), math.inf
-            found.append((largest, t))
+            found.append((max(float(p.abs().max()) for p in theta.values()), t))
         largest, t = max(found)
         return t, float(sizes[t].max()), largest
 
@@ -259,4 +258,4 @@ class OuterLoop:
                 p.copy_(tensors[name])
 
 
-_SCALARS = ("iteration", "gradient_norm", "skipped", "loss_sum", "loss_count")
+_SCALARS = ("iteration", "gradient_norm", "skipped", "warned_of_edges", "loss_sum", "loss_count")

@@ -15,13 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from datadistill.config import HARMLESS, RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, NumericalError, OutOfMemory, ResourceError, Unavailable, UsageError
+from datadistill.errors import (
+    DataError,
+    OutOfMemory,
+    ResourceError,
+    Unavailable,
+    UsageError,
+    out_of_memory,
+)
 from datadistill.runs.checkpoints import CheckpointStore
 from datadistill.runs.environment import differences, environment
 from datadistill.runs.folder import RunFolder
@@ -225,17 +231,13 @@ def _taken_back(folder: RunFolder, loop: OuterLoop, fresh: bool) -> Iterator[Non
 
 @contextlib.contextmanager
 def _named_failures(config: DistillConfig) -> Iterator[None]:
-    """Give running out of memory its name, and a numerical failure its way on."""
+    """Give running out of memory its name and a way on."""
     try:
         yield
-    except NumericalError:
-        raise
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        text = str(error)
-        out = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text
-        if not out:
+    except Exception as error:
+        if not out_of_memory(error):
             raise
         raise OutOfMemory(
             f"out of memory: {config.inner_steps} inner steps with every graph kept; try "
-            f"--adjoint step-replay, fewer --epochs, or a --batch below {config.batch} ({text[:120]})"
+            f"--adjoint step-replay, fewer --epochs, or a --batch below {config.batch} ({str(error)[:120]})"
         ) from error

@@ -52,7 +52,7 @@ def outer_loop(
     if not len(real.validation):
         raise DataError(
             f"{real.name} leaves no image for model selection (validation); it has {len(real.train)} to learn "
-            "from: give it more images, or a larger --validation"
+            "from: give a class three or more images, or a larger --validation where that is 0"
         )
     missing = [c for k, c in enumerate(real.classes) if not bool((real.train.labels == k).any())]
     if missing:

@@ -17,7 +17,6 @@ from datadistill.evaluation.accuracy import (
     HELD_OUT,
     Evaluation,
     accuracy,
-    chunk,
     data_of,
     plain_accuracy,
     trained_accuracies,
@@ -158,7 +157,7 @@ def test_held_out_draws_are_none_of_training(data):
     training = [loop.start.draw(i, 1)["layers.0.weight"] for i in range(5)]
     training += list(loop.start.draw(0, 3)["layers.0.weight"])
     training += list(loop.validation_start.draw(0, 4)["layers.0.weight"])
-    held_out = chunk(Random(loop.net, "xavier", 0, HELD_OUT), 0, CHUNK)["layers.0.weight"]
+    held_out = Random(loop.net, "xavier", 0, HELD_OUT).draw(0, CHUNK)["layers.0.weight"]
     assert not any(torch.equal(a, b) for a in training for b in held_out)
     assert not any(torch.equal(a, b) for i, a in enumerate(held_out) for b in held_out[:i])
 
