@@ -16,6 +16,6 @@ def own_images() -> DistillConfig:
     return DistillConfig(
         recipe="own-images", dataset="folder", data=PLACEHOLDER, net="convnet",
         net_args={"depth": 3, "width": 32, "norm": "instance"}, init="xavier", theta_0="random",
-        ipc=1, steps=1, epochs=10, step_size=0.05, iterations=400, batch=128, nets=2, validate_every=50,
-        images_from="real",
+        ipc=1, steps=1, epochs=10, images_from="real", update="adam", step_size=0.01, step_sizes="per-tensor",
+        iterations=400, batch=128, nets=2, lr_images=0.05, lr_step_sizes=0.05, validate_every=50,
     )  # fmt: skip

@@ -280,7 +280,7 @@ def test_its_own_data_is_found_by_name_in_its_own_normalization(data):
 def test_data_without_a_name_must_be_passed(data, origin):
     d = real_set(data)
     d.origin = origin
-    with pytest.raises(UsageError, match="cannot be found by name; pass the data"):
+    with pytest.raises(UsageError, match="no data set that can be found by name; pass its folder"):
         dd.evaluate(d, nets=1, **CPU)
 
 
@@ -361,3 +361,22 @@ def test_the_plain_loop_is_torchs_sgd_in_minibatches(data, norm):
         module.train()(d.images)
     assert found == pytest.approx(by_hand(module, pair(data.validation)), abs=0.8)  # one image of 144
     assert found > 20
+
+
+def test_a_fixed_set_of_a_net_with_frozen_parameters_is_tested_on_its_own_start(data):
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            c, h, w = data.shape
+            self.fixed, self.learned = nn.Linear(c * h * w, 12), nn.Linear(12, len(data.classes))
+            self.fixed.requires_grad_(False)
+
+        def forward(self, x):
+            return self.learned(self.fixed(x.flatten(1)).relu())
+
+    net = Frozen()
+    config = dd.DistillConfig(theta_0="fixed", iterations=2, epochs=1, batch=16, device="cpu")
+    d = dd.distill(config, data=data, net=net)
+    assert list(d.theta_0) == ["learned.weight", "learned.bias"]
+    found = dd.evaluate(d, net=net, data=data, split="validation", **CPU)
+    assert (found.nets, found.accuracy_std) == (1, 0.0)
