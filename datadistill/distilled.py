@@ -26,6 +26,7 @@ from datadistill.innerloop.steps import Pair
 from datadistill.innerloop.unroll import unroll
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets import has_batchnorm, reestimate
+from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
 
@@ -49,7 +50,7 @@ class DistilledDataset:
         accuracies: what was measured, for the file.
 
     Raises:
-        DataError: anything that does not fit together, naming the tensor, what was found and what was wanted.
+        DataError: anything that does not fit together, naming the tensor, what was found and wanted.
 
     Example:
         >>> from datadistill.innerloop import sgd
@@ -129,6 +130,8 @@ class DistilledDataset:
         Example:
             `net = DistilledDataset.load("runs/mnist5k-fixed-s0").train()`
         """
+        if net is not None:
+            check_fits(net, tuple(self.images.shape[1:]), len(self.classes))
         own = net if net is not None else self.net.build()
         start = self._start(own, net is None, seed) if theta_0 is None else theta_0
         if self.theta_0 is not None and not _same(start, self.theta_0):

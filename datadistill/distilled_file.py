@@ -23,7 +23,7 @@ from datadistill.nets import INITIALIZATIONS
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.quantization import Quantization
 from datadistill.runs.atomic import write_bytes
-from datadistill.runs.tensors import pack, unpack
+from datadistill.runs.tensors import checksum, pack, unpack
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
@@ -62,6 +62,11 @@ def to_meta(d: DistilledDataset) -> dict[str, Any]:
         "accuracies": d.accuracies,
         "quantization": None if d.quantization is None else d.quantization.as_dict(),
     }
+
+
+def identity(d: DistilledDataset) -> str:
+    """The checksum that the set's file carries: equal for the same set, whatever was measured on it."""
+    return checksum(to_tensors(d), to_meta(d), uncovered=UNCOVERED)
 
 
 def save(d: DistilledDataset, path: str | os.PathLike[str]) -> None:

@@ -8,15 +8,12 @@ Reference: Wang et al. 2018, Algorithm 1, line 7, https://arxiv.org/abs/1811.109
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from datadistill.errors import UsageError
 from datadistill.initial import Theta, unstack
 from datadistill.innerloop.problem import NetMode, stacked_nets
 
@@ -28,26 +25,6 @@ def logits_of(net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"]) ->
         k: p.contiguous(memory_format=torch.channels_last) if p.dim() == 4 else p for k, p in theta.items()
     }
     return functional_call(net, theta, (images,))
-
-
-@torch.no_grad()
-def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
-    """Refuse a user's module that does not take images of `shape` (C,H,W) to one logit a class.
-
-    Raises:
-        UsageError: what the module made of two blank images.
-    """
-    try:
-        # in evaluation mode, on a copy: nothing random is drawn and no buffer is written
-        trial = copy.deepcopy(net).cpu().eval()
-        found = trial(torch.zeros(2, *shape))
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise UsageError(
-            f"the net does not take images {'x'.join(map(str, shape))} ({str(error)[:200]}); pass one that does"
-        ) from error
-    if not isinstance(found, Tensor) or found.shape != (2, classes):
-        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise UsageError(f"the net makes {what} of 2 images, wanted (2, {classes}): one logit a class")
 
 
 def classification(

@@ -25,6 +25,7 @@ from datadistill.runs.jsonconfig import build_config
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
+    from datadistill.runs.signals import StopFlag
 
 PROG = "datadistill distill"
 
@@ -77,9 +78,10 @@ def run(argv: Sequence[str]) -> int:
     set_threads(args.threads)
     from datadistill.device import resolve
     from datadistill.distilled import DistilledDataset
+    from datadistill.runs.signals import StopFlag
     from datadistill.training import distill
 
-    with output.working():
+    with output.working(), StopFlag() as stop:  # no gap between learning and measuring
         if not args.options.quiet:
             on = resolve(config.device).type
             output.say(f"{config.recipe}, seed {config.seed}: {config.iterations} iterations on {on} -> {out}")
@@ -91,7 +93,7 @@ def run(argv: Sequence[str]) -> int:
             f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {len(d.order)} steps "
             f"in {seconds:.1f} s"
         )
-        found = measure(d, out, config, args) if args.evaluate else None
+        found = measure(d, out, config, args, stop) if args.evaluate else None
         figures = draw(out) if args.figures else []
     tell(output, d, found, out, figures)
     summary = {
@@ -154,26 +156,26 @@ def stored_config(path: Path) -> DistillConfig:
     return build_config(DistillConfig, stored, str(path / "config.json"))
 
 
-def measure(d: DistilledDataset, out: Path, config: DistillConfig, args: Distill) -> dict[str, Any]:
+def measure(
+    d: DistilledDataset, out: Path, config: DistillConfig, args: Distill, stop: StopFlag
+) -> dict[str, Any]:
     """Test the set and write the accuracies into its file."""
     from datadistill.evaluation import evaluate
     from datadistill.evaluation.accuracy import data_of
-    from datadistill.runs.signals import StopFlag
 
-    with StopFlag() as stop:
+    def poll() -> None:
+        stop.raise_if_requested(
+            f"the set is saved in {out}, and was not measured to the end; go on with: "
+            f"datadistill evaluate {out} --save"
+        )
 
-        def poll() -> None:
-            stop.raise_if_requested(
-                f"the set is saved in {out}, and was not measured to the end; go on with: "
-                f"datadistill evaluate {out} --save"
-            )
-
-        folder = Path(config.data) if config.dataset == "folder" and config.data else None
-        data = data_of(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
-        poll()
-        found = evaluate(d, nets=args.nets_tested, data=data, device=config.device, poll=poll).as_dict()
-        d.accuracies = found
-        d.save(out / "distilled.safetensors")
+    poll()
+    folder = Path(config.data) if config.dataset == "folder" and config.data else None
+    data = data_of(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
+    poll()
+    found = evaluate(d, nets=args.nets_tested, data=data, device=config.device, poll=poll).as_dict()
+    d.accuracies = found
+    d.save(out / "distilled.safetensors")
     return found
 
 

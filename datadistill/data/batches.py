@@ -11,7 +11,7 @@ from torch import Tensor
 from datadistill.errors import DataError, UsageError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Images and labels, each one tensor on one device.
 
@@ -22,6 +22,9 @@ class Split:
 
     images: Float[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images)"
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -33,7 +33,7 @@ class HeldOut:
         return self.split
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RealData:
     """A data set ready for a run. Made by `load`, `load_folder`, `RealData.from_tensors` or `.from_dataset`.
 
@@ -54,6 +54,11 @@ class RealData:
     description: str
     _held_out: HeldOut = field(repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        counts = f"{len(self.train)} + {len(self.validation)} images {size}"
+        return f"RealData({self.name}: {counts}, {len(self.classes)} classes)"
 
     @property
     def test(self) -> Split:

@@ -24,7 +24,8 @@ from datadistill.errors import DataError, UsageError
 from datadistill.initial import Fixed, InitialDistribution, Random, Theta, unstack
 from datadistill.innerloop import Steps, momentum, unroll
 from datadistill.nets import build, has_batchnorm
-from datadistill.objectives import check_fits, logits_of
+from datadistill.nets.fits import check_fits
+from datadistill.objectives import logits_of
 from datadistill.streams import generator
 
 HELD_OUT = "held_out_theta_0"

@@ -52,7 +52,8 @@ def unroll(
         theta_0: name -> tensor for the parameters that train, names as in `net.named_parameters()`; the
             net's other parameters are frozen. Several nets at once: give every tensor a leading axis of nets.
         steps: T pairs `(images (B, C, H, W), labels (B,) int or (B, K) probabilities)`, or `Steps`.
-        step_sizes: (T,), or (T, P) with one column for each entry of `theta_0`, in its order.
+        step_sizes: (T,), or (T, P) with one column for each entry of `theta_0`, in its order. Any sign: a
+            distilled set's are positive, the loop itself does not ask.
         update: the rule of one step: `sgd()`, `momentum(beta)`, `adam()`, or any object of that shape.
         adjoint: how the gradient comes back; theta_T is the same for each.
         loss: `loss(logits, labels)`, a mean over the batch.
@@ -86,6 +87,10 @@ def unroll(
         Wang et al. 2018, https://arxiv.org/abs/1811.10959
     """
     program = as_steps(steps)
+    if not isinstance(step_sizes, Tensor):
+        raise UsageError(
+            f"step_sizes is {step_sizes!r}, wanted a tensor ({program.T},), such as torch.full(...)"
+        )
     if step_sizes.dim() not in (1, 2) or len(step_sizes) != program.T:
         raise UsageError(
             f"step_sizes has shape {tuple(step_sizes.shape)} for {program.T} steps; "

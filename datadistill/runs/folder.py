@@ -112,7 +112,11 @@ class RunFolder:
                 held = f"a run of {cls.open(path).kind}"
             except UsageError:
                 held = "a run that cannot be read"
-            advice = f"resume it with --resume {path}, or choose another --out"
+            done = "distilled.safetensors" in names
+            advice = (
+                "choose another --out" if done else f"resume it with --resume {path}, or choose another --out"
+            )
+            held += ", which has finished" if done else ""
             raise UsageError(f"{path} already holds {held}; {advice}")
         # without config.json these are what a killed `create` leaves
         ours = {"lock", "environment.json"}

@@ -8,15 +8,19 @@ dd.distill(None, out="runs/a", resume=True)
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from datadistill import distilled_file
 from datadistill.config import HARMLESS, RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
@@ -28,6 +32,7 @@ from datadistill.errors import (
     UsageError,
     out_of_memory,
 )
+from datadistill.nets.spec import CUSTOM
 from datadistill.runs.checkpoints import CheckpointStore
 from datadistill.runs.environment import differences, environment
 from datadistill.runs.folder import RunFolder
@@ -74,6 +79,11 @@ def distill(
         >>> distill(tiny)
         DistilledDataset(10 images 1x8x8, 10 classes, 10 steps, any initialization of convnet)
     """
+    if isinstance(config, str):
+        raise UsageError(f"config is {config!r}, wanted a config; pass dd.recipe({config!r})")
+    if config is not None:  # what came from Python is named so, not after a default it does not use
+        config = replace(config, dataset="custom") if data is not None else config
+        config = replace(config, net=CUSTOM, net_args={}) if net is not None else config
     if out is None:
         if resume or config is None:
             raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
@@ -88,12 +98,13 @@ def distill(
         raise UsageError("no config was given; pass a recipe's config, or resume a run folder")
     if folder is None:
         RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
+    _refuse_missing(path, config, data, net)
     with _named_failures(config), StopFlag() as stop:
         loop = outer_loop(config, options, data, net)
         fresh = folder is None
         if folder is None:
             stop.raise_if_requested("stopped before the run began; nothing was written")
-            env = {**environment(loop.data.device), "data": loop.data.fingerprint}
+            env = {**environment(loop.data.device), **_fingerprints(loop)}
             folder = RunFolder.create(path, dump_config(config), env, KIND)
         with folder.lock(), _taken_back(folder, loop, fresh):
             folder.clean()
@@ -101,6 +112,7 @@ def distill(
             with RunProgress(config.iterations, loop.iteration, options.quiet) as progress:
                 _iterate(loop, folder, options, progress, stop)
             result = loop.result()
+            result.accuracies = _measured_before(folder, result)
             result.save(folder.distilled)
         stop.raise_if_requested(
             f"all {config.iterations} iterations were done and the set is saved in {path}; measure it with: "
@@ -132,10 +144,12 @@ def _changes(path: Path, old: dict[str, Any], new: dict[str, Any], options: RunO
 
 def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
     """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it."""
-    now = {**environment(loop.data.device), "data": loop.data.fingerprint}
-    then = dict(folder.environment)
-    if then.pop("data", None) != now.pop("data"):
+    now, then = environment(loop.data.device), dict(folder.environment)
+    found = _fingerprints(loop)
+    if then.pop("data", None) != found["data"]:
         raise DataError(f"{folder.path} was started on other data (its fingerprint differs); restore the data")
+    if then.pop("net", None) != found["net"]:
+        raise UsageError(f"{folder.path} was started with another net (its tensors differ); pass that one")
     if changes := differences(then, now):
         message = f"not bit-exact with the run so far: {', '.join(changes)}"
         if options.require_exact:
@@ -160,6 +174,38 @@ def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
             _checkpoint(loop, folder, options)
 
 
+def _fingerprints(loop: OuterLoop) -> dict[str, str]:
+    """What a resumed run must find again: the data, and the names and shapes of the net's tensors."""
+    tensors = {k: list(x.shape) for k, x in [*loop.net.named_parameters(), *loop.net.named_buffers()]}
+    net = hashlib.sha256(json.dumps(tensors).encode()).hexdigest()
+    return {"data": loop.data.fingerprint, "net": net}
+
+
+def _refuse_missing(path: Path, config: DistillConfig, data: RealData | None, net: nn.Module | None) -> None:
+    """A run on data or a module from Python can go on from Python only."""
+    missing = [
+        f"{name}="
+        for name, used, given in (("data", config.dataset, data), ("net", config.net, net))
+        if used == CUSTOM and given is None
+    ]
+    if missing:
+        raise UsageError(
+            f"{path} learns from Python objects of your own; go on from Python with dd.distill(None, "
+            f"out={str(path)!r}, resume=True, {', '.join(missing)} ...)"
+        )
+
+
+def _measured_before(folder: RunFolder, result: DistilledDataset) -> dict[str, Any]:
+    """The accuracies in the folder's file, where that is this very set (a finished run that is resumed)."""
+    if not folder.distilled.exists():
+        return result.accuracies
+    try:
+        old = DistilledDataset.load(folder.distilled)
+    except DataError:
+        return result.accuracies
+    return old.accuracies if distilled_file.identity(old) == distilled_file.identity(result) else {}
+
+
 def _iterate(
     loop: OuterLoop, folder: RunFolder | None, options: RunOptions, progress: RunProgress, stop: StopFlag
 ) -> None:
@@ -177,6 +223,8 @@ def _iterate(
             if loop.iteration != saved_at:
                 _checkpoint(loop, folder, options)
             resume = f"datadistill distill --resume {folder.path}"
+            if CUSTOM in (config.dataset, config.net):
+                resume = f"dd.distill(None, out={str(folder.path)!r}, resume=True, data=..., net=...)"
             stop.raise_if_requested(f"saved at iteration {loop.iteration}; go on with: {resume}")
         loss = loop.advance()
         progress.iteration(loop.iteration, loss)

@@ -13,8 +13,8 @@ from datadistill.data.folders import load_folder
 from datadistill.device import resolve
 from datadistill.errors import DataError
 from datadistill.innerloop import update_rules
+from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, NetSpec
-from datadistill.objectives import check_fits
 from datadistill.training.outer import OuterLoop
 
 

@@ -126,7 +126,8 @@ def _by_step(ax: Axes, final: list[float], distilled: DistilledDataset | None) -
         for epoch in range(T // steps):
             if epoch:
                 ax.axvline(epoch * steps + 0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+            name = f"epoch {epoch + 1}" if T // steps <= 5 else f"{epoch + 1}"
             ax.text(
-                (epoch + 0.5) * steps + 0.5, 0.985, f"epoch {epoch + 1}", fontsize=9, color=GREY,
+                (epoch + 0.5) * steps + 0.5, 0.985, name, fontsize=9, color=GREY,
                 transform=ax.get_xaxis_transform(), ha="center", va="top",
             )  # fmt: skip

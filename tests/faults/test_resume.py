@@ -60,7 +60,7 @@ def test_another_config_is_refused_with_the_fields(stopped, capsys):
     before = contents(stopped)
     assert resume(stopped, "--ipc", "5", "--lr-images", "0.5") == 2
     said = capsys.readouterr().err
-    assert "ipc 1 -> 5" in said and "lr_images 0.02 -> 0.5" in said and "--resume-with-changes" in said
+    assert "ipc 1 -> 5" in said and "lr_images 0.05 -> 0.5" in said and "--resume-with-changes" in said
     assert resume(stopped, "--ipc", "5", "--resume-with-changes") == 2
     assert resume(stopped, "--iterations", "80") == 2
     assert contents(stopped) == before

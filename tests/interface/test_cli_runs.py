@@ -98,7 +98,7 @@ def test_an_occupied_folder_is_refused_before_anything_is_loaded(copied, monkeyp
     monkeypatch.setattr("datadistill.training.setup.load_data", never)
     before = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
     assert main(["distill", *SMALL, "--out", str(copied)]) == 2
-    assert f"--resume {copied}" in capsys.readouterr().err
+    assert "which has finished; choose another --out" in capsys.readouterr().err
     with pytest.raises(dd.errors.UsageError, match="already holds a run"):
         dd.distill(dd.recipe("digits-random"), out=copied)
     assert {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()} == before
