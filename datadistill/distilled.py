@@ -44,6 +44,7 @@ class DistilledDataset:
         net: name and arguments of the net it was learned with.
         update: the update rule it was learned with.
         theta_0: the initial parameters a set for one fixed initialization was learned for, else None.
+        buffers: the buffers of a pretrained net that go with theta_0 (running statistics), else None.
         tensors: with (T, P) step sizes, the P names; taken from theta_0 or the net where absent.
         norm: what BatchNorm used in the inner loop.
         origin: recipe, seed, data set and split it came from, for the file.
@@ -77,6 +78,7 @@ class DistilledDataset:
         net: NetSpec,
         update: UpdateRule,
         theta_0: Theta | None = None,
+        buffers: Theta | None = None,
         tensors: Sequence[str] | None = None,
         norm: str = "batch",
         origin: dict[str, Any] | None = None,
@@ -87,6 +89,7 @@ class DistilledDataset:
         self.step_sizes, self.order = step_sizes.detach(), [torch.as_tensor(i).long() for i in order]
         self.classes, self.normalization, self.net, self.update = tuple(classes), normalization, net, update
         self.theta_0 = None if theta_0 is None else {k: p.detach() for k, p in theta_0.items()}
+        self.buffers = None if buffers is None else {k: b.detach() for k, b in buffers.items()}
         self.norm, self.quantization = norm, quantization
         self.origin, self.accuracies = dict(origin or {}), dict(accuracies or {})
         if tensors is None and self.step_sizes.dim() == 2:
@@ -104,6 +107,13 @@ class DistilledDataset:
         )
 
     # --- using it
+
+    def build(self) -> nn.Module:
+        """The net it was learned with, with the buffers it carries; its parameters have no meaning."""
+        net = self.net.build()
+        if self.buffers is not None:
+            net.load_state_dict(self.buffers, strict=False)
+        return net
 
     def steps(self) -> list[Pair]:
         """The T pairs (images, labels) in the order of training, for `unroll`."""
@@ -132,7 +142,13 @@ class DistilledDataset:
         """
         if net is not None:
             check_fits(net, tuple(self.images.shape[1:]), len(self.classes))
-        own = net if net is not None else self.net.build()
+        own = net if net is not None else self.build()
+        if net is None and theta_0 is None and self.theta_0 is None and self.origin.get("source"):
+            warnings.warn(
+                f"this set was learned for nets pretrained on {self.origin['source']}, and training starts "
+                "from a fresh draw: expect little; pass your pretrained net",
+                stacklevel=2,
+            )
         start = self._start(own, net is None, seed) if theta_0 is None else theta_0
         if self.theta_0 is not None and not _same(start, self.theta_0):
             warnings.warn(
@@ -213,8 +229,10 @@ class DistilledDataset:
     def to(self, device: torch.device | str) -> DistilledDataset:
         """A copy with its tensors on `device`."""
         moved = {k: getattr(self, k).to(device) for k in ("images", "labels", "step_sizes")}
-        theta_0 = None if self.theta_0 is None else {k: p.to(device) for k, p in self.theta_0.items()}
-        return self._with(**moved, order=[i.to(device) for i in self.order], theta_0=theta_0)
+        for k in ("theta_0", "buffers"):
+            tensors = getattr(self, k)
+            moved[k] = None if tensors is None else {name: p.to(device) for name, p in tensors.items()}
+        return self._with(**moved, order=[i.to(device) for i in self.order])
 
     def _with(self, **changes: Any) -> DistilledDataset:
         twin = copy.copy(self)
@@ -229,12 +247,13 @@ class DistilledDataset:
     def bytes(self) -> int:
         """Bytes of images, labels and step sizes as stored (theta_0 apart)."""
         tensors = distilled_file.to_tensors(self)
-        return sum(x.numel() * x.element_size() for k, x in tensors.items() if not k.startswith("theta_0."))
+        return sum(x.numel() * x.element_size() for k, x in tensors.items() if "." not in k)
 
     @property
     def bytes_theta_0(self) -> int:
-        """Bytes of the initialization it carries; 0 for a set that needs none."""
-        return sum(p.numel() * p.element_size() for p in (self.theta_0 or {}).values())
+        """Bytes of the initialization it carries, its buffers too; 0 for a set that needs none."""
+        carried = [*(self.theta_0 or {}).values(), *(self.buffers or {}).values()]
+        return sum(p.numel() * p.element_size() for p in carried)
 
     # --- files
 

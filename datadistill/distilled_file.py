@@ -1,9 +1,9 @@
 """The file of a distilled set: one safetensors file, all metadata in one canonical JSON key.
 
 Tensors: images (float32, or uint8 codes), labels (int64, or float32 probabilities), step_sizes, and
-theta_0.NAME for a set learned for one fixed initialization. The JSON says the rest; no date, duration, host
-or path is in it, so the same run gives the same bytes. `runs/tensors.py` has the checksum and the refusals
-of damaged files; here a whole file is checked for sense.
+theta_0.NAME (and, of a pretrained net, buffer.NAME) for a set learned for one fixed initialization. The JSON
+says the rest; no date, duration, host or path is in it, so the same run gives the same bytes.
+`runs/tensors.py` has the checksum and the refusals of damaged files; here a whole file is checked for sense.
 """
 
 from __future__ import annotations
@@ -35,14 +35,16 @@ _KEYS = {
     "schema", "checksum", "what", "classes", "normalization", "net", "update", "norm", "order", "tensors",
     "theta_0", "origin", "accuracies", "quantization",
 }  # fmt: skip
+_OPTIONAL = {"buffers"}  # there only where the net has some
 
 
 def to_tensors(d: DistilledDataset) -> dict[str, Tensor]:
     """The tensors as stored."""
     images = d.quantization.codes(d.images) if d.quantization else d.images.float()
-    theta_0 = {f"theta_0.{k}": p for k, p in (d.theta_0 or {}).items()}
+    carried = {f"theta_0.{k}": p for k, p in (d.theta_0 or {}).items()}
+    carried |= {f"buffer.{k}": b for k, b in (d.buffers or {}).items()}
     labels = d.labels.float() if d.labels.is_floating_point() else d.labels
-    return {"images": images, "labels": labels, "step_sizes": d.step_sizes.float(), **theta_0}
+    return {"images": images, "labels": labels, "step_sizes": d.step_sizes.float(), **carried}
 
 
 def to_meta(d: DistilledDataset) -> dict[str, Any]:
@@ -58,6 +60,7 @@ def to_meta(d: DistilledDataset) -> dict[str, Any]:
         "order": [i.tolist() for i in d.order],
         "tensors": None if d.tensors is None else list(d.tensors),
         "theta_0": None if d.theta_0 is None else list(d.theta_0),
+        **({} if d.buffers is None else {"buffers": list(d.buffers)}),
         "origin": d.origin,
         "accuracies": d.accuracies,
         "quantization": None if d.quantization is None else d.quantization.as_dict(),
@@ -105,10 +108,11 @@ def load(
 
 
 def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, Any]:
-    if set(meta) != _KEYS:
-        missing, unknown = sorted(_KEYS - set(meta)), sorted(set(meta) - _KEYS)
+    if set(meta) - _OPTIONAL != _KEYS:
+        missing, unknown = sorted(_KEYS - set(meta)), sorted(set(meta) - _KEYS - _OPTIONAL)
         raise DataError(f"metadata lacks {missing} and has unknown {unknown}; wanted exactly the known keys")
     wanted = {"images", "labels", "step_sizes", *(f"theta_0.{k}" for k in meta["theta_0"] or [])}
+    wanted |= {f"buffer.{k}" for k in meta.get("buffers", [])}
     if set(tensors) != wanted:
         raise DataError(f"holds the tensors {sorted(tensors)}, wanted {sorted(wanted)}")
     quantization = None if meta["quantization"] is None else Quantization(**meta["quantization"])
@@ -130,6 +134,7 @@ def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, An
         "net": NetSpec.from_dict(meta["net"]),
         "update": update_rules.from_description(meta["update"]),
         "theta_0": theta_0,
+        "buffers": {k: tensors[f"buffer.{k}"] for k in meta["buffers"]} if "buffers" in meta else None,
         "tensors": meta["tensors"],
         "norm": meta["norm"],
         "origin": meta["origin"],
@@ -160,6 +165,13 @@ def check(d: DistilledDataset) -> None:
             if own.get(k) != p.shape:
                 wanted = f"{tuple(own[k])}" if k in own else f"one of {sorted(own)}"
                 raise DataError(f"theta_0 {k!r} is {tuple(p.shape)}, wanted {wanted} for the net {d.net.name}")
+        buffers = {k: b.shape for k, b in net.named_buffers()}
+        for k, b in (d.buffers or {}).items():
+            if buffers.get(k) != b.shape:
+                raise DataError(
+                    f"buffer {k!r} is {tuple(b.shape)}, which the net {d.net.name} does not have; get the file "
+                    "again"
+                )
         if d.net.args.get("classes") != len(d.classes):
             raise DataError(f"the net has {d.net.args.get('classes')} outputs for {len(d.classes)} classes")
 

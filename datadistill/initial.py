@@ -4,8 +4,10 @@ Distillation draws the initial parameters of its nets from a distribution (Wang 
 
     Fixed       one theta_0, kept; the set is learned for it and carries it
     Random      a fresh draw for net n of every outer iteration i, from the stream (seed, name, i, n)
+    Pretrained  one net of a stack of trained nets for net n of every outer iteration i, drawn from the same
+                stream; or, for testing, net n of the stack
 
-Both have `draw(iteration, nets, first) -> theta_0` of nets first .. first + nets - 1, stacked along a leading
+All have `draw(iteration, nets, first) -> theta_0` of nets first .. first + nets - 1, stacked along a leading
 axis where nets is more than 1.
 Draws of another stream name are held out by construction.
 """
@@ -87,3 +89,37 @@ class Random:
         that do not require a gradient are left out: they stay as the net has them."""
         drawn = draw(self.net, self.init, generator(self.seed, self.name, iteration, n))
         return {name: drawn[name] for name in trainable(self.net)}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Trained nets, drawn from a stack (`datadistill.pool.Pool.part`).
+
+    Args:
+        stacked: name -> (nets, ...), the same number of nets for every name.
+        seed, name: the stream that chooses; with seed None, net n is net n of the stack, whatever the
+            iteration, and begins again at its end.
+
+    Example:
+        >>> three = Pretrained({"w": torch.tensor([[1.0], [2.0], [3.0]])})
+        >>> three.draw(0, nets=2, first=1)["w"]
+        tensor([[2.],
+                [3.]])
+    """
+
+    stacked: Theta
+    seed: int | None = None
+    name: str = "theta_0"
+
+    def __len__(self) -> int:
+        return len(next(iter(self.stacked.values())))
+
+    def draw(self, iteration: int, nets: int = 1, first: int = 0) -> Theta:
+        return stack([self.one(iteration, n) for n in range(first, first + nets)])
+
+    def one(self, iteration: int, n: int) -> Theta:
+        """Net n of an iteration."""
+        index = n % len(self)
+        if self.seed is not None:
+            index = int(torch.randint(len(self), (), generator=generator(self.seed, self.name, iteration, n)))
+        return {name: p[index] for name, p in self.stacked.items()}

@@ -1,12 +1,19 @@
 """What is asked of theta_T: the outer loss.
 
-An objective is a function `(net, theta_T, batch) -> loss` of real images and labels; the mean over nets where
-theta_T stacks several. `classification` is the paper's l(x_t, theta_T), cross-entropy on the true labels.
+An objective is a function `(net, theta_T, images, labels, norm) -> loss` of real images and labels; the mean
+over nets where theta_T stacks several.
 
-Reference: Wang et al. 2018, Algorithm 1, line 7, https://arxiv.org/abs/1811.10959
+    classification   the paper's l(x_t, theta_T): cross-entropy on the true labels (Algorithm 1, line 7)
+    Attack(K, T)     the paper's l_{K->T}(x_t, theta_T): class K is to be taken for class T, the others for
+                     what they are (section 3.6)
+
+Reference: Wang et al. 2018, https://arxiv.org/abs/1811.10959
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +21,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from datadistill.errors import UsageError
 from datadistill.initial import Theta, unstack
 from datadistill.innerloop.problem import NetMode, stacked_nets
+
+Objective = Callable[[nn.Module, Theta, Tensor, Tensor, str], Tensor]
 
 
 def logits_of(net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
@@ -49,3 +59,49 @@ def classification(
     with NetMode(net, norm, training=False):
         losses = [F.cross_entropy(logits_of(net, one, images), labels) for one in unstack(theta, nets)]
     return torch.stack(losses).mean()
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Data poisoning, to be studied: cross-entropy with class K relabelled T, the other classes kept.
+
+    Args:
+        attacked: K, the class that is to be taken for another.
+        target: T, the class it is to be taken for.
+        classes: how many there are.
+
+    Raises:
+        UsageError: a class out of range, or K equal to T.
+
+    Reference: Wang et al. 2018, section 3.6, equation 10 (one gradient step on random pretrained nets).
+
+    Example:
+        >>> Attack(0, 1, classes=3).labels(torch.tensor([0, 1, 2]))
+        tensor([1, 1, 2])
+    """
+
+    attacked: int
+    target: int
+    classes: int
+
+    def __post_init__(self) -> None:
+        for what, k in (("attack_class", self.attacked), ("target_class", self.target)):
+            if not 0 <= k < self.classes:
+                raise UsageError(
+                    f"{what} is {k}, but there are {self.classes} classes: give 0 to {self.classes - 1}"
+                )
+        if self.attacked == self.target:
+            raise UsageError(
+                f"attack_class and target_class are both {self.target}; the attacked class must differ from "
+                "the one it is to be taken for"
+            )
+
+    def labels(self, labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """The modified labels."""
+        return torch.where(labels == self.attacked, self.target, labels)
+
+    def __call__(
+        self, net: nn.Module, theta: Theta, images: Tensor, labels: Tensor, norm: str = "batch"
+    ) -> Float[Tensor, ""]:
+        """The outer loss: `classification` on the modified labels."""
+        return classification(net, theta, images, self.labels(labels), norm)

@@ -7,12 +7,10 @@ set learned for one fixed initialization is tested on that one net.
 
 from __future__ import annotations
 
-import copy
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +19,21 @@ from datadistill.data import SOURCES, RealData, Split, load, load_folder
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Fixed, InitialDistribution, Random, Theta, unstack
+from datadistill.evaluation.starts import start_of
+from datadistill.initial import Fixed, InitialDistribution, Pretrained, Theta, unstack
 from datadistill.innerloop import Steps, momentum, unroll
-from datadistill.nets import build, has_batchnorm
-from datadistill.nets.fits import check_fits
+from datadistill.nets import has_batchnorm
 from datadistill.objectives import logits_of
 from datadistill.streams import generator
 
-HELD_OUT = "held_out_theta_0"
+if TYPE_CHECKING:
+    from datadistill.pool import Pool
+
 CHUNK = 10  # nets trained at once
 PLAIN_EPOCHS = 300
 Poll = Callable[[], None]
+M = TypeVar("M")
+Measure = Callable[[nn.Module, Theta, Split], M]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def evaluate(
     device: str = "auto",
     plain_nets: int = 5,
     data_root: str | None = None,
+    pool: Pool | str | os.PathLike[str] | None = None,
     poll: Poll | None = None,
 ) -> Evaluation:
     """Train held-out nets on the set and test them.
@@ -82,6 +85,7 @@ def evaluate(
         device: auto, cpu or cuda.
         plain_nets: nets of the plain loop (`plain_accuracy`).
         data_root: where data sets lie.
+        pool: for a set that was learned for pretrained nets: the pool whose held-out nets are tested.
         poll: called between chunks of nets, for signals.
 
     Returns:
@@ -109,9 +113,11 @@ def evaluate(
             f"the set's images are {'x'.join(map(str, distilled.images.shape[1:]))}, those of {real.name} are "
             f"{'x'.join(map(str, real.shape))}; evaluate on its own data"
         )
-    module, start = _start(distilled, net, seed, where)
-    count = 1 if isinstance(start, Fixed) else nets
+    module, start = start_of(distilled, net, seed, where, pool)
+    count = 1 if isinstance(start, Fixed) else min(nets, len(start)) if isinstance(start, Pretrained) else nets
     target, on_device = real.split(split), distilled.to(where)
+    before: list[float]
+    after: list[float]
     before, after = trained_accuracies(on_device, module, start, target, nets=count, poll=poll)
     plain = plain_accuracy(on_device, module, start, target, nets=min(count, plain_nets), poll=poll)
     return Evaluation(
@@ -160,32 +166,6 @@ def data_of(
     )
 
 
-def _start(
-    d: DistilledDataset, net: str | nn.Module | None, seed: int, device: torch.device
-) -> tuple[nn.Module, InitialDistribution]:
-    c, h, _ = d.images.shape[1:]
-    if isinstance(net, nn.Module):
-        check_fits(net, tuple(d.images.shape[1:]), len(d.classes))
-        module = copy.deepcopy(net)  # moving it and its flags must not reach the caller's
-    elif net is None or net == d.net.name:
-        module = d.net.build()
-    else:
-        module = build(net, channels=c, size=h, classes=len(d.classes))
-    module = module.to(device)
-    if d.theta_0 is None:
-        return module, Random(module, d.net.init, seed, HELD_OUT)
-    if {k: p.shape for k, p in module.named_parameters() if p.requires_grad} == {
-        k: p.shape for k, p in d.theta_0.items()
-    }:
-        return module, Fixed({k: p.to(device) for k, p in d.theta_0.items()})
-    warnings.warn(
-        f"the set was learned for one fixed initialization of {d.net.name}; on another architecture expect "
-        "about chance accuracy",
-        stacklevel=3,
-    )
-    return module, Random(module, d.net.init, seed, HELD_OUT)
-
-
 @torch.no_grad()
 def trained_accuracies(
     d: DistilledDataset,
@@ -196,13 +176,23 @@ def trained_accuracies(
     nets: int,
     poll: Poll | None = None,
     before: bool = True,
-) -> tuple[list[float], list[float]]:
+    measure: Measure[M] | None = None,
+) -> tuple[list[M], list[M]]:
     """Accuracy in percent before and after the set's own T steps, for `nets` draws of `start`.
 
-    `before` is left empty when it is not asked for. Net n is the same whatever `nets` is.
+    Args:
+        d: the set, on the device of `start` and `target`.
+        net: the architecture.
+        start: where theta_0 comes from. Net n is the same whatever `nets` is.
+        target: real images to test on.
+        nets: how many.
+        poll: called between chunks of nets, for signals.
+        before: False leaves the first list empty.
+        measure: what to take of a net instead of `accuracy`: any function of (net, theta, target).
     """
-    first: list[float] = []
-    after: list[float] = []
+    taken: Measure[Any] = measure or accuracy
+    first: list[M] = []
+    after: list[M] = []
     step_sizes = d.step_sizes_for(start.draw(0))
     for begin in range(0, nets, CHUNK):
         if poll is not None:
@@ -211,8 +201,8 @@ def trained_accuracies(
         theta_0 = start.draw(0, size, begin)
         theta_T = unroll(net, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin)
         if before:
-            first += [accuracy(_finished(d, net, one), one, target) for one in unstack(theta_0, size)]
-        after += [accuracy(_finished(d, net, one), one, target) for one in unstack(theta_T, size)]
+            first += [taken(_finished(d, net, one), one, target) for one in unstack(theta_0, size)]
+        after += [taken(_finished(d, net, one), one, target) for one in unstack(theta_T, size)]
     return first, after
 
 

@@ -13,7 +13,6 @@ a stream named by the iteration, so the loop can stop and go on anywhere.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Mapping
@@ -23,18 +22,19 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.config import DistillConfig
-from datadistill.data import RealData, augment
+from datadistill.data import RealData, Split, augment
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import trained_accuracies
-from datadistill.initial import Fixed, InitialDistribution, Random, trainable
+from datadistill.initial import Fixed, trainable
 from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, unroll
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets.spec import NetSpec
-from datadistill.objectives import classification
+from datadistill.objectives import Attack, Objective
 from datadistill.streams import derive, generator
 from datadistill.training.learned import Learned
 from datadistill.training.schedule import learning_rate_factor
+from datadistill.training.starts import Starts
 
 EDGES = (1e-6, 1e2)  # step sizes outside are warned of
 NORM_DECAY = 0.95  # of the running mean of the gradient norm
@@ -57,23 +57,26 @@ class OuterLoop:
     Args:
         config: what to learn, and how.
         data: real data, on the run's device.
-        net: the architecture; its values are not used.
+        net: the architecture, with its buffers; its parameters are not used.
         update: the update rule of the inner loop.
         spec: how a file names the net.
+        starts: where theta_0 comes from, in learning and in looks at the validation split.
+        objective: what theta_T is asked for.
     """
 
     def __init__(
-        self, config: DistillConfig, data: RealData, net: nn.Module, update: UpdateRule, spec: NetSpec
+        self,
+        config: DistillConfig,
+        data: RealData,
+        net: nn.Module,
+        update: UpdateRule,
+        spec: NetSpec,
+        starts: Starts,
+        objective: Objective,
     ) -> None:
         self.config, self.data, self.update, self.spec = config, data, update, spec
-        self.net = copy.deepcopy(net).to(data.device)
-        random = Random(self.net, config.init, config.seed)
-        self.start: InitialDistribution = random if config.theta_0 == "random" else Fixed(random.draw(0))
-        self.validation_start = (
-            Random(self.net, config.init, config.seed, "validation_theta_0")
-            if config.theta_0 == "random"
-            else self.start
-        )
+        self.net, self.objective = net, objective
+        self.start, self.validation_start, self.origin = starts.learning, starts.validation, starts.origin
         self.adjoint = adjoint_of(config)
         self.learned = Learned(config, data, len(trainable(self.net)))
         rates = {"images": config.lr_images, "labels": config.lr_labels, "step_sizes": config.lr_step_sizes}
@@ -127,7 +130,7 @@ class OuterLoop:
         )  # fmt: skip
         images, labels = self.data.train.batch(generator(config.seed, "real_batch", i), config.batch)
         images = augment(images, generator(config.seed, "augment", i), config.augment)
-        loss = classification(self.net, theta_T, images, labels, config.norm)
+        loss = self.objective(self.net, theta_T, images, labels, config.norm)
         gradients = torch.autograd.grad(loss, list(learned.parameters().values()), materialize_grads=True)
         return float(loss.detach()), list(gradients)
 
@@ -177,9 +180,10 @@ class OuterLoop:
         d = self.distilled()
         self._warn_of_edges(d.step_sizes)
         nets = self.config.validate_nets if self.config.theta_0 == "random" else 1
-        _, found = trained_accuracies(
-            d, self.net, self.validation_start, self.data.validation, nets=nets, before=False
-        )
+        target = self.data.validation
+        if isinstance(self.objective, Attack):  # how often the modified labels are right
+            target = Split(target.images, self.objective.labels(target.labels))
+        _, found = trained_accuracies(d, self.net, self.validation_start, target, nets=nets, before=False)
         mean = sum(found) / len(found)
         record = {
             "iteration": self.iteration,
@@ -216,11 +220,14 @@ class OuterLoop:
                 learned.images.clone(), learned.labels().clone(), learned.step_sizes().clone(), learned.order,
                 classes=data.classes, normalization=data.normalization, net=self.spec, update=self.update,
                 theta_0=self.start.draw(0) if isinstance(self.start, Fixed) else None,
+                buffers=dict(self.net.named_buffers()) if "weights" in self.origin else None,
                 tensors=trainable(self.net), norm=config.norm,
                 origin={
                     "recipe": config.recipe, "seed": config.seed, "dataset": data.name,
                     "split": "train", "validation": config.validation, "iterations": self.iteration,
-                    "description": data.description,
+                    "description": data.description, **self.origin,
+                    **({"attack": [config.attack_class, config.target_class]}
+                       if config.objective == "attack" else {}),
                     # which of the folder's images were held out
                     **({"holdout": config.holdout, "skip_bad": config.skip_bad}
                        if config.dataset == "folder" else {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from torch import nn
@@ -15,7 +16,9 @@ from datadistill.errors import DataError
 from datadistill.innerloop import update_rules
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, NetSpec
+from datadistill.objectives import Attack, Objective, classification
 from datadistill.training.outer import OuterLoop
+from datadistill.training.starts import starts_of
 
 
 def load_data(config: DistillConfig, options: RunOptions) -> RealData:
@@ -60,5 +63,13 @@ def outer_loop(
     if net is not None:
         check_fits(net, real.shape, len(real.classes))
     spec = net_spec(config, real, net)
-    module = net if net is not None else spec.build()
-    return OuterLoop(config, real, module, update, spec)
+    module = (copy.deepcopy(net) if net is not None else spec.build()).to(device)
+    starts = starts_of(config, real, module, spec)
+    return OuterLoop(config, real, module, update, spec, starts, objective_of(config, real))
+
+
+def objective_of(config: DistillConfig, data: RealData) -> Objective:
+    """What theta_T is asked for."""
+    if config.objective == "attack":
+        return Attack(config.attack_class, config.target_class, len(data.classes))
+    return classification

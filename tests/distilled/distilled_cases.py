@@ -93,6 +93,9 @@ def assert_same_set(a, b):
     assert (a.theta_0 is None) == (b.theta_0 is None)
     assert list(a.theta_0 or {}) == list(b.theta_0 or {})
     assert all(torch.equal(p, b.theta_0[k]) for k, p in (a.theta_0 or {}).items())
+    assert (a.buffers is None) == (b.buffers is None)
+    assert list(a.buffers or {}) == list(b.buffers or {})
+    assert all(torch.equal(x, b.buffers[k]) for k, x in (a.buffers or {}).items())
     plain = {
         "classes",
         "normalization",
@@ -106,5 +109,5 @@ def assert_same_set(a, b):
     }
     for name in plain:
         assert getattr(a, name) == getattr(b, name), name
-    compared = {"images", "labels", "step_sizes", "order", "theta_0"} | plain
+    compared = {"images", "labels", "step_sizes", "order", "theta_0", "buffers"} | plain
     assert vars(a).keys() == vars(b).keys() == compared

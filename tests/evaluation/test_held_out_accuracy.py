@@ -14,13 +14,13 @@ from datadistill.data.real import HeldOut
 from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.accuracy import (
     CHUNK,
-    HELD_OUT,
     Evaluation,
     accuracy,
     data_of,
     plain_accuracy,
     trained_accuracies,
 )
+from datadistill.evaluation.starts import HELD_OUT
 from datadistill.initial import Fixed, Random
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec

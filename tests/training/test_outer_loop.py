@@ -64,9 +64,9 @@ def test_a_fixed_run_keeps_its_draw_and_carries_it(digits):
 
 def test_every_iteration_has_a_net_and_a_batch_of_its_own(digits, monkeypatch):
     batches = []
-    real = outer.classification
-    monkeypatch.setattr(outer, "classification", lambda *args: batches.append(args[2]) or real(*args))
     studied = loop(digits)
+    real = studied.objective
+    monkeypatch.setattr(studied, "objective", lambda *args: batches.append(args[2]) or real(*args))
     nets = [studied.start.draw(i)["layers.0.weight"] for i in range(3)]
     for _ in range(3):
         studied.advance()
@@ -217,7 +217,7 @@ def test_what_is_not_finite_is_refused_before_anything_moves(digits, monkeypatch
         studied.advance()
     before = frozen(studied)
     if kind:
-        monkeypatch.setattr(outer, "classification", crafted(kind))
+        monkeypatch.setattr(studied, "objective", crafted(kind))
     with pytest.raises(NumericalError, match=words) as refusal:
         studied.advance()
     assert frozen(studied) == before
@@ -250,12 +250,12 @@ def test_the_net_that_diverges_is_found_among_several(digits):
 
 
 def test_on_nan_skip_passes_over_and_counts(digits, monkeypatch):
-    sound = outer.classification
     studied = loop(digits, on_nan="skip:3", iterations=8)
+    sound = studied.objective
     seen = []
     for i in range(6):
         bad = i in (1, 2, 4)
-        monkeypatch.setattr(outer, "classification", crafted("nan") if bad else sound)
+        monkeypatch.setattr(studied, "objective", crafted("nan") if bad else sound)
         before = frozen(studied)
         loss = studied.advance()
         assert studied.iteration == i + 1
@@ -266,7 +266,7 @@ def test_on_nan_skip_passes_over_and_counts(digits, monkeypatch):
     record = studied.validate()
     assert record["skipped"] == 3
     assert math.isfinite(record["loss"])
-    monkeypatch.setattr(outer, "classification", crafted("nan"))
+    monkeypatch.setattr(studied, "objective", crafted("nan"))
     with pytest.raises(NumericalError, match="outer iteration 6"):
         studied.advance()
 

@@ -8,19 +8,10 @@ is, how often to checkpoint) is in `RunOptions`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
+from datadistill.config.choices import Value, refuse_unknown_choices
 from datadistill.errors import UsageError, nearest
-
-Value = int | float | str | bool
-
-
-def refuse_unknown_choices(config: Any) -> None:
-    """UsageError for a field declared as a `Literal` that holds none of its values."""
-    for name, hint in get_type_hints(type(config)).items():
-        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
-            value = getattr(config, name)
-            raise UsageError(f"{name} is {value!r}; {nearest(str(value), map(str, get_args(hint)))}")
 
 
 @dataclass(frozen=True)
@@ -57,13 +48,20 @@ class DistillConfig:
 
     # --- net and its initialization
     net: str = "lenet"
-    """Architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, or "custom"."""
+    """Architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision, or "custom"."""
     net_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the architecture, such as width 32 norm instance."""
     init: str = "xavier"
     """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, default (torch's own)."""
     theta_0: Literal["fixed", "random"] = "fixed"
-    """One draw kept, or fresh draws every outer iteration."""
+    """One draw kept, or fresh draws every outer iteration; with a pool, one of its nets or all of them."""
+    source: str | None = None
+    """Data set that the nets of the pool were trained on; None: nets are not pretrained on one."""
+    pool: str | None = None
+    """Pool of pretrained nets that theta_0 is drawn from: its file, or its run folder."""
+    weights: str | None = None
+    """Weights of one pretrained net that theta_0 starts from, with a fresh last layer: a file of tensors by
+    name, or "imagenet" for those of torchvision."""
 
     # --- the distilled set
     ipc: int = 1
@@ -80,6 +78,14 @@ class DistillConfig:
     """Every step size starts here. The paper's 0.02."""
     step_sizes: Literal["per-step", "shared", "per-tensor"] = "per-step"
     """One for each step (the paper's), one for all, or one for each step and parameter tensor."""
+
+    # --- what theta_T is asked for
+    objective: Literal["classification", "attack"] = "classification"
+    """Accuracy on the true labels, or on labels with one class relabelled (data poisoning)."""
+    attack_class: int = 0
+    """With objective "attack": the class K that is to be taken for another."""
+    target_class: int = 1
+    """With objective "attack": the class T it is to be taken for."""
 
     # --- the inner loop
     update: Literal["sgd", "momentum", "adam"] = "sgd"
@@ -165,6 +171,26 @@ class DistillConfig:
             raise UsageError(f"window is {self.window}, but at least 1 step must be differentiated")
         if self.dataset == "folder" and self.data is None:
             raise UsageError("the data set is your own folder, but none was given; pass --data FOLDER")
+        if self.pool is not None and self.weights is not None:
+            raise UsageError(
+                f"theta_0 comes from the pool {self.pool} and from the weights {self.weights}; drop one"
+            )
+        if self.weights is not None and self.theta_0 != "fixed":
+            raise UsageError(
+                "weights are those of one net, so theta_0 must be fixed; a set for many pretrained nets "
+                "needs a pool (--pool)"
+            )
+        if self.objective == "attack":
+            if self.attack_class == self.target_class:
+                raise UsageError(
+                    f"attack_class and target_class are both {self.attack_class}; the attacked class must "
+                    "differ from the one it is to be taken for"
+                )
+            if min(self.attack_class, self.target_class) < 0:
+                raise UsageError(
+                    f"attack_class is {self.attack_class} and target_class {self.target_class}; classes are "
+                    "counted from 0"
+                )
         self.skips  # noqa: B018  (refuses an on_nan it cannot read)
 
     @property
@@ -189,48 +215,3 @@ class DistillConfig:
             if name not in known:
                 raise UsageError(f"the config has no field {name!r}; {nearest(name, known)}")
         return replace(self, **changes)
-
-
-HARMLESS = ("device", "data")
-"""Fields that a resumed run may change without `resume_with_changes`: they are checked elsewhere."""
-
-RESUMABLE_CHANGES = ("iterations", "validate_every", "validate_nets", "on_nan", "keep")
-"""Fields that `resume_with_changes` lets a resumed run change."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out; none of it changes its numbers."""
-
-    checkpoint_every: str = "60s"
-    """Seconds ("60s") or iterations ("20") between checkpoints."""
-    data_root: str | None = None
-    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
-    download: bool = True
-    """Whether a data set that is not there may be fetched."""
-    resume_with_changes: bool = False
-    """Let a resumed run change the fields that may change."""
-    require_exact: bool = False
-    """Refuse to resume where the result could differ in its last bits (other torch, threads, device)."""
-    rescue_dir: str | None = None
-    """Where the state is saved once if the run folder's disk is full."""
-    quiet: bool = False
-    """No progress."""
-
-    def __post_init__(self) -> None:
-        self.checkpoint_interval  # noqa: B018  (refuses a value it cannot read)
-
-    @property
-    def checkpoint_interval(self) -> tuple[Literal["iterations", "seconds"], float]:
-        """The unit and size of `checkpoint_every`."""
-        text = self.checkpoint_every
-        unit: Literal["iterations", "seconds"] = "seconds" if text.endswith("s") else "iterations"
-        try:
-            number = float(text[:-1]) if unit == "seconds" else int(text)
-        except ValueError:
-            number = 0
-        if not 0 < number < float("inf"):
-            raise UsageError(
-                f"checkpoint_every is {text!r}; give iterations, such as 20, or seconds, such as 60s"
-            )
-        return unit, number

@@ -1,0 +1,17 @@
+"""What fields of a config may hold."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from datadistill.errors import UsageError, nearest
+
+Value = int | float | str | bool
+
+
+def refuse_unknown_choices(config: Any) -> None:
+    """UsageError for a field declared as a `Literal` that holds none of its values."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
+            value = getattr(config, name)
+            raise UsageError(f"{name} is {value!r}; {nearest(str(value), map(str, get_args(hint)))}")

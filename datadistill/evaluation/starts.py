@@ -1,0 +1,120 @@
+"""Which nets a set is tested on.
+
+A set learned for random initializations: held-out draws of the same scheme, from a stream of their own. For
+pretrained nets: the held-out part of the pool. For one fixed initialization: that one.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from datadistill.distilled import DistilledDataset
+from datadistill.errors import UsageError
+from datadistill.initial import Fixed, InitialDistribution, Pretrained, Random
+from datadistill.nets import build
+from datadistill.nets.fits import check_fits
+
+if TYPE_CHECKING:
+    from datadistill.pool import Pool
+
+HELD_OUT = "held_out_theta_0"
+SELECTION = "selection_theta_0"
+
+
+def start_of(
+    d: DistilledDataset,
+    net: str | nn.Module | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    pool: Pool | str | os.PathLike[str] | None = None,
+    part: str = "held_out",
+) -> tuple[nn.Module, InitialDistribution]:
+    """The module and the distribution of theta_0 to test a set with.
+
+    Args:
+        d: the set.
+        net: another architecture, by name or as a module; default: the one the set was learned with.
+        seed: stream of the draws.
+        device: where both go.
+        pool: for a set that was learned for pretrained nets.
+        part: of the pool: "held_out", "validation" or "train".
+
+    Raises:
+        UsageError: a set for pretrained nets and no pool, or a pool or net that does not fit it.
+    """
+    module = net_of(d, net).to(device)
+    if d.theta_0 is not None:
+        if shapes(module) == {k: p.shape for k, p in d.theta_0.items()}:
+            return module, Fixed({k: p.to(device) for k, p in d.theta_0.items()})
+        warnings.warn(
+            f"the set was learned for one fixed initialization of {d.net.name}; on another architecture expect "
+            "about chance accuracy",
+            stacklevel=3,
+        )
+    return module, any_start(d, module, seed, pool, part)
+
+
+def any_start(
+    d: DistilledDataset,
+    module: nn.Module,
+    seed: int = 0,
+    pool: Pool | str | os.PathLike[str] | None = None,
+    part: str = "held_out",
+) -> InitialDistribution:
+    """The distribution of theta_0, also for a set that carries one: baselines are tested on many nets.
+
+    Nets that started from given weights have only one: that of the set.
+    """
+    device = next(module.parameters()).device
+    if pool is not None:
+        stacked = fitting_pool(pool, d, module).part(part)
+        return Pretrained({k: p.to(device) for k, p in stacked.items()})
+    if d.theta_0 is not None and "weights" in d.origin:
+        return Fixed({k: p.to(device) for k, p in d.theta_0.items()})
+    if d.origin.get("source") is not None:
+        raise UsageError(
+            f"the set was learned for nets pretrained on {d.origin['source']}, and no pool of such nets was "
+            "given; pass the pool it was learned with (--pool FILE_OR_DIR)"
+        )
+    return Random(module, d.net.init, seed, HELD_OUT if part == "held_out" else SELECTION)
+
+
+def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, module: nn.Module) -> Pool:
+    """The pool, read where it is a path; UsageError where its nets are not those the set is for."""
+    from datadistill.pool import Pool
+
+    found = pool if isinstance(pool, Pool) else Pool.load(pool)
+    source = d.origin.get("source")
+    if source is not None and found.dataset != source:
+        raise UsageError(
+            f"the nets of the pool were trained on {found.dataset}, and the set is for nets trained on "
+            f"{source}; pass the pool it was learned with"
+        )
+    if shapes(module) != {k: p.shape[1:] for k, p in found.tensors.items()}:
+        raise UsageError(
+            f"the pool holds nets of {found.net.name} with other tensors than the set's {d.net.name}; pass the "
+            "pool it was learned with"
+        )
+    return found
+
+
+def net_of(d: DistilledDataset, net: str | nn.Module | None = None) -> nn.Module:
+    """A module of the test's own: moving it and its flags must not reach the caller's."""
+    c, h, _ = d.images.shape[1:]
+    if isinstance(net, nn.Module):
+        check_fits(net, tuple(d.images.shape[1:]), len(d.classes))
+        return copy.deepcopy(net)
+    if net is None or net == d.net.name:
+        return d.build()
+    return build(net, channels=c, size=h, classes=len(d.classes))
+
+
+def shapes(module: nn.Module) -> dict[str, torch.Size]:
+    """Shapes of the parameters that are trained."""
+    return {k: p.shape for k, p in module.named_parameters() if p.requires_grad}

@@ -1,0 +1,105 @@
+"""Where the nets of a run start: fresh draws, a pool of pretrained nets, or the weights of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from datadistill.config import DistillConfig
+from datadistill.data import RealData
+from datadistill.errors import DataError, UsageError
+from datadistill.initial import Fixed, InitialDistribution, Pretrained, Random, trainable
+from datadistill.nets.spec import NetSpec
+
+if TYPE_CHECKING:
+    from datadistill.pool import Pool
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Distributions of theta_0, and what the file of a set says of them."""
+
+    learning: InitialDistribution
+    validation: InitialDistribution
+    origin: dict[str, Any]
+
+
+def starts_of(config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec) -> Starts:
+    """The starts that a config asks for.
+
+    Args:
+        config: its theta_0, source, pool, weights, init and seed.
+        data: the target data, on the run's device.
+        net: the run's module, on the same device; given weights put their buffers into it.
+        spec: how a file names it.
+
+    Raises:
+        UsageError: a source without a pool, a pool or weights that do not fit the net.
+        DataError: a pool of other classes, or a file that is damaged.
+    """
+    if config.pool is not None:
+        from datadistill.pool import Pool
+
+        return _from_pool(config, data, net, spec, Pool.load(config.pool))
+    if config.source is not None:
+        raise UsageError(
+            f"theta_0 comes from nets pretrained on {config.source}, and no pool of them was given; make one "
+            "with datadistill pretrain (datadistill recipes lists them), and pass --pool FILE_OR_DIR"
+        )
+    if config.weights is not None:
+        return _from_weights(config, net, spec)
+    random = Random(net, config.init, config.seed)
+    if config.theta_0 == "random":
+        return Starts(random, Random(net, config.init, config.seed, "validation_theta_0"), {})
+    fixed = Fixed(random.draw(0))
+    return Starts(fixed, fixed, {})
+
+
+def _from_pool(config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, pool: Pool) -> Starts:
+    if config.source is not None and pool.dataset != config.source:
+        raise UsageError(
+            f"the nets of the pool {config.pool} were trained on {pool.dataset}, but source is "
+            f"{config.source}; pass a pool of that data set, or change --source"
+        )
+    if tuple(pool.classes) != tuple(data.classes):
+        raise DataError(
+            f"the source {pool.dataset} has {len(pool.classes)} classes ({', '.join(pool.classes[:4])}, ...), "
+            f"the target {data.name} has {len(data.classes)} ({', '.join(data.classes[:4])}, ...); adaptation "
+            "needs the same classes in the same order"
+        )
+    wanted = {k: tuple(p.shape) for k, p in net.named_parameters() if p.requires_grad}
+    found = {k: tuple(p.shape[1:]) for k, p in pool.tensors.items()}
+    if wanted != found:
+        different = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
+        k = different[0]
+        raise UsageError(
+            f"the nets of the pool {config.pool} ({pool.net.name} {pool.net.args}) do not fit {spec.name} "
+            f"{spec.args}: {len(different)} tensors differ, {k} is {found.get(k)}, wanted {wanted.get(k)}; "
+            "pass a pool of such nets, or choose --net, --size and --channels as the pool has them"
+        )
+
+    def part(name: str, seed: int | None) -> Pretrained:
+        return Pretrained({k: p.to(data.device) for k, p in pool.part(name).items()}, seed)
+
+    origin = {"source": pool.dataset, "pool": pool.fingerprint}
+    if config.theta_0 == "fixed":
+        fixed = Fixed(part("train", None).one(0, config.seed))
+        return Starts(fixed, fixed, origin)
+    return Starts(part("train", config.seed), part("validation", None), origin)
+
+
+def _from_weights(config: DistillConfig, net: nn.Module, spec: NetSpec) -> Starts:
+    """The given weights, with a last layer drawn by the run's own scheme."""
+    from datadistill.nets.weights import read_weights
+
+    assert config.weights is not None
+    weights = read_weights(config.weights, net, model=spec.args.get("model"))
+    theta, buffers, fresh = weights.fit(net)
+    net.load_state_dict(buffers, strict=False)
+    drawn = Random(net, config.init, config.seed).one(0, 0)
+    device = next(net.parameters()).device
+    start = {k: drawn[k] if k in fresh else theta[k].to(device) for k in trainable(net)}
+    fixed = Fixed(start)
+    return Starts(fixed, fixed, {"weights": weights.fingerprint})
