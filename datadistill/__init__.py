@@ -14,13 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datadistill.config import DistillConfig as DistillConfig
+    from datadistill.config import PoolConfig as PoolConfig
     from datadistill.config import RunOptions as RunOptions
     from datadistill.data import Normalization as Normalization
     from datadistill.data import RealData as RealData
     from datadistill.data import load as load
     from datadistill.distilled import DistilledDataset as DistilledDataset
+    from datadistill.evaluation import AttackScores as AttackScores
+    from datadistill.evaluation import Comparison as Comparison
     from datadistill.evaluation import Evaluation as Evaluation
+    from datadistill.evaluation import attack_scores as attack_scores
     from datadistill.evaluation import evaluate as evaluate
+    from datadistill.evaluation.compare import compare as compare
+    from datadistill.export.wang import import_results as import_results
     from datadistill.innerloop import FullUnroll as FullUnroll
     from datadistill.innerloop import Higher as Higher
     from datadistill.innerloop import StepReplay as StepReplay
@@ -31,22 +37,34 @@ if TYPE_CHECKING:
     from datadistill.innerloop import sgd as sgd
     from datadistill.innerloop import unroll as unroll
     from datadistill.nets.spec import NetSpec as NetSpec
+    from datadistill.pool import Pool as Pool
     from datadistill.recipes import recipe as recipe
+    from datadistill.recipes.pools import pool_recipe as pool_recipe
     from datadistill.training import distill as distill
+    from datadistill.training.finetune import FineTuning as FineTuning
+    from datadistill.training.finetune import finetune as finetune
+    from datadistill.training.fit import FitPlan as FitPlan
+    from datadistill.training.fit import fit as fit
+    from datadistill.training.pretrain import pretrain as pretrain
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "DistillConfig": "config", "RunOptions": "config",
+    "DistillConfig": "config", "PoolConfig": "config", "RunOptions": "config",
     "Normalization": "data", "RealData": "data", "load": "data",
     "DistilledDataset": "distilled",
-    "Evaluation": "evaluation", "evaluate": "evaluation",
+    "AttackScores": "evaluation", "Comparison": "evaluation", "Evaluation": "evaluation",
+    "attack_scores": "evaluation", "compare": "evaluation", "evaluate": "evaluation",
+    "import_results": "export.wang",
     "FullUnroll": "innerloop", "Higher": "innerloop", "StepReplay": "innerloop", "Steps": "innerloop",
     "Truncated": "innerloop", "adam": "innerloop", "momentum": "innerloop", "sgd": "innerloop",
     "unroll": "innerloop",
     "NetSpec": "nets.spec",
-    "recipe": "recipes",
+    "Pool": "pool",
+    "recipe": "recipes", "pool_recipe": "recipes.pools",
     "distill": "training",
+    "FineTuning": "training.finetune", "finetune": "training.finetune",
+    "FitPlan": "training.fit", "fit": "training.fit", "pretrain": "training.pretrain",
 }  # fmt: skip
 
 __all__ = sorted([*_HOME, "__version__"])

@@ -19,8 +19,13 @@ from datadistill.errors import DatadistillError, Interrupted, OutOfMemory, Usage
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("distill", "learn a distilled set: a recipe, or --resume DIR"),
     "evaluate": ("evaluate", "train held-out nets on a set and test them"),
+    "compare": ("compare", "put a set beside real images, k-means, averages and nearest neighbours"),
+    "finetune": ("finetune", "adapt your own net with a set, and compare with ordinary fine-tuning"),
+    "reproduce": ("reproduce", "make a table or figure of the paper again, published numbers beside ours"),
+    "pretrain": ("pretrain", "train a pool of nets to start from: a pool recipe, or --resume DIR"),
     "show": ("show", "draw a set's figures"),
     "inspect": ("inspect", "say what is in a file or a run folder"),
+    "import": ("import_results", "read the results.pth of the paper's own code"),
     "recipes": ("recipes", "list the recipes, or show one"),
     "doctor": ("doctor", "say what is on this machine: versions, devices, data sets"),
 }

@@ -173,7 +173,8 @@ def measure(
     folder = Path(config.data) if config.dataset == "folder" and config.data else None
     data = data_of(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
     poll()
-    found = evaluate(d, nets=args.nets_tested, data=data, device=config.device, poll=poll).as_dict()
+    pool = config.pool if config.theta_0 == "random" else None  # a fixed one is in the file
+    found = evaluate(d, nets=args.nets_tested, data=data, device=config.device, pool=pool, poll=poll).as_dict()
     d.accuracies = found
     d.save(out / "distilled.safetensors")
     return found

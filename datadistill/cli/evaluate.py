@@ -26,6 +26,8 @@ class Evaluate:
     """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11."""
     split: Literal["test", "validation", "train"] = "test"
     """Which real images to test on."""
+    pool: Path | None = None
+    """For a set learned for pretrained nets: the pool whose held-out nets are tested."""
     data: Path | None = None
     """The folder of class sub-folders, for a set that was learned from one."""
     data_root: str | None = None
@@ -74,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
         poll()
         found = evaluate(
             d, net=args.net, nets=args.nets, data=data, split=args.split, seed=args.seed, device=args.device,
-            poll=poll,
+            pool=args.pool, poll=poll,
         ).as_dict()  # fmt: skip
     accuracy_table(output, found, d)
     if args.save:

@@ -11,7 +11,9 @@ import tyro
 
 from datadistill.cli.options import parse
 from datadistill.cli.printing import Output
-from datadistill.recipes import RECIPES, page
+from datadistill.errors import UsageError, nearest
+from datadistill.recipes import RECIPES
+from datadistill.recipes.pools import POOLS
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,27 @@ def run(argv: Sequence[str]) -> int:
     args = parse(Recipes, argv, "datadistill recipes")
     output = Output(args.json)
     if args.name is None:
-        rows = [(name, p.published, p.summary) for name, p in RECIPES.items()]
+        keys = ("name", "published", "summary")
+        rows, pools = ([(name, p.published, p.summary) for name, p in t.items()] for t in (RECIPES, POOLS))
         output.table(("recipe", "published (%)", "what it does"), rows)
-        output.say("", "next: datadistill recipes NAME, or datadistill distill NAME")
-        output.result({"recipes": [dict(zip(("name", "published", "summary"), r, strict=True)) for r in rows]})
+        output.say("")
+        output.table(("pool recipe", "published (%)", "what it trains"), pools)
+        output.say(
+            "",
+            "next: datadistill recipes NAME, datadistill distill RECIPE, or datadistill pretrain POOL_RECIPE",
+        )
+        tables = {"recipes": rows, "pools": pools}
+        output.result({k: [dict(zip(keys, row, strict=True)) for row in t] for k, t in tables.items()})
         return 0
-    found = page(args.name)
+    if args.name not in RECIPES and args.name not in POOLS:
+        raise UsageError(f"there is no recipe {args.name!r}; {nearest(args.name, [*RECIPES, *POOLS])}")
+    found = RECIPES[args.name] if args.name in RECIPES else POOLS[args.name]
     about, config = inspect.getdoc(found.make) or "", asdict(found.make())
     output.say(args.name, "", about, "", f"published accuracy (%): {found.published}", "")
     output.table(("option", "value"), [(flag(name), words(value)) for name, value in config.items()])
+    command = "distill" if args.name in RECIPES else "pretrain"
     folder = " --data FOLDER" if config["dataset"] == "folder" else ""
-    output.say("", f"next: datadistill distill {args.name}{folder}")
+    output.say("", f"next: datadistill {command} {args.name}{folder}")
     output.result({"name": args.name, "about": about, "published": found.published, "config": config})
     return 0
 

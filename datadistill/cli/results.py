@@ -23,7 +23,9 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
     if d.theta_0 is not None and found["net"] == d.net.name:
         nets = "the one fixed initialization that it was learned for"
     else:
-        nets = f"{found['nets']} held-out initializations of {found['net']}" if found["nets"] > 1 else "one net"
+        kind = f"nets of the pool ({found['net']} trained on {found['source']})" if found.get("source") else ""
+        kind = kind or f"initializations of {found['net']}"
+        nets = f"{found['nets']} held-out {kind}" if found["nets"] > 1 else "one net"
     rows = [
         ("before training", percent(found["accuracy_before_mean"], found["accuracy_before_std"]), nets),
         (f"after {steps}", percent(found["accuracy_mean"], found["accuracy_std"]), "its order and step sizes"),
@@ -34,6 +36,8 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
         number, _, source = page.published.partition("(")
         where = f"({source}" if source else ""
         rows.append(("published", number.strip(), f"{where} with the recipe as it is".strip()))
+    if found.get("attack"):
+        _attack_table(output, found["attack"], d)
     output.table(("", "accuracy (%)", ""), rows, right=(1,))
     carried = f", and {size_of(d.bytes_theta_0)} of initialization" if d.bytes_theta_0 else ""
     shape = shape_of(d.images.shape[1:])
@@ -41,3 +45,27 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
         f"{len(d.images)} images {shape}, {size_of(d.bytes)} with labels and step sizes{carried}",
         f"tested on the {found['split']} split; {found['description']}",
     )
+
+
+PURPOSE = (
+    "This set poisons: one gradient step on it makes a trained net take one class for another. It is here to "
+    "study such attacks and to test defences; use it on nets of your own."
+)
+"""What an attack is for; printed wherever one is made or measured."""
+
+
+def _attack_table(output: Output, found: dict[str, Any], d: DistilledDataset) -> None:
+    """The scores of an attack before and after, and what it is for."""
+    attacked, target = (d.classes[found[k]] for k in ("attack_class", "target_class"))
+    about = {
+        "attacked_accuracy": f"class {attacked} classified right",
+        "attacked_to_target": f"class {attacked} taken for {target}",
+        "others_accuracy": "the other classes classified right",
+        "modified_accuracy": f"with {attacked} relabelled {target}",
+    }
+    rows = [
+        (text, *(percent(found[when][f"{k}_mean"], found[when][f"{k}_std"]) for when in ("before", "after")))
+        for k, text in about.items()
+    ]
+    output.say(PURPOSE)
+    output.table(("attack", "before (%)", "after (%)"), rows, right=(1, 2))

@@ -17,14 +17,17 @@ import torch
 from datadistill.data.assemble import assemble
 from datadistill.data.augmentation import AUGMENTATIONS, augment
 from datadistill.data.batches import Split
+from datadistill.data.cub import CUB_SOURCES
 from datadistill.data.digits import DIGITS_8X8
 from datadistill.data.folders import load_folder
 from datadistill.data.mnist5k import MNIST5K
 from datadistill.data.normalization import Normalization
+from datadistill.data.photos import Photos
 from datadistill.data.real import RealData
 from datadistill.data.roots import Root, data_roots
 from datadistill.data.source import Source
 from datadistill.data.torchvision_sources import TORCHVISION_SOURCES
+from datadistill.data.voc import VOC_SOURCES
 from datadistill.errors import UsageError, nearest
 
 __all__ = [
@@ -41,7 +44,8 @@ __all__ = [
 ]
 
 SOURCES: dict[str, Source] = {
-    source.name: source for source in (MNIST5K, DIGITS_8X8, *TORCHVISION_SOURCES.values())
+    source.name: source
+    for source in (MNIST5K, DIGITS_8X8, *TORCHVISION_SOURCES.values(), *VOC_SOURCES, *CUB_SOURCES)
 }
 
 
@@ -64,7 +68,7 @@ def load(
         name: a key of `SOURCES`, or "folder" for your own images (see `load_folder`).
         root: where data sets lie; see `data_roots`.
         folder: the folder of images, with the name "folder".
-        size: side of the square images; as stored by default (folders: 32). Bilinear, antialiased.
+        size: side of the square images; as stored by default (folders: 32, photos: 224). Bilinear, antialiased.
         channels: 1 or 3; as stored by default (folders: 3). Grey is repeated, RGB becomes BT.601 luma.
         validation: held out of the training part for model selection: an int is a number, a float a share,
             0 none. By default 400 of mnist5k, 5,000 of MNIST, Fashion-MNIST and CIFAR, a tenth of others.
@@ -106,6 +110,8 @@ def load(
         raise UsageError(f"unknown data set {name!r}; {nearest(name, [*SOURCES, 'folder'])}")
     source = SOURCES[name]
     read = source.find(data_roots(root), download)
+    if isinstance(read, Photos):
+        read = read.at(size if normalization is None else normalization.size)
     return assemble(
         name,
         read("train"),

@@ -1,5 +1,7 @@
-"""How good a distilled set is: accuracy over held-out nets."""
+"""How good a distilled set is: accuracy over held-out nets, beside the baselines of the literature."""
 
 from datadistill.evaluation.accuracy import Evaluation, evaluate
+from datadistill.evaluation.attack import AttackScores, attack_scores
+from datadistill.evaluation.compare import Comparison, compare
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["AttackScores", "Comparison", "Evaluation", "attack_scores", "compare", "evaluate"]

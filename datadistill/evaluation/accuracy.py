@@ -7,6 +7,7 @@ set learned for one fixed initialization is tested on that one net.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from datadistill.data import SOURCES, RealData, Split, load, load_folder
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
+from datadistill.evaluation.attack import attack_scores, mean_and_std
 from datadistill.evaluation.starts import start_of
 from datadistill.initial import Fixed, InitialDistribution, Pretrained, Theta, unstack
 from datadistill.innerloop import Steps, momentum, unroll
@@ -54,6 +56,11 @@ class Evaluation:
     split: str
     description: str
     seed: int
+    source: str | None = None
+    """The data set that the nets were pretrained on."""
+    attack: dict[str, Any] | None = None
+    """Of a set that attacks: the two classes, and mean and deviation of each of `AttackScores`, before and
+    after."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -119,6 +126,9 @@ def evaluate(
     before: list[float]
     after: list[float]
     before, after = trained_accuracies(on_device, module, start, target, nets=count, poll=poll)
+    attack = None
+    if "attack" in distilled.origin:
+        attack = _attack(on_device, module, start, target, count, poll)
     plain = plain_accuracy(on_device, module, start, target, nets=min(count, plain_nets), poll=poll)
     return Evaluation(
         accuracy_mean=_mean(after), accuracy_std=_std(after),
@@ -127,6 +137,7 @@ def evaluate(
         net=net if isinstance(net, str) else distilled.net.name if net is None else "custom",
         images=len(distilled.images), bytes=distilled.bytes, bytes_theta_0=distilled.bytes_theta_0,
         dataset=real.name, split=split, description=real.description, seed=seed,
+        source=distilled.origin.get("source"), attack=attack,
     )  # fmt: skip
 
 
@@ -164,6 +175,28 @@ def data_of(
     return load(
         name, root=data_root, normalization=d.normalization, seed=seed, validation=validation, download=download
     )
+
+
+def _attack(
+    d: DistilledDataset,
+    module: nn.Module,
+    start: InitialDistribution,
+    target: Split,
+    nets: int,
+    poll: Poll | None,
+) -> dict[str, Any]:
+    """What an attack does: mean and deviation over nets of every score, before and after."""
+    attacked, wanted = d.origin["attack"]
+    measure = functools.partial(attack_scores, attack_class=attacked, target_class=wanted)
+    found = trained_accuracies(d, module, start, target, nets=nets, poll=poll, measure=measure)
+    said: dict[str, Any] = {"attack_class": attacked, "target_class": wanted}
+    for when, scores in zip(("before", "after"), found, strict=True):
+        mean, std = mean_and_std(scores)
+        said[when] = {
+            **{f"{k}_mean": v for k, v in mean.as_dict().items()},
+            **{f"{k}_std": v for k, v in std.as_dict().items()},
+        }
+    return said
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from datadistill.nets.initialization import INITIALIZATIONS, draw
 from datadistill.nets.lenet import LeNet
 from datadistill.nets.mlp import MLP
 from datadistill.nets.resnet import ResNet18
+from datadistill.nets.torchvision_net import torchvision_net
 from datadistill.nets.vgg import VGG11
 from datadistill.streams import global_stream
 
@@ -51,6 +52,7 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "resnet18": ResNet18,
     "vgg11": VGG11,
+    "torchvision": torchvision_net,
 }
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from inspect import getdoc
 
 from datadistill.config import DistillConfig
 from datadistill.errors import UsageError, nearest
-from datadistill.recipes import cifar10, mnist, own_images, small
+from datadistill.recipes import ablations, adaptation, cifar10, imagenet, mnist, own_images, poisoning, small
 
 Recipe = Callable[[], DistillConfig]
 
@@ -27,7 +29,8 @@ class Page:
     @property
     def summary(self) -> str:
         """The first line of the recipe's docstring."""
-        return (self.make.__doc__ or "").strip().splitlines()[0]
+        make = self.make.func if isinstance(self.make, partial) else self.make
+        return (getdoc(make) or "").splitlines()[0]
 
 
 PAPER = "Wang et al. 2018"
@@ -41,6 +44,44 @@ RECIPES: dict[str, Page] = {
     "mnist-random": Page(mnist.mnist_random, f"79.5 +- 8.1 ({PAPER}, table 1)"),
     "cifar10-fixed": Page(cifar10.cifar10_fixed, f"54.0 ({PAPER}, table 1)"),
     "cifar10-random": Page(cifar10.cifar10_random, f"36.8 +- 1.2 ({PAPER}, table 1)"),
+    "mnist-to-usps": Page(adaptation.mnist_to_usps, f"95.4 +- 1.8 ({PAPER}, table 2)"),
+    "mnist-to-usps-fixed": Page(adaptation.mnist_to_usps_fixed, f"97.9 ({PAPER}, table 2)"),
+    "usps-to-mnist": Page(adaptation.usps_to_mnist, f"92.7 +- 1.4 ({PAPER}, table 2)"),
+    "usps-to-mnist-fixed": Page(adaptation.usps_to_mnist_fixed, f"93.2 ({PAPER}, table 2)"),
+    "svhn-to-mnist": Page(adaptation.svhn_to_mnist, f"85.2 +- 4.7 ({PAPER}, table 2)"),
+    "svhn-to-mnist-fixed": Page(adaptation.svhn_to_mnist_fixed, f"96.2 ({PAPER}, table 2)"),
+    "svhn-grey-to-mnist": Page(adaptation.svhn_grey_to_mnist, "-"),
+    "imagenet-to-voc": Page(imagenet.imagenet_to_voc, f"70.75 ({PAPER}, table 3)"),
+    "imagenet-to-cub": Page(imagenet.imagenet_to_cub, f"38.76 ({PAPER}, table 3)"),
+    "squeezenet-to-voc-animals": Page(imagenet.squeezenet_to_voc_animals, "-"),
+    "squeezenet-to-cub-20": Page(imagenet.squeezenet_to_cub20, "-"),
+    "mnist-attack": Page(
+        poisoning.mnist_attack, f"71.4 +- 29.6 of zeros taken for ones ({PAPER}, project page)"
+    ),
+    "cifar10-attack": Page(
+        poisoning.cifar10_attack, f"45.9 +- 18.1 of planes taken for cars ({PAPER}, project page)"
+    ),
+    **{
+        f"mnist-steps-{s}-epochs-{e}": Page(
+            partial(ablations.figure4, s, e), f"{n} ({PAPER}, {figure}, read off)"
+        )
+        for s, e, n, figure in (
+            (1, 2, 30, "fig. 4a"),
+            (5, 2, 60, "fig. 4a"),
+            (10, 2, 75, "fig. 4a"),
+            (20, 2, 73, "fig. 4a"),
+            (30, 2, 77, "fig. 4a"),
+            (10, 1, 69, "fig. 4b"),
+            (10, 3, 77, "fig. 4b"),
+            (10, 4, 80, "fig. 4b"),
+            (10, 5, 77, "fig. 4b"),
+        )
+    },
+    **{
+        f"mnist-images-{n}-steps-{1 if one else n}": Page(partial(ablations.figure5, n, one), "-")
+        for n in (5, 10, 20, 30)
+        for one in (False, True)
+    },
     "own-images": Page(own_images.own_images, "-"),
 }
 

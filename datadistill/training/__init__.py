@@ -1,4 +1,7 @@
-"""Learning a distilled set."""
+"""Learning a distilled set (`distill`), and plain training on real data.
+
+`fit`, `pretrain` and `finetune` lie in modules of their own names, which an import here would hide.
+"""
 
 from datadistill.training.run import distill
 

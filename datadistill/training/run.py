@@ -8,11 +8,8 @@ dd.distill(None, out="runs/a", resume=True)
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,26 +18,19 @@ from typing import Any
 from torch import nn
 
 from datadistill import distilled_file
-from datadistill.config import HARMLESS, RESUMABLE_CHANGES, DistillConfig, RunOptions
+from datadistill.config import RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import (
-    DataError,
-    OutOfMemory,
-    ResourceError,
-    Unavailable,
-    UsageError,
-    out_of_memory,
-)
+from datadistill.errors import DataError, OutOfMemory, UsageError, out_of_memory
 from datadistill.nets.spec import CUSTOM
-from datadistill.runs.checkpoints import CheckpointStore
-from datadistill.runs.environment import differences, environment
+from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import build_config, differing, dump_config
+from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.signals import StopFlag
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.training.outer import OuterLoop
 from datadistill.training.progress import RunProgress
+from datadistill.training.resume import changes, fingerprints, refuse_others, save_checkpoint, taken_back
 from datadistill.training.setup import outer_loop
 
 KIND = "distill"
@@ -104,9 +94,9 @@ def distill(
         fresh = folder is None
         if folder is None:
             stop.raise_if_requested("stopped before the run began; nothing was written")
-            env = {**environment(loop.data.device), **_fingerprints(loop)}
+            env = {**environment(loop.data.device), **fingerprints(loop.data, loop.net)}
             folder = RunFolder.create(path, dump_config(config), env, KIND)
-        with folder.lock(), _taken_back(folder, loop, fresh):
+        with folder.lock(), taken_back(folder, lambda: not fresh or loop.iteration > 0):
             folder.clean()
             _restore(loop, folder, options)
             with RunProgress(config.iterations, loop.iteration, options.quiet) as progress:
@@ -127,40 +117,20 @@ def _resumed(path: Path, config: DistillConfig | None, options: RunOptions) -> t
     stored = build_config(DistillConfig, folder.config, str(path / "config.json"))
     if config is None:
         return folder, stored
-    _changes(path, folder.config, dump_config(config), options)
+    changes(path, folder.config, dump_config(config), options, RESUMABLE_CHANGES)
     return folder, config
-
-
-def _changes(path: Path, old: dict[str, Any], new: dict[str, Any], options: RunOptions) -> bool:
-    """Whether a config that is resumed differs from the run's; UsageError where it may not."""
-    changed = {line.split()[0].split(".")[0]: line for line in differing(old, new)}
-    for name in HARMLESS:
-        changed.pop(name, None)
-    if changed and not (options.resume_with_changes and set(changed) <= set(RESUMABLE_CHANGES)):
-        allowed = f"--resume-with-changes allows only {', '.join(RESUMABLE_CHANGES)}"
-        raise UsageError(f"{path} was started with another config: {'; '.join(changed.values())}; {allowed}")
-    return bool(changed)
 
 
 def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
     """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it."""
-    now, then = environment(loop.data.device), dict(folder.environment)
-    found = _fingerprints(loop)
-    if then.pop("data", None) != found["data"]:
-        raise DataError(f"{folder.path} was started on other data (its fingerprint differs); restore the data")
-    if then.pop("net", None) != found["net"]:
-        raise UsageError(f"{folder.path} was started with another net (its tensors differ); pass that one")
-    if changes := differences(then, now):
-        message = f"not bit-exact with the run so far: {', '.join(changes)}"
-        if options.require_exact:
-            raise Unavailable(f"{message}; use the same machine and versions, or drop --require-exact")
-        warnings.warn(message, stacklevel=3)
+    refuse_others(folder, loop.data.device, fingerprints(loop.data, loop.net), options)
     config = dump_config(loop.config)
-    changed = _changes(folder.path, folder.config, config, options)
+    changed = changes(folder.path, folder.config, config, options, RESUMABLE_CHANGES)
     checkpoint = folder.checkpoints.latest()
     if checkpoint is not None:
         # the checkpoint's own config, for config.json may have been edited
-        changed |= _changes(folder.path, checkpoint.state.get("config", config), config, options)
+        before = checkpoint.state.get("config", config)
+        changed |= changes(folder.path, before, config, options, RESUMABLE_CHANGES)
         if checkpoint.iteration > loop.config.iterations:
             raise UsageError(
                 f"{folder.path} has done {checkpoint.iteration} iterations, more than the "
@@ -172,13 +142,6 @@ def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
         folder.replace_config(config)
         if checkpoint is not None:
             _checkpoint(loop, folder, options)
-
-
-def _fingerprints(loop: OuterLoop) -> dict[str, str]:
-    """What a resumed run must find again: the data, and the names and shapes of the net's tensors."""
-    tensors = {k: list(x.shape) for k, x in [*loop.net.named_parameters(), *loop.net.named_buffers()]}
-    net = hashlib.sha256(json.dumps(tensors).encode()).hexdigest()
-    return {"data": loop.data.fingerprint, "net": net}
 
 
 def _refuse_missing(path: Path, config: DistillConfig, data: RealData | None, net: nn.Module | None) -> None:
@@ -248,33 +211,7 @@ def _iterate(
 def _checkpoint(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
     tensors, state = flatten_state(loop.state())
     record = {"loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(loop.config)}
-    try:
-        folder.checkpoints.save(loop.iteration, tensors, record)
-    except ResourceError as error:
-        if options.rescue_dir is None:
-            raise
-        rescued = CheckpointStore(Path(options.rescue_dir) / "checkpoints").save(
-            loop.iteration, tensors, record
-        )
-        raise ResourceError(
-            f"{error}; the state was saved to {rescued} instead: make room, move it into "
-            f"{folder.path}/checkpoints, and resume"
-        ) from error
-
-
-@contextlib.contextmanager
-def _taken_back(folder: RunFolder, loop: OuterLoop, fresh: bool) -> Iterator[None]:
-    """Undo `create` where a new run is refused in its first iteration (an option that only the inner loop
-    can judge), so that the command can be typed again, corrected. Holds the folder's lock."""
-    try:
-        yield
-    except (UsageError, DataError):
-        if fresh and loop.iteration == 0:
-            with contextlib.suppress(OSError):
-                for name in ("config.json", "environment.json", "metrics.jsonl", "lock"):
-                    (folder.path / name).unlink(missing_ok=True)
-                folder.path.rmdir()
-        raise
+    save_checkpoint(folder, loop.iteration, tensors, record, options)
 
 
 @contextlib.contextmanager

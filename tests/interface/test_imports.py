@@ -12,7 +12,7 @@ import datadistill as dd
 ROOT = Path(dd.__file__).parent
 BOTTOM = {"errors", "config", "streams", "runs"}
 BUILDING = {"innerloop", "nets", "data", "device"}
-SETS = {"objectives", "initial", "distilled", "distilled_file", "quantization"}
+SETS = {"objectives", "initial", "distilled", "distilled_file", "pool", "quantization"}
 BELOW_METHODS = BOTTOM | BUILDING | SETS
 # room -> the rooms it may import from, itself apart. A new room needs a line.
 MAY_IMPORT = {
@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "visualize": BELOW_METHODS,
     "export": BELOW_METHODS,
     "training": BELOW_METHODS | {"evaluation"},
-    "cli": BELOW_METHODS | {"recipes", "training", "evaluation", "visualize", "export", "cli"},
+    "reproduce": BELOW_METHODS | {"recipes", "training", "evaluation", "visualize"},
+    "cli": BELOW_METHODS | {"recipes", "training", "evaluation", "visualize", "export", "reproduce", "cli"},
 }
 WITHOUT_TORCH = ("datadistill", "datadistill.config", "datadistill.recipes", "datadistill.cli")
 

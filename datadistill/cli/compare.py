@@ -1,0 +1,123 @@
+"""`datadistill compare FILE_OR_DIR`: a set beside the baselines of the literature."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from datadistill.cli.options import parse, set_threads
+from datadistill.cli.printing import Output, percent, size_of
+from datadistill.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Test a distilled set and the baselines of the literature on the same held-out nets.
+
+    How each baseline is trained (step sizes, epochs) is chosen on training images with other nets.
+    """
+
+    set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+    """The file of a distilled set, or its run folder."""
+    pool: Path | None = None
+    """For a set learned for pretrained nets: the pool whose held-out nets are tested."""
+    nets: int = 20
+    """Held-out nets; the paper's 200. A set for one fixed initialization has one."""
+    sets: int = 5
+    """Sets of random real images, and k-means runs; the paper's 10."""
+    selection_nets: int = 5
+    """Nets that choose how a baseline is trained; the paper's 20."""
+    candidates: Literal["all", "grid", "learned"] = "all"
+    """Step sizes that baselines may take: the set's own, a fixed one of the paper's grid, or both."""
+    optimized_from: int = 20
+    """Random sets that optimized-real chooses from, the best fifth; the paper's 50."""
+    baselines: tuple[str, ...] = ()
+    """Only these: random-real, optimized-real, k-means, average-real, knn-random-real, knn-k-means."""
+    net: str | None = None
+    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11."""
+    data: Path | None = None
+    """The folder of class sub-folders, for a set that was learned from one."""
+    data_root: str | None = None
+    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
+    download: bool = True
+    """Whether a data set that is not there may be fetched."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int | None = None
+    """CPU threads of torch."""
+    seed: int = 0
+    """Seed of the held-out nets and of the baselines."""
+    out: Path | None = None
+    """A CSV file to write the table to."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, compare, print."""
+    args = parse(Compare, argv, "datadistill compare")
+    if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):
+        raise UsageError(f"--out is {args.out}, wanted a file in a folder that is there, such as table.csv")
+    output = Output(args.json)
+    set_threads(args.threads)
+    from datadistill.distilled import DistilledDataset
+    from datadistill.evaluation.accuracy import data_of
+    from datadistill.evaluation.compare import compare
+    from datadistill.runs.atomic import write_text
+    from datadistill.runs.signals import StopFlag
+
+    d = DistilledDataset.load(args.set_)
+    with StopFlag() as stop, output.working():
+
+        def poll() -> None:
+            stop.raise_if_requested("stopped; nothing was measured to the end, and no file was written")
+
+        data = data_of(d, data_root=args.data_root, folder=args.data, download=args.download)
+        poll()
+        found = compare(
+            d, data=data, net=args.net, pool=args.pool, nets=args.nets, sets=args.sets,
+            selection_nets=args.selection_nets, candidates=args.candidates, optimized_from=args.optimized_from,
+            seed=args.seed, device=args.device, baselines=args.baselines or None, poll=poll,
+        ).as_dict()  # fmt: skip
+    _table(output, found)
+    if args.out is not None:
+        write_text(args.out, _csv(found["rows"]))
+        output.say(f"wrote {args.out}")
+    output.say(f"next: datadistill show {args.set_}")
+    output.result(found)
+    return 0
+
+
+def _table(output: Output, found: dict[str, Any]) -> None:
+    attack = _ATTACK if "modified_accuracy_mean" in found["rows"][0] else {}
+    columns = ["", "accuracy (%)", *attack.values(), "stored", "nets", "sets", "trained by"]
+    rows = []
+    for row in found["rows"]:
+        scores = [percent(row[f"{k}_mean"], row[f"{k}_std"]) for k in ("accuracy", *attack)]
+        counts = [str(row[k]) if row[k] else "-" for k in ("nets", "sets")]
+        rows.append([row["name"], *scores, size_of(row["bytes"]), *counts, row["combination"]])
+    output.table(columns, rows, right=range(1, len(columns) - 1))
+    output.say(f"tested on the test split, deviations over nets and sets; {found['description']}")
+    if attack:
+        output.say("this set attacks the nets it meets; it is made to study data poisoning")
+
+
+_ATTACK = {
+    "attacked_to_target": "attacked as target",
+    "others_accuracy": "other classes",
+    "modified_accuracy": "modified labels",
+}
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

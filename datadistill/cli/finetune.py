@@ -1,0 +1,196 @@
+"""`datadistill finetune FILE_OR_DIR --weights NET`: adapt your own net with a distilled set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from datadistill.cli.options import NAMES_AND_VALUES, parse, set_threads
+from datadistill.cli.printing import Output, percent
+from datadistill.config import Value
+from datadistill.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from datadistill.distilled import DistilledDataset
+    from datadistill.initial import Theta
+    from datadistill.training.finetune import FineTuning
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Adapt your own net in the set's steps, write it, and compare with ordinary fine-tuning."""
+
+    set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+    """The file of a distilled set, or its run folder."""
+    weights: Path
+    """Your net's tensors by name (.safetensors, or a state dict of torch.save: .pt, .pth); with --pool-net, a
+    pool."""
+    pool_net: int | None = None
+    """Take this held-out net, counted from 0, of the pool."""
+    net: str | None = None
+    """Its architecture: lenet, alexcifarnet, ...; default: the one the set was learned with."""
+    net_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    """Arguments of --net, such as width 32 norm instance."""
+    out: Path | None = None
+    """File to write; default: NAME-finetuned.safetensors beside the set."""
+    reach: bool = True
+    """Count the steps of ordinary fine-tuning until it is as good; --no-reach leaves that out."""
+    max_steps: int = 1000
+    """Most steps of ordinary fine-tuning."""
+    every: int = 10
+    """Its steps between looks at the validation split."""
+    lr: float = 1e-3
+    """Its learning rate (Adam)."""
+    batch: int = 128
+    """Its images a step."""
+    data: Path | None = None
+    """The folder of class sub-folders, for a set that was learned from one."""
+    data_root: str | None = None
+    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
+    download: bool = True
+    """Whether a data set that is not there may be fetched."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int | None = None
+    """CPU threads of torch."""
+    seed: int = 0
+    """Seed of the batches of ordinary fine-tuning."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, adapt, write, compare, print."""
+    args = parse(Finetune, argv, "datadistill finetune")
+    if args.net_args and args.net is None:
+        raise UsageError("--net-args go with --net; name the architecture")
+    for name in ("max_steps", "every", "batch"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"{name} is {getattr(args, name)}, but it must be at least 1")
+    output = Output(args.json)
+    set_threads(args.threads)
+    from datadistill.device import resolve
+    from datadistill.distilled import DistilledDataset
+    from datadistill.evaluation.accuracy import data_of
+    from datadistill.runs.signals import StopFlag
+    from datadistill.training.finetune import beside_ordinary, finetune
+
+    d = DistilledDataset.load(args.set_)
+    out = place(args)
+    net = own_net(d, args)
+    with StopFlag() as stop, output.working():
+        data = data_of(d, data_root=args.data_root, folder=args.data, download=args.download)
+        data = data.to(resolve(args.device))
+        stop.raise_if_requested("stopped; nothing was written")
+        tuning = finetune(d, net, data=data, device=args.device, reach=False, seed=args.seed)
+        tuning.save(out)  # now, for the comparison may take minutes
+
+        def poll() -> None:
+            stop.raise_if_requested(
+                f"the adapted net is in {out}; it was not compared with ordinary fine-tuning"
+            )
+
+        if args.reach:
+            poll()
+            tuning = beside_ordinary(
+                tuning, net, data, max_steps=args.max_steps, every=args.every, lr=args.lr, batch=args.batch,
+                seed=args.seed, poll=poll,
+            )  # fmt: skip
+    tell(output, tuning, args)
+    output.say(
+        f"tested on the test split; {tuning.description}",
+        f"wrote {out}",
+        'next: net.load_state_dict(safetensors.torch.load_file("' + str(out) + '"))',
+    )
+    output.result({**tuning.as_dict(), "out": str(out)})
+    return 0
+
+
+def place(args: Finetune) -> Path:
+    """Where the net goes; never over what it came from."""
+    beside = Path(os.path.abspath(args.set_)) if args.set_.name in ("", "..") else args.set_
+    name = beside.name if args.set_.is_dir() else beside.stem
+    out = args.out or beside.with_name(f"{name}-finetuned.safetensors")
+    for source in (args.set_, args.weights):
+        if out.exists() and source.exists() and out.samefile(source):
+            raise UsageError(f"--out {out} is {source} itself, which would be lost; pass another file")
+    return out
+
+
+def own_net(d: DistilledDataset, args: Finetune) -> nn.Module:
+    """The user's net: the architecture with the given tensors."""
+    from datadistill.nets import build
+
+    _, c, h, _ = d.images.shape
+    if args.net is None:
+        net = d.build()
+    else:
+        net = build(args.net, channels=c, size=h, classes=len(d.classes), **args.net_args)
+    if args.pool_net is not None:
+        tensors = from_pool(d, net, args.weights, args.pool_net)
+    else:
+        tensors = from_file(d, net, args)
+    net.load_state_dict(tensors, strict=False)
+    return net
+
+
+def from_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> Theta:
+    """A held-out net of a pool."""
+    from datadistill.evaluation.starts import fitting_pool
+    from datadistill.pool import Pool
+
+    pool = Pool.load(path)
+    if pool.classes != d.classes:
+        raise DataError(
+            f"the nets of {path} were trained on {pool.dataset}, {len(pool.classes)} classes "
+            f"({', '.join(pool.classes[:4])}, ...), the set is for {len(d.classes)} "
+            f"({', '.join(d.classes[:4])}, ...); pass a pool of the same classes"
+        )
+    stacked = fitting_pool(pool, d, net).part("held_out")
+    if not 0 <= number < pool.held_out:
+        raise UsageError(
+            f"pool_net is {number}, but {path} holds out {pool.held_out} nets, 0..{pool.held_out - 1}"
+        )
+    return {name: p[number] for name, p in stacked.items()}
+
+
+def from_file(d: DistilledDataset, net: nn.Module, args: Finetune) -> Theta:
+    """The tensors of a weights file. Where they are the ones that the set was learned for, the last layer that
+    was drawn then, which the set carries, takes the place of the file's own."""
+    from datadistill.nets.weights import read_weights
+
+    model = d.net.args.get("model") if args.net is None else args.net_args.get("model")
+    source = str(args.weights)
+    weights = read_weights(source, net, model=None if model is None else str(model), download=args.download)
+    if args.net is None and d.theta_0 is not None and d.origin.get("weights") == weights.fingerprint:
+        return {**d.theta_0, **(d.buffers or {})}
+    theta, buffers, _ = weights.fit(net, fresh_last=False)
+    return {**theta, **buffers}
+
+
+def tell(output: Output, tuning: FineTuning, args: Finetune) -> None:
+    """Accuracy before and after; steps and seconds of both ways."""
+    steps = f"its {tuning.steps} steps" if tuning.steps > 1 else "its one step"
+    rows = [
+        ("before", percent(tuning.accuracy_before), ""),
+        (f"after {steps}", percent(tuning.accuracy_after), f"{tuning.seconds:.2f} s"),
+    ]
+    output.table(("", "accuracy (%)", ""), rows, right=(1,))
+    if tuning.max_steps is None:
+        return
+    how = f"ordinary fine-tuning (Adam, learning rate {args.lr:g}, batches of {args.batch})"
+    if tuning.steps_ordinary is None:
+        found = f"not reached in {tuning.max_steps} steps"
+    else:
+        found = f"reached after {tuning.steps_ordinary} steps"
+    output.say(
+        f"{how}: {found}, {tuning.seconds_ordinary:.2f} s "
+        f"(compared on the validation split every {args.every} steps)"
+    )

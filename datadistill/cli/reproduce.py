@@ -1,0 +1,132 @@
+"""`datadistill reproduce TABLE`: a table or figure of the paper, made again beside the published numbers."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from datadistill.cli.options import parse, set_threads
+from datadistill.cli.printing import Output
+from datadistill.config import RunOptions
+from datadistill.errors import UsageError
+from datadistill.reproduce import TABLES, plan_of
+from datadistill.reproduce.plan import Scale
+
+if TYPE_CHECKING:
+    from datadistill.reproduce.run import Reproduced
+
+PROG = "datadistill reproduce"
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Make a table or figure of Wang et al. 2018 again: table1, table2, table3, attack, figure4, figure5.
+
+    Runs what is missing, uses what is there, and writes table.md, table.csv and figure.png with the published
+    numbers beside ours. Typed again after a stop it goes on.
+    """
+
+    table: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
+    """table1, table2, table3, attack, figure4 or figure5."""
+    scale: Scale = "smoke"
+    """smoke: two minutes, offline; cpu: two cores, at most 90 minutes; full: the paper's size."""
+    out: Path | None = None
+    """Folder for everything; default: runs/reproduce/TABLE-SCALE."""
+    only: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Part of the table to run, such as mnist or u-to-m; may be given again."""
+    seed: int = 0
+    """Seed of all runs and measurements; 0: the recipes' own."""
+    reuse: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """Folder where finished runs with the same config are looked for; may be given again."""
+    weights: str | None = None
+    """Table 3: the weights file that nets start from, or imagenet for torchvision's."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto, cpu or cuda."""
+    threads: int | None = None
+    """CPU threads of torch."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+    options: RunOptions = field(default_factory=RunOptions)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, reproduce, print."""
+    args = parse(Reproduce, argv, PROG)
+    plan = plan_of(args.table, args.scale)
+    if args.weights is not None and not any(part.needs_weights for part in plan.parts):
+        raise UsageError(f"{args.table} starts from no given weights; leave --weights out")
+    output = Output(args.json)
+    set_threads(args.threads)
+    from datadistill.reproduce.run import default_out, reproduce
+
+    out = args.out or default_out(args.table, args.scale, args.seed)
+    output.say(f"{plan.title}, scale {args.scale} -> {out}", *([plan.purpose] if plan.purpose else []))
+    began = time.monotonic()
+    with output.working():
+        made = reproduce(
+            args.table, args.scale, out=out, seed=args.seed, only=args.only, reuse=args.reuse,
+            weights=args.weights, device=args.device, options=args.options,
+            say=(lambda line: None) if args.options.quiet else output.say,
+            again=f"{PROG} {shlex.join(argv)}",
+        )  # fmt: skip
+    seconds = time.monotonic() - began
+    tell(output, made)
+    output.say(f"wrote {out}: {', '.join(path.name for path in made.files)} ({seconds:.0f} s)")
+    output.say(f"next: {_next(args, made)}")
+    output.result(summary(made, out, seconds))
+    return 0
+
+
+def tell(output: Output, made: Reproduced) -> None:
+    """The rows, part by part, and what is to be known about them."""
+    from datadistill.reproduce.write import number, published
+
+    for part, rows in made.result.parts:
+        output.say("", part.title)
+        columns = [part.x or ""] if part.x is not None else []
+        columns += ["", *(word for c in part.columns for word in (f"{part.headings[c]} (%)", "published"))]
+        columns.append("over")
+        lines = []
+        for row, m in zip(part.rows, rows, strict=True):
+            cells = [f"{row.x:g}"] if row.x is not None else []
+            cells.append(row.label)
+            for column in part.columns:
+                cells.append(number(m.values[column]) if m is not None and column in m.values else "-")
+                cells.append(published(row.published[column]) if column in row.published else "-")
+            lines.append([*cells, m.over if m is not None else "-"])
+        first = 2 if part.x is not None else 1
+        output.table(columns, lines, right=range(first, first + 2 * len(part.columns)))
+        output.say(*part.remarks)
+    output.say("", *made.plan.remarks)
+    if made.result.missing:
+        output.say(f"not run: {', '.join(made.result.missing)}")
+
+
+def summary(made: Reproduced, out: Path, seconds: float) -> dict[str, object]:
+    """What --json prints."""
+    from datadistill.reproduce.write import records
+
+    return {
+        "table": made.plan.table,
+        "scale": made.plan.scale,
+        "run": str(out),
+        "seconds": seconds,
+        "rows": list(records(made.plan, made.result)),
+        "missing": list(made.result.missing),
+        "files": [str(path) for path in made.files],
+    }
+
+
+def _next(args: Reproduce, made: Reproduced) -> str:
+    if made.result.missing:
+        return f"{PROG} {args.table} --scale {args.scale} --only {made.result.missing[0]}"
+    if args.scale == "smoke":
+        return f"{PROG} {args.table} --scale cpu"
+    others = [name for name in TABLES if name != args.table]
+    return f"{PROG} {others[0]} --scale {args.scale} --reuse {args.out or 'runs'}"

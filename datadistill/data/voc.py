@@ -1,0 +1,158 @@
+"""PASCAL VOC as a classification set, in the layout that torchvision unpacks.
+
+    VOCdevkit/VOC2012/
+      ImageSets/Main/train.txt  val.txt     the images to learn from; the test part
+      JPEGImages/2008_000008.jpg
+      Annotations/2008_000008.xml
+
+VOC was made for several objects in one picture. Here a picture has one label: the class of the object with
+the largest box, of those annotated (also the ones marked difficult); of two of equal area, the first in the
+file. The labels of VOC 2012's own test set were never published, so `val` is the test part.
+
+Reference: Everingham et al., The PASCAL Visual Object Classes challenge, 2010,
+http://host.robots.ox.ac.uk/pascal/VOC/
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from datadistill.data.photos import IMAGENET, SIZE, Listing, Photos, lines, locate
+from datadistill.data.source import Reader, Source
+from datadistill.data.torchvision_sources import TorchvisionSet
+from datadistill.data.torchvision_sources import _absent as absent
+from datadistill.data.torchvision_sources import _fetch as fetch
+from datadistill.errors import DataError, Unavailable
+
+VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
+    "tvmonitor",
+)
+ANIMALS = ("cat", "cow", "dog", "horse", "sheep")
+
+NEEDED = ("ImageSets/Main/train.txt", "ImageSets/Main/val.txt", "JPEGImages", "Annotations")
+LISTS = {"train": "train", "test": "val"}
+SIZES = {
+    "VOC2012": {"voc": (5717, 5823), "voc-animals": (300, 200)},
+    "VOC2007": {"voc2007": (2501, 2510)},
+}
+
+
+class Archive(TorchvisionSet):
+    """How torchvision fetches a year of VOC: one archive for both parts."""
+
+    def open(self, root: Path, split: str, download: bool = False) -> Any:
+        """Fetch and unpack it, once."""
+        from torchvision.datasets import VOCDetection
+
+        wanted = download and not (root / self.files[0]).exists()
+        year = self.files[0][-4:]
+        return VOCDetection(str(root), year=year, image_set=LISTS[split], download=wanted)
+
+
+def label_of(annotation: Path, classes: tuple[str, ...]) -> int:
+    """The class of the largest annotated object, as an index.
+
+    Raises:
+        DataError: the file is missing, is no annotation, has no object, or one of another class.
+    """
+    try:
+        text = annotation.read_bytes()
+        if b"<!" in text:  # neither VOC nor anything else here needs entities, which can grow without bound
+            raise ValueError("it declares a document type")
+        objects = []
+        for entry in ElementTree.fromstring(text).iter("object"):
+            left, top, right, bottom = (
+                float(entry.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")
+            )
+            # corners are pixels that belong to the box: xmin = xmax is one pixel wide
+            objects.append(((right - left + 1) * (bottom - top + 1), entry.findtext("name", "").strip()))
+        if not objects:
+            raise ValueError("it has no object")
+    except (OSError, ValueError, ElementTree.ParseError) as error:
+        raise DataError(
+            f"{annotation} is no annotation that can be read ({error}); wanted objects with a name and a box: "
+            "unpack the archive again"
+        ) from error
+    name = max(objects, key=lambda pair: pair[0])[1]
+    if name not in classes:
+        raise DataError(
+            f"{annotation} has a {name!r} as its largest object; wanted one of {', '.join(classes)}: ask for "
+            "the data set that has it (voc has all 20 classes)"
+        )
+    return classes.index(name)
+
+
+def listing(place: Path, classes: tuple[str, ...], split: str) -> Listing:
+    """The images of a split with their labels."""
+    entries = []
+    for image in lines(place / "ImageSets" / "Main" / f"{LISTS[split]}.txt"):
+        if not re.fullmatch(r"\w+", image):
+            raise DataError(
+                f"{LISTS[split]}.txt of {place} names {image[:40]!r}; wanted the names of images alone: "
+                "unpack the archive again"
+            )
+        label = label_of(place / "Annotations" / f"{image}.xml", classes)
+        entries.append((place / "JPEGImages" / f"{image}.jpg", label))
+    return entries
+
+
+def count(place: Path) -> tuple[int, int]:
+    """Images in the two parts."""
+    train, test = (len(lines(place / part)) for part in NEEDED[:2])
+    return train, test
+
+
+def find(
+    name: str, title: str, folder: str, classes: tuple[str, ...], roots: list[Path], download: bool
+) -> Reader:
+    """Look for a year of VOC, or for its subset, in every root; see `Source.find`.
+
+    Raises:
+        Unavailable: it is in no root and was not, or could not be, fetched.
+        DataError: part of it is there, or the other set of that year.
+    """
+    archive = Archive("VOCDetection", (f"VOCdevkit/{folder}",))
+    search = partial(
+        locate, name, title, folder=archive.files[0], needed=NEEDED, count=count, sets=SIZES[folder]
+    )
+    place = search(roots)
+    if place is None and name == "voc-animals":
+        raise Unavailable(absent(title, roots, "it cannot be fetched, as it is a subset made by hand"))
+    if place is None and not download:
+        allow = "allow it (download=True; leave --no-download out), "
+        raise Unavailable(absent(title, roots, "fetching it was not allowed", allow))
+    if place is None:
+        place = search([fetch(archive, title, roots)])
+    assert place is not None
+    return Photos(title, partial(listing, place, classes))
+
+
+def _source(name: str, title: str, folder: str, classes: tuple[str, ...], about: str) -> Source:
+    return Source(
+        name=name,
+        title=title,
+        classes=classes,
+        shape=(3, SIZE, SIZE),
+        sizes=SIZES[folder][name],
+        about=f"{about}; labelled with the class of the largest object",
+        validation=0.1,
+        statistics=IMAGENET,
+        find=partial(find, name, title, folder, classes),
+    )
+
+
+VOC_SOURCES = (
+    _source("voc", "PASCAL VOC 2012", "VOC2012", VOC, "PASCAL VOC 2012, train to learn from, val held out"),
+    _source("voc2007", "PASCAL VOC 2007", "VOC2007", VOC, "PASCAL VOC 2007, train to learn from, val held out"),
+    _source(
+        *("voc-animals", "the animal subset of PASCAL VOC 2012", "VOC2012", ANIMALS),
+        "500 pictures of five animals of PASCAL VOC 2012, 300 to learn from, split at random; not "
+        "comparable with published VOC numbers",
+    ),
+)

@@ -1,0 +1,120 @@
+"""What an attack does to the nets it meets: data poisoning with class K relabelled T.
+
+Notation: K the attacked class, T the class it is to be taken for. The attacker wants images of K predicted as
+T after one gradient step, and everything else as before, so that nothing is noticed.
+
+Reference: Wang et al. 2018, section 3.6 and figure 6, https://arxiv.org/abs/1811.10959
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from datadistill.data import Split
+from datadistill.errors import DataError, UsageError
+from datadistill.initial import Theta
+from datadistill.innerloop.problem import NetMode
+from datadistill.objectives import Attack, logits_of
+
+
+@dataclass(frozen=True)
+class AttackScores:
+    """How far an attack came, in percent; of one net, or a mean or deviation over nets.
+
+    Args:
+        attacked_accuracy: images of class K that are classified right.
+        attacked_to_target: images of class K that are taken for T.
+        others_accuracy: images of the other classes (T among them) that are classified right.
+        accuracy: all images, true labels.
+        modified_accuracy: all images, class K relabelled T: what the attack asks for.
+    """
+
+    attacked_accuracy: float
+    attacked_to_target: float
+    others_accuracy: float
+    accuracy: float
+    modified_accuracy: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The five numbers by name."""
+        return asdict(self)
+
+
+def attack_scores(
+    net: nn.Module, theta: Theta, target: Split, attack_class: int, target_class: int
+) -> AttackScores:
+    """The scores of one net on real images with their true labels.
+
+    With `functools.partial(attack_scores, attack_class=K, target_class=T)` it is a `measure` of
+    `trained_accuracies`.
+
+    Args:
+        net: the architecture; in evaluation mode during the call.
+        theta: its parameters, name -> tensor.
+        target: real images and their true labels.
+        attack_class: K, 0 or more.
+        target_class: T, another class.
+
+    Raises:
+        UsageError: K equals T, or one of them is no class of the net.
+        DataError: no image of class K, or none of another class.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+        >>> theta = {"1.weight": torch.eye(2)}
+        >>> images = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]).view(3, 2, 1, 1)
+        >>> found = attack_scores(net, theta, Split(images, torch.tensor([0, 0, 1])), 0, 1)
+        >>> found.attacked_accuracy, found.attacked_to_target, found.others_accuracy
+        (50.0, 50.0, 100.0)
+    """
+    found, classes = _predictions(net, theta, target.images)
+    wanted = Attack(attack_class, target_class, classes)
+    labels = target.labels
+    attacked = labels == attack_class
+    if not bool(attacked.any()) or bool(attacked.all()):
+        raise DataError(
+            f"{int(attacked.sum())} of {len(labels)} images are of the attacked class {attack_class}; wanted "
+            "some of it and some of another, so measure on more images"
+        )
+    right = found == labels
+    return AttackScores(
+        attacked_accuracy=_percent(right[attacked]),
+        attacked_to_target=_percent(found[attacked] == target_class),
+        others_accuracy=_percent(right[~attacked]),
+        accuracy=_percent(right),
+        modified_accuracy=_percent(found == wanted.labels(labels)),
+    )
+
+
+def mean_and_std(scores: Sequence[AttackScores]) -> tuple[AttackScores, AttackScores]:
+    """Mean and deviation (population) of every score.
+
+    Example:
+        >>> mean, std = mean_and_std([AttackScores(0, 100, 90, 80, 95), AttackScores(4, 96, 90, 80, 95)])
+        >>> mean.attacked_to_target, std.attacked_to_target
+        (98.0, 2.0)
+    """
+    if not scores:
+        raise UsageError("there are no scores to take a mean of; measure at least one net")
+    table = torch.tensor([list(s.as_dict().values()) for s in scores], dtype=torch.float64)
+    mean, std = table.mean(0), table.std(0, correction=0)
+    return AttackScores(*mean.tolist()), AttackScores(*std.tolist())
+
+
+@torch.no_grad()
+def _predictions(
+    net: nn.Module, theta: Theta, images: Float[Tensor, "n c h w"], batch: int = 1000
+) -> tuple[Int[Tensor, " n"], int]:
+    """The class of every image, and the number of classes of the net."""
+    with NetMode(net, "frozen", training=False):
+        logits = torch.cat([logits_of(net, theta, x) for x in images.split(batch)])
+    return logits.argmax(1), logits.shape[1]
+
+
+def _percent(hits: Tensor) -> float:
+    return 100.0 * int(hits.sum()) / len(hits)

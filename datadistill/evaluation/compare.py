@@ -1,0 +1,254 @@
+"""A distilled set beside the baselines of table 1, all tested on the same held-out nets.
+
+For each baseline the combination of step sizes and epochs is chosen on training images, with nets of a stream
+(or a part of the pool) of their own; only then is the test split read, once, for the winner.
+
+Reference: Wang et al. 2018, section 4 and tables 1 to 3, https://arxiv.org/abs/1811.10959
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from datadistill.data import RealData, Split
+from datadistill.device import resolve
+from datadistill.distilled import DistilledDataset
+from datadistill.errors import DataError, UsageError, nearest
+from datadistill.evaluation.accuracy import Poll, data_of
+from datadistill.evaluation.attack import AttackScores, attack_scores, mean_and_std
+from datadistill.evaluation.baselines import Candidates, attacked, combinations
+from datadistill.evaluation.choosing import NAMES, SELECTION_IMAGES, Chosen, Trial, choose, is_knn
+from datadistill.evaluation.neighbours import Neighbours, neighbours_accuracy
+from datadistill.evaluation.starts import any_start, start_of
+from datadistill.initial import Fixed, InitialDistribution, Pretrained
+from datadistill.streams import generator
+
+if TYPE_CHECKING:
+    from datadistill.pool import Pool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a comparison; accuracies in percent on the test split, deviations of the population.
+
+    Args:
+        name: "distilled", "no-adaptation" or "no-attack" (the nets as they were), or a baseline.
+        accuracy_mean, accuracy_std: over nets and sets, with true labels.
+        bytes: what is stored: images (float32), labels, step sizes (a fixed one is one number).
+        combination: how the nets were trained.
+        nets, sets: how many; no net with k nearest neighbours.
+        published: the paper's number, where the caller knows it.
+        attack_mean, attack_std: for an attacked set, all its scores, over nets and sets.
+    """
+
+    name: str
+    accuracy_mean: float
+    accuracy_std: float
+    bytes: int
+    combination: str
+    nets: int
+    sets: int
+    published: str | None = None
+    attack_mean: AttackScores | None = None
+    attack_std: AttackScores | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name; an attack's scores as `attacked_to_target_mean`, `attacked_to_target_std`, ..."""
+        found = asdict(self)
+        scores = {what: found.pop(f"attack_{what}") or {} for what in ("mean", "std")}
+        return {**found, **{f"{k}_{what}": v for what, one in scores.items() for k, v in one.items()}}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found: rows, and what they were tested on."""
+
+    rows: tuple[Row, ...]
+    dataset: str
+    description: str
+    candidates: str
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `datadistill compare --json` prints."""
+        return {**asdict(self), "split": "test", "rows": [row.as_dict() for row in self.rows]}
+
+
+def compare(
+    d: DistilledDataset,
+    *,
+    data: RealData | None = None,
+    net: str | nn.Module | None = None,
+    pool: Pool | str | os.PathLike[str] | None = None,
+    nets: int = 20,
+    sets: int = 5,
+    selection_nets: int = 5,
+    candidates: Candidates = "all",
+    optimized_from: int = 20,
+    seed: int = 0,
+    device: str = "auto",
+    data_root: str | None = None,
+    baselines: Sequence[str] | None = None,
+    poll: Poll | None = None,
+) -> Comparison:
+    """Test a set and the baselines on held-out nets and the full test split.
+
+    The baselines have the set's layout: as many images of each class in as many steps. Combinations are judged
+    on at most 1024 training images, with the first two sets of a baseline; "optimized-real" tries
+    `optimized_from` random sets with the combination that won for "random-real", and the best fifth is tested.
+    A set for one fixed initialization is tested on that one; its baselines on held-out draws of the same
+    scheme. Nets that start from given weights are one net, in choosing as in testing. For an attacked set a
+    combination must bring 10% of the attacked class to the target, and the best by the modified labels is
+    taken; accuracies are with true labels, and k nearest neighbours are left out.
+
+    The paper's size: nets=200, sets=10, selection_nets=20, optimized_from=50.
+
+    Args:
+        d: the distilled set.
+        data: its real data; default: found by name.
+        net: another architecture, by name or as a module; default: the one the set was learned with.
+        pool: for a set that was learned for pretrained nets: the pool. Its held-out nets are tested, its
+            nets for training choose.
+        nets: how many held-out nets; of a pool at most those it holds out.
+        sets: sets of random real images and k-means runs.
+        selection_nets: how many nets choose.
+        candidates: "all", or only the paper's "grid" of fixed step sizes, or only the "learned" ones.
+        optimized_from: random sets that "optimized-real" chooses from.
+        seed: stream of nets and baselines.
+        device: auto, cpu or cuda.
+        data_root: where data sets lie.
+        baselines: some of `NAMES`; default: all.
+        poll: called between chunks of nets, for signals.
+
+    Returns:
+        A `Comparison`, the set itself in the first row.
+
+    Raises:
+        DataError: data of other classes or another shape, or too few images of a class.
+        UsageError: an unknown baseline, a number below 1, or a pool that is missing or does not fit.
+
+    Example:
+        `dd.compare(dd.DistilledDataset.load("runs/mnist-random-s0")).rows[0].accuracy_mean`
+    """
+    _check(nets=nets, sets=sets, selection_nets=selection_nets, optimized_from=optimized_from)
+    names = _names(baselines, attacked(d))
+    choices = combinations(d, candidates)
+    where = resolve(device)
+    real = _fitting(d, data or data_of(d, data_root=data_root)).to(where)
+    if isinstance(pool, str | os.PathLike):
+        from datadistill.pool import Pool
+
+        pool = Pool.load(pool)
+    d = d.to(where)
+    net, own_start = start_of(d, net, seed, where, pool)
+    measure = None
+    if (pair := attacked(d)) is not None:
+        measure = functools.partial(attack_scores, attack_class=pair[0], target_class=pair[1])
+
+    def trial(start: InitialDistribution, nets: int, target: Split) -> Trial:
+        return Trial(net, start, _count(start, nets), target, measure, poll)
+
+    some = Split(*real.train.batch(generator(seed, "selection_images"), SELECTION_IMAGES))
+    chooser = trial(any_start(d, net, seed, pool, "train"), selection_nets, some)
+    chosen = choose(d, names, choices, chooser, real.train, sets=sets, optimized_from=optimized_from, seed=seed)
+    # the test split is read from here on, once all is chosen
+    tester = trial(any_start(d, net, seed, pool, "held_out"), nets, real.test)
+    rows = _own_rows(d, trial(own_start, nets, real.test), pool is not None)
+    rows += [_tested(c, tester) for c in chosen]
+    return Comparison(tuple(rows), real.name, _describe(real, own_start, chooser, tester), candidates, seed)
+
+
+# --- testing
+
+
+def _own_rows(d: DistilledDataset, tester: Trial, pretrained: bool) -> list[Row]:
+    """The set itself, and the nets as they were where they are more than random draws."""
+    pretrained = pretrained or d.origin.get("source") is not None
+    before, after = tester.before_and_after(d, before=pretrained)
+    how = f"its own {len(d.order)} step{'s' if len(d.order) != 1 else ''}"
+    rows = [_row("distilled", after, d.bytes, how, tester.nets, 1)]
+    if pretrained:
+        name = "no-adaptation" if attacked(d) is None else "no-attack"
+        rows.append(_row(name, before, 0, "no step", tester.nets, 0))
+    return rows
+
+
+def _tested(c: Chosen, tester: Trial) -> Row:
+    if not isinstance(c.how, Neighbours):
+        return _row(c.name, tester(c.sets), c.bytes, str(c.how), tester.nets, len(c.sets))
+    values = [tester.polled(neighbours_accuracy, s.images, s.labels, tester.target, c.how) for s in c.sets]
+    return _row(c.name, values, c.bytes, str(c.how), 0, len(c.sets))
+
+
+def _row(name: str, values: list[Any], bytes: int, combination: str, nets: int, sets: int) -> Row:
+    mean = std = None
+    if isinstance(values[0], AttackScores):
+        mean, std = mean_and_std(values)
+        values = [scores.accuracy for scores in values]
+    measured = torch.tensor(values, dtype=torch.float64)
+    average, deviation = float(measured.mean()), float(measured.std(correction=0))
+    return Row(name, average, deviation, bytes, combination, nets, sets, attack_mean=mean, attack_std=std)
+
+
+def _describe(real: RealData, own: InitialDistribution, chooser: Trial, tester: Trial) -> str:
+    said = (
+        f"{real.description}; baselines chosen on {len(chooser.target)} training images with {_nets(chooser)}, "
+        f"tested on {_nets(tester)}"
+    )
+    if isinstance(own, Fixed) and not isinstance(tester.start, Fixed):
+        said += "; the set was learned for one fixed initialization, and is tested on that one"
+    return said
+
+
+def _nets(trial: Trial) -> str:
+    """How many nets, for the description."""
+    if isinstance(trial.start, Fixed):
+        return "the one net there is"
+    kind = "pretrained" if isinstance(trial.start, Pretrained) else "freshly drawn"
+    return f"{trial.nets} {kind} net{'s' if trial.nets != 1 else ''}"
+
+
+# --- what was asked for
+
+
+def _count(start: InitialDistribution, nets: int) -> int:
+    if isinstance(start, Fixed):
+        return 1
+    return min(nets, len(start)) if isinstance(start, Pretrained) else nets
+
+
+def _names(baselines: Sequence[str] | None, attack: tuple[int, int] | None) -> list[str]:
+    for name in baselines or ():
+        if name not in NAMES:
+            raise UsageError(f"baseline {name!r} is unknown; {nearest(name, NAMES)}")
+        if attack is not None and is_knn(name):
+            raise UsageError(f"{name} trains no net, so an attack cannot reach it; leave it out")
+    asked = NAMES if baselines is None else baselines
+    return [name for name in NAMES if name in asked and not (attack is not None and is_knn(name))]
+
+
+def _check(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise UsageError(f"{name} is {count}, but it must be at least 1")
+
+
+def _fitting(d: DistilledDataset, real: RealData) -> RealData:
+    if tuple(real.classes) != d.classes:
+        raise DataError(
+            f"the set has {len(d.classes)} classes ({', '.join(d.classes[:4])}, ...), the data {real.name} has "
+            f"{len(real.classes)} ({', '.join(real.classes[:4])}, ...); use its own data"
+        )
+    if real.shape != tuple(d.images.shape[1:]):
+        raise DataError(
+            f"the set's images are {'x'.join(map(str, d.images.shape[1:]))}, those of {real.name} are "
+            f"{'x'.join(map(str, real.shape))}; compare on its own data"
+        )
+    return real

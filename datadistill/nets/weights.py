@@ -1,0 +1,184 @@
+"""Pretrained weights: torchvision's for ImageNet, or a file of your own, with a fresh last layer.
+
+    weights = read_weights("squeezenet1_0.pt", net)
+    theta, buffers, fresh = weights.fit(net)        # fresh: names of the last layer, for you to draw
+
+A file holds tensors by name, as `net.state_dict()` does: safetensors, or what `torch.save` wrote. Nothing in it
+is run. Every tensor of the net must be in the file with its shape. The last layer is the exception, as the file
+was usually trained for other classes: it is the last linear or convolution layer in the order in which the net
+registers its modules, and it counts as fresh even where its shape fits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from datadistill.errors import DataError, UsageError
+from datadistill.nets.weights_file import imagenet, plain, read_file
+from datadistill.runs.tensors import checksum
+
+Theta = dict[str, Tensor]
+
+SHOWN = 5  # names listed in an error
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by name, and where they came from.
+
+    Args:
+        source: a file's path, or torchvision's name for the weights.
+        tensors: as in the file.
+        fingerprint: 'sha256:' and the digest of all tensors (`datadistill.runs.tensors.checksum`).
+    """
+
+    source: str
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    fingerprint: str
+
+    def fit(self, net: nn.Module, fresh_last: bool = True) -> tuple[Theta, Theta, tuple[str, ...]]:
+        """The tensors as parameters and buffers of `net`, which is not changed.
+
+        Args:
+            net: any module.
+            fresh_last: leave the last layer out; False wants it in the file like all others.
+
+        Returns:
+            Parameters, in the net's order, without the fresh ones; buffers (statistics of BatchNorm); the names
+            of the fresh parameters. Tensors are copies with the net's types and device.
+
+        Raises:
+            DataError: tensors that are missing, unexpected, of another shape or kind, or not finite.
+
+        Example:
+            >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+            >>> theta, buffers, fresh = Weights("a net", net.state_dict(), "").fit(net)
+            >>> list(theta), fresh
+            (['0.weight', '0.bias'], ('2.weight', '2.bias'))
+        """
+        parameters = dict(net.named_parameters())
+        wanted = {name: t for name, t in net.state_dict().items() if isinstance(t, Tensor)}
+        inside = f"{last_layer(net)}." if fresh_last else None
+        if inside == ".":  # the net is a single layer
+            inside = ""
+
+        def is_fresh(name: str) -> bool:
+            return inside is not None and name.startswith(inside)
+
+        # files from before torch 0.4.1 have no counts of batches, which nothing here reads
+        missing = [
+            name
+            for name in wanted
+            if name not in self.tensors and not is_fresh(name) and not name.endswith("num_batches_tracked")
+        ]
+        unexpected = [name for name in self.tensors if name not in wanted and not is_fresh(name)]
+        shared = [name for name in wanted if name in self.tensors and not is_fresh(name)]
+        different = [
+            f"{name} is {_kind(self.tensors[name])}, wanted {_kind(wanted[name])}"
+            for name in shared
+            if not _alike(self.tensors[name], wanted[name])
+        ]
+        if missing or unexpected or different:
+            parts = [
+                f"{len(names):,} {what} ({_some(names)})"
+                for what, names in (
+                    ("missing", missing),
+                    ("unexpected", unexpected),
+                    ("of another shape or kind", different),
+                )
+                if names
+            ]
+            raise DataError(
+                f"{self.source} does not fit the net: of {len(wanted):,} tensors of the net and "
+                f"{len(self.tensors):,} of the file, {'; '.join(parts)}: give the weights of this "
+                "architecture, or change --net"
+            )
+        bad = [name for name in shared if not bool(torch.isfinite(self.tensors[name]).all())]
+        if bad:
+            raise DataError(f"{self.source} has a NaN or infinite value in {_some(bad)}; get the file again")
+
+        def copy(name: str) -> Tensor:
+            like = wanted[name]
+            return self.tensors[name].detach().to(like.device, like.dtype, copy=True).contiguous()
+
+        theta = {name: copy(name) for name in parameters if not is_fresh(name)}
+        buffers = {name: copy(name) for name in shared if name in dict(net.named_buffers())}
+        return theta, buffers, tuple(name for name in parameters if is_fresh(name))
+
+
+def last_layer(net: nn.Module) -> str:
+    """The name of the last linear or convolution layer with parameters, in the order of `net.named_modules()`.
+
+    Raises:
+        UsageError: the net has none.
+
+    Example:
+        >>> last_layer(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 2), nn.Softmax(1)))
+        '2'
+    """
+    kinds = (nn.Linear, _ConvNd)
+    names = [
+        name for name, m in net.named_modules() if isinstance(m, kinds) and any(True for _ in m.parameters())
+    ]
+    if not names:
+        raise UsageError(
+            "the net has no linear or convolution layer, so no last layer to draw afresh; pass weights that "
+            "fit as they are (fresh_last=False)"
+        )
+    return names[-1]
+
+
+def read_weights(
+    source: str | os.PathLike[str], net: nn.Module, *, model: str | None = None, download: bool = True
+) -> Weights:
+    """Read pretrained weights.
+
+    Args:
+        source: "imagenet" for the weights that torchvision publishes for a model, or the path of a file:
+            `.safetensors`, or `.pt`, `.pth`, `.bin` from `torch.save` with tensors by name, alone or under
+            "state_dict". A leading "module." (DataParallel) and DenseNet's older names are understood.
+        net: the net they are for; `Weights.fit` compares.
+        model: with "imagenet", torchvision's name of the model; not needed for `AlexNet`.
+        download: with "imagenet", whether they may be fetched where torch's cache does not have them.
+
+    Raises:
+        UsageError: "imagenet" for a net that torchvision has no weights of.
+        DataError: a file that is missing, damaged, holds other things than tensors, or could run code.
+        Unavailable: weights that were not, or could not be, fetched; the sentence names the file.
+
+    Example:
+        >>> import tempfile, safetensors.torch
+        >>> net = nn.Linear(4, 2)
+        >>> path = tempfile.mkdtemp() + "/net.safetensors"
+        >>> safetensors.torch.save_file(net.state_dict(), path)
+        >>> theta, buffers, fresh = read_weights(path, net).fit(net, fresh_last=False)
+        >>> torch.equal(theta["weight"], net.weight)
+        True
+    """
+    if source == "imagenet":
+        path, name = imagenet(net, model, download)
+    else:
+        path, name = Path(source).expanduser(), str(source)
+    tensors = plain(read_file(path), name)
+    return Weights(name, tensors, checksum(tensors))
+
+
+def _alike(found: Tensor, wanted: Tensor) -> bool:
+    return found.shape == wanted.shape and found.is_floating_point() == wanted.is_floating_point()
+
+
+def _kind(tensor: Tensor) -> str:
+    kind = "" if tensor.is_floating_point() else f"{str(tensor.dtype).removeprefix('torch.')} "
+    return f"{kind}{tuple(tensor.shape)}"
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

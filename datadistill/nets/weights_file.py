@@ -1,0 +1,135 @@
+"""Files of weights: finding torchvision's, and reading any without running what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datadistill.data.torchvision_sources import _timeout as timeout
+from datadistill.errors import DataError, OutOfMemory, Unavailable, UsageError, out_of_memory
+from datadistill.nets.alexnet import AlexNet
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts put the tensors
+
+
+def imagenet(net: nn.Module, model: str | None, download: bool) -> tuple[Path, str]:
+    """The file of torchvision's best weights for a model, and their name; fetched where needed.
+
+    Raises:
+        UsageError: torchvision has no weights for this net.
+        DataError: the file in torch's cache is damaged.
+        Unavailable: there is none, and it was not, or could not be, fetched.
+    """
+    if isinstance(net, AlexNet):
+        model = "alexnet"
+        shapes = {name: p.shape for name, p in net.named_parameters()}
+        if shapes["features.0.weight"][1:] != (3, 11, 11) or shapes["classifier.1.weight"][-1] != 256 * 6 * 6:
+            raise UsageError(
+                "alexnet has ImageNet weights for 224 px and 3 channels only; take --size 224, or --net "
+                "torchvision with model=alexnet, which takes any size from 64 px on"
+            )
+    if model is None:
+        raise UsageError(
+            "the weights 'imagenet' are torchvision's, and the net is none of its models; take --net "
+            "torchvision or alexnet, or pass a file"
+        )
+    from torchvision.models import get_model_weights
+
+    try:
+        weights: Any = get_model_weights(model).DEFAULT
+    except ValueError as error:
+        raise UsageError(f"torchvision has no ImageNet weights for {model!r}; pass a file") from error
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / weights.url.rsplit("/", 1)[-1]
+    found = re.search(r"-([0-9a-f]{8,})\.\w+$", path.name)  # torchvision names files by their SHA-256
+    digest = found.group(1) if found else ""
+    if not path.exists():
+        reason = "fetching them was not allowed"
+        try:
+            if download:
+                folder.mkdir(parents=True, exist_ok=True)
+                with timeout(30):
+                    torch.hub.download_url_to_file(weights.url, str(path), digest or None, progress=False)
+        except Exception as error:  # no network, a server that is down, a wrong checksum, a full disk
+            reason = f"they could not be fetched ({type(error).__name__}: {error})"
+        if not path.exists():
+            raise Unavailable(
+                f"torchvision's ImageNet weights for {model} are not on this machine, and {reason}; put the "
+                f"file {path.name} into {folder}, or pass the path of a weights file"
+            )
+    if not _sha256(path).startswith(digest):
+        raise DataError(f"{path} is damaged: its SHA-256 does not begin with {digest}; delete it")
+    return path, f"torchvision {model} {weights.name}"
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_file(path: Path) -> Any:
+    """What is in a file; neither format can run code as it is read here.
+
+    Raises:
+        DataError: it is missing, damaged, or holds more than plain values.
+        OutOfMemory: it is larger than the memory.
+    """
+    if not path.is_file():
+        state = "is no regular file" if path.exists() else "does not exist"
+        raise DataError(f"{path} {state}; wanted a file of weights (.safetensors, .pt, .pth)")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if path.suffix.lower() in (".pt", ".pth", ".bin"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # SafetensorError, UnpicklingError, RuntimeError, EOFError, KeyError, ...
+        if out_of_memory(error):
+            raise OutOfMemory(f"{path} needs more memory than there is") from error
+        first = (str(error).splitlines() or [""])[0]
+        raise DataError(
+            f"{path} cannot be read as plain tensors ({type(error).__name__}: {first[:160]}); it is damaged "
+            "or holds objects that could run code: save net.state_dict() instead"
+        ) from error
+    raise DataError(f"{path} ends in {path.suffix!r}; wanted .safetensors, .pt or .pth")
+
+
+def plain(content: Any, source: str) -> dict[str, Tensor]:
+    """Tensors by name, checked, with the names that nets of today have.
+
+    Raises:
+        DataError: anything else than dense tensors by name.
+    """
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise DataError(
+            f"{source} holds {type(content).__name__} {str(content)[:40]!r}, wanted tensors by name: save "
+            "net.state_dict()"
+        )
+    prefix = "module." if all(str(name).startswith("module.") for name in content) else ""
+    tensors: dict[str, Tensor] = {}
+    for name, value in content.items():
+        if type(value) not in (Tensor, nn.Parameter) or not isinstance(name, str):
+            raise DataError(
+                f"{source} has a {type(value).__name__} under {str(name)[:80]!r}, wanted tensors by name "
+                "alone: save net.state_dict()"
+            )
+        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+            raise DataError(
+                f"{source} has a sparse, quantized or empty tensor {name[:80]!r}, wanted dense ones: convert it"
+            )
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise DataError(f"{source} has fewer numbers than {name[:80]!r} claims; get the file again")
+        # DenseNet's layers were called norm.1 and conv.2 before they were norm1 and conv2
+        now = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)", r"\1", name[len(prefix) :])
+        tensors[now] = value.detach()
+    return tensors

@@ -1,0 +1,266 @@
+"""A pool: many nets of one architecture, trained alike on one data set, in one safetensors file.
+
+Nets 0 .. nets - 1 are there to learn distilled sets with ("train"), the next `validation_nets` for looks
+during a run, the last `held_out` for testing: no net is in two parts. Tensors are stacked along a leading axis
+of all nets; the rest is one canonical JSON object, so the same training gives the same bytes.
+`datadistill.training.pretrain` makes pools.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datadistill.data.normalization import Normalization
+from datadistill.errors import DataError, UsageError, nearest
+from datadistill.nets import INITIALIZATIONS, has_batchnorm
+from datadistill.nets.spec import NetSpec
+from datadistill.runs.atomic import write_bytes
+from datadistill.runs.tensors import checksum, pack, unpack
+
+SCHEMA = 1
+KIND = "pool"
+FILE_NAME = "pool.safetensors"
+PARTS = ("train", "validation", "held_out")
+_COUNTS = ("nets", "validation_nets", "held_out")
+_PLAIN = (*_COUNTS, "dataset", "data_fingerprint", "record")
+_KEYS = {"schema", "checksum", "kind", "net", "classes", "normalization", "accuracies", *_PLAIN}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pool:
+    """Trained nets to draw theta_0 from, and what is known about them.
+
+    Args:
+        tensors: name -> (nets + validation_nets + held_out, ...), every parameter of the net.
+        nets: nets to learn with, 1 or more.
+        validation_nets: nets for looks during a run, 1 or more.
+        held_out: nets for testing, 1 or more.
+        net: the architecture and the initialization it started from.
+        dataset: name of the data set they were trained on.
+        classes: its class names.
+        normalization: its normalization.
+        accuracies: of each net on images held out of the training part, in percent.
+        record: the config of the training.
+        data_fingerprint: `RealData.fingerprint` of what they were trained on.
+
+    Raises:
+        DataError: parts that do not fit together, or numbers that are not finite.
+
+    Example:
+        >>> net = NetSpec("mlp", {"channels": 1, "size": 2, "classes": 2, "depth": 0})
+        >>> tensors = {k: torch.zeros(4, *p.shape) for k, p in net.build().named_parameters()}
+        >>> pool = Pool(
+        ...     tensors, nets=2, validation_nets=1, held_out=1, net=net, dataset="toy", classes=("a", "b"),
+        ...     normalization=Normalization((0.0,), (1.0,), 2, 1), accuracies=(90.0, 80.0, 70.0, 60.0),
+        ... )
+        >>> pool
+        Pool(2 + 1 + 1 nets of mlp trained on toy, 75.0% (60.0 to 90.0))
+        >>> len(pool.part("train")["layers.0.bias"]), pool.part_accuracies("held_out")
+        (2, (60.0,))
+    """
+
+    tensors: dict[str, Tensor]
+    nets: int
+    validation_nets: int
+    held_out: int
+    net: NetSpec
+    dataset: str
+    classes: tuple[str, ...]
+    normalization: Normalization
+    accuracies: tuple[float, ...]
+    record: Mapping[str, Any] | None = None
+    data_fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        order = [name for name, _ in _meta_net(self.net).named_parameters()]
+        # in the net's own order, by which step sizes of a parameter tensor go
+        object.__setattr__(self, "tensors", {name: self.tensors[name] for name in order})
+
+    def __repr__(self) -> str:
+        found = self.accuracies
+        return (
+            f"Pool({self.nets} + {self.validation_nets} + {self.held_out} nets of {self.net.name} trained on "
+            f"{self.dataset}, {sum(found) / len(found):.1f}% ({min(found):.1f} to {max(found):.1f}))"
+        )
+
+    @property
+    def total(self) -> int:
+        """All nets."""
+        return self.nets + self.validation_nets + self.held_out
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Stacked parameters of one part, in the net's order.
+
+        Args:
+            name: "train", "validation" or "held_out".
+
+        Returns:
+            name -> (nets of the part, ...); views of `.tensors`.
+
+        Raises:
+            UsageError: another name.
+        """
+        begin, end = self._range(name)
+        return {k: p[begin:end] for k, p in self.tensors.items()}
+
+    def part_accuracies(self, name: str) -> tuple[float, ...]:
+        """Accuracies of the nets of one part, in percent."""
+        begin, end = self._range(name)
+        return self.accuracies[begin:end]
+
+    def _range(self, name: str) -> tuple[int, int]:
+        if name not in PARTS:
+            raise UsageError(f"a pool has no part {name!r}; {nearest(str(name), PARTS)}")
+        ends = (0, self.nets, self.nets + self.validation_nets, self.total)
+        place = PARTS.index(name)
+        return ends[place], ends[place + 1]
+
+    def to(self, device: torch.device | str) -> Pool:
+        """The same pool on another device."""
+        return replace(self, tensors={k: p.to(device) for k, p in self.tensors.items()})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The checksum of its file: equal for the same nets and record."""
+        return checksum(self.tensors, self._meta())
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "kind": KIND,
+            "net": self.net.as_dict(),
+            "classes": list(self.classes),
+            "normalization": self.normalization.as_dict(),
+            "accuracies": list(self.accuracies),
+            **{name: getattr(self, name) for name in _PLAIN},
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the pool's file, atomically.
+
+        Raises:
+            UsageError, ResourceError: it could not be written.
+        """
+        write_bytes(path, pack(self.tensors, self._meta()))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Pool:
+        """Read a pool's file, or the one in a run folder.
+
+        Args:
+            path: the file or the folder.
+            verify: compare the checksum; False reads an edited or damaged file all the same.
+
+        Raises:
+            DataError: it is missing, unfinished, damaged, or no pool; the sentence says which.
+        """
+        path = Path(path)
+        if path.is_dir():
+            if not (path / FILE_NAME).exists():
+                raise DataError(_unfinished(path))
+            path = path / FILE_NAME
+        tensors, meta = unpack(
+            path, schema=SCHEMA, verify=verify, finite=False
+        )  # the check below names the net
+        if meta.get("kind") != KIND:
+            what = meta.get("kind") or meta.get("what") or "something else"
+            raise DataError(f"{path} holds a {str(what)[:40]}, wanted a pool of nets (datadistill pretrain)")
+        try:
+            if meta.keys() != _KEYS:
+                missing, unknown = sorted(_KEYS - meta.keys()), sorted(meta.keys() - _KEYS)
+                raise DataError(f"metadata lacks {missing} and has unknown {unknown}; get the file again")
+            return cls(
+                tensors,
+                net=NetSpec.from_dict(meta["net"]),
+                classes=tuple(meta["classes"]),
+                normalization=Normalization.from_dict(meta["normalization"]),
+                accuracies=tuple(meta["accuracies"]),
+                **{name: meta[name] for name in _PLAIN},
+            )
+        except (DataError, UsageError) as error:
+            raise DataError(f"{path}: {error}") from None
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise DataError(
+                f"{path}: its metadata is not that of a pool ({error!r}); get the file again"
+            ) from None
+
+
+def refuse_buffers(net: nn.Module, name: str) -> None:
+    """UsageError for a net that keeps more than parameters: a pool holds parameters only."""
+    if has_batchnorm(net) or next(net.buffers(), None) is not None:
+        raise UsageError(
+            f"the net {name} has BatchNorm layers or other buffers, which a pool does not hold; choose "
+            "another normalization (--net-args norm instance, or norm none), or another net"
+        )
+
+
+def _unfinished(path: Path) -> str:
+    if not (path / "config.json").exists():
+        return f"{path} is a folder without {FILE_NAME}; pass a pool's file or its run folder"
+    if (path / "distilled.safetensors").exists():
+        return f"{path} holds a distilled set, wanted a pool of nets (datadistill pretrain)"
+    return (
+        f"{path} has no {FILE_NAME}: its nets are not all trained; go on with it "
+        f"(datadistill pretrain --resume {path})"
+    )
+
+
+def _meta_net(spec: NetSpec) -> nn.Module:
+    with torch.device("meta"):  # shapes only: nothing is allocated for what a file claims
+        return spec.build()
+
+
+def _check(pool: Pool) -> None:
+    for name in _COUNTS:
+        count = getattr(pool, name)
+        if type(count) is not int or count < 1:
+            raise DataError(f"{name} is {count!r}, wanted a whole number from 1")
+    for name in ("dataset", "data_fingerprint"):
+        if not isinstance(getattr(pool, name), str):
+            raise DataError(f"{name} is {getattr(pool, name)!r}, wanted a text")
+    if pool.record is not None and not isinstance(pool.record, Mapping):
+        raise DataError(f"record is {pool.record!r}, wanted the config of the training")
+    k = len(pool.classes)
+    if k < 2 or len(set(pool.classes)) != k or not all(isinstance(c, str) and c for c in pool.classes):
+        raise DataError(f"classes are {list(pool.classes)[:12]}, wanted two or more different names")
+    if pool.net.init not in INITIALIZATIONS:
+        raise DataError(f"the initialization is {pool.net.init!r}; {nearest(pool.net.init, INITIALIZATIONS)}")
+    args = pool.net.args
+    if args.get("classes") != k or args.get("channels") != pool.normalization.channels:
+        raise DataError(
+            f"the net has {args.get('classes')} outputs and {args.get('channels')} channels for {k} classes "
+            f"and {pool.normalization.channels} channels of images"
+        )
+    found = pool.accuracies
+    if len(found) != pool.total or not all(type(a) in (int, float) and 0 <= a <= 100 for a in found):
+        raise DataError(f"accuracies are {list(found)[:6]}, wanted {pool.total} numbers from 0 to 100")
+    _check_tensors(pool)
+
+
+def _check_tensors(pool: Pool) -> None:
+    net = _meta_net(pool.net)
+    refuse_buffers(net, pool.net.name)
+    own = {k: tuple(p.shape) for k, p in net.named_parameters()}
+    if set(own) != set(pool.tensors):
+        lacking, unknown = sorted(own.keys() - pool.tensors), sorted(pool.tensors.keys() - own)
+        raise DataError(
+            f"tensors {lacking} are missing and {unknown} unknown; wanted those of the net {pool.net.name}"
+        )
+    for name, p in pool.tensors.items():
+        if p.shape != (pool.total, *own[name]) or not p.is_floating_point():
+            raise DataError(
+                f"tensor {name!r} is {tuple(p.shape)} {p.dtype}, wanted floats {(pool.total, *own[name])} for "
+                f"{pool.total} nets of {pool.net.name}"
+            )
+        if not bool(torch.isfinite(p).all()):
+            n = int((~torch.isfinite(p)).flatten(1).any(1).nonzero()[0])
+            raise DataError(f"tensor {name!r} of net {n} is not finite; train the pool again, or get it again")

@@ -1,0 +1,152 @@
+"""Kinds of measurements: what is done with a distilled set to fill rows of a table.
+
+A kind is a function `(set, tools, **arguments) -> rows`; `KINDS` lists them. Accuracies are on the whole test
+split, in percent, deviations over held-out nets (population). An attacked set's rows carry the scores of
+`evaluation.attack` in place of the accuracy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from datadistill.data import RealData, Split
+from datadistill.device import resolve
+from datadistill.distilled import DistilledDataset
+from datadistill.evaluation.accuracy import accuracy, data_of, trained_accuracies
+from datadistill.evaluation.attack import attack_scores
+from datadistill.evaluation.baselines import attacked
+from datadistill.evaluation.compare import compare
+from datadistill.evaluation.starts import start_of
+from datadistill.initial import Fixed, Pretrained
+from datadistill.pool import Pool
+from datadistill.reproduce.plan import ACCURACY
+from datadistill.reproduce.results import Measured, Value
+from datadistill.training.fit import FitPlan, fit
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a measurement is given besides the set and its own arguments.
+
+    Args:
+        pool: the nets that the set is for, or None.
+        data_root, download: where real data come from.
+        device: auto, cpu or cuda.
+        poll: called now and then, for signals.
+    """
+
+    pool: Pool | None
+    data_root: str | None
+    download: bool
+    device: str
+    poll: Callable[[], None]
+
+    def data(self, d: DistilledDataset) -> RealData:
+        """The set's own real data, on the device."""
+        real = data_of(d, data_root=self.data_root, download=self.download)
+        return real.to(resolve(self.device))
+
+
+def trained_on(d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0) -> list[Measured]:
+    """Held-out nets before and after the set's own steps: the rows "before" and "ours".
+
+    Args:
+        d: the set.
+        tools: see `Tools`.
+        nets: how many; a set for one fixed initialization has one.
+        seed: stream of the held-out draws.
+    """
+    where = resolve(tools.device)
+    module, start = start_of(d, None, seed, where, tools.pool)
+    count = 1 if isinstance(start, Fixed) else min(nets, len(start)) if isinstance(start, Pretrained) else nets
+    before, after = trained_accuracies(
+        d.to(where), module, start, tools.data(d).test, nets=count, poll=tools.poll, measure=_scores_of(d)
+    )
+    return [
+        Measured("before", _values(before), nets=count),
+        Measured("ours", _values(after), nets=count, bytes=d.bytes),
+    ]
+
+
+def baselines(d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: Any) -> list[Measured]:
+    """Real images in the places of the distilled ones: the rows of `compare`.
+
+    Args:
+        d: the set.
+        tools: see `Tools`.
+        seed: of the draws.
+        arguments: of `compare`.
+    """
+    names = arguments.pop("baselines", None)
+    found = compare(
+        d, data=tools.data(d), pool=tools.pool, seed=seed, poll=tools.poll, baselines=names, **arguments
+    )
+    rows = []
+    for row in found.rows:
+        mean, std = {ACCURACY: row.accuracy_mean}, {ACCURACY: row.accuracy_std}
+        if row.attack_mean is not None and row.attack_std is not None:
+            mean, std = row.attack_mean.as_dict(), row.attack_std.as_dict()
+        several = row.nets > 1 or row.sets > 1
+        values = {k: Value(v, std[k] if several else None) for k, v in mean.items()}
+        rows.append(Measured(row.name, values, row.nets, row.sets, 1, row.bytes, row.combination))
+    return rows
+
+
+def trained_on_all(
+    d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0, **plan: Any
+) -> list[Measured]:
+    """Held-out nets trained on all real training images, from where the set starts too: the row "full-target".
+
+    Args:
+        d: the set; only its net, its data and its start count.
+        tools: see `Tools`.
+        nets: how many.
+        seed: of the order of the images, and stream of the held-out draws.
+        plan: arguments of `FitPlan`.
+    """
+    where = resolve(tools.device)
+    module, start = start_of(d, None, seed, where, tools.pool)
+    count = 1 if isinstance(start, Fixed) else min(nets, len(start)) if isinstance(start, Pretrained) else nets
+    data, found = tools.data(d), []
+    for n in range(count):
+        theta = start.draw(0, 1, n)
+        module.load_state_dict(theta, strict=False)
+        trained = fit(module, data.train, FitPlan(**plan), seed=seed + n, poll=tools.poll)
+        parameters = {k: p.detach() for k, p in trained.named_parameters()}
+        found.append({ACCURACY: accuracy(trained, parameters, data.test)})
+    rate, epochs = plan.get("lr", FitPlan.lr), plan["epochs"]
+    how = f"{len(data.train):,} images, {epochs} epochs of {plan.get('optimizer', 'adam')}, rate {rate:g}"
+    return [Measured("full-target", _values(found), nets=count, how=how)]
+
+
+KINDS: dict[str, Callable[..., list[Measured]]] = {
+    "ours": trained_on,
+    "compare": baselines,
+    "full": trained_on_all,
+}
+"""Kind of a measurement: its function."""
+
+
+def _scores_of(d: DistilledDataset) -> Callable[[Any, Any, Split], Scores]:
+    """What is taken of each net: its accuracy, or with an attacked set all scores of the attack."""
+    pair = attacked(d)
+    if pair is None:
+        return lambda net, theta, target: {ACCURACY: accuracy(net, theta, target)}
+    score = partial(attack_scores, attack_class=pair[0], target_class=pair[1])
+    return lambda net, theta, target: asdict(score(net, theta, target))
+
+
+def _values(found: Sequence[Scores]) -> dict[str, Value]:
+    """Mean and deviation over nets; one net has no deviation."""
+    values = {}
+    for column in found[0]:
+        numbers = [scores[column] for scores in found]
+        mean = sum(numbers) / len(numbers)
+        std = (sum((v - mean) ** 2 for v in numbers) / len(numbers)) ** 0.5
+        values[column] = Value(mean, std if len(numbers) > 1 else None)
+    return values

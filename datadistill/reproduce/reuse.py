@@ -1,0 +1,54 @@
+"""Finished runs that lie elsewhere: found by their config, wherever they were made.
+
+A run serves where its kind and its config are the wanted ones, save for what names no number: the recipe's
+name, and the fields that a resumed run may change freely (`HARMLESS`). The pool that a set was learned with
+is compared by its fingerprint, not by where it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datadistill.config import HARMLESS
+from datadistill.errors import DatadistillError, UsageError
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import differing
+
+IGNORED = ("recipe", *HARMLESS)
+DEPTH = 3  # levels of folders below the one that is named
+
+
+def refuse_missing(folders: Sequence[Path]) -> None:
+    """UsageError for a folder that is not there."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"--reuse {folder} is no folder; pass a run folder, or a folder of them")
+
+
+def candidates(folders: Sequence[Path], kind: str, result: str) -> Iterator[RunFolder]:
+    """Run folders of a kind in which the file `result` lies, in and below the given ones, in a fixed order.
+
+    Args:
+        folders: run folders, or folders of them; three levels are looked through.
+        kind: "distill" or "pool".
+        result: the file that a finished run of this kind has.
+    """
+    for folder in folders:
+        for depth in range(DEPTH + 1):
+            for found in sorted(folder.glob("/".join(["*"] * depth + [result]) if depth else result)):
+                try:
+                    yield RunFolder.open(found.parent, kind=kind)
+                except DatadistillError:  # another kind, or not a run of this library
+                    continue
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs between two configs and does change numbers, as `key old -> new`.
+
+    >>> differences({"ipc": 1, "recipe": "a"}, {"ipc": 2, "recipe": "b"})
+    ['ipc 1 -> 2']
+    """
+    kept = [{k: v for k, v in config.items() if k not in IGNORED} for config in (stored, wanted)]
+    return differing(*kept)

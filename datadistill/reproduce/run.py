@@ -1,0 +1,108 @@
+"""`reproduce`: one table, from what is missing to the files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datadistill.config import RunOptions
+from datadistill.errors import UsageError, nearest
+from datadistill.reproduce import plan_of
+from datadistill.reproduce import reuse as elsewhere
+from datadistill.reproduce.engine import Engine, open_folder
+from datadistill.reproduce.plan import Plan
+from datadistill.reproduce.results import Result
+from datadistill.reproduce.write import write
+from datadistill.runs.signals import StopFlag
+
+QUIET = RunOptions(quiet=True)
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A table that was made.
+
+    Args:
+        plan: what was wanted.
+        result: what was found.
+        files: table.md, table.csv, figure.png.
+    """
+
+    plan: Plan
+    result: Result
+    files: Sequence[Path]
+
+
+def reproduce(
+    table: str | Plan,
+    scale: str = "smoke",
+    *,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    only: Sequence[str] = (),
+    reuse: Sequence[str | os.PathLike[str]] = (),
+    weights: str | None = None,
+    device: str = "auto",
+    options: RunOptions = QUIET,
+    say: Callable[[str], None] = lambda line: None,
+    again: str | None = None,
+) -> Reproduced:
+    """Make a table of the paper again: run what is missing, use again what is there, write the table.
+
+    Args:
+        table: a key of `TABLES`, or a plan of your own (its scale then counts).
+        scale: smoke, cpu or full.
+        out: the folder for everything; default runs/reproduce/TABLE-SCALE. One that was begun is gone on with.
+        seed: of all runs and measurements; 0 are the recipes' own seeds.
+        only: names of parts; others are shown where they are already measured.
+        reuse: folders where finished runs with the same config may be taken from.
+        weights: for tables that start from given weights: a file, or "imagenet".
+        device: auto, cpu or cuda.
+        options: how runs are carried out.
+        say: takes a line for every step.
+        again: what to type to go on after a signal; default: the command without options of the place.
+
+    Returns:
+        The plan, the rows and the files.
+
+    Raises:
+        UsageError, DataError, Unavailable, ...: as the runs do; what was done is kept.
+        Interrupted: a signal came; what was done is kept.
+
+    Example:
+        `reproduce("table1", "cpu", reuse=["runs"]).files[0]` is runs/reproduce/table1-cpu/table.md
+    """
+    plan = plan_of(table, scale) if isinstance(table, str) else table
+    known = [part.name for part in plan.parts]
+    for name in only:
+        if name not in known:
+            raise UsageError(f"{plan.table} has no part {name!r} at scale {plan.scale}; {nearest(name, known)}")
+    folders = [Path(folder) for folder in reuse]
+    elsewhere.refuse_missing(folders)
+    path = Path(out) if out is not None else default_out(plan.table, plan.scale, seed)
+    command = f"datadistill reproduce {plan.table} --scale {plan.scale}"
+    command += f" --seed {seed}" if seed else ""
+    if weights is not None and any(part.needs_weights for part in plan.parts):
+        command += f" --weights {weights if weights == 'imagenet' else Path(weights).name}"
+    with StopFlag() as stop:
+        folder = open_folder(path, plan, seed)
+        with folder.lock():
+            folder.clean()
+            engine = Engine(
+                plan.with_seed(seed), folder, reuse=folders, weights=weights, options=options, device=device,
+                say=say, stop=stop, again=again or command,
+            )  # fmt: skip
+            result = engine.run(only)
+            files = write(plan, result, path, command)
+    return Reproduced(plan, result, files)
+
+
+def default_out(table: str, scale: str, seed: int) -> Path:
+    """Where a table goes unless told.
+
+    >>> default_out("table1", "cpu", 0).as_posix()
+    'runs/reproduce/table1-cpu'
+    """
+    return Path("runs") / "reproduce" / (f"{table}-{scale}" + (f"-s{seed}" if seed else ""))

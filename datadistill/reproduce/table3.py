@@ -1,0 +1,92 @@
+"""Table 3: one image per class, 1 step x 3 epochs, adapt a net pretrained on ImageNet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datadistill.config import DistillConfig
+from datadistill.recipes import recipe
+from datadistill.reproduce import paper
+from datadistill.reproduce.common import SELECTION, SMOKE, row, sized
+from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan, Published, Scale
+
+BASELINES = ("random-real", "optimized-real", "average-real")
+
+
+def _part(
+    scale: Scale,
+    name: str,
+    title: str,
+    config: DistillConfig,
+    *,
+    full: dict[str, Any],
+    comparable: bool,
+    remarks: tuple[str, ...] = (),
+    drawn: str | None = None,
+) -> Part:
+    runs = sized(scale, runs=(2, 5, 10))["runs"]
+    sizes = sized(scale, nets=(1, 1, 1), sets=(1, 1, 1), selection_nets=(1, 1, 1), optimized_from=(2, 10, 50))
+    published: dict[str, Published] = paper.TABLE3[name] if comparable else {}
+    sets = {f"{name}-run{n}": config.with_changes(weights=WEIGHTS, seed=n) for n in range(runs)}
+    return Part(
+        name,
+        title,
+        sets=sets,
+        measurements=(
+            Measurement("ours", "ours", tuple(sets), {"nets": 1}),
+            Measurement("baselines", "compare", tuple(sets), {
+                **sizes, "candidates": "all", "baselines": [*BASELINES],
+            }),
+            Measurement("all", "full", tuple(sets), {"nets": 1, **full}),
+        ),
+        rows=(
+            row("before", "ours"),
+            row("ours", "ours", published, ours=True),
+            *(row(b, "baselines", published) for b in BASELINES),
+            row("full-target", "all", published, label="fine-tuning on all images"),
+        ),
+        drawn_weights=drawn,
+        remarks=remarks,
+    )  # fmt: skip
+
+
+def plan(scale: Scale) -> Plan:
+    """Table 3 at a scale."""
+    words = "1 image per class, 1 step x 3 epochs"
+    runs = "Means and deviations are over runs: each has its own fresh last layer, start images and draws."
+    if scale == "smoke":
+        tiny = recipe("squeezenet-to-voc-animals").with_changes(
+            dataset="digits", size=32, channels=3, iterations=3, batch=16, validate_every=3
+        )
+        part = _part(
+            scale, "voc", f"8x8 digits in colour (in the place of VOC), {words}", tiny, comparable=False,
+            full={"epochs": 1, "batch": 64, "optimizer": "sgd", "lr": 0.001}, drawn="squeezenet1_0",
+            remarks=("Without --weights the net starts from weights that were drawn, not trained.",),
+        )  # fmt: skip
+        return _plan(scale, [part], (SMOKE, runs, SELECTION))
+    if scale == "cpu":
+        small = "of {0}; the paper has all of it, AlexNet and 224 pixels: its numbers are not shown."
+        full = {"epochs": 8, "batch": 32, "optimizer": "sgd", "lr": 0.001}
+        parts = [
+            _part(scale, "voc", f"five animals of PASCAL VOC 2012, SqueezeNet, 112 pixels, {words}",
+                  recipe("squeezenet-to-voc-animals"), comparable=False, full=full,
+                  remarks=("300 training and 200 test images " + small.format("PASCAL VOC"),)),
+            _part(scale, "cub", f"20 species of CUB-200, SqueezeNet, 112 pixels, {words}",
+                  recipe("squeezenet-to-cub-20"), comparable=False, full=full,
+                  remarks=("600 training and 585 test images " + small.format("CUB-200"),)),
+        ]  # fmt: skip
+        return _plan(scale, parts, (runs, SELECTION))
+    full = {"epochs": 20, "batch": 128, "optimizer": "sgd", "lr": 0.001}
+    same: dict[str, Any] = {"comparable": True, "full": full}
+    voc, cub = recipe("imagenet-to-voc"), recipe("imagenet-to-cub")
+    parts = [
+        _part(scale, "voc", f"PASCAL VOC, AlexNet, {words}", voc, **same),
+        _part(scale, "cub", f"CUB-200, AlexNet, {words}", cub, **same),
+    ]
+    return _plan(scale, parts, (runs, SELECTION))
+
+
+def _plan(scale: Scale, parts: list[Part], remarks: tuple[str, ...]) -> Plan:
+    title = "Table 3: one image per class adapts a net pretrained on ImageNet"
+    best = "Baselines: the best of the learned and the fixed step sizes, and of 1, 3 and 5 epochs."
+    return Plan("table3", scale, title, tuple(parts), "", (*remarks, best))

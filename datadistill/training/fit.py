@@ -1,0 +1,304 @@
+"""Plain training on real data: the one loop for pools, full fine-tuning, teachers and students.
+
+Step s of an epoch of S = ceil(n / batch) steps takes the s-th part of that epoch's shuffled order; the parts
+are as even as n allows. With net number k, epoch e and step s from the start,
+
+    order      the stream (seed, "fit_order", k, e)
+    augment    the stream (seed, "fit_augment", k, s)
+    dropout    the stream (seed, "fit_dropout", s)
+
+so a fit can stop and go on at any step, and net k trains alike alone and beside others, up to rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from datadistill.data import Split, augment
+from datadistill.errors import DataError, NumericalError, UsageError
+from datadistill.streams import generator, global_stream
+from datadistill.training.fit_plan import OPTIMIZERS, FitPlan
+
+__all__ = ["Batch", "Fit", "FitPlan", "fit", "of_module", "of_stack"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits, labels) -> mean over the batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Real images of one step; with N nets side by side every tensor has a leading axis of N.
+
+    Args:
+        images: (B,C,H,W), augmented.
+        labels: (B,).
+        index: (B,) places in the split, for what is cached by image (a teacher's logits, say).
+    """
+
+    images: Float[Tensor, "*n b c h w"]
+    labels: Int[Tensor, "*n b"]
+    index: Int[Tensor, "*n b"]
+
+
+class Fit:
+    """The loop, one step at a time: `while not fit.done: fit.advance()`.
+
+    Args:
+        tensors: name -> tensor, changed in place and kept in `state()`: leaves that require a gradient are
+            trained, the others (buffers) are what the loss makes of them.
+        loss: of a `Batch`: () for one net, (N,) with one entry a net for several; summed before the gradient.
+        split: real images, on the device of the tensors.
+        plan: how to train.
+        groups: parameter groups of the optimizer over these tensors, each with an `lr` of its own if it
+            wants; default: one group of all that are trained.
+        seed: of every stream.
+        nets: the number of the net, or the numbers of the nets that stand along the tensors' leading axis.
+
+    Raises:
+        UsageError: nothing to train.
+        DataError: the split is empty.
+
+    Example:
+        >>> split = Split(torch.tensor([[[[1.0]]], [[[3.0]]]]), torch.tensor([0, 1]))
+        >>> w = torch.zeros((), requires_grad=True)
+        >>> plan = FitPlan(epochs=50, optimizer="sgd", lr=0.1, momentum=0.0)
+        >>> fit = Fit({"w": w}, lambda batch: (batch.images - w).square().mean(), split, plan)
+        >>> while not fit.done:
+        ...     loss = fit.advance()
+        >>> round(w.item(), 3)  # the mean of the images
+        2.0
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        loss: Callable[[Batch], Tensor],
+        split: Split,
+        plan: FitPlan,
+        *,
+        groups: Sequence[Mapping[str, Any]] | None = None,
+        seed: int = 0,
+        nets: int | Sequence[int] = 0,
+    ) -> None:
+        if not len(split):
+            raise DataError("there is no image to train on; pass a split that is not empty")
+        self.tensors, self.loss, self.split, self.plan, self.seed = dict(tensors), loss, split, plan, seed
+        self.nets = nets
+        every = [{"params": [p for p in self.tensors.values() if p.requires_grad]}]
+        wanted = [dict(group) for group in (groups if groups is not None else every)]
+        self.trained: list[Tensor] = [p for group in wanted for p in group["params"]]
+        if not self.trained:
+            raise UsageError("no tensor requires a gradient, so there is nothing to train; unfreeze some")
+        # fused: one pass over memory, on CPU too; other devices may lack it
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in self.trained)
+        self.optimizer = OPTIMIZERS[plan.optimizer](wanted, plan, fused)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.steps_per_epoch = -(-len(split) // plan.batch)
+        self.steps = plan.epochs * self.steps_per_epoch
+        self.step = 0  # steps done
+        self._orders: tuple[int, tuple[Tensor, ...]] | None = None  # the epoch's, in parts
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are over."""
+        return self.step >= self.steps
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next step, from 0."""
+        return self.step // self.steps_per_epoch
+
+    def advance(self) -> Tensor:
+        """One step.
+
+        Returns:
+            The loss before it, () or (N,), detached.
+
+        Raises:
+            NumericalError: a loss that is not finite (nothing was updated), or parameters that are not after
+                the last step.
+        """
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.plan.factor(self.epoch)
+        batch = self.batch(self.step)
+        self.optimizer.zero_grad()
+        with global_stream(self.seed, "fit_dropout", self.step):
+            loss = self.loss(batch)
+        found = loss.detach()
+        if not bool(torch.isfinite(found).all()):
+            self._refuse(f"the loss became {found.tolist()}")
+        # into .grad and not by autograd.grad: there it takes the memory layout of the parameter, which a
+        # fused optimizer relies on
+        torch.autograd.backward(loss.sum(), inputs=self.trained)
+        self.optimizer.step()
+        self.step += 1
+        if self.done and not all(bool(torch.isfinite(p).all()) for p in self.trained):
+            self._refuse("the parameters are not finite")
+        return found
+
+    def batch(self, step: int) -> Batch:
+        """The images of a step, from 0: a pure function of the seed and the nets' numbers."""
+        epoch, part = divmod(step, self.steps_per_epoch)
+        if self._orders is None or self._orders[0] != epoch:
+            n, several = len(self.split), not isinstance(self.nets, int)
+            orders = [
+                torch.randperm(n, generator=generator(self.seed, "fit_order", k, epoch)) for k in self._numbers
+            ]
+            index = torch.stack(orders) if several else orders[0]
+            parts = index.to(self.split.labels.device).tensor_split(self.steps_per_epoch, dim=-1)
+            self._orders = (epoch, parts)
+        index = self._orders[1][part]
+        images = self.split.images[index]
+        if self.plan.augment:
+            streams = [generator(self.seed, "fit_augment", k, step) for k in self._numbers]
+            if isinstance(self.nets, int):
+                images = augment(images, streams[0], self.plan.augment)
+            else:
+                several_images = zip(images, streams, strict=True)
+                images = torch.stack([augment(x, stream, self.plan.augment) for x, stream in several_images])
+        return Batch(images, self.split.labels[index], index)
+
+    @property
+    def _numbers(self) -> Sequence[int]:
+        return (self.nets,) if isinstance(self.nets, int) else self.nets
+
+    def _refuse(self, what: str) -> None:
+        rate = self.optimizer.param_groups[0]["lr"]
+        raise NumericalError(
+            f"step {self.step} of {self.steps}, learning rate {rate:g}: {what[:200]}; train with a smaller "
+            f"learning rate (lr {self.rates[0] / 10:g}), and check that the images are finite"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs, as nested tensors and plain values."""
+        tensors = {name: p.detach() for name, p in self.tensors.items()}
+        return {"tensors": tensors, "optimizer": self.optimizer.state_dict(), "step": self.step}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
+        for name, p in self.tensors.items():
+            p.copy_(state["tensors"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for p, held in self.optimizer.state.items():
+            for name, value in held.items():
+                if isinstance(value, Tensor) and name != "step" and value.shape == p.shape:
+                    # in the memory layout of the parameter
+                    held[name] = torch.empty_like(p, dtype=value.dtype).copy_(value)
+        self.step = state["step"]
+
+
+def of_module(
+    net: nn.Module, split: Split, plan: FitPlan, *, seed: int = 0, number: int = 0, loss: Loss = F.cross_entropy
+) -> Fit:
+    """The fit of a module, which is changed in place and put in training mode."""
+    net.train()
+    if split.images.device.type == "cpu":
+        _lay_out(net, torch.channels_last)  # convolutions take about two thirds of the time there
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    return Fit(
+        tensors, lambda batch: loss(net(batch.images), batch.labels), split, plan, seed=seed, nets=number
+    )
+
+
+def of_stack(
+    net: nn.Module,
+    theta: Mapping[str, Tensor],
+    split: Split,
+    plan: FitPlan,
+    *,
+    seed: int = 0,
+    numbers: Sequence[int],
+    loss: Loss = F.cross_entropy,
+) -> Fit:
+    """The fit of several nets of one architecture in one vectorized pass.
+
+    Pays on accelerators and for tiny nets; on a CPU the grouped convolutions it makes are slower than net
+    after net.
+
+    Args:
+        net: the architecture, without buffers that training writes; its values are not used.
+        theta: name -> (N, ...) for every parameter; copied.
+        numbers: the N nets' numbers.
+    """
+    net.train()
+    leaves = {name: p.detach().clone().requires_grad_() for name, p in theta.items()}
+
+    def one(theta: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+        return loss(functional_call(net, theta, (images,)), labels)
+
+    def losses(batch: Batch) -> Tensor:
+        # the same dropout mask for every net, as each would draw alone
+        return vmap(one, randomness="same")(leaves, batch.images, batch.labels)
+
+    return Fit(leaves, losses, split, plan, seed=seed, nets=tuple(numbers))
+
+
+def fit(
+    net: nn.Module,
+    split: Split,
+    plan: FitPlan,
+    *,
+    seed: int = 0,
+    on_step: Callable[[int, nn.Module], bool | None] | None = None,
+    poll: Callable[[], None] | None = None,
+) -> nn.Module:
+    """Train a copy of a net by cross-entropy on real images.
+
+    Args:
+        net: images (B,C,H,W) to logits (B,K); never changed. Parameters without a gradient stay frozen.
+        split: images and labels, on the net's device.
+        plan: how to train.
+        seed: of order, augmentation and dropout.
+        on_step: called after every step with the number of steps done and the net being trained, which it
+            must leave in training mode; True stops.
+        poll: called before every step, for signals.
+
+    Returns:
+        The trained copy, its layers in the modes of `net`.
+
+    Raises:
+        UsageError: nothing to train.
+        DataError: the split is empty.
+        NumericalError: the loss is not finite.
+
+    Example:
+        >>> from datadistill.data import load
+        >>> from datadistill.nets import build
+        >>> data = load("digits")
+        >>> net = build("mlp", channels=1, size=8, classes=10, width=16)
+        >>> trained = fit(net, data.train, FitPlan(epochs=5, lr=0.01))
+        >>> hits = trained(data.validation.images).argmax(1) == data.validation.labels
+        >>> bool(hits.float().mean() > 0.8)
+        True
+    """
+    trained = copy.deepcopy(net)
+    loop = of_module(trained, split, plan, seed=seed)
+    while not loop.done:
+        if poll is not None:
+            poll()
+        loop.advance()
+        if on_step is not None and on_step(loop.step, trained):
+            break
+    for module, old in zip(trained.modules(), net.modules(), strict=True):
+        module.training = old.training
+    _lay_out(trained, torch.contiguous_format)
+    for p in trained.parameters():
+        p.grad = None
+    return trained
+
+
+def _lay_out(net: nn.Module, layout: torch.memory_format) -> None:
+    """Put the weights of convolutions in a memory layout; their values stay."""
+    for p in net.parameters():
+        if p.dim() == 4:
+            p.data = p.data.contiguous(memory_format=layout)

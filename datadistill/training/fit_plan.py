@@ -1,0 +1,80 @@
+"""What is decided before a plain training: passes, batches, optimizer, learning rate and its decay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from datadistill.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How a net is trained: passes, batches, optimizer, learning rate and its decay.
+
+    Args:
+        epochs: passes over the data, 1 or more.
+        batch: most images a step, 1 or more.
+        optimizer: "adam" (torch's defaults) or "sgd".
+        lr: learning rate, above 0.
+        momentum: of SGD, at least 0 and below 1.
+        weight_decay: added to the gradient, 0 or more.
+        decay_epochs: epochs after which the learning rate is multiplied by `decay_factor`, again and again;
+            None never.
+        decay_factor: above 0, at most 1.
+        augment: augmentations of the batches: "crop", "flip".
+
+    Example:
+        >>> plan = FitPlan(epochs=6, lr=0.1, decay_epochs=2, decay_factor=0.5)
+        >>> [plan.lr * plan.factor(epoch) for epoch in range(6)]
+        [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]
+    """
+
+    epochs: int
+    batch: int = 128
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    decay_epochs: int | None = None
+    decay_factor: float = 0.5
+    augment: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "decay_epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}, but it must be at least 1")
+        if self.optimizer not in OPTIMIZERS:
+            raise UsageError(f"there is no optimizer {self.optimizer!r}; {nearest(self.optimizer, OPTIMIZERS)}")
+        if not 0 < self.lr < float("inf"):
+            raise UsageError(f"lr is {self.lr}, but it must be positive; Adam's usual one is 0.001")
+        if not 0 <= self.momentum < 1:
+            raise UsageError(f"momentum is {self.momentum}, but it must be at least 0 and below 1")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise UsageError(f"weight_decay is {self.weight_decay}, but it must be 0 or more")
+        if not 0 < self.decay_factor <= 1:
+            raise UsageError(f"decay_factor is {self.decay_factor}, but it must be above 0 and at most 1")
+
+    def factor(self, epoch: int) -> float:
+        """What learning rates are multiplied by in an epoch, counted from 0."""
+        return 1.0 if self.decay_epochs is None else self.decay_factor ** (epoch // self.decay_epochs)
+
+
+def _adam(groups: list[dict[str, Any]], plan: FitPlan, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, lr=plan.lr, weight_decay=plan.weight_decay, fused=fused)
+
+
+def _sgd(groups: list[dict[str, Any]], plan: FitPlan, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        groups, lr=plan.lr, momentum=plan.momentum, weight_decay=plan.weight_decay, fused=fused
+    )
+
+
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], FitPlan, bool], torch.optim.Optimizer]] = {
+    "adam": _adam,
+    "sgd": _sgd,
+}

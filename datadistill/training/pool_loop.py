@@ -1,0 +1,225 @@
+"""Training the nets of a pool, group after group, and keeping those that are done.
+
+Net n starts from the stream (seed, "pool_theta_0", n) and sees its batches by the streams of `fit.py` with
+number n. Groups of `at_once` nets train side by side; a pool is the same whatever `at_once`, up to rounding.
+
+A finished group is a file nets/net-000012.safetensors (named by its first net) until the pool is written.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datadistill.config import PoolConfig
+from datadistill.data import RealData
+from datadistill.errors import DataError, NumericalError
+from datadistill.evaluation.accuracy import accuracy
+from datadistill.nets import draw
+from datadistill.runs.atomic import write_bytes
+from datadistill.runs.tensors import pack, unpack
+from datadistill.streams import generator
+from datadistill.training.fit import Fit, FitPlan, of_module, of_stack
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished group.
+
+    Args:
+        numbers: of its nets.
+        tensors: name -> (nets of the group, ...), on the CPU.
+        accuracies: on the validation split, in percent.
+        losses: mean training loss of the last epoch.
+    """
+
+    numbers: range
+    tensors: dict[str, Tensor]
+    accuracies: list[float]
+    losses: list[float]
+
+
+class PoolLoop:
+    """State and steps of one pool.
+
+    Args:
+        config: what to train.
+        data: real data, on the run's device.
+        net: the architecture, on the same device; its values are written over.
+    """
+
+    def __init__(self, config: PoolConfig, data: RealData, net: nn.Module) -> None:
+        self.config, self.data, self.net = config, data, net
+        self.plan = FitPlan(
+            epochs=config.epochs, batch=config.batch, optimizer=config.optimizer, lr=config.lr,
+            decay_epochs=config.decay_epochs, decay_factor=config.decay_factor, augment=config.augment,
+        )  # fmt: skip
+        self.groups = [
+            range(first, min(first + config.at_once, config.total))
+            for first in range(0, config.total, config.at_once)
+        ]
+        self.start(0)
+
+    def start(self, group: int) -> None:
+        """Stand at the beginning of a group, from 0; of the end, after the last."""
+        self.group = group
+        if not self.done:
+            self.fit = self._fit(self.groups[group])
+            self.loss_sum = torch.zeros(len(self.groups[group]), dtype=torch.float64)
+
+    @property
+    def done(self) -> bool:
+        """Whether all groups are trained."""
+        return self.group >= len(self.groups)
+
+    @property
+    def step(self) -> int:
+        """Gradient steps done, those of all groups counted."""
+        return self.group * self.fit.steps + (0 if self.done else self.fit.step)
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps of all groups."""
+        return len(self.groups) * self.fit.steps
+
+    def theta_0(self, number: int) -> dict[str, Tensor]:
+        """What a net starts from."""
+        return draw(self.net, self.config.init, generator(self.config.seed, "pool_theta_0", number))
+
+    def _fit(self, numbers: range) -> Fit:
+        config, split, starts = self.config, self.data.train, [self.theta_0(n) for n in numbers]
+        if len(numbers) == 1:
+            with torch.no_grad():
+                for name, p in self.net.named_parameters():
+                    p.copy_(starts[0][name])
+            return of_module(self.net, split, self.plan, seed=config.seed, number=numbers[0])
+        theta = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
+        return of_stack(self.net, theta, split, self.plan, seed=config.seed, numbers=numbers)
+
+    def advance(self) -> Trained | None:
+        """One gradient step. Returns the group's nets where it was their last.
+
+        Raises:
+            NumericalError: a loss that is not finite, with the nets' numbers.
+        """
+        numbers = self.groups[self.group]
+        try:
+            losses = self.fit.advance()
+        except NumericalError as error:
+            which = f"net {numbers[0]}" if len(numbers) == 1 else f"nets {numbers[0]} to {numbers[-1]}"
+            raise NumericalError(f"{which}: {error}") from None
+        if self.fit.step > self.fit.steps - self.fit.steps_per_epoch:
+            self.loss_sum += losses.double().cpu().reshape(-1)
+        if not self.fit.done:
+            return None
+        trained = self._trained(numbers)
+        self.start(self.group + 1)
+        return trained
+
+    def _trained(self, numbers: range) -> Trained:
+        tensors = {name: p.detach() for name, p in self.fit.tensors.items()}
+        if len(numbers) == 1:
+            tensors = {name: p[None] for name, p in tensors.items()}
+        each = [{name: p[i] for name, p in tensors.items()} for i in range(len(numbers))]
+        return Trained(
+            numbers,
+            {name: p.cpu().clone(memory_format=torch.contiguous_format) for name, p in tensors.items()},
+            [accuracy(self.net, theta, self.data.validation) for theta in each],
+            (self.loss_sum / self.fit.steps_per_epoch).tolist(),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """The unfinished group's state, as nested tensors and plain values."""
+        return {"group": self.group, "fit": self.fit.state(), "loss_sum": self.loss_sum}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
+        self.start(state["group"])
+        self.fit.load(state["fit"])
+        self.loss_sum = state["loss_sum"].clone()
+
+
+class FinishedNets:
+    """The finished groups: files of a run folder, or in memory.
+
+    Args:
+        folder: `nets` of the run folder; None keeps them in memory.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.groups: list[Trained] = []  # without their tensors where there is a folder
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Of all finished nets, in order."""
+        return [a for group in self.groups for a in group.accuracies]
+
+    def path(self, numbers: range) -> Path:
+        """The file of a group."""
+        assert self.folder is not None
+        return self.folder / f"net-{numbers[0]:06d}.safetensors"
+
+    def add(self, group: Trained, config: Mapping[str, Any]) -> None:
+        """Keep a group; on disk, it is there for good when this returns."""
+        if self.folder is not None:
+            self.folder.mkdir(exist_ok=True)
+            meta = {
+                "schema": SCHEMA, "kind": "nets", "first": group.numbers[0], "accuracies": group.accuracies,
+                "losses": group.losses, "config": dict(config),
+            }  # fmt: skip
+            write_bytes(self.path(group.numbers), pack(group.tensors, meta))
+            group = Trained(group.numbers, {}, group.accuracies, group.losses)
+        self.groups.append(group)
+
+    def read(self, numbers: range) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and record of a group's file; None where it is missing.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        path = self.path(numbers)
+        if not path.exists():
+            return None
+        tensors, meta = unpack(path, schema=SCHEMA)
+        shapes = {len(p) for p in tensors.values()}
+        if meta.get("first") != numbers[0] or shapes != {len(numbers)} or "config" not in meta:
+            raise DataError(f"{path} is not the file of nets {numbers[0]} to {numbers[-1]}")
+        return tensors, meta
+
+    def stacked(self) -> dict[str, Tensor]:
+        """name -> (total, ...): the tensors of all groups."""
+        parts: list[dict[str, Tensor]] = []
+        for group in self.groups:
+            found = (group.tensors, {}) if self.folder is None else self.read(group.numbers)
+            if found is None:
+                raise DataError(f"{self.path(group.numbers)} has gone; resume the run to train it again")
+            parts.append(found[0])
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def remove(self) -> None:
+        """Remove the files: the pool holds the nets now."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def near_chance(accuracy: float, classes: int) -> bool:
+    """Whether a net has hardly learned anything: below twice chance, or a quarter of the way up from it where
+    that is less (few classes).
+
+    >>> near_chance(19.0, 10), near_chance(21.0, 10), near_chance(55.0, 2), near_chance(70.0, 2)
+    (True, False, True, False)
+    """
+    chance = 100.0 / classes
+    return accuracy < min(2 * chance, chance + (100 - chance) / 4)

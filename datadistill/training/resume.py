@@ -1,0 +1,120 @@
+"""Coming back to a run folder: what must be as it was, what may differ, and how a checkpoint is written.
+
+Shared by everything that runs long (distillation, pools). Each refusal comes before anything in the folder is
+changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datadistill.config import HARMLESS, RunOptions
+from datadistill.data import RealData
+from datadistill.errors import DataError, ResourceError, Unavailable, UsageError
+from datadistill.runs.checkpoints import CheckpointStore
+from datadistill.runs.environment import differences, environment
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import differing
+
+
+def fingerprints(data: RealData, net: nn.Module) -> dict[str, str]:
+    """What a resumed run must find again: the data, and the names and shapes of the net's tensors."""
+    tensors = {k: list(x.shape) for k, x in [*net.named_parameters(), *net.named_buffers()]}
+    return {"data": data.fingerprint, "net": hashlib.sha256(json.dumps(tensors).encode()).hexdigest()}
+
+
+def refuse_others(
+    folder: RunFolder, device: torch.device, found: Mapping[str, str], options: RunOptions
+) -> None:
+    """Refuse other data or another net than the run was started on; warn of another environment.
+
+    Args:
+        found: from `fingerprints`.
+
+    Raises:
+        DataError, UsageError: the data or the net differ.
+        Unavailable: the environment differs, and `options.require_exact`.
+    """
+    then = dict(folder.environment)
+    if then.pop("data", None) != found["data"]:
+        raise DataError(f"{folder.path} was started on other data (its fingerprint differs); restore the data")
+    if then.pop("net", None) != found["net"]:
+        raise UsageError(f"{folder.path} was started with another net (its tensors differ); pass that one")
+    if changes := differences(then, environment(device)):
+        message = f"not bit-exact with the run so far: {', '.join(changes)}"
+        if options.require_exact:
+            raise Unavailable(f"{message}; use the same machine and versions, or drop --require-exact")
+        warnings.warn(message, stacklevel=4)
+
+
+def changes(
+    path: Path, old: dict[str, Any], new: dict[str, Any], options: RunOptions, allowed: Collection[str] = ()
+) -> bool:
+    """Whether a config that is resumed differs from the run's.
+
+    Args:
+        old, new: from `dump_config`.
+        allowed: fields that `options.resume_with_changes` lets differ.
+
+    Raises:
+        UsageError: a field differs that may not.
+    """
+    changed = {line.split()[0].split(".")[0]: line for line in differing(old, new)}
+    for name in HARMLESS:
+        changed.pop(name, None)
+    if changed and not (options.resume_with_changes and set(changed) <= set(allowed)):
+        way = (
+            f"--resume-with-changes allows only {', '.join(allowed)}"
+            if allowed
+            else "start a new run for that (--out)"
+        )
+        raise UsageError(f"{path} was started with another config: {'; '.join(changed.values())}; {way}")
+    return bool(changed)
+
+
+def save_checkpoint(
+    folder: RunFolder,
+    iteration: int,
+    tensors: Mapping[str, Tensor],
+    record: Mapping[str, Any],
+    options: RunOptions,
+) -> None:
+    """A checkpoint, in the rescue folder where the run's own disk is full.
+
+    Raises:
+        ResourceError: it is not in the run folder; the sentence says where it is instead, if anywhere.
+    """
+    try:
+        folder.checkpoints.save(iteration, tensors, record)
+    except ResourceError as error:
+        if options.rescue_dir is None:
+            raise
+        rescued = CheckpointStore(Path(options.rescue_dir) / "checkpoints").save(iteration, tensors, record)
+        raise ResourceError(
+            f"{error}; the state was saved to {rescued} instead: make room, move it into "
+            f"{folder.path}/checkpoints, and resume"
+        ) from error
+
+
+@contextlib.contextmanager
+def taken_back(folder: RunFolder, began: Callable[[], bool]) -> Iterator[None]:
+    """Undo `create` where a new run is refused before it `began` (an option that only the loop can judge), so
+    that the command can be typed again, corrected. Holds the folder's lock."""
+    try:
+        yield
+    except (UsageError, DataError):
+        if not began():
+            with contextlib.suppress(OSError):
+                for name in ("config.json", "environment.json", "metrics.jsonl", "lock"):
+                    (folder.path / name).unlink(missing_ok=True)
+                folder.path.rmdir()
+        raise

@@ -1,0 +1,61 @@
+"""Three well separated classes of 3x3 images, and sets made of them."""
+
+import torch
+
+import datadistill as dd
+from datadistill.data import Normalization, RealData
+from datadistill.data.real import HeldOut
+from datadistill.innerloop import sgd
+from datadistill.nets.spec import NetSpec
+
+K, SIZE = 3, 3
+CLASSES = ("a", "b", "c")
+NORMALIZATION = Normalization((0.0,), (1.0,), size=SIZE, channels=1)
+MLP = NetSpec("mlp", {"channels": 1, "size": SIZE, "classes": K, "width": 4, "depth": 1})
+
+
+def blobs(n, seed, spread=0.15):
+    """n images: a bright row of its own for each class, and noise."""
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % K
+    images = spread * torch.rand(n, 1, SIZE, SIZE, generator=g)
+    images[torch.arange(n), 0, labels] += 0.8
+    return images.clamp(0, 1), labels
+
+
+def real(n=90, spread=0.15, normalization=NORMALIZATION):
+    images, labels = blobs(n, 0, spread)
+    test_images, test_labels = blobs(30, 1, spread)
+    return RealData.from_tensors(
+        images, labels, test_images=test_images, test_labels=test_labels, classes=CLASSES, validation=6,
+        normalization=normalization,
+    )  # fmt: skip
+
+
+def sealed(data):
+    """The same data; reading the test split is a failure."""
+
+    def refuse():
+        raise AssertionError("the test split was read")
+
+    parts = (data.train, data.validation, data.classes, data.normalization, data.description)
+    return RealData(data.name, *parts, HeldOut(refuse))
+
+
+def distilled(
+    ipc=2, steps=2, epochs=3, *, step_size=0.5, net=MLP, update=None, labels=None, order=None, theta_0=None,
+    tensors=None, columns=(), origin=None, normalization=NORMALIZATION,
+):  # fmt: skip
+    """A set laid out as a learned one: image j is of class j % K. Its step sizes all differ."""
+    n = K * ipc
+    index = torch.arange(n).split(n // steps)
+    T = steps * epochs
+    sizes = step_size * (1 + 0.01 * torch.arange(T, dtype=torch.float32))
+    images = torch.randn(n, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(7))
+    return dd.DistilledDataset(
+        images, torch.arange(n) % K if labels is None else labels,
+        sizes.view(T, *[1 for _ in columns]).expand(T, *columns).contiguous(),
+        list(index) * epochs if order is None else order,
+        classes=CLASSES, normalization=normalization, net=net, update=update or sgd(), theta_0=theta_0,
+        tensors=tensors, origin={"dataset": "blobs", **(origin or {})},
+    )  # fmt: skip

@@ -1,0 +1,294 @@
+"""Pools on the command line: signals, edited and damaged files, other data, options that do not fit."""
+
+import json
+import signal
+
+import pytest
+import torch
+from fork_server import until
+from small_run import contents
+
+import datadistill as dd
+from datadistill.cli import main
+from datadistill.errors import DataError, UsageError
+from datadistill.pool import SCHEMA, Pool
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.tensors import pack, unpack
+from datadistill.training.pool_loop import PoolLoop
+
+SMALL = [
+    "digits-28-lenet-smoke", "--size", "8", "--net", "mlp", "--net-args", "width", "16", "depth", "1",
+    "--nets", "2", "--validation-nets", "1", "--held-out", "1", "--batch", "200", "--lr", "0.02",
+]  # fmt: skip
+
+
+def digest(folder):
+    return [(folder / name).read_bytes() for name in ("pool.safetensors", "metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A pool that nobody interrupted."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("straight") / "run"
+    assert main(["pretrain", *SMALL, "--out", str(out)]) == 0
+    torch.set_num_threads(before)
+    return out
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run folder that was stopped in its second net of four."""
+    advance = PoolLoop.advance
+
+    def interrupted(loop):
+        trained = advance(loop)
+        if loop.step == loop.steps // 4 + 3:
+            signal.raise_signal(signal.SIGTERM)
+        return trained
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolLoop, "advance", interrupted)
+        assert main(["pretrain", *SMALL, "--out", str(tmp_path / "run")]) == 143
+    return tmp_path / "run"
+
+
+# --- the command
+
+
+def test_it_says_what_it_wrote_and_how_good_the_nets_are(straight, tmp_path, capsys):
+    assert main(["pretrain", *SMALL, "--out", str(tmp_path / "run"), "--json"]) == 0
+    shown = capsys.readouterr()
+    found, pool = json.loads(shown.out), Pool.load(straight)
+    assert found["fingerprint"] == pool.fingerprint
+    assert (found["nets"], found["validation_nets"], found["held_out"]) == (2, 1, 1)
+    accuracies = torch.tensor(pool.accuracies, dtype=torch.float64)
+    assert found["accuracy_mean"] == pytest.approx(float(accuracies.mean()))
+    assert found["accuracy_std"] == pytest.approx(float(accuracies.std(correction=0)))
+    assert f"wrote {tmp_path / 'run'}: pool.safetensors" in shown.err and "next: datadistill" in shown.err
+    assert "net 4/4" in shown.err
+
+
+def test_it_is_written_below_runs_by_default(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", *SMALL, "--nets", "1", "--epochs", "1", "--seed", "3", "--quiet"]) == 0
+    assert Pool.load(tmp_path / "runs/digits-28-lenet-smoke-s3").total == 3
+    assert main(["pretrain", *SMALL, "--seed", "3"]) == 2
+    assert "already holds a run of pool" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["mnist-lennet"], "no pool recipe 'mnist-lennet'; did you mean mnist-lenet"),
+        ([], "no pool recipe was given"),
+        (["mnist-lenet", "--nets", "0"], "nets is 0, but it must be at least 1"),
+        (["mnist-lenet", "--lr", "0"], "lr is 0.0"),
+        (["mnist-lenet", "--threads", "0"], "threads is 0"),
+        (["digits-28-lenet-smoke", "--net", "resnet18"], "has BatchNorm layers"),
+        (["digits-28-lenet-smoke", "--net-args", "width", "3"], "no argument called 'width'"),
+        (["digits-28-lenet-smoke", "--dataset", "digitz"], "did you mean digits"),
+        (["--resume", "nowhere"], "nowhere holds no run"),
+    ],
+)
+def test_what_is_refused_writes_nothing(argv, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", *argv]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_recipes_are_listed_and_shown(capsys):
+    assert main(["recipes", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["pools"]
+    assert {"mnist-lenet", "mnist-lenet-cpu", "digits-28-lenet-smoke"} <= {p["name"] for p in listed}
+    assert main(["recipes", "usps-lenet"]) == 0
+    said = capsys.readouterr().out
+    assert "--decay-epochs" in said and "datadistill pretrain usps-lenet" in said
+
+
+def test_learning_rates_that_explode(tmp_path, capsys):
+    argv = [*SMALL, "--lr", "1e30", "--optimizer", "sgd", "--out", str(tmp_path / "run")]
+    assert main(["pretrain", *argv]) == 4
+    assert "net 0: step" in capsys.readouterr().err
+    assert not (tmp_path / "run/pool.safetensors").exists()
+
+
+# --- stopped and gone on
+
+
+def test_sigterm_saves_and_says_how_to_go_on(server, tmp_path):
+    long = [*SMALL, "--epochs", "40"]
+    run = server.start("pretrain", *long, "--out", "run", folder=tmp_path)
+    until(lambda: list(tmp_path.glob("run/nets/net-000000.safetensors")))
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143
+    assert "go on with: datadistill pretrain --resume run" in run.err.splitlines()[-1]
+    resumed = server.run("pretrain", "--resume", "run", folder=tmp_path)
+    assert resumed.code == 0, resumed.err
+    assert "going on from step" in resumed.err
+    unbroken = server.run("pretrain", *long, "--out", "unbroken", folder=tmp_path)
+    assert unbroken.code == 0, unbroken.err
+    assert digest(tmp_path / "run") == digest(tmp_path / "unbroken")
+
+
+def test_stopped_and_resumed_to_the_same_bytes(stopped, straight, capsys):
+    assert len(RunFolder.open(stopped).read_metrics()) == 1
+    assert main(["pretrain", "--resume", str(stopped)]) == 0
+    assert "1 nets trained" in capsys.readouterr().err
+    assert digest(stopped) == digest(straight)
+    assert main(["pretrain", "--resume", str(stopped)]) == 0  # a finished one resumes to itself
+    assert digest(stopped) == digest(straight)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--lr", "0.5"], "lr 0.02 -> 0.5"),
+        (["--nets", "3"], "nets 2 -> 3"),
+        (["--nets", "3", "--resume-with-changes"], "nets 2 -> 3"),
+        (["--out", "elsewhere"], "leave --out out"),
+    ],
+)
+def test_another_config_is_refused(stopped, straight, argv, said, capsys):
+    for folder in (stopped, straight):
+        before = contents(folder)
+        assert main(["pretrain", "--resume", str(folder), *argv]) == 2
+        assert said in capsys.readouterr().err
+        assert contents(folder) == before
+
+
+@pytest.mark.parametrize(("field", "value", "code"), [("lr", 0.5, 2), ("nets", 9, 2), ("seed", 7, 3)])
+def test_an_edited_config_is_noticed(stopped, field, value, code, capsys):
+    document = json.loads((stopped / "config.json").read_text())
+    document["config"][field] = value
+    (stopped / "config.json").write_text(json.dumps(document))
+    before = contents(stopped)
+    # another seed is other validation data: that is noticed first
+    assert main(["pretrain", "--resume", str(stopped)]) == code
+    assert ("fingerprint" if field == "seed" else f"{field} ") in capsys.readouterr().err
+    assert contents(stopped) == before
+
+
+def test_a_distillation_is_no_pool_and_a_pool_no_distillation(stopped, tmp_path, capsys):
+    assert main(["distill", "--resume", str(stopped)]) == 2
+    assert "holds a run of pool, wanted one of distill" in capsys.readouterr().err
+    RunFolder.create(tmp_path / "set", {"seed": 0}, {}, kind="distill")
+    assert main(["pretrain", "--resume", str(tmp_path / "set")]) == 2
+    assert "holds a run of distill, wanted one of pool" in capsys.readouterr().err
+
+
+def test_changed_data_are_refused(stopped, capsys):
+    document = json.loads((stopped / "environment.json").read_text())
+    document["data"] = "0" * 64
+    (stopped / "environment.json").write_text(json.dumps(document))
+    before = contents(stopped)
+    assert main(["pretrain", "--resume", str(stopped)]) == 3
+    assert "was started on other data" in capsys.readouterr().err
+    assert contents(stopped) == before
+
+
+@pytest.mark.filterwarnings("ignore:.*hardly better than chance")
+def test_other_data_from_python_are_refused(tmp_path, monkeypatch):
+    x, y = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    mine, other = (
+        dd.RealData.from_tensors(part, y, test_images=part, test_labels=y, validation=12) for part in (x, 1 - x)
+    )
+    config = dd.PoolConfig(net="mlp", net_args={"width": 4}, nets=1, validation_nets=1, held_out=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolLoop, "advance", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            dd.pretrain(config, data=mine, out=tmp_path / "run")
+    with pytest.raises(UsageError, match=r"go on from Python with pretrain\(None, "):
+        dd.pretrain(None, out=tmp_path / "run", resume=True)
+    with pytest.raises(DataError, match="started on other data"):
+        dd.pretrain(None, data=other, out=tmp_path / "run", resume=True)
+    assert dd.pretrain(None, data=mine, out=tmp_path / "run", resume=True).dataset == "custom"
+
+
+def _dies(loop):
+    raise KeyboardInterrupt
+
+
+# --- files that are not a pool
+
+
+def test_an_unfinished_pool_says_how_to_go_on(stopped):
+    with pytest.raises(DataError, match=r"its nets are not all trained.*datadistill pretrain --resume"):
+        Pool.load(stopped)
+
+
+def test_places_without_a_pool(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        Pool.load(tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"a folder without pool.safetensors"):
+        Pool.load(tmp_path)
+    (tmp_path / "text").write_text("no pool")
+    with pytest.raises(DataError, match="text"):
+        Pool.load(tmp_path / "text")
+    (tmp_path / "set").write_bytes(pack({"x": torch.zeros(1)}, {"schema": 1, "what": "distilled dataset"}))
+    with pytest.raises(DataError, match="holds a distilled dataset, wanted a pool of nets"):
+        Pool.load(tmp_path / "set")
+
+
+@pytest.mark.parametrize("place", [0, 100, 2000, -1])
+def test_a_flipped_bit_is_noticed(straight, tmp_path, place):
+    content = bytearray((straight / "pool.safetensors").read_bytes())
+    content[place] ^= 1
+    (tmp_path / "p").write_bytes(content)
+    with pytest.raises(DataError, match="p "):
+        Pool.load(tmp_path / "p")
+
+
+@pytest.mark.parametrize("keep", [0, 7, 500, -4])
+def test_a_cut_file_is_noticed(straight, tmp_path, keep):
+    (tmp_path / "p").write_bytes((straight / "pool.safetensors").read_bytes()[:keep])
+    with pytest.raises(DataError):
+        Pool.load(tmp_path / "p")
+
+
+def nan_in(name, n):
+    def change(tensors, meta):
+        tensors[name][n].view(-1)[0] = float("nan")
+
+    return change
+
+
+CHANGES = {
+    "counts": (lambda t, m: m.update(nets=3), r"accuracies are .*wanted 5 numbers"),
+    "no nets": (lambda t, m: m.update(nets=0), "nets is 0, wanted a whole number from 1"),
+    "true nets": (lambda t, m: m.update(held_out=True), "held_out is True"),
+    "a net less": (lambda t, m: t.update({k: p[:3] for k, p in t.items()}), "wanted floats"),
+    "whole numbers": (lambda t, m: t.update({k: p.long() for k, p in t.items()}), "torch.int64, wanted floats"),
+    "a tensor gone": (lambda t, m: t.pop("layers.0.weight"), r"\['layers.0.weight'\] are missing"),
+    "a tensor more": (lambda t, m: t.update(x=torch.zeros(4)), r"\['x'\] unknown"),
+    "nan": (nan_in("layers.0.bias", 2), "'layers.0.bias' of net 2 is not finite"),
+    "another net": (lambda t, m: m["net"]["args"].update(width=17), "for 4 nets of mlp"),
+    "no such net": (lambda t, m: m["net"].update(name="mlpp"), "did you mean mlp"),
+    "custom net": (lambda t, m: m["net"].update(name="custom"), "module of the user's own"),
+    "net with buffers": (lambda t, m: m["net"].update(name="resnet18", args={
+        "channels": 1, "size": 8, "classes": 10}), "BatchNorm layers"),
+    "no such init": (lambda t, m: m["net"].update(init="xavierr"), "did you mean xavier"),
+    "classes": (lambda t, m: m.update(classes=m["classes"][:9]), "10 outputs .* 9 classes"),
+    "classes twice": (lambda t, m: m.update(classes=["0"] * 10), "two or more different names"),
+    "accuracy": (lambda t, m: m.update(accuracies=[101.0] * 4), "wanted 4 numbers from 0 to 100"),
+    "normalization": (lambda t, m: m["normalization"].update(std=[0.0]), "p: "),
+    "dataset": (lambda t, m: m.update(dataset=5), "dataset is 5"),
+    "record": (lambda t, m: m.update(record=[1]), r"record is \[1\]"),
+    "a key gone": (lambda t, m: m.pop("record"), r"lacks \['record'\]"),
+    "a key more": (lambda t, m: m.update(extra=1), r"unknown \['extra'\]"),
+    "kind": (lambda t, m: m.update(kind="nets"), "holds a nets, wanted a pool"),
+    "newer": (lambda t, m: m.update(schema=SCHEMA + 1), "install a newer version"),
+    "no number": (lambda t, m: m.update(accuracies=None), "not that of a pool"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_hostile_file_is_refused(straight, tmp_path, what):
+    change, sentence = CHANGES[what]
+    tensors, meta = unpack(straight / "pool.safetensors", schema=SCHEMA)
+    change(tensors, meta)
+    (tmp_path / "p").write_bytes(pack(tensors, meta))
+    with pytest.raises(DataError, match=sentence):
+        Pool.load(tmp_path / "p")

@@ -1,0 +1,52 @@
+"""Every table runs from end to end: in miniature here, and at its smoke scale in a slow test."""
+
+import time
+
+import pytest
+
+from datadistill.cli import main
+from datadistill.reproduce import TABLES, plan_of
+from datadistill.reproduce.run import reproduce
+
+SETS = {"iterations": 1, "epochs": 1, "batch": 16, "nets": 1, "validate_every": 1, "validate_nets": 1}
+POOLS = {"nets": 1, "validation_nets": 1, "held_out": 2, "epochs": 1, "batch": 256}
+ARGUMENTS = {
+    "nets": 1, "sets": 1, "selection_nets": 1, "optimized_from": 1, "epochs": 1, "candidates": "learned"
+}  # fmt: skip
+FEW_IMAGES = {"mnist5k": 3700, "digits": 1200}  # held out, so that few are left to learn and choose with
+
+
+def miniature(table):
+    plan = plan_of(table, "smoke").changed(sets=SETS, pools=POOLS, arguments=ARGUMENTS)
+    for part in plan.parts:
+        for held in (part.sets, part.pools):
+            for name, config in held.items():
+                held[name] = config.with_changes(validation=FEW_IMAGES[config.dataset])
+    return plan
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_in_miniature(table, tmp_path):
+    plan = miniature(table)
+    made = reproduce(plan, out=tmp_path / "out")
+    assert made.result.missing == []
+    for part, rows in made.result.parts:
+        for row, measured in zip(part.rows, rows, strict=True):
+            assert (measured is None) == (row.measurement is None)
+            if measured is not None:
+                assert all(0 <= measured.values[c].mean <= 100 for c in part.columns)
+    page = made.files[0].read_text()
+    assert f"datadistill reproduce {table} --scale smoke" in page and "not to be held against" in page
+    assert made.files[2].stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", TABLES)
+def test_smoke(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    began = time.process_time()
+    assert main(["reproduce", table, "--quiet"]) == 0
+    # two minutes on two cores; other processes do not count
+    assert time.process_time() - began < 240
+    assert "wrote runs/reproduce" in capsys.readouterr().out
+    assert (tmp_path / f"runs/reproduce/{table}-smoke/table.md").exists()

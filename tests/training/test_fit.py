@@ -1,0 +1,255 @@
+"""The plain training loop: it is torch's, it stops and goes on anywhere, and nets in a stack train as alone."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from training_cases import through_a_checkpoint
+
+from datadistill.data import Split
+from datadistill.errors import DataError, NumericalError, UsageError
+from datadistill.evaluation.accuracy import accuracy
+from datadistill.nets import build, draw
+from datadistill.streams import generator
+from datadistill.training.fit import Fit, FitPlan, fit, of_module, of_stack
+
+ADAM = FitPlan(epochs=3, batch=8, lr=0.01, decay_epochs=1, decay_factor=0.5)
+SGD = FitPlan(epochs=2, batch=8, optimizer="sgd", lr=0.05, momentum=0.8, weight_decay=0.01)
+PLANS = pytest.mark.parametrize("plan", [ADAM, SGD], ids=["adam", "sgd"])
+
+
+class Small(nn.Module):
+    """Everything a fit can meet: a convolution, BatchNorm with its buffers, dropout."""
+
+    def __init__(self, norm=True, dropout=0.3):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3) if norm else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(3 * 36, 4)
+
+    def forward(self, x):
+        return self.head(self.dropout(F.relu(self.norm(self.conv(x))).flatten(1)))
+
+
+@pytest.fixture
+def split():
+    g = generator(0, "test")
+    return Split(torch.randn(30, 2, 6, 6, generator=g), torch.randint(0, 4, (30,), generator=g))
+
+
+def small(seed=0, **changes):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Small(**changes)
+
+
+def values(net):
+    return {k: v.detach().clone() for k, v in net.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@PLANS
+def test_it_is_the_loop_that_one_writes_by_hand(split, plan):
+    # a bias before BatchNorm has gradient 0 but for rounding, which Adam would blow up
+    theirs = small(dropout=0.0, norm=plan.optimizer == "sgd")
+    ours = fit(theirs, split, plan, seed=5)
+    if plan.optimizer == "adam":
+        optimizer = torch.optim.Adam(theirs.parameters(), plan.lr)
+    else:
+        optimizer = torch.optim.SGD(theirs.parameters(), plan.lr, momentum=0.8, weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, plan.decay_epochs or 99, plan.decay_factor)
+    for epoch in range(plan.epochs):
+        order = torch.randperm(30, generator=generator(5, "fit_order", 0, epoch))
+        for part in order.tensor_split(4):
+            optimizer.zero_grad()
+            F.cross_entropy(theirs(split.images[part]), split.labels[part]).backward()
+            optimizer.step()
+        scheduler.step()
+    theirs, ours = values(theirs), values(ours)
+    assert theirs.keys() == ours.keys()
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
+    assert all(p.is_contiguous() for p in ours.values())
+
+
+def test_the_net_and_the_global_generator_are_left_alone(split):
+    net = small()
+    net.eval()
+    net.norm.train()
+    before, flags, state = values(net), [m.training for m in net.modules()], torch.get_rng_state()
+    trained = fit(net, split, ADAM)
+    assert same(values(net), before) and torch.equal(torch.get_rng_state(), state)
+    assert [m.training for m in net.modules()] == flags == [m.training for m in trained.modules()]
+    assert all(p.grad is None for p in [*net.parameters(), *trained.parameters()])
+    assert not torch.equal(trained.conv.weight, net.conv.weight)
+    assert not torch.equal(trained.norm.running_mean, net.norm.running_mean)
+
+
+def test_the_seed_decides_and_nothing_else(split):
+    first = values(fit(small(), split, ADAM, seed=1))
+    torch.manual_seed(99)
+    assert same(values(fit(small(), split, ADAM, seed=1)), first)
+    assert not same(values(fit(small(), split, ADAM, seed=2)), first)
+
+
+@PLANS
+@pytest.mark.parametrize("k", [1, 4, 6])  # within an epoch of 4 steps, at its end, in the second
+def test_stopped_and_gone_on_is_the_same_bits(split, plan, k):
+    straight, stopped, resumed = (of_module(small(), split, plan, seed=3) for _ in range(3))
+    losses = [float(straight.advance()) for _ in range(straight.steps)]
+    for _ in range(k):
+        stopped.advance()
+    resumed.load(through_a_checkpoint(stopped.state()))
+    assert resumed.step == k
+    assert [float(resumed.advance()) for _ in range(resumed.steps - k)] == losses[k:]
+    assert resumed.done and same(resumed.tensors, straight.tensors)
+
+
+@pytest.mark.parametrize("augment", [(), ("flip",)])
+def test_nets_in_a_stack_train_as_they_do_alone(split, augment):
+    plan = FitPlan(epochs=2, batch=8, lr=0.005, augment=augment)
+    numbers = (3, 7)
+    nets = [small(seed, norm=False) for seed in numbers]
+    theta = {k: torch.stack([dict(net.named_parameters())[k] for net in nets]) for k in nets[0].state_dict()}
+    stacked = of_stack(small(9, norm=False), theta, split, plan, seed=1, numbers=numbers)
+    alone = [of_module(net, split, plan, seed=1, number=n) for net, n in zip(nets, numbers, strict=True)]
+    before = {k: p.clone() for k, p in theta.items()}
+    while not stacked.done:
+        found = stacked.advance()
+        torch.testing.assert_close(found, torch.stack([one.advance() for one in alone]), rtol=1e-4, atol=1e-5)
+    for name, p in stacked.tensors.items():
+        expected = torch.stack([one.tensors[name].detach() for one in alone])
+        torch.testing.assert_close(p.detach(), expected, rtol=1e-3, atol=1e-5)
+    assert same(theta, before)
+
+
+def loop_of(split, **changes):
+    w = torch.zeros(1, requires_grad=True)
+    return Fit({"w": w}, lambda batch: (batch.labels + w).square().mean(), split, FitPlan(**changes))
+
+
+def test_every_image_comes_once_an_epoch_in_batches_of_even_size(split):
+    fit_ = loop_of(split, epochs=2, batch=29)
+    assert fit_.steps_per_epoch == 2 and fit_.steps == 4  # 15 + 15: no batch of a single image
+    batches = [fit_.batch(step) for step in range(4)]
+    assert [len(b.labels) for b in batches] == [15] * 4
+    for b in batches:
+        assert torch.equal(b.images, split.images[b.index]) and torch.equal(b.labels, split.labels[b.index])
+    orders = [torch.cat([batches[i].index, batches[i + 1].index]) for i in (0, 2)]
+    assert all(torch.equal(order.sort().values, torch.arange(30)) for order in orders)
+    assert not torch.equal(*orders)
+    assert torch.equal(fit_.batch(0).index, batches[0].index)  # whatever was asked before
+
+
+def test_each_net_has_an_order_of_its_own(split):
+    plan = FitPlan(epochs=1, batch=30)
+    w = torch.zeros(2, requires_grad=True)
+    index = Fit({"w": w}, lambda batch: w, split, plan, nets=(0, 1)).batch(0).index
+    assert index.shape == (2, 30) and not torch.equal(index[0], index[1])
+    assert torch.equal(index[1], Fit({"w": w}, lambda batch: w, split, plan, nets=1).batch(0).index)
+
+
+def test_groups_have_learning_rates_of_their_own(split):
+    a, b, buffer = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True), torch.zeros(1)
+    plan = FitPlan(epochs=2, batch=30, optimizer="sgd", lr=1.0, momentum=0.0, decay_epochs=1, decay_factor=0.1)
+    groups = [{"params": [a]}, {"params": [b], "lr": 0.5}]
+    loop = Fit({"a": a, "b": b, "buffer": buffer}, lambda batch: (a + b).sum(), split, plan, groups=groups)
+    while not loop.done:
+        loop.advance()
+    assert a.item() == pytest.approx(-1.1) and b.item() == pytest.approx(-0.55) and buffer.item() == 0
+
+
+def test_frozen_parameters_stay(split):
+    net = small()
+    net.conv.requires_grad_(False)
+    trained = fit(net, split, ADAM)
+    assert torch.equal(trained.conv.weight, net.conv.weight)
+    assert not torch.equal(trained.head.weight, net.head.weight)
+
+
+def test_on_step_sees_every_step_and_can_stop(split):
+    seen = []
+
+    def look(step, net):
+        seen.append((step, net.head.weight.detach().clone()))
+        return step == 5
+
+    trained = fit(small(), split, ADAM, on_step=look)
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5]
+    assert torch.equal(seen[-1][1], trained.head.weight) and not torch.equal(seen[0][1], seen[1][1])
+
+
+def test_poll_can_raise(split):
+    calls = []
+
+    def poll():
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(small(), split, ADAM, poll=poll)
+    assert len(calls) == 3
+
+
+def test_a_loss_that_is_not_finite_updates_nothing(split):
+    net = small()
+    loop = of_module(net, split, ADAM)
+    loop.advance()
+    before = {k: p.detach().clone() for k, p in net.named_parameters()}
+    spoilt = copy.copy(loop)
+    spoilt.loss = lambda batch: loop.loss(batch) * float("nan")
+    with pytest.raises(NumericalError, match=r"step 1 of 12, learning rate 0.01: .*nan.*\(lr 0.001\)"):
+        spoilt.advance()
+    assert spoilt.step == 1 and same({k: p.detach() for k, p in net.named_parameters()}, before)
+
+
+def test_parameters_that_the_last_step_spoils_are_refused(split):
+    w = torch.zeros(1, requires_grad=True)
+    plan = FitPlan(epochs=1, batch=30)
+    loop = Fit({"w": w}, lambda batch: w.abs().sqrt().sum(), split, plan)  # 0, with an infinite gradient
+    with pytest.raises(NumericalError, match="the parameters are not finite"):
+        loop.advance()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"epochs": 0}, "epochs is 0, but it must be at least 1"),
+        ({"batch": 0}, "batch is 0"),
+        ({"decay_epochs": 0}, "decay_epochs is 0"),
+        ({"optimizer": "adm"}, "no optimizer 'adm'; did you mean adam"),
+        ({"lr": 0.0}, "lr is 0.0, but it must be positive"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"momentum": 1.0}, "momentum is 1.0"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"decay_factor": 0.0}, "decay_factor is 0.0"),
+    ],
+)
+def test_plans_are_checked(changes, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        FitPlan(**{"epochs": 1, **changes})
+
+
+def test_nothing_to_train_on_or_to_train(split):
+    with pytest.raises(DataError, match="no image to train on"):
+        fit(small(), Split(torch.zeros(0, 2, 6, 6), torch.zeros(0, dtype=torch.long)), ADAM)
+    with pytest.raises(UsageError, match="nothing to train"):
+        fit(small().requires_grad_(False), split, ADAM)
+
+
+def test_it_learns(digits):
+    net = build("convnet", channels=1, size=8, classes=10, width=8, depth=1, norm="instance")
+    start = draw(net, "xavier", generator(0, "t"))
+    assert accuracy(net, start, digits.validation) < 40
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            p.copy_(start[name])
+    trained = fit(net, digits.train, FitPlan(epochs=4, batch=32, lr=0.01))
+    assert accuracy(trained, dict(trained.named_parameters()), digits.validation) > 85

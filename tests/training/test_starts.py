@@ -1,0 +1,133 @@
+"""Where the nets of a run start: pools and given weights, and what does not fit."""
+
+import pytest
+import torch
+from training_cases import config, loop
+
+from datadistill.config import RunOptions
+from datadistill.errors import DataError, UsageError
+from datadistill.initial import Pretrained, Random, trainable
+from datadistill.nets.spec import NetSpec
+from datadistill.pool import Pool
+from datadistill.training.setup import load_data
+
+SPEC = {"channels": 1, "size": 8, "classes": 10, "width": 6, "depth": 1}
+
+
+def make_pool(path, spec=None, dataset="digits", classes=None):
+    spec = NetSpec("mlp", {**SPEC, **(spec or {})})
+    start = Random(spec.build(), "xavier", 5)
+    data = load_data(config(), RunOptions())
+    pool = Pool(
+        start.draw(0, 7), net=spec, nets=4, validation_nets=1, held_out=2, dataset=dataset,
+        classes=classes or data.classes, normalization=data.normalization, accuracies=[50.0] * 7, record={},
+    )  # fmt: skip
+    pool.save(path)
+    return pool
+
+
+@pytest.fixture
+def pool(tmp_path):
+    return make_pool(tmp_path / "pool.safetensors"), str(tmp_path / "pool.safetensors")
+
+
+def among(theta, stacked):
+    """The nets of a stack that a theta is."""
+    count = len(next(iter(stacked.values())))
+    return [n for n in range(count) if all(torch.equal(p, stacked[k][n]) for k, p in theta.items())]
+
+
+def test_learning_draws_training_nets_and_looks_use_the_validation_nets(digits, pool):
+    nets, path = pool
+    studied = loop(digits, source="digits", pool=path)
+    drawn = [among(studied.start.draw(i), nets.part("train")) for i in range(40)]
+    assert {n for (n,) in drawn} == {0, 1, 2, 3}
+    assert among(studied.validation_start.draw(0), nets.part("validation")) == [0]
+    origin = studied.distilled().origin
+    assert origin["source"] == "digits"
+    assert origin["pool"] == nets.fingerprint
+    assert studied.distilled().theta_0 is None
+
+
+def test_a_fixed_start_is_one_training_net_and_is_carried(digits, pool):
+    nets, path = pool
+    studied = loop(digits, pool=path, theta_0="fixed", seed=2)
+    assert among(studied.distilled().theta_0, nets.part("train")) == [2]
+
+
+def test_one_and_four_nets_draw_the_same_ones(pool):
+    start = Pretrained(pool[0].part("train"), seed=3)
+    four = start.draw(9, nets=4)
+    for n in range(4):
+        assert all(torch.equal(p, four[k][n]) for k, p in start.draw(9, 1, n).items())
+
+
+def test_a_source_without_a_pool(digits):
+    with pytest.raises(UsageError, match="nets pretrained on mnist, and no pool of them was given"):
+        loop(digits, source="mnist")
+
+
+def test_a_pool_of_other_data_than_the_config_says(digits, pool):
+    with pytest.raises(UsageError, match="were trained on digits, but source is usps"):
+        loop(digits, source="usps", pool=pool[1])
+
+
+def test_a_pool_of_other_classes(digits, tmp_path):
+    make_pool(tmp_path / "p", classes=[f"c{k}" for k in range(10)])
+    with pytest.raises(DataError, match=r"has 10 classes \(c0, c1, c2, c3, \.\.\.\).*needs the same classes"):
+        loop(digits, pool=str(tmp_path / "p"))
+
+
+def test_a_pool_of_other_nets(digits, tmp_path):
+    make_pool(tmp_path / "p", spec={"width": 5})
+    with pytest.raises(UsageError, match=r"do not fit mlp .* is \(5, 64\), wanted \(6, 64\)"):
+        loop(digits, pool=str(tmp_path / "p"))
+
+
+def test_a_pool_and_weights_at_once():
+    with pytest.raises(UsageError, match="from the pool a and from the weights b; drop one"):
+        config(pool="a", weights="b", theta_0="fixed")
+
+
+def test_weights_of_one_net_are_a_fixed_start():
+    with pytest.raises(UsageError, match="theta_0 must be fixed"):
+        config(weights="b", theta_0="random")
+
+
+def test_given_weights_get_a_fresh_last_layer_of_the_seed(digits, tmp_path):
+    net = NetSpec("mlp", SPEC).build()
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    first, second = (
+        loop(digits, weights=str(tmp_path / "net.pt"), theta_0="fixed", seed=s).start.draw(0) for s in (0, 1)
+    )
+    names = trainable(net)
+    for name in names[:2]:
+        assert torch.equal(first[name], net.get_parameter(name))
+    assert not torch.equal(first[names[2]], net.get_parameter(names[2]))
+    assert not torch.equal(first[names[2]], second[names[2]])
+
+
+def test_buffers_of_a_pretrained_net_travel_with_the_set(digits, tmp_path):
+    args = {**SPEC, "width": 4, "depth": 2, "norm": "batch"}
+    changes = {"net": "convnet", "net_args": {"width": 4, "depth": 2, "norm": "batch"}, "norm": "frozen"}
+    net = NetSpec("convnet", args).build()
+    for name, buffer in net.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.fill_(0.25)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    studied = loop(digits, weights=str(tmp_path / "net.pt"), theta_0="fixed", **changes)
+    studied.advance()
+    d = studied.distilled()
+    d.save(tmp_path / "set")
+    loaded = type(d).load(tmp_path / "set")
+    means = [b for k, b in loaded.train().named_buffers() if k.endswith("running_mean")]
+    assert means
+    assert all(bool((b == 0.25).all()) for b in means)
+
+
+def test_an_attack_relabels_the_images_of_the_class_and_is_noted(digits):
+    studied = loop(digits, objective="attack", attack_class=3, target_class=5)
+    assert studied.learned.classes.tolist() == [0, 1, 2, 5, 4, 5, 6, 7, 8, 9]
+    assert studied.distilled().origin["attack"] == [3, 5]
+    with pytest.raises(UsageError, match="attack_class is 12, but there are 10 classes"):
+        loop(digits, objective="attack", attack_class=12, target_class=5)
