@@ -54,6 +54,8 @@ class Distill:
     """Run folder to go on with, in place of a recipe."""
     nets_tested: int = 200
     """Held-out initializations of the final measurement (random theta_0)."""
+    plain_nets: int = 5
+    """Nets of the plain loop in it; 0 leaves it out."""
     evaluate: bool = True
     """Measure the result on the test split; --no-evaluate leaves that out."""
     figures: bool = True
@@ -174,7 +176,15 @@ def measure(
     data = data_of(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
     poll()
     pool = config.pool if config.theta_0 == "random" else None  # a fixed one is in the file
-    found = evaluate(d, nets=args.nets_tested, data=data, device=config.device, pool=pool, poll=poll).as_dict()
+    found = evaluate(
+        d,
+        nets=args.nets_tested,
+        data=data,
+        device=config.device,
+        pool=pool,
+        poll=poll,
+        plain_nets=args.plain_nets,
+    ).as_dict()
     d.accuracies = found
     d.save(out / "distilled.safetensors")
     return found

@@ -21,7 +21,9 @@ class Evaluate:
     set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
     """The file of a distilled set, or its run folder."""
     nets: int = 200
-    """Held-out initializations; a set for one fixed initialization has one."""
+    """Held-out nets; a set for one fixed initialization has one."""
+    plain_nets: int = 5
+    """Nets of the plain loop, which takes minutes for a large net; 0 leaves it out."""
     net: str | None = None
     """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11."""
     split: Literal["test", "validation", "train"] = "test"
@@ -76,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
         poll()
         found = evaluate(
             d, net=args.net, nets=args.nets, data=data, split=args.split, seed=args.seed, device=args.device,
-            pool=args.pool, poll=poll,
+            pool=args.pool, plain_nets=args.plain_nets, poll=poll,
         ).as_dict()  # fmt: skip
     accuracy_table(output, found, d)
     if args.save:

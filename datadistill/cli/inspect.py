@@ -1,4 +1,4 @@
-"""`datadistill inspect FILE_OR_DIR`: what is in a distilled set's file, or in a run folder."""
+"""`datadistill inspect FILE_OR_DIR`: what is in the file of a set or a pool, or in a run folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from datadistill.cli.inspect_pool import is_pool, print_pool, read_pool
 from datadistill.cli.options import parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.cli.recipes import flag, words
@@ -16,10 +17,10 @@ from datadistill.cli.recipes import flag, words
 
 @dataclass(frozen=True)
 class Inspect:
-    """Say what is in the file of a distilled set, or in a run folder."""
+    """Say what is in the file of a distilled set or of a pool, or in a run folder."""
 
     set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
-    """The file of a distilled set, or a run folder."""
+    """The file of a distilled set or a pool, or a run folder."""
     verify: bool = True
     """Compare the checksum; --no-verify reads an edited or damaged file all the same."""
     json: bool = False
@@ -30,6 +31,8 @@ def run(argv: Sequence[str]) -> int:
     """Parse, read, print."""
     args = parse(Inspect, argv, "datadistill inspect")
     output = Output(args.json)
+    if is_pool(args.set_):
+        return inspect_pool(args, output)
     file, found = args.set_, {}
     folder = (args.set_ / "config.json").exists()
     if folder:
@@ -47,6 +50,20 @@ def run(argv: Sequence[str]) -> int:
         output.say(f"next: datadistill {command}")
     else:
         output.say(f"the run has not finished; next: datadistill distill --resume {args.set_}")
+    output.result(found)
+    return 0
+
+
+def inspect_pool(args: Inspect, output: Output) -> int:
+    """The same for a pool of pretrained nets."""
+    unfinished = args.set_.is_dir() and not (args.set_ / "pool.safetensors").exists()
+    found: dict[str, Any] = {}
+    if not unfinished:
+        found["pool"] = read_pool(args.set_, args.verify)
+        print_pool(output, found["pool"])
+        output.say(f"next: pass it to a recipe of pretrained nets: --pool {args.set_} (datadistill recipes)")
+    else:
+        output.say(f"the pool has not finished; next: datadistill pretrain --resume {args.set_}")
     output.result(found)
     return 0
 
@@ -104,7 +121,8 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
     if s["theta_0"]:
         start = f"one fixed initialization, carried along ({size_of(s['bytes_theta_0'])})"
     else:
-        start = "any initialization"
+        source = s["origin"].get("source")
+        start = f"any net of this kind pretrained on {source}" if source else "any initialization"
     origin, found = s["origin"], s["accuracies"]
     checked = "matches" if s["verified"] else "not compared"
     scale, rule = s["normalization"], dict(s["update"])

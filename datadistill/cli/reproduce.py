@@ -89,19 +89,19 @@ def tell(output: Output, made: Reproduced) -> None:
 
     for part, rows in made.result.parts:
         output.say("", part.title)
-        columns = [part.x or ""] if part.x is not None else []
-        columns += ["", *(word for c in part.columns for word in (f"{part.headings[c]} (%)", "published"))]
-        columns.append("over")
+        several = len(part.columns) > 1  # scores: one below the other
         lines = []
         for row, m in zip(part.rows, rows, strict=True):
-            cells = [f"{row.x:g}"] if row.x is not None else []
-            cells.append(row.label)
-            for column in part.columns:
-                cells.append(number(m.values[column]) if m is not None and column in m.values else "-")
-                cells.append(published(row.published[column]) if column in row.published else "-")
-            lines.append([*cells, m.over if m is not None else "-"])
-        first = 2 if part.x is not None else 1
-        output.table(columns, lines, right=range(first, first + 2 * len(part.columns)))
+            for n, column in enumerate(part.columns):
+                front = [f"{row.x:g}"] if part.x is not None and row.x is not None else []
+                front.append(row.label if n == 0 else "")
+                front += [part.headings[column]] if several else []
+                measured = number(m.values[column]) if m is not None and column in m.values else "-"
+                known = published(row.published[column]) if column in row.published else "-"
+                lines.append([*front, measured, known, m.over if m is not None and n == 0 else ""])
+        heads = [*([part.x] if part.x is not None else []), "", *([""] if several else [])]
+        words = "percent" if several else f"{part.headings[part.columns[0]]} (%)"
+        output.table([*heads, words, "published", "over"], lines, right=(len(heads), len(heads) + 1))
         output.say(*part.remarks)
     output.say("", *made.plan.remarks)
     if made.result.missing:

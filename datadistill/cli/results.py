@@ -29,8 +29,10 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
     rows = [
         ("before training", percent(found["accuracy_before_mean"], found["accuracy_before_std"]), nets),
         (f"after {steps}", percent(found["accuracy_mean"], found["accuracy_std"]), "its order and step sizes"),
-        ("plain loop", percent(found["accuracy_plain"]), f"ordinary SGD on the images, {PLAIN_EPOCHS} epochs"),
     ]
+    if found["accuracy_plain"] is not None:
+        about = f"ordinary SGD on the images, {PLAIN_EPOCHS} epochs"
+        rows.append(("plain loop", percent(found["accuracy_plain"]), about))
     page = RECIPES.get(d.origin.get("recipe", ""))
     if page is not None and page.published != "-":
         number, _, source = page.published.partition("(")

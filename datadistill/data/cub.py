@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from datadistill.data.photos import IMAGENET, SIZE, Listing, Photos, lines, locate
 from datadistill.data.source import Reader, Source
-from datadistill.data.torchvision_sources import _absent as absent
+from datadistill.data.torchvision_sources import absent
 from datadistill.errors import DataError, Unavailable
 
 HOME = "https://www.vision.caltech.edu/datasets/cub_200_2011/"

@@ -104,7 +104,7 @@ def find(name: str, title: str, sizes: tuple[int, int], roots: list[Path], downl
     entry = SETS[name]
     where = next((root for root in roots if all((root / file).is_file() for file in entry.files)), None)
     if where is None and download and entry.official:
-        where = _fetch(entry, title, roots)
+        where = fetch(entry, title, roots)
     return partial(_read, entry, title, sizes, where or _explain(entry, title, roots))
 
 
@@ -123,7 +123,7 @@ def _explain(entry: TorchvisionSet, title: str, roots: list[Path]) -> NoReturn:
         reason, way = "fetching it was not allowed", "allow it (download=True; leave --no-download out), "
     else:
         reason, way = "it cannot be fetched, as it is rebuilt from parts", ""
-    raise Unavailable(_absent(title, roots, reason, way))
+    raise Unavailable(absent(title, roots, reason, way))
 
 
 def _read(entry: TorchvisionSet, title: str, sizes: tuple[int, int], root: Path, split: str) -> Pixels:
@@ -147,14 +147,14 @@ def _read(entry: TorchvisionSet, title: str, sizes: tuple[int, int], root: Path,
     return images, labels
 
 
-def _fetch(entry: TorchvisionSet, title: str, roots: list[Path]) -> Path:
+def fetch(entry: TorchvisionSet, title: str, roots: list[Path]) -> Path:
     """Download into a folder beside and move what is whole into place: no partial file is taken for data."""
     root = roots[0]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (
             contextlib.redirect_stdout(sys.stderr),
-            _timeout(30),
+            timeout(30),
             tempfile.TemporaryDirectory(prefix=".download-", dir=root) as beside,
         ):
             # both parts now, so that a run cannot fail at its end for want of the test part
@@ -169,11 +169,11 @@ def _fetch(entry: TorchvisionSet, title: str, roots: list[Path]) -> Path:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(f"{title} could not be fetched: {root} is full; free some space") from error
         reason = f"could not be fetched ({type(error).__name__}: {error})"
-        raise Unavailable(_absent(title, roots, reason)) from error
+        raise Unavailable(absent(title, roots, reason)) from error
     return root
 
 
-def _absent(title: str, roots: list[Path], reason: str, way: str = "") -> str:
+def absent(title: str, roots: list[Path], reason: str, way: str = "") -> str:
     places = ", ".join(str(root) for root in roots)
     return (
         f"{title} was not found under {places} and {reason}; {way}put it there or pass --data-root "
@@ -182,7 +182,7 @@ def _absent(title: str, roots: list[Path], reason: str, way: str = "") -> str:
 
 
 @contextlib.contextmanager
-def _timeout(seconds: float) -> Iterator[None]:
+def timeout(seconds: float) -> Iterator[None]:
     """torchvision opens its connections without a limit: a network that swallows packets would hang it."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)

@@ -23,9 +23,7 @@ from xml.etree import ElementTree
 
 from datadistill.data.photos import IMAGENET, SIZE, Listing, Photos, lines, locate
 from datadistill.data.source import Reader, Source
-from datadistill.data.torchvision_sources import TorchvisionSet
-from datadistill.data.torchvision_sources import _absent as absent
-from datadistill.data.torchvision_sources import _fetch as fetch
+from datadistill.data.torchvision_sources import TorchvisionSet, absent, fetch
 from datadistill.errors import DataError, Unavailable
 
 VOC = (

@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,8 @@ from datadistill.initial import Fixed, InitialDistribution, Pretrained, Theta, u
 from datadistill.innerloop import Steps, momentum, unroll
 from datadistill.nets import has_batchnorm
 from datadistill.objectives import logits_of
+from datadistill.pool import Pool
 from datadistill.streams import generator
-
-if TYPE_CHECKING:
-    from datadistill.pool import Pool
 
 CHUNK = 10  # nets trained at once
 PLAIN_EPOCHS = 300
@@ -46,7 +44,7 @@ class Evaluation:
     accuracy_std: float
     accuracy_before_mean: float
     accuracy_before_std: float
-    accuracy_plain: float
+    accuracy_plain: float | None
     nets: int
     net: str
     images: int
@@ -90,7 +88,8 @@ def evaluate(
         split: "test", "validation" or "train".
         seed: stream of the held-out draws.
         device: auto, cpu or cuda.
-        plain_nets: nets of the plain loop (`plain_accuracy`).
+        plain_nets: nets of the plain loop (`plain_accuracy`), which takes minutes for large nets; 0 leaves
+            it out.
         data_root: where data sets lie.
         pool: for a set that was learned for pretrained nets: the pool whose held-out nets are tested.
         poll: called between chunks of nets, for signals.
@@ -105,9 +104,10 @@ def evaluate(
     Example:
         `dd.evaluate(dd.DistilledDataset.load("runs/mnist-random-s0"), nets=200).accuracy_mean`
     """
-    for name, count in (("nets", nets), ("plain_nets", plain_nets)):
-        if count < 1:
-            raise UsageError(f"{name} is {count}, but at least 1 must be tested")
+    if nets < 1:
+        raise UsageError(f"nets is {nets}, but at least 1 must be tested")
+    if plain_nets < 0:
+        raise UsageError(f"plain_nets is {plain_nets}, but it must be 0 (no plain loop) or more")
     where = resolve(device)
     real = (data or data_of(distilled, data_root=data_root)).to(where)
     if tuple(real.classes) != distilled.classes:
@@ -129,11 +129,13 @@ def evaluate(
     attack = None
     if "attack" in distilled.origin:
         attack = _attack(on_device, module, start, target, count, poll)
-    plain = plain_accuracy(on_device, module, start, target, nets=min(count, plain_nets), poll=poll)
+    plain: list[float] = []
+    if plain_nets:
+        plain = plain_accuracy(on_device, module, start, target, nets=min(count, plain_nets), poll=poll)
     return Evaluation(
         accuracy_mean=_mean(after), accuracy_std=_std(after),
         accuracy_before_mean=_mean(before), accuracy_before_std=_std(before),
-        accuracy_plain=_mean(plain), nets=count,
+        accuracy_plain=_mean(plain) if plain else None, nets=count,
         net=net if isinstance(net, str) else distilled.net.name if net is None else "custom",
         images=len(distilled.images), bytes=distilled.bytes, bytes_theta_0=distilled.bytes_theta_0,
         dataset=real.name, split=split, description=real.description, seed=seed,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -19,9 +18,7 @@ from datadistill.errors import UsageError
 from datadistill.initial import Fixed, InitialDistribution, Pretrained, Random
 from datadistill.nets import build
 from datadistill.nets.fits import check_fits
-
-if TYPE_CHECKING:
-    from datadistill.pool import Pool
+from datadistill.pool import Pool
 
 HELD_OUT = "held_out_theta_0"
 SELECTION = "selection_theta_0"
@@ -87,8 +84,6 @@ def any_start(
 
 def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, module: nn.Module) -> Pool:
     """The pool, read where it is a path; UsageError where its nets are not those the set is for."""
-    from datadistill.pool import Pool
-
     found = pool if isinstance(pool, Pool) else Pool.load(pool)
     source = d.origin.get("source")
     if source is not None and found.dataset != source:

@@ -109,6 +109,7 @@ INITIALIZATIONS: dict[str, Scheme] = {
     ),
     "orthogonal": by_weights(lambda w, g: torch_init.orthogonal_(w, generator=g)),
     "normal": by_weights(lambda w, g: torch_init.normal_(w, std=0.02, generator=g)),
+    "small": by_weights(lambda w, g: torch_init.normal_(w, std=0.001, generator=g)),
     "default": pytorch_default,
 }
 
@@ -120,7 +121,8 @@ def draw(net: nn.Module, init: str, generator: torch.Generator) -> Theta:
         net: any module whose parameters have their shapes.
         init: a key of `INITIALIZATIONS`: `xavier` (normal, variance 2 / (fan_in + fan_out), the choice of
             Wang et al.), `xavier-uniform`, `kaiming` (normal, variance 2 / fan_in), `orthogonal`, `normal`
-            (deviation 0.02) or `default` (PyTorch's own).
+            (deviation 0.02), `small` (deviation 0.001: for the fresh last layer of a pretrained net whose
+            features are large) or `default` (PyTorch's own).
         generator: a CPU generator; it is advanced. Equal states give equal draws, whatever the net's device.
 
     Returns:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datadistill.data.torchvision_sources import _timeout as timeout
+from datadistill.data.torchvision_sources import timeout
 from datadistill.errors import DataError, OutOfMemory, Unavailable, UsageError, out_of_memory
 from datadistill.nets.alexnet import AlexNet
+from datadistill.runs.torchfile import read_torch_file
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts put the tensors
 
@@ -83,21 +84,20 @@ def read_file(path: Path) -> Any:
     if not path.is_file():
         state = "is no regular file" if path.exists() else "does not exist"
         raise DataError(f"{path} {state}; wanted a file of weights (.safetensors, .pt, .pth)")
-    try:
-        if path.suffix.lower() == ".safetensors":
-            from safetensors.torch import load_file
+    if path.suffix.lower() in (".pt", ".pth", ".bin"):
+        return read_torch_file(path)[0]
+    if path.suffix.lower() == ".safetensors":
+        from safetensors.torch import load_file
 
+        try:
             return load_file(path)
-        if path.suffix.lower() in (".pt", ".pth", ".bin"):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # SafetensorError, UnpicklingError, RuntimeError, EOFError, KeyError, ...
-        if out_of_memory(error):
-            raise OutOfMemory(f"{path} needs more memory than there is") from error
-        first = (str(error).splitlines() or [""])[0]
-        raise DataError(
-            f"{path} cannot be read as plain tensors ({type(error).__name__}: {first[:160]}); it is damaged "
-            "or holds objects that could run code: save net.state_dict() instead"
-        ) from error
+        except Exception as error:  # SafetensorError, OSError, MemoryError, ...
+            if out_of_memory(error):
+                raise OutOfMemory(f"{path} needs more memory than there is") from error
+            first = (str(error).splitlines() or [""])[0]
+            raise DataError(
+                f"{path} is no whole safetensors file ({type(error).__name__}: {first[:160]}); get it again"
+            ) from error
     raise DataError(f"{path} ends in {path.suffix!r}; wanted .safetensors, .pt or .pth")
 
 

@@ -6,7 +6,7 @@ from datadistill.config import DistillConfig, PoolConfig
 from datadistill.recipes import recipe
 from datadistill.recipes.pools import pool_recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import IMAGE_BASELINES, SMOKE, attack_row, sized
+from datadistill.reproduce.common import FEWER, IMAGE_BASELINES, SMOKE, attack_row, candidates, sized
 from datadistill.reproduce.plan import Measurement, Part, Plan, Scale
 
 PURPOSE = (
@@ -36,7 +36,7 @@ def _part(scale: Scale, name: str, title: str, pool: PoolConfig, config: Distill
         measurements=(
             Measurement("ours", "ours", (f"{name}-attack",), sized(scale, nets=(4, 200, 200))),
             Measurement("baselines", "compare", (f"{name}-attack",), {
-                **sizes, "candidates": "all", "baselines": [*baselines],
+                **sizes, "candidates": candidates(scale), "baselines": [*baselines],
             }),
         ),
         rows=(
@@ -69,9 +69,9 @@ def plan(scale: Scale) -> Plan:
     rule = (
         "Random and optimized real images: real images of K and T, both labelled T, and real images of the "
         "other classes; one step; the step size is chosen on the training split for the highest accuracy with "
-        "K relabelled, among those that make at least a tenth of class K wrong, as in the paper."
+        "K relabelled, among those that bring at least a tenth of class K to T."
     )
-    remarks = (SMOKE, rule) if scale == "smoke" else (rule,)
+    remarks = (SMOKE, rule, FEWER) if scale == "smoke" else (rule,)
     return Plan(
         "attack", scale, "Malicious data: one gradient step on 100 images", tuple(parts), PURPOSE, remarks
     )

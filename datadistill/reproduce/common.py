@@ -27,6 +27,8 @@ SMOKE = (
     "This scale proves that the path works: its data, nets and lengths are not the paper's, and its numbers "
     "are not to be held against the published ones."
 )
+BEST = "Baselines: the best of the learned and the fixed step sizes, and of 1, 3 and 5 epochs."
+FEWER = "At this scale baselines use learned step sizes only."
 SELECTION = (
     "What is chosen (step size, epochs, the best of many sets, the rule of k-NN) is chosen on images of the "
     "training split with other nets; the test split is read for the chosen one only."
@@ -35,6 +37,11 @@ OURS = (
     "Our sets are learned by this library's recipes, which leave the paper's form where that pays: Adam as the "
     "inner rule and learned soft labels for many nets, one step size for each step and tensor."
 )
+
+
+def candidates(scale: Scale) -> str:
+    """What the baselines choose from; fewer where only the path is to be shown."""
+    return "learned" if scale == "smoke" else "all"
 
 
 def sized(scale: Scale, **sizes: Sequence[int]) -> dict[str, int]:
@@ -77,4 +84,5 @@ def row(
 
 def attack_row(name: str, measurement: str, published: Mapping[str, Any], *, ours: bool = False) -> Row:
     """A row of several columns."""
-    return Row(LABELS[name], measurement, name, published.get(name, {}), ours)
+    label = "before" if name == "before" else LABELS[name]
+    return Row(label, measurement, name, published.get(name, {}), ours)

@@ -238,7 +238,6 @@ class Engine:
         """That of the weights that a config names."""
         weights, model = str(config.weights), config.net_args.get("model")
         if weights not in self.fingerprints:
-            # the net tells AlexNet's own file name alone, which `model` tells too
             found = read_weights(
                 weights,
                 nn.Identity(),

@@ -64,7 +64,8 @@ def _remarks(scale: Scale) -> tuple[str, ...]:
     if scale == "full":
         return (PAPERS_FORM,)
     config = ablations.figure4().with_changes(**_SETTINGS[scale])
-    short = f"{config.iterations} outer iterations of {config.nets} nets and {config.batch} real images."
+    nets = f"{config.nets} net{'s' if config.nets > 1 else ''}"
+    short = f"{config.iterations} outer iterations of {nets} and {config.batch} real images."
     return (SMOKE, PAPERS_FORM, short) if scale == "smoke" else (PAPERS_FORM, short)
 
 

@@ -69,7 +69,7 @@ def trained_on(d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0) -
     )
     return [
         Measured("before", _values(before), nets=count),
-        Measured("ours", _values(after), nets=count, bytes=d.bytes),
+        Measured("ours", _values(after), nets=count, bytes=d.bytes, how=_own_steps(d)),
     ]
 
 
@@ -130,6 +130,10 @@ KINDS: dict[str, Callable[..., list[Measured]]] = {
     "full": trained_on_all,
 }
 """Kind of a measurement: its function."""
+
+
+def _own_steps(d: DistilledDataset) -> str:
+    return f"its own {len(d.order)} step{'s' if len(d.order) != 1 else ''}"
 
 
 def _scores_of(d: DistilledDataset) -> Callable[[Any, Any, Split], Scores]:

@@ -58,7 +58,7 @@ def plan(scale: Scale) -> Plan:
     """Table 1 at a scale."""
     words = "100 images, 10 steps x 3 epochs"
     if scale == "smoke":
-        short = {"dataset": "mnist5k", "iterations": 20, "validate_every": 20, "validate_nets": 1}
+        short = {"dataset": "mnist5k", "iterations": 10, "validate_every": 10, "validate_nets": 1}
         parts = [
             _part(
                 scale, "mnist", f"5,000 MNIST images, {words}",

@@ -6,7 +6,17 @@ from datadistill.config import DistillConfig, PoolConfig
 from datadistill.recipes import recipe
 from datadistill.recipes.pools import pool_recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import IMAGE_BASELINES, OURS, SELECTION, SMOKE, row, sized
+from datadistill.reproduce.common import (
+    BEST,
+    FEWER,
+    IMAGE_BASELINES,
+    OURS,
+    SELECTION,
+    SMOKE,
+    candidates,
+    row,
+    sized,
+)
 from datadistill.reproduce.plan import Measurement, Part, Plan, Row, Scale
 
 GREY = (
@@ -43,7 +53,7 @@ def _part(
             Measurement("random", "ours", (name,), ours),
             Measurement("fixed", "ours", (f"{name}-fixed",), ours),
             Measurement("baselines", "compare", (name,), {
-                **sizes, "candidates": "all", "baselines": [*IMAGE_BASELINES],
+                **sizes, "candidates": candidates(scale), "baselines": [*IMAGE_BASELINES],
             }),
             Measurement("all", "full", (name,), {**whole, "lr": 1e-3, "batch": 128}),
         ),
@@ -89,6 +99,6 @@ def plan(scale: Scale) -> Plan:
 
 def _plan(scale: Scale, parts: list[Part]) -> Plan:
     remarks = (SMOKE,) if scale == "smoke" else ()
-    best = "Baselines: the best of the learned and the fixed step sizes, and of 1, 3 and 5 epochs."
+    best = FEWER if scale == "smoke" else BEST
     title = "Table 2: one hundred images adapt pretrained nets, 10 steps x 3 epochs"
     return Plan("table2", scale, title, tuple(parts), "", (*remarks, OURS, best, SELECTION, FULL_TARGET))

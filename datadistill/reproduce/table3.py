@@ -7,7 +7,7 @@ from typing import Any
 from datadistill.config import DistillConfig
 from datadistill.recipes import recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import SELECTION, SMOKE, row, sized
+from datadistill.reproduce.common import BEST, FEWER, SELECTION, SMOKE, candidates, row, sized
 from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan, Published, Scale
 
 BASELINES = ("random-real", "optimized-real", "average-real")
@@ -35,7 +35,7 @@ def _part(
         measurements=(
             Measurement("ours", "ours", tuple(sets), {"nets": 1}),
             Measurement("baselines", "compare", tuple(sets), {
-                **sizes, "candidates": "all", "baselines": [*BASELINES],
+                **sizes, "candidates": candidates(scale), "baselines": [*BASELINES],
             }),
             Measurement("all", "full", tuple(sets), {"nets": 1, **full}),
         ),
@@ -66,7 +66,7 @@ def plan(scale: Scale) -> Plan:
         return _plan(scale, [part], (SMOKE, runs, SELECTION))
     if scale == "cpu":
         small = "of {0}; the paper has all of it, AlexNet and 224 pixels: its numbers are not shown."
-        full = {"epochs": 8, "batch": 32, "optimizer": "sgd", "lr": 0.001}
+        full = {"epochs": 6, "batch": 32, "optimizer": "sgd", "lr": 0.001}
         parts = [
             _part(scale, "voc", f"five animals of PASCAL VOC 2012, SqueezeNet, 112 pixels, {words}",
                   recipe("squeezenet-to-voc-animals"), comparable=False, full=full,
@@ -88,5 +88,5 @@ def plan(scale: Scale) -> Plan:
 
 def _plan(scale: Scale, parts: list[Part], remarks: tuple[str, ...]) -> Plan:
     title = "Table 3: one image per class adapts a net pretrained on ImageNet"
-    best = "Baselines: the best of the learned and the fixed step sizes, and of 1, 3 and 5 epochs."
+    best = FEWER if scale == "smoke" else BEST
     return Plan("table3", scale, title, tuple(parts), "", (*remarks, best))

@@ -128,7 +128,7 @@ def _sources(result: Result) -> list[str]:
     numbers = [p for part, _ in result.parts for row in part.rows for p in row.published.values()]
     lines = ["Deviations are population deviations, over what the column says: sets x nets, or runs."]
     if numbers:
-        where = ", ".join(dict.fromkeys(p.where for p in numbers))
+        where = "; ".join(dict.fromkeys(p.where for p in numbers))
         lines.append(f"Published: {where} of {SOURCE}.")
     return [*lines, READ_OFF] if any(p.read_off for p in numbers) else lines
 
@@ -144,7 +144,8 @@ def machine(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for env in environments:
         versions = env.get("versions", {})
-        on = f"{env.get('threads', '?')} threads of {env.get('device_name', 'a CPU')}"
+        count = env.get("threads", "?")
+        on = f"{count} thread{'s' if count != 1 else ''} of {env.get('device_name', 'a CPU')}"
         if env.get("device") != "cpu":
             on = str(env.get("device_name", env.get("device")))
         lines.append(f"{on}, torch {versions.get('torch')}, datadistill {versions.get('datadistill')}")

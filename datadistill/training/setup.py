@@ -64,7 +64,7 @@ def outer_loop(
         check_fits(net, real.shape, len(real.classes))
     spec = net_spec(config, real, net)
     module = (copy.deepcopy(net) if net is not None else spec.build()).to(device)
-    starts = starts_of(config, real, module, spec)
+    starts = starts_of(config, real, module, spec, options.download)
     return OuterLoop(config, real, module, update, spec, starts, objective_of(config, real))
 
 

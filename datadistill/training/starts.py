@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -11,10 +11,10 @@ from datadistill.config import DistillConfig
 from datadistill.data import RealData
 from datadistill.errors import DataError, UsageError
 from datadistill.initial import Fixed, InitialDistribution, Pretrained, Random, trainable
+from datadistill.nets import NETS, arguments
 from datadistill.nets.spec import NetSpec
-
-if TYPE_CHECKING:
-    from datadistill.pool import Pool
+from datadistill.nets.weights import read_weights
+from datadistill.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Starts:
     origin: dict[str, Any]
 
 
-def starts_of(config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec) -> Starts:
+def starts_of(
+    config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, download: bool = True
+) -> Starts:
     """The starts that a config asks for.
 
     Args:
@@ -34,14 +36,13 @@ def starts_of(config: DistillConfig, data: RealData, net: nn.Module, spec: NetSp
         data: the target data, on the run's device.
         net: the run's module, on the same device; given weights put their buffers into it.
         spec: how a file names it.
+        download: whether torchvision's weights may be fetched.
 
     Raises:
         UsageError: a source without a pool, a pool or weights that do not fit the net.
         DataError: a pool of other classes, or a file that is damaged.
     """
     if config.pool is not None:
-        from datadistill.pool import Pool
-
         return _from_pool(config, data, net, spec, Pool.load(config.pool))
     if config.source is not None:
         raise UsageError(
@@ -49,7 +50,7 @@ def starts_of(config: DistillConfig, data: RealData, net: nn.Module, spec: NetSp
             "with datadistill pretrain (datadistill recipes lists them), and pass --pool FILE_OR_DIR"
         )
     if config.weights is not None:
-        return _from_weights(config, net, spec)
+        return _from_weights(config, net, spec, download)
     random = Random(net, config.init, config.seed)
     if config.theta_0 == "random":
         return Starts(random, Random(net, config.init, config.seed, "validation_theta_0"), {})
@@ -90,12 +91,13 @@ def _from_pool(config: DistillConfig, data: RealData, net: nn.Module, spec: NetS
     return Starts(part("train", config.seed), part("validation", None), origin)
 
 
-def _from_weights(config: DistillConfig, net: nn.Module, spec: NetSpec) -> Starts:
+def _from_weights(config: DistillConfig, net: nn.Module, spec: NetSpec, download: bool) -> Starts:
     """The given weights, with a last layer drawn by the run's own scheme."""
-    from datadistill.nets.weights import read_weights
-
     assert config.weights is not None
-    weights = read_weights(config.weights, net, model=spec.args.get("model"))
+    model = spec.args.get("model")
+    if spec.name in NETS and model is None:
+        model = arguments(spec.name).get("model")
+    weights = read_weights(config.weights, net, model=model, download=download)
     theta, buffers, fresh = weights.fit(net)
     net.load_state_dict(buffers, strict=False)
     drawn = Random(net, config.init, config.seed).one(0, 0)

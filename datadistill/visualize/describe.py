@@ -71,7 +71,12 @@ def title(distilled: DistilledDataset, steps: int) -> str:
 
 def net_line(distilled: DistilledDataset) -> str:
     """Such as "Learned for one fixed initialization (xavier) of lenet, seed 0, 2,000 outer iterations"."""
-    kind = "one fixed initialization" if distilled.theta_0 is not None else "random initializations"
+    source = distilled.origin.get("source") or ("given weights" if "weights" in distilled.origin else None)
+    if source is None:
+        kind = "one fixed initialization" if distilled.theta_0 is not None else "random initializations"
+    else:
+        kind = "one net" if distilled.theta_0 is not None else "nets"
+        kind += f" pretrained on {clean(source, 30)}" if source != "given weights" else " with given weights"
     name = "a net of the user's own" if distilled.net.name == CUSTOM else clean(distilled.net.name, 30)
     parts = [f"Learned for {kind} ({clean(distilled.net.init, 30)}) of {name}"]
     seed, iterations = distilled.origin.get("seed"), distilled.origin.get("iterations")

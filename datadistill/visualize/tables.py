@@ -21,7 +21,7 @@ from datadistill.visualize.canvas import BLUE, GREY, ORANGE, clean, new_figure, 
 
 WIDTH = 1000  # pixels
 BAR, FRAME, PANEL = 30, 80, 330  # pixels of a bar, around the bars, of a panel of lines
-HEAD = 60  # pixels for title and legend
+HEAD = 80  # pixels for title and legend
 LABEL = 60  # characters
 BLACK = "#111111"
 
@@ -210,7 +210,7 @@ def _lines(ax: Axes, panel: CurvePanel) -> None:
     ax.xaxis.set_major_locator(FixedLocator(sorted({p.x for curve in panel.curves for p in curve.points})))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    ax.legend(loc="lower right")
+    ax.legend(loc="best")
 
 
 def _head(figure: Figure, title: str, drawn: Sequence[Bar | Point]) -> None:
@@ -228,4 +228,4 @@ def _head(figure: Figure, title: str, drawn: Sequence[Bar | Point]) -> None:
                 Line2D([], [], marker="D", color=BLACK, markerfacecolor=face, linestyle="none", label=words)
             )
     if handles:
-        figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+        figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))

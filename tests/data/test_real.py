@@ -91,11 +91,13 @@ def test_digits():
 
 def test_every_source_says_what_it_is():
     assert set(SOURCES) == {
-        *("mnist5k", "digits", "mnist", "fashion-mnist", "usps", "svhn", "svhn-grey", "cifar10", "cifar100")
+        *("mnist5k", "digits", "mnist", "fashion-mnist", "usps", "svhn", "svhn-grey", "cifar10", "cifar100"),
+        *("voc", "voc2007", "voc-animals", "cub", "cub-20"),
     }
+    classes = {"cifar100": 100, "voc": 20, "voc2007": 20, "voc-animals": 5, "cub": 200, "cub-20": 20}
     for name, source in SOURCES.items():
         assert source.name == name and source.about
-        assert len(set(source.classes)) == (100 if name == "cifar100" else 10)
+        assert len(set(source.classes)) == classes.get(name, 10)
         if source.statistics:
             Normalization(*source.statistics, source.shape[1], source.shape[0])
 

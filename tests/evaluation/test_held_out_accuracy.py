@@ -304,8 +304,8 @@ def test_arguments_that_do_not_fit_are_refused(data):
     d = real_set(data)
     with pytest.raises(UsageError, match="nets is 0"):
         dd.evaluate(d, nets=0, data=data)
-    with pytest.raises(UsageError, match="plain_nets is 0"):
-        dd.evaluate(d, plain_nets=0, data=data)
+    with pytest.raises(UsageError, match="plain_nets is -1"):
+        dd.evaluate(d, plain_nets=-1, data=data)
     with pytest.raises(UsageError, match=r"the net makes \(2, 9\) of 2 images, wanted \(2, 10\)"):
         dd.evaluate(d, net=nn.Sequential(nn.Flatten(), nn.Linear(64, 9)), data=data, **CPU)
     with pytest.raises(UsageError, match="the net does not take images 1x8x8"):

@@ -47,6 +47,9 @@ More steps. S steps with batches of their own: theta_S = (I - A_S) ... (I - A_1)
 product has its columns, and b lies, in the span of all S M points. So (9) and (10) hold with S M for M, and
 S M >= D points can reach the minimum: step s clears its own M coordinates. Epochs over the same batch, with any
 step sizes, stay in the span of the same M points: (9) and (10) hold with M, however many epochs.
+
+One initialization. For one fixed theta_0 a single point is enough, d~ = sqrt(1 / eta) u', t~ = d~ theta* with
+u = (theta_0 - theta*) / |theta_0 - theta*|: A = u u' and (I - A)(theta_0 - theta*) = 0.             (12)
 """
 
 import pytest
@@ -280,3 +283,12 @@ def test_epochs_over_too_few_points_do_not_help(M):
         x, y = randn(M, D, seed=draw), randn(M, seed=draw + 50)
         etas = [float(M / torch.linalg.matrix_norm(x, 2) ** 2)] * 40
         assert expected_excess(real, [(x, y)] * 40, etas) >= real.sharper_bound(M) >= real.bound(M) > 0.05
+
+
+def test_one_point_is_enough_for_one_initialization_and_for_no_other():
+    real, theta_0, eta = Real(), any_initialization(), 0.3
+    way = theta_0[:1] - real.theta_star
+    x = eta**-0.5 * way / way.norm()
+    after = real.excess(trained(theta_0, [(x, x @ real.theta_star)], [eta]))
+    assert after[0].abs() < EXACT  # (12)
+    assert after[1:].min() > 1

@@ -25,6 +25,7 @@ from nbclient.exceptions import CellExecutionError
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 FIRST = "01_first_distilled_set"
+LOOK = "02_look_at_the_images"
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|Users|root|tmp|var|usr|opt|mnt|work)/|[A-Z]:\\\\|ipykernel_\d")
 
 
@@ -45,6 +46,51 @@ def first_distilled_set(v):
     assert v["max(votes, key=votes.count)"] in v["again.classes"]
 
 
+def look_at_the_images(v):
+    assert v["as_learned"] >= 75 and v["as_learned_fixed"] >= 60, "the sets do not train"
+    for name in ("fixed", "reusable"):
+        low, high = v["ranges_of"][name]["real images"]
+        assert v["ranges_of"][name]["images"][0] < low and v["ranges_of"][name]["images"][1] > high
+        assert v["ranges_of"][name]["pixels()"] == [0, 1]
+    assert v["on_pixels_fixed"] <= 30 and v["on_pixels"] <= v["as_learned"] - 2, "pixels() are to be looked at"
+    assert v["last_epoch"] > 1.5 * v["first_epoch"], "steps are said to be larger later"
+
+    like, kept = v["like"], v["noise_kept"]
+    assert abs(like["start"]) < 0.1
+    assert like["random"] > like["fixed"] + 0.15 > 0.3, "random is said to be nearer to the class means"
+    assert kept["fixed"] > kept["random"] + 0.1, "random is said to have kept less of the noise"
+    assert v["kept_mnist"] > v["like_mnist"] + 0.15, "the LeNet's images are said to be more noise than class"
+
+    assert min(v["own_share.tolist()"]) > 0.8, "labels are said to name their class"
+    assert abs(v["accuracy_hardened"] - v["as_learned"]) < 4
+    worth, fixed = v["worth"], v["worth_fixed"]
+    assert worth["steps shuffled"] > worth["as learned"] - 4, "another order is said to cost little"
+    assert worth["step sizes shuffled"] < worth["steps shuffled"], "step sizes are said to matter more"
+    assert worth["the first epoch alone"] < 60, "all epochs are said to be needed"
+    assert worth["ordinary loop"] > worth["as learned"] - 1
+    changes = [fixed[k] for k in ("step sizes reversed", "step sizes all the same", "twice the step sizes")]
+    assert max(changes) < 0.65 * fixed["as learned"], "other step sizes are said to lose about half"
+    assert min(changes) < 20, "or all"
+    assert fixed["ordinary loop"] < fixed["as learned"] - 5
+
+    assert abs(v["accuracy_small"]["8"] - v["as_learned"]) < 2
+    assert abs(v["accuracy_small_fixed"]["8"] - v["as_learned_fixed"]) < 2
+    assert v["small_fixed[8].bytes"] == v["fixed.bytes"] - 3 * 10 * 28 * 28, "8 bits are a quarter of 32"
+    assert v["accuracy_small_fixed"]["2"] < 0.6 * v["as_learned_fixed"]
+    assert v["accuracy_small"]["2"] > 0.8 * v["as_learned"]
+
+    rank, bound = v["rank"], v["bound"]
+    assert rank < v["D"] == 64 and len(bound) == rank - 1, "some pixels are said to be constant"
+    assert min(v["before.tolist()"]) > 1 and max(v["after.tolist()"]) < 1e-8, "the optimum from anywhere"
+    assert all(b <= e for b, e in zip(bound, v["on_eigenvectors"], strict=True)), "the bound is beaten"
+    assert all(e < 1.02 * b for b, e in zip(bound[: rank // 2], v["on_eigenvectors"], strict=False))
+    assert all(r > e for r, e in zip(v["on_random"], v["on_eigenvectors"], strict=True))
+    assert v["on_random"][-1] > 0.1
+    assert abs(v["sampled"] / v["on_eigenvectors"][9] - 1) < 0.05
+    assert v["four_steps"] < 1e-8 and abs(v["four_epochs"] / v["on_eigenvectors"][v["M"] - 1] - 1) < 1e-6
+    assert v["one_image.tolist()"][0] < 1e-8 < 1 < min(v["one_image.tolist()"][1:])
+
+
 # NAME: (what to read in the kernel after the last cell, what must be true of it)
 CLAIMS = {
     FIRST: (
@@ -53,6 +99,14 @@ CLAIMS = {
          "measured_small.accuracy_mean", "small.bytes", "reusable.bytes", "again.classes",
          "torch.equal(again.images, reusable.images)", "max(votes, key=votes.count)"],
         first_distilled_set,
+    ),
+    LOOK: (
+        ["as_learned", "as_learned_fixed", "ranges_of", "on_pixels", "on_pixels_fixed", "first_epoch",
+         "last_epoch", "like", "noise_kept", "like_mnist", "kept_mnist", "own_share.tolist()",
+         "accuracy_hardened", "worth", "worth_fixed", "accuracy_small", "accuracy_small_fixed", "fixed.bytes",
+         "small_fixed[8].bytes", "rank", "D", "before.tolist()", "after.tolist()", "bound", "on_eigenvectors",
+         "on_random", "sampled", "four_steps", "four_epochs", "M", "one_image.tolist()"],
+        look_at_the_images,
     ),
 }  # fmt: skip
 

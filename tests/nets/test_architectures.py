@@ -26,7 +26,10 @@ def linear(inputs, outputs):
 
 
 ANY_SIZE = [(8, 1), (28, 1), (28, 3), (32, 1), (32, 3), (33, 3), (64, 3)]
-SIZES = {name: ANY_SIZE for name in NETS} | {"lenet": [(28, 1), (28, 3), (32, 1), (32, 3)]}
+SIZES = {name: ANY_SIZE for name in NETS} | {
+    "lenet": [(28, 1), (28, 3), (32, 1), (32, 3)],
+    "torchvision": [(28, 3), (64, 3)],
+}
 VARIANTS = [
     ("alexnet", {"dropout": 0.5}),
     *(("convnet", {"norm": norm}) for norm in ("batch", "group", "layer", "none")),
@@ -195,10 +198,10 @@ def test_gradient_of_a_gradient_step_equals_finite_differences(name):
 def test_build_repeats_itself_and_leaves_the_global_generator_alone(name):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = build(name, channels=1, size=28, classes=10)
+    first = build(name, channels=SIZES[name][0][1], size=28, classes=10)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(6)
-    second = build(name, channels=1, size=28, classes=10)
+    second = build(name, channels=SIZES[name][0][1], size=28, classes=10)
     for (key, a), (other, b) in zip(first.state_dict().items(), second.state_dict().items(), strict=True):
         assert key == other
         assert torch.equal(a, b)
@@ -206,7 +209,7 @@ def test_build_repeats_itself_and_leaves_the_global_generator_alone(name):
 
 def test_no_dropout_unless_asked_for():
     for name in NETS:
-        net = build(name, channels=1, size=28, classes=10)
+        net = build(name, channels=SIZES[name][0][1], size=28, classes=10)
         assert not any(isinstance(m, nn.Dropout) for m in net.modules())
     net = build("alexnet", channels=1, size=28, classes=10, dropout=0.25)
     assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.25]

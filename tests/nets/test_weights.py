@@ -151,7 +151,7 @@ class Canary:
 def test_a_file_that_runs_code_is_refused_unrun(tmp_path, source, how):
     canary = tmp_path / "canary"
     how({**source, "0.bias": Canary(canary)}, tmp_path / "w.pt")
-    with pytest.raises(DataError, match=r"could run code: save net.state_dict\(\) instead"):
+    with pytest.raises(DataError, match=r"nothing in it was run"):
         read_weights(tmp_path / "w.pt", small())
     assert not canary.exists()
     # the canary does sing where it is let out
@@ -161,7 +161,7 @@ def test_a_file_that_runs_code_is_refused_unrun(tmp_path, source, how):
 
 def test_a_whole_module_is_refused(tmp_path):
     torch.save(small(), tmp_path / "w.pt")
-    with pytest.raises(DataError, match=r"save net\.state_dict"):
+    with pytest.raises(DataError, match=r"Python object .*Sequential"):
         read_weights(tmp_path / "w.pt", small())
 
 
@@ -185,9 +185,9 @@ def test_other_contents_are_refused(tmp_path, content, words):
 @pytest.mark.parametrize(
     "name, data, words",
     [
-        ("w.pt", b"", "cannot be read"),
-        ("w.pt", b"PK\x03\x04 no archive", "cannot be read"),
-        ("w.safetensors", b"\xff" * 20, "cannot be read"),
+        ("w.pt", b"", "get it again"),
+        ("w.pt", b"PK\x03\x04 no archive", "get it again"),
+        ("w.safetensors", b"\xff" * 20, "get it again"),
         ("w.npz", b"1", "ends in '.npz'"),
     ],
 )

@@ -16,8 +16,8 @@ POOL = PoolConfig(
     **NET,
 )
 FRESH = DistillConfig(
-    recipe="fresh", dataset="digits", theta_0="random", ipc=1, steps=1, epochs=2, images_from="real", iterations=3,
-    batch=32, validate_every=3, validate_nets=1, **NET,
+    recipe="fresh", dataset="digits", theta_0="random", ipc=1, steps=1, epochs=2, images_from="real",
+    iterations=3, batch=32, validate_every=3, validate_nets=1, **NET,
 )  # fmt: skip
 ADAPTED = FRESH.with_changes(recipe="adapted", pool="a-pool", source="digits")
 

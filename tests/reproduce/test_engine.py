@@ -198,7 +198,7 @@ def test_a_part_alone_and_then_the_rest(finished, tmp_path):
 
 
 def test_an_unknown_part_is_refused_before_anything_is_made(tmp_path):
-    with pytest.raises(UsageError, match="no part 'fersh'.*did you mean fresh"):
+    with pytest.raises(UsageError, match=r"no part 'fersh'.*did you mean fresh"):
         reproduce(plan(), out=tmp_path / "new", only=["fersh"])
     assert not (tmp_path / "new").exists()
 

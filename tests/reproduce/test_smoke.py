@@ -9,19 +9,22 @@ from datadistill.reproduce import TABLES, plan_of
 from datadistill.reproduce.run import reproduce
 
 SETS = {"iterations": 1, "epochs": 1, "batch": 16, "nets": 1, "validate_every": 1, "validate_nets": 1}
-POOLS = {"nets": 1, "validation_nets": 1, "held_out": 2, "epochs": 1, "batch": 256}
+ONE_STEP = {"ipc": 1, "steps": 1}  # not for figures, which are about the number of steps
+POOLS = {"nets": 1, "validation_nets": 1, "held_out": 2, "epochs": 1, "batch": 64}
 ARGUMENTS = {
     "nets": 1, "sets": 1, "selection_nets": 1, "optimized_from": 1, "epochs": 1, "candidates": "learned"
 }  # fmt: skip
-FEW_IMAGES = {"mnist5k": 3700, "digits": 1200}  # held out, so that few are left to learn and choose with
+FEW_IMAGES = {"mnist5k": 3800, "digits": 1380}  # held out, so that few are left to learn and choose with
 
 
 def miniature(table):
-    plan = plan_of(table, "smoke").changed(sets=SETS, pools=POOLS, arguments=ARGUMENTS)
+    sets = SETS if table.startswith("figure") else SETS | ONE_STEP
+    plan = plan_of(table, "smoke").changed(sets=sets, pools=POOLS, arguments=ARGUMENTS)
     for part in plan.parts:
-        for held in (part.sets, part.pools):
-            for name, config in held.items():
-                held[name] = config.with_changes(validation=FEW_IMAGES[config.dataset])
+        for name, config in part.sets.items():
+            part.sets[name] = config.with_changes(validation=FEW_IMAGES[config.dataset])
+        for name, config in part.pools.items():
+            part.pools[name] = config.with_changes(validation=3000 if config.dataset == "mnist5k" else 200)
     return plan
 
 

@@ -1,0 +1,72 @@
+"""What `datadistill inspect` says of a pool of pretrained nets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from datadistill.cli.printing import Output, size_of
+from datadistill.cli.recipes import words
+from datadistill.errors import DataError
+
+
+def is_pool(path: Path) -> bool:
+    """Whether a file or a run folder holds a pool; what cannot be read is left to others to refuse."""
+    from datadistill.errors import UsageError
+    from datadistill.runs.folder import RunFolder
+    from datadistill.runs.tensors import unpack
+
+    try:
+        if path.is_dir():
+            return RunFolder.open(path).kind == "pool"
+        _, meta = unpack(path, schema=10**6, verify=False, finite=False)
+        return meta.get("kind") == "pool"
+    except (DataError, UsageError):
+        return False
+
+
+def read_pool(path: Path, verify: bool) -> dict[str, Any]:
+    """Everything a pool's file says, as plain values, tensors by their shapes."""
+    from datadistill.pool import FILE_NAME, Pool
+
+    pool = Pool.load(path, verify=verify)
+    file = path / FILE_NAME if path.is_dir() else path
+    return {
+        "file": str(file),
+        "file_bytes": file.stat().st_size,
+        "verified": verify,
+        "fingerprint": pool.fingerprint,
+        "nets": pool.nets,
+        "validation_nets": pool.validation_nets,
+        "held_out": pool.held_out,
+        "net": pool.net.as_dict(),
+        "dataset": pool.dataset,
+        "classes": list(pool.classes),
+        "tensors": {name: list(p.shape[1:]) for name, p in pool.tensors.items()},
+        "accuracies": list(pool.accuracies),
+        "record": dict(pool.record or {}),
+    }
+
+
+def print_pool(output: Output, p: dict[str, Any]) -> None:
+    """The rows of a pool."""
+    found, net = p["accuracies"], p["net"]
+    mean = sum(found) / len(found)
+    parameters = sum(_count(shape) for shape in p["tensors"].values())
+    rows = [
+        ("file", f"{p['file']} ({size_of(p['file_bytes'])})"),
+        ("fingerprint", f"{p['fingerprint']} ({'matches' if p['verified'] else 'not compared'})"),
+        ("nets", f"{p['nets']} to learn with, {p['validation_nets']} for looks, {p['held_out']} held out"),
+        ("net", f"{net['name']} ({words(net['args'])}), {parameters} parameters, initialization {net['init']}"),
+        ("trained on", f"{p['dataset']}, {len(p['classes'])} classes: {', '.join(p['classes'])}"),
+        ("accuracy (%)", f"{mean:.2f} ({min(found):.2f} to {max(found):.2f}) on the validation split"),
+        *((name, words(value)) for name, value in p["record"].items()),
+    ]
+    output.table(("", ""), rows)
+
+
+def _count(shape: list[int]) -> int:
+    product = 1
+    for side in shape:
+        product *= side
+    return product
