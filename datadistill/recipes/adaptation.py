@@ -21,7 +21,7 @@ def _adaptation(recipe: str, source: str, dataset: str, **changes: Any) -> Disti
     settings: dict[str, Any] = {
         "net": "lenet", "theta_0": "random", "ipc": 10, "steps": 10, "epochs": 3,
         "update": "adam", "step_size": 0.001, "step_sizes": "per-tensor", "labels": "soft",
-        "images_from": "kmeans", "iterations": 500, "batch": 256, "nets": 2,
+        "images_from": "kmeans", "iterations": 300, "batch": 256, "nets": 2,
         "lr_images": 0.02, "lr_labels": 0.05, "lr_step_sizes": 0.03, "validate_every": 50,
     }  # fmt: skip
     return DistillConfig(recipe=recipe, source=source, dataset=dataset, **{**settings, **changes})

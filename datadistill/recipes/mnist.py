@@ -32,8 +32,8 @@ def mnist_fixed_100() -> DistillConfig:
     """One hundred images train one fixed LeNet: 10 steps x 3 epochs (table 1)."""
     return DistillConfig(
         recipe="mnist-fixed-100", dataset="mnist", net="lenet", init="default", theta_0="fixed",
-        ipc=10, steps=10, epochs=3, step_sizes="per-tensor",
-        iterations=3000, batch=256, lr_images=0.05, lr_step_sizes=0.1, validate_every=250,
+        ipc=10, steps=10, epochs=3, step_sizes="per-tensor", images_from="kmeans",
+        iterations=1500, batch=256, lr_images=0.03, lr_step_sizes=0.02, validate_every=100,
     )  # fmt: skip
 
 

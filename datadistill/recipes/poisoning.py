@@ -17,7 +17,7 @@ def mnist_attack() -> DistillConfig:
         recipe="mnist-attack", source="mnist", dataset="mnist", net="lenet", theta_0="random",
         objective="attack", attack_class=0, target_class=1,
         ipc=10, steps=1, epochs=1, step_sizes="per-tensor", step_size=0.02, images_from="real",
-        iterations=1000, batch=256, nets=4, lr_images=0.02, lr_step_sizes=0.05, validate_every=100,
+        iterations=300, batch=256, nets=4, lr_images=0.02, lr_step_sizes=0.05, validate_every=50,
     )  # fmt: skip
 
 
