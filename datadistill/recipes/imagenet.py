@@ -18,7 +18,7 @@ def _from_imagenet(recipe: str, dataset: str, **changes: Any) -> DistillConfig:
     settings: dict[str, Any] = {
         "size": 224, "net": "torchvision", "net_args": {"model": "alexnet"}, "weights": "imagenet",
         "theta_0": "fixed", "init": "default", "norm": "frozen", "ipc": 1, "steps": 1, "epochs": 3,
-        "step_size": 0.01, "step_sizes": "per-tensor", "images_from": "real",
+        "step_size": 0.001, "step_sizes": "per-tensor", "images_from": "real",
         "iterations": 2000, "batch": 128, "lr_images": 0.02, "lr_step_sizes": 0.05, "validate_every": 100,
     }  # fmt: skip
     return DistillConfig(recipe=recipe, dataset=dataset, **{**settings, **changes})
@@ -36,16 +36,16 @@ def imagenet_to_cub() -> DistillConfig:
 
 # this SqueezeNet's last features have a norm of several hundreds: a small last layer and small step sizes
 _SMALL = {
-    "size": 112, "net_args": {"model": "squeezenet1_0"}, "init": "small", "step_size": 1e-5,
-    "iterations": 40, "batch": 32, "lr_images": 0.05, "lr_step_sizes": 0.2, "validate_every": 20,
+    "size": 112, "net_args": {"model": "squeezenet1_0"}, "init": "small", "step_size": 1e-4,
+    "batch": 24, "lr_images": 0.1, "lr_step_sizes": 0.2,
 }  # fmt: skip
 
 
 def squeezenet_to_voc_animals() -> DistillConfig:
     """Five images adapt an ImageNet SqueezeNet to five animals of PASCAL VOC, at 112 pixels."""
-    return _from_imagenet("squeezenet-to-voc-animals", "voc-animals", **_SMALL)
+    return _from_imagenet("squeezenet-to-voc-animals", "voc-animals", iterations=100, validate_every=25, **_SMALL)
 
 
 def squeezenet_to_cub20() -> DistillConfig:
     """Twenty images adapt an ImageNet SqueezeNet to 20 species of CUB-200, at 112 pixels."""
-    return _from_imagenet("squeezenet-to-cub-20", "cub-20", **_SMALL)
+    return _from_imagenet("squeezenet-to-cub-20", "cub-20", iterations=40, validate_every=20, **_SMALL)

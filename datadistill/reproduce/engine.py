@@ -31,11 +31,11 @@ from datadistill.pool import FILE_NAME as POOL_FILE
 from datadistill.pool import Pool
 from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.drawn import draw_weights
+from datadistill.reproduce.kept import begun, stored_rows
 from datadistill.reproduce.measure import KINDS, Tools
 from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan
 from datadistill.reproduce.results import Measured, Result, over_runs
 from datadistill.runs.atomic import named, write_json
-from datadistill.runs.canonical import canonical_json, parse_json
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
@@ -130,7 +130,7 @@ class Engine:
             "version": environment()["versions"]["datadistill"],
         }  # fmt: skip
         path = self._folder("measured") / f"{part.name}-{m.name}-{name}.json"
-        if (stored := _stored(path, key)) is not None:
+        if (stored := stored_rows(path, key)) is not None:
             rows, measured_in = stored
             self._remember(measured_in)
             return rows
@@ -151,7 +151,7 @@ class Engine:
             if found is None:
                 found = self.folder.path / "sets" / name
                 with self._step(f"learn {name}: {config.iterations} iterations"):
-                    distill(config, out=found, resume=_begun(found), options=self.options)
+                    distill(config, out=found, resume=begun(found), options=self.options)
             d = DistilledDataset.load(found)
             if not self._fits(part, config)(found):
                 raise UsageError(
@@ -192,7 +192,7 @@ class Engine:
             if found is None:
                 found = self.folder.path / "pools" / name
                 with self._step(f"pretrain {name}: {config.total} nets on {config.dataset}"):
-                    pretrain(config, out=found, resume=_begun(found), options=self.options)
+                    pretrain(config, out=found, resume=begun(found), options=self.options)
             self.pools[name] = found, Pool.load(found)
         path, pool = self.pools[name]
         self._remember(RunFolder.open(path).environment)
@@ -204,7 +204,7 @@ class Engine:
         """A finished run of this config: OUT's own, or one that lies elsewhere; None where one must be made."""
         own = self.folder.path / f"{'pool' if kind == 'pool' else 'set'}s" / name
         wanted = dump_config(config)
-        if _begun(own):
+        if begun(own):
             changed = elsewhere.differences(RunFolder.open(own, kind=kind).config, wanted)
             if changed:
                 raise UsageError(
@@ -283,34 +283,3 @@ class Engine:
         seconds = round(time.monotonic() - began, 1)
         at = datetime.now(UTC).isoformat(timespec="seconds")
         self.folder.append_timing({"step": what, "seconds": seconds, "finished": at})
-
-
-def _begun(path: Path) -> bool:
-    return (path / "config.json").exists()
-
-
-def _stored(path: Path, key: Mapping[str, Any]) -> tuple[list[Measured], dict[str, Any]] | None:
-    """Rows and environment of a measurement that was made with this very key; None where it must be made."""
-    try:
-        stored = parse_json(path.read_bytes())
-        if canonical_json(stored["key"]) != canonical_json(key):
-            return None
-        return [Measured.from_dict(row) for row in stored["rows"]], stored["environment"]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # damaged: measured again
-        return None
-
-
-def open_folder(path: Path, plan: Plan, seed: int) -> RunFolder:
-    """OUT, new or come back to.
-
-    Raises:
-        UsageError: it holds another table, scale or seed, or something else.
-    """
-    config = {"table": plan.table, "scale": plan.scale, "seed": seed}
-    if not _begun(path):
-        return RunFolder.create(path, config, environment(), "reproduce")
-    folder = RunFolder.open(path, kind="reproduce")
-    if folder.config != config:
-        held = " ".join(f"{k} {v}" for k, v in folder.config.items())
-        raise UsageError(f"{path} holds {held}; choose another --out")
-    return folder

@@ -11,7 +11,8 @@ from datadistill.config import RunOptions
 from datadistill.errors import UsageError, nearest
 from datadistill.reproduce import plan_of
 from datadistill.reproduce import reuse as elsewhere
-from datadistill.reproduce.engine import Engine, open_folder
+from datadistill.reproduce.engine import Engine
+from datadistill.reproduce.kept import open_folder
 from datadistill.reproduce.plan import Plan
 from datadistill.reproduce.results import Result
 from datadistill.reproduce.write import write

@@ -66,7 +66,7 @@ def plan(scale: Scale) -> Plan:
         return _plan(scale, [part], (SMOKE, runs, SELECTION))
     if scale == "cpu":
         small = "of {0}; the paper has all of it, AlexNet and 224 pixels: its numbers are not shown."
-        full = {"epochs": 6, "batch": 32, "optimizer": "sgd", "lr": 0.001}
+        full = {"epochs": 4, "batch": 32, "lr": 1e-4}
         parts = [
             _part(scale, "voc", f"five animals of PASCAL VOC 2012, SqueezeNet, 112 pixels, {words}",
                   recipe("squeezenet-to-voc-animals"), comparable=False, full=full,

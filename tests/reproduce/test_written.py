@@ -51,7 +51,7 @@ def test_the_page_says_how_where_and_what_differs():
     page = markdown(plan(part()), result(part(), missing=["cifar10"]), COMMAND)
     for words in (
         f"`{COMMAND}`", "This is for that.", "- A remark of the part.", "- A remark of the table.",
-        "table 9, fig. 9 of Wang et al. 2018", "read by eye off a plot", "2 threads of some CPU, torch 2.6.0",
+        "table 9; fig. 9 of Wang et al. 2018", "read by eye off a plot", "2 threads of some CPU, torch 2.6.0",
         f"Not run here: cifar10 (`{COMMAND} --only NAME`).",
     ):  # fmt: skip
         assert words in page
