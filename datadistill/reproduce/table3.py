@@ -7,7 +7,7 @@ from typing import Any
 from datadistill.config import DistillConfig
 from datadistill.recipes import recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import BEST, FEWER, SELECTION, SMOKE, candidates, row, sized
+from datadistill.reproduce.common import BEST, FEWER, SELECTION, SMOKE, row, sized
 from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan, Published, Scale
 
 BASELINES = ("random-real", "optimized-real", "average-real")
@@ -25,7 +25,7 @@ def _part(
     drawn: str | None = None,
 ) -> Part:
     runs = sized(scale, runs=(2, 5, 10))["runs"]
-    sizes = sized(scale, nets=(1, 1, 1), sets=(1, 1, 1), selection_nets=(1, 1, 1), optimized_from=(2, 10, 50))
+    sizes = sized(scale, nets=(1, 1, 1), sets=(1, 1, 1), selection_nets=(1, 1, 1), optimized_from=(2, 6, 50))
     published: dict[str, Published] = paper.TABLE3[name] if comparable else {}
     sets = {f"{name}-run{n}": config.with_changes(weights=WEIGHTS, seed=n) for n in range(runs)}
     return Part(
@@ -35,7 +35,7 @@ def _part(
         measurements=(
             Measurement("ours", "ours", tuple(sets), {"nets": 1}),
             Measurement("baselines", "compare", tuple(sets), {
-                **sizes, "candidates": candidates(scale), "baselines": [*BASELINES],
+                **sizes, "candidates": "all" if scale == "full" else "learned", "baselines": [*BASELINES],
             }),
             Measurement("all", "full", tuple(sets), {"nets": 1, **full}),
         ),
@@ -88,5 +88,5 @@ def plan(scale: Scale) -> Plan:
 
 def _plan(scale: Scale, parts: list[Part], remarks: tuple[str, ...]) -> Plan:
     title = "Table 3: one image per class adapts a net pretrained on ImageNet"
-    best = FEWER if scale == "smoke" else BEST
+    best = BEST if scale == "full" else FEWER
     return Plan("table3", scale, title, tuple(parts), "", (*remarks, best))
