@@ -37,15 +37,15 @@ def imagenet_to_cub() -> DistillConfig:
 # this SqueezeNet's last features have a norm of several hundreds: a small last layer and small step sizes
 _SMALL = {
     "size": 112, "net_args": {"model": "squeezenet1_0"}, "init": "small", "step_size": 1e-4,
-    "batch": 24, "lr_images": 0.1, "lr_step_sizes": 0.2,
+    "batch": 24, "lr_images": 0.1, "lr_step_sizes": 0.2, "validate_every": 20,
 }  # fmt: skip
 
 
 def squeezenet_to_voc_animals() -> DistillConfig:
     """Five images adapt an ImageNet SqueezeNet to five animals of PASCAL VOC, at 112 pixels."""
-    return _from_imagenet("squeezenet-to-voc-animals", "voc-animals", iterations=100, validate_every=25, **_SMALL)
+    return _from_imagenet("squeezenet-to-voc-animals", "voc-animals", iterations=60, **_SMALL)
 
 
 def squeezenet_to_cub20() -> DistillConfig:
     """Twenty images adapt an ImageNet SqueezeNet to 20 species of CUB-200, at 112 pixels."""
-    return _from_imagenet("squeezenet-to-cub-20", "cub-20", iterations=40, validate_every=20, **_SMALL)
+    return _from_imagenet("squeezenet-to-cub-20", "cub-20", iterations=30, **_SMALL)

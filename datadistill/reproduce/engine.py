@@ -205,7 +205,7 @@ class Engine:
         own = self.folder.path / f"{'pool' if kind == 'pool' else 'set'}s" / name
         wanted = dump_config(config)
         if begun(own):
-            changed = elsewhere.differences(RunFolder.open(own, kind=kind).config, wanted)
+            changed = elsewhere.differences(kind, RunFolder.open(own, kind=kind).config, wanted)
             if changed:
                 raise UsageError(
                     f"{own} holds a run of another config ({'; '.join(changed)}); remove it, or choose "
@@ -215,7 +215,7 @@ class Engine:
                 return own
         else:
             for run in elsewhere.candidates(self.reuse, kind, result):
-                if not elsewhere.differences(run.config, wanted) and fits(run.path):
+                if not elsewhere.differences(kind, run.config, wanted) and fits(run.path):
                     self.say(f"{name}: the run in {run.path} is used")
                     return run.path
         if self.looking:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datadistill.config import HARMLESS
+from datadistill.config import HARMLESS, completed
 from datadistill.errors import DatadistillError, UsageError
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import differing
@@ -44,11 +44,12 @@ def candidates(folders: Sequence[Path], kind: str, result: str) -> Iterator[RunF
                     continue
 
 
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def differences(kind: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """What differs between two configs and does change numbers, as `key old -> new`.
 
-    >>> differences({"ipc": 1, "recipe": "a"}, {"ipc": 2, "recipe": "b"})
+    >>> differences("other", {"ipc": 1, "recipe": "a"}, {"ipc": 2, "recipe": "b"})
     ['ipc 1 -> 2']
     """
-    kept = [{k: v for k, v in config.items() if k not in IGNORED} for config in (stored, wanted)]
+    both = (completed(kind, stored), wanted)
+    kept = [{k: v for k, v in config.items() if k not in IGNORED} for config in both]
     return differing(*kept)

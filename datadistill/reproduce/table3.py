@@ -25,7 +25,7 @@ def _part(
     drawn: str | None = None,
 ) -> Part:
     runs = sized(scale, runs=(2, 5, 10))["runs"]
-    sizes = sized(scale, nets=(1, 1, 1), sets=(1, 1, 1), selection_nets=(1, 1, 1), optimized_from=(2, 6, 50))
+    sizes = sized(scale, nets=(1, 1, 1), sets=(1, 1, 1), selection_nets=(1, 1, 1), optimized_from=(2, 5, 50))
     published: dict[str, Published] = paper.TABLE3[name] if comparable else {}
     sets = {f"{name}-run{n}": config.with_changes(weights=WEIGHTS, seed=n) for n in range(runs)}
     return Part(
@@ -66,7 +66,7 @@ def plan(scale: Scale) -> Plan:
         return _plan(scale, [part], (SMOKE, runs, SELECTION))
     if scale == "cpu":
         small = "of {0}; the paper has all of it, AlexNet and 224 pixels: its numbers are not shown."
-        full = {"epochs": 4, "batch": 32, "lr": 1e-4}
+        full: dict[str, Any] = {"epochs": 3, "batch": 32, "lr": 1e-4}
         parts = [
             _part(scale, "voc", f"five animals of PASCAL VOC 2012, SqueezeNet, 112 pixels, {words}",
                   recipe("squeezenet-to-voc-animals"), comparable=False, full=full,

@@ -85,7 +85,7 @@ def pretrain(
         folder = RunFolder.open(path, kind=KIND)
         stored = build_config(PoolConfig, folder.config, str(path / "config.json"))
         config = stored if config is None else config
-        changes(path, folder.config, dump_config(config), options)
+        changes(path, KIND, folder.config, dump_config(config), options)
         if (path / FILE_NAME).exists():
             return _finished(path, config, options)
     if config is None:
@@ -227,12 +227,12 @@ def _restore(loop: PoolLoop, nets: FinishedNets, folder: RunFolder, options: Run
         if found is None:
             break
         # the file's own config, for config.json may have been edited
-        changes(folder.path, found[1]["config"], config, options)
+        changes(folder.path, KIND, found[1]["config"], config, options)
         nets.groups.append(Trained(numbers, {}, found[1]["accuracies"], found[1]["losses"]))
     loop.start(len(nets))
     checkpoint = folder.checkpoints.latest()
     if checkpoint is not None:
-        changes(folder.path, checkpoint.state.get("config", config), config, options)
+        changes(folder.path, KIND, checkpoint.state.get("config", config), config, options)
         state = unflatten_state(checkpoint.tensors, checkpoint.state["loop"])
         if state["group"] == loop.group:
             loop.load(state)
@@ -245,7 +245,7 @@ def _restore(loop: PoolLoop, nets: FinishedNets, folder: RunFolder, options: Run
 def _finished(path: Path, config: PoolConfig, options: RunOptions) -> Pool:
     """The pool of a run that was over."""
     pool = Pool.load(path)
-    changes(path, {**dict(pool.record or {}), "device": config.device}, dump_config(config), options)
+    changes(path, KIND, {**dict(pool.record or {}), "device": config.device}, dump_config(config), options)
     FinishedNets(path / "nets").remove()
     return pool
 

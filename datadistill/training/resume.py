@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datadistill.config import HARMLESS, RunOptions
+from datadistill.config import HARMLESS, RunOptions, completed
 from datadistill.data import RealData
 from datadistill.errors import DataError, ResourceError, Unavailable, UsageError
 from datadistill.runs.checkpoints import CheckpointStore
@@ -57,18 +57,25 @@ def refuse_others(
 
 
 def changes(
-    path: Path, old: dict[str, Any], new: dict[str, Any], options: RunOptions, allowed: Collection[str] = ()
+    path: Path,
+    kind: str,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    options: RunOptions,
+    allowed: Collection[str] = (),
 ) -> bool:
     """Whether a config that is resumed differs from the run's.
 
     Args:
+        path: the run folder, for the sentence.
+        kind: of the run.
         old, new: from `dump_config`.
         allowed: fields that `options.resume_with_changes` lets differ.
 
     Raises:
         UsageError: a field differs that may not.
     """
-    changed = {line.split()[0].split(".")[0]: line for line in differing(old, new)}
+    changed = {line.split()[0].split(".")[0]: line for line in differing(completed(kind, old), new)}
     for name in HARMLESS:
         changed.pop(name, None)
     if changed and not (options.resume_with_changes and set(changed) <= set(allowed)):

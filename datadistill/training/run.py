@@ -117,7 +117,7 @@ def _resumed(path: Path, config: DistillConfig | None, options: RunOptions) -> t
     stored = build_config(DistillConfig, folder.config, str(path / "config.json"))
     if config is None:
         return folder, stored
-    changes(path, folder.config, dump_config(config), options, RESUMABLE_CHANGES)
+    changes(path, KIND, folder.config, dump_config(config), options, RESUMABLE_CHANGES)
     return folder, config
 
 
@@ -125,12 +125,12 @@ def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
     """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it."""
     refuse_others(folder, loop.data.device, fingerprints(loop.data, loop.net), options)
     config = dump_config(loop.config)
-    changed = changes(folder.path, folder.config, config, options, RESUMABLE_CHANGES)
+    changed = changes(folder.path, KIND, folder.config, config, options, RESUMABLE_CHANGES)
     checkpoint = folder.checkpoints.latest()
     if checkpoint is not None:
         # the checkpoint's own config, for config.json may have been edited
         before = checkpoint.state.get("config", config)
-        changed |= changes(folder.path, before, config, options, RESUMABLE_CHANGES)
+        changed |= changes(folder.path, KIND, before, config, options, RESUMABLE_CHANGES)
         if checkpoint.iteration > loop.config.iterations:
             raise UsageError(
                 f"{folder.path} has done {checkpoint.iteration} iterations, more than the "

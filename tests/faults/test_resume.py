@@ -74,6 +74,16 @@ def test_more_iterations_are_a_change_that_may_be_made(stopped):
     assert resume(stopped) == 0  # from now on the run's own config
 
 
+def test_a_run_from_before_a_field_existed_goes_on_to_the_same_set(stopped, straight):
+    """Its config has no such key, in the folder and in the checkpoints: that means the default."""
+    config = json.loads((stopped / "config.json").read_text())
+    for name in ("objective", "pool"):
+        del config["config"][name]
+    (stopped / "config.json").write_text(json.dumps(config))
+    assert resume(stopped) == 0
+    assert digest(stopped) == straight
+
+
 def test_fewer_iterations_than_were_done_are_refused(stopped, capsys):
     before = contents(stopped)
     assert resume(stopped, "--iterations", "20", "--resume-with-changes") == 2
