@@ -123,3 +123,15 @@ class Pretrained:
         if self.seed is not None:
             index = int(torch.randint(len(self), (), generator=generator(self.seed, self.name, iteration, n)))
         return {name: p[index] for name, p in self.stacked.items()}
+
+
+def nets_of(start: InitialDistribution, wanted: int) -> int:
+    """How many different nets there are to test: one of a fixed start, of a stack at most all.
+
+    Example:
+        >>> nets_of(Fixed({}), 200), nets_of(Pretrained({"w": torch.zeros(12, 1)}), 200)
+        (1, 12)
+    """
+    if isinstance(start, Fixed):
+        return 1
+    return min(wanted, len(start)) if isinstance(start, Pretrained) else wanted

@@ -14,6 +14,7 @@ import tyro
 from datadistill.cli.options import parse, set_threads
 from datadistill.cli.printing import Output, percent, size_of
 from datadistill.errors import UsageError
+from datadistill.recipes.poisoning import PURPOSE
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Compare:
     baselines: tuple[str, ...] = ()
     """Only these: random-real, optimized-real, k-means, average-real, knn-random-real, knn-k-means."""
     net: str | None = None
-    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11."""
+    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision."""
     data: Path | None = None
     """The folder of class sub-folders, for a set that was learned from one."""
     data_root: str | None = None
@@ -105,7 +106,7 @@ def _table(output: Output, found: dict[str, Any]) -> None:
     output.table(columns, rows, right=range(1, len(columns) - 1))
     output.say(f"tested on the test split, deviations over nets and sets; {found['description']}")
     if attack:
-        output.say("this set attacks the nets it meets; it is made to study data poisoning")
+        output.say(PURPOSE)
 
 
 _ATTACK = {

@@ -20,6 +20,7 @@ from datadistill.config import DistillConfig, RunOptions, Value
 from datadistill.errors import UsageError, nearest
 from datadistill.recipes import RECIPES, recipe
 from datadistill.recipes.own_images import PLACEHOLDER
+from datadistill.recipes.poisoning import PURPOSE
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config
 
@@ -87,6 +88,8 @@ def run(argv: Sequence[str]) -> int:
         if not args.options.quiet:
             on = resolve(config.device).type
             output.say(f"{config.recipe}, seed {config.seed}: {config.iterations} iterations on {on} -> {out}")
+        if config.objective == "attack":
+            output.say(PURPOSE)
         began = time.monotonic()
         distill(config if changed else None, out=out, resume=args.resume is not None, options=args.options)
         seconds = time.monotonic() - began

@@ -25,7 +25,7 @@ class Evaluate:
     plain_nets: int = 5
     """Nets of the plain loop, which takes minutes for a large net; 0 leaves it out."""
     net: str | None = None
-    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11."""
+    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision."""
     split: Literal["test", "validation", "train"] = "test"
     """Which real images to test on."""
     pool: Path | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from datadistill.cli.inspect_pool import is_pool
 from datadistill.cli.options import NAMES_AND_VALUES, parse, set_threads
 from datadistill.cli.printing import Output, percent
 from datadistill.config import Value
@@ -133,6 +134,10 @@ def own_net(d: DistilledDataset, args: Finetune) -> nn.Module:
         net = d.build()
     else:
         net = build(args.net, channels=c, size=h, classes=len(d.classes), **args.net_args)
+    if args.pool_net is None and is_pool(args.weights):
+        raise UsageError(
+            f"{args.weights} is a pool of nets; choose one of those it holds out, with --pool-net 0 or above"
+        )
     if args.pool_net is not None:
         tensors = from_pool(d, net, args.weights, args.pool_net)
     else:
@@ -187,10 +192,9 @@ def tell(output: Output, tuning: FineTuning, args: Finetune) -> None:
         return
     how = f"ordinary fine-tuning (Adam, learning rate {args.lr:g}, batches of {args.batch})"
     if tuning.steps_ordinary is None:
-        found = f"not reached in {tuning.max_steps} steps"
+        found = f"not reached in {tuning.max_steps} steps, {tuning.seconds_ordinary:.2f} s"
+    elif tuning.steps_ordinary == 0:
+        found = "the net was as good before any step"
     else:
-        found = f"reached after {tuning.steps_ordinary} steps"
-    output.say(
-        f"{how}: {found}, {tuning.seconds_ordinary:.2f} s "
-        f"(compared on the validation split every {args.every} steps)"
-    )
+        found = f"reached after {tuning.steps_ordinary} steps, {tuning.seconds_ordinary:.2f} s"
+    output.say(f"{how}: {found} (compared on the validation split every {args.every} steps)")

@@ -48,6 +48,10 @@ def run(argv: Sequence[str]) -> int:
         measured = bool(found["set"]["accuracies"])
         command = ("show {}" if measured else "evaluate {} --save").format(args.set_)
         output.say(f"next: datadistill {command}")
+    elif found["run"]["kind"] == "reproduce":
+        c = found["run"]["config"]
+        again = f"datadistill reproduce {c['table']} --scale {c['scale']} --seed {c['seed']} --out {args.set_}"
+        output.say(f"next, to go on with it or write it again: {again}")
     else:
         output.say(f"the run has not finished; next: datadistill distill --resume {args.set_}")
     output.result(found)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datadistill.cli.printing import Output, size_of
-from datadistill.cli.recipes import words
+from datadistill.cli.recipes import flag, words
 from datadistill.errors import DataError
 
 
@@ -53,6 +53,7 @@ def print_pool(output: Output, p: dict[str, Any]) -> None:
     found, net = p["accuracies"], p["net"]
     mean = sum(found) / len(found)
     parameters = sum(_count(shape) for shape in p["tensors"].values())
+    record = {name: tuple(v) if isinstance(v, list) else v for name, v in p["record"].items()}
     rows = [
         ("file", f"{p['file']} ({size_of(p['file_bytes'])})"),
         ("fingerprint", f"{p['fingerprint']} ({'matches' if p['verified'] else 'not compared'})"),
@@ -60,7 +61,7 @@ def print_pool(output: Output, p: dict[str, Any]) -> None:
         ("net", f"{net['name']} ({words(net['args'])}), {parameters} parameters, initialization {net['init']}"),
         ("trained on", f"{p['dataset']}, {len(p['classes'])} classes: {', '.join(p['classes'])}"),
         ("accuracy (%)", f"{mean:.2f} ({min(found):.2f} to {max(found):.2f}) on the validation split"),
-        *((name, words(value)) for name, value in p["record"].items()),
+        *((flag(name), words(value)) for name, value in record.items()),
     ]
     output.table(("", ""), rows)
 

@@ -125,7 +125,9 @@ def summary(made: Reproduced, out: Path, seconds: float) -> dict[str, object]:
 
 def _next(args: Reproduce, made: Reproduced) -> str:
     if made.result.missing:
-        return f"{PROG} {args.table} --scale {args.scale} --only {made.result.missing[0]}"
+        given = {"out": args.out, "seed": args.seed or None, "weights": args.weights}
+        same = "".join(f" --{k} {shlex.quote(str(v))}" for k, v in given.items() if v is not None)
+        return f"{PROG} {args.table} --scale {args.scale} --only {made.result.missing[0]}{same}"
     if args.scale == "smoke":
         return f"{PROG} {args.table} --scale cpu"
     others = [name for name in TABLES if name != args.table]

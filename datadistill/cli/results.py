@@ -7,6 +7,7 @@ from typing import Any
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.distilled import DistilledDataset
 from datadistill.recipes import RECIPES
+from datadistill.recipes.poisoning import PURPOSE
 
 
 def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -> None:
@@ -21,7 +22,9 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
 
     steps = f"its {len(d.order)} steps" if len(d.order) > 1 else "its one step"
     if d.theta_0 is not None and found["net"] == d.net.name:
-        nets = "the one fixed initialization that it was learned for"
+        kind = "net with given weights" if "weights" in d.origin else "fixed initialization"
+        kind = f"net trained on {found['source']}" if found.get("source") else kind
+        nets = f"the one {kind} that it was learned for"
     else:
         kind = f"nets of the pool ({found['net']} trained on {found['source']})" if found.get("source") else ""
         kind = kind or f"initializations of {found['net']}"
@@ -47,13 +50,6 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
         f"{len(d.images)} images {shape}, {size_of(d.bytes)} with labels and step sizes{carried}",
         f"tested on the {found['split']} split; {found['description']}",
     )
-
-
-PURPOSE = (
-    "This set poisons: one gradient step on it makes a trained net take one class for another. It is here to "
-    "study such attacks and to test defences; use it on nets of your own."
-)
-"""What an attack is for; printed wherever one is made or measured."""
 
 
 def _attack_table(output: Output, found: dict[str, Any], d: DistilledDataset) -> None:

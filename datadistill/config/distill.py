@@ -52,7 +52,7 @@ class DistillConfig:
     net_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the architecture, such as width 32 norm instance."""
     init: str = "xavier"
-    """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, default (torch's own)."""
+    """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, small, default (torch's own)."""
     theta_0: Literal["fixed", "random"] = "fixed"
     """One draw kept, or fresh draws every outer iteration; with a pool, one of its nets or all of them."""
     source: str | None = None

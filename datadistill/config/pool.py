@@ -44,7 +44,7 @@ class PoolConfig:
     net_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the architecture, such as width 32 norm instance."""
     init: str = "xavier"
-    """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, default (torch's own)."""
+    """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, small, default (torch's own)."""
     nets: int = 64
     """Nets to learn distilled sets with."""
     validation_nets: int = 4

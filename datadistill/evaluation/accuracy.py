@@ -7,7 +7,6 @@ set learned for one fixed initialization is tested on that one net.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,9 +19,9 @@ from datadistill.data import SOURCES, RealData, Split, load, load_folder
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.evaluation.attack import attack_scores, mean_and_std
+from datadistill.evaluation.attack import AttackScores, attacked, mean_and_std, measure_of
 from datadistill.evaluation.starts import start_of
-from datadistill.initial import Fixed, InitialDistribution, Pretrained, Theta, unstack
+from datadistill.initial import InitialDistribution, Theta, nets_of, unstack
 from datadistill.innerloop import Steps, momentum, unroll
 from datadistill.nets import has_batchnorm
 from datadistill.objectives import logits_of
@@ -110,25 +109,22 @@ def evaluate(
         raise UsageError(f"plain_nets is {plain_nets}, but it must be 0 (no plain loop) or more")
     where = resolve(device)
     real = (data or data_of(distilled, data_root=data_root)).to(where)
-    if tuple(real.classes) != distilled.classes:
-        raise DataError(
-            f"the set has {len(distilled.classes)} classes ({', '.join(distilled.classes[:4])}, ...), the data "
-            f"{real.name} has {len(real.classes)} ({', '.join(real.classes[:4])}, ...); use its own data"
-        )
-    if real.shape != tuple(distilled.images.shape[1:]):
-        raise DataError(
-            f"the set's images are {'x'.join(map(str, distilled.images.shape[1:]))}, those of {real.name} are "
-            f"{'x'.join(map(str, real.shape))}; evaluate on its own data"
-        )
+    check_data(distilled, real)
     module, start = start_of(distilled, net, seed, where, pool)
-    count = 1 if isinstance(start, Fixed) else min(nets, len(start)) if isinstance(start, Pretrained) else nets
+    count = nets_of(start, nets)
     target, on_device = real.split(split), distilled.to(where)
+    attack = None
     before: list[float]
     after: list[float]
-    before, after = trained_accuracies(on_device, module, start, target, nets=count, poll=poll)
-    attack = None
-    if "attack" in distilled.origin:
-        attack = _attack(on_device, module, start, target, count, poll)
+    found: tuple[list[Any], list[Any]]
+    found = trained_accuracies(
+        on_device, module, start, target, nets=count, poll=poll, measure=measure_of(distilled) or accuracy
+    )
+    if (pair := attacked(distilled)) is not None:
+        attack = _attack(pair, *found)
+        before, after = ([scores.accuracy for scores in when] for when in found)
+    else:
+        before, after = found
     plain: list[float] = []
     if plain_nets:
         plain = plain_accuracy(on_device, module, start, target, nets=min(count, plain_nets), poll=poll)
@@ -179,20 +175,24 @@ def data_of(
     )
 
 
-def _attack(
-    d: DistilledDataset,
-    module: nn.Module,
-    start: InitialDistribution,
-    target: Split,
-    nets: int,
-    poll: Poll | None,
-) -> dict[str, Any]:
+def check_data(d: DistilledDataset, real: RealData) -> None:
+    """DataError where real data have other classes than a set, or images of another shape."""
+    if tuple(real.classes) != d.classes:
+        raise DataError(
+            f"the set has {len(d.classes)} classes ({', '.join(d.classes[:4])}, ...), the data {real.name} "
+            f"has {len(real.classes)} ({', '.join(real.classes[:4])}, ...); use its own data"
+        )
+    if real.shape != tuple(d.images.shape[1:]):
+        raise DataError(
+            f"the set's images are {'x'.join(map(str, d.images.shape[1:]))}, those of {real.name} are "
+            f"{'x'.join(map(str, real.shape))}; use its own data, loaded with its normalization"
+        )
+
+
+def _attack(pair: tuple[int, int], before: list[AttackScores], after: list[AttackScores]) -> dict[str, Any]:
     """What an attack does: mean and deviation over nets of every score, before and after."""
-    attacked, wanted = d.origin["attack"]
-    measure = functools.partial(attack_scores, attack_class=attacked, target_class=wanted)
-    found = trained_accuracies(d, module, start, target, nets=nets, poll=poll, measure=measure)
-    said: dict[str, Any] = {"attack_class": attacked, "target_class": wanted}
-    for when, scores in zip(("before", "after"), found, strict=True):
+    said: dict[str, Any] = {"attack_class": pair[0], "target_class": pair[1]}
+    for when, scores in (("before", before), ("after", after)):
         mean, std = mean_and_std(scores)
         said[when] = {
             **{f"{k}_mean": v for k, v in mean.as_dict().items()},

@@ -8,7 +8,8 @@ Reference: Wang et al. 2018, section 3.6 and figure 6, https://arxiv.org/abs/181
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -16,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from datadistill.data import Split
+from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.initial import Theta
 from datadistill.innerloop.problem import NetMode
@@ -89,6 +91,20 @@ def attack_scores(
         accuracy=_percent(right),
         modified_accuracy=_percent(found == wanted.labels(labels)),
     )
+
+
+def attacked(d: DistilledDataset) -> tuple[int, int] | None:
+    """(K, T) of a set learned to attack: class K is to be taken for T. None for any other set."""
+    found = d.origin.get("attack")
+    return None if found is None else (int(found[0]), int(found[1]))
+
+
+def measure_of(d: DistilledDataset) -> Callable[[nn.Module, Theta, Split], AttackScores] | None:
+    """What is taken of each net that an attacked set trains; None for any other set: its accuracy."""
+    pair = attacked(d)
+    if pair is None:
+        return None
+    return functools.partial(attack_scores, attack_class=pair[0], target_class=pair[1])
 
 
 def mean_and_std(scores: Sequence[AttackScores]) -> tuple[AttackScores, AttackScores]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from datadistill.data import Split
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError, nearest
+from datadistill.evaluation.attack import attacked
 from datadistill.innerloop import sgd
 from datadistill.streams import derive, generator
 
@@ -72,12 +73,6 @@ def combinations(d: DistilledDataset, candidates: Candidates = "all") -> tuple[C
         raise UsageError(f"candidates is {candidates!r}; {nearest(candidates, known)}")
     epochs = EPOCHS if attacked(d) is None else (d.passes,)
     return tuple(Combination(size, e) for size in known[candidates] for e in epochs)
-
-
-def attacked(d: DistilledDataset) -> tuple[int, int] | None:
-    """(K, T) of a set learned to attack: class K is to be taken for T. None for any other set."""
-    found = d.origin.get("attack")
-    return None if found is None else (int(found[0]), int(found[1]))
 
 
 # --- images

@@ -8,11 +8,10 @@ Reference: Wang et al. 2018, section 4 and tables 1 to 3, https://arxiv.org/abs/
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,18 +19,16 @@ from torch import nn
 from datadistill.data import RealData, Split
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, UsageError, nearest
-from datadistill.evaluation.accuracy import Poll, data_of
-from datadistill.evaluation.attack import AttackScores, attack_scores, mean_and_std
-from datadistill.evaluation.baselines import Candidates, attacked, combinations
+from datadistill.errors import UsageError, nearest
+from datadistill.evaluation.accuracy import Poll, check_data, data_of
+from datadistill.evaluation.attack import AttackScores, attacked, mean_and_std, measure_of
+from datadistill.evaluation.baselines import Candidates, combinations
 from datadistill.evaluation.choosing import NAMES, SELECTION_IMAGES, Chosen, Trial, choose, is_knn
 from datadistill.evaluation.neighbours import Neighbours, neighbours_accuracy
 from datadistill.evaluation.starts import any_start, start_of
-from datadistill.initial import Fixed, InitialDistribution, Pretrained
+from datadistill.initial import Fixed, InitialDistribution, Pretrained, nets_of
+from datadistill.pool import Pool
 from datadistill.streams import generator
-
-if TYPE_CHECKING:
-    from datadistill.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,6 @@ class Row:
         bytes: what is stored: images (float32), labels, step sizes (a fixed one is one number).
         combination: how the nets were trained.
         nets, sets: how many; no net with k nearest neighbours.
-        published: the paper's number, where the caller knows it.
         attack_mean, attack_std: for an attacked set, all its scores, over nets and sets.
     """
 
@@ -55,7 +51,6 @@ class Row:
     combination: str
     nets: int
     sets: int
-    published: str | None = None
     attack_mean: AttackScores | None = None
     attack_std: AttackScores | None = None
 
@@ -141,19 +136,16 @@ def compare(
     names = _names(baselines, attacked(d))
     choices = combinations(d, candidates)
     where = resolve(device)
-    real = _fitting(d, data or data_of(d, data_root=data_root)).to(where)
+    real = (data or data_of(d, data_root=data_root)).to(where)
+    check_data(d, real)
     if isinstance(pool, str | os.PathLike):
-        from datadistill.pool import Pool
-
         pool = Pool.load(pool)
     d = d.to(where)
     net, own_start = start_of(d, net, seed, where, pool)
-    measure = None
-    if (pair := attacked(d)) is not None:
-        measure = functools.partial(attack_scores, attack_class=pair[0], target_class=pair[1])
+    measure = measure_of(d)
 
     def trial(start: InitialDistribution, nets: int, target: Split) -> Trial:
-        return Trial(net, start, _count(start, nets), target, measure, poll)
+        return Trial(net, start, nets_of(start, nets), target, measure, poll)
 
     some = Split(*real.train.batch(generator(seed, "selection_images"), SELECTION_IMAGES))
     chooser = trial(any_start(d, net, seed, pool, "train"), selection_nets, some)
@@ -218,12 +210,6 @@ def _nets(trial: Trial) -> str:
 # --- what was asked for
 
 
-def _count(start: InitialDistribution, nets: int) -> int:
-    if isinstance(start, Fixed):
-        return 1
-    return min(nets, len(start)) if isinstance(start, Pretrained) else nets
-
-
 def _names(baselines: Sequence[str] | None, attack: tuple[int, int] | None) -> list[str]:
     for name in baselines or ():
         if name not in NAMES:
@@ -238,17 +224,3 @@ def _check(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise UsageError(f"{name} is {count}, but it must be at least 1")
-
-
-def _fitting(d: DistilledDataset, real: RealData) -> RealData:
-    if tuple(real.classes) != d.classes:
-        raise DataError(
-            f"the set has {len(d.classes)} classes ({', '.join(d.classes[:4])}, ...), the data {real.name} has "
-            f"{len(real.classes)} ({', '.join(real.classes[:4])}, ...); use its own data"
-        )
-    if real.shape != tuple(d.images.shape[1:]):
-        raise DataError(
-            f"the set's images are {'x'.join(map(str, d.images.shape[1:]))}, those of {real.name} are "
-            f"{'x'.join(map(str, real.shape))}; compare on its own data"
-        )
-    return real

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import UsageError
+from datadistill.errors import DataError, UsageError
 from datadistill.initial import Fixed, InitialDistribution, Pretrained, Random
 from datadistill.nets import build
 from datadistill.nets.fits import check_fits
@@ -90,6 +90,17 @@ def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, modul
         raise UsageError(
             f"the nets of the pool were trained on {found.dataset}, and the set is for nets trained on "
             f"{source}; pass the pool it was learned with"
+        )
+    if tuple(found.classes) != d.classes:
+        raise DataError(
+            f"the pool's nets know the classes {', '.join(found.classes[:4])}, ..., the set has "
+            f"{', '.join(d.classes[:4])}, ...; pass the pool it was learned with"
+        )
+    if d.origin.get("pool") not in (None, found.fingerprint):
+        warnings.warn(
+            "this is another pool than the set was learned with; where both come from one recipe and seed, "
+            "nets held out here may be nets it was learned on",
+            stacklevel=3,
         )
     if shapes(module) != {k: p.shape[1:] for k, p in found.tensors.items()}:
         raise UsageError(

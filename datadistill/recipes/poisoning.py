@@ -10,6 +10,12 @@ from __future__ import annotations
 
 from datadistill.config import DistillConfig
 
+PURPOSE = (
+    "This is for studying data poisoning: how few images, slipped into training, make a good net take one "
+    "class for another after a single gradient step. Use it to test defences, on nets and data of your own."
+)
+"""What an attack is for; printed wherever one is learned, measured or compared."""
+
 
 def mnist_attack() -> DistillConfig:
     """One hundred images, one step: pretrained LeNets take zeros for ones; pass --pool."""

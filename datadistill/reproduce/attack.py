@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from datadistill.config import DistillConfig, PoolConfig
 from datadistill.recipes import recipe
+from datadistill.recipes.poisoning import PURPOSE
 from datadistill.recipes.pools import pool_recipe
 from datadistill.reproduce import paper
 from datadistill.reproduce.common import FEWER, IMAGE_BASELINES, SMOKE, attack_row, candidates, sized
 from datadistill.reproduce.plan import Measurement, Part, Plan, Scale
 
-PURPOSE = (
-    "This is for studying data poisoning: how few images, slipped into training, make a good classifier take "
-    "one class for another. Use it to test defences on nets and data of your own."
-)
 HEADINGS = {
     "attacked_accuracy": "class K right",
     "attacked_to_target": "class K taken for T",

@@ -22,8 +22,10 @@ from typing import Any
 
 from torch import nn
 
+import datadistill
 from datadistill import distilled_file
 from datadistill.config import DistillConfig, PoolConfig, RunOptions
+from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import Interrupted, UsageError
 from datadistill.nets.weights import read_weights
@@ -127,7 +129,7 @@ class Engine:
         key = {
             "kind": m.kind, "arguments": dict(m.arguments), "set": distilled_file.identity(d),
             "pool": None if pool is None else pool.fingerprint,
-            "version": environment()["versions"]["datadistill"],
+            "version": datadistill.__version__,
         }  # fmt: skip
         path = self._folder("measured") / f"{part.name}-{m.name}-{name}.json"
         if (stored := stored_rows(path, key)) is not None:
@@ -137,7 +139,7 @@ class Engine:
         with self._step(f"{part.name}: {m.name} on {name}"):
             tools = Tools(pool, self.options.data_root, self.options.download, self.device, self._poll)
             rows = KINDS[m.kind](d, tools, **m.arguments)
-        here = environment()
+        here = environment(resolve(self.device))
         write_json(path, {"key": key, "rows": [row.as_dict() for row in rows], "environment": here})
         self._remember(here)
         return rows
@@ -258,7 +260,8 @@ class Engine:
         return path
 
     def _remember(self, env: Mapping[str, Any]) -> None:
-        known = {k: v for k, v in env.items() if k not in ("data", "net")}  # those are fingerprints
+        fingerprints = ("data", "net", "pool", "weights")
+        known = {k: v for k, v in env.items() if k not in fingerprints}
         if known not in self.environments:
             self.environments.append(known)
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 from datadistill.data import RealData, Split
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.evaluation.accuracy import accuracy, data_of, trained_accuracies
-from datadistill.evaluation.attack import attack_scores
-from datadistill.evaluation.baselines import attacked
+from datadistill.evaluation.attack import measure_of
 from datadistill.evaluation.compare import compare
 from datadistill.evaluation.starts import start_of
-from datadistill.initial import Fixed, Pretrained
+from datadistill.initial import nets_of
 from datadistill.pool import Pool
 from datadistill.reproduce.plan import ACCURACY
 from datadistill.reproduce.results import Measured, Value
@@ -63,7 +61,7 @@ def trained_on(d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0) -
     """
     where = resolve(tools.device)
     module, start = start_of(d, None, seed, where, tools.pool)
-    count = 1 if isinstance(start, Fixed) else min(nets, len(start)) if isinstance(start, Pretrained) else nets
+    count = nets_of(start, nets)
     before, after = trained_accuracies(
         d.to(where), module, start, tools.data(d).test, nets=count, poll=tools.poll, measure=_scores_of(d)
     )
@@ -82,9 +80,8 @@ def baselines(d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: 
         seed: of the draws.
         arguments: of `compare`.
     """
-    names = arguments.pop("baselines", None)
     found = compare(
-        d, data=tools.data(d), pool=tools.pool, seed=seed, poll=tools.poll, baselines=names, **arguments
+        d, data=tools.data(d), pool=tools.pool, seed=seed, device=tools.device, poll=tools.poll, **arguments
     )
     rows = []
     for row in found.rows:
@@ -111,7 +108,7 @@ def trained_on_all(
     """
     where = resolve(tools.device)
     module, start = start_of(d, None, seed, where, tools.pool)
-    count = 1 if isinstance(start, Fixed) else min(nets, len(start)) if isinstance(start, Pretrained) else nets
+    count = nets_of(start, nets)
     data, found = tools.data(d), []
     for n in range(count):
         theta = start.draw(0, 1, n)
@@ -138,10 +135,9 @@ def _own_steps(d: DistilledDataset) -> str:
 
 def _scores_of(d: DistilledDataset) -> Callable[[Any, Any, Split], Scores]:
     """What is taken of each net: its accuracy, or with an attacked set all scores of the attack."""
-    pair = attacked(d)
-    if pair is None:
+    score = measure_of(d)
+    if score is None:
         return lambda net, theta, target: {ACCURACY: accuracy(net, theta, target)}
-    score = partial(attack_scores, attack_class=pair[0], target_class=pair[1])
     return lambda net, theta, target: asdict(score(net, theta, target))
 
 

@@ -14,7 +14,6 @@ import copy
 import os
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -25,14 +24,13 @@ from datadistill.data import RealData, Split
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, NumericalError, UsageError
-from datadistill.evaluation.accuracy import accuracy, data_of
+from datadistill.evaluation.accuracy import Poll, accuracy, check_data, data_of
 from datadistill.nets.spec import CUSTOM
 from datadistill.runs.atomic import write_bytes
 from datadistill.runs.tensors import pack
 from datadistill.training.fit import FitPlan, fit
 
 SCHEMA = 1
-Poll = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def finetune(
     """
     where = resolve(device)
     real = (data or data_of(d, data_root=data_root)).to(where)
-    _refuse_other_data(d, real)
+    check_data(d, real)
     _warn_of_attack(d)
     start = copy.deepcopy(net).to(where)
     theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
@@ -226,20 +224,6 @@ def _is_of(d: DistilledDataset, net: nn.Module) -> bool:
     with torch.device("meta"):
         own = d.net.build().state_dict()
     return {k: x.shape for k, x in own.items()} == {k: x.shape for k, x in net.state_dict().items()}
-
-
-def _refuse_other_data(d: DistilledDataset, data: RealData) -> None:
-    if tuple(data.classes) != d.classes:
-        raise DataError(
-            f"the set has {len(d.classes)} classes ({', '.join(d.classes[:4])}, ...), the target {data.name} "
-            f"has {len(data.classes)} ({', '.join(data.classes[:4])}, ...); pass data of the same classes"
-        )
-    if data.shape != tuple(d.images.shape[1:]):
-        wanted, found = ("x".join(map(str, shape)) for shape in (d.images.shape[1:], data.shape))
-        raise DataError(
-            f"the set's images are {wanted}, those of {data.name} are {found}; load the data with the set's "
-            "own normalization"
-        )
 
 
 def _warn_of_attack(d: DistilledDataset) -> None:

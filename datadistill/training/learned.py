@@ -35,9 +35,7 @@ class Learned:
         k, device = len(data.classes), data.device
         self.config = config
         self.classes = torch.arange(k * config.ipc, device=device) % k
-        if (
-            config.objective == "attack"
-        ):  # images that stand in for the attacked class carry the label it is to get
+        if config.objective == "attack":  # images in the place of class K carry label T
             self.classes[self.classes == config.attack_class] = config.target_class
         self.images = start_images(config, data).to(device).requires_grad_()
         rho = step_sizes.init(config.step_sizes, config.step_size, config.inner_steps, tensors)

@@ -26,7 +26,7 @@ from datadistill.data import RealData, Split, augment
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import trained_accuracies
-from datadistill.initial import Fixed, trainable
+from datadistill.initial import Fixed, nets_of, trainable
 from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, unroll
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets.spec import NetSpec
@@ -179,7 +179,7 @@ class OuterLoop:
         """A line for metrics.jsonl: mean loss since the last one, accuracy on the validation split."""
         d = self.distilled()
         self._warn_of_edges(d.step_sizes)
-        nets = self.config.validate_nets if self.config.theta_0 == "random" else 1
+        nets = nets_of(self.validation_start, self.config.validate_nets)
         target = self.data.validation
         if isinstance(self.objective, Attack):  # how often the modified labels are right
             target = Split(target.images, self.objective.labels(target.labels))
@@ -220,7 +220,7 @@ class OuterLoop:
                 learned.images.clone(), learned.labels().clone(), learned.step_sizes().clone(), learned.order,
                 classes=data.classes, normalization=data.normalization, net=self.spec, update=self.update,
                 theta_0=self.start.draw(0) if isinstance(self.start, Fixed) else None,
-                buffers=dict(self.net.named_buffers()) if "weights" in self.origin else None,
+                buffers=dict(self.net.named_buffers()) or None if "weights" in self.origin else None,
                 tensors=trainable(self.net), norm=config.norm,
                 origin={
                     "recipe": config.recipe, "seed": config.seed, "dataset": data.name,

@@ -12,6 +12,7 @@ import json
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -25,11 +26,17 @@ from datadistill.runs.environment import differences, environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import differing
 
+STARTS = ("pool", "weights")
 
-def fingerprints(data: RealData, net: nn.Module) -> dict[str, str]:
-    """What a resumed run must find again: the data, and the names and shapes of the net's tensors."""
+
+def fingerprints(
+    data: RealData, net: nn.Module, origin: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, str]:
+    """What a resumed run must find again: the data, the names and shapes of the net's tensors and, where
+    `origin` names them, the pool or the weights that nets start from."""
     tensors = {k: list(x.shape) for k, x in [*net.named_parameters(), *net.named_buffers()]}
-    return {"data": data.fingerprint, "net": hashlib.sha256(json.dumps(tensors).encode()).hexdigest()}
+    found = {"data": data.fingerprint, "net": hashlib.sha256(json.dumps(tensors).encode()).hexdigest()}
+    return {**found, **{name: origin[name] for name in STARTS if name in origin}}
 
 
 def refuse_others(
@@ -49,6 +56,12 @@ def refuse_others(
         raise DataError(f"{folder.path} was started on other data (its fingerprint differs); restore the data")
     if then.pop("net", None) != found["net"]:
         raise UsageError(f"{folder.path} was started with another net (its tensors differ); pass that one")
+    for name in STARTS:
+        if then.pop(name, found.get(name)) != found.get(name):
+            raise UsageError(
+                f"{folder.path} was started from another {name.removesuffix('s')} (its fingerprint differs); "
+                f"pass that one with --{name}"
+            )
     if changes := differences(then, environment(device)):
         message = f"not bit-exact with the run so far: {', '.join(changes)}"
         if options.require_exact:

@@ -94,7 +94,7 @@ def distill(
         fresh = folder is None
         if folder is None:
             stop.raise_if_requested("stopped before the run began; nothing was written")
-            env = {**environment(loop.data.device), **fingerprints(loop.data, loop.net)}
+            env = {**environment(loop.data.device), **fingerprints(loop.data, loop.net, loop.origin)}
             folder = RunFolder.create(path, dump_config(config), env, KIND)
         with folder.lock(), taken_back(folder, lambda: not fresh or loop.iteration > 0):
             folder.clean()
@@ -123,7 +123,7 @@ def _resumed(path: Path, config: DistillConfig | None, options: RunOptions) -> t
 
 def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
     """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it."""
-    refuse_others(folder, loop.data.device, fingerprints(loop.data, loop.net), options)
+    refuse_others(folder, loop.data.device, fingerprints(loop.data, loop.net, loop.origin), options)
     config = dump_config(loop.config)
     changed = changes(folder.path, KIND, folder.config, config, options, RESUMABLE_CHANGES)
     checkpoint = folder.checkpoints.latest()

@@ -26,6 +26,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 FIRST = "01_first_distilled_set"
 LOOK = "02_look_at_the_images"
+ADAPT = "03_adapt_a_pretrained_net"
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|Users|root|tmp|var|usr|opt|mnt|work)/|[A-Z]:\\\\|ipykernel_\d")
 
 
@@ -91,6 +92,42 @@ def look_at_the_images(v):
     assert v["one_image.tolist()"][0] < 1e-8 < 1 < min(v["one_image.tolist()"][1:])
 
 
+def adapt_a_pretrained_net(v):
+    assert min(v["on_source"]) > 90, "the pool is said to read its source"
+    assert min(v["on_target"]) > 10 and max(v["on_target"]) < 50, "badly, though better than guessing"
+    assert abs(v["measured.accuracy_before_mean"] - sum(v["on_target"]) / 4) < 0.5
+    learned = v["measured.accuracy_mean"]
+    assert learned > v["at_start.accuracy_mean"] + 5, "nothing was learned"
+    rows = v["{row.name: row.accuracy_mean for row in comparison.rows}"]
+    assert abs(rows["distilled"] - learned) < 1e-6 and rows["no-adaptation"] < learned - 30
+    nets = [a for k, a in rows.items() if k != "distilled" and not k.startswith("knn")]
+    assert max(nets) < learned, "said to be ahead of everything that trains a net"
+    assert rows["k-means"] > v["at_start.accuracy_mean"] + 3, "step sizes are a good part of what was learned"
+    assert rows["knn-k-means"] > learned, "the nearest centre is said to do better"
+    assert min(v["small.labels.max(1).values.tolist()"]) > 0.8, "labels are said to show little"
+
+    assert v["tuning.steps"] == 10 and v["tuning.accuracy_after"] > v["tuning.accuracy_before"] + 30
+    assert v["tuning.steps_ordinary"] >= 10
+    assert abs(v["accuracy(mine, target)"] - v["tuning.accuracy_after"]) < 0.2, "the file holds another net"
+    assert v["small.bytes"] < 100_000
+    assert v["after_on_source"] < v["on_source"][0] - 20, "said to have given up much of the source"
+    assert max(v["fresh_on_target"]) < learned - 5, "the set is said to need a pretrained net"
+    assert "pretrained on digits" in v["str(said[0].message)"]
+
+    before, after = v["attack"]["before"], v["attack"]["after"]
+    assert before["attacked_to_target_mean"] < 5 and after["attacked_to_target_mean"] > 65
+    assert after["attacked_accuracy_mean"] < 10 < 90 < before["attacked_accuracy_mean"]
+    assert after["others_accuracy_mean"] > before["others_accuracy_mean"] - 6, "others hardly suffer"
+    assert 7 < before["accuracy_mean"] - after["accuracy_mean"] < 16, "by little more than the threes"
+    counts = [v["poison.labels.tolist()"].count(k) for k in (3, 8)]
+    assert counts == [0, 4]
+    scores = v["{row.name: [row.attack_mean.attacked_to_target, row.attack_mean.others_accuracy] "
+               "for row in beside.rows}"]  # fmt: skip
+    for name in ("random-real", "k-means"):
+        assert scores[name][0] > 15, "wrong labels alone do much"
+        assert all(a > b for a, b in zip(scores["distilled"], scores[name], strict=True))
+
+
 # NAME: (what to read in the kernel after the last cell, what must be true of it)
 CLAIMS = {
     FIRST: (
@@ -107,6 +144,16 @@ CLAIMS = {
          "small_fixed[8].bytes", "rank", "D", "before.tolist()", "after.tolist()", "bound", "on_eigenvectors",
          "on_random", "sampled", "four_steps", "four_epochs", "M", "one_image.tolist()"],
         look_at_the_images,
+    ),
+    ADAPT: (
+        ["on_source", "on_target", "measured.accuracy_before_mean", "measured.accuracy_mean",
+         "at_start.accuracy_mean", "{row.name: row.accuracy_mean for row in comparison.rows}",
+         "small.labels.max(1).values.tolist()", "tuning.steps", "tuning.accuracy_before",
+         "tuning.accuracy_after", "tuning.steps_ordinary", "accuracy(mine, target)", "small.bytes",
+         "after_on_source", "fresh_on_target", "str(said[0].message)", "attack", "poison.labels.tolist()",
+         "{row.name: [row.attack_mean.attacked_to_target, row.attack_mean.others_accuracy] "
+         "for row in beside.rows}"],
+        adapt_a_pretrained_net,
     ),
 }  # fmt: skip
 

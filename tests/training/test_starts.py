@@ -131,3 +131,44 @@ def test_an_attack_relabels_the_images_of_the_class_and_is_noted(digits):
     assert studied.distilled().origin["attack"] == [3, 5]
     with pytest.raises(UsageError, match="attack_class is 12, but there are 10 classes"):
         loop(digits, objective="attack", attack_class=12, target_class=5)
+
+
+def test_no_more_validation_nets_than_the_pool_has(digits, pool):
+    studied = loop(digits, source="digits", pool=pool[1], validate_nets=4)
+    studied.advance()
+    assert studied.validate()["accuracy_std"] == 0.0  # one net, once
+
+
+def test_a_resumed_run_wants_the_pool_it_was_started_with(tmp_path, pool):
+    import datadistill as dd
+
+    small = config(source="digits", pool=pool[1], iterations=1)
+    dd.distill(small, out=tmp_path / "run")
+    other = tmp_path / "other"
+    nets = pool[0]
+    Pool(
+        {k: p.flip(0) for k, p in nets.tensors.items()}, net=nets.net, nets=4, validation_nets=1, held_out=2,
+        dataset="digits", classes=nets.classes, normalization=nets.normalization, accuracies=[50.0] * 7,
+        record={},
+    ).save(other)  # fmt: skip
+    with pytest.raises(UsageError, match=r"was started from another pool .* pass that one with --pool"):
+        dd.distill(small.with_changes(pool=str(other)), out=tmp_path / "run", resume=True)
+    moved = tmp_path / "moved"
+    moved.write_bytes((tmp_path / "pool.safetensors").read_bytes())
+    dd.distill(small.with_changes(pool=str(moved)), out=tmp_path / "run", resume=True)
+
+
+def test_testing_with_another_pool_is_said(digits, tmp_path, pool):
+    import datadistill as dd
+
+    d = loop(digits, source="digits", pool=pool[1]).distilled()
+    nets = pool[0]
+    other = Pool(
+        {k: p.flip(0) for k, p in nets.tensors.items()}, net=nets.net, nets=4, validation_nets=1, held_out=2,
+        dataset="digits", classes=nets.classes, normalization=nets.normalization, accuracies=[50.0] * 7,
+        record={},
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="this is another pool"):
+        dd.evaluate(d, pool=other, plain_nets=0, device="cpu")
+    found = dd.evaluate(d, pool=nets, plain_nets=0, device="cpu")
+    assert (found.nets, found.source, found.accuracy_plain) == (2, "digits", None)
