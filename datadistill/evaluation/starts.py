@@ -97,10 +97,9 @@ def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, modul
             f"{', '.join(d.classes[:4])}, ...; pass the pool it was learned with"
         )
     if d.origin.get("pool") not in (None, found.fingerprint):
-        warnings.warn(
-            "this is another pool than the set was learned with; where both come from one recipe and seed, "
-            "nets held out here may be nets it was learned on",
-            stacklevel=3,
+        raise UsageError(
+            "this is another pool than the set was learned with, and nets that it holds out may be nets that "
+            "the set was learned on; pass the pool it was learned with"
         )
     if shapes(module) != {k: p.shape[1:] for k, p in found.tensors.items()}:
         raise UsageError(

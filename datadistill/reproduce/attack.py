@@ -7,7 +7,7 @@ from datadistill.recipes import recipe
 from datadistill.recipes.poisoning import PURPOSE
 from datadistill.recipes.pools import pool_recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import FEWER, IMAGE_BASELINES, SMOKE, attack_row, candidates, sized
+from datadistill.reproduce.common import FEWER, IMAGE_BASELINES, SMOKE, attack_row, candidates, ours, sized
 from datadistill.reproduce.plan import Measurement, Part, Plan, Scale
 
 HEADINGS = {
@@ -43,7 +43,9 @@ def _part(scale: Scale, name: str, title: str, pool: PoolConfig, config: Distill
         ),
         columns=tuple(HEADINGS),
         headings=HEADINGS,
-        remarks=(f"{pool.nets} pretrained nets to learn with, {pool.held_out} held out.",),
+        remarks=(
+            f"{pool.nets} pretrained nets to learn with, {pool.held_out} held out.", *ours({name: config}),
+        ),
     )  # fmt: skip
 
 

@@ -126,8 +126,11 @@ class Engine:
         config = part.sets[name]
         _, d = self._set(part, name)
         pool = self._pool(part, config.pool)[1] if config.pool is not None else None
+        arguments = dict(m.arguments)
+        if len(m.sets) > 1:  # several runs: each with draws of its own
+            arguments["seed"] = arguments.get("seed", 0) + config.seed
         key = {
-            "kind": m.kind, "arguments": dict(m.arguments), "set": distilled_file.identity(d),
+            "kind": m.kind, "arguments": arguments, "set": distilled_file.identity(d),
             "pool": None if pool is None else pool.fingerprint,
             "version": datadistill.__version__,
         }  # fmt: skip
@@ -138,7 +141,7 @@ class Engine:
             return rows
         with self._step(f"{part.name}: {m.name} on {name}"):
             tools = Tools(pool, self.options.data_root, self.options.download, self.device, self._poll)
-            rows = KINDS[m.kind](d, tools, **m.arguments)
+            rows = KINDS[m.kind](d, tools, **arguments)
         here = environment(resolve(self.device))
         write_json(path, {"key": key, "rows": [row.as_dict() for row in rows], "environment": here})
         self._remember(here)
@@ -149,13 +152,14 @@ class Engine:
     def _set(self, part: Part, name: str) -> tuple[Path, DistilledDataset]:
         if name not in self.sets:
             config = self._placed(part, part.sets[name])
-            found = self._there("distill", name, config, distilled_file.FILE_NAME, self._fits(part, config))
+            fits = self._fits(part, name, config)
+            found = self._there("distill", name, config, distilled_file.FILE_NAME, fits)
             if found is None:
                 found = self.folder.path / "sets" / name
                 with self._step(f"learn {name}: {config.iterations} iterations"):
                     distill(config, out=found, resume=begun(found), options=self.options)
             d = DistilledDataset.load(found)
-            if not self._fits(part, config)(found):
+            if not fits(found):
                 raise UsageError(
                     f"{found} was learned with another pool or other weights; remove it, or choose "
                     "another --out"
@@ -174,16 +178,17 @@ class Engine:
             config = config.with_changes(weights=self._weights(part))
         return config
 
-    def _fits(self, part: Part, config: DistillConfig) -> Callable[[Path], bool]:
-        """Whether the set of a run was learned with the pool and the weights that the config names."""
+    def _fits(self, part: Part, name: str, config: DistillConfig) -> Callable[[Path], bool]:
+        """Whether the set of a run was learned with the pool and the weights that are wanted, or with none."""
+        pool = part.sets[name].pool
+        wanted = {
+            "pool": None if pool is None else self._pool(part, pool)[1].fingerprint,
+            "weights": None if config.weights is None else self._fingerprint(config),
+        }
 
         def fits(path: Path) -> bool:
             origin = DistilledDataset.load(path).origin
-            if config.pool is not None:
-                return bool(origin.get("pool") == Pool.load(config.pool).fingerprint)
-            if config.weights is not None:
-                return bool(origin.get("weights") == self._fingerprint(config))
-            return True
+            return all(origin.get(what) == fingerprint for what, fingerprint in wanted.items())
 
         return fits
 

@@ -117,15 +117,15 @@ def adapt_a_pretrained_net(v):
     before, after = v["attack"]["before"], v["attack"]["after"]
     assert before["attacked_to_target_mean"] < 5 and after["attacked_to_target_mean"] > 65
     assert after["attacked_accuracy_mean"] < 10 < 90 < before["attacked_accuracy_mean"]
-    assert after["others_accuracy_mean"] > before["others_accuracy_mean"] - 6, "others hardly suffer"
+    assert after["others_accuracy_mean"] > before["others_accuracy_mean"] - 8, "others suffer little"
     assert 7 < before["accuracy_mean"] - after["accuracy_mean"] < 16, "by little more than the threes"
     counts = [v["poison.labels.tolist()"].count(k) for k in (3, 8)]
     assert counts == [0, 4]
-    scores = v["{row.name: [row.attack_mean.attacked_to_target, row.attack_mean.others_accuracy] "
-               "for row in beside.rows}"]  # fmt: skip
+    scores = v["{row.name: row.attack_mean.as_dict() for row in beside.rows}"]
     for name in ("random-real", "k-means"):
-        assert scores[name][0] > 15, "wrong labels alone do much"
-        assert all(a > b for a, b in zip(scores["distilled"], scores[name], strict=True))
+        assert scores[name]["attacked_to_target"] > 10, "wrong labels alone do some of it"
+        for what in ("attacked_to_target", "modified_accuracy"):
+            assert scores["distilled"][what] > scores[name][what] + 1
 
 
 # NAME: (what to read in the kernel after the last cell, what must be true of it)
@@ -151,8 +151,7 @@ CLAIMS = {
          "small.labels.max(1).values.tolist()", "tuning.steps", "tuning.accuracy_before",
          "tuning.accuracy_after", "tuning.steps_ordinary", "accuracy(mine, target)", "small.bytes",
          "after_on_source", "fresh_on_target", "str(said[0].message)", "attack", "poison.labels.tolist()",
-         "{row.name: [row.attack_mean.attacked_to_target, row.attack_mean.others_accuracy] "
-         "for row in beside.rows}"],
+         "{row.name: row.attack_mean.as_dict() for row in beside.rows}"],
         adapt_a_pretrained_net,
     ),
 }  # fmt: skip

@@ -158,7 +158,7 @@ def test_a_resumed_run_wants_the_pool_it_was_started_with(tmp_path, pool):
     dd.distill(small.with_changes(pool=str(moved)), out=tmp_path / "run", resume=True)
 
 
-def test_testing_with_another_pool_is_said(digits, tmp_path, pool):
+def test_testing_with_another_pool_is_refused(digits, tmp_path, pool):
     import datadistill as dd
 
     d = loop(digits, source="digits", pool=pool[1]).distilled()
@@ -168,7 +168,7 @@ def test_testing_with_another_pool_is_said(digits, tmp_path, pool):
         dataset="digits", classes=nets.classes, normalization=nets.normalization, accuracies=[50.0] * 7,
         record={},
     )  # fmt: skip
-    with pytest.warns(UserWarning, match="this is another pool"):
+    with pytest.raises(UsageError, match="this is another pool"):
         dd.evaluate(d, pool=other, plain_nets=0, device="cpu")
     found = dd.evaluate(d, pool=nets, plain_nets=0, device="cpu")
     assert (found.nets, found.source, found.accuracy_plain) == (2, "digits", None)
