@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from datadistill.cli.options import parse, set_threads
+from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent, size_of
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
@@ -65,6 +66,8 @@ def run(argv: Sequence[str]) -> int:
     args = parse(Compare, argv, "datadistill compare")
     if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):
         raise UsageError(f"--out is {args.out}, wanted a file in a folder that is there, such as table.csv")
+    if args.out is not None:
+        refuse_inputs(args.out, args.set_, args.pool)
     output = Output(args.json)
     set_threads(args.threads)
     from datadistill.distilled import DistilledDataset

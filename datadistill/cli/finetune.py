@@ -12,6 +12,7 @@ import tyro
 
 from datadistill.cli.inspect_pool import is_pool
 from datadistill.cli.options import NAMES_AND_VALUES, parse, set_threads
+from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent
 from datadistill.config import Value
 from datadistill.errors import DataError, UsageError
@@ -119,9 +120,9 @@ def place(args: Finetune) -> Path:
     beside = Path(os.path.abspath(args.set_)) if args.set_.name in ("", "..") else args.set_
     name = beside.name if args.set_.is_dir() else beside.stem
     out = args.out or beside.with_name(f"{name}-finetuned.safetensors")
-    for source in (args.set_, args.weights):
-        if out.exists() and source.exists() and out.samefile(source):
-            raise UsageError(f"--out {out} is {source} itself, which would be lost; pass another file")
+    refuse_inputs(out, args.set_, args.weights)
+    if args.out is None and out.exists():
+        raise UsageError(f"{out} exists already; pass --out FILE")
     return out
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from datadistill.cli.options import NAMES_AND_VALUES, parse
+from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, shape_of
 from datadistill.config import Value
 from datadistill.errors import UsageError
+from datadistill.recipes.poisoning import PURPOSE
 
 if TYPE_CHECKING:
     from datadistill.export.wang import TestResults
@@ -66,8 +68,11 @@ def run(argv: Sequence[str]) -> int:
             "the file does not say what the set was learned from; pass --dataset NAME, such as mnist or cifar10"
         )
     out = args.out or args.file.with_name("distilled.safetensors")
+    refuse_inputs(out, args.file)
     if args.out is None and out.exists():
         raise UsageError(f"{out} exists already; pass --out FILE")
+    if args.attack is not None:
+        output.say(PURPOSE)
     with output.working():
         d = import_results(
             args.file, args.dataset, net=args.net, net_args=args.net_args, init=args.init,

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 import datadistill as dd
 from datadistill.cli import main
 from datadistill.distilled import DistilledDataset
+from datadistill.errors import UsageError
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.pool import Pool
@@ -280,3 +281,17 @@ def test_import_refuses(here, digits, capsys):
         assert main(wrong) == code
         assert said in capsys.readouterr().err
     assert not (here / "distilled.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["distilled.safetensors", "pool.safetensors"])
+def test_no_command_may_write_over_what_it_read(tmp_path, name):
+    from datadistill.cli.outputs import refuse_inputs
+
+    read = tmp_path / name
+    read.write_bytes(b"x")
+    link = tmp_path / "link"
+    link.symlink_to(read)
+    for out, given in ((read, tmp_path), (link, read), (read, read)):
+        with pytest.raises(UsageError, match="itself, which would be lost"):
+            refuse_inputs(out, None, given)
+    refuse_inputs(tmp_path / "new", tmp_path, read)
