@@ -99,7 +99,9 @@ def test_finetune_that_is_not_reached_and_that_is_not_asked(here, capsys):
     assert found["steps_ordinary"] is None and found["seconds_ordinary"] > 0
     assert "not reached in 3 steps" in shown.err
     assert (here / "set-finetuned.safetensors").exists() and found["out"] == "set-finetuned.safetensors"
-    assert main([*argv, "--no-reach", "--json"]) == 0
+    assert main([*argv, "--no-reach"]) == 2  # the default place is taken
+    assert "set-finetuned.safetensors exists already; pass --out FILE" in capsys.readouterr().err
+    assert main([*argv, "--no-reach", "--json", "--out", "second.safetensors"]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["seconds_ordinary"] is None and "ordinary" not in shown.err
 
