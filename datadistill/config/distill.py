@@ -7,11 +7,11 @@ is, how often to checkpoint) is in `RunOptions`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datadistill.config.choices import Value, refuse_unknown_choices
-from datadistill.errors import UsageError, nearest
+from datadistill.config.choices import Value, changed, refuse_unknown_choices
+from datadistill.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,4 @@ class DistillConfig:
 
     def with_changes(self, **changes: Any) -> DistillConfig:
         """A copy with some fields changed; an unknown one names the nearest."""
-        known = [f.name for f in fields(self)]
-        for name in changes:
-            if name not in known:
-                raise UsageError(f"the config has no field {name!r}; {nearest(name, known)}")
-        return replace(self, **changes)
+        return changed(self, changes)

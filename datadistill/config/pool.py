@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datadistill.config.choices import Value, refuse_unknown_choices
-from datadistill.errors import UsageError, nearest
+from datadistill.config.choices import Value, changed, refuse_unknown_choices
+from datadistill.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,4 @@ class PoolConfig:
 
     def with_changes(self, **changes: Any) -> PoolConfig:
         """A copy with some fields changed; an unknown one names the nearest."""
-        known = [f.name for f in fields(self)]
-        for name in changes:
-            if name not in known:
-                raise UsageError(f"the config has no field {name!r}; {nearest(name, known)}")
-        return replace(self, **changes)
+        return changed(self, changes)
