@@ -23,6 +23,7 @@ from datadistill.nets import INITIALIZATIONS
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.quantization import Quantization
 from datadistill.runs.atomic import write_bytes
+from datadistill.runs.folder import RunFolder
 from datadistill.runs.tensors import checksum, pack, unpack
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def load(
     path = Path(path)
     if path.is_dir():
         if not (path / FILE_NAME).exists():
+            if (path / "config.json").exists() and (kind := RunFolder.open(path).kind) != "distill":
+                raise DataError(f"{path} holds a run of {kind}; pass the file or run folder of a distilled set")
             raise DataError(
                 f"{path} has no {FILE_NAME}: the run has not finished; go on with it "
                 f"(datadistill distill --resume {path})"

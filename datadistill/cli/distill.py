@@ -95,8 +95,8 @@ def run(argv: Sequence[str]) -> int:
         seconds = time.monotonic() - began
         d = DistilledDataset.load(out)  # from disk: what is measured is what is kept
         output.say(
-            f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {len(d.order)} steps "
-            f"in {seconds:.1f} s"
+            f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {len(d.order)} "
+            f"step{'s' if len(d.order) != 1 else ''} in {seconds:.1f} s"
         )
         found = measure(d, out, config, args, stop) if args.evaluate else None
         figures = draw(out) if args.figures else []

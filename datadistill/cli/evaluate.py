@@ -12,6 +12,7 @@ import tyro
 from datadistill.cli.options import parse, set_threads
 from datadistill.cli.printing import Output
 from datadistill.errors import UsageError
+from datadistill.recipes.poisoning import PURPOSE
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def run(argv: Sequence[str]) -> int:
             d, net=args.net, nets=args.nets, data=data, split=args.split, seed=args.seed, device=args.device,
             pool=args.pool, plain_nets=args.plain_nets, poll=poll,
         ).as_dict()  # fmt: skip
+    if found["attack"]:
+        output.say(PURPOSE)
     accuracy_table(output, found, d)
     if args.save:
         d.accuracies = found

@@ -7,7 +7,6 @@ from typing import Any
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.distilled import DistilledDataset
 from datadistill.recipes import RECIPES
-from datadistill.recipes.poisoning import PURPOSE
 
 
 def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -> None:
@@ -65,5 +64,4 @@ def _attack_table(output: Output, found: dict[str, Any], d: DistilledDataset) ->
         (text, *(percent(found[when][f"{k}_mean"], found[when][f"{k}_std"]) for when in ("before", "after")))
         for k, text in about.items()
     ]
-    output.say(PURPOSE)
     output.table(("attack", "before (%)", "after (%)"), rows, right=(1, 2))

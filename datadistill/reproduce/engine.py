@@ -22,7 +22,6 @@ from typing import Any
 
 from torch import nn
 
-import datadistill
 from datadistill import distilled_file
 from datadistill.config import DistillConfig, PoolConfig, RunOptions
 from datadistill.device import resolve
@@ -132,7 +131,7 @@ class Engine:
         key = {
             "kind": m.kind, "arguments": arguments, "set": distilled_file.identity(d),
             "pool": None if pool is None else pool.fingerprint,
-            "version": datadistill.__version__,
+            "version": environment()["versions"]["datadistill"],
         }  # fmt: skip
         path = self._folder("measured") / f"{part.name}-{m.name}-{name}.json"
         if (stored := stored_rows(path, key)) is not None:

@@ -9,7 +9,7 @@ from datadistill.config import RunOptions
 from datadistill.errors import NumericalError
 from datadistill.recipes import recipe
 from datadistill.runs.folder import RunFolder
-from datadistill.training import outer
+from datadistill.training import outer, setup
 from datadistill.training.setup import outer_loop
 
 
@@ -21,7 +21,7 @@ def tensors(loop):
 
 def poisoned(monkeypatch, spoil, when):
     """From call number `when` on (or at it alone, as a tuple), the outer loss is spoilt."""
-    real, calls = outer.classification, []
+    real, calls = setup.classification, []
 
     def loss(net, theta, *batch):
         calls.append(1)
@@ -29,7 +29,7 @@ def poisoned(monkeypatch, spoil, when):
         hit = len(calls) in when if isinstance(when, tuple) else len(calls) >= when
         return spoil(found, next(iter(theta.values()))) if hit else found
 
-    monkeypatch.setattr(outer, "classification", loss)
+    monkeypatch.setattr(setup, "classification", loss)
 
 
 SPOILS = {
@@ -43,8 +43,8 @@ def test_nothing_is_updated_by_a_bad_iteration(monkeypatch, what):
     config = recipe("digits-random").with_changes(
         net="mlp", net_args={"width": 8}, nets=1, epochs=2, batch=16, labels="soft"
     )
-    loop = outer_loop(config, RunOptions(), None, None)
     poisoned(monkeypatch, SPOILS[what], 3)
+    loop = outer_loop(config, RunOptions(), None, None)
     loop.advance()
     loop.advance()
     before = tensors(loop)

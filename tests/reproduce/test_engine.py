@@ -226,8 +226,12 @@ def test_several_sets_are_runs(tmp_path):
     made = reproduce(two, out=tmp_path / "new")
     ours = made.result.parts[0][1][1]
     assert ours.runs == 2 and ours.over == "2 runs x 2 nets"
-    single = [reproduce(Plan("table9", "smoke", "T", (part("fresh", c),)), out=tmp_path / f"{c.seed}",
-                        reuse=[tmp_path / "new"]) for c in runs.values()]  # fmt: skip
+    single = []
+    for c in runs.values():  # each run draws its nets by its own seed
+        alone = part("fresh", c)
+        seeded = _with(alone.measurements[0], arguments={**alone.measurements[0].arguments, "seed": c.seed})
+        plan = Plan("table9", "smoke", "T", (_with(alone, measurements=(seeded,)),))
+        single.append(reproduce(plan, out=tmp_path / f"{c.seed}", reuse=[tmp_path / "new"]))
     means = [made.result.parts[0][1][1].values["accuracy"].mean for made in single]
     assert ours.values["accuracy"].mean == pytest.approx(sum(means) / 2)
     assert ours.values["accuracy"].std == pytest.approx(abs(means[0] - means[1]) / 2)

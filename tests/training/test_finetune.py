@@ -192,7 +192,7 @@ def of_classes(digits, names):
 
 def test_a_target_of_other_classes(digits):
     nine = of_classes(digits, [str(k) for k in range(9)])
-    with pytest.raises(DataError, match=r"the set has 10 classes .* the target nine has 9"):
+    with pytest.raises(DataError, match=r"the set has 10 classes .* the data nine has 9"):
         finetune(set_of(digits), fresh(), data=nine)
 
 
