@@ -71,15 +71,22 @@ def title(distilled: DistilledDataset, steps: int) -> str:
 
 def net_line(distilled: DistilledDataset) -> str:
     """Such as "Learned for one fixed initialization (xavier) of lenet, seed 0, 2,000 outer iterations"."""
-    source = distilled.origin.get("source") or ("given weights" if "weights" in distilled.origin else None)
-    if source is None:
-        kind = "one fixed initialization" if distilled.theta_0 is not None else "random initializations"
+    origin, one = distilled.origin, distilled.theta_0 is not None
+    own = str(distilled.net.args.get("model", distilled.net.name))  # of torchvision's nets, the model
+    name = "a net of the user's own" if distilled.net.name == CUSTOM else clean(own, 30)
+    init = clean(distilled.net.init, 30)
+    if origin.get("source"):
+        start = f"{'one' if one else 'any'} {name} pretrained on {clean(origin['source'], 30)}"
+    elif "weights" in origin:
+        start = f"one {name} with given weights and a fresh last layer ({init})"
     else:
-        kind = "one net" if distilled.theta_0 is not None else "nets"
-        kind += f" pretrained on {clean(source, 30)}" if source != "given weights" else " with given weights"
-    name = "a net of the user's own" if distilled.net.name == CUSTOM else clean(distilled.net.name, 30)
-    parts = [f"Learned for {kind} ({clean(distilled.net.init, 30)}) of {name}"]
-    seed, iterations = distilled.origin.get("seed"), distilled.origin.get("iterations")
+        start = f"{'one fixed initialization' if one else 'random initializations'} ({init}) of {name}"
+    parts = [f"Learned for {start}"]
+    pair = origin.get("attack")
+    if isinstance(pair, list) and len(pair) == 2:
+        attacked, target = (clean(distilled.classes[k], 30) for k in pair)
+        parts = [f"Learned to make {start} take class {attacked} for class {target}"]
+    seed, iterations = origin.get("seed"), origin.get("iterations")
     if isinstance(seed, int):
         parts.append(f"seed {seed}")
     if isinstance(iterations, int):

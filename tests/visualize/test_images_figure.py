@@ -13,6 +13,7 @@ from PIL import Image
 from datadistill.errors import UsageError
 from datadistill.visualize import images_figure
 from datadistill.visualize.canvas import png_bytes
+from datadistill.visualize.describe import net_line
 
 
 def heading(figure):
@@ -221,3 +222,17 @@ def test_accuracies_of_any_form_do_not_break_it(found):
     said = heading(images_figure(distilled_set(classes=2, accuracies=found)))
     assert ("97.5 % on the test split of mnist5k" in said) == (found == {"test": 97.5})
     assert said.count("Accuracy") == (found == {"test": 97.5})
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"),
+    [
+        ({"source": "usps"}, "Learned for any mlp pretrained on usps"),
+        ({"weights": "sha256:0"}, "one mlp with given weights and a fresh last layer"),
+        ({"source": "mnist", "attack": [0, 1]}, "Learned to make any mlp pretrained on mnist take class "),
+    ],
+)
+def test_heading_says_what_nets_it_is_for(origin, words):
+    d = distilled_set()
+    d.origin.update(origin)
+    assert words in net_line(d)
