@@ -90,7 +90,7 @@ def load(
     path = Path(path)
     if path.is_dir():
         if not (path / FILE_NAME).exists():
-            if (path / "config.json").exists() and (kind := RunFolder.open(path).kind) != "distill":
+            if (kind := _kind(path)) not in (None, "distill"):
                 raise DataError(f"{path} holds a run of {kind}; pass the file or run folder of a distilled set")
             raise DataError(
                 f"{path} has no {FILE_NAME}: the run has not finished; go on with it "
@@ -108,6 +108,14 @@ def load(
         raise DataError(
             f"{path}: its metadata is not that of a distilled set ({error!r}); get it again"
         ) from None
+
+
+def _kind(path: Path) -> str | None:
+    """The kind of run that a folder holds; None where it holds none that can be read."""
+    try:
+        return RunFolder.open(path).kind
+    except UsageError:
+        return None
 
 
 def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, Any]:

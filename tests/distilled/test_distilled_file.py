@@ -14,6 +14,7 @@ from datadistill.distilled_file import SCHEMA
 from datadistill.errors import DataError, UsageError
 from datadistill.innerloop.update_rules import Sgd
 from datadistill.runs.canonical import canonical_json
+from datadistill.runs.folder import RunFolder
 
 
 @pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
@@ -177,3 +178,9 @@ def test_the_constructor_does_not_keep_a_graph():
         classes=d.classes, normalization=d.normalization, net=d.net, update=d.update,
     )  # fmt: skip
     assert not again.images.requires_grad
+
+
+def test_a_folder_of_another_kind_says_so(tmp_path):
+    RunFolder.create(tmp_path / "pool", {}, {}, "pool")
+    with pytest.raises(DataError, match="holds a run of pool; pass the file or run folder of a distilled set"):
+        DistilledDataset.load(tmp_path / "pool")
