@@ -75,7 +75,7 @@ def plan(scale: Scale) -> Plan:
             _part(scale, "voc", f"five animals of PASCAL VOC 2012, SqueezeNet, 112 pixels, {words}",
                   recipe("squeezenet-to-voc-animals"), comparable=False, full=full,
                   remarks=("300 training and 200 test images " + small.format("PASCAL VOC"),)),
-            _part(scale, "cub", f"20 species of CUB-200, SqueezeNet, 112 pixels, {words}",
+            _part(scale, "cub", f"20 species of CUB-200, SqueezeNet, 64 pixels, {words}",
                   recipe("squeezenet-to-cub-20"), comparable=False, full=full,
                   remarks=("600 training and 585 test images " + small.format("CUB-200"),)),
         ]  # fmt: skip
