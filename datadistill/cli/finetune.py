@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from datadistill.cli.inspect_pool import is_pool
+from datadistill.cli.inspect_pool import kind_of
 from datadistill.cli.options import NAMES_AND_VALUES, parse, set_threads
 from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent
@@ -135,7 +135,7 @@ def own_net(d: DistilledDataset, args: Finetune) -> nn.Module:
         net = d.build()
     else:
         net = build(args.net, channels=c, size=h, classes=len(d.classes), **args.net_args)
-    if args.pool_net is None and is_pool(args.weights):
+    if args.pool_net is None and kind_of(args.weights) == "pool":
         raise UsageError(
             f"{args.weights} is a pool of nets; choose one of those it holds out, with --pool-net 0 or above"
         )

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Import:
-    """Read a results.pth of the authors' own code; what it does not say is said by options."""
+    """Read a results.pth of the authors' own code: a list of (images, labels, step size), one entry a step.
+    What it does not say (data set, net, initialization) is said by options."""
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A results.pth, of the training phase (a distilled set) or of the test phase (accuracies)."""
@@ -87,7 +88,7 @@ def run(argv: Sequence[str]) -> int:
         f"taken for images of {args.dataset} with mean {list(scale.mean)} and deviation {list(scale.std)}; the "
         "file does not say so itself",
         f"wrote {out}",
-        f"next: datadistill evaluate {out}",
+        f"next: datadistill evaluate {out}{' --pool POOL' if args.source else ''}",
     )
     output.result(
         {

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from datadistill.cli.inspect_pool import is_pool, print_pool, read_pool
+from datadistill.cli.inspect_pool import kind_of, print_net, print_pool, read_net, read_pool
 from datadistill.cli.options import parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.cli.recipes import flag, words
@@ -31,8 +31,15 @@ def run(argv: Sequence[str]) -> int:
     """Parse, read, print."""
     args = parse(Inspect, argv, "datadistill inspect")
     output = Output(args.json)
-    if is_pool(args.set_):
+    kind = kind_of(args.set_)
+    if kind == "pool":
         return inspect_pool(args, output)
+    if kind == "net" and args.set_.is_file():
+        net = read_net(args.set_, args.verify)
+        print_net(output, net)
+        output.say("next: load its tensors into your net, or pass it as --weights")
+        output.result({"net": net})
+        return 0
     file, found = args.set_, {}
     folder = (args.set_ / "config.json").exists()
     if folder:
@@ -46,7 +53,8 @@ def run(argv: Sequence[str]) -> int:
         print_run(output, found["run"])
     if "set" in found:
         measured = bool(found["set"]["accuracies"])
-        command = ("show {}" if measured else "evaluate {} --save").format(args.set_)
+        pool = " --pool POOL" if found["set"]["origin"].get("source") and not found["set"]["theta_0"] else ""
+        command = ("show {}" if measured else f"evaluate {{}} --save{pool}").format(args.set_)
         output.say(f"next: datadistill {command}")
     elif found["run"]["kind"] == "reproduce":
         c = found["run"]["config"]
@@ -113,7 +121,7 @@ def read_run(path: Path) -> dict[str, Any]:
         "environment": folder.environment,
         "last_metrics": metrics[-1] if metrics else None,
         "checkpoints": folder.checkpoints.iterations(),
-        "finished": folder.distilled.exists(),
+        "finished": folder.distilled.exists() or (path / "table.md").exists(),
     }
 
 

@@ -10,19 +10,41 @@ from datadistill.cli.recipes import flag, words
 from datadistill.errors import DataError
 
 
-def is_pool(path: Path) -> bool:
-    """Whether a file or a run folder holds a pool; what cannot be read is left to others to refuse."""
+def kind_of(path: Path) -> str:
+    """What a file or a run folder holds: "pool", "net", ...; "" for a set, and for what cannot be read, which
+    is left to others to refuse."""
     from datadistill.errors import UsageError
     from datadistill.runs.folder import RunFolder
     from datadistill.runs.tensors import unpack
 
     try:
         if path.is_dir():
-            return RunFolder.open(path).kind == "pool"
+            return RunFolder.open(path).kind
         _, meta = unpack(path, schema=10**6, verify=False, finite=False)
-        return meta.get("kind") == "pool"
+        return str(meta.get("kind", ""))
     except (DataError, UsageError):
-        return False
+        return ""
+
+
+def read_net(path: Path, verify: bool) -> dict[str, Any]:
+    """What the file of an adapted net says (`datadistill finetune`), tensors by their shapes."""
+    from datadistill.runs.tensors import unpack
+
+    tensors, meta = unpack(path, schema=10**6, verify=verify)
+    shapes = {name: list(p.shape) for name, p in tensors.items()}
+    return {**meta, "file": str(path), "verified": verify, "tensors": shapes}
+
+
+def print_net(output: Output, n: dict[str, Any]) -> None:
+    """The rows of an adapted net."""
+    plain = {k: v for k, v in n.items() if k not in ("file", "checksum", "verified", "tensors", "schema")}
+    rows = [
+        ("file", n["file"]),
+        ("checksum", f"{n['checksum']} ({'matches' if n['verified'] else 'not compared'})"),
+        ("tensors", f"{len(n['tensors'])}, {sum(map(_count, n['tensors'].values()))} numbers"),
+        *((name, words(tuple(v) if isinstance(v, list) else v)) for name, v in sorted(plain.items())),
+    ]
+    output.table(("", ""), rows)
 
 
 def read_pool(path: Path, verify: bool) -> dict[str, Any]:

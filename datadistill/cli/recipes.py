@@ -51,7 +51,8 @@ def run(argv: Sequence[str]) -> int:
     output.table(("option", "value"), [(flag(name), words(value)) for name, value in config.items()])
     command = "distill" if args.name in RECIPES else "pretrain"
     folder = " --data FOLDER" if config["dataset"] == "folder" else ""
-    output.say("", f"next: datadistill {command} {args.name}{folder}")
+    pool = " --pool POOL" if config.get("source") else ""
+    output.say("", f"next: datadistill {command} {args.name}{folder}{pool}")
     output.result({"name": args.name, "about": about, "published": found.published, "config": config})
     return 0
 

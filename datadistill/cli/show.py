@@ -9,8 +9,10 @@ from typing import Annotated
 
 import tyro
 
+from datadistill.cli.inspect_pool import kind_of
 from datadistill.cli.options import parse
 from datadistill.cli.printing import Output
+from datadistill.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ def run(argv: Sequence[str]) -> int:
     """Parse, draw, say where."""
     args = parse(Show, argv, "datadistill show")
     output = Output(args.json)
+    if (kind := kind_of(args.set_)) in ("pool", "net", "reproduce"):
+        raise UsageError(
+            f"{args.set_} holds a {kind}, which has no such figures; type datadistill inspect {args.set_}"
+        )
     from datadistill.visualize.run_figures import write_figures
 
     with output.working():

@@ -14,6 +14,7 @@ from inspect import getdoc
 from datadistill.config import DistillConfig
 from datadistill.errors import UsageError, nearest
 from datadistill.recipes import ablations, adaptation, cifar10, imagenet, mnist, own_images, poisoning, small
+from datadistill.recipes.pools import POOLS
 
 Recipe = Callable[[], DistillConfig]
 
@@ -91,6 +92,8 @@ RECIPES: dict[str, Page] = {
 def page(name: str) -> Page:
     """The recipe called `name`, with its published number; UsageError names the nearest."""
     if name not in RECIPES:
+        if name in POOLS:
+            raise UsageError(f"{name} is a recipe of a pool; type datadistill pretrain {name}")
         raise UsageError(f"there is no recipe {name!r}; {nearest(name, RECIPES)}")
     return RECIPES[name]
 

@@ -205,6 +205,8 @@ def beside_ordinary(
 
     per_epoch = -(-len(data.train) // batch) if batch >= 1 else 1  # FitPlan refuses such a batch
     plan = FitPlan(epochs=-(-max_steps // per_epoch), batch=batch, lr=lr)
+    # the first optimizer of a process imports for a second or two: not part of what is compared
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     began = _now(where)
     fit(start, data.train, plan, seed=seed, on_step=look, poll=poll)
     seconds = _now(where) - began - measuring

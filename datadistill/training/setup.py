@@ -18,7 +18,7 @@ from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.objectives import Attack, Objective, classification
 from datadistill.training.outer import OuterLoop
-from datadistill.training.starts import starts_of
+from datadistill.training.starts import refuse_missing_start, starts_of
 
 
 def load_data(config: DistillConfig, options: RunOptions) -> RealData:
@@ -51,6 +51,7 @@ def outer_loop(
     """Load the data, build the net and everything the outer loop needs."""
     device = resolve(config.device)
     update = update_rules.from_description({"name": config.update, **config.update_args})
+    refuse_missing_start(config)
     real = (data if data is not None else load_data(config, options)).to(device)
     if not len(real.validation):
         raise DataError(

@@ -44,11 +44,6 @@ def starts_of(
     """
     if config.pool is not None:
         return _from_pool(config, data, net, spec, Pool.load(config.pool))
-    if config.source is not None:
-        raise UsageError(
-            f"theta_0 comes from nets pretrained on {config.source}, and no pool of them was given; make one "
-            "with datadistill pretrain (datadistill recipes lists them), and pass --pool FILE_OR_DIR"
-        )
     if config.weights is not None:
         return _from_weights(config, net, spec, download)
     random = Random(net, config.init, config.seed)
@@ -56,6 +51,18 @@ def starts_of(
         return Starts(random, Random(net, config.init, config.seed, "validation_theta_0"), {})
     fixed = Fixed(random.draw(0))
     return Starts(fixed, fixed, {})
+
+
+def refuse_missing_start(config: DistillConfig) -> None:
+    """UsageError or DataError where the pool that a config needs is not given, or not there: before data are
+    read, or fetched."""
+    if config.pool is not None:
+        Pool.load(config.pool)
+    elif config.source is not None:
+        raise UsageError(
+            f"theta_0 comes from nets pretrained on {config.source}, and no pool of them was given; make one "
+            "with datadistill pretrain (datadistill recipes lists them), and pass --pool FILE_OR_DIR"
+        )
 
 
 def _from_pool(config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, pool: Pool) -> Starts:

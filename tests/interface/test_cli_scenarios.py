@@ -326,3 +326,36 @@ def test_a_pool_as_weights_wants_the_number_of_a_net(made, capsys):
     for path in (made / "pool", made / "pool" / "pool.safetensors"):
         code, said = refused(capsys, "finetune", made / "set", "--weights", path)
         assert code == 2 and "is a pool of nets" in said and "--pool-net" in said
+
+
+def test_inspect_of_an_adapted_net(made, here, capsys):
+    argv = [
+        "finetune",
+        made / "set",
+        "--weights",
+        made / "pool",
+        "--pool-net",
+        "0",
+        "--no-reach",
+        "--out",
+        "net",
+    ]
+    assert run(capsys, *argv)[0] == 0
+    code, said, _ = run(capsys, "inspect", "net")
+    assert code == 0 and "matches" in said and "digits" in said
+
+
+def test_show_of_what_has_no_figures(made, capsys):
+    code, said = refused(capsys, "show", made / "pool")
+    assert code == 2 and "holds a pool" in said and "datadistill inspect" in said
+
+
+def test_a_pool_recipe_is_named_as_such(capsys):
+    code, said = refused(capsys, "distill", "digits-28-lenet-smoke")
+    assert code == 2 and "type datadistill pretrain digits-28-lenet-smoke" in said
+
+
+def test_a_missing_pool_is_said_before_data_are_looked_for(here, capsys):
+    argv = ["distill", "usps-to-mnist", "--data-root", "nowhere", "--out", "x", "--no-download", "--quiet"]
+    code, said = refused(capsys, *argv)
+    assert code == 2 and "no pool of them was given" in said
