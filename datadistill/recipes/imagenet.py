@@ -48,4 +48,4 @@ def squeezenet_to_voc_animals() -> DistillConfig:
 
 def squeezenet_to_cub20() -> DistillConfig:
     """Twenty images adapt an ImageNet SqueezeNet to 20 species of CUB-200, at 64 pixels."""
-    return _from_imagenet("squeezenet-to-cub-20", "cub-20", iterations=60, **{**_SMALL, "size": 64})
+    return _from_imagenet("squeezenet-to-cub-20", "cub-20", iterations=120, **{**_SMALL, "size": 64})
