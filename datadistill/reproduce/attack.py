@@ -7,7 +7,16 @@ from datadistill.recipes import recipe
 from datadistill.recipes.poisoning import PURPOSE
 from datadistill.recipes.pools import pool_recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import FEWER, IMAGE_BASELINES, SMOKE, attack_row, candidates, ours, sized
+from datadistill.reproduce.common import (
+    AS_LONG,
+    FEWER,
+    IMAGE_BASELINES,
+    SMOKE,
+    attack_row,
+    candidates,
+    ours,
+    sized,
+)
 from datadistill.reproduce.plan import Measurement, Part, Plan, Scale
 
 HEADINGS = {
@@ -70,7 +79,7 @@ def plan(scale: Scale) -> Plan:
         "other classes; one step; the step size is chosen on the training split for the highest accuracy with "
         "K relabelled, among those that bring at least a tenth of class K to T."
     )
-    remarks = (SMOKE, rule, FEWER) if scale == "smoke" else (rule,)
+    remarks = {"smoke": (SMOKE, rule, FEWER), "cpu": (rule,), "full": (rule, AS_LONG)}[scale]
     return Plan(
         "attack", scale, "Malicious data: one gradient step on 100 images", tuple(parts), PURPOSE, remarks
     )

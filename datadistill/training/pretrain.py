@@ -9,11 +9,10 @@ Reference: Wang et al. 2018, sections 3.5 and 4.2, https://arxiv.org/abs/1811.10
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from datadistill import data as data_module
 from datadistill.config import PoolConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.device import resolve
-from datadistill.errors import DataError, OutOfMemory, UsageError, out_of_memory
+from datadistill.errors import DataError, UsageError
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.pool import FILE_NAME, KIND, Pool, refuse_buffers
 from datadistill.runs.environment import environment
@@ -32,7 +31,14 @@ from datadistill.runs.signals import StopFlag
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.training.pool_loop import FinishedNets, PoolLoop, Trained, near_chance
 from datadistill.training.progress import PoolProgress
-from datadistill.training.resume import changes, fingerprints, refuse_others, save_checkpoint, taken_back
+from datadistill.training.resume import (
+    changes,
+    fingerprints,
+    named_failures,
+    refuse_others,
+    save_checkpoint,
+    taken_back,
+)
 
 
 def pretrain(
@@ -77,7 +83,7 @@ def pretrain(
     if out is None:
         if resume or config is None:
             raise UsageError("a pool in memory cannot be resumed; pass out=FOLDER, and a config to start one")
-        with _named_failures(config), StopFlag() as stop:
+        with named_failures(_needs(config)), StopFlag() as stop:
             return _train(*_prepared(config, data, options), None, options, stop)
     path = Path(out)
     folder = None
@@ -97,7 +103,7 @@ def pretrain(
             f"{path} trains on data of your own from Python; go on from Python with pretrain(None, "
             f"out={str(path)!r}, resume=True, data=...)"
         )
-    with _named_failures(config), StopFlag() as stop:
+    with named_failures(_needs(config)), StopFlag() as stop:
         loop, spec = _prepared(config, data, options)
         fresh = folder is None
         if folder is None:
@@ -261,15 +267,6 @@ def _warn_of_chance(accuracies: Sequence[float], classes: int) -> None:
         )
 
 
-@contextlib.contextmanager
-def _named_failures(config: PoolConfig) -> Iterator[None]:
-    """Give running out of memory its name and a way on."""
-    try:
-        yield
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"out of memory with {config.at_once} nets at once and batches of {config.batch}; try a smaller "
-            f"--at-once or --batch ({str(error)[:120]})"
-        ) from error
+def _needs(config: PoolConfig) -> str:
+    """What takes the memory, and what takes less."""
+    return f"{config.at_once} nets at once and batches of {config.batch}; try a smaller --at-once or --batch"

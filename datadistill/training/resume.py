@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from datadistill.config import HARMLESS, RunOptions, completed
 from datadistill.data import RealData
-from datadistill.errors import DataError, ResourceError, Unavailable, UsageError
+from datadistill.errors import DataError, OutOfMemory, ResourceError, Unavailable, UsageError, out_of_memory
 from datadistill.runs.checkpoints import CheckpointStore
 from datadistill.runs.environment import differences, environment
 from datadistill.runs.folder import RunFolder
@@ -138,3 +138,18 @@ def taken_back(folder: RunFolder, began: Callable[[], bool]) -> Iterator[None]:
                     (folder.path / name).unlink(missing_ok=True)
                 folder.path.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def named_failures(what: str) -> Iterator[None]:
+    """Give running out of memory its name and a way on.
+
+    Args:
+        what: how much was asked for, and what to try; the sentence after "out of memory".
+    """
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise OutOfMemory(f"out of memory: {what} ({str(error)[:120]})") from error

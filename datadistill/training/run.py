@@ -7,10 +7,8 @@ dd.distill(None, out="runs/a", resume=True)
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from datadistill import distilled_file
 from datadistill.config import RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, OutOfMemory, UsageError, out_of_memory
+from datadistill.errors import DataError, UsageError
 from datadistill.nets.spec import CUSTOM
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
@@ -30,7 +28,14 @@ from datadistill.runs.signals import StopFlag
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.training.outer import OuterLoop
 from datadistill.training.progress import RunProgress
-from datadistill.training.resume import changes, fingerprints, refuse_others, save_checkpoint, taken_back
+from datadistill.training.resume import (
+    changes,
+    fingerprints,
+    named_failures,
+    refuse_others,
+    save_checkpoint,
+    taken_back,
+)
 from datadistill.training.setup import outer_loop
 
 KIND = "distill"
@@ -77,7 +82,7 @@ def distill(
     if out is None:
         if resume or config is None:
             raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
-        with _named_failures(config), StopFlag() as stop:
+        with named_failures(_needs(config)), StopFlag() as stop:
             loop = outer_loop(config, options, data, net)
             with RunProgress(config.iterations, quiet=options.quiet) as progress:
                 _iterate(loop, None, options, progress, stop)
@@ -89,7 +94,7 @@ def distill(
     if folder is None:
         RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
     _refuse_missing(path, config, data, net)
-    with _named_failures(config), StopFlag() as stop:
+    with named_failures(_needs(config)), StopFlag() as stop:
         loop = outer_loop(config, options, data, net)
         fresh = folder is None
         if folder is None:
@@ -214,15 +219,9 @@ def _checkpoint(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None
     save_checkpoint(folder, loop.iteration, tensors, record, options)
 
 
-@contextlib.contextmanager
-def _named_failures(config: DistillConfig) -> Iterator[None]:
-    """Give running out of memory its name and a way on."""
-    try:
-        yield
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"out of memory: {config.inner_steps} inner steps with every graph kept; try "
-            f"--adjoint step-replay, fewer --epochs, or a --batch below {config.batch} ({str(error)[:120]})"
-        ) from error
+def _needs(config: DistillConfig) -> str:
+    """What takes the memory, and what takes less."""
+    return (
+        f"{config.inner_steps} inner steps with every graph kept; try --adjoint step-replay, fewer --epochs, "
+        f"or a --batch below {config.batch}"
+    )

@@ -18,7 +18,7 @@ from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.objectives import Attack, Objective, classification
 from datadistill.training.outer import OuterLoop
-from datadistill.training.starts import refuse_missing_start, starts_of
+from datadistill.training.starts import pool_of, starts_of
 
 
 def load_data(config: DistillConfig, options: RunOptions) -> RealData:
@@ -51,7 +51,7 @@ def outer_loop(
     """Load the data, build the net and everything the outer loop needs."""
     device = resolve(config.device)
     update = update_rules.from_description({"name": config.update, **config.update_args})
-    refuse_missing_start(config)
+    pool = pool_of(config)
     real = (data if data is not None else load_data(config, options)).to(device)
     if not len(real.validation):
         raise DataError(
@@ -65,7 +65,7 @@ def outer_loop(
         check_fits(net, real.shape, len(real.classes))
     spec = net_spec(config, real, net)
     module = (copy.deepcopy(net) if net is not None else spec.build()).to(device)
-    starts = starts_of(config, real, module, spec, options.download)
+    starts = starts_of(config, real, module, spec, pool, options.download)
     return OuterLoop(config, real, module, update, spec, starts, objective_of(config, real))
 
 

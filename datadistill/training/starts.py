@@ -27,7 +27,12 @@ class Starts:
 
 
 def starts_of(
-    config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, download: bool = True
+    config: DistillConfig,
+    data: RealData,
+    net: nn.Module,
+    spec: NetSpec,
+    pool: Pool | None = None,
+    download: bool = True,
 ) -> Starts:
     """The starts that a config asks for.
 
@@ -36,14 +41,15 @@ def starts_of(
         data: the target data, on the run's device.
         net: the run's module, on the same device; given weights put their buffers into it.
         spec: how a file names it.
+        pool: from `pool_of`.
         download: whether torchvision's weights may be fetched.
 
     Raises:
-        UsageError: a source without a pool, a pool or weights that do not fit the net.
+        UsageError: a pool or weights that do not fit the net.
         DataError: a pool of other classes, or a file that is damaged.
     """
-    if config.pool is not None:
-        return _from_pool(config, data, net, spec, Pool.load(config.pool))
+    if pool is not None:
+        return _from_pool(config, data, net, spec, pool)
     if config.weights is not None:
         return _from_weights(config, net, spec, download)
     random = Random(net, config.init, config.seed)
@@ -53,16 +59,21 @@ def starts_of(
     return Starts(fixed, fixed, {})
 
 
-def refuse_missing_start(config: DistillConfig) -> None:
-    """UsageError or DataError where the pool that a config needs is not given, or not there: before data are
-    read, or fetched."""
+def pool_of(config: DistillConfig) -> Pool | None:
+    """The pool that a config names; to be read before data are, which may be fetched.
+
+    Raises:
+        UsageError: it needs one, and none was given.
+        DataError: what was given holds none.
+    """
     if config.pool is not None:
-        Pool.load(config.pool)
-    elif config.source is not None:
+        return Pool.load(config.pool)
+    if config.source is not None:
         raise UsageError(
             f"theta_0 comes from nets pretrained on {config.source}, and no pool of them was given; make one "
             "with datadistill pretrain (datadistill recipes lists them), and pass --pool FILE_OR_DIR"
         )
+    return None
 
 
 def _from_pool(config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, pool: Pool) -> Starts:
