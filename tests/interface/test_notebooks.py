@@ -69,15 +69,15 @@ def look_at_the_images(v):
     assert worth["step sizes shuffled"] < worth["steps shuffled"], "step sizes are said to matter more"
     assert worth["the first epoch alone"] < 60, "all epochs are said to be needed"
     assert worth["ordinary loop"] > worth["as learned"] - 1
-    changes = [fixed[k] for k in ("step sizes reversed", "step sizes all the same", "twice the step sizes")]
-    assert max(changes) < 0.65 * fixed["as learned"], "other step sizes are said to lose about half"
-    assert min(changes) < 20, "or all"
+    assert fixed["step sizes all the same"] < fixed["as learned"] - 8, "said to cost a good part"
+    assert fixed["step sizes reversed"] < 0.6 * fixed["as learned"], "said to cost half or more"
+    assert fixed["twice the step sizes"] < 25, "said to cost nearly all"
     assert fixed["ordinary loop"] < fixed["as learned"] - 5
 
     assert abs(v["accuracy_small"]["8"] - v["as_learned"]) < 2
     assert abs(v["accuracy_small_fixed"]["8"] - v["as_learned_fixed"]) < 2
     assert v["small_fixed[8].bytes"] == v["fixed.bytes"] - 3 * 10 * 28 * 28, "8 bits are a quarter of 32"
-    assert v["accuracy_small_fixed"]["2"] < 0.6 * v["as_learned_fixed"]
+    assert v["accuracy_small_fixed"]["2"] < v["as_learned_fixed"] - 12, "said to lose a good part, or most"
     assert v["accuracy_small"]["2"] > 0.8 * v["as_learned"]
 
     rank, bound = v["rank"], v["bound"]
@@ -100,8 +100,9 @@ def adapt_a_pretrained_net(v):
     assert learned > v["at_start.accuracy_mean"] + 5, "nothing was learned"
     rows = v["{row.name: row.accuracy_mean for row in comparison.rows}"]
     assert abs(rows["distilled"] - learned) < 1e-6 and rows["no-adaptation"] < learned - 30
-    nets = [a for k, a in rows.items() if k != "distilled" and not k.startswith("knn")]
-    assert max(nets) < learned, "said to be ahead of everything that trains a net"
+    real = [rows[name] for name in ("random-real", "optimized-real", "average-real")]
+    assert max(real) < learned - 2, "said to be ahead of real images and of class averages"
+    assert abs(rows["k-means"] - learned) < 10, "k-means centres are said to come close"
     assert rows["k-means"] > v["at_start.accuracy_mean"] + 3, "step sizes are a good part of what was learned"
     assert rows["knn-k-means"] > learned, "the nearest centre is said to do better"
     assert min(v["small.labels.max(1).values.tolist()"]) > 0.8, "labels are said to show little"
@@ -111,7 +112,9 @@ def adapt_a_pretrained_net(v):
     assert abs(v["accuracy(mine, target)"] - v["tuning.accuracy_after"]) < 0.2, "the file holds another net"
     assert v["small.bytes"] < 100_000
     assert v["after_on_source"] < v["on_source"][0] - 20, "said to have given up much of the source"
-    assert max(v["fresh_on_target"]) < learned - 5, "the set is said to need a pretrained net"
+    fresh = v["fresh_on_target"]
+    assert sum(fresh) / len(fresh) < learned - 5, "the set is said to need a pretrained net"
+    assert len(set(fresh)) > 1, "each to another place"
     assert "pretrained on digits" in v["str(said[0].message)"]
 
     before, after = v["attack"]["before"], v["attack"]["after"]
