@@ -1,1 +1,77 @@
-"""Model distillation: the methods that dataset distillation is compared with."""
+"""kd_baselines: the model-distillation methods that dataset distillation is compared with.
+
+    import kd_baselines as kd
+    trained = kd.train(kd.recipe("hinton-missing-digit"))          # a teacher, a student, its scores
+
+    teacher = kd.Teacher(net)                                      # or in your own loop:
+    distiller = kd.Distiller(student, kd.CE() + kd.KD(T=4, weight=0.9), teacher)
+    distiller.step((images, labels))["loss"].backward()
+
+Losses as pure functions are in `kd_baselines.losses`. Names are loaded when they are first used, so that the
+command line answers `--help` without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kd_baselines.comparing import compare as compare
+    from kd_baselines.config import KdConfig as KdConfig
+    from kd_baselines.distiller import Distiller as Distiller
+    from kd_baselines.evaluation import Scores as Scores
+    from kd_baselines.evaluation import score as score
+    from kd_baselines.losses import CE as CE
+    from kd_baselines.losses import KD as KD
+    from kd_baselines.losses import AttentionJacobian as AttentionJacobian
+    from kd_baselines.losses import AttentionTransfer as AttentionTransfer
+    from kd_baselines.losses import FitNetsKD as FitNetsKD
+    from kd_baselines.losses import Hint as Hint
+    from kd_baselines.losses import InputNoise as InputNoise
+    from kd_baselines.losses import JacobianMatching as JacobianMatching
+    from kd_baselines.losses import JacobianNorm as JacobianNorm
+    from kd_baselines.losses import Linear as Linear
+    from kd_baselines.losses import LogitRegression as LogitRegression
+    from kd_baselines.losses import NoisyLogits as NoisyLogits
+    from kd_baselines.losses import Objective as Objective
+    from kd_baselines.losses import Term as Term
+    from kd_baselines.netfile import SavedNet as SavedNet
+    from kd_baselines.recipes import recipe as recipe
+    from kd_baselines.stages import Stage as Stage
+    from kd_baselines.teacher_cache import CachedTeacher as CachedTeacher
+    from kd_baselines.teachers import Teacher as Teacher
+    from kd_baselines.training import Trained as Trained
+    from kd_baselines.training import train as train
+    from kd_baselines.two_headed import two_headed as two_headed
+
+_HOME = {
+    "compare": "comparing",
+    "KdConfig": "config",
+    "Distiller": "distiller",
+    "Scores": "evaluation", "score": "evaluation",
+    "CE": "losses", "KD": "losses", "AttentionJacobian": "losses", "AttentionTransfer": "losses",
+    "FitNetsKD": "losses", "Hint": "losses", "InputNoise": "losses", "JacobianMatching": "losses",
+    "JacobianNorm": "losses", "Linear": "losses", "LogitRegression": "losses", "NoisyLogits": "losses",
+    "Objective": "losses", "Term": "losses",
+    "SavedNet": "netfile",
+    "recipe": "recipes",
+    "Stage": "stages",
+    "CachedTeacher": "teacher_cache", "Teacher": "teachers",
+    "Trained": "training", "train": "training",
+    "two_headed": "two_headed",
+}  # fmt: skip
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'kd_baselines' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"kd_baselines.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,7 +1,8 @@
 """Which command was typed, and how every failure ends: in one sentence and an exit code.
 
 A command is a module with `run(argv) -> int`; it is imported only when it runs, and imports torch only when
-it has parsed its options. To add one, write its file in this folder and its line in `COMMANDS`.
+it has parsed its options. To add one, write its file in this folder and its line in `COMMANDS`. A `Program` is
+such a table under a name of its own; `kd-baselines` is another one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import importlib
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
 from datadistill.cli.printing import close_quietly, prepare, write
@@ -31,99 +33,142 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Command: its module in this folder, and one line about it."""
 
-_FIRST = "datadistill distill mnist5k-fixed"
+
+@dataclass(frozen=True)
+class Program:
+    """A table of commands under one name.
+
+    Args:
+        name: how it is typed.
+        package: where the commands' modules lie.
+        commands: command -> its module in the package, and one line about it.
+        about: one sentence.
+        first: what to start with.
+
+    Example:
+        >>> commands = {"recipes": ("recipes", "list them")}
+        >>> Program("tool", "datadistill.cli", commands, "About.", "tool x").main([])
+        usage: tool COMMAND ...
+        <BLANKLINE>
+        About.
+        <BLANKLINE>
+          recipes  list them
+        <BLANKLINE>
+        tool COMMAND --help lists its options.
+        Start with: tool x
+        2
+    """
+
+    name: str
+    package: str
+    commands: Mapping[str, tuple[str, str]]
+    about: str
+    first: str
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run one command.
+
+        Args:
+            argv: what was typed after the name; None takes `sys.argv`.
+
+        Returns:
+            The exit code: 0 done, 1 bug, 2 usage, 3 data or file invalid, 4 numerical failure, 5 disk or
+            memory, 6 something missing on this machine, 130 or 143 interrupted.
+
+        Raises:
+            SystemExit: an option that cannot be read (2), or --help (0).
+        """
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        prepare()
+        with warnings.catch_warnings():
+            warnings.showwarning = self._warn
+            try:
+                code = self._run(arguments)
+                write(sys.stdout, "")  # flushes what others printed
+                return code
+            except Interrupted as stopped:
+                write(sys.stderr, f"{self.name}: {stopped}\n")
+                return stopped.exit_code
+            except DatadistillError as error:
+                write(sys.stderr, f"{self.name}: error: {error}\n")
+                return error.exit_code
+            except KeyboardInterrupt:
+                write(sys.stderr, f"{self.name}: interrupted\n")
+                return 130
+            except BrokenPipeError:  # whoever read our output has gone
+                close_quietly(sys.stdout)
+                return 0
+            except Exception as error:
+                if out_of_memory(error):
+                    found = f"out of memory ({str(error)[:120]})"
+                    write(sys.stderr, f"{self.name}: error: {found}; use fewer nets\n")
+                    return OutOfMemory.exit_code
+                write(sys.stderr, traceback.format_exc())
+                return 1
+            finally:
+                write(sys.stderr, "")  # else lines that nobody reads would make the exit code 120
+
+    def _run(self, arguments: list[str]) -> int:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            write(sys.stdout, self.usage())
+            return 0 if arguments else UsageError.exit_code
+        if arguments[0] == "--version":
+            from datadistill import __version__
+
+            write(sys.stdout, f"{self.name} {__version__}\n")
+            return 0
+        command, *rest = arguments
+        if command not in self.commands:
+            raise UsageError(f"there is no command {command!r}; {nearest(command, self.commands)}")
+        module = importlib.import_module(f"{self.package}.{self.commands[command][0]}")
+        code: int = module.run(rest)
+        return code
+
+    def usage(self) -> str:
+        """What `--help` prints."""
+        width = max(map(len, self.commands))
+        lines = [f"  {name:<{width}}  {about}" for name, (_, about) in self.commands.items()]
+        return "\n".join(
+            [
+                f"usage: {self.name} COMMAND ...",
+                "",
+                self.about,
+                "",
+                *lines,
+                "",
+                f"{self.name} COMMAND --help lists its options.",
+                f"Start with: {self.first}",
+                "",
+            ]
+        )
+
+    def _warn(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        write(sys.stderr, f"{self.name}: warning: {message}\n")
+
+
+DATADISTILL = Program(
+    "datadistill",
+    "datadistill.cli",
+    COMMANDS,
+    "Learn a few synthetic images, labels and step sizes that train a network in seconds.",
+    "datadistill distill mnist5k-fixed",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        argv: what was typed after `datadistill`; None takes `sys.argv`.
-
-    Returns:
-        The exit code: 0 done, 1 bug, 2 usage, 3 data or file invalid, 4 numerical failure, 5 disk or memory,
-        6 something missing on this machine, 130 or 143 interrupted.
-
-    Raises:
-        SystemExit: an option that cannot be read (2), or --help (0).
+    """`datadistill COMMAND ...`; see `Program.main`.
 
     Example:
         >>> main(["--version"])
         datadistill 0.1.0
         0
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    prepare()
-    with warnings.catch_warnings():
-        warnings.showwarning = _warn
-        try:
-            code = _run(arguments)
-            write(sys.stdout, "")  # flushes what others printed
-            return code
-        except Interrupted as stopped:
-            write(sys.stderr, f"datadistill: {stopped}\n")
-            return stopped.exit_code
-        except DatadistillError as error:
-            write(sys.stderr, f"datadistill: error: {error}\n")
-            return error.exit_code
-        except KeyboardInterrupt:
-            write(sys.stderr, "datadistill: interrupted\n")
-            return 130
-        except BrokenPipeError:  # whoever read our output has gone
-            close_quietly(sys.stdout)
-            return 0
-        except Exception as error:
-            if out_of_memory(error):
-                write(sys.stderr, f"datadistill: error: out of memory ({str(error)[:120]}); use fewer nets\n")
-                return OutOfMemory.exit_code
-            write(sys.stderr, traceback.format_exc())
-            return 1
-        finally:
-            write(sys.stderr, "")  # else lines that nobody reads would make the exit code 120
-
-
-def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        write(sys.stdout, usage())
-        return 0 if arguments else UsageError.exit_code
-    if arguments[0] == "--version":
-        from datadistill import __version__
-
-        write(sys.stdout, f"datadistill {__version__}\n")
-        return 0
-    command, *rest = arguments
-    if command not in COMMANDS:
-        raise UsageError(f"there is no command {command!r}; {nearest(command, COMMANDS)}")
-    module = importlib.import_module(f"datadistill.cli.{COMMANDS[command][0]}")
-    code: int = module.run(rest)
-    return code
-
-
-def usage() -> str:
-    """What `datadistill --help` prints."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: datadistill COMMAND ...",
-            "",
-            "Learn a few synthetic images, labels and step sizes that train a network in seconds.",
-            "",
-            *lines,
-            "",
-            "datadistill COMMAND --help lists its options.",
-            f"Start with: {_FIRST}",
-            "",
-        ]
-    )
-
-
-def _warn(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    write(sys.stderr, f"datadistill: warning: {message}\n")
+    return DATADISTILL.main(argv)

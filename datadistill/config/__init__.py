@@ -13,6 +13,7 @@ from datadistill.config.run import HARMLESS, RESUMABLE_CHANGES, RunOptions
 
 __all__ = [
     "HARMLESS",
+    "KINDS",
     "RESUMABLE_CHANGES",
     "DistillConfig",
     "PoolConfig",
@@ -22,7 +23,8 @@ __all__ = [
     "refuse_unknown_choices",
 ]
 
-_OF_KIND: dict[str, DistillConfig | PoolConfig] = {"distill": DistillConfig(), "pool": PoolConfig()}
+KINDS: dict[str, Any] = {"distill": DistillConfig(), "pool": PoolConfig()}
+"""Kind of run -> its default config. Whoever makes another kind of run puts a line here."""
 
 
 def completed(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,6 +38,6 @@ def completed(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
         >>> completed("distill", {"ipc": 3})["objective"]
         'classification'
     """
-    defaults = asdict(_OF_KIND[kind]) if kind in _OF_KIND else {}
+    defaults = asdict(KINDS[kind]) if kind in KINDS else {}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     return {**plain, **stored}

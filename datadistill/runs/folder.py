@@ -112,7 +112,7 @@ class RunFolder:
                 held = f"a run of {cls.open(path).kind}"
             except UsageError:
                 held = "a run that cannot be read"
-            done = bool({"distilled.safetensors", "pool.safetensors"} & set(names))
+            done = bool({"distilled.safetensors", "pool.safetensors", "student.safetensors"} & set(names))
             advice = (
                 "choose another --out" if done else f"resume it with --resume {path}, or choose another --out"
             )

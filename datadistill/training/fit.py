@@ -28,7 +28,7 @@ from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.streams import generator, global_stream
 from datadistill.training.fit_plan import OPTIMIZERS, FitPlan
 
-__all__ = ["Batch", "Fit", "FitPlan", "fit", "of_module", "of_stack"]
+__all__ = ["Batch", "Fit", "FitPlan", "fit", "lay_out", "of_module", "of_stack"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits, labels) -> mean over the batch."""
@@ -202,8 +202,7 @@ def of_module(
 ) -> Fit:
     """The fit of a module, which is changed in place and put in training mode."""
     net.train()
-    if split.images.device.type == "cpu":
-        _lay_out(net, torch.channels_last)  # convolutions take about two thirds of the time there
+    lay_out(net, split.images.device)
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     return Fit(
         tensors, lambda batch: loss(net(batch.images), batch.labels), split, plan, seed=seed, nets=number
@@ -291,14 +290,17 @@ def fit(
             break
     for module, old in zip(trained.modules(), net.modules(), strict=True):
         module.training = old.training
-    _lay_out(trained, torch.contiguous_format)
+    lay_out(trained, None)
     for p in trained.parameters():
         p.grad = None
     return trained
 
 
-def _lay_out(net: nn.Module, layout: torch.memory_format) -> None:
-    """Put the weights of convolutions in a memory layout; their values stay."""
+def lay_out(net: nn.Module, device: torch.device | None) -> None:
+    """Put the weights of convolutions in the memory layout that trains fastest on a device (channels last on
+    a CPU, two thirds of the time), or with None back in the usual one; their values stay."""
+    fast = device is not None and device.type == "cpu"
+    layout = torch.channels_last if fast else torch.contiguous_format
     for p in net.parameters():
         if p.dim() == 4:
             p.data = p.data.contiguous(memory_format=layout)

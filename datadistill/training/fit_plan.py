@@ -18,7 +18,7 @@ class FitPlan:
     Args:
         epochs: passes over the data, 1 or more.
         batch: most images a step, 1 or more.
-        optimizer: "adam" (torch's defaults) or "sgd".
+        optimizer: "adam", "rmsprop" (both with torch's defaults) or "sgd".
         lr: learning rate, above 0.
         momentum: of SGD, at least 0 and below 1.
         weight_decay: added to the gradient, 0 or more.
@@ -74,7 +74,12 @@ def _sgd(groups: list[dict[str, Any]], plan: FitPlan, fused: bool) -> torch.opti
     )
 
 
+def _rmsprop(groups: list[dict[str, Any]], plan: FitPlan, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(groups, lr=plan.lr, weight_decay=plan.weight_decay)
+
+
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], FitPlan, bool], torch.optim.Optimizer]] = {
     "adam": _adam,
+    "rmsprop": _rmsprop,
     "sgd": _sgd,
 }

@@ -26,14 +26,14 @@ from datadistill.runs.environment import differences, environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import differing
 
-STARTS = ("pool", "weights")
+STARTS = ("pool", "weights", "teacher")
 
 
 def fingerprints(
     data: RealData, net: nn.Module, origin: Mapping[str, Any] = MappingProxyType({})
 ) -> dict[str, str]:
     """What a resumed run must find again: the data, the names and shapes of the net's tensors and, where
-    `origin` names them, the pool or the weights that nets start from."""
+    `origin` names them, the pool or the weights that nets start from, or a teacher."""
     tensors = {k: list(x.shape) for k, x in [*net.named_parameters(), *net.named_buffers()]}
     found = {"data": data.fingerprint, "net": hashlib.sha256(json.dumps(tensors).encode()).hexdigest()}
     return {**found, **{name: origin[name] for name in STARTS if name in origin}}

@@ -1,0 +1,40 @@
+"""`kd-baselines <command>`: parsing and printing. A command is a file here and a line in `COMMANDS`.
+
+Habits, exit codes and run folders are those of `datadistill`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datadistill.cli.dispatch import Program
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("train", "train a student and, where it needs one, its teacher: a recipe, or --resume DIR"),
+    "evaluate": ("evaluate", "test a trained net, also under noise and on classes that it never saw"),
+    "compare": ("compare", "train the arms of a recipe with several seeds, and hold them against one"),
+    "recipes": ("recipes", "list the recipes and their arms, or show one"),
+    "methods": ("methods", "list the methods, or show one with its arguments"),
+}
+"""Command: its module in this folder, and one line about it."""
+
+PROGRAM = Program(
+    "kd-baselines",
+    "kd_baselines.cli",
+    COMMANDS,
+    "Train a student network on what a teacher network knows, by the methods of the literature.",
+    "kd-baselines recipes",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`kd-baselines COMMAND ...`; see `Program.main`.
+
+    Example:
+        >>> main(["--version"])
+        kd-baselines 0.1.0
+        0
+    """
+    return PROGRAM.main(argv)

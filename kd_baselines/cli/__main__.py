@@ -1,0 +1,5 @@
+"""`python -m kd_baselines.cli` is `kd-baselines`."""
+
+from kd_baselines.cli import main
+
+raise SystemExit(main())

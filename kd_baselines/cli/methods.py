@@ -1,0 +1,66 @@
+"""`kd-baselines methods [NAME]`: how students can learn, and the arguments of each method."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from datadistill.cli.options import parse
+from datadistill.cli.printing import Output
+from datadistill.cli.recipes import words
+
+
+@dataclass(frozen=True)
+class Methods:
+    """List the methods, or show one with its arguments and their defaults."""
+
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    """Method to show."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse and print."""
+    args = parse(Methods, argv, "kd-baselines methods")
+    output = Output(args.json)
+    from kd_baselines.methods import METHODS, arguments
+
+    if args.name is None:
+        rows = [(name, m.source, m.about) for name, m in METHODS.items()]
+        output.table(("method", "source", "what the student learns from"), rows)
+        output.say("", "next: kd-baselines methods NAME")
+        output.result({
+            "methods": [
+                {"name": name, "about": m.about, "source": m.source, "teacher": m.teacher,
+                 "arguments": arguments(name)}
+                for name, m in METHODS.items()
+            ]
+        })  # fmt: skip
+        return 0
+    known = arguments(args.name)  # names the nearest where there is none
+    method = METHODS[args.name]
+    about = (inspect.getdoc(method.stages) or "").partition("\nExample:")[0].rstrip()
+    output.say(args.name, "", method.about, f"source: {method.source}", "", about, "")
+    if known:
+        output.table(("argument", "default"), [(name, words(value) or '""') for name, value in known.items()])
+    output.say("", f"next: kd-baselines train RECIPE --method {args.name}{_arguments(known)}")
+    output.result({
+        "name": args.name, "about": method.about, "source": method.source, "teacher": method.teacher,
+        "arguments": known, "description": about,
+    })  # fmt: skip
+    return 0
+
+
+def _arguments(known: dict[str, object]) -> str:
+    """The arguments as they are typed.
+
+    >>> _arguments({"temperature": 4.0}), _arguments({})
+    (' --method-args temperature 4.0', '')
+    """
+    first = next(iter(known.items()), None)
+    return "" if first is None else f" --method-args {first[0]} {words(first[1])}"

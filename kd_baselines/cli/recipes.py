@@ -1,0 +1,68 @@
+"""`kd-baselines recipes [NAME]`: what recipes there are, or all of one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import tyro
+
+from datadistill.cli.options import parse
+from datadistill.cli.printing import Output
+from datadistill.cli.recipes import flag, words
+from kd_baselines.recipes import OWN, RECIPES, page
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """List the recipes and their arms with the published accuracy in percent, or show one with its config."""
+
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    """Recipe to show."""
+    arm: str = OWN
+    """Which of its arms to show."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse and print."""
+    args = parse(Recipes, argv, "kd-baselines recipes")
+    output = Output(args.json)
+    if args.name is None:
+        output.table(("recipe", "what it does"), [(name, one.summary) for name, one in RECIPES.items()])
+        output.say("", "next: kd-baselines recipes NAME (published numbers, arms), or kd-baselines train NAME")
+        output.result({
+            "recipes": [
+                {"name": name, "published": one.published, "summary": one.summary, "arms": [OWN, *one.arms]}
+                for name, one in RECIPES.items()
+            ]
+        })  # fmt: skip
+        return 0
+    found = page(args.name)
+    config, published = found.config(args.arm), found.published_of(args.arm)
+    about = inspect.getdoc(found.make) or ""
+    output.say(args.name, "", about, "")
+    known = [(OWN, found.published), *((name, one.published) for name, one in found.arms.items())]
+    output.table(("arm", "published accuracy (%)"), known)
+    output.say("")
+    own, shown = _rows(asdict(found.config())), _rows(asdict(config))
+    if args.arm != OWN:
+        shown = [row for row in shown if row not in own]
+    output.table(("option" if args.arm == OWN else f"option of {args.arm} that differs", "value"), shown)
+    arm = "" if args.arm == OWN else f" --arm {args.arm}"
+    output.say("", f"next: kd-baselines train {args.name}{arm}, or kd-baselines compare {args.name}")
+    output.result({
+        "name": args.name, "arm": args.arm, "about": about, "published": published, "config": asdict(config),
+        "arms": {
+            name: {"published": one.published, "changes": dict(one.changes)} for name, one in found.arms.items()
+        },
+    })  # fmt: skip
+    return 0
+
+
+def _rows(config: dict[str, object]) -> list[tuple[str, str]]:
+    """Fields and values as they are typed."""
+    return [(flag(name), words(value)) for name, value in config.items()]

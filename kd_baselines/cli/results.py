@@ -1,0 +1,48 @@
+"""What the scores of a net look like on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from datadistill.cli.printing import Output, percent
+
+if TYPE_CHECKING:
+    from kd_baselines.evaluation import Scores
+
+MOST_CLASSES = 10
+
+
+def score_table(output: Output, scores: Scores, classes: Sequence[str]) -> None:
+    """Accuracy, under noise, each class of a few, and classes that were left out.
+
+    Args:
+        output: where to.
+        scores: what was measured.
+        classes: their names.
+    """
+    rows = [("accuracy", percent(scores.accuracy), _errors(scores.errors, scores.images))]
+    rows += [(f"with noise {d:g}", percent(value), "") for d, value in scores.noise.items()]
+    if len(classes) <= MOST_CLASSES and not scores.missing:
+        named = zip(classes, scores.per_class, strict=False)
+        rows += [(f"of class {name}", percent(value), "") for name, value in named if value is not None]
+    for name, one in scores.missing.items():
+        rows += [
+            (f"of class {name}", percent(one.accuracy), f"{_errors(one.errors, one.images)}; none was seen"),
+            (f"of class {name}, shifted", percent(one.accuracy_after), _errors(one.errors_after, one.images)),
+            (
+                f"all, {name} shifted",
+                percent(one.overall_after),
+                f"{_errors(one.overall_errors_after, scores.images)}; logit of {name} {one.shift:+.3g}, chosen "
+                "on the validation images",
+            ),
+        ]
+    output.table((f"{scores.split} images", "(%)", ""), rows, right=(1,))
+
+
+def _errors(errors: int, images: int) -> str:
+    """
+    >>> _errors(1, 359)
+    '1 error of 359'
+    """
+    return f"{errors} error{'' if errors == 1 else 's'} of {images}"

@@ -1,0 +1,143 @@
+"""`kd-baselines train RECIPE`: train a teacher and its student, and test the student.
+
+`kd-baselines train --resume DIR` goes on with a run; the options then start from the run's own config.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datadistill.cli.options import given, parse, set_threads, value_of, wants_help
+from datadistill.cli.printing import Output, size_of
+from datadistill.errors import UsageError
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import build_config
+from kd_baselines.cli.configs import Config, Options, config_of, flags_of, recipe_missing
+from kd_baselines.config import KdConfig
+from kd_baselines.recipes import OWN, RECIPES, recipe
+
+if TYPE_CHECKING:
+    from kd_baselines.netfile import SavedNet
+
+PROG = "kd-baselines train"
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a student and, where its method needs one, its teacher; test the student on the test part."""
+
+    arm: str = OWN
+    """Which of the recipe's students; kd-baselines recipes RECIPE lists them."""
+    teacher: Path | None = None
+    """A teacher that is trained: its file, or a run folder with a teacher; default: trained here."""
+    out: Path | None = None
+    """Run folder to write; default: runs/RECIPE-sSEED, or runs/RECIPE-ARM-sSEED."""
+    resume: Path | None = None
+    """Run folder to go on with, in place of a recipe."""
+    threads: int | None = None
+    """CPU threads of torch."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+    config: Config = field(default_factory=Config)
+    options: Options = field(default_factory=Options)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, train, print."""
+    args, config, changed = read_arguments(argv)
+    out = args.resume or args.out or default_out(config)
+    if args.resume is None:
+        RunFolder.refuse_occupied(out)
+    output = Output(args.json)
+    set_threads(args.threads)
+    from datadistill.device import resolve
+    from kd_baselines.netfile import SavedNet
+    from kd_baselines.training import train
+
+    with output.working():
+        if not args.options.quiet:
+            on = resolve(config.device).type
+            output.say(f"{title(config)}, seed {config.seed}: {config.net} by {config.method} on {on} -> {out}")
+        began = time.monotonic()
+        train(
+            config if changed else None, teacher=args.teacher, out=out, resume=args.resume is not None,
+            options=args.options,
+        )  # fmt: skip
+        seconds = time.monotonic() - began
+        saved = SavedNet.load(out)  # from disk: what is told of is what is kept
+    tell(output, saved, config, out, seconds)
+    return 0
+
+
+def read_arguments(argv: Sequence[str]) -> tuple[Train, KdConfig, bool]:
+    """What was typed, the config it makes, and whether that must be handed on (a resume without changes has
+    its config in the folder)."""
+    words = list(argv)
+    name = words.pop(0) if words and not words[0].startswith("-") else None
+    resumed, arm = value_of(words, "--resume"), value_of(words, "--arm")
+    if resumed is not None and not wants_help(words):
+        stored = RunFolder.open(Path(resumed), kind="kd").config
+        base = build_config(KdConfig, stored, str(Path(resumed) / "config.json"))
+        if name not in (None, base.recipe) or arm not in (None, base.arm):
+            asked = " ".join(filter(None, (name, arm and f"--arm {arm}")))
+            raise UsageError(f"{resumed} is a run of {title(base)}, not of {asked}; leave the recipe out")
+        if given(words, "--out"):
+            raise UsageError("--resume goes on in its own folder; leave --out out")
+    elif name is not None:
+        base = recipe(name, arm or OWN)
+    elif wants_help(words):
+        base = KdConfig()
+    else:
+        raise recipe_missing(f"{PROG} RECIPE, or {PROG} --resume DIR")
+    shown = f"{PROG} {name}" if name else f"{PROG} {'--resume DIR' if resumed else 'RECIPE'}"
+    args = parse(Train, words, shown, Train(arm=base.arm, config=flags_of(Config, base)))
+    config = config_of(args.config, base, words)
+    return args, config, resumed is None or config != base
+
+
+def default_out(config: KdConfig) -> Path:
+    """Where a run goes unless told.
+
+    >>> default_out(KdConfig(recipe="fitnets-mnist", arm="kd", seed=2)).as_posix()
+    'runs/fitnets-mnist-kd-s2'
+    """
+    arm = "" if config.arm == OWN else f"-{config.arm}"
+    return Path("runs") / f"{config.recipe}{arm}-s{config.seed}"
+
+
+def title(config: KdConfig) -> str:
+    """A recipe and its arm, for a line."""
+    return config.recipe if config.arm == OWN else f"{config.recipe} ({config.arm})"
+
+
+def published(config: KdConfig) -> str:
+    """The published number of a config's arm, or a dash."""
+    known = RECIPES.get(config.recipe)
+    return known.published_of(config.arm) if known and config.arm in (OWN, *known.arms) else "-"
+
+
+def tell(output: Output, saved: SavedNet, config: KdConfig, out: Path, seconds: float) -> None:
+    """What came out, where it is, what to type next."""
+    from kd_baselines.cli.results import score_table
+    from kd_baselines.evaluation import Scores
+
+    scores = Scores.from_dict(saved.scores or {})
+    score_table(output, scores, saved.classes)
+    if published(config) != "-":
+        output.say(f"published: {published(config)}")
+    own_teacher = "teacher.safetensors, " if (out / "teacher.safetensors").exists() else ""
+    output.say(
+        f"trained in {seconds:.1f} s; wrote {out}: student.safetensors ({size_of(saved.bytes)}), {own_teacher}"
+        "metrics.jsonl, checkpoints/",
+        f"next: kd-baselines evaluate {out} --noise 0.3",
+    )
+    output.result({
+        "run": str(out), "recipe": config.recipe, "arm": config.arm, "run_seed": config.seed,
+        "method": config.method, "dataset": saved.dataset, "net": saved.spec.name, "bytes": saved.bytes,
+        "fingerprint": saved.fingerprint, "seconds": seconds, "published": published(config),
+        **scores.as_dict(),
+    })  # fmt: skip

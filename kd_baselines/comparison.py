@@ -1,0 +1,236 @@
+"""What a comparison found, arm by arm, and how it is written: paired differences, Markdown, CSV.
+
+Notation: a_s and b_s the scores of two arms with seed s, of n seeds; d_s = a_s - b_s, with mean m and sample
+deviation e (n - 1 in the denominator).
+
+    interval = m -+ t e / sqrt(n),  t the quantile of Student's t with n - 1 degrees of freedom
+
+The files hold no date, duration, host or path: what was measured once gives the same bytes again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datadistill.errors import UsageError
+from datadistill.reproduce.write import machine
+from datadistill.runs.atomic import write_text
+
+__all__ = ["FILES", "Comparison", "Difference", "Row", "paired_difference", "write"]
+
+FILES = ("table.md", "table.csv")
+COLUMNS = (
+    "recipe", "arm", "method", "column", "seeds", "mean", "deviation", "base", "difference", "low", "high",
+    "published", "values",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of the paired differences of two arms in points, and its interval; None for a single seed."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        """As it is printed.
+
+        >>> str(Difference(1.5, 0.25, 2.75)), str(Difference(-1.0))
+        ('+1.50 [+0.25, +2.75]', '-1.00')
+        """
+        interval = "" if self.low is None else f" [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{self.mean:+.2f}{interval}"
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Difference:
+    """The mean of a_s - b_s and its confidence interval by Student's t; see the module.
+
+    Args:
+        a, b: a score for each seed, the same seeds in the same order.
+        level: of the interval, above 0 and below 1.
+
+    Raises:
+        UsageError: no seed, other seeds for a than for b, or a level out of range.
+
+    Example:
+        >>> str(paired_difference([93.0, 95.0, 97.0], [92.0, 93.0, 94.0]))  # m = 2, e = 1, t = 4.303
+        '+2.00 [-0.48, +4.48]'
+    """
+    if not a or len(a) != len(b):
+        raise UsageError(f"{len(a)} and {len(b)} scores are no pairs; give the same seeds, at least one")
+    if not 0 < level < 1:
+        raise UsageError(f"level is {level}, but a confidence level lies between 0 and 1; give such as 0.95")
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    n = len(differences)
+    m = math.fsum(differences) / n
+    if n == 1:
+        return Difference(m)
+    from scipy.stats import t
+
+    e = math.sqrt(math.fsum((d - m) ** 2 for d in differences) / (n - 1))
+    half = float(t.ppf((1 + level) / 2, n - 1)) * e / math.sqrt(n)
+    return Difference(m, m - half, m + half)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm, or a teacher.
+
+    Args:
+        arm: its name; of a teacher "teacher", and the arm's name behind it where arms have several.
+        method: how it learned.
+        values: column -> the score of each seed, in percent; a teacher has one.
+        differences: column -> paired difference to the base arm, in points; empty for that arm and teachers.
+        published: the paper's number with its source, or a dash.
+    """
+
+    arm: str
+    method: str
+    values: Mapping[str, tuple[float, ...]]
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    published: str = "-"
+
+    def mean(self, column: str) -> float:
+        """Over the seeds."""
+        return math.fsum(self.values[column]) / len(self.values[column])
+
+    def deviation(self, column: str) -> float:
+        """Over the seeds, of the population.
+
+        >>> Row("own", "plain", {"accuracy": (90.0, 94.0)}).deviation("accuracy")
+        2.0
+        """
+        mean = self.mean(column)
+        return math.sqrt(math.fsum((v - mean) ** 2 for v in self.values[column]) / len(self.values[column]))
+
+    def told(self, column: str) -> str:
+        """Mean and deviation as they are printed; a dash for what was not measured.
+
+        >>> Row("own", "plain", {"accuracy": (90.0, 94.0)}).told("accuracy")
+        '92.00 ± 2.00'
+        """
+        if column not in self.values:
+            return "-"
+        several = len(self.values[column]) > 1
+        return f"{self.mean(column):.2f}" + (f" ± {self.deviation(column):.2f}" if several else "")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Args:
+        recipe: its name.
+        base: the arm that the others are held against.
+        seeds: of the students.
+        rows: teachers first, then the arms.
+        changes: fields of every config that were changed, and their values.
+        environments: what the numbers depend on besides, as `environment` describes it.
+        files: table.md and table.csv.
+    """
+
+    recipe: str
+    base: str
+    seeds: tuple[int, ...]
+    rows: tuple[Row, ...]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    environments: tuple[Mapping[str, Any], ...] = ()
+    files: tuple[Path, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The scores that some row has, in order."""
+        return tuple(dict.fromkeys(column for row in self.rows for column in row.values))
+
+    def row(self, arm: str) -> Row:
+        """The row of an arm; UsageError where it was not compared."""
+        for row in self.rows:
+            if row.arm == arm:
+                return row
+        raise UsageError(f"{arm!r} was not compared; there are {', '.join(row.arm for row in self.rows)}")
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One dict for each row and column, JSON-able: what --json prints and table.csv holds."""
+        for row in self.rows:
+            for column, values in row.values.items():
+                found = row.differences.get(column)
+                yield {
+                    "recipe": self.recipe, "arm": row.arm, "method": row.method, "column": column,
+                    "seeds": len(values), "mean": row.mean(column), "deviation": row.deviation(column),
+                    "base": None if found is None else self.base,
+                    "difference": None if found is None else found.mean,
+                    "low": None if found is None else found.low,
+                    "high": None if found is None else found.high,
+                    "published": row.published if row.published != "-" and column == "accuracy" else None,
+                    "values": list(values),
+                }  # fmt: skip
+
+
+def write(found: Comparison, folder: Path, command: str) -> tuple[Path, ...]:
+    """Write table.md and table.csv.
+
+    Args:
+        found: what was measured.
+        folder: where to.
+        command: what makes this table, for the page.
+
+    Returns:
+        The files.
+    """
+    write_text(folder / FILES[0], markdown(found, command))
+    write_text(folder / FILES[1], comma_separated(found))
+    return tuple(folder / name for name in FILES)
+
+
+def markdown(found: Comparison, command: str) -> str:
+    """The page: a table for each score, remarks, hardware."""
+    lines = [f"# {found.recipe}", "", f"`{command}`", ""]
+    for column in found.columns:
+        lines += [f"## {column} (%)", "", f"| arm | method | ours | published | minus {found.base} |"]
+        lines += ["| --- | --- | ---: | --- | ---: |"]
+        for row in found.rows:
+            known = row.published if column == "accuracy" else "-"
+            against = str(row.differences.get(column, "-"))
+            lines.append(f"| {row.arm} | {row.method} | {row.told(column)} | {known} | {against} |")
+        lines.append("")
+    lines += ["## Remarks", "", *(f"- {remark}" for remark in remarks(found))]
+    lines += ["", "## Machine", "", *(f"- {line}" for line in machine(found.environments)), ""]
+    return "\n".join(lines)
+
+
+def remarks(found: Comparison) -> list[str]:
+    """What the numbers are over."""
+    seeds = ", ".join(map(str, found.seeds))
+    lines = [
+        f"Test images; students with the seeds {seeds}, the same teacher for every seed; population deviations."
+    ]
+    if len(found.seeds) > 1:
+        lines.append(
+            "Differences are in points and paired by seed, with the 95% interval of Student's t "
+            f"({len(found.seeds) - 1} degree{'' if len(found.seeds) == 2 else 's'} of freedom)."
+        )
+    else:
+        lines.append("One seed: nothing follows from a difference.")
+    if found.changes:
+        changed = ", ".join(f"{name} {value}" for name, value in found.changes.items())
+        lines.append(f"Not the recipe as it is, but with {changed}.")
+    return lines
+
+
+def comma_separated(found: Comparison) -> str:
+    """One line for each row and column; numbers in percent or points with four decimals."""
+    held = io.StringIO()
+    writer = csv.DictWriter(held, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for record in found.records():
+        values = " ".join(f"{v:.4f}" for v in record["values"])
+        plain = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in record.items()}
+        writer.writerow({**plain, "values": values})
+    return held.getvalue()

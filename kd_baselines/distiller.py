@@ -1,0 +1,174 @@
+"""One batch of distillation: compute what the objective needs, and nothing else.
+
+    distiller = Distiller(student, CE() + KD(T=4, weight=0.9), Teacher(net))
+    out = distiller.step((images, labels))        # {"loss", "ce", "kd"}
+    out["loss"].backward()                        # your own loop, your own optimizer
+    optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1)
+
+`distiller.parameters()` are the student's and those that terms own (a regressor); the student's state dict
+never has the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from datadistill.data import Split
+from datadistill.errors import DataError, UsageError
+from datadistill.streams import generator, global_stream
+from datadistill.training.fit import Batch
+from kd_baselines.features import run
+from kd_baselines.losses.term import Objective, Seen, Term
+
+__all__ = ["Distiller", "Outputs", "TeacherLike"]
+
+
+class Outputs(Protocol):
+    """What a teacher answers: see `kd_baselines.teachers.TeacherOutputs`."""
+
+    @property
+    def logits(self) -> Tensor | None: ...
+    @property
+    def features(self) -> dict[str, Tensor]: ...
+    def at(self, T: float) -> Tensor: ...
+
+
+class TeacherLike(Protocol):
+    """A `Teacher`, or a `CachedTeacher`."""
+
+    def outputs(
+        self, images: Tensor, layers: Any = (), *, logits: bool = True, input_gradients: bool = False,
+        index: Tensor | None = None, view: int | None = None,
+    ) -> Any: ...  # fmt: skip
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+class Distiller:
+    """A student, an objective and, where the objective needs one, a teacher.
+
+    Args:
+        student: images (B,C,H,W) to logits (B,K), on the device of the batches; trained in place.
+        objective: a term or a sum of terms.
+        teacher: a `Teacher` or a `CachedTeacher`; None where no term needs one.
+        sample: a split whose first two images show the terms the sizes they will meet: what does not fit is
+            refused here, before training. Default: the first batch does it.
+        seed: of the terms' own first weights and of their noise.
+        number: of the stage; other numbers, other noise.
+
+    Raises:
+        UsageError: a term needs a teacher and there is none; layers, sizes or classes that do not fit.
+
+    Example:
+        >>> from kd_baselines import CE, KD, Teacher
+        >>> net = lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> distiller = Distiller(net(), CE() + KD(T=4, weight=0.9), Teacher(net()))
+        >>> out = distiller.step((torch.randn(8, 1, 2, 2), torch.arange(8) % 3))
+        >>> list(out)
+        ['loss', 'ce', 'kd']
+        >>> out["loss"].backward()
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        objective: Objective | Term,
+        teacher: TeacherLike | None = None,
+        *,
+        sample: Split | None = None,
+        seed: int = 0,
+        number: int = 0,
+    ) -> None:
+        self.student, self.teacher, self.seed, self.number = student, teacher, seed, number
+        self.objective = Objective(objective) if isinstance(objective, Term) else objective
+        self.needs = self.objective.needs
+        if self.needs.any_teacher and teacher is None:
+            wanting = [name for name, term in self.objective.named_terms.items() if term.needs.any_teacher]
+            what = ", ".join(wanting)
+            raise UsageError(f"{what}: a teacher is needed, and there is none; pass teacher=Teacher(net)")
+        self._prepared = False
+        if sample is not None:
+            if not len(sample):
+                raise DataError("there is no image to train on; pass a split that is not empty")
+            self._prepare(sample.images[:2], sample.labels[:2])
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The student's, and those that terms own, which are made by the first batch or `sample`."""
+        yield from self.student.parameters()
+        yield from self.objective.parameters()
+
+    def step(
+        self, batch: Batch | tuple[Tensor, Tensor], *, step: int = 0, epoch: int = 0, view: int | None = None
+    ) -> dict[str, Tensor]:
+        """The objective of one batch. Nothing is updated; `["loss"].backward()` is yours.
+
+        Args:
+            batch: images (B,C,H,W) and labels (B,), or a `Batch` of the plain loop, whose places in the split
+                a cached teacher goes by.
+            step: steps done before this one; noise is a function of it.
+            epoch: of schedules, from 0.
+            view: of a cached teacher with augmented images: their epoch.
+
+        Returns:
+            "loss", the weighted sum, and each term's value before its weight by name; () each.
+
+        Raises:
+            UsageError: what does not fit, at the first batch.
+        """
+        images, labels = (batch.images, batch.labels) if isinstance(batch, Batch) else batch
+        index = batch.index if isinstance(batch, Batch) else None
+        if not self._prepared:
+            self._prepare(images[:2], labels[:2])
+        return self.objective(self.see(images, labels, index=index, step=step, epoch=epoch, view=view))
+
+    def see(
+        self, images: Tensor, labels: Tensor, *, index: Tensor | None = None, step: int = 0, epoch: int = 0,
+        view: int | None = None,
+    ) -> Seen:  # fmt: skip
+        """What the objective needs of one batch."""
+        needs = self.needs
+        if needs.student_input_gradients or needs.teacher_input_gradients:
+            images = images.detach().requires_grad_()
+        seen = Seen(images, labels, epoch=epoch, noise=partial(self._noise, step, images.device))
+        if needs.student_logits or needs.student_features:
+            # once whole: a layer that is called again further on is refused then
+            whole = needs.student_logits or not self._prepared
+            out = run(self.student, images, sorted(needs.student_features), logits=whole)
+            seen.student_logits, seen.student_features = out.logits, out.features
+        if needs.teacher_logits or needs.teacher_features:
+            assert self.teacher is not None
+            known = self.teacher.outputs(
+                images, sorted(needs.teacher_features), logits=needs.teacher_logits,
+                input_gradients=needs.teacher_input_gradients, index=index, view=view,
+            )  # fmt: skip
+            seen.teacher_features = known.features
+            if needs.teacher_logits:
+                seen.teacher_logits, seen.teacher_at = known.logits, known.at
+        seen.student = self.student if needs.student else None
+        seen.teacher = self.teacher if needs.teacher else None
+        return seen
+
+    def _prepare(self, images: Tensor, labels: Tensor) -> None:
+        """Show the terms two images, in evaluation mode: no statistics are written."""
+        modes = [(module, module.training) for module in self.student.modules()]
+        online = self.teacher
+        try:
+            self.student.eval()
+            self.teacher = getattr(online, "teacher", online)  # a cache knows none of these two alone
+            with global_stream(self.seed, "kd_terms", self.number):
+                seen = self.see(images, labels)
+                self.objective.prepare(seen)
+                self.objective.to(images.device)
+                self.objective(seen)
+        finally:
+            self.teacher = online
+            for module, mode in modes:
+                module.training = mode
+        self._prepared = True
+
+    def _noise(self, step: int, device: torch.device, name: str) -> torch.Generator:
+        return generator(self.seed, f"kd_{name}", self.number, step, device=device)

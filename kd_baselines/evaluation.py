@@ -1,0 +1,214 @@
+"""What a trained net scores: accuracy, the same under noise, and classes that it never saw.
+
+Notation: z (N,K) logits, y (N,) labels, c a class that was left out of the student's training, s its shift.
+
+    noise      accuracy on x + n, n ~ N(0, deviation^2) on pixels in the range 0 to 1
+    left out   accuracy on class c of argmax z, and of argmax (z + s e_c): "raising the bias" of the class
+
+Reference: Hinton, Vinyals and Dean 2015, section 3, https://arxiv.org/abs/1503.02531 (a transfer set without
+any 3). There s is the best on the test images; here it is chosen on the validation images, which are a part of
+the full training data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from datadistill.data import RealData, Split
+from datadistill.errors import DataError, NumericalError, UsageError, nearest
+from datadistill.evaluation.accuracy import accuracy
+from datadistill.innerloop.problem import NetMode
+from datadistill.objectives import logits_of
+from datadistill.streams import generator
+from kd_baselines.scores import LeftOut, Scores
+
+__all__ = ["LeftOut", "Scores", "choose_shift", "score"]
+
+
+def score(
+    net: nn.Module | Callable[[Tensor], Tensor],
+    data: RealData,
+    *,
+    noise: Sequence[float] = (),
+    missing: Sequence[str] = (),
+    seed: int = 0,
+    split: str = "test",
+    batch: int = 500,
+) -> Scores:
+    """Measure a net on real images, in evaluation mode; neither the net nor the data is changed.
+
+    Args:
+        net: images (B,C,H,W) to logits (B,K), K the classes of the data, on any device; or a `Teacher`, on the
+            device of the data.
+        data: normalized as the net wants them.
+        noise: deviations, 0 or more, of Gaussian noise on pixels in the range 0 to 1; not clipped. The noise of
+            a deviation is a function of the seed and of it alone: unit noise of the stream
+            (seed, "test_noise", k), k the deviation in millionths, times the deviation.
+        missing: names of classes that were left out of the net's training.
+        seed: of the noise.
+        split: which images; the shifts of `missing` are chosen on the validation images all the same.
+        batch: images at once.
+
+    Returns:
+        The scores.
+
+    Raises:
+        UsageError: a negative deviation, an unknown class, or a net that makes other than K logits.
+        DataError: no image to test on, or none of a class that was left out.
+        NumericalError: logits that are not finite.
+
+    Example:
+        >>> from datadistill.data import load
+        >>> data = load("digits")
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        >>> _ = nn.init.zeros_(net[1].weight), nn.init.zeros_(net[1].bias)
+        >>> found = score(net, data, noise=(0.3,), missing=("3",))
+        >>> found.per_class[0], found.per_class[3]  # equal logits: the first class is taken
+        (100.0, 0.0)
+    """
+    for deviation in noise:
+        if not 0 <= deviation < math.inf:
+            raise UsageError(f"noise is {deviation}, but a deviation is 0 or more; give such as 0.3")
+    for name in missing:
+        if name not in data.classes:
+            raise UsageError(f"{data.name} has no class {name!r}; {nearest(name, data.classes)}")
+    net = net if isinstance(net, nn.Module) else _Called(net)
+    data = data.to(next(net.parameters(), data.train.images).device)
+    target, classes = data.split(split), len(data.classes)
+    if not len(target):
+        raise DataError(f"the {split} split of {data.name} has no image; pass another --split")
+    logits = _logits(net, target.images, classes, batch)
+    right = logits.argmax(1) == target.labels
+    groups = [right[target.labels == k] for k in range(classes)]
+    validation = _logits(net, data.validation.images, classes, batch) if missing else logits
+    return Scores(
+        accuracy=_percent(right),
+        images=len(right),
+        errors=_errors(right),
+        per_class=tuple(_percent(group) if len(group) else None for group in groups),
+        noise={d: _noisy(net, target, data.normalization.std, d, seed, batch) for d in noise},
+        missing={
+            name: _left_out(logits, target.labels, validation, data.validation.labels, k, name)
+            for name in missing
+            for k in [data.classes.index(name)]
+        },
+        split=split,
+    )
+
+
+def choose_shift(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], class_index: int) -> float:
+    """The shift s of class c's logit with the most right answers; exact.
+
+    Image i is taken for c where s > t_i = max over the other classes of z_ij, minus z_ic. So the number of
+    right answers changes at the t_i alone, and one s from each interval between neighbours decides:
+
+        right(s) = #{y_i = c, t_i < s} + #{y_i = argmax over the others of z_ij, t_i > s}
+
+    Args:
+        logits: (N,K), K at least 2.
+        labels: (N,).
+        class_index: c.
+
+    Returns:
+        s: 0, the middle between two neighbours, or 1 beyond the first or last; of the best ones the smallest in
+        absolute value.
+
+    Raises:
+        UsageError: shapes that do not fit, or no such class.
+        DataError: no image.
+
+    Example:
+        >>> logits = torch.tensor([[1.0, 0.0], [3.0, 0.0], [9.0, 0.0]])
+        >>> choose_shift(logits, torch.tensor([1, 1, 0]), class_index=1)  # t = 1, 3, 9
+        6.0
+    """
+    if logits.ndim != 2 or logits.shape[1] < 2 or labels.shape != logits.shape[:1]:
+        raise UsageError(
+            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; wanted (N, K) with K "
+            "at least 2, and (N,)"
+        )
+    if not 0 <= class_index < logits.shape[1]:
+        raise UsageError(f"class_index is {class_index}; the logits have classes 0 to {logits.shape[1] - 1}")
+    if not len(labels):
+        raise DataError("there is no image to choose a shift on; hold some out (validation=...)")
+    others = logits.detach().double().clone()
+    own = others[:, class_index].clone()
+    others[:, class_index] = -math.inf
+    highest, taken = others.max(1)
+    t = highest - own
+    gained = t[labels == class_index].sort().values  # right where s lies above
+    lost = t[labels == taken].sort().values  # right where s lies below
+    between = t.unique()
+    middles = (between[1:] + between[:-1]) / 2
+    candidates = torch.cat([middles, between[:1] - 1, between[-1:] + 1, between.new_zeros(1)])
+    candidates = candidates[candidates.abs().argsort(stable=True)]
+    below = torch.searchsorted(lost, candidates, right=True)  # right before, wrong at s
+    right = torch.searchsorted(gained, candidates) + len(lost) - below
+    return float(candidates[right.argmax()]) + 0.0  # argmax takes the first; + 0.0: never -0.0
+
+
+class _Called(nn.Module):
+    """A teacher as a module without tensors of its own: it minds its nets' modes itself."""
+
+    def __init__(self, call: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.call(images)
+
+
+@torch.no_grad()
+def _logits(net: nn.Module, images: Tensor, classes: int, batch: int) -> Tensor:
+    theta: dict[str, Tensor] = dict(net.named_parameters())
+    with NetMode(net, "frozen", training=False):
+        parts = [logits_of(net, theta, x) for x in images.split(batch)]
+    found = torch.cat(parts) if parts else images.new_zeros(0, classes)
+    if found.shape != (len(images), classes):
+        raise UsageError(
+            f"the net makes {tuple(found.shape)} of {len(images)} images, but the data have {classes} classes; "
+            "test it on its own data"
+        )
+    if not bool(torch.isfinite(found).all()):
+        raise NumericalError("the net's logits are not finite; train it with a smaller learning rate")
+    return found
+
+
+def _noisy(
+    net: nn.Module, target: Split, std: Sequence[float], deviation: float, seed: int, batch: int
+) -> float:
+    """Accuracy on x + deviation * n: in normalized values n is divided by the normalization's std."""
+    stream = generator(seed, "test_noise", round(1e6 * deviation))  # on the CPU: the same on every device
+    n = torch.randn(target.images.shape, generator=stream).to(target.images.device)
+    scale = deviation / target.images.new_tensor(std).view(-1, 1, 1)
+    noisy = Split(target.images + scale * n, target.labels)
+    return accuracy(net, dict(net.named_parameters()), noisy, batch)
+
+
+def _left_out(
+    logits: Tensor, labels: Tensor, chosen_on: Tensor, chosen_labels: Tensor, k: int, name: str
+) -> LeftOut:
+    of_class = labels == k
+    if not bool(of_class.any()):
+        raise DataError(f"no tested image is of class {name}; test on a split that has some")
+    shift = choose_shift(chosen_on, chosen_labels, k)
+    shifted = logits.double().clone()
+    shifted[:, k] += shift
+    before, after = logits.argmax(1) == labels, shifted.argmax(1) == labels
+    return LeftOut(
+        int(of_class.sum()), _percent(before[of_class]), _errors(before[of_class]), shift,
+        _percent(after[of_class]), _errors(after[of_class]), _percent(after), _errors(after),
+    )  # fmt: skip
+
+
+def _percent(right: Tensor) -> float:
+    return 100.0 * int(right.sum()) / len(right)
+
+
+def _errors(right: Tensor) -> int:
+    return len(right) - int(right.sum())

@@ -1,0 +1,45 @@
+"""The losses, one paper a file: pure functions of tensors, and the terms that objectives are made of.
+
+    soft_target_loss(student_logits, teacher_logits, temperature=4.0)      a number
+    CE() + KD(T=4.0, weight=0.9)                                           an objective for `Distiller`
+
+To add one, write its file and its line in `TERMS`.
+"""
+
+from __future__ import annotations
+
+from kd_baselines.losses.attention import AttentionTransfer, attention_map, attention_transfer_loss
+from kd_baselines.losses.attention_jacobian import AttentionJacobian, attention_jacobian_loss
+from kd_baselines.losses.cross_entropy import CE
+from kd_baselines.losses.hints import Hint, Regressor, hint_loss
+from kd_baselines.losses.input_noise import InputNoise, input_noise_loss
+from kd_baselines.losses.jacobian import JacobianMatching, jacobian_matching_loss
+from kd_baselines.losses.jacobian_norm import JacobianNorm, jacobian_norm_penalty
+from kd_baselines.losses.logit_regression import LogitRegression, logit_regression_loss
+from kd_baselines.losses.noisy_logits import NoisyLogits, noisy_logit_loss
+from kd_baselines.losses.schedules import Linear
+from kd_baselines.losses.soft_targets import KD, FitNetsKD, fitnets_kd_loss, soft_target_loss
+from kd_baselines.losses.term import Needs, Objective, Seen, Term
+
+TERMS: dict[str, type[Term]] = {
+    "CE": CE,
+    "KD": KD,
+    "FitNetsKD": FitNetsKD,
+    "LogitRegression": LogitRegression,
+    "NoisyLogits": NoisyLogits,
+    "Hint": Hint,
+    "AttentionTransfer": AttentionTransfer,
+    "JacobianMatching": JacobianMatching,
+    "JacobianNorm": JacobianNorm,
+    "InputNoise": InputNoise,
+    "AttentionJacobian": AttentionJacobian,
+}
+"""Terms by name."""
+
+__all__ = [
+    "CE", "KD", "TERMS", "AttentionJacobian", "AttentionTransfer", "FitNetsKD", "Hint", "InputNoise",
+    "JacobianMatching", "JacobianNorm", "Linear", "LogitRegression", "Needs", "NoisyLogits", "Objective",
+    "Regressor", "Seen", "Term", "attention_jacobian_loss", "attention_map", "attention_transfer_loss",
+    "fitnets_kd_loss", "hint_loss", "input_noise_loss", "jacobian_matching_loss", "jacobian_norm_penalty",
+    "logit_regression_loss", "noisy_logit_loss", "soft_target_loss",
+]  # fmt: skip

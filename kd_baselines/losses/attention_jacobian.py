@@ -1,0 +1,172 @@
+"""Matching the Jacobian of attention maps at the teacher's brightest pixel.
+
+Notation: A_T(x), A_S(x) (H,W) the attention maps of one image x, (i,j) = argmax A_T(x), f = A_T(x)_ij and
+g = A_S(x)_ij at the same pixel. With the angle phi between the input gradients,
+
+    loss = || grad_x f / ||grad_x f||_2 - grad_x g / ||grad_x g||_2 ||_2^2 = 2 - 2 cos phi,    in [0, 4],
+
+summed over the pixels and channels of x, mean over the batch. The student learns through grad_x g, so the
+gradient of the loss goes through a second derivative of the student.
+
+Reference: Srinivas and Fleuret, Knowledge transfer with Jacobian matching, 2018,
+https://arxiv.org/abs/1803.00443, section 5.2.1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datadistill.errors import UsageError
+from kd_baselines.features import run
+from kd_baselines.losses.attention import attention_map, check_layers, check_maps, to_same_size
+from kd_baselines.losses.input_gradients import fresh_images, mixes_samples, per_sample
+from kd_baselines.losses.schedules import Weight
+from kd_baselines.losses.term import Needs, Seen, Term
+
+__all__ = ["AttentionJacobian", "attention_jacobian_loss"]
+
+FLOOR = 1e-3  # of the batch's root mean square norm: shorter gradients are divided by it, not by their own norm
+
+
+def attention_jacobian_loss(
+    student_maps: Callable[[Tensor], Tensor],
+    teacher_maps: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "b c h w"],
+) -> Float[Tensor, ""]:
+    """2 - 2 cos of the angle between the input gradients at the teacher's brightest pixel, mean over the batch.
+
+    Of several brightest pixels the first counts. A gradient whose norm is below 1e-3 of the batch's root mean
+    square is divided by that instead of by its own norm, and so is no unit vector: the factor 1 / ||grad||,
+    which the backward pass meets again, stays bounded. The loss is still at most 4.
+
+    Args:
+        student_maps: images (B,C,H,W) to maps (B,h,w), each image for itself. BatchNorm in training mode mixes
+            the images of a batch, and there is no gradient of a sample: a module is run with its running
+            statistics, which are not written; in a function of your own that is up to you.
+        teacher_maps: likewise. Its weights get no gradient. The larger map is averaged down.
+        x: (B,C,H,W); it gets no gradient.
+
+    Returns:
+        in [0, 4], differentiable in the student's weights.
+
+    Raises:
+        UsageError: maps that are not (B,h,w), or do not depend on the images.
+
+    Example:
+        >>> x = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+        >>> conv = torch.nn.Conv2d(1, 2, 3)
+        >>> maps = lambda images: attention_map(conv(images))
+        >>> attention_jacobian_loss(maps, lambda images: 3 * maps(images), x).item() < 1e-10
+        True
+
+    References:
+        Srinivas and Fleuret 2018, section 5.2.1.
+    """
+    x = fresh_images(x)
+    with torch.enable_grad():
+        with per_sample(student_maps):
+            student = student_maps(x)
+        with per_sample(teacher_maps, "teacher"):
+            teacher = teacher_maps(x)
+        return _of_maps(student, teacher, x)
+
+
+class AttentionJacobian(Term):
+    """`attention_jacobian_loss` of the attention maps of named layers, summed over the pairs.
+
+    A student with BatchNorm in training mode mixes the images of a batch, so that there is no gradient of a
+    sample: such a student is run once more with its running statistics, which that pass leaves as they are.
+
+    Args:
+        layers: the student's layer -> the teacher's layer; outputs (B,C,H,W).
+        p: of `attention_map`: 1, or 2 and more (between, the second derivative is infinite at 0).
+        weight: see `Term`.
+
+    Raises:
+        UsageError: no layer, p out of range; at the first batch, features that are no maps, or a BatchNorm
+            without running statistics.
+
+    Example:
+        >>> AttentionJacobian({"conv1": "conv1"}).needs.teacher_input_gradients
+        True
+    """
+
+    def __init__(self, layers: Mapping[str, str], p: float = 2, weight: Weight = 1.0) -> None:
+        super().__init__(weight)
+        self.layers, self.p = check_layers(layers), p
+        attention_map(torch.zeros(1, 1, 1, 1), p)  # refuses a power out of range
+        if 1 < p < 2:
+            raise UsageError(f"p is {p}, of which |z|^p has no second derivative at 0; give 1, or 2 and more")
+        self.needs = Needs(
+            student_features=frozenset(self.layers),
+            teacher_features=frozenset(self.layers.values()),
+            student_input_gradients=True,
+            teacher_input_gradients=True,
+            student=True,
+        )
+
+    def forward(self, seen: Seen) -> Float[Tensor, ""]:
+        student = self._student_features(seen)
+        values = [
+            _of_maps(
+                attention_map(student[mine], self.p),
+                attention_map(seen.teacher_features[theirs], self.p),
+                seen.images,
+            )
+            for mine, theirs in self.layers.items()
+        ]
+        return torch.stack(values).sum()
+
+    def prepare(self, seen: Seen) -> None:
+        """Refuse layers whose outputs are no maps, by name."""
+        check_maps(self.layers, seen)
+
+    def _student_features(self, seen: Seen) -> Mapping[str, Tensor]:
+        if not mixes_samples(seen.student):
+            return seen.student_features
+        assert seen.student is not None
+        with per_sample(seen.student):
+            return run(seen.student, seen.images, sorted(self.layers), logits=False).features
+
+
+def _of_maps(student: Tensor, teacher: Tensor, x: Tensor) -> Float[Tensor, ""]:
+    for side, maps in (("student", student), ("teacher", teacher)):
+        if maps.ndim != 3 or len(maps) != len(x):
+            raise UsageError(
+                f"the {side}'s maps are of shape {tuple(maps.shape)} for {len(x)} images; wanted (batch, "
+                "height, width): pass attention_map(features)"
+            )
+    student, teacher = to_same_size(student, teacher)
+    brightest = teacher.detach().flatten(1).argmax(1, keepdim=True)
+    wanted = _gradient("teacher", teacher, brightest, x, create_graph=False)
+    found = _gradient("student", student, brightest, x, create_graph=True)
+    return (_unit(found) - _unit(wanted.detach())).square().sum(1).mean()
+
+
+def _gradient(side: str, maps: Tensor, pixel: Tensor, x: Tensor, create_graph: bool) -> Float[Tensor, "b d"]:
+    """d maps[b, pixel of b] / d x[b], flat. The sum over b is each sample's own where samples do not mix."""
+    picked = maps.flatten(1).gather(1, pixel).sum()
+    if picked.requires_grad:
+        (gradient,) = torch.autograd.grad(
+            picked, x, create_graph=create_graph, retain_graph=True, allow_unused=True
+        )
+        if gradient is not None:
+            return gradient.flatten(1)
+    raise UsageError(
+        f"the {side}'s maps do not depend on the images; compute them from the images that are given, without "
+        "torch.no_grad and without detach"
+    )
+
+
+def _unit(gradients: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    """v / max(||v||, FLOOR sqrt(mean_b ||v||^2)); 0 where all are 0."""
+    largest = gradients.detach().abs().amax()
+    # a common factor changes nothing, so it needs no gradient; it keeps the squares in range
+    gradients = gradients / torch.where(largest > 0, largest, torch.ones_like(largest))
+    squared = gradients.square().sum(1, keepdim=True)
+    floor = squared.detach().mean() * FLOOR**2
+    return gradients / squared.clamp_min(torch.where(floor > 0, floor, torch.ones_like(floor))).sqrt()

@@ -1,0 +1,204 @@
+"""Hints: a layer of the student, the guided one, learns to predict a layer of the teacher, the hint.
+
+Notation: hint u_h(x) of the teacher, (B,O_h,N_h1,N_h2); guided layer v_g(x) of the student,
+(B,O_g,N_g1,N_g2); regressor r, a convolution on top of the guided layer that is trained with it and then
+thrown away. From N_g - k + 1 = N_h its kernel is k = N_g - N_h + 1.
+
+    L_HT = 1/(2B) sum_b || u_h(x_b) - r(v_g(x_b)) ||^2                        (sum over the map)
+
+FitNets trains the layers up to the guided one on this alone (a `Stage` with `until`), then the whole student on
+`CE() + FitNetsKD()`. Many re-implementations add it to the second stage's loss instead; the paper tried that on
+its 19-layer net, which then failed to learn.
+
+References:
+    Romero et al., FitNets: Hints for Thin Deep Nets, 2015, section 2.2, eq. 3 and 4, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from datadistill.errors import UsageError, nearest
+from kd_baselines.losses.schedules import Weight
+from kd_baselines.losses.term import Needs, Seen, Term
+
+__all__ = ["Hint", "Regressor", "hint_loss"]
+
+ACTIVATIONS = {"none": 1, "relu": 1, "maxout": 2}
+"""What may follow the regressor's sum, and how many sums it takes for one output."""
+
+
+def hint_loss(regressed: Float[Tensor, "b ..."], hint: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
+    """Half the squared distance a sample, summed over channels and pixels, mean over the batch.
+
+    Args:
+        regressed: r(v_g(x)), (B,...).
+        hint: u_h(x), of the same shape; no gradient flows to it.
+
+    Returns:
+        A number, 0 or more.
+
+    Raises:
+        UsageError: different or empty shapes.
+
+    Example:
+        >>> import torch
+        >>> hint_loss(torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4))  # 48 / 2
+        tensor(24.)
+
+    References:
+        Romero et al. 2015, eq. 3.
+    """
+    if regressed.shape != hint.shape or hint.dim() < 2 or not hint.numel():
+        raise UsageError(
+            f"the student gives {tuple(regressed.shape)} for a hint of {tuple(hint.shape)}; both must be "
+            "(samples, features...) of the same shape: put a Regressor on the student's layer"
+        )
+    return (regressed - hint.detach()).square().flatten(1).sum(1).mean() / 2
+
+
+class Regressor(nn.Module):
+    """What predicts a hint from a guided layer: a convolution N_g - N_h + 1, stride 1, no padding, with bias.
+
+    Vectors get a linear layer instead. A convolution has k1 k2 O_h O_g weights; a linear layer between the same
+    maps would have N_h1 N_h2 O_h N_g1 N_g2 O_g.
+
+    Args:
+        guided: shape of the student's features without the batch: (O_g,N_g1,N_g2), or (O_g,).
+        hint: shape of the teacher's: (O_h,N_h1,N_h2), maps not larger than the student's, or (O_h,).
+        identity: where both shapes are the same, pass the student's features on as they are, without
+            parameters, as the authors' code does; by default they get a regressor like all others.
+        activation: "none", "relu" or "maxout" (of two pieces) on the output. The paper wants the regressor to
+            have the hint's own: a ReLU cannot predict a hint taken before one.
+
+    Raises:
+        UsageError: a teacher's map larger than the student's, a vector against a map, another number of
+            dimensions, or an unknown activation.
+
+    Example:
+        >>> import torch
+        >>> regressor = Regressor(guided=(16, 12, 12), hint=(32, 8, 8))
+        >>> regressor.predict
+        Conv2d(16, 32, kernel_size=(5, 5), stride=(1, 1))
+        >>> regressor(torch.zeros(2, 16, 12, 12)).shape
+        torch.Size([2, 32, 8, 8])
+
+    References:
+        Romero et al. 2015, section 2.2.
+    """
+
+    def __init__(
+        self, guided: Sequence[int], hint: Sequence[int], *, identity: bool = False, activation: str = "none"
+    ) -> None:
+        super().__init__()
+        guided, hint = tuple(guided), tuple(hint)
+        if activation not in ACTIVATIONS:
+            raise UsageError(f"there is no activation {activation!r}; {nearest(str(activation), ACTIVATIONS)}")
+        if len(guided) != len(hint) or len(hint) not in (1, 3):
+            raise UsageError(
+                f"the student's layer gives {guided} a sample, the hint is {hint}; "
+                "name two layers that both give (channels, height, width), or both vectors"
+            )
+        if any(g < h for g, h in zip(guided[1:], hint[1:], strict=True)):
+            raise UsageError(
+                f"the hint has maps of {_times(hint[1:])}, larger than the student's {_times(guided[1:])}; the "
+                "regressor can only shrink a map: guide an earlier layer of the student, or take a later hint"
+            )
+        self.activation = activation if not (identity and guided == hint) else "none"
+        outputs = hint[0] * ACTIVATIONS[activation]
+        self.predict: nn.Module
+        if identity and guided == hint:
+            self.predict = nn.Identity()
+        elif len(hint) == 1:
+            self.predict = nn.Linear(guided[0], outputs)
+        else:
+            kernel = (guided[1] - hint[1] + 1, guided[2] - hint[2] + 1)
+            self.predict = nn.Conv2d(guided[0], outputs, kernel)
+
+    def forward(self, features: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """The prediction of the hint."""
+        predicted = self.predict(features)
+        if self.activation == "relu":
+            predicted = predicted.relu()
+        if self.activation == "maxout":
+            predicted = predicted.unflatten(1, (-1, ACTIVATIONS["maxout"])).amax(2)
+        return predicted  # type: ignore[no-any-return]
+
+
+class Hint(Term):
+    """`hint_loss` of each pair of layers, summed over pairs. Owns one regressor a pair, made in `prepare`.
+
+    Args:
+        layers: name of the student's guided layer -> name of the teacher's layer that is its hint.
+        weight: see `Term`.
+        identity: see `Regressor`.
+        activation: see `Regressor`.
+        name: see `Term`.
+
+    Raises:
+        UsageError: no pair, an unknown activation, or a weight out of range.
+
+    Example:
+        >>> import torch
+        >>> hints = Hint({"features.5": "features.1"})
+        >>> seen = Seen(
+        ...     torch.zeros(2, 1, 8, 8),
+        ...     torch.tensor([0, 1]),
+        ...     student_features={"features.5": torch.zeros(2, 4, 6, 6)},
+        ...     teacher_features={"features.1": torch.zeros(2, 8, 4, 4)},
+        ... )
+        >>> hints.prepare(seen)
+        >>> [tuple(p.shape) for p in hints.parameters()]
+        [(8, 4, 3, 3), (8,)]
+
+    References:
+        Romero et al. 2015, eq. 3 and algorithm 1.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, str],
+        weight: Weight = 1.0,
+        identity: bool = False,
+        activation: str = "none",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, name)
+        if not isinstance(layers, Mapping) or not layers:
+            raise UsageError(f"the layers of a hint are {layers!r}; give {{student's layer: teacher's layer}}")
+        if activation not in ACTIVATIONS:
+            raise UsageError(f"there is no activation {activation!r}; {nearest(str(activation), ACTIVATIONS)}")
+        self.layers, self.identity, self.activation = dict(layers), identity, activation
+        self.regressors = nn.ModuleList()
+        self.needs = Needs(
+            student_features=frozenset(self.layers), teacher_features=frozenset(self.layers.values())
+        )
+
+    def prepare(self, seen: Seen) -> None:
+        regressors = []
+        for guided_name, hint_name in self.layers.items():
+            guided, hint = seen.student_features[guided_name], seen.teacher_features[hint_name]
+            try:
+                made = Regressor(
+                    guided.shape[1:], hint.shape[1:], identity=self.identity, activation=self.activation
+                )
+            except UsageError as error:
+                raise UsageError(f"hint {hint_name!r} for {guided_name!r}: {error}") from None
+            regressors.append(made.to(guided.device, guided.dtype))
+        self.regressors = nn.ModuleList(regressors)
+
+    def forward(self, seen: Seen) -> Float[Tensor, ""]:
+        if not self.regressors:
+            raise UsageError("the hint's regressors are not made yet; call prepare(seen) once before training")
+        losses = [
+            hint_loss(regressor(seen.student_features[guided_name]), seen.teacher_features[hint_name])
+            for (guided_name, hint_name), regressor in zip(self.layers.items(), self.regressors, strict=True)
+        ]
+        return sum(losses[1:], losses[0])
+
+
+def _times(sides: Sequence[int]) -> str:
+    return "x".join(map(str, sides))

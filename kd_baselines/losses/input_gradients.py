@@ -1,0 +1,254 @@
+"""Jacobians of logits with respect to the images, a sample at a time, for the losses made of them.
+
+Notation: B samples of D numbers each, K outputs f (B,K), J[b] = df[b]/dx[b] of shape (K,D) (the article writes
+its transpose). A row of R projected outputs is u_r J with u_r (K,) a sample's cotangent, one
+vector-Jacobian product:
+
+    full       u_i = e_i, i = 1..K                    sum_r ||u_r J||^2 = ||J||_F^2
+    top        u = e_c, c the largest output          one row of J
+    label      u = e_y                                one row of J
+    projected  u_r = +-1 by coin / sqrt(R), R draws   E sum_r ||u_r J||^2 = ||J||_F^2 (Hutchinson)
+
+`autograd.grad(f[:, i].sum(), x)` is a sample's own gradient only if no sample's output depends on another's
+image. BatchNorm in training mode breaks that: see `per_sample`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # BatchNorm1d, 2d, 3d and SyncBatchNorm
+
+from datadistill.errors import UsageError, nearest
+from datadistill.innerloop.problem import NetMode
+from kd_baselines.features import run
+from kd_baselines.losses.checks import check_labels
+from kd_baselines.losses.logit_regression import student_logits_of
+from kd_baselines.losses.term import Seen
+
+__all__ = [
+    "Net",
+    "Output",
+    "check_choice",
+    "check_projections",
+    "cotangents",
+    "fresh_images",
+    "input_jacobian",
+    "mixes_samples",
+    "per_sample",
+    "refuse_mixing",
+    "step_noise",
+    "student_pass",
+]
+
+Net = Callable[[Tensor], Tensor]
+Output = Literal["full", "top", "label", "projected"]
+
+
+def check_choice(what: str, value: str, choices: object) -> None:
+    """UsageError for a text that is none of a Literal's."""
+    known = get_args(choices)
+    if value not in known:
+        raise UsageError(f"{what} is {value!r}; {nearest(str(value), known)}")
+
+
+def check_projections(projections: int) -> None:
+    """UsageError for fewer than one random projection."""
+    if isinstance(projections, bool) or not isinstance(projections, int) or projections < 1:
+        raise UsageError(f"projections is {projections!r}; give a whole number of draws, at least 1")
+
+
+def fresh_images(x: Tensor) -> Tensor:
+    """The same images as a leaf of its own that requires a gradient; the argument gets none.
+
+    Raises:
+        UsageError: images of whole numbers, which have no gradient.
+    """
+    if not x.is_floating_point():
+        raise UsageError(f"x holds {x.dtype}, which has no gradient; pass floating point images (x.float())")
+    return x.detach().requires_grad_()
+
+
+def cotangents(
+    output: Output,
+    logits: Float[Tensor, "b k"],
+    labels: Int[Tensor, " b"] | None = None,
+    generator: torch.Generator | None = None,
+    projections: int = 1,
+) -> Float[Tensor, "r b k"]:
+    """The u_r of the module's table, the same for every net they are used on.
+
+    Args:
+        output: a line of the table.
+        logits: whose largest is the "top"; they also give the shape.
+        labels: (B,) of 0..K-1, for "label".
+        generator: of the coins of "projected", on the logits' device; None: torch's own.
+        projections: R of "projected", at least 1.
+
+    Raises:
+        UsageError: an unknown output, "label" without labels that fit, or fewer than 1 projection.
+
+    Example:
+        >>> cotangents("top", torch.tensor([[0.0, 3.0], [2.0, 1.0]]))
+        tensor([[[0., 1.],
+                 [1., 0.]]])
+    """
+    check_choice("output", output, Output)
+    logits = logits.detach()
+    batch, classes = logits.shape
+    if output == "full":
+        return torch.eye(classes, dtype=logits.dtype, device=logits.device)[:, None].expand(-1, batch, -1)
+    if output == "projected":
+        check_projections(projections)
+        shape = (projections, batch, classes)
+        coins = torch.randint(0, 2, shape, generator=generator, device=logits.device).to(logits.dtype)
+        return (2 * coins - 1) / projections**0.5
+    if output == "top":
+        chosen = logits.argmax(1)
+    elif labels is None:
+        raise UsageError('there are no labels, and each image\'s own class is wanted; pass labels (or "top")')
+    else:
+        check_labels(labels, logits)
+        chosen = labels.long()
+    return torch.zeros_like(logits).scatter_(1, chosen[:, None], 1.0)[None]
+
+
+def input_jacobian(
+    outputs: Float[Tensor, "b k"],
+    x: Float[Tensor, "b ..."],
+    rows: Float[Tensor, "r b k"],
+    *,
+    create_graph: bool,
+    scale: Float[Tensor, "b k"] | None = None,
+    whose: str = "student",
+) -> Float[Tensor, "b r d"]:
+    """u_r J of each sample, images flattened to D numbers.
+
+    Args:
+        outputs: f(x), with its graph, which is kept.
+        x: what f was computed from; requires a gradient.
+        rows: u, from `cotangents`.
+        create_graph: whether the result can be differentiated in the net's weights. Without, it is detached
+            and no weight can get a gradient through it.
+        scale: factor on u, output by output; it is differentiated in too.
+        whose: named in the error.
+
+    Raises:
+        UsageError: the outputs are no (B,K), or come without a graph to x.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0]], requires_grad=True)
+        >>> input_jacobian(x.square(), x, cotangents("full", x), create_graph=False)
+        tensor([[[2., 0.],
+                 [0., 4.]]])
+    """
+    if outputs.dim() != 2 or len(outputs) != len(x):
+        raise UsageError(
+            f"the {whose}'s logits have shape {tuple(outputs.shape)} for {len(x)} images; give a net, or a "
+            f"layer, whose output is ({len(x)}, classes)"
+        )
+    if not (outputs.requires_grad and x.requires_grad):
+        raise _no_graph(whose)
+    # A loop of K products. One batched product (is_grads_batched=True) was measured on a CPU, double backward
+    # included: 20% faster on an MLP, but 1.5 times slower on a LeNet and 2.5 times on a VGG.
+    found = []
+    for row in rows:
+        u = row if scale is None else row * scale
+        (gradient,) = torch.autograd.grad(
+            outputs, x, u, create_graph=create_graph, retain_graph=True, allow_unused=True
+        )
+        if gradient is None:
+            raise _no_graph(whose)
+        found.append(gradient.flatten(1))
+    return torch.stack(found, 1)
+
+
+def _no_graph(whose: str) -> UsageError:
+    return UsageError(
+        f"the {whose}'s logits have no gradient to the images; compute them with gradients on (no "
+        "torch.no_grad, no detach, no cache) from images that require one"
+    )
+
+
+def mixes_samples(net: object) -> bool:
+    """Whether a net holds a BatchNorm layer that now normalizes with the batch's own statistics, so that a
+    sample's output depends on the other images.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
+        >>> mixes_samples(net), mixes_samples(net.eval())
+        (True, False)
+    """
+    return isinstance(net, nn.Module) and any(
+        isinstance(m, _BatchNorm) and (m.training or m.running_mean is None) for m in net.modules()
+    )
+
+
+def per_sample(
+    net: object, whose: str = "student", *, evaluation: bool = False
+) -> contextlib.AbstractContextManager[None]:
+    """For a pass in which each sample's output depends on its own image alone: BatchNorm normalizes with its
+    running statistics, which are not written, until the block ends.
+
+    Args:
+        net: whose pass it is; what is no module is taken as it is.
+        whose: named in the error.
+        evaluation: whether the other layers go to evaluation mode; else they stay in theirs.
+
+    Raises:
+        UsageError: see `refuse_mixing`.
+    """
+    refuse_mixing(net, whose)
+    if not isinstance(net, nn.Module):
+        return contextlib.nullcontext()
+    return NetMode(net, "frozen", training=not evaluation)
+
+
+def refuse_mixing(net: object, whose: str) -> None:
+    """UsageError for a net whose samples can never be told apart: a BatchNorm layer without running statistics,
+    or a `Teacher` that normalizes with the batch's."""
+    if isinstance(net, nn.Module):
+        if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in net.modules()):
+            raise UsageError(
+                f"the {whose} has a BatchNorm layer without running statistics, so no sample has a Jacobian of "
+                "its own; use track_running_stats=True, or another normalization"
+            )
+    elif getattr(net, "mode", None) == "batch_stats":
+        raise UsageError(
+            f"the {whose}'s mode is batch_stats, so no sample has a Jacobian of its own; take the mode eval"
+        )
+
+
+def student_pass(seen: Seen, layer: str | None = None) -> tuple[Tensor, Tensor]:
+    """The student's outputs with their graph, and the images they hang on.
+
+    They are those of the step's own pass, at no cost; only where that pass mixes samples (see `mixes_samples`)
+    is there a second one, by `per_sample`.
+
+    Args:
+        seen: with what the term declares.
+        layer: the student's layer whose output stands for the logits; None: the logits.
+
+    Returns:
+        outputs (B,K), images (B,C,H,W)
+    """
+    student = seen.student
+    assert student is not None, "a term of input gradients declares the student in its needs"
+    if not mixes_samples(student):
+        return student_logits_of(seen, layer), seen.images
+    x = fresh_images(seen.images)
+    with per_sample(student):
+        out = run(student, x, [] if layer is None else [layer], logits=layer is None)
+    own = Seen(x, seen.labels, student_logits=out.logits, student_features=out.features)
+    return student_logits_of(own, layer), x
+
+
+def step_noise(seen: Seen, name: str) -> torch.Generator:
+    """This step's generator of a name."""
+    assert seen.noise is not None, "a term draws random numbers of a step that has none"
+    return seen.noise(name)

@@ -1,0 +1,179 @@
+"""Distillation on noisy images: teacher and student answer on x + xi, xi = sigma * n, n ~ N(0, I).
+
+What Jacobian matching does without noise. For logits that are affine over the noise's reach (ReLU and
+max-pooling nets inside one linear region), in expectation over xi and exactly,
+
+    (1/2) ||S(x + xi) - T(x + xi)||^2  ->  (1/2) ||S - T||^2 + (sigma^2/2) sum_i ||grad S_i - grad T_i||^2
+
+that is `logit_regression_loss` + sigma^2/2 `jacobian_matching_loss`. Smooth nets add
+(sigma^2/2) sum_i f_i Lap f_i + O(sigma^4) with f = T - S; for soft targets see `losses.jacobian`.
+
+Reference: Srinivas and Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018,
+https://arxiv.org/abs/1803.00443, proposition 1
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datadistill.errors import UsageError
+from kd_baselines.losses.checks import check_temperature
+from kd_baselines.losses.input_gradients import Net, check_choice, step_noise
+from kd_baselines.losses.logit_regression import logit_regression_loss
+from kd_baselines.losses.schedules import Weight
+from kd_baselines.losses.soft_targets import soft_target_loss
+from kd_baselines.losses.term import Needs, Seen, Term
+
+__all__ = ["InputNoise", "input_noise_loss"]
+
+Match = Literal["kd", "logits"]
+
+
+def input_noise_loss(
+    student: Net,
+    teacher: Net,
+    x: Float[Tensor, "b ..."],
+    sigma: float,
+    loss: Match = "kd",
+    T: float = 1.0,
+    samples: int = 1,
+    *,
+    teacher_noisy: bool = True,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, ""]:
+    """`soft_target_loss` or `logit_regression_loss` on noisy images, mean over the batch and the draws.
+
+    Both nets are called as they are: BatchNorm in training mode normalizes with the noisy batch, and writes its
+    running statistics, as on any images that a net is trained on.
+
+    Args:
+        student: images -> (B,K).
+        teacher: images -> (B,K); no gradient flows to it.
+        x: images, any shape behind the batch; they are not changed.
+        sigma: deviation of the noise, 0 or more, in the units of x (normalized images: of their deviation).
+        loss: "kd": T^2 KL of soft targets; "logits": half the squared distance.
+        T: temperature of "kd", above 0.
+        samples: draws of the noise an image, at least 1; each is one more pass of both nets.
+        teacher_noisy: the teacher sees the same noisy images, as proposition 1 has it; False: it sees the clean
+            ones, and the student learns to ignore the noise.
+        generator: of the noise, on the images' device; None: torch's own.
+
+    Raises:
+        UsageError: sigma, T, samples or loss out of range, or logits that do not fit.
+
+    Example:
+        >>> net = torch.nn.Linear(3, 2)
+        >>> input_noise_loss(net, net, torch.zeros(4, 3), sigma=0.5, loss="logits").item()
+        0.0
+
+    References:
+        Srinivas and Fleuret 2018, proposition 1.
+    """
+    _check(sigma, loss, T, samples)
+
+    def teach(images: Tensor) -> Tensor:
+        return teacher(images)
+
+    clean = None if teacher_noisy else _without_gradient(teach, x)
+    return _mean(student, teach, clean, x, sigma, loss, T, samples, generator)
+
+
+class InputNoise(Term):
+    """`input_noise_loss` of the step: one more pass of the student a draw, and of the teacher where it sees the
+    noise too; else the teacher's answers to the clean images are used, which a cache may hold.
+
+    An arithmetic ensemble is softened net by net. The student is called as it is in the step: see the function.
+
+    Args:
+        sigma: deviation of the noise, 0 or more, in the units of the images as the nets see them (normalized).
+        loss: "kd" or "logits".
+        T: temperature of "kd".
+        samples: draws a step.
+        weight: see `Term`.
+        teacher_noisy: see the function.
+
+    Raises:
+        UsageError: see the function.
+
+    Example:
+        >>> InputNoise(0.3, teacher_noisy=False).needs.teacher
+        False
+    """
+
+    def __init__(
+        self,
+        sigma: float,
+        loss: Match = "kd",
+        T: float = 1.0,
+        samples: int = 1,
+        weight: Weight = 1.0,
+        teacher_noisy: bool = True,
+    ) -> None:
+        super().__init__(weight)
+        _check(sigma, loss, T, samples)
+        self.sigma, self.loss, self.T, self.samples, self.teacher_noisy = sigma, loss, T, samples, teacher_noisy
+        self.needs = Needs(student=True, teacher=teacher_noisy, teacher_logits=not teacher_noisy)
+
+    def forward(self, seen: Seen) -> Float[Tensor, ""]:
+        assert seen.student is not None, "InputNoise declares the student in its needs"
+        T = self.T if self.loss == "kd" else 1.0
+        clean = None
+        if not self.teacher_noisy:
+            assert seen.teacher_at is not None, (
+                "a term reads teacher_at where no teacher's logits were computed"
+            )
+            clean = seen.teacher_at(T)
+
+        def teach(images: Tensor) -> Tensor:
+            assert seen.teacher is not None, "InputNoise declares the teacher in its needs"
+            online = getattr(seen.teacher, "teacher", seen.teacher)  # a cache looks up clean images alone
+            outputs = getattr(online, "outputs", None)  # a `Teacher`; a plain callable has none
+            return seen.teacher(images) if T == 1 or outputs is None else outputs(images).at(T)
+
+        noise = step_noise(seen, "input_noise")
+        return _mean(
+            seen.student, teach, clean, seen.images, self.sigma, self.loss, self.T, self.samples, noise
+        )
+
+
+def _mean(
+    student: Net,
+    teach: Callable[[Tensor], Tensor],
+    clean: Tensor | None,
+    x: Tensor,
+    sigma: float,
+    loss: Match,
+    T: float,
+    samples: int,
+    noise: torch.Generator | None,
+) -> Tensor:
+    x = x.detach()
+    values = []
+    for _ in range(samples):
+        noisy = x + sigma * torch.randn(x.shape, generator=noise, dtype=x.dtype, device=x.device)
+        theirs = _without_gradient(teach, noisy) if clean is None else clean
+        ours = student(noisy)
+        values.append(
+            logit_regression_loss(ours, theirs) if loss == "logits" else soft_target_loss(ours, theirs, T)
+        )
+    return torch.stack(values).mean()
+
+
+def _without_gradient(teach: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return teach(x)
+
+
+def _check(sigma: float, loss: Match, T: float, samples: int) -> None:
+    if not (math.isfinite(sigma) and sigma >= 0):
+        raise UsageError(f"the noise's deviation is {sigma}; give a finite number, 0 or more")
+    check_choice("loss", loss, Match)
+    check_temperature(T)
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise UsageError(f"samples is {samples!r}; give a whole number of draws, at least 1")

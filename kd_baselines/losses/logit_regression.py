@@ -1,0 +1,204 @@
+"""Logit regression: the student's logits are fitted to the teacher's by least squares, without any softmax.
+
+Notation: logits z of the student and v of the teacher, (B,K).
+
+    L = 1/(2B) sum_b || z_b - v_b ||^2                              gradient in z: (z - v) / B
+
+It is K/2 times the mean squared error over all numbers, and, up to each sample's mean logit, K times the limit
+of `soft_target_loss` at high temperature.
+
+References:
+    Ba, Caruana, Do Deep Nets Really Need to be Deep?, 2014, section 2 (their "mimic" nets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datadistill.errors import UsageError
+from kd_baselines.losses.checks import check_logits
+from kd_baselines.losses.schedules import Weight
+from kd_baselines.losses.term import Needs, Seen, Term
+
+__all__ = ["LogitRegression", "logit_needs", "logit_regression_loss", "student_logits_of"]
+
+Statistic = float | Sequence[float] | Float[Tensor, " k"]
+"""One number for all classes, or one a class."""
+
+
+def logit_regression_loss(
+    student_logits: Float[Tensor, "b k"],
+    teacher_logits: Float[Tensor, "b k"],
+    standardize: bool = False,
+    *,
+    mean: Statistic | None = None,
+    std: Statistic | None = None,
+) -> Float[Tensor, ""]:
+    """Half the squared distance of the logits a sample, mean over the batch.
+
+    With `standardize` the student is fitted to (v_k - m_k) / s_k. By default m_k and s_k are each class's mean
+    and standard deviation (divisor B) over this batch's teacher logits, so that targets change a little with
+    the batch; a class with constant logits is only centred. Pass `mean` and `std` to use those of the whole
+    training set. The student then speaks on the standardized scale: logits are s_k z_k + m_k, and the largest
+    z_k is the teacher's choice for sure only where m and s are one number for all classes.
+
+    Args:
+        student_logits: z, (B,K).
+        teacher_logits: v, (B,K); no gradient flows to it.
+        standardize: fit the standardized logits.
+        mean: m, a number or (K,); together with `std`, and only with `standardize`.
+        std: s, above 0, a number or (K,).
+
+    Returns:
+        A number, 0 or more.
+
+    Raises:
+        UsageError: shapes or classes that do not fit; only one of `mean` and `std`, or without `standardize`;
+            a `std` not above 0; a batch of one sample standardized by itself.
+
+    Example:
+        >>> z, v = torch.zeros(2, 2), torch.tensor([[1.0, 6.0], [3.0, 2.0]])
+        >>> logit_regression_loss(z, v)
+        tensor(12.5000)
+        >>> logit_regression_loss(z, v, standardize=True)  # every standardized logit is 1 or -1
+        tensor(1.)
+        >>> logit_regression_loss(z, v, standardize=True, mean=3.0, std=2.0)
+        tensor(0.8750)
+
+    References:
+        Ba & Caruana 2014, section 2.
+    """
+    check_logits(student_logits, teacher_logits)
+    _check_statistics(standardize, mean, std)
+    v = teacher_logits.detach()
+    if standardize:
+        v = _standardized(v, mean, std)
+    return (student_logits - v).square().sum(1).mean() / 2
+
+
+class LogitRegression(Term):
+    """`logit_regression_loss` of the student's logits, or of a layer's output that stands for them.
+
+    Args:
+        standardize: fit the teacher's standardized logits.
+        weight: see `Term`.
+        output: name of the student's layer whose output (B,K) is fitted, such as the second head of a student
+            with two; None: the student's logits.
+        mean: see `logit_regression_loss`.
+        std: see `logit_regression_loss`.
+        name: see `Term`.
+
+    Raises:
+        UsageError: a value out of range, or statistics without `standardize`.
+
+    Example:
+        >>> from kd_baselines.losses import CE
+        >>> two_heads = CE() + LogitRegression(weight=0.1, output="head_source")
+        >>> sorted(two_heads.needs.student_features)
+        ['head_source']
+    """
+
+    def __init__(
+        self,
+        standardize: bool = False,
+        weight: Weight = 1.0,
+        output: str | None = None,
+        mean: Statistic | None = None,
+        std: Statistic | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, name)
+        _check_statistics(standardize, mean, std)
+        self.standardize, self.output = standardize, output
+        self.mean, self.std = mean, std
+        self.needs = logit_needs(output)
+
+    def prepare(self, seen: Seen) -> None:
+        check_logits(student_logits_of(seen, self.output), seen.got("teacher_logits"))
+
+    def forward(self, seen: Seen) -> Float[Tensor, ""]:
+        z, v = student_logits_of(seen, self.output), seen.got("teacher_logits")
+        return logit_regression_loss(z, v, self.standardize, mean=self.mean, std=self.std)
+
+
+def logit_needs(output: str | None) -> Needs:
+    """What a term reads that compares the teacher's logits with the student's, or with a layer of it.
+
+    Args:
+        output: name of the student's layer; None: its logits.
+
+    Returns:
+        The needs.
+
+    Example:
+        >>> logit_needs("head").student_logits
+        False
+    """
+    if output is None:
+        return Needs(student_logits=True, teacher_logits=True)
+    return Needs(student_features=frozenset({output}), teacher_logits=True)
+
+
+def student_logits_of(seen: Seen, output: str | None) -> Float[Tensor, "b k"]:
+    """The student's logits, or the output of a layer that stands for them.
+
+    Args:
+        seen: of a batch.
+        output: name of the student's layer; None: its logits.
+
+    Returns:
+        (B,K).
+
+    Raises:
+        UsageError: the layer's output is not (B,K).
+
+    Example:
+        >>> images, labels = torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])
+        >>> seen = Seen(images, labels, student_features={"head": torch.ones(2, 3)})
+        >>> student_logits_of(seen, "head").shape
+        torch.Size([2, 3])
+    """
+    if output is None:
+        return seen.got("student_logits")
+    z = seen.student_features[output]
+    if z.dim() != 2:
+        found = f"the student's layer {output!r} gives {tuple(z.shape)}"
+        raise UsageError(f"{found}; name a layer that gives logits (samples, classes)")
+    return z
+
+
+def _standardized(
+    v: Float[Tensor, "b k"], mean: Statistic | None, std: Statistic | None
+) -> Float[Tensor, "b k"]:
+    if mean is None or std is None:
+        if len(v) < 2:
+            raise UsageError(
+                "one sample has no standard deviation; give batches of 2 or more, or the mean and std of the "
+                "teacher's logits over the training set"
+            )
+        mean, std = v.mean(0), v.std(0, correction=0)
+        std = torch.where(std > 0, std, torch.ones_like(std))
+    m, s = (torch.as_tensor(x, dtype=v.dtype, device=v.device).detach() for x in (mean, std))
+    for what, x in (("mean", m), ("std", s)):
+        if x.shape not in ((), v.shape[1:]):
+            raise UsageError(
+                f"{what} is {tuple(x.shape)} for {v.shape[1]} classes; pass one number, or one a class"
+            )
+    return (v - m) / s
+
+
+def _check_statistics(standardize: bool, mean: Statistic | None, std: Statistic | None) -> None:
+    if (mean is None) != (std is None):
+        raise UsageError("only one of mean and std is given; give both, or none to take the batch's")
+    if std is None:
+        return
+    if not standardize:
+        raise UsageError("mean and std are given, but standardize is off; turn it on or leave them out")
+    if not bool((torch.as_tensor(std) > 0).all()):
+        raise UsageError(
+            "std has a value that is not above 0; leave out what is constant, or give it the std 1"
+        )

@@ -1,0 +1,61 @@
+"""Weights that change over the epochs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from datadistill.errors import UsageError
+
+__all__ = ["Linear", "Weight", "at", "check_weight"]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """From `start` in the first epoch to `end` in epoch number `epochs`, by equal steps; `end` from then on.
+
+    Args:
+        start: 0 or more.
+        end: 0 or more.
+        epochs: 1 or more; 1 is `end` at once.
+
+    Raises:
+        UsageError: a value out of range.
+
+    Example:
+        >>> [Linear(4.0, 1.0, epochs=4)(epoch) for epoch in range(6)]
+        [4.0, 3.0, 2.0, 1.0, 1.0, 1.0]
+
+    References:
+        FitNets (Romero et al. 2015) anneals its weight lambda so.
+    """
+
+    start: float
+    end: float
+    epochs: int
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UsageError(f"a schedule over {self.epochs} epochs; give at least 1")
+        for weight in (self.start, self.end):
+            check_weight(weight)
+
+    def __call__(self, epoch: int) -> float:
+        """The weight in an epoch, from 0."""
+        if epoch >= self.epochs - 1:
+            return self.end
+        return self.start + (self.end - self.start) * epoch / (self.epochs - 1)
+
+
+Weight = float | Linear
+
+
+def at(weight: Weight, epoch: int) -> float:
+    """The weight in an epoch, from 0."""
+    return weight(epoch) if isinstance(weight, Linear) else weight
+
+
+def check_weight(weight: Weight) -> None:
+    """UsageError for a weight that is negative or not finite."""
+    if not isinstance(weight, Linear) and not (math.isfinite(weight) and weight >= 0):
+        raise UsageError(f"a weight is {weight!r}; give 0 or more (0 leaves the term out)")

@@ -1,0 +1,199 @@
+"""What an objective is made of: terms that say what they need, added up with weights.
+
+    objective = CE() + KD(T=4, weight=0.9) + AttentionTransfer({"layer3": "layer3"}, weight=1e3)
+    objective.needs                     # the trainer computes this and nothing else
+    objective(seen)["loss"]             # sum over terms of weight(epoch) * term(seen)
+
+A term is a small module around a pure function of tensors. What it owns (a regressor, say) is trained with
+the student and never enters the student's state dict. To add one, write its file in this folder and its line
+in `TERMS` (losses/__init__.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from datadistill.errors import UsageError
+from kd_baselines.losses.schedules import Weight, at, check_weight
+
+__all__ = ["Needs", "Objective", "Seen", "Term"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a term reads. `a | b` is what both read.
+
+    Args:
+        student_logits: the student's logits.
+        teacher_logits: the teacher's logits.
+        student_features: names of the student's layers whose outputs are read.
+        teacher_features: names of the teacher's layers whose outputs are read.
+        student_input_gradients: the images require a gradient in the student's pass.
+        teacher_input_gradients: the images require a gradient in the teacher's pass too, so that no cache can
+            stand in for it.
+        student: the student itself is called again (on noisy images, say).
+        teacher: the teacher itself is called again.
+
+    Example:
+        >>> (Needs(teacher_logits=True) | Needs(student_features=frozenset({"conv1"}))).teacher_logits
+        True
+    """
+
+    student_logits: bool = False
+    teacher_logits: bool = False
+    student_features: frozenset[str] = frozenset()
+    teacher_features: frozenset[str] = frozenset()
+    student_input_gradients: bool = False
+    teacher_input_gradients: bool = False
+    student: bool = False
+    teacher: bool = False
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(
+            **{name: value | getattr(other, name) for name, value in vars(self).items()}  # type: ignore[arg-type]
+        )
+
+    @property
+    def any_teacher(self) -> bool:
+        """Whether there must be a teacher."""
+        return (
+            self.teacher_logits or bool(self.teacher_features) or self.teacher_input_gradients or self.teacher
+        )
+
+
+@dataclass(eq=False)
+class Seen:
+    """What was computed of one batch: exactly what the objective's `needs` name.
+
+    Args:
+        images: (B,C,H,W); a leaf that requires a gradient where input gradients are needed.
+        labels: (B,).
+        student_logits: (B,K).
+        teacher_logits: (B,K), without gradient to the teacher's weights. Of an ensemble: logits of its mean.
+        student_features: outputs of the student's layers by name.
+        teacher_features: the same of the teacher.
+        teacher_at: temperature T -> logits v (B,K) with softmax(v / T) the teacher's probabilities at T: of
+            one net and of a geometric mean always `teacher_logits`; an arithmetic mean softens each net
+            before it averages.
+        student: the student, in training mode, for terms that call it again.
+        teacher: the teacher, for terms that call it again.
+        noise: name -> a generator for this step on the images' device; the same name draws the same numbers.
+        epoch: of this step, from 0.
+    """
+
+    images: Float[Tensor, "b c h w"]
+    labels: Int[Tensor, " b"]
+    student_logits: Float[Tensor, "b k"] | None = None
+    teacher_logits: Float[Tensor, "b k"] | None = None
+    student_features: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher_features: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher_at: Callable[[float], Tensor] | None = None
+    student: nn.Module | None = None
+    teacher: Callable[[Tensor], Tensor] | None = None
+    noise: Callable[[str], torch.Generator] | None = None
+    epoch: int = 0
+
+    def got(self, name: str) -> Tensor:
+        """A field that a term declared in its `needs`; AssertionError where it did not."""
+        value = getattr(self, name)
+        assert value is not None, f"a term reads {name} without declaring it in its needs"
+        return value  # type: ignore[no-any-return]
+
+
+class Term(nn.Module):
+    """One summand of an objective. Subclasses give `needs` and `forward(seen) -> ()`.
+
+    Args:
+        weight: 0 or more, or a schedule of it (`Linear`).
+        name: under which its value is told; default: the class's name in lower case.
+
+    Raises:
+        UsageError: a weight that is negative or not finite.
+
+    Example:
+        >>> class Small(Term):
+        ...     "Half the squared logits, mean over the batch."
+        ...     needs = Needs(student_logits=True)
+        ...     def forward(self, seen):
+        ...         return seen.got("student_logits").square().sum(1).mean() / 2
+        >>> Small(weight=0.1).name
+        'small'
+    """
+
+    needs: Needs = Needs()
+
+    def __init__(self, weight: Weight = 1.0, name: str | None = None) -> None:
+        super().__init__()
+        check_weight(weight)
+        self.weight = weight
+        self.name = type(self).__name__.lower() if name is None else name
+
+    def prepare(self, seen: Seen) -> None:
+        """Make what the term owns and refuse what does not fit; called once, before training, with two images
+        seen, torch's global generator seeded for this term. The default does nothing."""
+
+    def forward(self, seen: Seen) -> Float[Tensor, ""]:
+        """The term's value before its weight, mean over the batch."""
+        raise NotImplementedError
+
+    def __add__(self, other: Term | Objective) -> Objective:
+        return Objective(self) + other
+
+
+class Objective(nn.Module):
+    """A weighted sum of terms; `a + b` makes one. Equal names get numbers: kd, kd-2.
+
+    Args:
+        terms: at least one.
+
+    Raises:
+        UsageError: no term, or something that is none.
+    """
+
+    def __init__(self, *terms: Term) -> None:
+        super().__init__()
+        for term in terms:
+            if not isinstance(term, Term):
+                raise UsageError(f"{term!r:.60} is no term; add terms such as CE() + KD(T=4)")
+        if not terms:
+            raise UsageError("an objective has no term; pass at least one, such as CE()")
+        self.terms = nn.ModuleList(terms)
+
+    @property
+    def named_terms(self) -> dict[str, Term]:
+        """The terms by name, in order."""
+        found: dict[str, Term] = {}
+        for term in self.terms:
+            assert isinstance(term, Term)
+            same = sum(name == term.name or name.startswith(f"{term.name}-") for name in found)
+            found[f"{term.name}-{same + 1}" if same else term.name] = term
+        return found
+
+    @property
+    def needs(self) -> Needs:
+        """What all terms together read."""
+        needs = Needs()
+        for term in self.named_terms.values():
+            needs = needs | term.needs
+        return needs
+
+    def prepare(self, seen: Seen) -> None:
+        """Let each term make what it owns; see `Term.prepare`."""
+        for term in self.named_terms.values():
+            term.prepare(seen)
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """The weighted sum under "loss", and each term's value before its weight under its name."""
+        parts = {name: term(seen) for name, term in self.named_terms.items()}
+        weights = [at(term.weight, seen.epoch) for term in self.named_terms.values()]
+        total = sum(weight * value for weight, value in zip(weights, parts.values(), strict=True))
+        return {"loss": total, **parts}  # type: ignore[dict-item]
+
+    def __add__(self, other: Term | Objective) -> Objective:
+        more = list(other.terms) if isinstance(other, Objective) else [other]
+        return Objective(*self.terms, *more)  # type: ignore[arg-type]

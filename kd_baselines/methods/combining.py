@@ -1,0 +1,72 @@
+"""What the methods share: sums of terms, and pairs of layers as texts."""
+
+from __future__ import annotations
+
+from datadistill.errors import UsageError
+from kd_baselines.losses.schedules import Linear
+from kd_baselines.losses.term import Objective, Term
+
+__all__ = ["layer_pairs", "one_layer", "weighted"]
+
+
+def weighted(*terms: Term) -> Objective:
+    """The sum of the terms whose weight is not 0, so that nothing is computed for the others.
+
+    Raises:
+        UsageError: every weight is 0.
+
+    Example:
+        >>> from kd_baselines.losses import CE
+        >>> len(weighted(CE(), CE(weight=0.0)).terms)
+        1
+    """
+    kept = [term for term in terms if _ever_counts(term)]
+    if not kept:
+        names = ", ".join(term.name for term in terms)
+        raise UsageError(f"every weight ({names}) is 0, so there is nothing to minimize; give one above 0")
+    return Objective(*kept)
+
+
+def _ever_counts(term: Term) -> bool:
+    weight = term.weight
+    return any((weight.start, weight.end)) if isinstance(weight, Linear) else weight != 0
+
+
+def layer_pairs(text: str) -> dict[str, str]:
+    """Layers of the student and of the teacher, from the text "student:teacher,student:teacher".
+
+    A name alone means the same name in both.
+
+    Raises:
+        UsageError: no pair, a pair with an empty side, or a student's layer named twice.
+
+    Example:
+        >>> layer_pairs("group1:group1, group2:group4")
+        {'group1': 'group1', 'group2': 'group4'}
+        >>> layer_pairs("group3")
+        {'group3': 'group3'}
+    """
+    found: dict[str, str] = {}
+    for pair in str(text).split(","):
+        sides = [side.strip() for side in pair.split(":")]
+        student, teacher = sides if len(sides) == 2 else (sides[0], sides[0])
+        if len(sides) > 2 or not student or not teacher:
+            raise UsageError(
+                f"layers is {text!r}; wanted pairs student:teacher with commas between, "
+                "such as group1:group1,group2:group2"
+            )
+        if student in found:
+            raise UsageError(f"layers is {text!r} and names the student's {student} twice; name it once")
+        found[student] = teacher
+    return found
+
+
+def one_layer(argument: str, name: str, of: str) -> str:
+    """The name of a layer, where a method cannot do without one.
+
+    Raises:
+        UsageError: the name is empty.
+    """
+    if not name:
+        raise UsageError(f"{argument} is empty; give the name of a layer of the {of}, such as convs.3")
+    return name

@@ -1,0 +1,63 @@
+"""Architectures of the knowledge-distillation papers, by name.
+
+Importing this package adds them to `datadistill.nets.NETS`, so that `build`, `arguments` and every file that
+names a net know them:
+
+    import kd_baselines.nets
+    net = datadistill.nets.build("fitnet1", channels=3, size=32, classes=10)
+
+To add one, add a file and a line to `KD_NETS`, with a name that `NETS` does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from datadistill.nets import NETS
+from kd_baselines.nets.counting import multiplications, parameters
+from kd_baselines.nets.fitnets import fitnet1, fitnet2, fitnet3, fitnet4, fitnet_depth, fitnet_mnist
+from kd_baselines.nets.hints import HINTS, hints
+from kd_baselines.nets.maxout import MaxoutConv2d, MaxoutLayer, MaxoutLinear, MaxoutNet
+from kd_baselines.nets.maxout_teachers import maxout_cifar10, maxout_mnist, maxout_svhn
+from kd_baselines.nets.mlp_dropout import MLPDropout
+from kd_baselines.nets.small_vgg import SmallVGG, vgg4, vgg9
+from kd_baselines.nets.thin_deep import PlainCNN, thin_cnn, wide_cnn
+from kd_baselines.nets.wide_resnet import WideResNet
+
+__all__ = [
+    "HINTS",
+    "KD_NETS",
+    "MLPDropout",
+    "MaxoutConv2d",
+    "MaxoutLayer",
+    "MaxoutLinear",
+    "MaxoutNet",
+    "PlainCNN",
+    "SmallVGG",
+    "WideResNet",
+    "hints",
+    "multiplications",
+    "parameters",
+]
+
+KD_NETS: dict[str, Callable[..., nn.Module]] = {
+    "mlp-dropout": MLPDropout,
+    "maxout-mnist": maxout_mnist,
+    "maxout-cifar10": maxout_cifar10,
+    "maxout-svhn": maxout_svhn,
+    "fitnet-mnist": fitnet_mnist,
+    "fitnet1": fitnet1,
+    "fitnet2": fitnet2,
+    "fitnet3": fitnet3,
+    "fitnet4": fitnet4,
+    "fitnet-depth": fitnet_depth,
+    "wide-cnn": wide_cnn,
+    "thin-cnn": thin_cnn,
+    "vgg9": vgg9,
+    "vgg4": vgg4,
+    "wrn": WideResNet,
+}
+
+NETS.update(KD_NETS)

@@ -1,0 +1,48 @@
+"""Recipes: each is a function that returns a full config, one experiment of a paper, with the paper's other
+rows as arms.
+
+A recipe's docstring says what it is, and what in it is the paper's and what is ours; `RECIPES` has the
+published numbers beside it. To add one, write a function in a file of this folder and its line in `PAGES`
+there.
+"""
+
+from __future__ import annotations
+
+from datadistill.errors import UsageError, nearest
+from kd_baselines.config import KdConfig
+from kd_baselines.recipes.attention import PAGES as ATTENTION
+from kd_baselines.recipes.fitnets import PAGES as FITNETS
+from kd_baselines.recipes.hinton import PAGES as HINTON
+from kd_baselines.recipes.jacobian import PAGES as JACOBIAN
+from kd_baselines.recipes.page import NOT_VERIFIED, OWN, Arm, Page
+from kd_baselines.recipes.transfer import PAGES as TRANSFER
+
+__all__ = ["NOT_VERIFIED", "OWN", "RECIPES", "Arm", "Page", "page", "recipe"]
+
+RECIPES: dict[str, Page] = {**HINTON, **FITNETS, **ATTENTION, **JACOBIAN, **TRANSFER}
+
+
+def page(name: str) -> Page:
+    """The recipe called `name`, with its arms and published numbers; UsageError names the nearest."""
+    if name not in RECIPES:
+        raise UsageError(f"there is no recipe {name!r}; {nearest(str(name), RECIPES)}")
+    return RECIPES[name]
+
+
+def recipe(name: str, arm: str = OWN) -> KdConfig:
+    """The config of a recipe.
+
+    Args:
+        name: a key of `RECIPES`.
+        arm: "own", or one of the recipe's arms.
+
+    Raises:
+        UsageError: an unknown recipe or arm.
+
+    Example:
+        >>> recipe("hinton-missing-digit").without
+        ('3',)
+        >>> recipe("hinton-missing-digit", arm="hard").method
+        'plain'
+    """
+    return page(name).config(arm)

@@ -1,0 +1,77 @@
+"""What a recipe is: a config, its other students, and the published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from inspect import getdoc
+from typing import Any
+
+from datadistill.errors import UsageError, nearest
+from kd_baselines.config import KdConfig
+
+__all__ = ["NOT_VERIFIED", "OWN", "Arm", "Page"]
+
+OWN = "own"
+"""The arm that is the recipe itself."""
+NOT_VERIFIED = "- (not verified)"
+"""In the place of a number that a paper prints and that nobody here has seen in it."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Another student of a recipe: a row of the paper's table.
+
+    Args:
+        changes: fields of the recipe's config, with their values here.
+        published: published accuracy in percent with its source, or a dash.
+    """
+
+    changes: Mapping[str, Any]
+    published: str = "-"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A recipe, the number it is held against, and its arms.
+
+    Args:
+        make: returns the config of the recipe's own student.
+        published: published accuracy in percent with its source, or a dash.
+        arms: the paper's other rows by name.
+    """
+
+    make: Callable[[], KdConfig]
+    published: str
+    arms: Mapping[str, Arm] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the recipe's docstring."""
+        return (getdoc(self.make) or "").splitlines()[0]
+
+    def config(self, arm: str = OWN) -> KdConfig:
+        """The config of an arm.
+
+        Raises:
+            UsageError: the recipe has no arm of this name.
+        """
+        made = self.make()
+        if arm == OWN:
+            return made
+        return made.with_changes(**{**self._arm(arm).changes, "arm": arm})
+
+    def published_of(self, arm: str = OWN) -> str:
+        """The published number of an arm.
+
+        Raises:
+            UsageError: the recipe has no arm of this name.
+        """
+        return self.published if arm == OWN else self._arm(arm).published
+
+    def _arm(self, name: str) -> Arm:
+        if name not in self.arms:
+            raise UsageError(
+                f"the recipe {self.make().recipe} has no arm {name!r}; {nearest(str(name), [OWN, *self.arms])}"
+            )
+        return self.arms[name]

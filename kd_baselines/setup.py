@@ -1,0 +1,215 @@
+"""From a config to what is trained: the student's images, the nets, the jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from datadistill.config import RunOptions
+from datadistill.data import RealData, Split
+from datadistill.data.batches import distinct
+from datadistill.errors import DataError, UsageError, nearest
+from datadistill.nets import draw
+from datadistill.nets.spec import NetSpec
+from datadistill.nets.weights import read_weights
+from datadistill.streams import generator
+from datadistill.training.fit import Fit
+from datadistill.training.fit_plan import FitPlan
+from datadistill.training.resume import fingerprints
+from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
+from kd_baselines.config import KdConfig
+from kd_baselines.losses.term import Needs, Objective, Term
+from kd_baselines.methods import METHODS, stages_of
+from kd_baselines.staged import Job, StagedLoop, student_fit, teacher_fit
+from kd_baselines.stages import Stage
+from kd_baselines.teacher_cache import CachedTeacher
+from kd_baselines.teachers import Teacher
+from kd_baselines.two_headed import two_headed
+
+__all__ = ["Setup", "student_split"]
+
+CACHE_BYTES = 2 << 30
+"""Features of a teacher are kept where they take at most this much memory."""
+
+
+def student_split(config: KdConfig, data: RealData) -> Split:
+    """The images that the student sees: without some classes, and so many of each other, drawn by the seed.
+
+    Raises:
+        UsageError: a class that the data do not have.
+        DataError: a class with fewer images.
+    """
+    labels = data.train.labels.cpu()
+    left_out = [_class(name, data) for name in config.without]
+    index = torch.arange(len(labels))[~torch.isin(labels, torch.tensor(left_out, dtype=labels.dtype))]
+    if config.per_class is not None:
+        chosen = []
+        for k, name in enumerate(data.classes):
+            own = index[labels[index] == k]
+            if k in left_out:
+                continue
+            if len(own) < config.per_class:
+                raise DataError(
+                    f"class {name} has {len(own)} training images, {config.per_class} wanted of each; lower "
+                    "--per-class"
+                )
+            stream = generator(config.seed, "student_images", k)
+            chosen.append(own[distinct(len(own), config.per_class, stream)].sort().values)
+        index = torch.cat(chosen) if chosen else index[:0]
+    index = index.to(data.train.labels.device)
+    return (
+        data.train if len(index) == len(labels) else Split(data.train.images[index], data.train.labels[index])
+    )
+
+
+def _class(name: str, data: RealData) -> int:
+    if name not in data.classes:
+        raise UsageError(f"{data.name} has no class {name!r}; {nearest(name, data.classes)}")
+    return data.classes.index(name)
+
+
+class Setup:
+    """Nets and jobs of one run.
+
+    Args:
+        config: what to train.
+        data: on the device of the run.
+        teacher: nets of a trained teacher; None trains what the config says, where the method needs one.
+        options: where weights may be fetched.
+    """
+
+    def __init__(self, config: KdConfig, data: RealData, teacher: Teacher | None, options: RunOptions) -> None:
+        self.config, self.data, self.options = config, data, options
+        self.plan = _plan(config)
+        self.stages = stages_of(config.method, self.plan, config.method_args)
+        self.method = METHODS[config.method]
+        self.split = student_split(config, data)
+        self.student_spec = self._spec(config.net, config.net_args, config.init)
+        self.teacher_spec = self._spec(config.teacher_net, config.teacher_args, config.teacher_init)
+        self.wants_teacher = any(_needs(stage).any_teacher for stage in self.stages)
+        self.given = teacher
+        self.teacher_nets: list[nn.Module] = []
+        if self.wants_teacher and teacher is None:
+            self.teacher_nets = [self._teacher_net(n) for n in range(config.teachers)]
+        self.weights: str | None = None  # fingerprint of what the student starts from
+        self.student, self.source_classes = self._student()
+        self._teacher: Teacher | None = teacher
+
+    def _spec(self, name: str, args: dict[str, Any], init: str) -> NetSpec:
+        channels, height, width = self.data.shape
+        if height != width:
+            raise DataError(f"images are {height}x{width}, but the nets here take square ones; pass a size")
+        sizes = {"channels": channels, "size": height, "classes": len(self.data.classes)}
+        return NetSpec(name, {**sizes, **args}, init)
+
+    def _built(self, spec: NetSpec, seed: int, name: str, number: int) -> nn.Module:
+        net = spec.build()
+        theta = draw(net, spec.init, generator(seed, name, number))
+        with torch.no_grad():
+            for key, p in net.named_parameters():
+                p.copy_(theta[key])
+        return net
+
+    def _teacher_net(self, number: int) -> nn.Module:
+        net = self._built(self.teacher_spec, self.config.teacher_seed, "kd_teacher", number)
+        if self.config.teacher_weights is not None:
+            self._take_over(net, self.config.teacher_weights, self.teacher_spec, fresh_last=False)
+        return net.to(self.data.device)
+
+    def _student(self) -> tuple[nn.Module, int | None]:
+        net = self._built(self.student_spec, self.config.seed, "kd_student", 0)
+        if self.config.weights is not None:
+            self.weights = self._take_over(net, self.config.weights, self.student_spec, fresh_last=True)
+        classes = None
+        if self.method.two_headed:
+            classes = self._teacher_classes()
+            net = two_headed(net, classes, generator(self.config.seed, "kd_second_head"))
+        return net.to(self.data.device), classes
+
+    def _take_over(self, net: nn.Module, source: str, spec: NetSpec, fresh_last: bool) -> str:
+        model = spec.args.get("model")
+        weights = read_weights(source, net, model=model, download=self.options.download)
+        theta, buffers, _ = weights.fit(net, fresh_last=fresh_last)
+        net.load_state_dict({**theta, **buffers}, strict=False)
+        return weights.fingerprint
+
+    def _teacher_classes(self) -> int:
+        net = self.given.nets[0] if self.given is not None else self.teacher_nets[0]
+        with torch.no_grad():
+            modes = [(m, m.training) for m in net.modules()]
+            out = net.eval()(self.data.train.images[:2])
+            for module, mode in modes:
+                module.training = mode
+        return int(out.shape[1])
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """The teacher, once its nets are trained."""
+        if self._teacher is None and self.teacher_nets:
+            self._teacher = Teacher(*self.teacher_nets, average=self.config.average)
+        return self._teacher
+
+    def fingerprints(self) -> dict[str, str]:
+        """What a resumed run must find again: the data, the student's tensors, the teacher it was given."""
+        origin = {} if self.given is None else {"teacher": self.given.hash}
+        if self.weights is not None:
+            origin["weights"] = self.weights
+        return fingerprints(self.data, self.student, origin)
+
+    def loop(self) -> StagedLoop:
+        """Teacher nets that must be trained, then the student's stages."""
+        config, jobs = self.config, []
+        if config.teacher_weights is None:
+            plan = _teacher_plan(config)
+            for n, net in enumerate(self.teacher_nets):
+                make: Callable[[dict[str, Any]], Fit] = partial(
+                    teacher_fit, net, self.data.train, plan, config.teacher_seed, n
+                )
+                name = "teacher" if len(self.teacher_nets) == 1 else f"teacher {n + 1}"
+                jobs.append(Job(name, net, plan, make, self.data.train))
+        for n, stage in enumerate(self.stages):
+            jobs.append(Job(stage.name, self.student, stage.plan, partial(self._stage, stage, n), self.split))
+        return StagedLoop(jobs, self.data.validation)
+
+    def _stage(self, stage: Stage, number: int, parts: dict[str, Any]) -> Fit:
+        teacher = self._cached(stage) if _needs(stage).any_teacher else None
+        return student_fit(self.student, stage, teacher, self.split, self.config.seed, number, parts)
+
+    def _cached(self, stage: Stage) -> Teacher | CachedTeacher | None:
+        """The teacher's outputs kept, where that gives the same and fits into memory."""
+        needs, teacher = _needs(stage), self.teacher
+        again = needs.teacher_input_gradients or needs.teacher or stage.plan.augment
+        if teacher is None or again or not self.config.cache or stage.plan.epochs < 2:
+            return teacher
+        layers = sorted(needs.teacher_features)
+        if layers:
+            found = teacher.outputs(self.split.images[:1], layers).features.values()
+            if sum(f.numel() * f.element_size() for f in found) * len(self.split) > CACHE_BYTES:
+                return teacher
+        return CachedTeacher(teacher, self.split, layers=layers)
+
+
+def _needs(stage: Stage) -> Needs:
+    objective: Objective | Term = stage.objective
+    return objective.needs
+
+
+def _plan(config: KdConfig) -> FitPlan:
+    return FitPlan(
+        epochs=config.epochs, batch=config.batch, optimizer=config.optimizer, lr=config.lr,
+        momentum=config.momentum, weight_decay=config.weight_decay, decay_epochs=config.decay_epochs,
+        decay_factor=config.decay_factor, augment=config.augment,
+    )  # fmt: skip
+
+
+def _teacher_plan(config: KdConfig) -> FitPlan:
+    return FitPlan(
+        epochs=config.teacher_epochs, batch=config.teacher_batch, optimizer=config.teacher_optimizer,
+        lr=config.teacher_lr, momentum=config.momentum, weight_decay=config.teacher_weight_decay,
+        decay_epochs=config.teacher_decay_epochs, decay_factor=config.decay_factor,
+        augment=config.teacher_augment,
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""The nets of one run, trained one after the other on the plain loop: first the teacher's, then the student's
+stages.
+
+With seed s the student's stage number n sees its batches by the streams of `datadistill.training.fit` with
+number n; net k of the teacher by those of the teacher's own seed with number k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from datadistill.data import Split
+from datadistill.errors import NumericalError
+from datadistill.evaluation.accuracy import accuracy
+from datadistill.training.fit import Batch, Fit, FitPlan, lay_out
+from kd_baselines.distiller import Distiller, TeacherLike
+from kd_baselines.losses.term import Objective
+from kd_baselines.stages import Stage, groups_of
+
+__all__ = ["Job", "StagedLoop", "student_fit", "teacher_fit"]
+
+Parts = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One fit of the run.
+
+    Args:
+        name: told in progress and metrics: "teacher", "hints", "student".
+        net: the net that it trains, whose accuracy is told after each epoch.
+        plan: its length, known before it is made.
+        make: the fit from the net as it then is; its loss writes the parts of each batch into `parts`.
+        split: what it trains on.
+    """
+
+    name: str
+    net: nn.Module
+    plan: FitPlan
+    make: Callable[[Parts], Fit]
+    split: Split
+
+    @property
+    def steps(self) -> int:
+        return self.plan.epochs * -(-len(self.split) // self.plan.batch)
+
+
+def teacher_fit(net: nn.Module, split: Split, plan: FitPlan, seed: int, number: int, parts: Parts) -> Fit:
+    """Cross-entropy with the labels."""
+    net.train()
+    lay_out(net, split.images.device)
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+
+    def loss(batch: Batch) -> Tensor:
+        parts["loss"] = F.cross_entropy(net(batch.images), batch.labels)
+        return parts["loss"]
+
+    return Fit(tensors, loss, split, plan, seed=seed, nets=number)
+
+
+def student_fit(
+    student: nn.Module, stage: Stage, teacher: TeacherLike | None, split: Split, seed: int, number: int,
+    parts: Parts,
+) -> Fit:  # fmt: skip
+    """The fit of one stage.
+
+    Args:
+        parts: written at each step: the loss and each term's value, ().
+    """
+    distiller = Distiller(student, stage.objective, teacher, sample=split, seed=seed, number=number)
+    objective: Objective = distiller.objective
+    student.train()
+    lay_out(student, split.images.device)
+    tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
+    own = {**dict(objective.named_parameters()), **dict(objective.named_buffers())}
+    tensors |= {f"objective.{name}": value for name, value in own.items()}
+
+    def loss(batch: Batch) -> Tensor:
+        view = fit.epoch if stage.plan.augment else None
+        parts.update(distiller.step(batch, step=fit.step, epoch=fit.epoch, view=view))
+        return parts["loss"]
+
+    groups = groups_of(stage, student, objective)
+    fit = Fit(tensors, loss, split, stage.plan, groups=groups, seed=seed, nets=number)
+    return fit
+
+
+class StagedLoop:
+    """Job after job: `while not loop.done: loop.advance()`.
+
+    Args:
+        jobs: at least one.
+        validation: the split on which accuracy is told.
+    """
+
+    def __init__(self, jobs: Sequence[Job], validation: Split) -> None:
+        self.jobs, self.validation = list(jobs), validation
+        self._start(0)
+
+    def _start(self, job: int) -> None:
+        self.job = job
+        self.parts: Parts = {}
+        self.sums: dict[str, float] = {}
+        if not self.done:
+            self.fit = self.jobs[job].make(self.parts)
+
+    @property
+    def done(self) -> bool:
+        """Whether all jobs are over."""
+        return self.job >= len(self.jobs)
+
+    @property
+    def step(self) -> int:
+        """Gradient steps done, those of all jobs counted."""
+        before = sum(job.steps for job in self.jobs[: self.job])
+        return before + (0 if self.done else self.fit.step)
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps of all jobs."""
+        return sum(job.steps for job in self.jobs)
+
+    def advance(self) -> dict[str, Any] | None:
+        """One gradient step. Returns a line about the epoch where it was its last: mean loss and parts, and
+        the accuracy on the validation split in percent.
+
+        Raises:
+            NumericalError: a loss that is not finite, with the stage's name.
+        """
+        job, epoch = self.jobs[self.job], self.fit.epoch
+        try:
+            self.fit.advance()
+        except NumericalError as error:
+            raise NumericalError(f"{job.name}: {error}") from None
+        for name, value in self.parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+        if self.fit.step % self.fit.steps_per_epoch:
+            return None
+        means = {name: total / self.fit.steps_per_epoch for name, total in self.sums.items()}
+        line: dict[str, Any] = {"stage": job.name, "epoch": epoch + 1, **means}
+        if len(self.validation):
+            line["accuracy"] = accuracy(job.net, {}, self.validation)
+        self.sums = {}
+        if self.fit.done:
+            self._end(job)
+            self._start(self.job + 1)
+        return line
+
+    @staticmethod
+    def _end(job: Job) -> None:
+        job.net.eval()
+        lay_out(job.net, None)
+        for p in job.net.parameters():
+            p.grad = None
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs: the nets of finished jobs, and the fit of the present one."""
+        present = None if self.done else self.jobs[self.job].net  # its tensors are in the fit
+        finished: list[dict[str, Tensor]] = [
+            {} if job.net is present else {k: v.detach() for k, v in job.net.state_dict().items()}
+            for job in self.jobs[: self.job]
+        ]
+        return {"job": self.job, "finished": finished, "fit": self.fit.state(), "sums": self.sums}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
+        for job, tensors in zip(self.jobs, state["finished"], strict=False):
+            if tensors:
+                job.net.load_state_dict(dict(tensors))
+            self._end(job)
+        self._start(state["job"])
+        if not self.done:
+            self.fit.load(state["fit"])
+        self.sums = dict(state["sums"])

@@ -1,0 +1,90 @@
+"""Stages: which parameters train, with which objective, for how long, at which learning rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from datadistill.errors import UsageError, nearest
+from datadistill.training.fit_plan import FitPlan
+from kd_baselines.losses.term import Objective, Term
+
+__all__ = ["Stage", "groups_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A part of a training.
+
+    Args:
+        name: told in progress and metrics.
+        objective: what is minimized; its own parameters (a regressor's) train with it.
+        plan: passes, batches, optimizer, learning rates.
+        train: paths of the student's modules whose parameters train; empty: all of them.
+        until: path of a module: of those, only the parameters of modules up to it (and what it contains), in
+            the order in which the student registers its modules; None: to the end.
+        multipliers: path of a module -> factor on the learning rate of its parameters; the longest path that
+            fits a parameter decides.
+        multipliers_until: path of a module -> one more factor, for all parameters up to it in that order.
+
+    Example:
+        >>> from kd_baselines.losses import CE
+        >>> Stage("plain", CE(), FitPlan(epochs=1)).train
+        ()
+    """
+
+    name: str
+    objective: Objective | Term
+    plan: FitPlan
+    train: tuple[str, ...] = ()
+    until: str | None = None
+    multipliers: Mapping[str, float] = field(default_factory=dict)
+    multipliers_until: Mapping[str, float] = field(default_factory=dict)
+
+
+def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[dict[str, Any]]:
+    """Optimizer groups: the student's parameters that train, one group a learning rate, and the objective's.
+
+    Raises:
+        UsageError: a path that names no module, a factor below 0, or nothing to train.
+    """
+    modules = {name for name, _ in student.named_modules()}
+    until = () if stage.until is None else (stage.until,)
+    for path in (*stage.train, *until, *stage.multipliers, *stage.multipliers_until):
+        if path not in modules:
+            raise UsageError(f"the student has no module {path!r}; {nearest(path, modules - {''})}")
+    for path, factor in (*stage.multipliers.items(), *stage.multipliers_until.items()):
+        if factor < 0:
+            raise UsageError(f"the learning rate of {path} is multiplied by {factor}; give 0 or more")
+    groups: dict[float, list[nn.Parameter]] = {}
+    up_to = {path: _up_to(student, path) for path in (*until, *stage.multipliers_until)}
+    for name, parameter in student.named_parameters():
+        owner = name.rpartition(".")[0]
+        if not parameter.requires_grad or any(owner not in up_to[path] for path in until):
+            continue
+        if stage.train and not any(_within(name, path) for path in stage.train):
+            continue
+        fitting = [path for path in stage.multipliers if _within(name, path)]
+        factor = stage.multipliers[max(fitting, key=len)] if fitting else 1.0
+        factor *= math.prod(f for path, f in stage.multipliers_until.items() if owner in up_to[path])
+        if factor:
+            groups.setdefault(factor, []).append(parameter)
+    if not groups:
+        raise UsageError(f"stage {stage.name} trains no parameter of the student; unfreeze some")
+    found: list[dict[str, Any]] = [{"params": p, "lr": stage.plan.lr * f} for f, p in groups.items()]
+    own = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    return [*found, {"params": own, "lr": stage.plan.lr}] if own else found
+
+
+def _up_to(student: nn.Module, path: str) -> set[str]:
+    """Names of the modules up to the last one within `path`, in the order in which they are registered."""
+    names = [name for name, _ in student.named_modules()]
+    return set(names[: 1 + max(i for i, name in enumerate(names) if _within(name, path))])
+
+
+def _within(name: str, path: str) -> bool:
+    return path == "" or name == path or name.startswith(path + ".")

@@ -1,0 +1,346 @@
+"""A teacher's outputs, computed once and looked up by image.
+
+    without augmentation   one row an image of the split, computed in batches when first asked for
+    with augmentation      one row an image and view (the epoch): the images of a step are a pure function of
+                           (seed, number, epoch, step) in `datadistill.training.fit`, so a later training with
+                           the same key and batch size sees the same images, and finds its rows
+
+The nets' own logits are kept, so a row serves every temperature. With each row goes a mark, a random
+projection of up to 128 pixels of the image it was computed from. An image without its row's mark is refused, so
+a row does not stand for an image that was augmented otherwise, or that lies elsewhere in the batch. A file
+states what it was computed from and is refused where that differs.
+
+File: one safetensors file with, for each view V, `V.have` (N,) bool, `V.mark` (N,), `V.members` (N,M,K) and
+`V.feature.NAME` (N,...).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from datadistill.data import Split
+from datadistill.data.augmentation import AUGMENTATIONS
+from datadistill.errors import DataError, NumericalError, UsageError, nearest
+from datadistill.runs.atomic import write_bytes
+from datadistill.runs.tensors import checksum, pack, unpack
+from datadistill.streams import generator
+from kd_baselines.teachers import Teacher, TeacherOutputs
+
+__all__ = ["CachedTeacher"]
+
+SCHEMA = 1
+KIND = "teacher outputs"
+_PIXELS = 128  # of an image at most; enough to tell images apart, few enough to cost nothing
+_ALIKE = 1e-4  # of a pixel, as marks are; rounding moves them by about 1e-7 of the largest
+
+
+@dataclass(eq=False)
+class _View:
+    """Rows of all images of the split, of which `have` are computed."""
+
+    have: Tensor
+    rows: dict[str, Tensor]
+    complete: bool = False  # have.all(), without asking the device at every step
+
+
+class CachedTeacher:
+    """A teacher that remembers: `outputs` as of a `Teacher`, looked up by `index` and `view`.
+
+    Args:
+        teacher: in the mode "eval", where the answer for an image does not depend on its batch.
+        split: the real images that the student is trained on, on the teacher's device.
+        layers: names of the layers whose outputs are kept beside the logits; of one net only.
+        path: file to read where it exists, and to write; None keeps the rows in memory alone.
+        augment: the augmentations of the student's batches: "crop", "flip".
+        seed: of the student's training; with augmentation only.
+        number: the net's number in the student's training; with augmentation only.
+        batch: images in one forward of the teacher.
+
+    Raises:
+        UsageError: a teacher whose answer depends on the batch, an unknown layer or augmentation, layers of an
+            ensemble.
+        DataError: an empty split, or a file that is stale, damaged, or something else.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+        >>> split = Split(torch.rand(10, 1, 2, 2), torch.arange(10) % 3)
+        >>> teacher, index = Teacher(net), torch.tensor([7, 2])
+        >>> cached = CachedTeacher(teacher, split)
+        >>> out = cached.outputs(split.images[index], index=index)
+        >>> torch.allclose(out.logits, teacher(split.images[index]))
+        True
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        split: Split,
+        *,
+        layers: Collection[str] = (),
+        path: str | os.PathLike[str] | None = None,
+        augment: Sequence[str] = (),
+        seed: int = 0,
+        number: int = 0,
+        batch: int = 500,
+    ) -> None:
+        _refuse_batch_dependence(teacher)
+        for kind in augment:
+            if kind not in AUGMENTATIONS:
+                raise UsageError(f"unknown augmentation {kind!r}; {nearest(kind, AUGMENTATIONS)}")
+        if batch < 1:
+            raise UsageError(f"batch is {batch}, but it must be at least 1")
+        if not len(split):
+            raise DataError("there is no image to ask the teacher about; pass a split that is not empty")
+        self.teacher, self.split, self.batch = teacher, split, batch
+        self.layers, self.augment = tuple(dict.fromkeys(layers)), tuple(augment)
+        self.path = None if path is None else Path(path)
+        pixels = split.images[0].numel()
+        self._stride = -(-pixels // _PIXELS)
+        seen = -(-pixels // self._stride)
+        ray = torch.randn(seen, generator=generator(0, "teacher_cache_mark"), dtype=torch.float64)
+        self._ray = (ray / math.sqrt(seen)).to(split.images)  # the images' dtype and device
+        self._alike = _ALIKE * (1 + float(split.images.abs().max()))
+        self.seed, self.number = int(seed), int(number)
+        self._like = self._compute(split.images[:1])  # refuses what does not fit, and says what rows look like
+        self._views: dict[int, _View] = {}
+        self._saved = True  # nothing to write yet
+        if self.path is not None and self.path.exists():
+            self._read(self.path)
+
+    @cached_property
+    def _meta(self) -> dict[str, Any]:
+        """What the rows of a file were computed from."""
+        return {
+            "teacher": self.teacher.hash,
+            "structure": hashlib.sha256(repr(self.teacher.nets).encode()).hexdigest(),
+            "split": checksum({"images": self.split.images, "labels": self.split.labels}),
+            "layers": list(self.layers),
+            "augment": list(self.augment),
+            "seed": self.seed if self.augment else None,  # without augmentation one file serves every seed
+            "number": self.number if self.augment else None,
+        }
+
+    @property
+    def hash(self) -> str:
+        """See `Teacher.hash`."""
+        return self.teacher.hash
+
+    def check(self) -> None:
+        """See `Teacher.check`."""
+        self.teacher.check()
+
+    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """What the teacher itself says about any images; see `Teacher.__call__`."""
+        return self.teacher(images)
+
+    def outputs(
+        self,
+        images: Float[Tensor, "b c h w"],
+        layers: Collection[str] = (),
+        *,
+        logits: bool = True,
+        input_gradients: bool = False,
+        index: Int[Tensor, " b"] | None = None,
+        view: int | None = None,
+    ) -> TeacherOutputs:
+        """What the teacher says about a batch of the split, from memory where it is there.
+
+        Args:
+            images: (B,C,H,W), the split's own, augmented where the cache was told so.
+            layers: names among those that the cache keeps.
+            logits: whether they are wanted.
+            input_gradients: refused where True.
+            index: (B,) places in the split (`Batch.index` of `datadistill.training.fit`).
+            view: with augmentation, the epoch.
+
+        Returns:
+            Logits and features, without a graph.
+
+        Raises:
+            UsageError: gradients to the images, layers that are not kept, or no places (no view).
+            DataError: images that are not those that the rows were computed from.
+        """
+        if input_gradients:
+            raise UsageError(
+                "gradients of the teacher to the images are wanted, which no cache can hold; use the teacher "
+                "itself (cache=False)"
+            )
+        if unknown := [name for name in layers if name not in self.layers]:
+            kept = ", ".join(self.layers) or "none"
+            raise UsageError(
+                f"layers {', '.join(unknown)} are not in the teacher's cache (kept: {kept}); make it with "
+                "layers=..., or use the teacher itself"
+            )
+        index = self._index(images, index)
+        table = self._table(view)
+        if not table.complete:
+            self._complete(table, images, index)
+        self._refuse_other_images(table, images, index, view)
+        members = table.rows["members"].index_select(0, index).transpose(0, 1) if logits else None
+        features = {name: table.rows[f"feature.{name}"].index_select(0, index) for name in layers}
+        return TeacherOutputs(members, features, self.teacher.average)
+
+    def save(self) -> None:
+        """Write the rows to `path`, atomically, where there is one and something new.
+
+        Without augmentation this happens by itself when they are computed.
+
+        Raises:
+            UsageError, ResourceError: it could not be written.
+        """
+        if self.path is None or self._saved:
+            return
+        tensors = {}
+        for view, table in self._views.items():
+            tensors[f"{view}.have"] = table.have
+            tensors |= {f"{view}.{name}": rows for name, rows in table.rows.items()}
+        write_bytes(self.path, pack(tensors, {"schema": SCHEMA, "kind": KIND, **self._meta}))
+        self._saved = True
+
+    def _index(self, images: Tensor, index: Tensor | None) -> Tensor:
+        if index is None:
+            raise UsageError(
+                "the places of the images in the split are not given, by which a cached teacher looks up; pass "
+                "index=batch.index, or use the teacher itself"
+            )
+        if index.dtype != torch.int64 or index.shape != images.shape[:1]:
+            raise UsageError(
+                f"index is {tuple(index.shape)} {index.dtype} for {len(images)} images, wanted int64 "
+                f"({len(images)},): places in the split"
+            )
+        n = len(self.split)
+        low, high = (int(end) for end in index.aminmax()) if len(index) else (0, 0)
+        if low < 0 or high >= n:
+            raise UsageError(
+                f"index reaches {low}..{high}, but the cached split has {n} images (0..{n - 1}); use the "
+                "teacher itself for others"
+            )
+        return index.to(self.split.images.device)
+
+    def _table(self, view: int | None) -> _View:
+        """The rows of a view, empty where it is new."""
+        if not self.augment:
+            view = 0
+        elif view is None or view < 0:
+            raise UsageError(f"view is {view}, but the images are augmented; pass their epoch, from 0")
+        if view not in self._views:
+            n = len(self.split)
+            rows = {name: like.new_zeros(n, *like.shape[1:]) for name, like in self._like.items()}
+            self._views[view] = _View(torch.zeros(n, dtype=torch.bool, device=self._ray.device), rows)
+        return self._views[view]
+
+    def _complete(self, table: _View, images: Tensor, index: Tensor) -> None:
+        """Compute the rows that are missing: of the whole split, or of these augmented images."""
+        if self.augment:
+            new = ~table.have[index]
+            images, index = images[new], index[new]
+        else:
+            images, index = self.split.images, torch.arange(len(self.split), device=self._ray.device)
+        for some, places in zip(images.split(self.batch), index.split(self.batch), strict=True):
+            if len(places):
+                for name, rows in self._compute(some).items():
+                    table.rows[name][places] = rows
+                table.have[places] = True
+                self._saved = False
+        table.complete = bool(table.have.all())
+        if not self.augment:
+            self.save()
+
+    def _compute(self, images: Tensor) -> dict[str, Tensor]:
+        out = self.teacher.outputs(images, self.layers)
+        assert out.members is not None
+        rows = {"members": out.members.transpose(0, 1), "mark": self._marks(images)}
+        rows |= {f"feature.{name}": feature for name, feature in out.features.items()}
+        for name, value in rows.items():
+            if value.dim() == 0 or len(value) != len(images):
+                raise UsageError(
+                    f"{name} of the teacher is {tuple(value.shape)} for {len(images)} images, which has no row "
+                    "an image to keep; tap another layer, or use the teacher itself"
+                )
+            if not bool(torch.isfinite(value).all()):
+                raise NumericalError(
+                    f"the teacher's {name} is not finite; check the images, or train it again with a smaller "
+                    "learning rate"
+                )
+        return rows
+
+    def _marks(self, images: Tensor) -> Tensor:
+        # no matrix product, whose precision on some devices is a setting
+        return (images.detach().flatten(1)[:, :: self._stride] * self._ray).sum(1)
+
+    def _refuse_other_images(self, table: _View, images: Tensor, index: Tensor, view: int | None) -> None:
+        if images.shape[1:] != self.split.images.shape[1:]:
+            raise DataError(
+                f"images are {tuple(images.shape[1:])}, those of the cached split "
+                f"{tuple(self.split.images.shape[1:])}; pass the split's own"
+            )
+        kept, found = table.rows["mark"].index_select(0, index), self._marks(images)
+        away = (found - kept).abs()
+        if len(away) and not float(away.max()) <= self._alike:
+            other = ~(away <= self._alike)
+            place = int(index[other][0])
+            made = f"augment={self.augment}, seed={self.seed}, number={self.number}"
+            raise DataError(
+                f"{int(other.sum())} of {len(images)} images are not those that the teacher's outputs were "
+                f"computed from (the first: place {place} of the split, view {view}); the cache was made with "
+                f"{made}: make it anew with those of the training, and the same batch size"
+                + ("" if self.path is None else f", or delete {self.path}")
+            )
+
+    def _read(self, path: Path) -> None:
+        tensors, meta = unpack(path, schema=SCHEMA)
+        if meta.get("kind") != KIND:
+            what = str(meta.get("kind") or meta.get("what") or "something else")[:40]
+            raise DataError(f"{path} holds a {what}, wanted outputs of a teacher; give another path")
+        found = {k: v for k, v in meta.items() if k not in ("schema", "kind", "checksum")}
+        names = [k for k in {**self._meta, **found} if found.get(k) != self._meta.get(k)]
+        if names:
+            parts = [f"{k} was {str(found.get(k))[:24]} and is {str(self._meta.get(k))[:24]}" for k in names]
+            raise DataError(
+                f"{path} is stale: {'; '.join(parts)}; delete it to compute the teacher's outputs again, or "
+                "give another path"
+            )
+        self._views = self._tables(tensors, path)
+
+    def _tables(self, tensors: Mapping[str, Tensor], path: Path) -> dict[int, _View]:
+        n, views = len(self.split), {name.partition(".")[0] for name in tensors}
+        like: dict[str, Any] = {name: (x.dtype, x.shape[1:]) for name, x in self._like.items()}
+        like["have"] = (torch.bool, torch.Size())
+        wanted = {f"{v}.{name}": (dtype, (n, *shape)) for v in views for name, (dtype, shape) in like.items()}
+        if {k: (x.dtype, tuple(x.shape)) for k, x in tensors.items()} != wanted or not all(
+            v.isascii() and v.isdigit() for v in views
+        ):
+            raise DataError(f"{path}: its tensors are not rows of this split and teacher; delete it")
+        device, tables = self._ray.device, {}
+        for v in views:
+            rows = {name: tensors[f"{v}.{name}"].to(device) for name in self._like}
+            have = tensors[f"{v}.have"].to(device)
+            tables[int(v)] = _View(have, rows, bool(have.all()))
+        return tables
+
+
+def _refuse_batch_dependence(teacher: Teacher) -> None:
+    if teacher.mode != "eval":
+        raise UsageError(
+            f"the teacher's mode is {teacher.mode}, in which an answer depends on the whole batch, so none "
+            "can be kept by image; take the mode eval, or use the teacher itself (cache=False)"
+        )
+    for net in teacher.nets:
+        for name, module in net.named_modules():
+            if isinstance(module, _BatchNorm) and module.running_mean is None:
+                raise UsageError(
+                    f"layer {name!r} of the teacher has no running statistics, so an answer depends on the "
+                    "whole batch and none can be kept by image; use the teacher itself (cache=False)"
+                )

@@ -1,0 +1,308 @@
+"""A teacher and its student, from start to end: folder, checkpoints, signals, and the nets that are left.
+
+    train(config)                        in memory, nothing written
+    train(config, out="runs/a")          a run folder, with teacher.safetensors and student.safetensors
+    train(None, out="runs/a", resume=True)
+
+The test part of the data is read once, at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from datadistill import data as data_module
+from datadistill.config import RunOptions
+from datadistill.data import RealData
+from datadistill.device import resolve
+from datadistill.errors import DataError, UsageError
+from datadistill.nets import arguments
+from datadistill.nets.spec import CUSTOM
+from datadistill.runs.environment import environment
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import build_config, dump_config
+from datadistill.runs.signals import StopFlag
+from datadistill.runs.state import flatten_state, unflatten_state
+from datadistill.training.fit_plan import FitPlan
+from datadistill.training.progress import Progress
+from datadistill.training.resume import (
+    changes,
+    named_failures,
+    refuse_others,
+    save_checkpoint,
+    taken_back,
+)
+from kd_baselines.config import KdConfig
+from kd_baselines.evaluation import Scores, score
+from kd_baselines.methods import stages_of
+from kd_baselines.netfile import SavedNet
+from kd_baselines.setup import Setup
+from kd_baselines.staged import StagedLoop
+from kd_baselines.teachers import Teacher
+
+__all__ = ["KIND", "Trained", "train"]
+
+KIND = "kd"
+TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trained:
+    """What a training leaves.
+
+    Args:
+        student: in evaluation mode, on the run's device.
+        teacher: None where the method needs none.
+        scores: of the student on the test part.
+        config: as it was run.
+        saved: the student as `student.safetensors` holds it.
+    """
+
+    student: nn.Module
+    teacher: Teacher | None
+    scores: Scores
+    config: KdConfig
+    saved: SavedNet
+
+    def __repr__(self) -> str:
+        config = self.config
+        return f"Trained({config.net} by {config.method} on {config.dataset}: {self.scores.accuracy:.2f}%)"
+
+
+def train(
+    config: KdConfig | None,
+    *,
+    data: RealData | None = None,
+    teacher: Teacher | str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
+) -> Trained:
+    """Train a student, and before it its teacher where the method needs one.
+
+    Args:
+        config: what to train; `recipe` returns one. None with `resume` takes the run folder's own.
+        data: your own real data; default: what the config names.
+        teacher: a trained one, or its file or run folder; default: trained here, as the config says.
+        out: a run folder to write: config, metrics (a line an epoch), checkpoints, both nets. None writes
+            nothing.
+        resume: go on with the run in `out` in the middle of the epoch where it stopped, to the same bytes as
+            without a stop on the same machine, torch version and thread count.
+        options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
+
+    Returns:
+        The student, its teacher and its scores on the test part.
+
+    Raises:
+        UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written where there is a folder.
+
+    Example:
+        >>> tiny = KdConfig(
+        ...     dataset="digits", method="soft-targets", net_args={"width": 16}, epochs=3, lr=0.01, batch=32,
+        ...     teacher_args={"width": 32}, teacher_epochs=3, teacher_lr=0.01, teacher_batch=32,
+        ... )
+        >>> train(tiny).scores.accuracy > 60
+        True
+    """
+    if config is not None and not isinstance(config, KdConfig):
+        raise UsageError(f"config is {config!r:.60}, wanted a KdConfig; kd_baselines.recipe(NAME) returns one")
+    if config is not None and data is not None:  # what came from Python is named so
+        config = replace(config, dataset=CUSTOM)
+    given = _teacher(teacher)
+    if out is None:
+        if resume or config is None:
+            raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
+        with named_failures(_needs(config)), StopFlag() as stop:
+            return _train(_setup(config, data, given, options), None, options, stop)
+    path = Path(out)
+    folder = None
+    if resume:
+        folder = RunFolder.open(path, kind=KIND)
+        stored = build_config(KdConfig, folder.config, str(path / "config.json"))
+        config = stored if config is None else config
+        changes(path, KIND, folder.config, dump_config(config), options)
+        given = _teacher_again(folder, given)
+    if config is None:
+        raise UsageError("no config was given; pass a recipe's config, or resume a run folder")
+    if folder is None:
+        RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
+    if config.dataset == CUSTOM and data is None:
+        raise UsageError(
+            f"{path} trains on data of your own from Python; go on from Python with train(None, "
+            f"out={str(path)!r}, resume=True, data=...)"
+        )
+    with named_failures(_needs(config)), StopFlag() as stop:
+        setup = _setup(config, data, given, options)
+        fresh = folder is None
+        if folder is None:
+            stop.raise_if_requested("stopped before the run began; nothing was written")
+            folder = RunFolder.create(
+                path, dump_config(config), {**environment(setup.data.device), **setup.fingerprints()}, KIND
+            )
+        with folder.lock(), taken_back(folder, lambda: not fresh or (path / "checkpoints").exists()):
+            folder.clean()
+            refuse_others(folder, setup.data.device, setup.fingerprints(), options)
+            result = _train(setup, folder, options, stop)
+        stop.raise_if_requested(f"the student was trained and is saved in {path}")
+    return result
+
+
+def _teacher(teacher: Teacher | str | os.PathLike[str] | None) -> tuple[Teacher, SavedNet | None] | None:
+    if teacher is None or isinstance(teacher, Teacher):
+        return None if teacher is None else (teacher, None)
+    saved = SavedNet.load(teacher, which="teacher")
+    nets = [saved.net(n) for n in range(len(saved.states))]
+    return Teacher(*nets, average=saved.average), saved
+
+
+def _teacher_again(
+    folder: RunFolder, given: tuple[Teacher, SavedNet | None] | None
+) -> tuple[Teacher, SavedNet | None] | None:
+    """The teacher of a resumed run: passed again, or None where the run trains its own."""
+    if "teacher" not in folder.environment:
+        if given is not None:
+            raise UsageError(f"{folder.path} trains its own teacher; leave the teacher out")
+        return None
+    if given is None:
+        raise UsageError(
+            f"{folder.path} was started with a teacher that it did not train; pass it again (--teacher FILE)"
+        )
+    return given
+
+
+def _setup(
+    config: KdConfig,
+    data: RealData | None,
+    given: tuple[Teacher, SavedNet | None] | None,
+    options: RunOptions,
+) -> Setup:
+    stages_of(
+        config.method, FitPlan(epochs=1), config.method_args
+    )  # what is refused is refused before the data
+    for net in (config.net, config.teacher_net):
+        arguments(net)
+    device = resolve(config.device)
+    real = data if data is not None else data_module.load(
+        config.dataset, root=options.data_root, download=options.download, size=config.size,
+        channels=config.channels, validation=config.validation, seed=config.teacher_seed,
+    )  # fmt: skip
+    teacher, saved = given if given is not None else (None, None)
+    if saved is not None and saved.normalization != real.normalization:
+        raise DataError(
+            f"the teacher was trained on images of another normalization or size ({saved.dataset}: "
+            f"{saved.normalization}, here {real.normalization}); pass a teacher of these data"
+        )
+    return Setup(config, real.to(device), None if teacher is None else teacher.to(device), options)
+
+
+def _train(setup: Setup, folder: RunFolder | None, options: RunOptions, stop: StopFlag) -> Trained:
+    """Train what is not yet trained, measure the student, and write it."""
+    config, data = setup.config, setup.data
+    loop = setup.loop()
+    if folder is not None:
+        _restore(loop, setup, folder, options)
+    with Progress(loop.steps, loop.step, options.quiet) as progress:
+        _steps(loop, setup, folder, options, progress, stop)
+    teacher = setup.teacher
+    if teacher is not None:
+        teacher.check()
+    student = setup.student.eval()
+    scores = score(student, data, noise=config.noise, missing=config.without, seed=config.seed)
+    saved = _saved(setup, [student], setup.student_spec, scores, setup.source_classes)
+    if folder is not None:
+        saved.save(folder.path / STUDENT)
+    return Trained(student, teacher, scores, config, saved)
+
+
+def _saved(
+    setup: Setup, nets: list[nn.Module], spec: Any, scores: Scores | None, source_classes: int | None = None
+) -> SavedNet:
+    record = {name: value for name, value in dump_config(setup.config).items() if name != "device"}
+    states = tuple({k: v.detach().cpu().clone() for k, v in net.state_dict().items()} for net in nets)
+    return SavedNet(
+        states, spec, setup.data.name, setup.data.classes, setup.data.normalization, source_classes,
+        setup.config.average, None if scores is None else scores.as_dict(), record,
+    )  # fmt: skip
+
+
+def _save_teacher(setup: Setup, folder: RunFolder) -> None:
+    path = folder.path / TEACHER
+    if setup.teacher_nets and not path.exists():
+        _saved(setup, setup.teacher_nets, setup.teacher_spec, None).save(path)
+
+
+def _steps(
+    loop: StagedLoop, setup: Setup, folder: RunFolder | None, options: RunOptions, progress: Progress,
+    stop: StopFlag,
+) -> None:  # fmt: skip
+    """Gradient steps up to the last one, with checkpoints and signals."""
+    unit, interval = options.checkpoint_interval
+    began = saved_time = time.monotonic()
+    saved_at = loop.step
+    if loop.step:
+        progress.say(f"going on from step {loop.step} of {loop.steps}")
+    while not loop.done:
+        if stop:
+            if folder is None:
+                stop.raise_if_requested(f"stopped at step {loop.step}; nothing was saved (no folder)")
+                raise AssertionError  # the flag is set, so the line above raised
+            if loop.step != saved_at:
+                _checkpoint(loop, setup, folder, options)
+            way = f"kd-baselines train --resume {folder.path}"
+            if setup.config.dataset == CUSTOM:
+                way = f"train(None, out={str(folder.path)!r}, resume=True, data=...)"
+            stop.raise_if_requested(f"saved at step {loop.step} of {loop.steps}; go on with: {way}")
+        job = loop.jobs[loop.job]
+        line = loop.advance()
+        progress.update(loop.step, job.name)
+        if line is not None:
+            told = f"  accuracy {line['accuracy']:.1f}% (validation)" if "accuracy" in line else ""
+            last = f"  {progress.left(loop.step)}"
+            progress.say(
+                f"{job.name}  epoch {line['epoch']}/{job.plan.epochs}  loss {line['loss']:.4f}{told}{last}"
+            )
+            if folder is not None:
+                folder.append_metrics(line)
+                seconds = time.monotonic() - began
+                folder.append_timing({"stage": line["stage"], "epoch": line["epoch"], "seconds": seconds})
+        if folder is not None:
+            if loop.done or (loop.job >= len(loop.jobs) - len(setup.stages) and job.name.startswith("teacher")):
+                _save_teacher(setup, folder)
+            since = loop.step - saved_at if unit == "iterations" else time.monotonic() - saved_time
+            if since >= interval or loop.done:
+                _checkpoint(loop, setup, folder, options)
+                saved_at, saved_time = loop.step, time.monotonic()
+
+
+def _checkpoint(loop: StagedLoop, setup: Setup, folder: RunFolder, options: RunOptions) -> None:
+    tensors, state = flatten_state(loop.state())
+    record = {"loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(setup.config)}
+    save_checkpoint(folder, loop.step, tensors, record, options)
+
+
+def _restore(loop: StagedLoop, setup: Setup, folder: RunFolder, options: RunOptions) -> None:
+    """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it."""
+    checkpoint = folder.checkpoints.latest()
+    if checkpoint is None:
+        folder.truncate_metrics(0)
+        return
+    config = dump_config(setup.config)
+    # the checkpoint's own config, for config.json may have been edited
+    changes(folder.path, KIND, checkpoint.state.get("config", config), config, options)
+    loop.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
+    folder.truncate_metrics(checkpoint.state["metrics_bytes"])
+
+
+def _needs(config: KdConfig) -> str:
+    """What takes the memory, and what takes less."""
+    return (
+        f"steps on {config.batch} images with {config.net} and {config.teacher_net}; try a smaller --batch or "
+        "--cache False"
+    )

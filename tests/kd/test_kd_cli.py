@@ -1,0 +1,238 @@
+"""`kd-baselines`: help without torch, nearest names, exit codes, and one small run by way of every command."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from datadistill.runs.folder import RunFolder
+from kd_baselines.cli import COMMANDS, main
+from kd_baselines.cli.compare import Compare
+from kd_baselines.cli.configs import Config, ConfigOfAllSeeds, changes_of, config_of, flags_of
+from kd_baselines.config import KdConfig
+from kd_baselines.methods import METHODS, arguments
+from kd_baselines.netfile import SavedNet
+from kd_baselines.recipes import OWN, RECIPES, recipe
+
+NAME = "hinton-missing-digit"
+SMALL = [
+    "--dataset", "digits", "--net-args", "width", "8", "--epochs", "1", "--lr", "0.01", "--teacher-net", "mlp",
+    "--teacher-args", "width", "16", "--teacher-epochs", "1", "--teacher-lr", "0.01", "--quiet",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    assert main(["train", NAME, *SMALL, "--out", str(out)]) == 0
+    return out
+
+
+# --- the frame
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["train", NAME, "--help"],
+        ["recipes"],
+        ["recipes", NAME],
+        ["train", "x"],
+    ],
+)
+def test_no_torch_before_a_command_runs(argv):
+    code = (
+        "import sys; from kd_baselines.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, *argv], capture_output=True).returncode == 0
+
+
+def test_help_lists_every_command(capsys):
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("usage: kd-baselines COMMAND") and all(f"\n  {name} " in said for name in COMMANDS)
+    assert main([]) == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: kd-baselines {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "near"),
+    [
+        (["trian", NAME], "did you mean train?"),
+        (["train", "hinton-mising-digit"], f"did you mean {NAME}?"),
+        (["train", NAME, "--arm", "hrad"], "did you mean hard"),
+        (["compare", "hinton-mising-digit"], f"did you mean {NAME}?"),
+        (["compare", NAME, "--arms", "hrad"], "did you mean hard"),
+        (["recipes", "hinton-mising-digit"], f"did you mean {NAME}?"),
+        (["recipes", NAME, "--arm", "hrad"], "did you mean hard"),
+        (["methods", "soft-target"], "did you mean soft-targets"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest(argv, near, capsys):
+    assert main(argv) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and near in shown.err
+    assert shown.err.startswith("kd-baselines: error: ") and len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["train"], 2, "no recipe was given; type kd-baselines train RECIPE"),
+        (["compare", "--seeds", "3"], 2, "no recipe was given; type kd-baselines compare RECIPE"),
+        (["train", NAME, "--epochs", "0"], 2, "epochs is 0"),
+        (["train", NAME, "--noise", "-1"], 2, "noise is -1.0"),
+        (["train", NAME, "--threads", "0"], 2, "threads is 0"),
+        (["train", NAME, "--method", "soft"], 2, "did you mean soft-targets"),
+        (["train", NAME, "--teacher", "nowhere"], 3, "nowhere does not exist"),
+        (["train", "--resume", "nowhere"], 2, "holds no run"),
+        (["compare", NAME, "--seeds", "0"], 2, "seeds is 0"),
+        (["evaluate", "nowhere"], 3, "nowhere does not exist"),
+    ],
+)
+def test_a_wrong_value_is_refused(argv, code, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = SMALL if argv[:1] == ["train"] and NAME in argv else []
+    assert main([argv[0], *argv[1:2], *small, *argv[2:]]) == code
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_gets_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", NAME, "--teacher-epoch", "3"])
+    assert stopped.value.code == 2 and "--teacher-epochs" in capsys.readouterr().err
+
+
+# --- configs as typed
+
+
+def test_arguments_go_with_what_they_belong_to():
+    base = recipe(NAME)
+    typed = flags_of(Config, base.with_changes(method="logits", net="lenet"))
+    config = config_of(typed, base, ["--method", "logits", "--net", "lenet"])
+    assert (config.method_args, config.net_args) == ({}, {}) and config.teacher_args == base.teacher_args
+    words = ["--method", "logits", "--method-args", "temperature", "20"]
+    assert config_of(flags_of(Config, base.with_changes(method="logits")), base, words).method_args
+    assert type(config) is KdConfig
+
+
+def test_what_was_typed_is_a_change_even_where_it_is_the_recipes_own():
+    base = recipe(NAME)
+    typed = flags_of(ConfigOfAllSeeds, base.with_changes(lr=0.5))
+    assert changes_of(typed, base, ["--lr", "0.5", f"--epochs={base.epochs}"]) == {
+        "lr": 0.5,
+        "epochs": base.epochs,
+    }
+    assert changes_of(flags_of(ConfigOfAllSeeds, base), base, []) == {}
+    assert Compare().seeds == (3,)
+
+
+# --- lists
+
+
+def test_recipes(capsys):
+    assert main(["recipes", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["recipes"]
+    assert [r["name"] for r in found] == list(RECIPES) and all(r["arms"][0] == OWN for r in found)
+    assert main(["recipes", NAME, "--arm", "hard", "--json"]) == 0
+    shown = capsys.readouterr()
+    one = json.loads(shown.out)
+    assert one["config"]["method"] == "plain" and set(one["arms"]) == set(RECIPES[NAME].arms)
+    assert f"next: kd-baselines train {NAME} --arm hard" in shown.err and "--lr" not in shown.err
+
+
+def test_methods(capsys):
+    assert main(["methods", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["methods"]
+    assert [m["name"] for m in found] == list(METHODS)
+    for name in METHODS:
+        assert main(["methods", name]) == 0
+        said = capsys.readouterr().out
+        assert METHODS[name].source in said and all(f"\n{argument} " in said for argument in arguments(name))
+
+
+# --- one small run
+
+
+def test_train_ends_with_what_to_type(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", NAME, "--arm", "hard", *SMALL, "--seed", "4"]) == 0
+    *_, wrote, following = capsys.readouterr().out.splitlines()
+    assert f"wrote runs/{NAME}-hard-s4: student.safetensors (" in wrote and "teacher" not in wrote
+    assert following == f"next: kd-baselines evaluate runs/{NAME}-hard-s4 --noise 0.3"
+    config = RunFolder.open(f"runs/{NAME}-hard-s4", kind="kd").config
+    assert (config["arm"], config["method"], config["seed"], config["without"]) == ("hard", "plain", 4, ["3"])
+
+
+def test_a_teacher_that_is_trained_is_used(finished, tmp_path, capsys):
+    argv = ["train", NAME, *SMALL, "--teacher", str(finished), "--out", str(tmp_path / "run"), "--json"]
+    assert main(argv) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["fingerprint"] == SavedNet.load(finished).fingerprint
+    assert (found["arm"], found["run_seed"], found["images"]) == ("own", 0, 359) and found["missing"]["3"]
+    assert found["published"] == RECIPES[NAME].published
+    assert not (tmp_path / "run/teacher.safetensors").exists()
+
+
+def test_an_occupied_folder_is_refused(finished, capsys):
+    assert main(["train", NAME, *SMALL, "--out", str(finished)]) == 2
+    assert "already holds a run of kd, which has finished; choose another --out" in capsys.readouterr().err
+
+
+def test_resume_takes_no_other_recipe_or_folder(finished, tmp_path, capsys):
+    assert main(["train", "fitnets-mnist", "--resume", str(finished)]) == 2
+    assert f"is a run of {NAME}, not of fitnets-mnist" in capsys.readouterr().err
+    assert main(["train", NAME, "--arm", "hard", "--resume", str(finished)]) == 2
+    assert f"not of {NAME} --arm hard" in capsys.readouterr().err
+    assert main(["train", "--resume", str(finished), "--out", "elsewhere"]) == 2
+
+
+def test_evaluate_gives_the_scores_of_the_run(finished, capsys):
+    stored = SavedNet.load(finished).scores
+    assert main(["evaluate", str(finished), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {key: found[key] for key in stored} == stored
+    assert main(["evaluate", str(finished / "teacher.safetensors"), "--noise", "0", "0.3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["noise"]["0"] == found["accuracy"] and found["missing"] == {}
+    assert (
+        main(["evaluate", str(finished), "--which", "teacher", "--split", "validation", "--missing", "8"]) == 0
+    )
+    said = capsys.readouterr().out
+    assert "validation images" in said and "of class 8, shifted" in said and f"compare {NAME}" in said
+
+
+def test_evaluate_refuses_what_is_no_net_or_unfinished(finished, tmp_path, capsys):
+    assert main(["evaluate", str(finished / "config.json")]) == 3
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run/student.safetensors").unlink()
+    assert main(["evaluate", str(tmp_path / "run")]) == 3
+    assert "kd-baselines train --resume" in capsys.readouterr().err
+
+
+def test_compare_prints_what_it_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    argv = ["compare", NAME, *SMALL, "--seeds", "1", "--arms", "own", "hard", "--without"]
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [r["arm"] for r in found["rows"]] == ["teacher", "own", "hard"]  # --without nothing: accuracy alone
+    assert (found["base"], found["seeds"], found["changes"]["without"]) == ("hard", [0], [])
+    assert main(argv) == 0
+    *_, wrote, following = capsys.readouterr().out.splitlines()
+    assert wrote.startswith(f"wrote runs/compare/{NAME}: table.md, table.csv")
+    assert following == f"next: kd-baselines evaluate runs/compare/{NAME}/hard-s0 --noise 0.3"

@@ -1,0 +1,253 @@
+"""Comparisons: paired differences, one teacher for all arms, finished runs read, stopped ones gone on with."""
+
+import csv
+
+import pytest
+import torch
+from scipy import stats
+
+from datadistill.data import RealData
+from datadistill.errors import Interrupted, UsageError
+from datadistill.runs.environment import environment
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import dump_config
+from kd_baselines import compare_runs
+from kd_baselines.comparing import compare as compare_named
+from kd_baselines.comparison import Comparison, Row, comma_separated, markdown, paired_difference
+from kd_baselines.config import KdConfig
+from kd_baselines.netfile import SavedNet
+from kd_baselines.recipes import RECIPES, Arm, Page
+from kd_baselines.training import KIND, train
+
+TINY = {
+    "recipe": "tiny", "dataset": "digits", "net_args": {"width": 8}, "epochs": 1, "batch": 128, "lr": 0.01,
+    "teacher_args": {"width": 16}, "teacher_epochs": 1, "teacher_lr": 0.01,
+}  # fmt: skip
+
+
+def own():
+    """A small student with a small teacher."""
+    return KdConfig(method="soft-targets", **TINY)
+
+
+PAGE = Page(
+    own,
+    "97 (a paper)",
+    {
+        "hard": Arm({"method": "plain"}, "95 (a paper)"),
+        "logits": Arm({"method": "logits"}),
+        "wide": Arm({"teacher_args": {"width": 24}}),
+    },
+)
+
+
+G = torch.Generator().manual_seed(0)
+IMAGES = torch.rand(60, 1, 4, 4, generator=G)
+DATA = RealData.from_tensors(IMAGES, torch.arange(60) % 3, test_images=IMAGES, test_labels=torch.arange(60) % 3)
+
+
+def compare(page=PAGE, **options):
+    return compare_named(page, data=DATA, **options)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The runs that are trained, with the teacher each is given."""
+    calls = []
+
+    def counting(config, *, out, teacher=None, **options):
+        calls.append((out.name, None if teacher is None else teacher.name))
+        return train(config, out=out, teacher=teacher, **options)
+
+    monkeypatch.setattr(compare_runs, "train", counting)
+    return calls
+
+
+# --- differences
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_the_interval_is_that_of_the_paired_t_test(n, level):
+    g = torch.Generator().manual_seed(n)
+    a, b = (torch.rand(n, generator=g, dtype=torch.float64) * 100 for _ in range(2))
+    found = paired_difference(a.tolist(), b.tolist(), level)
+    wanted = stats.ttest_rel(a.numpy(), b.numpy()).confidence_interval(level)
+    assert found.mean == pytest.approx(float((a - b).mean()), rel=1e-12)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-10)
+    back = paired_difference(b.tolist(), a.tolist(), level)
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_the_interval_of_equal_differences_is_a_point_and_of_one_seed_none():
+    found = paired_difference([3.0, 4.0, 5.0], [1.0, 2.0, 3.0])
+    assert (found.mean, found.low, found.high) == (2.0, 2.0, 2.0)
+    one = paired_difference([3.0], [1.0])
+    assert (one.mean, one.low, one.high) == (2.0, None, None) and str(one) == "+2.00"
+
+
+@pytest.mark.parametrize("args", [([], []), ([1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0, 2.0], 1.0)])
+def test_what_is_no_pair_is_refused(args):
+    with pytest.raises(UsageError):
+        paired_difference(*args)
+
+
+# --- runs
+
+
+def test_arms_share_one_teacher_and_are_held_against_the_one_without(trained, tmp_path):
+    found = compare(
+        PAGE, seeds=2, arms=("own", "hard", "logits"), out=tmp_path / "c", changes={"noise": (0.2,)}
+    )
+    shared = "teacher.safetensors"
+    assert trained == [
+        ("own-s0", None), ("own-s1", shared), ("hard-s0", None), ("hard-s1", None), ("logits-s0", shared),
+        ("logits-s1", shared),
+    ]  # fmt: skip
+    assert [row.arm for row in found.rows] == ["teacher", "own", "hard", "logits"]
+    assert (found.base, found.seeds, found.recipe) == ("hard", (0, 1), "tiny")
+    assert found.columns == ("accuracy", "with noise 0.2")
+    a, b = found.row("own").values["accuracy"], found.row("hard").values["accuracy"]
+    assert found.row("own").differences["accuracy"] == paired_difference(a, b)
+    assert found.row("hard").differences == {} and found.row("hard").published == "95 (a paper)"
+    files = [SavedNet.load(tmp_path / "c/own-s0", which="teacher"), SavedNet.load(tmp_path / "c" / shared)]
+    assert files[0].fingerprint == files[1].fingerprint
+    assert found.row("teacher").values["accuracy"] == (files[1].scores["accuracy"],)
+    alone = train(
+        PAGE.config("logits").with_changes(seed=1, noise=(0.2,)), data=DATA
+    )  # trains the teacher itself
+    assert SavedNet.load(tmp_path / "c/logits-s1").fingerprint == alone.saved.fingerprint
+
+
+def test_finished_runs_are_read_and_give_the_same_bytes(trained, tmp_path):
+    compare(seeds=1, arms=("own",), out=tmp_path)
+    first = compare(seeds=2, arms=("own", "hard"), out=tmp_path)
+    before = {path: path.read_bytes() for path in first.files}
+    trained.clear()
+    again = compare(seeds=2, arms=("own", "hard"), out=tmp_path)
+    assert trained == [] and again == first
+    assert {path: path.read_bytes() for path in again.files} == before
+    with open(tmp_path / "table.csv", newline="") as file:
+        records = list(csv.DictReader(file))
+    assert [(r["arm"], r["column"], r["seeds"]) for r in records] == [
+        ("teacher", "accuracy", "1"), ("own", "accuracy", "2"), ("hard", "accuracy", "2"),
+    ]  # fmt: skip
+    page = (tmp_path / "table.md").read_text()
+    assert "`kd-baselines compare tiny --seeds 2 --arms own hard`" in page and "97 (a paper)" in page
+    assert str(tmp_path) not in page
+
+
+def test_arms_with_several_teachers_have_a_file_for_each(trained, tmp_path):
+    found = compare(seeds=1, arms=("logits", "wide"), out=tmp_path)
+    # named after the first of all arms that has it, whatever is compared
+    assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == [
+        "teacher-wide.safetensors",
+        "teacher.safetensors",
+    ]
+    assert trained == [("logits-s0", None), ("wide-s0", None)]
+    assert [row.arm for row in found.rows] == ["teacher", "teacher-wide", "logits", "wide"]
+    assert found.base == "logits"
+
+
+def test_the_run_that_was_to_train_the_teacher_goes_on_first(trained, tmp_path):
+    compare(seeds=1, arms=("hard",), out=tmp_path)
+    config = PAGE.config().with_changes(seed=4, dataset="custom")  # killed before its first checkpoint
+    stopped = tmp_path / "own-s4"
+    train(config, data=DATA, out=tmp_path.parent / "other")
+    env = RunFolder.open(tmp_path.parent / "other").environment
+    RunFolder.create(stopped, dump_config(config), env, KIND)
+    trained.clear()
+    compare(seeds=1, arms=("logits",), out=tmp_path)
+    assert trained == [("own-s4", None), ("logits-s0", "teacher.safetensors")]
+
+
+def test_a_signal_names_the_way_on_and_nothing_is_lost(trained, monkeypatch, tmp_path):
+    counting = compare_runs.train
+
+    def stopped(config, *, out, **options):
+        if out.name == "hard-s0":
+            raise Interrupted("saved at step 3; go on with: this run alone", 15)
+        return counting(config, out=out, **options)
+
+    monkeypatch.setattr(compare_runs, "train", stopped)
+    with pytest.raises(Interrupted, match=r"kept in .*; go on with: compare\(\.\.\., out=") as said:
+        compare(seeds=1, arms=("own", "hard"), out=tmp_path)
+    assert said.value.exit_code == 143 and "this run alone" not in str(said.value)
+    monkeypatch.setattr(compare_runs, "train", counting)
+    trained.clear()
+    compare(seeds=1, arms=("own", "hard"), out=tmp_path)
+    assert trained == [("hard-s0", None)]
+
+
+def test_a_class_left_out_has_columns_and_the_teachers_accuracy_on_it(tmp_path):
+    found = compare(seeds=1, arms=("own",), out=tmp_path, changes={"without": ("1",)})
+    assert found.columns == ("accuracy", "of class 1", "of class 1, shifted", "all, 1 shifted")
+    teacher = SavedNet.load(tmp_path / "teacher.safetensors")
+    assert found.row("teacher").values["of class 1"] == (teacher.scores["per_class"][1],)
+    assert found.row("teacher").told("all, 1 shifted") == "-"
+    assert "One seed" in (tmp_path / "table.md").read_text()
+    assert "without ('1',)" in (tmp_path / "table.md").read_text()
+
+
+def test_a_named_recipe_and_named_data(monkeypatch, tmp_path):
+    monkeypatch.setitem(RECIPES, "tiny", PAGE)
+    lines = []
+    found = compare_named("tiny", seeds=(3,), arms=("own", "hard"), out=tmp_path, say=lines.append)
+    assert found.row("own").values["accuracy"] and lines == ["own-s3", "hard-s3"]
+    assert RunFolder.open(tmp_path / "hard-s3").config["dataset"] == "digits"
+    with pytest.raises(UsageError, match="no recipe 'tinny'; did you mean tiny"):
+        compare_named("tinny", out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"arms": ("hart",)}, "tiny has no arm 'hart'; did you mean hard"),
+        ({"arms": ("own",), "base": "hard"}, "base 'hard' is not among the arms"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"seeds": (1, 1)}, r"seeds is \(1, 1\)"),
+        ({"changes": {"epoch": 3}}, "no field 'epoch'; did you mean epochs"),
+        ({"changes": {"epochs": 0}}, "epochs is 0"),
+        ({"changes": {"method": "plane"}}, "no method 'plane'; did you mean plain"),
+    ],
+)
+def test_what_cannot_be_compared_leaves_nothing(options, said, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        compare(out=tmp_path / "c", **options)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    compare(seeds=1, arms=("hard",), out=tmp_path / "c")
+    with pytest.raises(UsageError, match="compares something else"):
+        compare(seeds=1, arms=("hard",), out=tmp_path / "c", changes={"epochs": 2})
+    with pytest.raises(UsageError, match="wanted one of kd-compare"):
+        compare(seeds=1, out=tmp_path / "c/hard-s0")
+    RunFolder.create(
+        tmp_path / "c/own-s0", dump_config(own().with_changes(epochs=7, dataset="custom")), environment(), KIND
+    )
+    with pytest.raises(UsageError, match=r"own-s0 holds a run of another config \(epochs 7 -> 1\)"):
+        compare(seeds=1, arms=("own",), out=tmp_path / "c")
+
+
+# --- tables
+
+
+def test_deviations_and_differences_on_paper():
+    hard = Row(
+        "hard", "plain", {"accuracy": (90.0, 94.0), "with noise 0.3": (50.0, 52.0)}, published="91 (here)"
+    )
+    kd = Row(
+        "kd", "soft-targets", {"accuracy": (93.0, 97.0)}, {"accuracy": paired_difference((93, 97), (90, 94))}
+    )
+    env = {"versions": {"torch": "2", "datadistill": "0"}, "device": "cpu", "device_name": "x", "threads": 1}
+    found = Comparison("r", "hard", (0, 1), (hard, kd), environments=(env,))
+    lines = markdown(found, "kd-baselines compare r").splitlines()
+    assert "| hard | plain | 92.00 ± 2.00 | 91 (here) | - |" in lines
+    assert "| kd | soft-targets | 95.00 ± 2.00 | - | +3.00 [+3.00, +3.00] |" in lines
+    assert "| kd | soft-targets | - | - | - |" in lines  # not measured under noise
+    assert comma_separated(found).splitlines()[1] == (
+        "r,hard,plain,accuracy,2,92.0000,2.0000,,,,,91 (here),90.0000 94.0000"
+    )
+    with pytest.raises(UsageError, match="'soft' was not compared"):
+        found.row("soft")

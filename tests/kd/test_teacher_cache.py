@@ -1,0 +1,328 @@
+"""A cached teacher: the online teacher's answers, computed once, and refused where they would be another's."""
+
+import copy
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from datadistill.data import Split
+from datadistill.errors import DataError, NumericalError, UsageError
+from datadistill.runs.tensors import pack, unpack
+from datadistill.training.fit import Fit, FitPlan
+from kd_baselines.teacher_cache import CachedTeacher
+from kd_baselines.teachers import Teacher
+
+N = 23  # no multiple of a batch
+
+
+class Counted(nn.Module):
+    """BatchNorm, dropout and an activation in place; counts the images it sees."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv, self.bn, self.relu = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True)
+        self.drop, self.head = nn.Dropout(0.5), nn.Linear(108, 4)
+        self.bn.running_mean.normal_()
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        return self.head(self.drop(self.relu(self.bn(self.conv(x)))).flatten(1))
+
+
+@pytest.fixture
+def split():
+    stream = torch.Generator().manual_seed(0)
+    return Split(torch.randn(N, 2, 8, 8, generator=stream), torch.arange(N) % 4)
+
+
+@pytest.fixture
+def teacher():
+    return Teacher(Counted())
+
+
+def seen(teacher):
+    return sum(net.seen for net in teacher.nets)
+
+
+def asked(cached, split, plan, *, seed=0, number=0, online=None):
+    """Train on the cache's answers; return its and the online teacher's losses of every step."""
+    online = Teacher(*(copy.deepcopy(net) for net in cached.teacher.nets)) if online is None else online
+    found, wanted = [], []
+    w = torch.zeros(4, requires_grad=True)
+
+    def soft(out):
+        return F.kl_div(
+            F.log_softmax(w.expand_as(out.logits), 1), F.softmax(out.at(4.0) / 4, 1), reduction="batchmean"
+        )
+
+    def loss(batch):
+        out = cached.outputs(batch.images, cached.layers, index=batch.index, view=fit.epoch)
+        same = online.outputs(batch.images, cached.layers)
+        hints = [f.square().sum() for o in (out, same) for f in o.features.values()]
+        if hints:
+            torch.testing.assert_close(hints[0], hints[1], rtol=1e-6, atol=0)
+        found.append(soft(out).item())
+        wanted.append(soft(same).item())
+        return soft(out)
+
+    fit = Fit({"w": w}, loss, split, plan, seed=seed, nets=number)
+    while not fit.done:
+        fit.advance()
+    return found, wanted
+
+
+# --- the same answers
+
+
+@pytest.mark.parametrize("augment", [(), ("crop", "flip")])
+@pytest.mark.parametrize("layers", [(), ("bn",)])
+def test_losses_are_those_of_the_online_teacher(split, teacher, augment, layers):
+    cached = CachedTeacher(teacher, split, layers=layers, augment=augment, seed=3, number=1, batch=5)
+    plan = FitPlan(epochs=3, batch=6, augment=augment)
+    found, wanted = asked(cached, split, plan, seed=3, number=1)
+    assert found == pytest.approx(wanted, rel=1e-6, abs=1e-6) and len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("average", ["arithmetic", "geometric"])
+def test_an_ensembles_members_are_kept_so_that_every_temperature_is_served(split, average):
+    teacher = Teacher(Counted(0), Counted(1), average=average)
+    index = torch.tensor([5, 0, 22])
+    out = CachedTeacher(teacher, split).outputs(split.images[index], index=index)
+    same = teacher.outputs(split.images[index])
+    assert out.members.shape == (2, 3, 4)
+    for T in (0.5, 1.0, 20.0):
+        torch.testing.assert_close(out.at(T), same.at(T), rtol=1e-5, atol=1e-5)
+
+
+def test_each_image_is_computed_once(split, teacher):
+    cached = CachedTeacher(teacher, split, batch=5)
+    before = seen(teacher)
+    index = torch.randperm(N, generator=torch.Generator().manual_seed(1))
+    for part in (*index.split(6), *index.split(4)):
+        out = cached.outputs(split.images[part], index=part)
+        torch.testing.assert_close(out.logits, Teacher(copy.deepcopy(teacher.nets[0]))(split.images[part]))
+    assert seen(teacher) - before == N
+    assert cached.outputs(split.images[:2], logits=False, index=torch.arange(2)).logits is None
+
+
+def test_with_augmentation_each_image_is_computed_once_a_view(split, teacher, tmp_path):
+    path, plan = tmp_path / "cache", FitPlan(epochs=2, batch=6, augment=("flip",))
+    online = Teacher(copy.deepcopy(teacher.nets[0]))
+    options = {"augment": ("flip",), "seed": 1, "path": path}
+    cached = CachedTeacher(teacher, split, **options)
+    before = seen(teacher)
+    first, _ = asked(cached, split, plan, seed=1, online=online)
+    assert seen(teacher) - before == 2 * N
+    again, _ = asked(cached, split, plan, seed=1, online=online)  # a second training with the same key
+    assert seen(teacher) - before == 2 * N and first == again and not path.exists()
+    cached.save()
+    read = CachedTeacher(teacher, split, **options)
+    before = seen(teacher)
+    third, _ = asked(read, split, FitPlan(epochs=3, batch=6, augment=("flip",)), seed=1, online=online)
+    assert third[: len(first)] == first and seen(teacher) - before == N  # the third epoch alone
+
+
+def test_of_a_view_that_is_partly_known_the_rest_is_computed(split, teacher):
+    cached = CachedTeacher(teacher, split, augment=("flip",))
+    before = seen(teacher)
+    for part, new in (((0, 1, 2), 3), ((2, 7, 0, 9), 2), ((9, 7), 0)):
+        index = torch.tensor(part)
+        out = cached.outputs(split.images[index], index=index, view=4)
+        assert seen(teacher) - before == new
+        torch.testing.assert_close(out.logits, teacher(split.images[index]))
+        before = seen(teacher)
+
+
+def test_the_teacher_is_as_it_was_and_answers_for_other_images(split, teacher):
+    cached = CachedTeacher(teacher, split, layers=("relu",))
+    cached.outputs(split.images[:4], index=torch.arange(4))
+    cached.check()
+    assert cached.hash == teacher.hash and teacher.nets[0].training
+    x = torch.zeros(2, 2, 8, 8, requires_grad=True)
+    assert torch.equal(cached(x), teacher(x)) and cached(x).requires_grad
+    assert all(p.grad is None for p in teacher.nets[0].parameters())
+
+
+# --- images that the rows are not of
+
+
+def test_images_that_were_augmented_or_reordered_are_refused(split, teacher):
+    cached, index = CachedTeacher(teacher, split), torch.arange(6)
+    cached.outputs(split.images[:6], index=index)
+    for other in (split.images[:6].flip(-1), split.images[:6].flip(0), split.images[:6] + 0.01):
+        with pytest.raises(DataError, match=r"6 of 6 images are not those .*\(the first: place 0 of the split"):
+            cached.outputs(other, index=index)
+    with pytest.raises(DataError, match="2 of 6 images are not those"):
+        cached.outputs(split.images[:6], index=torch.tensor([0, 2, 1, 3, 4, 5]))
+    with pytest.raises(DataError, match=r"images are \(2, 4, 8\)"):
+        cached.outputs(split.images[:6, :, :4], index=index)
+
+
+def test_the_views_of_another_training_are_refused(split, teacher):
+    cached = CachedTeacher(teacher, split, augment=("crop",), seed=1)
+    plan = FitPlan(epochs=1, batch=6, augment=("crop",))
+    asked(cached, split, plan, seed=1)
+    for other, seed, number in (
+        (plan, 2, 0),
+        (plan, 1, 1),
+        (FitPlan(epochs=1, batch=5, augment=("crop",)), 1, 0),
+    ):
+        with pytest.raises(DataError, match="seed=1, number=0: make it anew with those of the training"):
+            asked(cached, split, other, seed=seed, number=number)
+
+
+# --- the file
+
+
+def test_a_file_gives_the_same_answers_and_the_same_bytes(split, teacher, tmp_path):
+    index = torch.tensor([7, 3])
+    answers = []
+    for name in ("a", "b"):
+        cached = CachedTeacher(teacher, split, layers=("bn", "relu:in"), path=tmp_path / name)
+        assert not (tmp_path / name).exists()
+        answers.append(cached.outputs(split.images[index], ("bn",), index=index))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    before = seen(teacher)
+    read = CachedTeacher(teacher, split, layers=("bn", "relu:in"), path=tmp_path / "a")
+    answers.append(read.outputs(split.images[index], ("bn",), index=index))
+    assert seen(teacher) - before == 1  # one image, to see that everything fits
+    assert all(torch.equal(answers[0].members, a.members) for a in answers)
+    assert all(torch.equal(answers[0].features["bn"], a.features["bn"]) for a in answers)
+    (tmp_path / "a").unlink()
+    for each in (read, cached):
+        each.save()  # nothing new
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["b"]
+    (tmp_path / "b").unlink()
+    cached.save()
+    assert not any(tmp_path.iterdir())
+
+
+def ulp(teacher):
+    net = copy.deepcopy(teacher.nets[0])
+    net.bn.running_var[1] = torch.nextafter(net.bn.running_var[1], torch.tensor(9.0))
+    return Teacher(net)
+
+
+def tanh(teacher):
+    net = copy.deepcopy(teacher.nets[0])
+    net.relu = nn.Tanh()
+    return Teacher(net)
+
+
+def brighter(split):
+    images = split.images.clone()
+    images[-1, 0, 0, 0] += 1e-6
+    return Split(images, split.labels)
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("teacher", lambda t, s, o: (ulp(t), s, o)),
+        ("structure", lambda t, s, o: (tanh(t), s, o)),
+        ("split", lambda t, s, o: (t, brighter(s), o)),
+        ("split", lambda t, s, o: (t, Split(s.images, s.labels.flip(0)), o)),
+        ("layers", lambda t, s, o: (t, s, {**o, "layers": ("conv",)})),
+        ("augment", lambda t, s, o: (t, s, {**o, "augment": ("flip", "crop")})),
+        ("seed", lambda t, s, o: (t, s, {**o, "seed": 2})),
+        ("number", lambda t, s, o: (t, s, {**o, "number": 5})),
+    ],
+)
+def test_a_stale_file_is_refused_and_left_alone(split, teacher, tmp_path, field, change):
+    path = tmp_path / "cache"
+    options = {"layers": ("bn",), "augment": ("flip",), "seed": 1, "number": 4}
+    cached = CachedTeacher(teacher, split, path=path, **options)
+    cached.outputs(split.images[:3], index=torch.arange(3), view=0)
+    cached.save()
+    before = path.read_bytes()
+    CachedTeacher(teacher, split, path=path, **options)  # is not stale
+    teacher, split, options = change(teacher, split, options)
+    with pytest.raises(DataError, match=rf"cache is stale: {field} was .* and is .*; delete it to compute"):
+        CachedTeacher(teacher, split, path=path, **options)
+    assert path.read_bytes() == before
+
+
+def test_without_augmentation_a_file_serves_every_seed(split, teacher, tmp_path):
+    path = tmp_path / "cache"
+    CachedTeacher(teacher, split, path=path, seed=1).outputs(split.images[:1], index=torch.tensor([0]))
+    CachedTeacher(teacher, split, path=path, seed=2, number=7)
+
+
+def test_other_and_damaged_files_are_refused(split, teacher, tmp_path):
+    path = tmp_path / "cache"
+    CachedTeacher(teacher, split, path=path).outputs(split.images[:1], index=torch.tensor([0]))
+    data = path.read_bytes()
+    tensors, meta = unpack(data, schema=1)
+    assert json.loads(json.dumps(meta)) == meta and meta["kind"] == "teacher outputs"
+    cases = {
+        "is damaged": data[:-1] + bytes([data[-1] ^ 1]),
+        "not a complete": data[:-1],
+        "holds a pool": pack(tensors, {**meta, "kind": "pool"}),
+        "not rows of this split": pack({k: t[1:] for k, t in tensors.items()}, meta),
+        "tensors are not rows": pack({**tensors, "0.other": torch.zeros(N)}, meta),
+        "are not rows of": pack({k.replace("0.", "-1."): t for k, t in tensors.items()}, meta),
+        "stale: number": pack(tensors, {**meta, "number": 1}),
+    }
+    for sentence, content in cases.items():
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=sentence):
+            CachedTeacher(teacher, split, path=path)
+    with pytest.raises(UsageError, match="cannot write"):
+        CachedTeacher(teacher, split, path=tmp_path / "no" / "folder").outputs(
+            split.images[:1], index=torch.tensor([0])
+        )
+
+
+# --- bad input
+
+
+def test_what_a_cache_cannot_answer_is_said_with_the_way_on(split, teacher):
+    cached, index = CachedTeacher(teacher, split, layers=("bn",)), torch.arange(3)
+    x = split.images[:3]
+    with pytest.raises(UsageError, match=r"gradients of the teacher to the images.*use the teacher itself"):
+        cached.outputs(x.clone().requires_grad_(), index=index, input_gradients=True)
+    with pytest.raises(UsageError, match=r"layers conv are not in the teacher's cache \(kept: bn\)"):
+        cached.outputs(x, ("bn", "conv"), index=index)
+    with pytest.raises(UsageError, match=r"index=batch.index, or use the teacher itself"):
+        cached.outputs(x)
+    for wrong in (index[:2], index.float(), index[:, None]):
+        with pytest.raises(UsageError, match=r"for 3 images, wanted int64 \(3,\)"):
+            cached.outputs(x, index=wrong)
+    for wrong in (index - 1, index + N - 2):
+        with pytest.raises(UsageError, match=rf"split has {N} images"):
+            cached.outputs(x, index=wrong)
+    augmented = CachedTeacher(teacher, split, augment=("flip",))
+    for view in (None, -1):
+        with pytest.raises(UsageError, match=f"view is {view}.*pass their epoch"):
+            augmented.outputs(x, index=index, view=view)
+
+
+def test_a_teacher_whose_answer_depends_on_the_batch_is_refused(split):
+    with pytest.raises(UsageError, match=r"batch_stats.*depends on the whole batch"):
+        CachedTeacher(Teacher(Counted(), mode="batch_stats"), split)
+    net = Counted()
+    net.bn = nn.BatchNorm2d(3, track_running_stats=False)
+    with pytest.raises(UsageError, match="'bn' of the teacher has no running statistics"):
+        CachedTeacher(Teacher(net), split)
+
+
+def test_what_does_not_fit_is_refused_before_training(split, teacher):
+    with pytest.raises(UsageError, match="did you mean flip"):
+        CachedTeacher(teacher, split, augment=("flop",))
+    with pytest.raises(UsageError, match="no layer 'bm'"):
+        CachedTeacher(teacher, split, layers=("bm",))
+    with pytest.raises(UsageError, match="ensemble of 2 nets"):
+        CachedTeacher(Teacher(Counted(), Counted()), split, layers=("bn",))
+    with pytest.raises(UsageError, match="batch is 0"):
+        CachedTeacher(teacher, split, batch=0)
+    with pytest.raises(DataError, match="no image"):
+        CachedTeacher(teacher, Split(split.images[:0], split.labels[:0]))
+    net = Counted()
+    net.head.bias.data[0] = float("nan")
+    with pytest.raises(NumericalError, match="teacher's members is not finite"):
+        CachedTeacher(Teacher(net), split)

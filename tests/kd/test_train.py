@@ -1,0 +1,217 @@
+"""A run from start to end: its folder, stopping and going on, what it refuses."""
+
+import hashlib
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+import datadistill.training.fit as fit_module
+from datadistill.config import RunOptions
+from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
+from kd_baselines.config import KdConfig
+from kd_baselines.methods import METHODS
+from kd_baselines.netfile import SavedNet
+from kd_baselines.teachers import Teacher
+from kd_baselines.training import train
+
+TINY = KdConfig(
+    dataset="digits", method="soft-targets", net="mlp", net_args={"width": 8}, epochs=2, lr=0.01, batch=64,
+    teacher_net="mlp", teacher_args={"width": 16}, teacher_epochs=2, teacher_lr=0.01, teacher_batch=64,
+    per_class=30,
+)  # fmt: skip
+CNN = replace(
+    TINY, net="thin-cnn", net_args={"width": 4, "depth": 3, "pools": 1}, teacher_net="wide-cnn",
+    teacher_args={"width": 4, "norm": "batch", "dropout": 0.5}, method="fitnets", teacher_epochs=1,
+    method_args={"guided": "convs.1", "hint": "convs.1", "hint_epochs": 1},
+)  # fmt: skip
+CNN = replace(CNN, net_args={"width": 4, "depth": 4, "pools": 2})
+
+# a small config a method; a method without a line here fails the test below
+ARGS = {
+    "plain": {}, "soft-targets": {}, "fitnets-kd": {}, "logits": {}, "noisy-logits": {"sigma": 0.1},
+    "fitnets": {"guided": "convs.1", "hint": "convs.0", "hint_epochs": 1},
+    "fitnets-one-stage": {"guided": "convs.1", "hint": "convs.0"},
+    "attention": {"layers": "convs.1:convs.0"},
+    "jacobian": {"activation_weight": 0.1, "jacobian_weight": 0.1},
+    "jacobian-norm": {"weight": 0.01}, "input-noise": {"sigma": 0.1}, "lwf": {"jacobian_weight": 0.1},
+}  # fmt: skip
+
+
+def digest(folder):
+    names = ("student.safetensors", "teacher.safetensors", "metrics.jsonl")
+    return [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kd") / "run"
+    return folder, train(CNN, out=folder)
+
+
+def test_the_folder_and_what_it_holds(straight):
+    folder, trained = straight
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "environment.json", "metrics.jsonl", "student.safetensors"} <= names
+    saved = SavedNet.load(folder)
+    assert saved.scores == trained.scores.as_dict()
+    assert saved.record["method"] == "fitnets" and saved.classes == tuple("0123456789")
+    images = torch.randn(3, 1, 8, 8)
+    torch.testing.assert_close(saved.net()(images), trained.student(images))
+    teacher = SavedNet.load(folder, "teacher").net()
+    torch.testing.assert_close(teacher(images), trained.teacher(images), rtol=1e-5, atol=1e-5)
+    again = SavedNet.load(folder / "student.safetensors")
+    assert again.fingerprint == saved.fingerprint == trained.saved.fingerprint
+
+
+def test_the_same_config_gives_the_same_bytes_and_memory_the_same_net(straight, tmp_path):
+    folder, trained = straight
+    train(CNN, out=tmp_path / "again")
+    assert digest(tmp_path / "again") == digest(folder)
+    assert train(CNN).saved.fingerprint == trained.saved.fingerprint
+    assert train(replace(CNN, seed=1)).saved.fingerprint != trained.saved.fingerprint
+
+
+@pytest.mark.parametrize("after", [0, 3, 24, 27, 33])
+def test_stopped_anywhere_and_resumed_to_the_same_bytes(straight, after, tmp_path, monkeypatch):
+    """In the teacher, in the hints, in the student; also right between."""
+    folder, _ = straight
+    count = {"steps": 0}
+    advance = fit_module.Fit.advance
+
+    def interrupted(self):
+        if count["steps"] == after:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+        count["steps"] += 1
+        return advance(self)
+
+    monkeypatch.setattr(fit_module.Fit, "advance", interrupted)
+    with pytest.raises(Interrupted, match="kd-baselines train --resume"):
+        train(CNN, out=tmp_path / "run", options=RunOptions(quiet=True, checkpoint_every="1000"))
+    monkeypatch.undo()
+    train(None, out=tmp_path / "run", resume=True)
+    assert digest(tmp_path / "run") == digest(folder)
+
+
+def test_resumed_when_it_was_over(straight, tmp_path):
+    folder, trained = straight
+    before = digest(folder)
+    assert train(None, out=folder, resume=True).scores == trained.scores
+    assert digest(folder) == before
+
+
+def test_another_config_is_refused(straight):
+    folder, _ = straight
+    with pytest.raises(UsageError, match="lr"):
+        train(replace(CNN, lr=0.5), out=folder, resume=True)
+    with pytest.raises(UsageError, match="already holds a run"):
+        train(CNN, out=folder)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_trains_and_leaves_its_teacher_bit_identical(method):
+    """A teacher with BatchNorm and dropout: parameters, buffers and modes are as they were."""
+    from datadistill.nets import build
+
+    net = build("wide-cnn", channels=1, size=8, classes=10, width=4, norm="batch", dropout=0.5)
+    net(torch.randn(32, 1, 8, 8))  # statistics that are not the first ones
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    config = replace(CNN, method=method, method_args=ARGS[method], epochs=1, per_class=8, net_args=CNN.net_args)
+    trained = train(config, teacher=Teacher(net))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert net.training and all(m.training for m in net.modules())
+    assert all(p.grad is None for p in net.parameters())
+    assert torch.isfinite(trained.student(torch.randn(2, 1, 8, 8))).all()
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_cache_changes_nothing(cache, straight):
+    folder, trained = straight
+    found = train(replace(CNN, cache=cache), teacher=folder)
+    for name, value in found.saved.states[0].items():
+        torch.testing.assert_close(value, trained.saved.states[0][name], rtol=1e-4, atol=1e-5)
+
+
+def test_an_ensemble_teaches():
+    trained = train(replace(TINY, teachers=2, average="geometric"))
+    assert len(trained.teacher.nets) == 2
+    first, second = (net.state_dict()["layers.0.weight"] for net in trained.teacher.nets)
+    assert not torch.equal(first, second)
+
+
+def test_without_a_class_and_so_many_of_each():
+    trained = train(replace(TINY, method="plain", method_args={}, without=("3",), per_class=20, epochs=8))
+    assert trained.scores.per_class[3] < 5 < trained.scores.accuracy
+    assert "3" in trained.scores.missing
+    assert trained.teacher is None
+
+
+def test_seeds_share_a_teacher_and_not_images(tmp_path):
+    from datadistill.data import load
+    from kd_baselines.setup import student_split
+
+    data = load("digits")
+    first, second = (student_split(replace(TINY, seed=seed), data) for seed in (0, 1))
+    assert torch.equal(first.labels, second.labels) and not torch.equal(first.images, second.images)
+    assert first.labels.bincount().tolist() == [30] * 10
+
+
+@pytest.mark.parametrize(
+    "changes, error, said",
+    [
+        ({"method": "soft-target"}, UsageError, "soft-targets"),
+        ({"method_args": {"temp": 3.0}}, UsageError, "temperature"),
+        ({"method_args": {"temperature": 0.0}}, UsageError, "temperature"),
+        ({"method_args": {"soft_weight": -1.0}}, UsageError, "weight"),
+        ({"net": "mpl"}, UsageError, "mlp"),
+        ({"without": ("eleven",)}, UsageError, "eleven"),
+        ({"per_class": 5000}, DataError, "training images"),
+        ({"teacher_weights": "nowhere.pt"}, DataError, "does not exist"),
+        ({"lr": 1e30, "optimizer": "sgd", "epochs": 5}, NumericalError, "learning rate"),
+    ],
+)
+def test_refused(changes, error, said):
+    with pytest.raises(error, match=said), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        train(replace(TINY, teacher_epochs=1).with_changes(**changes))
+
+
+def test_a_new_run_that_is_refused_leaves_nothing(tmp_path):
+    with pytest.raises(UsageError):
+        train(replace(CNN, method_args={"guided": "convs.9", "hint": "convs.1"}), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_of_other_classes_or_images_is_refused(tmp_path, straight):
+    from datadistill.nets import build
+
+    other = Teacher(build("mlp", channels=1, size=8, classes=7, width=8))
+    with pytest.raises(UsageError, match="7"):
+        train(TINY, teacher=other)
+    with pytest.raises(DataError, match="normalization"):
+        train(replace(TINY, size=16), teacher=straight[0])
+
+
+def test_a_run_with_a_given_teacher_goes_on_with_it_alone(straight, tmp_path, monkeypatch):
+    folder, _ = straight
+    out = tmp_path / "run"
+    config = replace(CNN, seed=5)
+    whole = train(config, teacher=folder).saved.fingerprint
+    monkeypatch.setattr(
+        "kd_baselines.training.score", lambda *a, **k: (_ for _ in ()).throw(UsageError("stop here"))
+    )
+    with pytest.raises(UsageError, match="stop here"):
+        train(config, teacher=folder, out=out)
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="--teacher"):
+        train(None, out=out, resume=True)
+    changed = SavedNet.load(folder, "teacher").net()
+    with torch.no_grad():
+        changed.classifier.bias[0] += 1
+    with pytest.raises(UsageError, match="another teacher"):
+        train(None, out=out, resume=True, teacher=Teacher(changed))
+    assert train(None, out=out, resume=True, teacher=folder).saved.fingerprint == whole
