@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from datadistill.errors import DataError, UsageError, nearest
 from datadistill.nets import draw
 from datadistill.nets.spec import NetSpec
 from datadistill.nets.weights import read_weights
+from datadistill.runs.jsonconfig import dump_config
 from datadistill.streams import generator
 from datadistill.training.fit import Fit
 from datadistill.training.fit_plan import FitPlan
@@ -24,6 +25,7 @@ from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 from kd_baselines.config import KdConfig
 from kd_baselines.losses.term import Needs, Objective, Term
 from kd_baselines.methods import METHODS, stages_of
+from kd_baselines.netfile import SavedNet
 from kd_baselines.staged import Job, StagedLoop, student_fit, teacher_fit
 from kd_baselines.stages import Stage
 from kd_baselines.teacher_cache import CachedTeacher
@@ -174,6 +176,19 @@ class Setup:
         for n, stage in enumerate(self.stages):
             jobs.append(Job(stage.name, self.student, stage.plan, partial(self._stage, stage, n), self.split))
         return StagedLoop(jobs, self.data.validation)
+
+    def saved(
+        self, nets: Sequence[nn.Module], spec: NetSpec, scores: dict[str, Any] | None = None,
+        source_classes: int | None = None,
+    ) -> SavedNet:  # fmt: skip
+        """Trained nets as a file holds them."""
+        record = {name: value for name, value in dump_config(self.config).items() if name != "device"}
+        states = tuple({k: v.detach().cpu().clone() for k, v in net.state_dict().items()} for net in nets)
+        classes = self.data.classes if spec.args["classes"] == len(self.data.classes) else ()
+        return SavedNet(
+            states, spec, self.data.name, classes, self.data.normalization, source_classes,
+            self.config.average, scores, record,
+        )  # fmt: skip
 
     def _stage(self, stage: Stage, number: int, parts: dict[str, Any]) -> Fit:
         teacher = self._cached(stage) if _needs(stage).any_teacher else None

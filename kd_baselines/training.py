@@ -10,10 +10,8 @@ The test part of the data is read once, at the end.
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -28,28 +26,22 @@ from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.signals import StopFlag
-from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.training.fit_plan import FitPlan
-from datadistill.training.progress import Progress
 from datadistill.training.resume import (
     changes,
     named_failures,
     refuse_others,
-    save_checkpoint,
     taken_back,
 )
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import stages_of
 from kd_baselines.netfile import SavedNet
+from kd_baselines.running import KIND, STUDENT, carry_out
 from kd_baselines.setup import Setup
-from kd_baselines.staged import StagedLoop
 from kd_baselines.teachers import Teacher
 
-__all__ = ["KIND", "Trained", "train"]
-
-KIND = "kd"
-TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
+__all__ = ["Trained", "train"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -206,98 +198,16 @@ def _train(setup: Setup, folder: RunFolder | None, options: RunOptions, stop: St
     """Train what is not yet trained, measure the student, and write it."""
     config, data = setup.config, setup.data
     loop = setup.loop()
-    if folder is not None:
-        _restore(loop, setup, folder, options)
-    with Progress(loop.steps, loop.step, options.quiet) as progress:
-        _steps(loop, setup, folder, options, progress, stop)
+    carry_out(loop, setup, folder, options, stop)
     teacher = setup.teacher
     if teacher is not None:
         teacher.check()
     student = setup.student.eval()
     scores = score(student, data, noise=config.noise, missing=config.without, seed=config.seed)
-    saved = _saved(setup, [student], setup.student_spec, scores, setup.source_classes)
+    saved = setup.saved([student], setup.student_spec, scores.as_dict(), setup.source_classes)
     if folder is not None:
         saved.save(folder.path / STUDENT)
     return Trained(student, teacher, scores, config, saved)
-
-
-def _saved(
-    setup: Setup, nets: list[nn.Module], spec: Any, scores: Scores | None, source_classes: int | None = None
-) -> SavedNet:
-    record = {name: value for name, value in dump_config(setup.config).items() if name != "device"}
-    states = tuple({k: v.detach().cpu().clone() for k, v in net.state_dict().items()} for net in nets)
-    return SavedNet(
-        states, spec, setup.data.name, setup.data.classes, setup.data.normalization, source_classes,
-        setup.config.average, None if scores is None else scores.as_dict(), record,
-    )  # fmt: skip
-
-
-def _save_teacher(setup: Setup, folder: RunFolder) -> None:
-    path = folder.path / TEACHER
-    if setup.teacher_nets and not path.exists():
-        _saved(setup, setup.teacher_nets, setup.teacher_spec, None).save(path)
-
-
-def _steps(
-    loop: StagedLoop, setup: Setup, folder: RunFolder | None, options: RunOptions, progress: Progress,
-    stop: StopFlag,
-) -> None:  # fmt: skip
-    """Gradient steps up to the last one, with checkpoints and signals."""
-    unit, interval = options.checkpoint_interval
-    began = saved_time = time.monotonic()
-    saved_at = loop.step
-    if loop.step:
-        progress.say(f"going on from step {loop.step} of {loop.steps}")
-    while not loop.done:
-        if stop:
-            if folder is None:
-                stop.raise_if_requested(f"stopped at step {loop.step}; nothing was saved (no folder)")
-                raise AssertionError  # the flag is set, so the line above raised
-            if loop.step != saved_at:
-                _checkpoint(loop, setup, folder, options)
-            way = f"kd-baselines train --resume {folder.path}"
-            if setup.config.dataset == CUSTOM:
-                way = f"train(None, out={str(folder.path)!r}, resume=True, data=...)"
-            stop.raise_if_requested(f"saved at step {loop.step} of {loop.steps}; go on with: {way}")
-        job = loop.jobs[loop.job]
-        line = loop.advance()
-        progress.update(loop.step, job.name)
-        if line is not None:
-            told = f"  accuracy {line['accuracy']:.1f}% (validation)" if "accuracy" in line else ""
-            last = f"  {progress.left(loop.step)}"
-            progress.say(
-                f"{job.name}  epoch {line['epoch']}/{job.plan.epochs}  loss {line['loss']:.4f}{told}{last}"
-            )
-            if folder is not None:
-                folder.append_metrics(line)
-                seconds = time.monotonic() - began
-                folder.append_timing({"stage": line["stage"], "epoch": line["epoch"], "seconds": seconds})
-        if folder is not None:
-            if loop.done or (loop.job >= len(loop.jobs) - len(setup.stages) and job.name.startswith("teacher")):
-                _save_teacher(setup, folder)
-            since = loop.step - saved_at if unit == "iterations" else time.monotonic() - saved_time
-            if since >= interval or loop.done:
-                _checkpoint(loop, setup, folder, options)
-                saved_at, saved_time = loop.step, time.monotonic()
-
-
-def _checkpoint(loop: StagedLoop, setup: Setup, folder: RunFolder, options: RunOptions) -> None:
-    tensors, state = flatten_state(loop.state())
-    record = {"loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(setup.config)}
-    save_checkpoint(folder, loop.step, tensors, record, options)
-
-
-def _restore(loop: StagedLoop, setup: Setup, folder: RunFolder, options: RunOptions) -> None:
-    """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it."""
-    checkpoint = folder.checkpoints.latest()
-    if checkpoint is None:
-        folder.truncate_metrics(0)
-        return
-    config = dump_config(setup.config)
-    # the checkpoint's own config, for config.json may have been edited
-    changes(folder.path, KIND, checkpoint.state.get("config", config), config, options)
-    loop.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
-    folder.truncate_metrics(checkpoint.state["metrics_bytes"])
 
 
 def _needs(config: KdConfig) -> str:

@@ -1,10 +1,9 @@
 """Architectures of the knowledge-distillation papers, by name.
 
-Importing this package adds them to `datadistill.nets.NETS`, so that `build`, `arguments` and every file that
-names a net know them:
+    net = kd_baselines.nets.build("fitnet1", channels=3, size=32, classes=10)
 
-    import kd_baselines.nets
-    net = datadistill.nets.build("fitnet1", channels=3, size=32, classes=10)
+Importing this package adds them to `datadistill.nets.NETS`, so that `build`, `arguments` and every file that
+names a net know them beside datadistill's own.
 
 To add one, add a file and a line to `KD_NETS`, with a name that `NETS` does not have.
 """
@@ -15,7 +14,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from datadistill.nets import NETS
+from datadistill.nets import NETS, arguments, build
 from kd_baselines.nets.counting import multiplications, parameters
 from kd_baselines.nets.fitnets import fitnet1, fitnet2, fitnet3, fitnet4, fitnet_depth, fitnet_mnist
 from kd_baselines.nets.hints import HINTS, hints
@@ -37,6 +36,8 @@ __all__ = [
     "PlainCNN",
     "SmallVGG",
     "WideResNet",
+    "arguments",
+    "build",
     "hints",
     "multiplications",
     "parameters",

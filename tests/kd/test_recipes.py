@@ -167,7 +167,7 @@ MINIATURES = {
     },
     "jacobian-lowdata-mnist": {**THIN, "net_args": {"width": 4, "depth": 2, "pools": 1}},
     "jacobian-noise": {"net_args": {"width": 4, "norm": "none"}},
-    "jacobian-noise-mnist": {**THIN, "noise": (0.3,)},
+    "jacobian-noise-mnist": {"net_args": {"width": 4, "norm": "none"}, "noise": (0.3,)},
     "jacobian-transfer": {
         "net_args": {"width": 4, "norm": "none"},
         "teacher_net": "wide-cnn", "teacher_args": {"width": 4, "classes": 12}, "teacher_weights": None,
