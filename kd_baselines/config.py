@@ -17,7 +17,7 @@ class KdConfig:
     """One teacher, one student, one method.
 
     Example:
-        >>> KdConfig(method="kd", method_args={"temperature": 20.0}).with_changes(seed=3).seed
+        >>> KdConfig(method="soft-targets", method_args={"temperature": 20.0}).with_changes(seed=3).seed
         3
     """
 

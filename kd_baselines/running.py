@@ -10,7 +10,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.signals import StopFlag
 from datadistill.runs.state import flatten_state, unflatten_state
-from datadistill.training.progress import Progress
+from datadistill.training.progress import LINE_EVERY, Progress
 from datadistill.training.resume import changes, save_checkpoint
 from kd_baselines.setup import Setup
 from kd_baselines.staged import StagedLoop
@@ -45,7 +45,7 @@ def _steps(
     """Gradient steps up to the last one, with checkpoints and signals."""
     unit, interval = options.checkpoint_interval
     began = saved_time = time.monotonic()
-    saved_at = loop.step
+    saved_at, said = loop.step, -LINE_EVERY
     if loop.step:
         progress.say(f"going on from step {loop.step} of {loop.steps}")
     while not loop.done:
@@ -63,11 +63,10 @@ def _steps(
         line = loop.advance()
         progress.update(loop.step, job.name)
         if line is not None:
-            told = f"  accuracy {line['accuracy']:.1f}% (validation)" if "accuracy" in line else ""
-            last = f"  {progress.left(loop.step)}"
-            progress.say(
-                f"{job.name}  epoch {line['epoch']}/{job.plan.epochs}  loss {line['loss']:.4f}{told}{last}"
-            )
+            now = time.monotonic()
+            if now - said >= LINE_EVERY or line["epoch"] == job.plan.epochs:
+                said = now
+                progress.say(f"{_words(line, job.plan.epochs)}  {progress.left(loop.step)}")
             if folder is not None:
                 folder.append_metrics(line)
                 seconds = time.monotonic() - began
@@ -79,6 +78,12 @@ def _steps(
             if since >= interval or loop.done:
                 _checkpoint(loop, setup, folder, options)
                 saved_at, saved_time = loop.step, time.monotonic()
+
+
+def _words(line: dict[str, Any], epochs: int) -> str:
+    """A line of metrics for a person."""
+    told = f"  accuracy {line['accuracy']:.1f}% (validation)" if "accuracy" in line else ""
+    return f"{line['stage']}  epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}{told}"
 
 
 def _checkpoint(loop: StagedLoop, setup: Setup, folder: RunFolder, options: RunOptions) -> None:

@@ -12,7 +12,7 @@ import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-LINE_EVERY = 5.0  # seconds between lines about the nets of a pool
+LINE_EVERY = 5.0  # seconds between lines about nets or epochs
 
 
 class Progress:

@@ -25,7 +25,7 @@ PROGRAM = Program(
     "kd_baselines.cli",
     COMMANDS,
     "Train a student network on what a teacher network knows, by the methods of the literature.",
-    "kd-baselines recipes",
+    "kd-baselines train mnist5k-few-images",
 )
 
 

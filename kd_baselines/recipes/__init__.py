@@ -19,7 +19,7 @@ from kd_baselines.recipes.transfer import PAGES as TRANSFER
 
 __all__ = ["NOT_VERIFIED", "OWN", "RECIPES", "Arm", "Page", "page", "recipe"]
 
-RECIPES: dict[str, Page] = {**HINTON, **FITNETS, **ATTENTION, **JACOBIAN, **TRANSFER}
+RECIPES: dict[str, Page] = {**JACOBIAN, **HINTON, **FITNETS, **ATTENTION, **TRANSFER}
 
 
 def page(name: str) -> Page:

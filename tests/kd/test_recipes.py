@@ -27,7 +27,13 @@ OF_THE_ISSUE = {
     "hinton-missing-digit", "fitnets-mnist", "fitnets-cifar10", "fitnets-depth", "attention-cifar10",
     "jacobian-lowdata-cifar100", "jacobian-lowdata-mnist", "jacobian-noise", "jacobian-transfer",
 }  # fmt: skip
-SIZES = {"mnist": (1, 28, 10), "cifar10": (3, 32, 10), "cifar100": (3, 32, 100), "cub-20": (3, 64, 20)}
+SIZES = {
+    "mnist5k": (1, 28, 10),
+    "mnist": (1, 28, 10),
+    "cifar10": (3, 32, 10),
+    "cifar100": (3, 32, 100),
+    "cub-20": (3, 64, 20),
+}
 
 
 def test_the_recipes_that_were_promised_are_there():
