@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from datadistill.config import RunOptions
 from datadistill.nets.spec import CUSTOM

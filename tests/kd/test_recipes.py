@@ -172,6 +172,7 @@ MINIATURES = {
         "net_args": {"width": 4, "norm": "none"}, "teacher_args": {"width": 4, "norm": "none"},
     },
     "jacobian-lowdata-mnist": {**THIN, "net_args": {"width": 4, "depth": 2, "pools": 1}},
+    "mnist5k-few-images": {**THIN, "net_args": {"width": 4, "depth": 2, "pools": 1}},
     "jacobian-noise": {"net_args": {"width": 4, "norm": "none"}},
     "jacobian-noise-mnist": {"net_args": {"width": 4, "norm": "none"}, "noise": (0.3,)},
     "jacobian-transfer": {
