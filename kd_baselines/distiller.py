@@ -91,24 +91,31 @@ class Distiller:
             what = ", ".join(wanting)
             raise UsageError(f"{what}: a teacher is needed, and there is none; pass teacher=Teacher(net)")
         self._prepared = False
+        self._listed: set[nn.Parameter] | None = None  # own parameters of terms, when somebody asked for them
         if sample is not None:
             if not len(sample):
                 raise DataError("there is no image to train on; pass a split that is not empty")
             self._prepare(sample.images[:2], sample.labels[:2])
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The student's, and those that terms own, which are made by the first batch or `sample`."""
+        """The student's, and those that terms own, which are made by `sample` or the first batch."""
+        self._listed = set(self.objective.parameters())
         yield from self.student.parameters()
         yield from self.objective.parameters()
 
     def step(
-        self, batch: Batch | tuple[Tensor, Tensor], *, step: int = 0, epoch: int = 0, view: int | None = None
+        self,
+        batch: Batch | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor],
+        *,
+        step: int = 0,
+        epoch: int = 0,
+        view: int | None = None,
     ) -> dict[str, Tensor]:
         """The objective of one batch. Nothing is updated; `["loss"].backward()` is yours.
 
         Args:
-            batch: images (B,C,H,W) and labels (B,), or a `Batch` of the plain loop, whose places in the split
-                a cached teacher goes by.
+            batch: images (B,C,H,W), labels (B,) and, for a cached teacher, their places in its split (B,); or
+                a `Batch` of the plain loop, which has all three.
             step: steps done before this one; noise is a function of it.
             epoch: of schedules, from 0.
             view: of a cached teacher with augmented images: their epoch.
@@ -117,10 +124,11 @@ class Distiller:
             "loss", the weighted sum, and each term's value before its weight by name; () each.
 
         Raises:
-            UsageError: what does not fit, at the first batch.
+            UsageError: what does not fit, at the first batch; or parameters were listed before their terms made
+                them, so that an optimizer lacks them.
         """
-        images, labels = (batch.images, batch.labels) if isinstance(batch, Batch) else batch
-        index = batch.index if isinstance(batch, Batch) else None
+        whole = (batch.images, batch.labels, batch.index) if isinstance(batch, Batch) else batch
+        images, labels, index = whole if len(whole) == 3 else (*whole, None)
         if not self._prepared:
             self._prepare(images[:2], labels[:2])
         return self.objective(self.see(images, labels, index=index, step=step, epoch=epoch, view=view))
@@ -168,7 +176,17 @@ class Distiller:
             self.teacher = online
             for module, mode in modes:
                 module.training = mode
+        if self._listed is not None:
+            self._refuse_late_parameters(self._listed)
         self._prepared = True
+
+    def _refuse_late_parameters(self, listed: set[nn.Parameter]) -> None:
+        terms = self.objective.named_terms.items()
+        if late := [name for name, term in terms if not listed.issuperset(term.parameters())]:
+            raise UsageError(
+                f"{', '.join(late)}: the first batch made parameters after parameters() was asked for, so an "
+                "optimizer would not train them; pass sample=, the split, when you make the Distiller"
+            )
 
     def _noise(self, step: int, device: torch.device, name: str) -> torch.Generator:
         return generator(self.seed, f"kd_{name}", self.number, step, device=device)

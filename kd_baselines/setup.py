@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,11 +24,12 @@ from datadistill.training.fit_plan import FitPlan
 from datadistill.training.resume import fingerprints
 from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 from kd_baselines.config import KdConfig
+from kd_baselines.distiller import Distiller
 from kd_baselines.losses.term import Needs, Objective, Term
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import SavedNet
 from kd_baselines.staged import Job, StagedLoop, student_fit, teacher_fit
-from kd_baselines.stages import Stage
+from kd_baselines.stages import Stage, groups_of
 from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher
 from kd_baselines.two_headed import two_headed
@@ -94,12 +96,14 @@ class Setup:
         self.teacher_spec = self._spec(config.teacher_net, config.teacher_args, config.teacher_init)
         self.wants_teacher = any(_needs(stage).any_teacher for stage in self.stages)
         self.given = teacher
+        self.weights: dict[str, str] = {}  # fingerprints of the files that nets start from
         self.teacher_nets: list[nn.Module] = []
         if self.wants_teacher and teacher is None:
             self.teacher_nets = [self._teacher_net(n) for n in range(config.teachers)]
-        self.weights: str | None = None  # fingerprint of what the student starts from
-        self.student, self.source_classes = self._student()
         self._teacher: Teacher | None = teacher
+        untrained = Teacher(*self.teacher_nets, average=config.average) if self.teacher_nets else teacher
+        self.student, self.source_classes = self._student(untrained)
+        self._refuse_what_does_not_fit(untrained)
 
     def _spec(self, name: str, args: dict[str, Any], init: str) -> NetSpec:
         channels, height, width = self.data.shape
@@ -119,16 +123,19 @@ class Setup:
     def _teacher_net(self, number: int) -> nn.Module:
         net = self._built(self.teacher_spec, self.config.teacher_seed, "kd_teacher", number)
         if self.config.teacher_weights is not None:
-            self._take_over(net, self.config.teacher_weights, self.teacher_spec, fresh_last=False)
+            found = self._take_over(net, self.config.teacher_weights, self.teacher_spec, fresh_last=False)
+            self.weights["teacher_weights"] = found
         return net.to(self.data.device)
 
-    def _student(self) -> tuple[nn.Module, int | None]:
+    def _student(self, teacher: Teacher | None) -> tuple[nn.Module, int | None]:
         net = self._built(self.student_spec, self.config.seed, "kd_student", 0)
         if self.config.weights is not None:
-            self.weights = self._take_over(net, self.config.weights, self.student_spec, fresh_last=True)
+            found = self._take_over(net, self.config.weights, self.student_spec, fresh_last=True)
+            self.weights["weights"] = found
         classes = None
-        if self.method.two_headed:
-            classes = self._teacher_classes()
+        if self.method.two_headed and self.wants_teacher:
+            assert teacher is not None
+            classes = int(teacher(self.data.train.images[:2]).shape[1])
             net = two_headed(net, classes, generator(self.config.seed, "kd_second_head"))
         return net.to(self.data.device), classes
 
@@ -139,14 +146,18 @@ class Setup:
         net.load_state_dict({**theta, **buffers}, strict=False)
         return weights.fingerprint
 
-    def _teacher_classes(self) -> int:
-        net = self.given.nets[0] if self.given is not None else self.teacher_nets[0]
-        with torch.no_grad():
-            modes = [(m, m.training) for m in net.modules()]
-            out = net.eval()(self.data.train.images[:2])
-            for module, mode in modes:
-                module.training = mode
-        return int(out.shape[1])
+    def _refuse_what_does_not_fit(self, teacher: Teacher | None) -> None:
+        """Before a teacher is trained: layers, sizes, classes, and images to choose a shift on."""
+        if self.config.without and not len(self.data.validation):
+            raise DataError(
+                "the shift of the classes left out is chosen on validation images, and there are none; hold "
+                "some out (--validation 500)"
+            )
+        for n, stage in enumerate(self.stages):
+            trial = Distiller(
+                self.student, stage.objective, teacher, sample=self.split, seed=self.config.seed, number=n
+            )
+            groups_of(stage, self.student, trial.objective)
 
     @property
     def teacher(self) -> Teacher | None:
@@ -156,11 +167,10 @@ class Setup:
         return self._teacher
 
     def fingerprints(self) -> dict[str, str]:
-        """What a resumed run must find again: the data, the student's tensors, the teacher it was given."""
+        """What a resumed run must find again: the data, the student's tensors, the teacher it was given, files
+        of weights."""
         origin = {} if self.given is None else {"teacher": self.given.hash}
-        if self.weights is not None:
-            origin["weights"] = self.weights
-        return fingerprints(self.data, self.student, origin)
+        return fingerprints(self.data, self.student, {**self.weights, **origin})
 
     def loop(self) -> StagedLoop:
         """Teacher nets that must be trained, then the student's stages."""
@@ -183,6 +193,8 @@ class Setup:
     ) -> SavedNet:  # fmt: skip
         """Trained nets as a file holds them."""
         record = {name: value for name, value in dump_config(self.config).items() if name != "device"}
+        for name in ("weights", "teacher_weights"):  # a file tells no path
+            record[name] = record[name] and Path(record[name]).name
         states = tuple({k: v.detach().cpu().clone() for k, v in net.state_dict().items()} for net in nets)
         classes = self.data.classes if spec.args["classes"] == len(self.data.classes) else ()
         return SavedNet(

@@ -50,7 +50,7 @@ def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[di
     """Optimizer groups: the student's parameters that train, one group a learning rate, and the objective's.
 
     Raises:
-        UsageError: a path that names no module, a factor below 0, or nothing to train.
+        UsageError: a path that names no module, a factor that is below 0 or not finite, or nothing to train.
     """
     modules = {name for name, _ in student.named_modules()}
     until = () if stage.until is None else (stage.until,)
@@ -58,8 +58,8 @@ def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[di
         if path not in modules:
             raise UsageError(f"the student has no module {path!r}; {nearest(path, modules - {''})}")
     for path, factor in (*stage.multipliers.items(), *stage.multipliers_until.items()):
-        if factor < 0:
-            raise UsageError(f"the learning rate of {path} is multiplied by {factor}; give 0 or more")
+        if not 0 <= factor < math.inf:
+            raise UsageError(f"the learning rate of {path} is multiplied by {factor}; give 0 or more, finite")
     groups: dict[float, list[nn.Parameter]] = {}
     up_to = {path: _up_to(student, path) for path in (*until, *stage.multipliers_until)}
     for name, parameter in student.named_parameters():

@@ -5,22 +5,17 @@
                            (seed, number, epoch, step) in `datadistill.training.fit`, so a later training with
                            the same key and batch size sees the same images, and finds its rows
 
-The nets' own logits are kept, so a row serves every temperature. With each row goes a mark, a random
-projection of up to 128 pixels of the image it was computed from. An image without its row's mark is refused, so
-a row does not stand for an image that was augmented otherwise, or that lies elsewhere in the batch. A file
-states what it was computed from and is refused where that differs.
-
-File: one safetensors file with, for each view V, `V.have` (N,) bool, `V.mark` (N,), `V.members` (N,M,K) and
-`V.feature.NAME` (N,...).
+The nets' own logits are kept, so a row serves every temperature. With each row goes the mark of the image it
+was computed from (`kd_baselines.cache_rows`). An image without its row's mark is refused, so a row does not
+stand for an image that was augmented otherwise, or that lies elsewhere in the batch. A file states what it was
+computed from and is refused where that differs.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,26 +28,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from datadistill.data import Split
 from datadistill.data.augmentation import AUGMENTATIONS
 from datadistill.errors import DataError, NumericalError, UsageError, nearest
-from datadistill.runs.atomic import write_bytes
-from datadistill.runs.tensors import checksum, pack, unpack
-from datadistill.streams import generator
+from datadistill.runs.tensors import checksum
+from kd_baselines.cache_rows import Marks, View, read, write
 from kd_baselines.teachers import Teacher, TeacherOutputs
 
 __all__ = ["CachedTeacher"]
-
-SCHEMA = 1
-KIND = "teacher outputs"
-_PIXELS = 128  # of an image at most; enough to tell images apart, few enough to cost nothing
-_ALIKE = 1e-4  # of a pixel, as marks are; rounding moves them by about 1e-7 of the largest
-
-
-@dataclass(eq=False)
-class _View:
-    """Rows of all images of the split, of which `have` are computed."""
-
-    have: Tensor
-    rows: dict[str, Tensor]
-    complete: bool = False  # have.all(), without asking the device at every step
 
 
 class CachedTeacher:
@@ -106,18 +86,13 @@ class CachedTeacher:
         self.teacher, self.split, self.batch = teacher, split, batch
         self.layers, self.augment = tuple(dict.fromkeys(layers)), tuple(augment)
         self.path = None if path is None else Path(path)
-        pixels = split.images[0].numel()
-        self._stride = -(-pixels // _PIXELS)
-        seen = -(-pixels // self._stride)
-        ray = torch.randn(seen, generator=generator(0, "teacher_cache_mark"), dtype=torch.float64)
-        self._ray = (ray / math.sqrt(seen)).to(split.images)  # the images' dtype and device
-        self._alike = _ALIKE * (1 + float(split.images.abs().max()))
+        self._marks = Marks(split.images)
         self.seed, self.number = int(seed), int(number)
         self._like = self._compute(split.images[:1])  # refuses what does not fit, and says what rows look like
-        self._views: dict[int, _View] = {}
+        self._views: dict[int, View] = {}
         self._saved = True  # nothing to write yet
         if self.path is not None and self.path.exists():
-            self._read(self.path)
+            self._views = read(self.path, self._meta, self._like, len(split), split.images.device)
 
     @cached_property
     def _meta(self) -> dict[str, Any]:
@@ -202,11 +177,7 @@ class CachedTeacher:
         """
         if self.path is None or self._saved:
             return
-        tensors = {}
-        for view, table in self._views.items():
-            tensors[f"{view}.have"] = table.have
-            tensors |= {f"{view}.{name}": rows for name, rows in table.rows.items()}
-        write_bytes(self.path, pack(tensors, {"schema": SCHEMA, "kind": KIND, **self._meta}))
+        write(self.path, self._views, self._meta)
         self._saved = True
 
     def _index(self, images: Tensor, index: Tensor | None) -> Tensor:
@@ -229,7 +200,7 @@ class CachedTeacher:
             )
         return index.to(self.split.images.device)
 
-    def _table(self, view: int | None) -> _View:
+    def _table(self, view: int | None) -> View:
         """The rows of a view, empty where it is new."""
         if not self.augment:
             view = 0
@@ -238,16 +209,16 @@ class CachedTeacher:
         if view not in self._views:
             n = len(self.split)
             rows = {name: like.new_zeros(n, *like.shape[1:]) for name, like in self._like.items()}
-            self._views[view] = _View(torch.zeros(n, dtype=torch.bool, device=self._ray.device), rows)
+            self._views[view] = View(torch.zeros(n, dtype=torch.bool, device=self.split.images.device), rows)
         return self._views[view]
 
-    def _complete(self, table: _View, images: Tensor, index: Tensor) -> None:
+    def _complete(self, table: View, images: Tensor, index: Tensor) -> None:
         """Compute the rows that are missing: of the whole split, or of these augmented images."""
         if self.augment:
             new = ~table.have[index]
             images, index = images[new], index[new]
         else:
-            images, index = self.split.images, torch.arange(len(self.split), device=self._ray.device)
+            images, index = self.split.images, torch.arange(len(self.split), device=self.split.images.device)
         for some, places in zip(images.split(self.batch), index.split(self.batch), strict=True):
             if len(places):
                 for name, rows in self._compute(some).items():
@@ -261,7 +232,7 @@ class CachedTeacher:
     def _compute(self, images: Tensor) -> dict[str, Tensor]:
         out = self.teacher.outputs(images, self.layers)
         assert out.members is not None
-        rows = {"members": out.members.transpose(0, 1), "mark": self._marks(images)}
+        rows = {"members": out.members.transpose(0, 1), "mark": self._marks.of(images)}
         rows |= {f"feature.{name}": feature for name, feature in out.features.items()}
         for name, value in rows.items():
             if value.dim() == 0 or len(value) != len(images):
@@ -276,20 +247,14 @@ class CachedTeacher:
                 )
         return rows
 
-    def _marks(self, images: Tensor) -> Tensor:
-        # no matrix product, whose precision on some devices is a setting
-        return (images.detach().flatten(1)[:, :: self._stride] * self._ray).sum(1)
-
-    def _refuse_other_images(self, table: _View, images: Tensor, index: Tensor, view: int | None) -> None:
+    def _refuse_other_images(self, table: View, images: Tensor, index: Tensor, view: int | None) -> None:
         if images.shape[1:] != self.split.images.shape[1:]:
             raise DataError(
                 f"images are {tuple(images.shape[1:])}, those of the cached split "
                 f"{tuple(self.split.images.shape[1:])}; pass the split's own"
             )
-        kept, found = table.rows["mark"].index_select(0, index), self._marks(images)
-        away = (found - kept).abs()
-        if len(away) and not float(away.max()) <= self._alike:
-            other = ~(away <= self._alike)
+        other = self._marks.different(images, table.rows["mark"].index_select(0, index))
+        if other is not None:
             place = int(index[other][0])
             made = f"augment={self.augment}, seed={self.seed}, number={self.number}"
             raise DataError(
@@ -298,37 +263,6 @@ class CachedTeacher:
                 f"{made}: make it anew with those of the training, and the same batch size"
                 + ("" if self.path is None else f", or delete {self.path}")
             )
-
-    def _read(self, path: Path) -> None:
-        tensors, meta = unpack(path, schema=SCHEMA)
-        if meta.get("kind") != KIND:
-            what = str(meta.get("kind") or meta.get("what") or "something else")[:40]
-            raise DataError(f"{path} holds a {what}, wanted outputs of a teacher; give another path")
-        found = {k: v for k, v in meta.items() if k not in ("schema", "kind", "checksum")}
-        names = [k for k in {**self._meta, **found} if found.get(k) != self._meta.get(k)]
-        if names:
-            parts = [f"{k} was {str(found.get(k))[:24]} and is {str(self._meta.get(k))[:24]}" for k in names]
-            raise DataError(
-                f"{path} is stale: {'; '.join(parts)}; delete it to compute the teacher's outputs again, or "
-                "give another path"
-            )
-        self._views = self._tables(tensors, path)
-
-    def _tables(self, tensors: Mapping[str, Tensor], path: Path) -> dict[int, _View]:
-        n, views = len(self.split), {name.partition(".")[0] for name in tensors}
-        like: dict[str, Any] = {name: (x.dtype, x.shape[1:]) for name, x in self._like.items()}
-        like["have"] = (torch.bool, torch.Size())
-        wanted = {f"{v}.{name}": (dtype, (n, *shape)) for v in views for name, (dtype, shape) in like.items()}
-        if {k: (x.dtype, tuple(x.shape)) for k, x in tensors.items()} != wanted or not all(
-            v.isascii() and v.isdigit() for v in views
-        ):
-            raise DataError(f"{path}: its tensors are not rows of this split and teacher; delete it")
-        device, tables = self._ray.device, {}
-        for v in views:
-            rows = {name: tensors[f"{v}.{name}"].to(device) for name in self._like}
-            have = tensors[f"{v}.have"].to(device)
-            tables[int(v)] = _View(have, rows, bool(have.all()))
-        return tables
 
 
 def _refuse_batch_dependence(teacher: Teacher) -> None:

@@ -26,7 +26,7 @@ from datadistill.runs.environment import differences, environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import differing
 
-STARTS = ("pool", "weights", "teacher")
+STARTS = ("pool", "weights", "teacher", "teacher_weights")
 
 
 def fingerprints(
@@ -59,8 +59,8 @@ def refuse_others(
     for name in STARTS:
         if then.pop(name, found.get(name)) != found.get(name):
             raise UsageError(
-                f"{folder.path} was started from another {name.removesuffix('s')} (its fingerprint differs); "
-                f"pass that one with --{name}"
+                f"{folder.path} was started from another {name.removesuffix('s').replace('_', ' ')} (its "
+                f"fingerprint differs); pass that one with --{name.replace('_', '-')}"
             )
     if changes := differences(then, environment(device)):
         message = f"not bit-exact with the run so far: {', '.join(changes)}"

@@ -23,7 +23,7 @@ from torch import Tensor
 from datadistill.errors import UsageError
 from kd_baselines.features import run
 from kd_baselines.losses.attention import attention_map, check_layers, check_maps, to_same_size
-from kd_baselines.losses.input_gradients import fresh_images, mixes_samples, per_sample
+from kd_baselines.losses.input_gradients import fresh_images, mixes_samples, per_sample, refuse_mixing
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -87,8 +87,8 @@ class AttentionJacobian(Term):
         weight: see `Term`.
 
     Raises:
-        UsageError: no layer, p out of range; at the first batch, features that are no maps, or a BatchNorm
-            without running statistics.
+        UsageError: no layer, p out of range; at the first batch, features that are no maps, a BatchNorm
+            without running statistics, or a teacher in the mode batch_stats.
 
     Example:
         >>> AttentionJacobian({"conv1": "conv1"}).needs.teacher_input_gradients
@@ -107,6 +107,7 @@ class AttentionJacobian(Term):
             student_input_gradients=True,
             teacher_input_gradients=True,
             student=True,
+            teacher=True,
         )
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
@@ -122,7 +123,8 @@ class AttentionJacobian(Term):
         return torch.stack(values).sum()
 
     def prepare(self, seen: Seen) -> None:
-        """Refuse layers whose outputs are no maps, by name."""
+        """Refuse layers whose outputs are no maps, by name, and a teacher that mixes images."""
+        refuse_mixing(seen.teacher, "teacher")
         check_maps(self.layers, seen)
 
     def _student_features(self, seen: Seen) -> Mapping[str, Tensor]:

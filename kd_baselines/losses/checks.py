@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -75,12 +76,12 @@ def check_temperature(T: float) -> None:
         T: temperature.
 
     Raises:
-        UsageError: 0, negative, infinite or NaN.
+        UsageError: 0, negative, infinite, NaN or no number.
 
     Example:
         >>> check_temperature(0)
         Traceback (most recent call last):
         datadistill.errors.UsageError: the temperature is 0; give a finite number above 0 (1 changes nothing)
     """
-    if not (math.isfinite(T) and T > 0):
+    if not (isinstance(T, Real) and 0 < T < math.inf):
         raise UsageError(f"the temperature is {T}; give a finite number above 0 (1 changes nothing)")

@@ -211,14 +211,14 @@ def per_sample(
 
 def refuse_mixing(net: object, whose: str) -> None:
     """UsageError for a net whose samples can never be told apart: a BatchNorm layer without running statistics,
-    or a `Teacher` that normalizes with the batch's."""
-    if isinstance(net, nn.Module):
-        if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in net.modules()):
-            raise UsageError(
-                f"the {whose} has a BatchNorm layer without running statistics, so no sample has a Jacobian of "
-                "its own; use track_running_stats=True, or another normalization"
-            )
-    elif getattr(net, "mode", None) == "batch_stats":
+    or a `Teacher` of such nets, or one that normalizes with the batch's."""
+    nets = (net,) if isinstance(net, nn.Module) else getattr(net, "nets", ())
+    if any(isinstance(m, _BatchNorm) and m.running_mean is None for one in nets for m in one.modules()):
+        raise UsageError(
+            f"the {whose} has a BatchNorm layer without running statistics, so no sample has a Jacobian of "
+            "its own; use track_running_stats=True, or another normalization"
+        )
+    if not isinstance(net, nn.Module) and getattr(net, "mode", None) == "batch_stats":
         raise UsageError(
             f"the {whose}'s mode is batch_stats, so no sample has a Jacobian of its own; take the mode eval"
         )

@@ -181,7 +181,8 @@ def _standardized(
                 "teacher's logits over the training set"
             )
         mean, std = v.mean(0), v.std(0, correction=0)
-        std = torch.where(std > 0, std, torch.ones_like(std))
+        constant = v.amax(0) == v.amin(0)  # exact, as std is not: a rounded mean leaves 1e-8 of a constant 0.1
+        std = torch.where(constant, torch.ones_like(std), std)
     m, s = (torch.as_tensor(x, dtype=v.dtype, device=v.device).detach() for x in (mean, std))
     for what, x in (("mean", m), ("std", s)):
         if x.shape not in ((), v.shape[1:]):

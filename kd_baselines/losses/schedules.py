@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from datadistill.errors import UsageError
 
@@ -56,6 +57,6 @@ def at(weight: Weight, epoch: int) -> float:
 
 
 def check_weight(weight: Weight) -> None:
-    """UsageError for a weight that is negative or not finite."""
-    if not isinstance(weight, Linear) and not (math.isfinite(weight) and weight >= 0):
-        raise UsageError(f"a weight is {weight!r}; give 0 or more (0 leaves the term out)")
+    """UsageError for a weight that is negative, not finite or no number."""
+    if not isinstance(weight, Linear) and not (isinstance(weight, Real) and 0 <= weight < math.inf):
+        raise UsageError(f"a weight is {weight!r}; give 0 or more, finite, or a `Linear` schedule")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 import torch
 from jaxtyping import Float, Int
@@ -110,10 +111,11 @@ class Term(nn.Module):
 
     Args:
         weight: 0 or more, or a schedule of it (`Linear`).
-        name: under which its value is told; default: the class's name in lower case.
+        name: under which its value is told; default: the class's name in lower case. Not "loss", which is
+            the sum.
 
     Raises:
-        UsageError: a weight that is negative or not finite.
+        UsageError: a weight that is negative or not finite, or the name "loss".
 
     Example:
         >>> class Small(Term):
@@ -132,6 +134,8 @@ class Term(nn.Module):
         check_weight(weight)
         self.weight = weight
         self.name = type(self).__name__.lower() if name is None else name
+        if self.name == "loss":
+            raise UsageError('a term is called "loss", as the sum of all terms is; give it another name')
 
     def prepare(self, seen: Seen) -> None:
         """Make what the term owns and refuse what does not fit; called once, before training, with two images
@@ -170,8 +174,8 @@ class Objective(nn.Module):
         found: dict[str, Term] = {}
         for term in self.terms:
             assert isinstance(term, Term)
-            same = sum(name == term.name or name.startswith(f"{term.name}-") for name in found)
-            found[f"{term.name}-{same + 1}" if same else term.name] = term
+            names = chain((term.name,), (f"{term.name}-{n}" for n in count(2)))
+            found[next(name for name in names if name not in found)] = term
         return found
 
     @property

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from datadistill.errors import UsageError, nearest
 from datadistill.training.fit_plan import FitPlan
@@ -102,7 +103,7 @@ def stages_of(name: str, plan: FitPlan, args: Mapping[str, Any]) -> tuple[Stage,
     """The stages of a method.
 
     Raises:
-        UsageError: an unknown method or argument, or a value out of range.
+        UsageError: an unknown method or argument, or a value of another type or out of range.
 
     Example:
         >>> [stage.name for stage in stages_of("plain", FitPlan(epochs=2), {})]
@@ -113,4 +114,18 @@ def stages_of(name: str, plan: FitPlan, args: Mapping[str, Any]) -> tuple[Stage,
         if argument not in known:
             own = nearest(argument, known) if known else "it takes none"
             raise UsageError(f"the method {name} has no argument {argument!r}; {own}")
-    return METHODS[name].stages(plan, **args)
+    hints = get_type_hints(METHODS[name].stages)
+    return METHODS[name].stages(
+        plan, **{key: _typed(key, value, hints.get(key, type(value))) for key, value in args.items()}
+    )
+
+
+def _typed(argument: str, value: Any, hint: Any) -> Any:
+    """A value as the method declares it: of a number a float or a layer's name (a layer "0" is typed as 0)."""
+    wanted = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if get_origin(hint) is Literal or type(value) in wanted or (value is None and NoneType in wanted):
+        return value  # the choices of a Literal are refused by what knows them, with the nearest
+    if type(value) is int and (float in wanted or str in wanted):
+        return float(value) if float in wanted else str(value)
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+    raise UsageError(f"{argument} is {value!r}; give {' or '.join(words[t] for t in wanted if t in words)}")

@@ -27,6 +27,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 FIRST = "01_first_distilled_set"
 LOOK = "02_look_at_the_images"
 ADAPT = "03_adapt_a_pretrained_net"
+DISTILLATION = "06_knowledge_distillation_baselines"
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|Users|root|tmp|var|usr|opt|mnt|work)/|[A-Z]:\\\\|ipykernel_\d")
 
 
@@ -131,6 +132,38 @@ def adapt_a_pretrained_net(v):
             assert scores["distilled"][what] > scores[name][what] + 1
 
 
+def knowledge_distillation_baselines(v):
+    mean = {name: sum(found) / len(found) for name, found in v["table"].items()}
+    assert v["accuracy_teacher"] > 88
+    assert all(len(set(found)) > 1 for found in v["table"].values()), "each with its own images"
+    assert mean["labels and soft targets"] > mean["labels"] + 1, "soft targets are said to add knowledge"
+    assert all(0.02 < doubt < 0.6 for doubt in v["doubts"]), "said to be right, not without doubt"
+    assert v["to_others"]["4"] > 2 * v["to_others"]["1"], "a higher temperature is said to bring it out"
+    assert v["fours.tolist()"][9] > 1.5 * v["fours.tolist()"][0], "nines are said to be more like fours"
+
+    assert v["apart"]["by labels and attention"] < 0.6 * v["apart"]["by labels"], "where the teacher looks"
+    assert v["hint_losses"][-1] < 0.85 * v["hint_losses"][0]
+    assert v["changed"] == ["0.weight", "0.bias", "3.weight", "3.bias"], "layers up to the guided one"
+    assert v["accuracy_stage_one"] < 40 < 60 < v["accuracy_hinted"], "stage one is said not to classify"
+
+    assert mean["labels, logits, Jacobians"] > mean["labels and logits"] + 1 > mean["labels"] + 3
+    cosines = v["cosines"]
+    assert cosines["with Jacobians"] > max(cosines["labels"], cosines["labels and logits"]) + 0.08
+
+    soft, hard = v["softly.scores.as_dict()"], v["hardly.scores.as_dict()"]
+    soft_three, hard_three = soft["missing"]["3"], hard["missing"]["3"]
+    assert hard_three["accuracy"] < 3 and soft_three["accuracy"] > 50, "none and most"
+    assert 0 < soft_three["shift"] < hard_three["shift"] / 3, "it does not take much"
+    assert soft_three["accuracy_after"] > soft_three["accuracy"] + 3, "reads more of them"
+    assert hard_three["overall_after"] < hard["accuracy"] + 2.5, "of little use"
+    assert hard_three["accuracy_after"] < soft_three["accuracy"]
+
+    assert v["asked_by"] == {"online": 1002, "cached": 102} and v["asked_again"] == 0
+    for online, cached in zip(v["loss_of"]["online"], v["loss_of"]["cached"], strict=True):
+        assert abs(online - cached) < 1e-4 * online
+    assert v["refused"].startswith("100 of 100 images are not those")
+
+
 # NAME: (what to read in the kernel after the last cell, what must be true of it)
 CLAIMS = {
     FIRST: (
@@ -156,6 +189,12 @@ CLAIMS = {
          "after_on_source", "fresh_on_target", "str(said[0].message)", "attack", "poison.labels.tolist()",
          "{row.name: row.attack_mean.as_dict() for row in beside.rows}"],
         adapt_a_pretrained_net,
+    ),
+    DISTILLATION: (
+        ["accuracy_teacher", "table", "doubts", "to_others", "fours.tolist()", "apart", "hint_losses",
+         "changed", "accuracy_stage_one", "accuracy_hinted", "cosines", "softly.scores.as_dict()",
+         "hardly.scores.as_dict()", "asked_by", "asked_again", "loss_of", "refused"],
+        knowledge_distillation_baselines,
     ),
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from datadistill.errors import UsageError
 from kd_baselines.distiller import Distiller
 from kd_baselines.losses import CE, KD, AttentionTransfer, Hint, JacobianNorm, LogitRegression
 from kd_baselines.losses.term import Needs, Term
+from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher
 
 
@@ -66,6 +67,34 @@ def test_an_ordinary_loop_trains_the_student_alone(batch):
     assert len(list(distiller.parameters())) > len(list(student.parameters()))
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
     assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_an_optimizer_made_too_early_is_refused(batch):
+    """Without `sample` the regressor is made by the first batch, and no optimizer of before would train it."""
+    early = Distiller(net(), CE() + Hint({"1": "1"}), Teacher(net(width=5, seed=1)))
+    assert len(list(early.parameters())) == len(list(net().parameters()))
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"^hint: .* pass sample="):
+            early.step(batch)
+    late = Distiller(net(), CE() + Hint({"1": "1"}), Teacher(net(width=5, seed=1)))
+    late.step(batch)
+    assert len(list(late.parameters())) == len(list(net().parameters())) + 2
+    late.step(batch)
+    none_owned = Distiller(net(), CE())
+    assert list(none_owned.parameters())
+    none_owned.step(batch)
+
+
+def test_places_go_to_a_cached_teacher(batch):
+    """A plain loop gives (images, labels, places)."""
+    teacher, index = Teacher(net(width=5, seed=1)), torch.tensor([4, 1, 0])
+    split, student = Split(*batch), net()
+    images, labels = batch[0][index], batch[1][index]
+    cached = Distiller(student, KD(T=2.0), CachedTeacher(teacher, split)).step((images, labels, index))
+    online = Distiller(student, KD(T=2.0), teacher).step((images, labels))
+    torch.testing.assert_close(cached["kd"], online["kd"])
+    with pytest.raises(UsageError, match="places of the images"):
+        Distiller(student, KD(T=2.0), CachedTeacher(teacher, split)).step((images, labels))
 
 
 def test_nothing_else_is_computed(batch):

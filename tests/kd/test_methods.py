@@ -1,5 +1,6 @@
 """The table of methods: which terms each adds up, with which weights, over which parameters."""
 
+import contextlib
 import itertools
 
 import pytest
@@ -122,6 +123,21 @@ def test_a_temperature_of_zero_is_refused(name):
 def test_nothing_to_minimize_is_refused(name, zero):
     with pytest.raises(UsageError, match=r"every weight .* is 0"):
         stages(name, **dict.fromkeys(zero, 0.0))
+
+
+@pytest.mark.parametrize("name, argument", [(n, a) for n in METHODS for a in arguments(n)])
+@pytest.mark.parametrize("value", ["abc", None, (1, 2), True, -1, 2.5])
+def test_a_value_of_another_type_is_refused_in_a_sentence(name, argument, value):
+    """Or it is taken, but no other error comes out."""
+    with contextlib.suppress(UsageError):
+        stages(name, **{argument: value})
+
+
+def test_a_layer_whose_name_is_a_number_may_be_typed_as_one():
+    first, _ = stages_of("fitnets", PLAN, {"guided": 0, "hint": 2, "lam_start": 4})
+    assert first.until == "0" and first.objective.layers == {"0": "2"}
+    with pytest.raises(UsageError, match=r"hint_epochs is 2.5; give a whole number"):
+        stages_of("fitnets", PLAN, {"guided": "0", "hint": "2", "hint_epochs": 2.5})
 
 
 def test_unknown_methods_and_arguments_name_the_nearest():

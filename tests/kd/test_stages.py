@@ -73,6 +73,7 @@ def test_what_terms_own_trains_with_the_stage():
         ({"train": ("9",)}, "no module '9'"),
         ({"until": "conv"}, "no module 'conv'"),
         ({"multipliers": {"0": -1.0}}, "multiplied by -1.0"),
+        ({"multipliers": {"0": float("nan")}}, "multiplied by nan"),
         ({"train": ("1",)}, "trains no parameter"),
     ],
 )

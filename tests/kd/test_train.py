@@ -171,6 +171,8 @@ def test_seeds_share_a_teacher_and_not_images(tmp_path):
         ({"without": ("eleven",)}, UsageError, "eleven"),
         ({"per_class": 5000}, DataError, "training images"),
         ({"teacher_weights": "nowhere.pt"}, DataError, "does not exist"),
+        ({"method_args": {"temperature": "hot"}}, UsageError, "temperature is 'hot'; give a number"),
+        ({"without": ("3",), "validation": 0}, DataError, "validation images"),
         ({"lr": 1e30, "optimizer": "sgd", "epochs": 5}, NumericalError, "learning rate"),
     ],
 )
@@ -178,6 +180,48 @@ def test_refused(changes, error, said):
     with pytest.raises(error, match=said), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         train(replace(TINY, teacher_epochs=1).with_changes(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method_args": {"guided": "convs.9", "hint": "convs.1"}},
+        {"method_args": {"guided": "convs.3", "hint": "convs.0"}},  # the hint's map is larger
+        {"teacher_args": {"width": 4, "classes": 7}, "method": "soft-targets", "method_args": {}},
+        {"without": ("3",), "validation": 0},
+    ],
+)
+def test_what_does_not_fit_is_refused_before_a_teacher_is_trained(changes, monkeypatch):
+    monkeypatch.setattr(fit_module.Fit, "advance", lambda self: pytest.fail("a step was taken"))
+    with pytest.raises((UsageError, DataError)):
+        train(CNN.with_changes(**changes))
+
+
+def test_a_resumed_run_wants_the_same_file_of_teacher_weights(tmp_path, monkeypatch):
+    from datadistill.nets import build
+
+    state = build("mlp", channels=1, size=8, classes=10, width=16).state_dict()
+    torch.save(state, tmp_path / "teacher.pt")
+    config = replace(TINY, teacher_weights=str(tmp_path / "teacher.pt"))
+    whole = train(config).saved.fingerprint
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "kd_baselines.training.score", lambda *a, **k: (_ for _ in ()).throw(UsageError("stop here"))
+        )
+        with pytest.raises(UsageError, match="stop here"):
+            train(config, out=tmp_path / "run")
+    torch.save({name: 2 * value for name, value in state.items()}, tmp_path / "teacher.pt")
+    with pytest.raises(UsageError, match=r"another teacher weight.*--teacher-weights"):
+        train(None, out=tmp_path / "run", resume=True)
+    torch.save(state, tmp_path / "teacher.pt")
+    assert train(None, out=tmp_path / "run", resume=True).saved.fingerprint == whole
+
+
+def test_two_heads_without_a_term_for_the_second_are_one():
+    args = {"activation_weight": 0.0}
+    trained = train(replace(TINY, method="lwf", method_args=args, epochs=1))
+    plain = train(replace(TINY, method="plain", method_args={}, epochs=1))
+    assert trained.teacher is None and trained.saved.fingerprint == plain.saved.fingerprint
 
 
 def test_a_new_run_that_is_refused_leaves_nothing(tmp_path):

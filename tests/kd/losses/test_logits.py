@@ -260,3 +260,10 @@ def test_a_generator_elsewhere_is_refused():
     v = torch.zeros(2, 3, device="meta")
     with pytest.raises(UsageError, match="draws on cpu, the logits are on meta"):
         noisy_logits(v, 0.1, 1.0, torch.Generator())
+
+
+@pytest.mark.parametrize("samples", [3, 7, 13])
+def test_a_class_with_constant_logits_is_only_centred(samples):
+    """0.1 has no exact mean in float32, so its standard deviation is not 0."""
+    v = torch.full((samples, 1), 0.1)
+    assert logit_regression_loss(torch.zeros(samples, 1), v, standardize=True).item() < 1e-12
