@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kd_baselines.losses import Term as Term
     from kd_baselines.netfile import SavedNet as SavedNet
     from kd_baselines.recipes import recipe as recipe
+    from kd_baselines.staged import fit as fit
     from kd_baselines.stages import Stage as Stage
     from kd_baselines.teacher_cache import CachedTeacher as CachedTeacher
     from kd_baselines.teachers import Teacher as Teacher
@@ -56,6 +57,7 @@ _HOME = {
     "Objective": "losses", "Term": "losses",
     "SavedNet": "netfile",
     "recipe": "recipes",
+    "fit": "staged",
     "Stage": "stages",
     "CachedTeacher": "teacher_cache", "Teacher": "teachers",
     "Trained": "training", "train": "training",

@@ -7,6 +7,7 @@ number n; net k of the teacher by those of the teacher's own seed with number k.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from kd_baselines.distiller import Distiller, TeacherLike
 from kd_baselines.losses.term import Objective
 from kd_baselines.stages import Stage, groups_of
 
-__all__ = ["Job", "StagedLoop", "student_fit", "teacher_fit"]
+__all__ = ["Job", "StagedLoop", "fit", "student_fit", "teacher_fit"]
 
 Parts = dict[str, Tensor]
 
@@ -77,17 +78,17 @@ def student_fit(
     student.train()
     lay_out(student, split.images.device)
     tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
-    own = {**dict(objective.named_parameters()), **dict(objective.named_buffers())}
-    tensors |= {f"objective.{name}": value for name, value in own.items()}
+    extra = {**dict(objective.named_parameters()), **dict(objective.named_buffers())}
+    tensors |= {f"objective.{name}": value for name, value in extra.items()}
 
     def loss(batch: Batch) -> Tensor:
-        view = fit.epoch if stage.plan.augment else None
-        parts.update(distiller.step(batch, step=fit.step, epoch=fit.epoch, view=view))
+        view = own.epoch if stage.plan.augment else None
+        parts.update(distiller.step(batch, step=own.step, epoch=own.epoch, view=view))
         return parts["loss"]
 
     groups = groups_of(stage, student, objective)
-    fit = Fit(tensors, loss, split, stage.plan, groups=groups, seed=seed, nets=number)
-    return fit
+    own = Fit(tensors, loss, split, stage.plan, groups=groups, seed=seed, nets=number)
+    return own
 
 
 class StagedLoop:
@@ -147,16 +148,9 @@ class StagedLoop:
             line["accuracy"] = accuracy(job.net, {}, self.validation)
         self.sums = {}
         if self.fit.done:
-            self._end(job)
+            _end(job.net)
             self._start(self.job + 1)
         return line
-
-    @staticmethod
-    def _end(job: Job) -> None:
-        job.net.eval()
-        lay_out(job.net, None)
-        for p in job.net.parameters():
-            p.grad = None
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs: the nets of finished jobs, and the fit of the present one."""
@@ -172,8 +166,68 @@ class StagedLoop:
         for job, tensors in zip(self.jobs, state["finished"], strict=False):
             if tensors:
                 job.net.load_state_dict(dict(tensors))
-            self._end(job)
+            _end(job.net)
         self._start(state["job"])
         if not self.done:
             self.fit.load(state["fit"])
         self.sums = dict(state["sums"])
+
+
+def _end(net: nn.Module) -> None:
+    """Leave a net as one finds a net: in evaluation mode, in the usual memory layout, without gradients."""
+    net.eval()
+    lay_out(net, None)
+    for p in net.parameters():
+        p.grad = None
+
+
+def fit(
+    student: nn.Module,
+    split: Split,
+    stages: Stage | Sequence[Stage],
+    teacher: TeacherLike | None = None,
+    *,
+    seed: int = 0,
+    on_step: Callable[[str, int, dict[str, Tensor]], None] | None = None,
+) -> nn.Module:
+    """Train a copy of a net by stages: your own net, your own teacher, nothing written.
+
+    Args:
+        student: images (B,C,H,W) to logits (B,K); never changed.
+        split: images and labels, on the net's device.
+        stages: one after the other.
+        teacher: a `Teacher` or a `CachedTeacher` of the split; None where no term needs one.
+        seed: of order, augmentation, dropout, noise and what terms own.
+        on_step: called after every step with the stage's name, its steps done and the loss's parts, () each.
+
+    Returns:
+        The trained copy, its layers in the modes of `student`.
+
+    Raises:
+        UsageError: what does not fit; said before the first step of the stage.
+        DataError: the split is empty.
+        NumericalError: the loss is not finite.
+
+    Example:
+        >>> from datadistill.data import load
+        >>> from kd_baselines import CE, KD, Teacher
+        >>> def net(width):
+        ...     return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+        >>> digits, plan = load("digits"), FitPlan(epochs=5, lr=0.01)
+        >>> teacher = Teacher(fit(net(64), digits.train, Stage("teacher", CE(), plan)))
+        >>> student = fit(net(16), digits.train, Stage("student", CE() + KD(T=4.0), plan), teacher)
+        >>> accuracy(student, {}, digits.validation) > 80
+        True
+    """
+    trained = copy.deepcopy(student)
+    for number, stage in enumerate([stages] if isinstance(stages, Stage) else stages):
+        parts: Parts = {}
+        loop = student_fit(trained, stage, teacher, split, seed, number, parts)
+        while not loop.done:
+            loop.advance()
+            if on_step is not None:
+                on_step(stage.name, loop.step, {name: value.detach() for name, value in parts.items()})
+    _end(trained)
+    for module, old in zip(trained.modules(), student.modules(), strict=True):
+        module.training = old.training
+    return trained

@@ -116,3 +116,32 @@ def test_an_objective_of_something_else():
         CE() + 3
     with pytest.raises(UsageError, match="has no term"):
         Objective()
+
+
+def test_stages_of_a_net_of_ones_own():
+    """Hints train the layers up to the guided one and nothing else; then the whole net; the argument stays."""
+    from datadistill.data import load
+    from kd_baselines.losses import KD, Hint
+    from kd_baselines.staged import fit
+    from kd_baselines.teachers import Teacher
+
+    def make(seed, width):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(), nn.Linear(width * 36, 10)
+        )
+
+    digits, plan = load("digits").train, FitPlan(epochs=1, lr=0.01)
+    teacher, student = make(0, 6).eval(), make(1, 3)
+    before = {k: v.clone() for k, v in student.state_dict().items()}
+    hints = Stage("hints", Hint({"2": "2"}), plan, until="2")
+    told = []
+    halfway = fit(student, digits, hints, Teacher(teacher), on_step=lambda *a: told.append((a[0], set(a[2]))))
+    assert torch.equal(halfway[4].weight, student[4].weight)
+    assert not torch.equal(halfway[0].weight, student[0].weight)
+    assert set(halfway.state_dict()) == set(before), "the regressor is not the student's"
+    assert told[0] == ("hints", {"loss", "hint"})
+    whole = fit(student, digits, [hints, Stage("student", CE() + KD(), plan)], Teacher(teacher))
+    assert not torch.equal(whole[4].weight, student[4].weight)
+    assert all(torch.equal(v, before[k]) for k, v in student.state_dict().items())
+    assert [m.training for m in whole.modules()] == [m.training for m in student.modules()]
