@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kd_baselines.distiller import Distiller as Distiller
     from kd_baselines.evaluation import Scores as Scores
     from kd_baselines.evaluation import score as score
+    from kd_baselines.heads import two_headed as two_headed
     from kd_baselines.losses import CE as CE
     from kd_baselines.losses import KD as KD
     from kd_baselines.losses import AttentionJacobian as AttentionJacobian
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from kd_baselines.teachers import Teacher as Teacher
     from kd_baselines.training import Trained as Trained
     from kd_baselines.training import train as train
-    from kd_baselines.two_headed import two_headed as two_headed
 
 _HOME = {
     "compare": "comparing",
@@ -61,7 +61,7 @@ _HOME = {
     "Stage": "stages",
     "CachedTeacher": "teacher_cache", "Teacher": "teachers",
     "Trained": "training", "train": "training",
-    "two_headed": "two_headed",
+    "two_headed": "heads",
 }  # fmt: skip
 
 __all__ = sorted(_HOME)

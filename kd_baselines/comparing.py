@@ -87,6 +87,7 @@ def compare(
     command = f"kd-baselines compare {name} --seeds {len(numbers) if counted else ' '.join(map(str, numbers))}"
     command += f" --arms {' '.join(chosen)}" if len(chosen) < len(configs) else ""
     command += f" --base {base}" if base is not None else ""
+    command += "".join(f" {_typed(field, value)}" for field, value in changed.items())
     with StopFlag() as stop:
         folder = _open(Path(out), {"recipe": name, "changes": _plain(changed)})
         with folder.lock():
@@ -100,6 +101,21 @@ def compare(
                 changed, tuple(runs.environments),
             )  # fmt: skip
             return replace(result, files=write(result, folder.path, command))
+
+
+def _typed(field: str, value: Any) -> str:
+    """A change as it is typed.
+
+    >>> _typed("net_args", {"width": 8}), _typed("cache", False), _typed("augment", ("crop", "flip"))
+    ('--net-args width 8', '--no-cache', '--augment crop flip')
+    """
+    name = field.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{name}"
+    if isinstance(value, dict):
+        value = [word for pair in value.items() for word in pair]
+    many = isinstance(value, list | tuple)
+    return f"--{name} {' '.join(map(str, value)) if many else value}"
 
 
 def _open(path: Path, config: dict[str, Any]) -> RunFolder:

@@ -104,7 +104,7 @@ class KdConfig:
     teacher_augment: tuple[str, ...] = ()
     """Augmentations of the teacher's batches."""
     cache: bool = True
-    """Compute the teacher's outputs once and keep them, where the method allows it."""
+    """Whether the teacher's outputs are computed once and kept, where the method allows it."""
 
     # --- what is told beside the accuracy
     noise: tuple[float, ...] = ()

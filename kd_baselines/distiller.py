@@ -55,8 +55,9 @@ class Distiller:
         student: images (B,C,H,W) to logits (B,K), on the device of the batches; trained in place.
         objective: a term or a sum of terms.
         teacher: a `Teacher` or a `CachedTeacher`; None where no term needs one.
-        sample: a split whose first two images show the terms the sizes they will meet: what does not fit is
-            refused here, before training. Default: the first batch does it.
+        sample: a split, or (images, labels), whose first two images show the terms the sizes they will meet:
+            what terms own is made, and what does not fit is refused, here and before training. Needed before an
+            optimizer is made where a term owns something (`Hint`). Default: the first batch does it.
         seed: of the terms' own first weights and of their noise.
         number: of the stage; other numbers, other noise.
 
@@ -79,10 +80,15 @@ class Distiller:
         objective: Objective | Term,
         teacher: TeacherLike | None = None,
         *,
-        sample: Split | None = None,
+        sample: Split | tuple[Tensor, Tensor] | None = None,
         seed: int = 0,
         number: int = 0,
     ) -> None:
+        nets = getattr(getattr(teacher, "teacher", teacher), "nets", None)
+        if teacher is not None and nets is None:
+            raise UsageError(f"teacher is a {type(teacher).__name__}; pass kd_baselines.Teacher(net)")
+        if nets is not None and any(net is student for net in nets):
+            raise UsageError("the student is its own teacher; give the teacher a copy (copy.deepcopy)")
         self.student, self.teacher, self.seed, self.number = student, teacher, seed, number
         self.objective = Objective(objective) if isinstance(objective, Term) else objective
         self.needs = self.objective.needs
@@ -93,9 +99,10 @@ class Distiller:
         self._prepared = False
         self._listed: set[nn.Parameter] | None = None  # own parameters of terms, when somebody asked for them
         if sample is not None:
-            if not len(sample):
+            images, labels = sample if isinstance(sample, tuple) else (sample.images, sample.labels)
+            if not len(labels):
                 raise DataError("there is no image to train on; pass a split that is not empty")
-            self._prepare(sample.images[:2], sample.labels[:2])
+            self._prepare(images[:2], labels[:2])
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The student's, and those that terms own, which are made by `sample` or the first batch."""
@@ -128,6 +135,8 @@ class Distiller:
                 them, so that an optimizer lacks them.
         """
         whole = (batch.images, batch.labels, batch.index) if isinstance(batch, Batch) else batch
+        if not isinstance(whole, tuple | list) or len(whole) not in (2, 3):
+            raise UsageError(f"a batch is a {type(whole).__name__}; pass (images, labels)")
         images, labels, index = whole if len(whole) == 3 else (*whole, None)
         if not self._prepared:
             self._prepare(images[:2], labels[:2])
@@ -185,7 +194,7 @@ class Distiller:
         if late := [name for name, term in terms if not listed.issuperset(term.parameters())]:
             raise UsageError(
                 f"{', '.join(late)}: the first batch made parameters after parameters() was asked for, so an "
-                "optimizer would not train them; pass sample=, the split, when you make the Distiller"
+                "optimizer would not train them; pass sample=(images, labels) when you make the Distiller"
             )
 
     def _noise(self, step: int, device: torch.device, name: str) -> torch.Generator:

@@ -66,7 +66,7 @@ class SavedNet:
         """A net of its own with these tensors, in evaluation mode, on the CPU."""
         net = self.spec.build()
         if self.source_classes is not None:
-            from kd_baselines.two_headed import two_headed
+            from kd_baselines.heads import two_headed
 
             net = two_headed(net, self.source_classes)
         net.load_state_dict(dict(self.states[number]))

@@ -25,6 +25,7 @@ from datadistill.training.resume import fingerprints
 from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 from kd_baselines.config import KdConfig
 from kd_baselines.distiller import Distiller
+from kd_baselines.heads import two_headed
 from kd_baselines.losses.term import Needs, Objective, Term
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import SavedNet
@@ -32,7 +33,6 @@ from kd_baselines.staged import Job, StagedLoop, student_fit, teacher_fit
 from kd_baselines.stages import Stage, groups_of
 from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher
-from kd_baselines.two_headed import two_headed
 
 __all__ = ["Setup", "student_split"]
 

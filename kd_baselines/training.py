@@ -149,6 +149,8 @@ def train(
 def _teacher(teacher: Teacher | str | os.PathLike[str] | None) -> tuple[Teacher, SavedNet | None] | None:
     if teacher is None or isinstance(teacher, Teacher):
         return None if teacher is None else (teacher, None)
+    if not isinstance(teacher, str | os.PathLike):
+        raise UsageError(f"teacher is a {type(teacher).__name__}; pass kd_baselines.Teacher(net) or a file")
     saved = SavedNet.load(teacher, which="teacher")
     nets = [saved.net(n) for n in range(len(saved.states))]
     return Teacher(*nets, average=saved.average), saved

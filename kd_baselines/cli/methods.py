@@ -57,10 +57,14 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _arguments(known: dict[str, object]) -> str:
-    """The arguments as they are typed.
+    """The arguments as they are typed: those that must be given, else the first.
 
     >>> _arguments({"temperature": 4.0}), _arguments({})
     (' --method-args temperature 4.0', '')
+    >>> _arguments({"guided": "", "hint": "", "lam_start": 4.0})
+    ' --method-args guided GUIDED hint HINT'
     """
-    first = next(iter(known.items()), None)
-    return "" if first is None else f" --method-args {first[0]} {words(first[1])}"
+    wanted: dict[str, object] = {name: name.upper() for name, value in known.items() if value == ""}
+    shown = wanted or dict([*known.items()][:1])
+    typed = " ".join(f"{name} {words(value)}" for name, value in shown.items())
+    return f" --method-args {typed}" if typed else ""

@@ -28,7 +28,7 @@ def score_table(output: Output, scores: Scores, classes: Sequence[str]) -> None:
         rows += [(f"of class {name}", percent(value), "") for name, value in named if value is not None]
     for name, one in scores.missing.items():
         rows += [
-            (f"of class {name}", percent(one.accuracy), f"{_errors(one.errors, one.images)}; none was seen"),
+            (f"of class {name}", percent(one.accuracy), _errors(one.errors, one.images)),
             (f"of class {name}, shifted", percent(one.accuracy_after), _errors(one.errors_after, one.images)),
             (
                 f"all, {name} shifted",

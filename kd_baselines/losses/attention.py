@@ -10,7 +10,7 @@ the map of one sample as a unit vector of H W pixels, j a pair of layers.
 The first is the paper's without its factor beta / 2, which belongs to the weight. The second is what the
 authors' code computes (with a mean over channels, which the normalization takes out): smaller by H W and a
 square, so its weight is another one (beta = 1000 there). The third is what Jacobian matching adds for feature
-maps; its printed formula has the value of the first with p = 2.
+maps; its printed formula has the value of the first at the same p.
 
 References:
     Zagoruyko and Komodakis, Paying more attention to attention, 2017, https://arxiv.org/abs/1612.03928, eq. 2

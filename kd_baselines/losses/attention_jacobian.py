@@ -70,7 +70,7 @@ def attention_jacobian_loss(
     with torch.enable_grad():
         with per_sample(student_maps):
             student = student_maps(x)
-        with per_sample(teacher_maps, "teacher"):
+        with per_sample(teacher_maps, "teacher", evaluation=True):
             teacher = teacher_maps(x)
         return _of_maps(student, teacher, x)
 

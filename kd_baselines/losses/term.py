@@ -192,11 +192,11 @@ class Objective(nn.Module):
             term.prepare(seen)
 
     def forward(self, seen: Seen) -> dict[str, Tensor]:
-        """The weighted sum under "loss", and each term's value before its weight under its name."""
+        """The weighted sum under "loss", and each term's value before its weight under its name, detached."""
         parts = {name: term(seen) for name, term in self.named_terms.items()}
         weights = [at(term.weight, seen.epoch) for term in self.named_terms.values()]
         total = sum(weight * value for weight, value in zip(weights, parts.values(), strict=True))
-        return {"loss": total, **parts}  # type: ignore[dict-item]
+        return {"loss": total, **{name: value.detach() for name, value in parts.items()}}  # type: ignore[dict-item]
 
     def __add__(self, other: Term | Objective) -> Objective:
         more = list(other.terms) if isinstance(other, Objective) else [other]

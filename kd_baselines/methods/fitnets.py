@@ -95,7 +95,7 @@ def fitnets(
         lam_end: see `fitnets_kd`.
         student_temperature: see `fitnets_kd`.
         guided_multiplier: factor on the second stage's learning rate of the layers up to the guided one, 0 or
-            more; 0 freezes them.
+            more; 0 freezes their parameters.
 
     Raises:
         UsageError: no layer named, or a value out of range.

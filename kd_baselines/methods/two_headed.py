@@ -9,9 +9,9 @@ from typing import Literal
 
 from datadistill.errors import UsageError
 from datadistill.training.fit_plan import FitPlan
+from kd_baselines.heads import lwf_objective
 from kd_baselines.methods.combining import layer_pairs
 from kd_baselines.stages import Stage
-from kd_baselines.two_headed import lwf_objective
 
 __all__ = ["lwf"]
 

@@ -161,3 +161,28 @@ def test_noise_is_a_function_of_seed_stage_and_step(batch):
 def test_what_does_not_fit_is_said_before_training(objective, teacher, said, batch):
     with pytest.raises(UsageError, match=said):
         Distiller(net(), objective, teacher, sample=Split(*batch))
+
+
+def test_what_people_pass_by_mistake(batch):
+    student = net()
+    with pytest.raises(UsageError, match=r"pass kd_baselines\.Teacher"):
+        Distiller(student, KD(), net())
+    with pytest.raises(UsageError, match="its own teacher"):
+        Distiller(student, KD(), Teacher(student))
+    with pytest.raises(UsageError, match=r"pass \(images, labels\)"):
+        Distiller(student, CE()).step(batch[0])
+
+
+def test_parts_carry_no_graph(batch):
+    out = Distiller(net(), CE() + KD(), Teacher(net(seed=1)), sample=batch).step(batch)
+    assert out["loss"].requires_grad and not out["ce"].requires_grad and not out["kd"].requires_grad
+
+
+def test_no_public_name_is_a_module_too():
+    """Else importing the module would put it in the place of the name."""
+    import importlib.util
+
+    import kd_baselines as kd
+
+    taken = [name for name in kd.__all__ if importlib.util.find_spec(f"kd_baselines.{name}") is not None]
+    assert taken == []

@@ -10,6 +10,7 @@ from torch import nn
 from datadistill.errors import UsageError
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.distiller import Distiller
+from kd_baselines.heads import two_headed
 from kd_baselines.losses import Linear, Objective
 from kd_baselines.losses.schedules import at
 from kd_baselines.methods import METHODS, arguments, stages_of
@@ -17,7 +18,6 @@ from kd_baselines.methods.combining import layer_pairs
 from kd_baselines.nets import KD_NETS
 from kd_baselines.stages import Stage, groups_of
 from kd_baselines.teachers import Teacher
-from kd_baselines.two_headed import two_headed
 
 PLAN = FitPlan(epochs=7, batch=4, optimizer="sgd", lr=0.5)
 NEEDED = {

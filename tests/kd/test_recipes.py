@@ -15,12 +15,12 @@ from datadistill.nets import build
 from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.config import KdConfig
+from kd_baselines.heads import two_headed
 from kd_baselines.losses import Objective
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.nets import hints
 from kd_baselines.recipes import NOT_VERIFIED, RECIPES, Arm, Page, page, recipe
 from kd_baselines.training import train
-from kd_baselines.two_headed import two_headed
 
 EVERY = [(name, arm) for name, p in RECIPES.items() for arm in ("own", *p.arms)]
 OF_THE_ISSUE = {

@@ -11,9 +11,9 @@ from datadistill.errors import UsageError
 from datadistill.nets.lenet import LeNet
 from datadistill.nets.torchvision_net import torchvision_net
 from kd_baselines.features import run
+from kd_baselines.heads import TwoHeaded, lwf_objective, two_headed
 from kd_baselines.losses.schedules import Linear
 from kd_baselines.losses.term import Seen
-from kd_baselines.two_headed import TwoHeaded, lwf_objective, two_headed
 
 
 def seeded(make, seed=0):

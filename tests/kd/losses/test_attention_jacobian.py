@@ -268,3 +268,24 @@ def test_batchnorm_without_running_statistics_is_refused():
     )
     with pytest.raises(UsageError, match="without running statistics"):
         AttentionJacobian({"1": "1"})(seen_by(student, convolutions(0), x, "1"))
+
+
+def test_a_teacher_module_is_asked_in_evaluation_mode():
+    """Dropout of a teacher that was left in training mode draws nothing."""
+    from kd_baselines.losses import attention_jacobian_loss
+
+    torch.manual_seed(0)
+    teacher = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.Dropout(0.5), torch.nn.Flatten(0, 0))
+    student = torch.nn.Conv2d(1, 3, 3)
+    x = torch.randn(4, 1, 6, 6)
+
+    class Maps(torch.nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, images):
+            return self.net(images).square().sum(1)
+
+    values = [attention_jacobian_loss(Maps(student), Maps(teacher), x).item() for _ in range(2)]
+    assert values[0] == values[1] and teacher.training
