@@ -13,6 +13,7 @@ from datadistill.cli.inspect_pool import kind_of, print_net, print_pool, read_ne
 from datadistill.cli.options import parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.cli.recipes import flag, words
+from datadistill.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ def run(argv: Sequence[str]) -> int:
     folder = (args.set_ / "config.json").exists()
     if folder:
         found["run"] = read_run(args.set_)
+        if found["run"]["kind"].startswith("kd"):
+            raise DataError(
+                f"{args.set_} holds a run of kd-baselines; test its net with: kd-baselines evaluate {args.set_}"
+            )
         file = args.set_ / "distilled.safetensors"
     if not folder or file.exists():
         found["set"] = read_set(args.set_, args.verify)

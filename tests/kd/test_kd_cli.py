@@ -236,3 +236,12 @@ def test_compare_prints_what_it_writes(tmp_path, monkeypatch, capsys):
     *_, wrote, following = capsys.readouterr().out.splitlines()
     assert wrote.startswith(f"wrote runs/compare/{NAME}: table.md, table.csv")
     assert following == f"next: kd-baselines evaluate runs/compare/{NAME}/hard-s0 --noise 0.3"
+
+
+def test_inspect_says_whose_run_it_is(tmp_path, capsys):
+    from datadistill.cli import main as datadistill_main
+    from datadistill.runs.folder import RunFolder
+
+    RunFolder.create(tmp_path / "run", {}, {}, "kd").append_metrics({"stage": "student", "epoch": 1})
+    assert datadistill_main(["inspect", str(tmp_path / "run")]) == 3
+    assert "kd-baselines evaluate" in capsys.readouterr().err
