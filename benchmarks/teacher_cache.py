@@ -20,7 +20,7 @@ from datadistill.data import load
 from datadistill.training.fit import FitPlan
 from kd_baselines import CE, KD, CachedTeacher, Stage, Teacher
 from kd_baselines.nets import build
-from kd_baselines.staged import student_fit
+from kd_baselines.staged import stage_fit
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -48,7 +48,7 @@ def main() -> None:
     for name, (objective, known) in ways.items():
         torch.manual_seed(0)
         net = build(args.net, channels=1, size=28, classes=10)
-        fits[name] = student_fit(net, Stage(name, objective, plan), known, split, 0, 0, parts[name])
+        fits[name] = stage_fit(net, Stage(name, objective, plan), known, split, 0, 0, parts[name])
     times: dict[str, list[float]] = {name: [] for name in ways}
     apart = 0.0
     for repeat in range(args.repeats + 1):

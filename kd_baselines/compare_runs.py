@@ -24,14 +24,12 @@ from kd_baselines.comparison import Row
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import METHODS
-from kd_baselines.netfile import SavedNet
+from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
 from kd_baselines.running import KIND
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import train
 
 __all__ = ["Runs", "begun", "taught"]
-
-STUDENT, TEACHER = "student.safetensors", "teacher.safetensors"
 
 
 class Runs:

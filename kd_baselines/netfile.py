@@ -23,7 +23,10 @@ from datadistill.runs.atomic import write_bytes
 from datadistill.runs.tensors import checksum, pack, unpack
 from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 
-__all__ = ["SavedNet"]
+__all__ = ["STUDENT", "TEACHER", "SavedNet"]
+
+STUDENT, TEACHER = "student.safetensors", "teacher.safetensors"
+"""What a run folder calls its nets."""
 
 SCHEMA = 1
 KIND = "kd-net"

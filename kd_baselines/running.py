@@ -13,13 +13,13 @@ from datadistill.runs.signals import StopFlag
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.training.progress import LINE_EVERY, Progress
 from datadistill.training.resume import changes, save_checkpoint
+from kd_baselines.netfile import TEACHER
 from kd_baselines.setup import Setup
 from kd_baselines.staged import StagedLoop
 
-__all__ = ["KIND", "STUDENT", "TEACHER", "carry_out"]
+__all__ = ["KIND", "carry_out"]
 
 KIND = "kd"
-TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
 
 
 def carry_out(

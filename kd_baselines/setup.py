@@ -26,10 +26,11 @@ from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 from kd_baselines.config import KdConfig
 from kd_baselines.distiller import Distiller
 from kd_baselines.heads import two_headed
+from kd_baselines.losses.cross_entropy import CE
 from kd_baselines.losses.term import Needs, Objective, Term
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import SavedNet
-from kd_baselines.staged import Job, StagedLoop, student_fit, teacher_fit
+from kd_baselines.staged import Job, StagedLoop, stage_fit
 from kd_baselines.stages import Stage, groups_of
 from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher
@@ -177,9 +178,10 @@ class Setup:
         config, jobs = self.config, []
         if config.teacher_weights is None:
             plan = _teacher_plan(config)
+            labels = Stage("teacher", CE(), plan)
             for n, net in enumerate(self.teacher_nets):
                 make: Callable[[dict[str, Any]], Fit] = partial(
-                    teacher_fit, net, self.data.train, plan, config.teacher_seed, n
+                    stage_fit, net, labels, None, self.data.train, config.teacher_seed, n
                 )
                 name = "teacher" if len(self.teacher_nets) == 1 else f"teacher {n + 1}"
                 jobs.append(Job(name, net, plan, make, self.data.train))
@@ -204,7 +206,7 @@ class Setup:
 
     def _stage(self, stage: Stage, number: int, parts: dict[str, Any]) -> Fit:
         teacher = self._cached(stage) if _needs(stage).any_teacher else None
-        return student_fit(self.student, stage, teacher, self.split, self.config.seed, number, parts)
+        return stage_fit(self.student, stage, teacher, self.split, self.config.seed, number, parts)
 
     def _cached(self, stage: Stage) -> Teacher | CachedTeacher | None:
         """The teacher's outputs kept, where that gives the same and fits into memory."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datadistill.data import Split
@@ -23,7 +22,7 @@ from kd_baselines.distiller import Distiller, TeacherLike
 from kd_baselines.losses.term import Objective
 from kd_baselines.stages import Stage, groups_of
 
-__all__ = ["Job", "StagedLoop", "fit", "student_fit", "teacher_fit"]
+__all__ = ["Job", "StagedLoop", "fit", "stage_fit"]
 
 Parts = dict[str, Tensor]
 
@@ -51,20 +50,7 @@ class Job:
         return self.plan.epochs * -(-len(self.split) // self.plan.batch)
 
 
-def teacher_fit(net: nn.Module, split: Split, plan: FitPlan, seed: int, number: int, parts: Parts) -> Fit:
-    """Cross-entropy with the labels."""
-    net.train()
-    lay_out(net, split.images.device)
-    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-
-    def loss(batch: Batch) -> Tensor:
-        parts["loss"] = F.cross_entropy(net(batch.images), batch.labels)
-        return parts["loss"]
-
-    return Fit(tensors, loss, split, plan, seed=seed, nets=number)
-
-
-def student_fit(
+def stage_fit(
     student: nn.Module, stage: Stage, teacher: TeacherLike | None, split: Split, seed: int, number: int,
     parts: Parts,
 ) -> Fit:  # fmt: skip
@@ -222,7 +208,7 @@ def fit(
     trained = copy.deepcopy(student)
     for number, stage in enumerate([stages] if isinstance(stages, Stage) else stages):
         parts: Parts = {}
-        loop = student_fit(trained, stage, teacher, split, seed, number, parts)
+        loop = stage_fit(trained, stage, teacher, split, seed, number, parts)
         while not loop.done:
             loop.advance()
             if on_step is not None:

@@ -36,8 +36,8 @@ from datadistill.training.resume import (
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import stages_of
-from kd_baselines.netfile import SavedNet
-from kd_baselines.running import KIND, STUDENT, carry_out
+from kd_baselines.netfile import STUDENT, SavedNet
+from kd_baselines.running import KIND, carry_out
 from kd_baselines.setup import Setup
 from kd_baselines.teachers import Teacher
 

@@ -6,7 +6,7 @@
 
 A term is a small module around a pure function of tensors. What it owns (a regressor, say) is trained with
 the student and never enters the student's state dict. To add one, write its file in this folder and its line
-in `TERMS` (losses/__init__.py).
+in losses/__init__.py.
 """
 
 from __future__ import annotations
