@@ -57,6 +57,8 @@ class KdConfig:
     """Initialization: default (torch's own), xavier, xavier-uniform, kaiming, orthogonal, normal, small."""
     weights: str | None = None
     """The student starts from a file of weights, or from "imagenet", torchvision's; its last layer is fresh."""
+    shared: tuple[str, ...] = ()
+    """Layers whose tensors are the teacher's and stay frozen: the student's name, or STUDENT:TEACHER."""
     epochs: int = 10
     """Passes over the student's images."""
     batch: int = 128

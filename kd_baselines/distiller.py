@@ -150,7 +150,7 @@ class Distiller:
         needs = self.needs
         if needs.student_input_gradients or needs.teacher_input_gradients:
             images = images.detach().requires_grad_()
-        seen = Seen(images, labels, epoch=epoch, noise=partial(self._noise, step, images.device))
+        seen = Seen(images, labels, epoch=epoch, index=index, noise=partial(self._noise, step, images.device))
         if needs.student_logits or needs.student_features:
             # once whole: a layer that is called again further on is refused then
             whole = needs.student_logits or not self._prepared

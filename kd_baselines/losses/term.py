@@ -85,6 +85,7 @@ class Seen:
         teacher: the teacher, for terms that call it again.
         noise: name -> a generator for this step on the images' device; the same name draws the same numbers.
         epoch: of this step, from 0.
+        index: (B,) places of the images in the split, for what a term keeps by image; None where unknown.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -98,6 +99,7 @@ class Seen:
     teacher: Callable[[Tensor], Tensor] | None = None
     noise: Callable[[str], torch.Generator] | None = None
     epoch: int = 0
+    index: Int[Tensor, " b"] | None = None
 
     def got(self, name: str) -> Tensor:
         """A field that a term declared in its `needs`; AssertionError where it did not."""

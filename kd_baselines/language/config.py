@@ -1,0 +1,92 @@
+"""What is decided before a language model is trained: one frozen dataclass, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from datadistill.config import KINDS
+from datadistill.config.choices import Value, changed, refuse_unknown_choices
+from datadistill.errors import UsageError
+
+__all__ = ["LANGUAGE_KIND", "LanguageConfig"]
+
+LANGUAGE_KIND = "kd-language"
+"""What config.json calls such a run."""
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """One language model: trained on words alone, or on words and a teacher.
+
+    Example:
+        >>> LanguageConfig(net="lstm", net_args={"width": 128}).with_changes(seed=3).seed
+        3
+    """
+
+    recipe: str = "custom"
+    """Name of the recipe this config came from."""
+    arm: str = "own"
+    """Which of the recipe's students this is: "own", or a name from the recipe's list."""
+    seed: int = 0
+    """Seed of the first weights and of dropout."""
+
+    # --- text
+    text: str = "ptb"
+    """"ptb", found in the data roots, or a folder with train.txt, valid.txt and test.txt."""
+    tokens: int | None = None
+    """Only so many words of the training text, from its beginning; None: all."""
+    vocabulary: int | None = None
+    """Only so many words are told apart, the most frequent of the training text; None: all."""
+
+    # --- method and net
+    method: Literal["plain", "born-again"] = "plain"
+    """On the words alone, or on the teacher's probabilities at each step and the words."""
+    label_weight: float = 1.0
+    """Of the words, beside the teacher's probabilities; 0 leaves them out (BAN), 1 is BAN+L."""
+    net: str = "lstm"
+    """Architecture: lstm or cnn-lstm."""
+    net_args: dict[str, Value] = field(default_factory=dict)
+    """Arguments of the architecture."""
+
+    # --- training
+    epochs: int = 40
+    """Passes over the training text."""
+    batch: int = 32
+    """Columns that the text is cut into and read side by side."""
+    unroll: int = 35
+    """Words that gradients go back through; the state is carried on."""
+    lr: float = 1.0
+    """Learning rate of plain SGD at the start."""
+    decay_factor: float = 0.25
+    """What the learning rate is multiplied by after an epoch that improved too little."""
+    decay_below: float = 0.0
+    """An epoch improved too little where the validation perplexity fell by no more than this."""
+    clip: float = 5.0
+    """Largest norm of the gradient; a larger one is scaled to it."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        refuse_unknown_choices(self)
+        for name in ("epochs", "batch", "unroll", "tokens", "vocabulary"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}, but it must be at least 1")
+        for name in ("lr", "clip"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise UsageError(f"{name} is {value}, but it must be positive and finite")
+        for name in ("label_weight", "decay_below"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise UsageError(f"{name} is {value}, but it must be 0 or more, and finite")
+        if not 0 < self.decay_factor <= 1:
+            raise UsageError(f"decay_factor is {self.decay_factor}, but it must be above 0 and at most 1")
+
+    def with_changes(self, **changes: Any) -> LanguageConfig:
+        """A copy with some fields changed; an unknown one names the nearest."""
+        return changed(self, changes)
+
+
+KINDS[LANGUAGE_KIND] = LanguageConfig()

@@ -1,0 +1,50 @@
+"""What differs between generations of image classifiers and generations of language models.
+
+`kd_baselines.generations` trains chains of nets, each from a fresh draw, each taught by the one before; a
+`Lineage` knows how one net of a chain is configured, trained and measured. One for each kind of config, in
+`LINEAGES` of `kd_baselines.generations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from datadistill.config import RunOptions
+from datadistill.data import RealData
+
+__all__ = ["Lineage"]
+
+
+class Lineage(Protocol):
+    """How nets of one kind of config are trained and measured, generation by generation."""
+
+    unit: str
+    """Of the scores: "%" or "" (perplexity)."""
+
+    def first(self, config: Any, seed: int) -> Any:
+        """The config of generation 0, the teacher: on labels alone, with the teacher's net and schedule."""
+
+    def later(self, config: Any, seed: int) -> Any:
+        """The config of a generation from 1 on, from a fresh draw."""
+
+    def train(
+        self, config: Any | None, teacher: Path | None, out: Path, resume: bool, options: RunOptions,
+        data: RealData | None = None,
+    ) -> None:  # fmt: skip
+        """Train one net into its run folder, taught by the net in the file `teacher`, or go on."""
+
+    def finished(self, run: Path) -> Path | None:
+        """The file of the trained net in a run folder; None where it is not there yet."""
+
+    def scores(
+        self, nets: Sequence[Path], config: Any, average: str, options: RunOptions,
+        data: RealData | None = None,
+    ) -> dict[str, float]:  # fmt: skip
+        """Scores on the test part of one net, or of several as an ensemble; the first is the one to tell.
+
+        Args:
+            nets: files of nets.
+            average: of several: "arithmetic", of the probabilities, or "geometric", of the logits.
+        """
