@@ -22,11 +22,18 @@ if TYPE_CHECKING:
     from kd_baselines.distiller import Distiller as Distiller
     from kd_baselines.evaluation import Scores as Scores
     from kd_baselines.evaluation import score as score
+    from kd_baselines.generations import born_again_generations as born_again_generations
     from kd_baselines.heads import two_headed as two_headed
+    from kd_baselines.ledger.config import LedgerConfig as LedgerConfig
+    from kd_baselines.ledger.making import make_ledger as make_ledger
+    from kd_baselines.ledger.table import Ledger as Ledger
     from kd_baselines.losses import CE as CE
+    from kd_baselines.losses import CWTM as CWTM
+    from kd_baselines.losses import DKPP as DKPP
     from kd_baselines.losses import KD as KD
     from kd_baselines.losses import AttentionJacobian as AttentionJacobian
     from kd_baselines.losses import AttentionTransfer as AttentionTransfer
+    from kd_baselines.losses import BornAgain as BornAgain
     from kd_baselines.losses import FitNetsKD as FitNetsKD
     from kd_baselines.losses import Hint as Hint
     from kd_baselines.losses import InputNoise as InputNoise
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     from kd_baselines.losses import Term as Term
     from kd_baselines.netfile import SavedNet as SavedNet
     from kd_baselines.recipes import recipe as recipe
+    from kd_baselines.sharing import share_layers as share_layers
     from kd_baselines.staged import fit as fit
     from kd_baselines.stages import Stage as Stage
     from kd_baselines.teacher_cache import CachedTeacher as CachedTeacher
@@ -51,17 +59,21 @@ _HOME = {
     "KdConfig": "config",
     "Distiller": "distiller",
     "Scores": "evaluation", "score": "evaluation",
-    "CE": "losses", "KD": "losses", "AttentionJacobian": "losses", "AttentionTransfer": "losses",
+    "LedgerConfig": "ledger.config", "make_ledger": "ledger.making", "Ledger": "ledger.table",
+    "CE": "losses", "CWTM": "losses", "DKPP": "losses", "BornAgain": "losses",
+    "KD": "losses", "AttentionJacobian": "losses", "AttentionTransfer": "losses",
     "FitNetsKD": "losses", "Hint": "losses", "InputNoise": "losses", "JacobianMatching": "losses",
     "JacobianNorm": "losses", "Linear": "losses", "LogitRegression": "losses", "NoisyLogits": "losses",
     "Objective": "losses", "Term": "losses",
     "SavedNet": "netfile",
     "recipe": "recipes",
+    "share_layers": "sharing",
     "fit": "staged",
     "Stage": "stages",
     "CachedTeacher": "teacher_cache", "Teacher": "teachers",
     "Trained": "training", "train": "training",
     "two_headed": "heads",
+    "born_again_generations": "generations",
 }  # fmt: skip
 
 __all__ = sorted(_HOME)

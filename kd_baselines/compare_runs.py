@@ -7,51 +7,45 @@ scores, and the others are given that file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from datadistill import data as data_module
 from datadistill.config import RunOptions
 from datadistill.data import RealData
 from datadistill.device import resolve
-from datadistill.errors import Interrupted, UsageError, nearest
-from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import build_config, differing
-from datadistill.runs.signals import StopFlag
+from datadistill.errors import UsageError, nearest
 from kd_baselines.comparison import Row
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
+from kd_baselines.many_runs import ManyRuns, begun, config_of, refuse_other
 from kd_baselines.methods import METHODS
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
-from kd_baselines.running import KIND
 from kd_baselines.teachers import Teacher
-from kd_baselines.training import train
+from kd_baselines.training import load_data, train
 
-__all__ = ["Runs", "begun", "taught"]
+__all__ = ["Runs", "taught"]
 
 
 class Runs:
     """The runs of one comparison: read, gone on with, or started."""
 
     def __init__(
-        self, folder: RunFolder, configs: Mapping[str, KdConfig], options: RunOptions, data: RealData | None,
-        say: Callable[[str], None], stop: StopFlag, again: str,
-    ) -> None:  # fmt: skip
-        self.folder, self.configs, self.options, self.data = folder, configs, options, data
-        self.say, self.stop, self.again = say, stop, again
-        self.environments: list[Mapping[str, Any]] = []
+        self, runs: ManyRuns, configs: Mapping[str, KdConfig], options: RunOptions, data: RealData | None
+    ) -> None:
+        self.runs, self.configs, self.options, self.data = runs, configs, options, data
+        self.path = runs.folder.path
 
     def scores(self, arm: str, seed: int) -> Scores:
         """Of the student of an arm; trained where it is not there."""
         path = self._path(arm, seed)
         config = self.configs[arm].with_changes(seed=seed)
         if begun(path):
-            _refuse_other(path, config)
+            refuse_other(path, config)
         if not (path / STUDENT).exists():
             self._train(path, config)
-        self._remember(path)
+        self.runs.remember(path)
         return Scores.from_dict(SavedNet.load(path).scores or {})
 
     def _train(self, path: Path, config: KdConfig) -> None:
@@ -69,30 +63,27 @@ class Runs:
             self._run(path, config, shared if shared.exists() and not own else None)
 
     def _run(self, path: Path, config: KdConfig | None, teacher: Path | None) -> None:
-        try:
-            self.stop.raise_if_requested("")
-            self.say(f"{path.name}{'' if teacher is None else f', taught by {teacher.name}'}")
-            train(config, data=self.data, teacher=teacher, out=path, resume=begun(path), options=self.options)
-        except Interrupted as stopped:  # a run's own sentence would go on with that run only
-            kept = f"stopped; what was done is kept in {self.folder.path}; go on with: {self.again}"
-            raise Interrupted(kept, stopped.exit_code - 128) from stopped
+        work = partial(
+            train, config, data=self.data, teacher=teacher, out=path, resume=begun(path), options=self.options
+        )
+        self.runs.carry_out(f"{path.name}{'' if teacher is None else f', taught by {teacher.name}'}", work)
 
     def _owner(self, config: KdConfig) -> Path | None:
         """The run that has trained a config's teacher, or was to and has been stopped."""
-        runs = sorted(path.parent for path in self.folder.path.glob("*/config.json"))
+        runs = sorted(path.parent for path in self.path.glob("*/config.json"))
         same = [run for run in runs if taught(_config(run)) and _same_teacher(_config(run), config)]
         done = [run for run in same if (run / TEACHER).exists()]
         return next(iter([*done, *(run for run in same if not (run / STUDENT).exists())]), None)
 
     def _path(self, arm: str, seed: int) -> Path:
-        return self.folder.path / f"{arm}-s{seed}"
+        return self.path / f"{arm}-s{seed}"
 
     def _shared(self, config: KdConfig) -> Path:
         """Where the teacher of a config lies: named after the first of all arms that has it."""
         students = [c for c in self.configs.values() if taught(c)]
         first = next(c for c in students if _same_teacher(c, config))
         name = TEACHER if first is students[0] else f"teacher-{first.arm}.safetensors"
-        return self.folder.path / name
+        return self.path / name
 
     def _keep_teacher(self, run: Path, shared: Path) -> None:
         """Put the teacher of a run where all find it, with its own scores."""
@@ -100,10 +91,7 @@ class Runs:
             return
         saved, config = SavedNet.load(run, which="teacher"), _config(run)
         nets = [saved.net(number) for number in range(len(saved.states))]
-        data = self.data or data_module.load(
-            config.dataset, root=self.options.data_root, download=self.options.download, size=config.size,
-            channels=config.channels, validation=config.validation, seed=config.teacher_seed,
-        )  # fmt: skip
+        data = self.data or load_data(config, self.options)
         device = resolve(config.device)
         teacher, data = Teacher(*nets, average=config.average).to(device), data.to(device)
         found = None  # for a teacher of other classes (ImageNet's)
@@ -131,11 +119,6 @@ class Runs:
             rows[path] = Row(path.stem, words, {column: (value,) for column, value in columns.items()})
         return list(rows.values())
 
-    def _remember(self, path: Path) -> None:
-        env = {k: v for k, v in RunFolder.open(path).environment.items() if k not in ("data", "net")}
-        if env not in self.environments:
-            self.environments.append(env)
-
 
 def taught(config: KdConfig) -> bool:
     if config.method not in METHODS:
@@ -150,17 +133,5 @@ def _same_teacher(a: KdConfig, b: KdConfig) -> bool:
     return all(getattr(a, name) == getattr(b, name) for name in (*names, *common))
 
 
-def begun(path: Path) -> bool:
-    return (path / "config.json").exists()
-
-
 def _config(path: Path) -> KdConfig:
-    return build_config(KdConfig, RunFolder.open(path, kind=KIND).config, str(path / "config.json"))
-
-
-def _refuse_other(path: Path, wanted: KdConfig) -> None:
-    changed = differing(*(replace(config, device="auto") for config in (_config(path), wanted)))
-    if changed:
-        raise UsageError(
-            f"{path} holds a run of another config ({'; '.join(changed)}); remove it, or choose another --out"
-        )
+    return config_of(path, KdConfig)

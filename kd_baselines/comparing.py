@@ -21,14 +21,12 @@ from datadistill.config import RunOptions
 from datadistill.data import RealData
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.spec import CUSTOM
-from datadistill.runs.environment import environment
-from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import differing, dump_config
 from datadistill.runs.signals import StopFlag
-from kd_baselines.compare_runs import Runs, begun, taught
-from kd_baselines.comparison import Comparison, Row, paired_difference, write
+from kd_baselines.compare_runs import Runs, taught
+from kd_baselines.comparison import Comparison, Row, against, write
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores
+from kd_baselines.many_runs import ManyRuns, chosen, numbers_of, opened, stored, typed
 from kd_baselines.recipes import OWN, Page, page
 
 __all__ = ["compare"]
@@ -76,55 +74,30 @@ def compare(
     """
     found = page(recipe) if isinstance(recipe, str) else recipe
     name = found.make().recipe
-    numbers = _seeds(seeds)
+    numbers = numbers_of(seeds)
     changed = dict(changes or {})
-    configs = {arm: found.config(arm).with_changes(**changed) for arm in (OWN, *found.arms)}
+    configs = {arm: found.images(arm).with_changes(**changed) for arm in (OWN, *found.arms)}
     if data is not None:
         configs = {arm: replace(config, dataset=CUSTOM) for arm, config in configs.items()}
-    chosen = _arms(arms, list(configs), name)
-    held = _base(base, {arm: configs[arm] for arm in chosen})
-    counted = numbers == tuple(range(len(numbers)))
-    command = f"kd-baselines compare {name} --seeds {len(numbers) if counted else ' '.join(map(str, numbers))}"
-    command += f" --arms {' '.join(chosen)}" if len(chosen) < len(configs) else ""
-    command += f" --base {base}" if base is not None else ""
-    command += "".join(f" {_typed(field, value)}" for field, value in changed.items())
+    chosen_arms = chosen(arms, list(configs), name)
+    held = _base(base, {arm: configs[arm] for arm in chosen_arms})
+    some = chosen_arms if len(chosen_arms) < len(configs) else None
+    command = typed("kd-baselines compare", name, numbers, {"arms": some, "base": base}, changed)
     with StopFlag() as stop:
-        folder = _open(Path(out), {"recipe": name, "changes": _plain(changed)})
+        asked = {"recipe": name, "changes": stored(changed, KdConfig)}
+        folder = opened(Path(out), asked, COMPARE_KIND, "compares")
         with folder.lock():
             way = command if data is None else f"compare(..., out={str(out)!r}, data=...)"
-            runs = Runs(folder, configs, options, data, say, stop, again or way)
-            scores = {arm: [runs.scores(arm, seed) for seed in numbers] for arm in chosen}
-            teachers = runs.teacher_rows(chosen)
+            many = ManyRuns(folder, say, stop, again or way)
+            runs = Runs(many, configs, options, data)
+            scores = {arm: [runs.scores(arm, seed) for seed in numbers] for arm in chosen_arms}
+            teachers = runs.teacher_rows(chosen_arms)
             rows = {arm: _row(arm, configs[arm], s, found.published_of(arm)) for arm, s in scores.items()}
             result = Comparison(
-                name, held, numbers, (*teachers, *(_against(row, rows[held]) for row in rows.values())),
-                changed, tuple(runs.environments),
+                name, held, numbers, (*teachers, *(against(row, rows[held]) for row in rows.values())),
+                changed, tuple(many.environments),
             )  # fmt: skip
             return replace(result, files=write(result, folder.path, command))
-
-
-def _typed(field: str, value: Any) -> str:
-    """A change as it is typed.
-
-    >>> _typed("net_args", {"width": 8}), _typed("cache", False), _typed("augment", ("crop", "flip"))
-    ('--net-args width 8', '--no-cache', '--augment crop flip')
-    """
-    name = field.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{'' if value else 'no-'}{name}"
-    if isinstance(value, dict):
-        value = [word for pair in value.items() for word in pair]
-    many = isinstance(value, list | tuple)
-    return f"--{name} {' '.join(map(str, value)) if many else value}"
-
-
-def _open(path: Path, config: dict[str, Any]) -> RunFolder:
-    if not begun(path):
-        return RunFolder.create(path, config, environment(), COMPARE_KIND)
-    folder = RunFolder.open(path, kind=COMPARE_KIND)
-    if changed := differing(folder.config, config):
-        raise UsageError(f"{path} compares something else ({'; '.join(changed)}); choose another --out")
-    return folder
 
 
 def _row(arm: str, config: KdConfig, scores: Sequence[Scores], published: str) -> Row:
@@ -133,37 +106,9 @@ def _row(arm: str, config: KdConfig, scores: Sequence[Scores], published: str) -
     return Row(arm, config.method, values, published=published)
 
 
-def _against(row: Row, base: Row) -> Row:
-    if row is base:
-        return row
-    shared = [column for column in row.values if column in base.values]
-    found = {column: paired_difference(row.values[column], base.values[column]) for column in shared}
-    return replace(row, differences=found)
-
-
-def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise UsageError(f"seeds is {seeds!r}; give how many, 1 or more, or different ones")
-    return numbers
-
-
-def _arms(asked: Sequence[str] | None, known: list[str], name: str) -> list[str]:
-    for arm in asked or ():
-        if arm not in known:
-            raise UsageError(f"{name} has no arm {arm!r}; {nearest(arm, known)}")
-    return [arm for arm in known if asked is None or arm in asked]
-
-
 def _base(asked: str | None, configs: Mapping[str, KdConfig]) -> str:
     if asked is None:
         return next((arm for arm, c in configs.items() if not taught(c)), next(iter(configs)))
     if asked not in configs:
         raise UsageError(f"the base {asked!r} is not among the arms; {nearest(asked, configs)}")
     return asked
-
-
-def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changed fields as config.json keeps them; UsageError for one that no config has."""
-    stored = dump_config(KdConfig().with_changes(**changes))
-    return {name: stored[name] for name in changes if name != "device"}

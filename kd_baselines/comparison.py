@@ -14,7 +14,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from datadistill.errors import UsageError
 from datadistill.reproduce.write import machine
 from datadistill.runs.atomic import write_text
 
-__all__ = ["FILES", "Comparison", "Difference", "Row", "paired_difference", "write"]
+__all__ = ["FILES", "Comparison", "Difference", "Row", "against", "paired_difference", "write"]
 
 FILES = ("table.md", "table.csv")
 COLUMNS = (
@@ -33,7 +33,8 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of the paired differences of two arms in points, and its interval; None for a single seed."""
+    """Mean of the paired differences of two arms, in points where scores are in percent, and its interval;
+    None for a single seed."""
 
     mean: float
     low: float | None = None
@@ -86,8 +87,9 @@ class Row:
     Args:
         arm: its name; of a teacher "teacher", and the arm's name behind it where arms have several.
         method: how it learned.
-        values: column -> the score of each seed, in percent; a teacher has one.
-        differences: column -> paired difference to the base arm, in points; empty for that arm and teachers.
+        values: column -> the score of each seed, in the comparison's unit; a teacher that all seeds share has
+            one.
+        differences: column -> paired difference to the base arm; empty for that arm and teachers.
         published: the paper's number with its source, or a dash.
     """
 
@@ -122,9 +124,23 @@ class Row:
         return f"{self.mean(column):.2f}" + (f" ± {self.deviation(column):.2f}" if several else "")
 
 
+def against(row: Row, base: Row) -> Row:
+    """A row with its differences to another, in the columns that both have; that one itself has none."""
+    if row is base:
+        return row
+    shared = [column for column in row.values if column in base.values]
+    found = {column: paired_difference(row.values[column], base.values[column]) for column in shared}
+    return replace(row, differences=found)
+
+
+SHARED_TEACHER = (
+    "Test images; students with the seeds {seeds}, the same teacher for every seed; population deviations."
+)
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """What `compare` or `born_again_generations` found.
 
     Args:
         recipe: its name.
@@ -133,7 +149,10 @@ class Comparison:
         rows: teachers first, then the arms.
         changes: fields of every config that were changed, and their values.
         environments: what the numbers depend on besides, as `environment` describes it.
-        files: table.md and table.csv.
+        files: table.md and table.csv, and a figure where there is one.
+        unit: of the scores: "%", or nothing (a perplexity).
+        measure: the column that published numbers are of.
+        about: what the numbers are over, the first remark; {seeds} stands for the seeds.
     """
 
     recipe: str
@@ -143,11 +162,22 @@ class Comparison:
     changes: Mapping[str, Any] = field(default_factory=dict)
     environments: tuple[Mapping[str, Any], ...] = ()
     files: tuple[Path, ...] = ()
+    unit: str = "%"
+    measure: str = "accuracy"
+    about: str = SHARED_TEACHER
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The scores that some row has, in order."""
         return tuple(dict.fromkeys(column for row in self.rows for column in row.values))
+
+    def title(self, column: str) -> str:
+        """A column with its unit.
+
+        >>> Comparison("r", "own", (0,), ()).title("accuracy")
+        'accuracy (%)'
+        """
+        return f"{column} ({self.unit})" if self.unit else column
 
     def row(self, arm: str) -> Row:
         """The row of an arm; UsageError where it was not compared."""
@@ -168,7 +198,7 @@ class Comparison:
                     "difference": None if found is None else found.mean,
                     "low": None if found is None else found.low,
                     "high": None if found is None else found.high,
-                    "published": row.published if row.published != "-" and column == "accuracy" else None,
+                    "published": row.published if row.published != "-" and column == self.measure else None,
                     "values": list(values),
                 }  # fmt: skip
 
@@ -193,10 +223,10 @@ def markdown(found: Comparison, command: str) -> str:
     """The page: a table for each score, remarks, hardware."""
     lines = [f"# {found.recipe}", "", f"`{command}`", ""]
     for column in found.columns:
-        lines += [f"## {column} (%)", "", f"| arm | method | ours | published | minus {found.base} |"]
+        lines += [f"## {found.title(column)}", "", f"| arm | method | ours | published | minus {found.base} |"]
         lines += ["| --- | --- | ---: | --- | ---: |"]
         for row in found.rows:
-            known = row.published if column == "accuracy" else "-"
+            known = row.published if column == found.measure else "-"
             against = str(row.differences.get(column, "-"))
             lines.append(f"| {row.arm} | {row.method} | {row.told(column)} | {known} | {against} |")
         lines.append("")
@@ -208,14 +238,11 @@ def markdown(found: Comparison, command: str) -> str:
 def remarks(found: Comparison) -> list[str]:
     """What the numbers are over."""
     seeds = ", ".join(map(str, found.seeds))
-    lines = [
-        f"Test images; students with the seeds {seeds}, the same teacher for every seed; population deviations."
-    ]
+    lines = [found.about.format(seeds=seeds)]
     if len(found.seeds) > 1:
-        lines.append(
-            "Differences are in points and paired by seed, with the 95% interval of Student's t "
-            f"({len(found.seeds) - 1} degree{'' if len(found.seeds) == 2 else 's'} of freedom)."
-        )
+        points = "in points and " if found.unit == "%" else ""
+        free = f"{len(found.seeds) - 1} degree{'' if len(found.seeds) == 2 else 's'} of freedom"
+        lines.append(f"Differences are {points}paired by seed, with the 95% interval of Student's t ({free}).")
     else:
         lines.append("One seed: nothing follows from a difference.")
     if found.changes:
@@ -225,7 +252,7 @@ def remarks(found: Comparison) -> list[str]:
 
 
 def comma_separated(found: Comparison) -> str:
-    """One line for each row and column; numbers in percent or points with four decimals."""
+    """One line for each row and column; numbers with four decimals."""
     held = io.StringIO()
     writer = csv.DictWriter(held, COLUMNS, lineterminator="\n")
     writer.writeheader()

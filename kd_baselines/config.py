@@ -41,6 +41,8 @@ class KdConfig:
     """Augmentations of the batches: "crop", "flip"."""
     per_class: int | None = None
     """Images of each class that the student sees, drawn by the seed; None: all of them."""
+    images_seed: int | None = None
+    """Seed of the draw of those images; None: the student's. Born-again generations share their images."""
     without: tuple[str, ...] = ()
     """Classes, by name, of which the student sees no image; the teacher sees them."""
 

@@ -29,6 +29,9 @@ class Lineage(Protocol):
     def later(self, config: Any, seed: int) -> Any:
         """The config of a generation from 1 on, from a fresh draw."""
 
+    def refuse(self, config: Any, options: RunOptions, data: RealData | None = None) -> None:
+        """Refuse an arm whose chain cannot be trained, before anything is written."""
+
     def train(
         self, config: Any | None, teacher: Path | None, out: Path, resume: bool, options: RunOptions,
         data: RealData | None = None,
@@ -37,6 +40,9 @@ class Lineage(Protocol):
 
     def finished(self, run: Path) -> Path | None:
         """The file of the trained net in a run folder; None where it is not there yet."""
+
+    def refuse_other_teacher(self, run: Path, teacher: Path) -> None:
+        """Refuse a finished run that another net than the one in this file has taught."""
 
     def scores(
         self, nets: Sequence[Path], config: Any, average: str, options: RunOptions,

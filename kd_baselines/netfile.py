@@ -7,7 +7,7 @@ net = saved.net()                                          # in evaluation mode
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,16 +20,20 @@ from datadistill.data import Normalization
 from datadistill.errors import DataError, UsageError
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.atomic import write_bytes
+from datadistill.runs.canonical import parse_json
+from datadistill.runs.header import read_header
 from datadistill.runs.tensors import checksum, pack, unpack
 from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 
-__all__ = ["STUDENT", "TEACHER", "SavedNet"]
+__all__ = ["LANGUAGE_NET", "STUDENT", "TEACHER", "SavedNet", "kind_of", "read_net"]
 
 STUDENT, TEACHER = "student.safetensors", "teacher.safetensors"
 """What a run folder calls its nets."""
 
 SCHEMA = 1
 KIND = "kd-net"
+LANGUAGE_NET = "kd-language-net"
+_WHAT = {KIND: "an image classifier", LANGUAGE_NET: "a language model"}
 _KEYS = {
     "schema", "kind", "checksum", "nets", "net", "source_classes", "average", "dataset", "classes",
     "normalization", "scores", "record",
@@ -113,17 +117,7 @@ class SavedNet:
         Raises:
             DataError: it is missing, unfinished, damaged, or something else.
         """
-        path = Path(path)
-        if path.is_dir():
-            if not (path / f"{which}.safetensors").exists():
-                way = f"go on with it (kd-baselines train --resume {path})"
-                is_run = (path / "config.json").exists()
-                raise DataError(f"{path} has no {which}.safetensors; {way if is_run else 'pass a run folder'}")
-            path = path / f"{which}.safetensors"
-        tensors, meta = unpack(path, schema=SCHEMA)
-        if meta.get("kind") != KIND or meta.keys() != _KEYS:
-            what = meta.get("kind") or "something else"
-            raise DataError(f"{path} holds {str(what)[:40]!r}, wanted a net of kd-baselines train")
+        path, tensors, meta = read_net(path, KIND, _KEYS, which)
         try:
             states: list[dict[str, Tensor]] = [{} for _ in range(meta["nets"])]
             for name, tensor in tensors.items():
@@ -142,3 +136,48 @@ class SavedNet:
         except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             what = f"its content is not that of a net ({error!r:.200})"
             raise DataError(f"{path}: {what}; get the file again") from None
+
+
+def read_net(
+    path: str | os.PathLike[str], kind: str, keys: Collection[str], which: str = "student"
+) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    """Read the file of a net, or the one in a run folder.
+
+    Args:
+        path: the file or the folder.
+        kind: of the net that is wanted.
+        keys: that its metadata has.
+        which: "student" or "teacher", of a folder.
+
+    Returns:
+        The file's path, its tensors and its metadata.
+
+    Raises:
+        DataError: it is missing, unfinished, damaged, or something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / f"{which}.safetensors").exists():
+            way = f"go on with it (kd-baselines train --resume {path})"
+            is_run = (path / "config.json").exists()
+            raise DataError(f"{path} has no {which}.safetensors; {way if is_run else 'pass a run folder'}")
+        path = path / f"{which}.safetensors"
+    tensors, meta = unpack(path, schema=SCHEMA)
+    found = meta.get("kind")
+    if found != kind and found in _WHAT:
+        raise DataError(f"{path} holds {_WHAT[found]}, wanted {_WHAT[kind]}; pass the file of one")
+    if found != kind or meta.keys() != set(keys):
+        what = found or "something else"
+        raise DataError(f"{path} holds {str(what)[:40]!r}, wanted a net of kd-baselines train")
+    return path, tensors, meta
+
+
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """What a file says that it holds, from its header alone; None where it says nothing that can be read."""
+    try:
+        with open(path, "rb") as file:
+            header, _ = read_header(file, os.fstat(file.fileno()).st_size, str(path))
+        found = parse_json(header["__metadata__"]["datadistill"])["kind"]
+    except (OSError, DataError, LookupError, TypeError, ValueError):
+        return None
+    return found if isinstance(found, str) else None

@@ -1,32 +1,139 @@
-"""The steps of a run: progress, metrics, checkpoints, signals, and going on."""
+"""The steps of a run: progress, metrics, checkpoints, signals, and going on.
+
+A `Loop` is what is trained, step by step; a `Run` is what is told and written beside it.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
 
 from datadistill.config import RunOptions
-from datadistill.nets.spec import CUSTOM
+from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import dump_config
+from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.signals import StopFlag
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.training.progress import LINE_EVERY, Progress
-from datadistill.training.resume import changes, save_checkpoint
-from kd_baselines.netfile import TEACHER
-from kd_baselines.setup import Setup
-from kd_baselines.staged import StagedLoop
+from datadistill.training.resume import changes, refuse_others, save_checkpoint, taken_back
 
-__all__ = ["KIND", "carry_out"]
+__all__ = ["KIND", "Loop", "Run", "carry_out", "come_back", "in_folder"]
 
 KIND = "kd"
+"""What config.json calls a run that trains an image classifier."""
+
+C = TypeVar("C")
+T = TypeVar("T")
 
 
-def carry_out(
-    loop: StagedLoop, setup: Setup, folder: RunFolder | None, options: RunOptions, stop: StopFlag
-) -> None:
-    """Train what is not yet trained. With a folder: go on from its last checkpoint, write the teacher's file
-    once its nets are trained, and keep checkpoints.
+class Loop(Protocol):
+    """Something that is trained step by step, and goes on from any step."""
+
+    @property
+    def step(self) -> int:
+        """Gradient steps done."""
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps in all."""
+
+    @property
+    def done(self) -> bool:
+        """Whether all of them are."""
+
+    def advance(self) -> dict[str, Any] | None:
+        """One step. Returns the line of metrics, with the epoch from 1 and the mean loss, where it was the last
+        of an epoch."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs, as nested tensors and plain values."""
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What is told and written beside a loop.
+
+    Args:
+        kind: what config.json calls it.
+        config: as it is run.
+        again: what to type to go on with it.
+        now: () -> what the next step trains, and of how many epochs.
+        after: called after each step of a run in a folder, with what it trained, before its checkpoint.
+    """
+
+    kind: str
+    config: Any
+    again: str
+    now: Callable[[], tuple[str, int]]
+    after: Callable[[str], None] = lambda name: None
+
+
+def come_back(
+    path: Path, kind: str, config: C | None, cls: type[C], options: RunOptions
+) -> tuple[RunFolder, C]:
+    """A run folder to go on with, and its config.
+
+    Args:
+        path: the folder.
+        kind: of the run.
+        config: as it was asked for; None: the folder's own.
+        cls: of the config.
+
+    Raises:
+        UsageError: no such run is there, or it is of another config.
+    """
+    folder = RunFolder.open(path, kind=kind)
+    stored = build_config(cls, folder.config, str(path / "config.json"))
+    config = stored if config is None else config
+    changes(path, kind, folder.config, dump_config(config), options)
+    return folder, config
+
+
+def in_folder(
+    path: Path, folder: RunFolder | None, kind: str, config: Any, device: torch.device,
+    found: Mapping[str, str], options: RunOptions, stop: StopFlag, work: Callable[[RunFolder], T],
+) -> T:  # fmt: skip
+    """Do the work of a run in its folder, made here where it is new, under its lock.
+
+    Args:
+        path: the folder.
+        folder: the same, come back to; None: a new run.
+        kind: of the run.
+        config: as it is run.
+        device: where.
+        found: fingerprints of what a resumed run must find again.
+        work: the run, from its last checkpoint on.
+
+    Returns:
+        What the work returns.
+
+    Raises:
+        UsageError, DataError: other data, net or teacher than before, or refused by the work; a new folder is
+            taken back.
+        Interrupted: a signal came.
+    """
+    fresh = folder is None
+    if folder is None:
+        stop.raise_if_requested("stopped before the run began; nothing was written")
+        folder = RunFolder.create(path, dump_config(config), {**environment(device), **found}, kind)
+    with folder.lock(), taken_back(folder, lambda: not fresh or (path / "checkpoints").exists()):
+        folder.clean()
+        refuse_others(folder, device, found, options)
+        result = work(folder)
+    stop.raise_if_requested(f"the student was trained and is saved in {path}")
+    return result
+
+
+def carry_out(loop: Loop, run: Run, folder: RunFolder | None, options: RunOptions, stop: StopFlag) -> None:
+    """Train what is not yet trained. With a folder: go on from its last checkpoint, and keep checkpoints.
 
     Raises:
         Interrupted: a signal came; a checkpoint was written where there is a folder.
@@ -34,15 +141,14 @@ def carry_out(
         NumericalError, ResourceError: each says what to do.
     """
     if folder is not None:
-        _restore(loop, setup, folder, options)
+        _restore(loop, run, folder, options)
     with Progress(loop.steps, loop.step, options.quiet) as progress:
-        _steps(loop, setup, folder, options, progress, stop)
+        _steps(loop, run, folder, options, progress, stop)
 
 
 def _steps(
-    loop: StagedLoop, setup: Setup, folder: RunFolder | None, options: RunOptions, progress: Progress,
-    stop: StopFlag,
-) -> None:  # fmt: skip
+    loop: Loop, run: Run, folder: RunFolder | None, options: RunOptions, progress: Progress, stop: StopFlag
+) -> None:
     """Gradient steps up to the last one, with checkpoints and signals."""
     unit, interval = options.checkpoint_interval
     began = saved_time = time.monotonic()
@@ -55,58 +161,52 @@ def _steps(
                 stop.raise_if_requested(f"stopped at step {loop.step}; nothing was saved (no folder)")
                 raise AssertionError  # the flag is set, so the line above raised
             if loop.step != saved_at:
-                _checkpoint(loop, setup, folder, options)
-            way = f"kd-baselines train --resume {folder.path}"
-            if setup.config.dataset == CUSTOM:
-                way = f"train(None, out={str(folder.path)!r}, resume=True, data=...)"
-            stop.raise_if_requested(f"saved at step {loop.step} of {loop.steps}; go on with: {way}")
-        job = loop.jobs[loop.job]
+                _checkpoint(loop, run, folder, options)
+            stop.raise_if_requested(f"saved at step {loop.step} of {loop.steps}; go on with: {run.again}")
+        name, epochs = run.now()
         line = loop.advance()
-        progress.update(loop.step, job.name)
+        progress.update(loop.step, name)
         if line is not None:
             now = time.monotonic()
-            if now - said >= LINE_EVERY or line["epoch"] == job.plan.epochs:
+            if now - said >= LINE_EVERY or line["epoch"] == epochs:
                 said = now
-                progress.say(f"{_words(line, job.plan.epochs)}  {progress.left(loop.step)}")
+                progress.say(f"{_words(name, line, epochs)}  {progress.left(loop.step)}")
             if folder is not None:
                 folder.append_metrics(line)
-                seconds = time.monotonic() - began
-                folder.append_timing({"stage": line["stage"], "epoch": line["epoch"], "seconds": seconds})
+                folder.append_timing({"stage": name, "epoch": line["epoch"], "seconds": now - began})
         if folder is not None:
-            if loop.done or (loop.job >= len(loop.jobs) - len(setup.stages) and job.name.startswith("teacher")):
-                _save_teacher(setup, folder)
+            run.after(name)
             since = loop.step - saved_at if unit == "iterations" else time.monotonic() - saved_time
             if since >= interval or loop.done:
-                _checkpoint(loop, setup, folder, options)
+                _checkpoint(loop, run, folder, options)
                 saved_at, saved_time = loop.step, time.monotonic()
 
 
-def _words(line: dict[str, Any], epochs: int) -> str:
-    """A line of metrics for a person."""
+def _words(name: str, line: Mapping[str, Any], epochs: int) -> str:
+    """A line of metrics for a person.
+
+    >>> _words("student", {"epoch": 1, "loss": 5.0, "perplexity": 120.25}, 8)
+    'student  epoch 1/8  loss 5.0000  perplexity 120.2 (validation)'
+    """
     told = f"  accuracy {line['accuracy']:.1f}% (validation)" if "accuracy" in line else ""
-    return f"{line['stage']}  epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}{told}"
+    told += f"  perplexity {line['perplexity']:.1f} (validation)" if "perplexity" in line else ""
+    return f"{name}  epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}{told}"
 
 
-def _checkpoint(loop: StagedLoop, setup: Setup, folder: RunFolder, options: RunOptions) -> None:
+def _checkpoint(loop: Loop, run: Run, folder: RunFolder, options: RunOptions) -> None:
     tensors, state = flatten_state(loop.state())
-    record = {"loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(setup.config)}
+    record = {"loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(run.config)}
     save_checkpoint(folder, loop.step, tensors, record, options)
 
 
-def _restore(loop: StagedLoop, setup: Setup, folder: RunFolder, options: RunOptions) -> None:
+def _restore(loop: Loop, run: Run, folder: RunFolder, options: RunOptions) -> None:
     """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it."""
     checkpoint = folder.checkpoints.latest()
     if checkpoint is None:
         folder.truncate_metrics(0)
         return
-    config = dump_config(setup.config)
+    config = dump_config(run.config)
     # the checkpoint's own config, for config.json may have been edited
-    changes(folder.path, KIND, checkpoint.state.get("config", config), config, options)
+    changes(folder.path, run.kind, checkpoint.state.get("config", config), config, options)
     loop.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
     folder.truncate_metrics(checkpoint.state["metrics_bytes"])
-
-
-def _save_teacher(setup: Setup, folder: RunFolder) -> None:
-    path = folder.path / TEACHER
-    if setup.teacher_nets and not path.exists():
-        setup.saved(setup.teacher_nets, setup.teacher_spec).save(path)

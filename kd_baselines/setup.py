@@ -30,6 +30,7 @@ from kd_baselines.losses.cross_entropy import CE
 from kd_baselines.losses.term import Needs, Objective, Term
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import SavedNet
+from kd_baselines.sharing import share_layers, shared_pairs
 from kd_baselines.staged import Job, StagedLoop, stage_fit
 from kd_baselines.stages import Stage, groups_of
 from kd_baselines.teacher_cache import CachedTeacher
@@ -52,6 +53,7 @@ def student_split(config: KdConfig, data: RealData) -> Split:
     left_out = [_class(name, data) for name in config.without]
     index = torch.arange(len(labels))[~torch.isin(labels, torch.tensor(left_out, dtype=labels.dtype))]
     if config.per_class is not None:
+        seed = config.seed if config.images_seed is None else config.images_seed
         chosen = []
         for k, name in enumerate(data.classes):
             own = index[labels[index] == k]
@@ -62,7 +64,7 @@ def student_split(config: KdConfig, data: RealData) -> Split:
                     f"class {name} has {len(own)} training images, {config.per_class} wanted of each; lower "
                     "--per-class"
                 )
-            stream = generator(config.seed, "student_images", k)
+            stream = generator(seed, "student_images", k)
             chosen.append(own[distinct(len(own), config.per_class, stream)].sort().values)
         index = torch.cat(chosen) if chosen else index[:0]
     index = index.to(data.train.labels.device)
@@ -104,6 +106,9 @@ class Setup:
         self._teacher: Teacher | None = teacher
         untrained = Teacher(*self.teacher_nets, average=config.average) if self.teacher_nets else teacher
         self.student, self.source_classes = self._student(untrained)
+        self.shared = shared_pairs(config.shared, "trunk." if self.source_classes is not None else "")
+        if self.shared:  # refuses what does not fit, and freezes; the trained values come in `_stage`
+            share_layers(self.student, untrained if self.wants_teacher else None, self.shared)
         self._refuse_what_does_not_fit(untrained)
 
     def _spec(self, name: str, args: dict[str, Any], init: str) -> NetSpec:
@@ -205,6 +210,8 @@ class Setup:
         )  # fmt: skip
 
     def _stage(self, stage: Stage, number: int, parts: dict[str, Any]) -> Fit:
+        if number == 0 and self.shared:  # the teacher is trained by now
+            share_layers(self.student, self.teacher, self.shared)
         teacher = self._cached(stage) if _needs(stage).any_teacher else None
         return stage_fit(self.student, stage, teacher, self.split, self.config.seed, number, parts)
 

@@ -22,26 +22,20 @@ from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import arguments
 from datadistill.nets.spec import CUSTOM
-from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.signals import StopFlag
 from datadistill.training.fit_plan import FitPlan
-from datadistill.training.resume import (
-    changes,
-    named_failures,
-    refuse_others,
-    taken_back,
-)
+from datadistill.training.resume import named_failures
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
-from kd_baselines.methods import stages_of
-from kd_baselines.netfile import STUDENT, SavedNet
-from kd_baselines.running import KIND, carry_out
+from kd_baselines.methods import METHODS, stages_of
+from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
+from kd_baselines.running import KIND, Run, carry_out, come_back, in_folder
 from kd_baselines.setup import Setup
+from kd_baselines.staged import StagedLoop
 from kd_baselines.teachers import Teacher
 
-__all__ = ["Trained", "train"]
+__all__ = ["Trained", "load_data", "refuse_other_classes", "train"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,10 +110,7 @@ def train(
     path = Path(out)
     folder = None
     if resume:
-        folder = RunFolder.open(path, kind=KIND)
-        stored = build_config(KdConfig, folder.config, str(path / "config.json"))
-        config = stored if config is None else config
-        changes(path, KIND, folder.config, dump_config(config), options)
+        folder, config = come_back(path, KIND, config, KdConfig, options)
         given = _teacher_again(folder, given)
     if config is None:
         raise UsageError("no config was given; pass a recipe's config, or resume a run folder")
@@ -132,18 +123,10 @@ def train(
         )
     with named_failures(_needs(config)), StopFlag() as stop:
         setup = _setup(config, data, given, options)
-        fresh = folder is None
-        if folder is None:
-            stop.raise_if_requested("stopped before the run began; nothing was written")
-            folder = RunFolder.create(
-                path, dump_config(config), {**environment(setup.data.device), **setup.fingerprints()}, KIND
-            )
-        with folder.lock(), taken_back(folder, lambda: not fresh or (path / "checkpoints").exists()):
-            folder.clean()
-            refuse_others(folder, setup.data.device, setup.fingerprints(), options)
-            result = _train(setup, folder, options, stop)
-        stop.raise_if_requested(f"the student was trained and is saved in {path}")
-    return result
+        return in_folder(
+            path, folder, KIND, config, setup.data.device, setup.fingerprints(), options, stop,
+            lambda own: _train(setup, own, options, stop),
+        )  # fmt: skip
 
 
 def _teacher(teacher: Teacher | str | os.PathLike[str] | None) -> tuple[Teacher, SavedNet | None] | None:
@@ -177,30 +160,49 @@ def _setup(
     given: tuple[Teacher, SavedNet | None] | None,
     options: RunOptions,
 ) -> Setup:
-    stages_of(
-        config.method, FitPlan(epochs=1), config.method_args
-    )  # what is refused is refused before the data
+    stages = stages_of(config.method, FitPlan(epochs=1), config.method_args)  # refused before the data
     for net in (config.net, config.teacher_net):
         arguments(net)
     device = resolve(config.device)
-    real = data if data is not None else data_module.load(
-        config.dataset, root=options.data_root, download=options.download, size=config.size,
-        channels=config.channels, validation=config.validation, seed=config.teacher_seed,
-    )  # fmt: skip
+    real = data if data is not None else load_data(config, options)
     teacher, saved = given if given is not None else (None, None)
     if saved is not None and saved.normalization != real.normalization:
         raise DataError(
             f"the teacher was trained on images of another normalization or size ({saved.dataset}: "
             f"{saved.normalization}, here {real.normalization}); pass a teacher of these data"
         )
+    needs = [stage.objective.needs for stage in stages]
+    same = not METHODS[config.method].two_headed  # a second head is for the teacher's own classes
+    if saved is not None and same and any(n.teacher_logits or n.teacher for n in needs):
+        refuse_other_classes("the teacher", saved, real)
     return Setup(config, real.to(device), None if teacher is None else teacher.to(device), options)
+
+
+def load_data(config: KdConfig, options: RunOptions) -> RealData:
+    """The data that a config names, on the CPU; what refuses them is `datadistill.data.load`."""
+    return data_module.load(
+        config.dataset, root=options.data_root, download=options.download, size=config.size,
+        channels=config.channels, validation=config.validation, seed=config.teacher_seed,
+    )  # fmt: skip
+
+
+def refuse_other_classes(who: str, saved: SavedNet, real: RealData) -> None:
+    """DataError where a net has as many classes as the data, but others."""
+    pairs = enumerate(zip(saved.classes, real.classes, strict=False))
+    other = next(((n, a, b) for n, (a, b) in pairs if a != b), None)
+    if len(saved.classes) == len(real.classes) and other is not None:
+        n, a, b = other
+        raise DataError(
+            f"{who} was trained on other classes ({saved.dataset}): class {n} is {a!r}, and {b!r} here "
+            f"({real.name}); pass a net of these classes"
+        )
 
 
 def _train(setup: Setup, folder: RunFolder | None, options: RunOptions, stop: StopFlag) -> Trained:
     """Train what is not yet trained, measure the student, and write it."""
     config, data = setup.config, setup.data
     loop = setup.loop()
-    carry_out(loop, setup, folder, options, stop)
+    carry_out(loop, _run(loop, setup, folder), folder, options, stop)
     teacher = setup.teacher
     if teacher is not None:
         teacher.check()
@@ -210,6 +212,25 @@ def _train(setup: Setup, folder: RunFolder | None, options: RunOptions, stop: St
     if folder is not None:
         saved.save(folder.path / STUDENT)
     return Trained(student, teacher, scores, config, saved)
+
+
+def _run(loop: StagedLoop, setup: Setup, folder: RunFolder | None) -> Run:
+    """What is told of the run, and the teacher's file, written once its nets are trained."""
+    path = "" if folder is None else str(folder.path)
+    again = f"kd-baselines train --resume {path}"
+    if setup.config.dataset == CUSTOM:
+        again = f"train(None, out={path!r}, resume=True, data=...)"
+
+    def now() -> tuple[str, int]:
+        job = loop.jobs[loop.job]
+        return job.name, job.plan.epochs
+
+    def after(name: str) -> None:
+        over = loop.job >= len(loop.jobs) - len(setup.stages) and name.startswith("teacher")
+        if (loop.done or over) and setup.teacher_nets and not (Path(path) / TEACHER).exists():
+            setup.saved(setup.teacher_nets, setup.teacher_spec).save(Path(path) / TEACHER)
+
+    return Run(KIND, setup.config, again, now, after)
 
 
 def _needs(config: KdConfig) -> str:

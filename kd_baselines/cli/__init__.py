@@ -15,6 +15,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a student and, where it needs one, its teacher: a recipe, or --resume DIR"),
     "evaluate": ("evaluate", "test a trained net, also under noise and on classes that it never saw"),
     "compare": ("compare", "train the arms of a recipe with several seeds, and hold them against one"),
+    "born-again": (
+        "born_again",
+        "train generations, each net taught by the one before, and test their ensembles",
+    ),
+    "ledger": ("ledger", "bytes that are sent against accuracy: images, distilled sets, nets"),
     "recipes": ("recipes", "list the recipes and their arms, or show one"),
     "methods": ("methods", "list the methods, or show one with its arguments"),
 }

@@ -13,7 +13,7 @@ from datadistill.cli.options import parse, set_threads, wants_help
 from datadistill.cli.printing import Output
 from kd_baselines.cli.configs import ConfigOfAllSeeds, Options, changes_of, flags_of, recipe_missing
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes import recipe
+from kd_baselines.recipes import page
 
 if TYPE_CHECKING:
     from kd_baselines.comparison import Comparison
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
     name = words.pop(0) if words and not words[0].startswith("-") else None
     if name is None and not wants_help(words):
         raise recipe_missing(f"{PROG} RECIPE")
-    base = recipe(name) if name is not None else KdConfig()
+    base = page(name).images() if name is not None else KdConfig()
     shown = f"{PROG} {name or 'RECIPE'}"
     args = parse(Compare, words, shown, Compare(config=flags_of(ConfigOfAllSeeds, base)))
     assert name is not None  # --help has left
@@ -85,12 +85,13 @@ def tell(output: Output, found: Comparison) -> None:
     from kd_baselines.comparison import remarks
 
     for column in found.columns:
-        known = any(row.published != "-" for row in found.rows) and column == "accuracy"
+        known = any(row.published != "-" for row in found.rows) and column == found.measure
         rows = []
         for row in found.rows:
             cells = [row.arm, row.method, row.told(column), str(row.differences.get(column, "-"))]
             rows.append([*cells, row.published] if known else cells)
-        heads = [f"{column} (%)", "method", "ours", f"minus {found.base}", *(["published"] if known else [])]
+        heads = [found.title(column), "method", "ours", f"minus {found.base}"]
+        heads += ["published"] if known else []
         output.table(heads, rows, right=(2, 3))
         output.say("")
     output.say(*remarks(found))

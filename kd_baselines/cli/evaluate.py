@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from datadistill.cli.options import parse, set_threads
+from datadistill.cli.options import parse, set_threads, wants_help
 from datadistill.cli.printing import Output
 from datadistill.errors import UsageError
 
@@ -47,7 +47,12 @@ class Evaluate:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Parse, evaluate, print."""
+    """Parse, evaluate, print; of a language model, `evaluate_language` does."""
+    if not wants_help(argv):
+        from kd_baselines.cli import evaluate_language
+
+        if any(evaluate_language.holds_language(word) for word in argv if not word.startswith("-")):
+            return evaluate_language.run(argv)
     args = parse(Evaluate, argv, "kd-baselines evaluate")
     output = Output(args.json)
     set_threads(args.threads)

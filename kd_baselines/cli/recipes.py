@@ -12,12 +12,13 @@ import tyro
 from datadistill.cli.options import parse
 from datadistill.cli.printing import Output
 from datadistill.cli.recipes import flag, words
+from kd_baselines.config import KdConfig
 from kd_baselines.recipes import OWN, RECIPES, page
 
 
 @dataclass(frozen=True)
 class Recipes:
-    """List the recipes and their arms with the published accuracy in percent, or show one with its config."""
+    """List the recipes, or show one with its arms, the published numbers and its config."""
 
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
     """Recipe to show."""
@@ -36,7 +37,8 @@ def run(argv: Sequence[str]) -> int:
         output.say("", "next: kd-baselines recipes NAME (published numbers, arms), or kd-baselines train NAME")
         output.result({
             "recipes": [
-                {"name": name, "published": one.published, "summary": one.summary, "arms": [OWN, *one.arms]}
+                {"name": name, "published": one.published, "measure": one.measure, "summary": one.summary,
+                 "arms": [OWN, *one.arms]}
                 for name, one in RECIPES.items()
             ]
         })  # fmt: skip
@@ -46,16 +48,18 @@ def run(argv: Sequence[str]) -> int:
     about = inspect.getdoc(found.make) or ""
     output.say(args.name, "", about, "")
     known = [(OWN, found.published), *((name, one.published) for name, one in found.arms.items())]
-    output.table(("arm", "published accuracy (%)"), known)
+    output.table(("arm", f"published {found.measure}"), known)
     output.say("")
     own, shown = _rows(asdict(found.config())), _rows(asdict(config))
     if args.arm != OWN:
         shown = [row for row in shown if row not in own]
     output.table(("option" if args.arm == OWN else f"option of {args.arm} that differs", "value"), shown)
     arm = "" if args.arm == OWN else f" --arm {args.arm}"
-    output.say("", f"next: kd-baselines train {args.name}{arm}, or kd-baselines compare {args.name}")
+    other = "compare" if isinstance(config, KdConfig) else "born-again"
+    output.say("", f"next: kd-baselines train {args.name}{arm}, or kd-baselines {other} {args.name}")
     output.result({
-        "name": args.name, "arm": args.arm, "about": about, "published": published, "config": asdict(config),
+        "name": args.name, "arm": args.arm, "about": about, "published": published,
+        "measure": found.measure, "config": asdict(config),
         "arms": {
             name: {"published": one.published, "changes": dict(one.changes)} for name, one in found.arms.items()
         },

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from datadistill.cli.options import given, parse, set_threads, value_of, wants_help
 from datadistill.cli.printing import Output, size_of
@@ -18,12 +18,14 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config
 from kd_baselines.cli.configs import Config, Options, config_of, flags_of, recipe_missing
 from kd_baselines.config import KdConfig
+from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.recipes import OWN, RECIPES, recipe
 
 if TYPE_CHECKING:
     from kd_baselines.netfile import SavedNet
 
 PROG = "kd-baselines train"
+C = TypeVar("C", KdConfig, LanguageConfig)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,11 @@ class Train:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Parse, train, print."""
+    """Parse, train, print; of text, `train_language` does."""
+    if of_text(argv):
+        from kd_baselines.cli import train_language
+
+        return train_language.run(argv)
     args, config, changed = read_arguments(argv)
     out = args.resume or args.out or default_out(config)
     if args.resume is None:
@@ -73,33 +79,60 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
+def of_text(argv: Sequence[str]) -> bool:
+    """Whether the recipe, or the run to go on with, trains a language model."""
+    resumed = value_of(argv, "--resume")
+    if resumed is not None and not wants_help(argv):
+        return RunFolder.open(Path(resumed)).kind == LANGUAGE_KIND
+    return bool(argv) and argv[0] in RECIPES and isinstance(RECIPES[argv[0]].make(), LanguageConfig)
+
+
 def read_arguments(argv: Sequence[str]) -> tuple[Train, KdConfig, bool]:
     """What was typed, the config it makes, and whether that must be handed on (a resume without changes has
     its config in the folder)."""
+    base, words, shown = base_of(argv, "kd", KdConfig)
+    args = parse(Train, words, shown, Train(arm=base.arm, config=flags_of(Config, base)))
+    config = config_of(args.config, base, words)
+    return args, config, args.resume is None or config != base
+
+
+def base_of(argv: Sequence[str], kind: str, cls: type[C]) -> tuple[C, list[str], str]:
+    """Where the options start from: a recipe's config or that of the run to go on with.
+
+    Args:
+        argv: as typed.
+        kind: of the run.
+        cls: of the config.
+
+    Returns:
+        The config, the words after the recipe, and how the command is typed, for the help.
+
+    Raises:
+        UsageError: no recipe, an unknown one, or a run of another.
+    """
     words = list(argv)
     name = words.pop(0) if words and not words[0].startswith("-") else None
     resumed, arm = value_of(words, "--resume"), value_of(words, "--arm")
     if resumed is not None and not wants_help(words):
-        stored = RunFolder.open(Path(resumed), kind="kd").config
-        base = build_config(KdConfig, stored, str(Path(resumed) / "config.json"))
+        stored = RunFolder.open(Path(resumed), kind=kind).config
+        base = build_config(cls, stored, str(Path(resumed) / "config.json"))
         if name not in (None, base.recipe) or arm not in (None, base.arm):
             asked = " ".join(filter(None, (name, arm and f"--arm {arm}")))
             raise UsageError(f"{resumed} is a run of {title(base)}, not of {asked}; leave the recipe out")
         if given(words, "--out"):
             raise UsageError("--resume goes on in its own folder; leave --out out")
     elif name is not None:
-        base = recipe(name, arm or OWN)
+        made = recipe(name, arm or OWN)
+        assert isinstance(made, cls)  # of_text has said which
+        base = made
     elif wants_help(words):
-        base = KdConfig()
+        base = cls()
     else:
         raise recipe_missing(f"{PROG} RECIPE, or {PROG} --resume DIR")
-    shown = f"{PROG} {name}" if name else f"{PROG} {'--resume DIR' if resumed else 'RECIPE'}"
-    args = parse(Train, words, shown, Train(arm=base.arm, config=flags_of(Config, base)))
-    config = config_of(args.config, base, words)
-    return args, config, resumed is None or config != base
+    return base, words, f"{PROG} {name}" if name else f"{PROG} {'--resume DIR' if resumed else 'RECIPE'}"
 
 
-def default_out(config: KdConfig) -> Path:
+def default_out(config: KdConfig | LanguageConfig) -> Path:
     """Where a run goes unless told.
 
     >>> default_out(KdConfig(recipe="fitnets-mnist", arm="kd", seed=2)).as_posix()
@@ -109,12 +142,12 @@ def default_out(config: KdConfig) -> Path:
     return Path("runs") / f"{config.recipe}{arm}-s{config.seed}"
 
 
-def title(config: KdConfig) -> str:
+def title(config: KdConfig | LanguageConfig) -> str:
     """A recipe and its arm, for a line."""
     return config.recipe if config.arm == OWN else f"{config.recipe} ({config.arm})"
 
 
-def published(config: KdConfig) -> str:
+def published(config: KdConfig | LanguageConfig) -> str:
     """The published number of a config's arm, or a dash."""
     known = RECIPES.get(config.recipe)
     return known.published_of(config.arm) if known and config.arm in (OWN, *known.arms) else "-"

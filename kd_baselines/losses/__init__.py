@@ -10,7 +10,17 @@ from __future__ import annotations
 
 from kd_baselines.losses.attention import AttentionTransfer, attention_map, attention_transfer_loss
 from kd_baselines.losses.attention_jacobian import AttentionJacobian, attention_jacobian_loss
+from kd_baselines.losses.born_again import (
+    CWTM,
+    BornAgain,
+    GradientParts,
+    born_again_loss,
+    cwtm_loss,
+    cwtm_weights,
+    gradient_parts,
+)
 from kd_baselines.losses.cross_entropy import CE
+from kd_baselines.losses.dark_knowledge import DKPP, dkpp_targets
 from kd_baselines.losses.hints import Hint, Regressor, hint_loss
 from kd_baselines.losses.input_noise import InputNoise, input_noise_loss
 from kd_baselines.losses.jacobian import JacobianMatching, jacobian_matching_loss
@@ -22,9 +32,10 @@ from kd_baselines.losses.soft_targets import KD, FitNetsKD, fitnets_kd_loss, sof
 from kd_baselines.losses.term import Needs, Objective, Seen, Term
 
 __all__ = [
-    "CE", "KD", "AttentionJacobian", "AttentionTransfer", "FitNetsKD", "Hint", "InputNoise",
-    "JacobianMatching", "JacobianNorm", "Linear", "LogitRegression", "Needs", "NoisyLogits", "Objective",
-    "Regressor", "Seen", "Term", "attention_jacobian_loss", "attention_map", "attention_transfer_loss",
-    "fitnets_kd_loss", "hint_loss", "input_noise_loss", "jacobian_matching_loss", "jacobian_norm_penalty",
-    "logit_regression_loss", "noisy_logit_loss", "soft_target_loss",
+    "CE", "CWTM", "DKPP", "KD", "AttentionJacobian", "AttentionTransfer", "BornAgain", "FitNetsKD",
+    "GradientParts", "Hint", "InputNoise", "JacobianMatching", "JacobianNorm", "Linear", "LogitRegression",
+    "Needs", "NoisyLogits", "Objective", "Regressor", "Seen", "Term", "attention_jacobian_loss",
+    "attention_map", "attention_transfer_loss", "born_again_loss", "cwtm_loss", "cwtm_weights", "dkpp_targets",
+    "fitnets_kd_loss", "gradient_parts", "hint_loss", "input_noise_loss", "jacobian_matching_loss",
+    "jacobian_norm_penalty", "logit_regression_loss", "noisy_logit_loss", "soft_target_loss",
 ]  # fmt: skip

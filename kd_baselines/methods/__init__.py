@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from datadistill.errors import UsageError, nearest
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.methods.attention import attention
+from kd_baselines.methods.born_again import born_again, cwtm, dkpp
 from kd_baselines.methods.fitnets import fitnets, fitnets_kd, fitnets_one_stage
 from kd_baselines.methods.jacobian import input_noise, jacobian, jacobian_norm
 from kd_baselines.methods.labels import plain
@@ -45,6 +46,7 @@ class Method:
     two_headed: bool = False
 
 
+FURLANELLO = "Furlanello et al. 2018 (Born-Again Networks)"
 ROMERO = "Romero et al. 2015 (FitNets)"
 SRINIVAS = "Srinivas and Fleuret 2018"
 
@@ -79,6 +81,15 @@ METHODS: dict[str, Method] = {
     "lwf": Method(
         lwf, "labels on one head, the teacher on another, attention, Jacobians", f"{SRINIVAS}, sec. 5",
         two_headed=True,
+    ),
+    "born-again": Method(
+        born_again,
+        "the teacher's probabilities as they are; labels beside them if wanted",
+        f"{FURLANELLO}, eq. 3",
+    ),
+    "cwtm": Method(cwtm, "labels weighted by the teacher's confidence", f"{FURLANELLO}, eq. 10"),
+    "dkpp": Method(
+        dkpp, "the teacher's probabilities, all but the largest permuted", f"{FURLANELLO}, eq. 11"
     ),
 }  # fmt: skip
 

@@ -16,11 +16,14 @@ from torch import nn
 
 from datadistill.nets import NETS, arguments, build
 from kd_baselines.nets.counting import multiplications, parameters
+from kd_baselines.nets.dense_residual import DenseResidualNet
+from kd_baselines.nets.densenet import DenseNet
 from kd_baselines.nets.fitnets import fitnet1, fitnet2, fitnet3, fitnet4, fitnet_depth, fitnet_mnist
 from kd_baselines.nets.hints import HINTS, hints
 from kd_baselines.nets.maxout import MaxoutConv2d, MaxoutLayer, MaxoutLinear, MaxoutNet
 from kd_baselines.nets.maxout_teachers import maxout_cifar10, maxout_mnist, maxout_svhn
 from kd_baselines.nets.mlp_dropout import MLPDropout
+from kd_baselines.nets.preresnet import PreResNet
 from kd_baselines.nets.small_vgg import SmallVGG, vgg4, vgg9
 from kd_baselines.nets.thin_deep import PlainCNN, thin_cnn, wide_cnn
 from kd_baselines.nets.wide_resnet import WideResNet
@@ -28,12 +31,15 @@ from kd_baselines.nets.wide_resnet import WideResNet
 __all__ = [
     "HINTS",
     "KD_NETS",
+    "DenseNet",
+    "DenseResidualNet",
     "MLPDropout",
     "MaxoutConv2d",
     "MaxoutLayer",
     "MaxoutLinear",
     "MaxoutNet",
     "PlainCNN",
+    "PreResNet",
     "SmallVGG",
     "WideResNet",
     "arguments",
@@ -59,6 +65,9 @@ KD_NETS: dict[str, Callable[..., nn.Module]] = {
     "vgg9": vgg9,
     "vgg4": vgg4,
     "wrn": WideResNet,
+    "densenet": DenseNet,
+    "preresnet": PreResNet,
+    "dense-residual": DenseResidualNet,
 }
 
 NETS.update(KD_NETS)

@@ -9,17 +9,20 @@ there.
 from __future__ import annotations
 
 from datadistill.errors import UsageError, nearest
-from kd_baselines.config import KdConfig
 from kd_baselines.recipes.attention import PAGES as ATTENTION
+from kd_baselines.recipes.born_again import PAGES as BORN_AGAIN
 from kd_baselines.recipes.fitnets import PAGES as FITNETS
 from kd_baselines.recipes.hinton import PAGES as HINTON
 from kd_baselines.recipes.jacobian import PAGES as JACOBIAN
-from kd_baselines.recipes.page import NOT_VERIFIED, OWN, Arm, Page
+from kd_baselines.recipes.language import PAGES as LANGUAGE
+from kd_baselines.recipes.page import NOT_VERIFIED, OWN, Arm, Config, Page
 from kd_baselines.recipes.transfer import PAGES as TRANSFER
 
-__all__ = ["NOT_VERIFIED", "OWN", "RECIPES", "Arm", "Page", "page", "recipe"]
+__all__ = ["NOT_VERIFIED", "OWN", "RECIPES", "Arm", "Config", "Page", "page", "recipe"]
 
-RECIPES: dict[str, Page] = {**JACOBIAN, **HINTON, **FITNETS, **ATTENTION, **TRANSFER}
+RECIPES: dict[str, Page] = {
+    **JACOBIAN, **HINTON, **FITNETS, **ATTENTION, **TRANSFER, **BORN_AGAIN, **LANGUAGE,
+}  # fmt: skip
 
 
 def page(name: str) -> Page:
@@ -29,12 +32,15 @@ def page(name: str) -> Page:
     return RECIPES[name]
 
 
-def recipe(name: str, arm: str = OWN) -> KdConfig:
+def recipe(name: str, arm: str = OWN) -> Config:
     """The config of a recipe.
 
     Args:
         name: a key of `RECIPES`.
         arm: "own", or one of the recipe's arms.
+
+    Returns:
+        A `KdConfig`, which `train` takes; of text a `LanguageConfig`, which `train_language` takes.
 
     Raises:
         UsageError: an unknown recipe or arm.

@@ -9,8 +9,12 @@ from typing import Any
 
 from datadistill.errors import UsageError, nearest
 from kd_baselines.config import KdConfig
+from kd_baselines.language.config import LanguageConfig
 
-__all__ = ["NOT_VERIFIED", "OWN", "Arm", "Page"]
+__all__ = ["NOT_VERIFIED", "OWN", "Arm", "Config", "Page"]
+
+Config = KdConfig | LanguageConfig
+"""What a recipe is of: images, or text."""
 
 OWN = "own"
 """The arm that is the recipe itself."""
@@ -24,7 +28,7 @@ class Arm:
 
     Args:
         changes: fields of the recipe's config, with their values here.
-        published: published accuracy in percent with its source, or a dash.
+        published: published accuracy in percent, of text the perplexity, with its source, or a dash.
     """
 
     changes: Mapping[str, Any]
@@ -37,20 +41,25 @@ class Page:
 
     Args:
         make: returns the config of the recipe's own student.
-        published: published accuracy in percent with its source, or a dash.
+        published: published accuracy in percent, of text the perplexity, with its source, or a dash.
         arms: the paper's other rows by name.
     """
 
-    make: Callable[[], KdConfig]
+    make: Callable[[], Config]
     published: str
     arms: Mapping[str, Arm] = field(default_factory=dict)
+
+    @property
+    def measure(self) -> str:
+        """What the published numbers are: "accuracy (%)", or of text "perplexity"."""
+        return "perplexity" if isinstance(self.make(), LanguageConfig) else "accuracy (%)"
 
     @property
     def summary(self) -> str:
         """The first line of the recipe's docstring."""
         return (getdoc(self.make) or "").splitlines()[0]
 
-    def config(self, arm: str = OWN) -> KdConfig:
+    def config(self, arm: str = OWN) -> Config:
         """The config of an arm.
 
         Raises:
@@ -60,6 +69,21 @@ class Page:
         if arm == OWN:
             return made
         return made.with_changes(**{**self._arm(arm).changes, "arm": arm})
+
+    def images(self, arm: str = OWN) -> KdConfig:
+        """The config of an arm, of a recipe of images.
+
+        Raises:
+            UsageError: the recipe is of text, or has no arm of this name.
+        """
+        config = self.config(arm)
+        if not isinstance(config, KdConfig):
+            name = config.recipe
+            raise UsageError(
+                f"{name} trains language models, which are compared by generations; type kd-baselines "
+                f"born-again {name}, or kd-baselines train {name} for a single one"
+            )
+        return config
 
     def published_of(self, arm: str = OWN) -> str:
         """The published number of an arm.

@@ -36,6 +36,7 @@ ARGS = {
     "attention": {"layers": "convs.1:convs.0"},
     "jacobian": {"activation_weight": 0.1, "jacobian_weight": 0.1},
     "jacobian-norm": {"weight": 0.01}, "input-noise": {"sigma": 0.1}, "lwf": {"jacobian_weight": 0.1},
+    "born-again": {"label_weight": 1.0}, "cwtm": {}, "dkpp": {"redraw": False},
 }  # fmt: skip
 
 

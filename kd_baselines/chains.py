@@ -1,0 +1,122 @@
+"""The chains of generations below one folder: each net read, gone on with, or trained, and then measured.
+
+teacher-sSEED/           generation 0; teacher-ARM-sSEED where arms have several
+ARM-G-sSEED/             generation G of an arm
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datadistill.config import RunOptions
+from datadistill.data import RealData
+from datadistill.errors import DataError
+from datadistill.runs.folder import RunFolder
+from datadistill.streams import derive
+from kd_baselines.compare_runs import taught
+from kd_baselines.generations_plot import Descent
+from kd_baselines.lineage import Lineage
+from kd_baselines.many_runs import ManyRuns, begun, refuse_other
+
+__all__ = ["Chains", "Measured", "seed_of"]
+
+Scored = dict[str, tuple[float, ...]]
+"""Column -> the score of each seed."""
+
+
+def seed_of(seed: int, generation: int) -> int:
+    """The seed that a generation of a chain is drawn and trained with; another one for every pair.
+
+    >>> seed_of(0, 1) == derive(0, "generation", 1), seed_of(0, 1) == seed_of(1, 0)
+    (True, False)
+    """
+    return derive(seed, "generation", generation)
+
+
+@dataclass
+class Measured:
+    """The scores of an arm: of generation 0 to G, of generations 1 to k, and of all with the teacher."""
+
+    nets: list[Scored] = field(default_factory=list)
+    ensembles: dict[int, Scored] = field(default_factory=dict)
+    with_teacher: Scored = field(default_factory=dict)
+
+    def descent(self, arm: str, column: str) -> Descent:
+        """One column as it is drawn."""
+        ensembles = {k: scores[column] for k, scores in self.ensembles.items()}
+        return Descent(arm, [scores[column] for scores in self.nets], ensembles, self.with_teacher[column])
+
+
+class Chains:
+    """The nets of all arms and seeds: read, gone on with, or trained."""
+
+    def __init__(
+        self, lineage: Lineage, many: ManyRuns, configs: Mapping[str, Any], options: RunOptions,
+        data: RealData | None, average: str,
+    ) -> None:  # fmt: skip
+        self.lineage, self.many, self.configs = lineage, many, configs
+        self.options, self.data, self.average = options, data, average
+
+    def teacher_of(self, arm: str) -> str:
+        """What the generation 0 of an arm is called: after the first of all arms that has it."""
+        firsts = {a: self.lineage.first(c, 0) for a, c in self.configs.items() if taught(c)}
+        first = next(a for a, config in firsts.items() if config == firsts[arm])
+        return "teacher" if first == next(iter(firsts)) else f"teacher-{first}"
+
+    def grow(self, arm: str, seed: int, generations: int) -> list[Path]:
+        """The files of one chain, generation 0 first; what is not there is trained."""
+        config = self.configs[arm]
+        nets = [
+            self._net(f"{self.teacher_of(arm)}-s{seed}", self.lineage.first(config, seed_of(seed, 0)), None)
+        ]
+        for g in range(1, generations + 1):
+            later = self.lineage.later(config, seed_of(seed, g))
+            nets.append(self._net(f"{arm}-{g}-s{seed}", later, nets[-1]))
+        return nets
+
+    def _net(self, name: str, config: Any, teacher: Path | None) -> Path:
+        path = self.many.folder.path / name
+        if begun(path):
+            refuse_other(path, config)
+        if self.lineage.finished(path) is None:
+            work = partial(self.lineage.train, config, teacher, path, begun(path), self.options, self.data)
+            self.many.carry_out(name if teacher is None else f"{name}, taught by {teacher.parent.name}", work)
+        net = self.lineage.finished(path)
+        assert net is not None
+        if teacher is not None:
+            _refuse_other_data(path, teacher.parent)
+            self.lineage.refuse_other_teacher(path, teacher)
+        self.many.remember(path)
+        return net
+
+    def measured(self, arm: str, chains: Sequence[Sequence[Path]]) -> Measured:
+        """Scores of an arm's nets and ensembles over its chains, one a seed."""
+        found, generations = Measured(), len(chains[0]) - 1
+        found.nets = [self._scores(arm, [[nets[g]] for nets in chains]) for g in range(generations + 1)]
+        for k in range(2, generations + 1):
+            found.ensembles[k] = self._scores(arm, [nets[1 : k + 1] for nets in chains])
+        found.with_teacher = self._scores(arm, chains)
+        return found
+
+    def _scores(self, arm: str, groups: Sequence[Sequence[Path]]) -> Scored:
+        each: list[dict[str, float]] = []
+
+        def measure(nets: Sequence[Path]) -> None:
+            each.append(self.lineage.scores(nets, self.configs[arm], self.average, self.options, self.data))
+
+        for nets in groups:
+            self.many.carry_out(None, partial(measure, nets))
+        return {column: tuple(scores[column] for scores in each) for column in each[0]}
+
+
+def _refuse_other_data(run: Path, before: Path) -> None:
+    a, b = (RunFolder.open(path).environment.get("data") for path in (run, before))
+    if a != b:
+        raise DataError(
+            f"{run} was trained on other data than {before.name} (their fingerprints differ); restore the data "
+            f"and remove {run.name} and the generations after it"
+        )

@@ -1,0 +1,100 @@
+"""`kd-baselines evaluate RUN_OR_FILE` for a language model: its perplexity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from datadistill.cli.options import parse, set_threads
+from datadistill.cli.printing import Output
+from datadistill.config import RunOptions
+from datadistill.errors import UsageError
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import build_config
+from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
+
+
+@dataclass(frozen=True)
+class EvaluateLanguage:
+    """Test a trained language model on the validation and the test text."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_FILE")]
+    """A run folder, or the file of a net."""
+    text: str | None = None
+    """ptb, or a folder with train.txt, valid.txt and test.txt; default: the text that it was trained on."""
+    data_root: str | None = None
+    """Where texts lie; else $DATADISTILL_DATA, else the user's cache folder."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int | None = None
+    """CPU threads of torch."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+
+def holds_language(word: str) -> bool:
+    """Whether a word of the command is a run folder or a file of a language model."""
+    path = Path(word)
+    if path.is_dir():
+        try:
+            return RunFolder.open(path).kind == LANGUAGE_KIND
+        except UsageError:
+            return False
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    from kd_baselines.netfile import LANGUAGE_NET, kind_of
+
+    return kind_of(path) == LANGUAGE_NET
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, evaluate, print."""
+    args = parse(EvaluateLanguage, argv, "kd-baselines evaluate")
+    output = Output(args.json)
+    set_threads(args.threads)
+    from datadistill.device import resolve
+    from kd_baselines.cli.train_language import perplexities
+    from kd_baselines.language.netfile import SavedLanguageModel
+    from kd_baselines.language.perplexity import perplexity
+    from kd_baselines.language.setup import COLUMNS, corpus_named, refuse_other_words
+
+    saved = SavedLanguageModel.load(args.run)
+    config = config_of(args, dict(saved.record or {}))
+    with output.working():
+        corpus = corpus_named(config, RunOptions(data_root=args.data_root))
+        refuse_other_words(str(args.run), saved.words, corpus)
+        net = saved.net().to(resolve(args.device))
+        validation, test = (perplexity(net, x, batch=COLUMNS) for x in (corpus.validation, corpus.test))
+    perplexities(output, {"validation": validation, "test": test})
+    output.say(f"{saved.name}; {corpus.name}, {len(corpus.words):,} words; lower is better")
+    output.say(f"next: kd-baselines born-again {config.recipe if config.recipe != 'custom' else 'RECIPE'}")
+    output.result({
+        "net": saved.name, "dataset": corpus.name, "words": len(corpus.words), "bytes": saved.bytes,
+        "fingerprint": saved.fingerprint, "perplexity": test, "validation_perplexity": validation,
+    })  # fmt: skip
+    return 0
+
+
+def config_of(args: EvaluateLanguage, record: dict[str, object]) -> LanguageConfig:
+    """How the net was trained: which text, and how much of it.
+
+    Raises:
+        UsageError: the text has no name by which it is found.
+    """
+    config = build_config(LanguageConfig, record, str(args.run))
+    text = args.text or config.text
+    if args.run.is_dir():  # a file tells no path
+        folder = RunFolder.open(args.run, kind=LANGUAGE_KIND)
+        text = args.text or build_config(LanguageConfig, folder.config, str(args.run / "config.json")).text
+    elif args.text is None and text != "ptb":
+        raise UsageError(f"{args.run} was trained on {text!r}; pass its folder (--text FOLDER)")
+    if text == "custom":
+        raise UsageError(
+            f"{args.run} was trained on a text of your own from Python; test it from Python with "
+            "kd_baselines.language.perplexity.perplexity(net, tokens)"
+        )
+    return config.with_changes(text=text)

@@ -1,0 +1,127 @@
+"""`kd-baselines ledger NAME`: bytes that are sent against accuracy, for images, distilled sets and nets."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from datadistill.cli.options import NAMES_AND_VALUES, given, parse, set_threads, wants_help
+from datadistill.cli.printing import Output
+from datadistill.cli.recipes import flag
+from datadistill.config import Value
+from datadistill.errors import UsageError, nearest
+from kd_baselines.cli.configs import Options
+from kd_baselines.ledger.config import LedgerConfig
+from kd_baselines.ledger.plans import LEDGERS, ledger_config
+
+if TYPE_CHECKING:
+    from kd_baselines.ledger.table import Ledger
+
+PROG = "kd-baselines ledger"
+ARGUMENTS = {"student_net": "student_args", "teacher_net": "teacher_args", "distill": "distill_changes"}
+"""Field -> the field with the arguments of what it names."""
+
+
+@dataclass(frozen=True)
+class Config(LedgerConfig):
+    """What is sent and how the receiver trains. All of it changes the numbers; the defaults are the ledger's
+    own."""
+
+    name: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = "custom"
+    student_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    teacher_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    distill_changes: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MakeLedger:
+    """Send real images, a distilled set and trained nets, and test what the receiver's student then knows.
+
+    Finished runs and rows are read, stopped ones go on: typed again after a stop it goes on. Writes ledger.md,
+    ledger.csv and ledger.png.
+    """
+
+    seeds: tuple[int, ...] = (5,)
+    """One number: how many seeds, from 0. Several numbers: which."""
+    rows: tuple[str, ...] = ()
+    """Only these, of real-hard, real-soft, distilled, distilled-own, distilled-soft, teacher, student,
+    born-again and full. Rows that were made before stay in the table."""
+    distilled: Path | None = None
+    """A distilled set that exists: its file, or a run folder; default: learned here."""
+    teacher: Path | None = None
+    """A teacher that is trained: its file, or a run folder; default: trained here."""
+    out: Path | None = None
+    """Folder for everything; default: runs/ledger/NAME."""
+    threads: int | None = None
+    """CPU threads of torch."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+    config: Config = field(default_factory=Config)
+    options: Options = field(default_factory=Options)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, make, print."""
+    words = list(argv)
+    name = words.pop(0) if words and not words[0].startswith("-") else None
+    if name is None and not wants_help(words):
+        raise UsageError(f"no ledger was given; type {PROG} NAME ({nearest('', LEDGERS)})")
+    base = ledger_config(name) if name is not None else LedgerConfig()
+    args = parse(MakeLedger, words, f"{PROG} {name or 'NAME'}", MakeLedger(config=Config(**vars(base))))
+    assert name is not None  # --help has left
+    changes = {
+        f.name: getattr(args.config, f.name)
+        for f in fields(LedgerConfig)
+        if getattr(args.config, f.name) != getattr(base, f.name)
+    }
+    for what, arguments in ARGUMENTS.items():  # the ledger's arguments are those of its own nets and recipe
+        if what in changes and not given(words, flag(arguments)):
+            changes[arguments] = {}
+    output = Output(args.json)
+    set_threads(args.threads)
+    from kd_baselines.ledger.making import make_ledger
+
+    out = args.out or Path("runs") / "ledger" / name
+    began = time.monotonic()
+    with output.working():
+        found = make_ledger(
+            name, seeds=args.seeds[0] if len(args.seeds) == 1 else args.seeds, rows=args.rows or None,
+            distilled=args.distilled, teacher=args.teacher, out=out, options=args.options, changes=changes,
+            say=(lambda line: None) if args.options.quiet else output.say, again=f"{PROG} {shlex.join(argv)}",
+        )  # fmt: skip
+    seconds = time.monotonic() - began
+    tell(output, found)
+    output.say(f"wrote {out}: {', '.join(path.name for path in found.files)} ({seconds:.0f} s)")
+    if not any(entry.row == "full" for entry in found.entries):
+        output.say(f"next: {PROG} {name} --rows full, for the break-even numbers")
+    elif (run_ := out / "nets" / f"full-s{found.seeds[0]}").exists():
+        output.say(f"next: kd-baselines evaluate {run_} --noise 0.3")
+    output.result({
+        "ledger": found.name, "seeds": list(found.seeds), "run": str(out), "seconds": seconds,
+        "changes": changes, "rows": list(found.records()), "sentences": sentences_of(found),
+        "files": [str(path) for path in found.files],
+    })  # fmt: skip
+    return 0
+
+
+def tell(output: Output, found: Ledger) -> None:
+    """The table, and what it says."""
+    from kd_baselines.ledger.page import HEADS, cells
+
+    narrow = [i for i, head in enumerate(HEADS) if head not in ("95% interval", "steps")]  # ledger.md has these
+    rows = [[cells(found, entry)[i] for i in narrow] for entry in found.entries]
+    output.table([HEADS[i] for i in narrow], rows, right=range(2, len(narrow)))
+    output.say("", *sentences_of(found), "")
+
+
+def sentences_of(found: Ledger) -> list[str]:
+    """See `kd_baselines.ledger.sentences`."""
+    from kd_baselines.ledger.sentences import sentences
+
+    return sentences(found)

@@ -1,0 +1,207 @@
+"""Born-Again generations: chains of nets, each from a fresh draw, each taught by the one before.
+
+Notation: theta_g the net of generation g, f(x, theta) its prediction, y the labels, L the loss of the arm's
+method, (s, g) the seed of a chain and the generation.
+
+    theta_0 = argmin L(y, f(x, theta))                       the teacher, on labels alone
+    theta_g = argmin L(f(x, theta_{g-1}), f(x, theta))       from the draw of `chains.seed_of(s, g)`
+    BANE(k) = (1/k) sum over g = 1..k of f(x, theta_g)       mean of probabilities, or of logits
+
+    OUT/                       a run folder of kind "kd-generations": config.json, environment.json
+      teacher-sSEED/           generation 0; teacher-ARM-sSEED where arms have several
+      ARM-G-sSEED/             generation G, a run folder as `kd-baselines train` makes it
+      table.md  table.csv  generations.png
+
+Reference: Furlanello et al., Born-Again Neural Networks, 2018, equations 3 and 4,
+https://arxiv.org/abs/1805.04770
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from datadistill.config import RunOptions
+from datadistill.data import RealData
+from datadistill.errors import UsageError, nearest
+from datadistill.nets.spec import CUSTOM
+from datadistill.runs.signals import StopFlag
+from datadistill.visualize.canvas import save
+from kd_baselines.chains import Chains, Measured
+from kd_baselines.compare_runs import taught
+from kd_baselines.comparison import Comparison, Row, against, write
+from kd_baselines.config import KdConfig
+from kd_baselines.generations_plot import generations_figure
+from kd_baselines.language.config import LanguageConfig
+from kd_baselines.lineage import Lineage
+from kd_baselines.many_runs import ManyRuns, chosen, numbers_of, opened, stored, typed
+from kd_baselines.recipes import OWN, Page, page
+
+__all__ = ["LINEAGES", "born_again_generations"]
+
+GENERATIONS_KIND = "kd-generations"
+FIGURE = "generations.png"
+LINEAGES: dict[type, str] = {
+    KdConfig: "kd_baselines.image_lineage:ImageLineage",
+    LanguageConfig: "kd_baselines.language.lineage:LanguageLineage",
+}
+"""Class of config -> its lineage as MODULE:CLASS, imported when it is first used."""
+AVERAGES: tuple[str, ...] = get_args(get_type_hints(KdConfig)["average"])
+ABOUT = (
+    "The test part, where a column does not name another; chains with the seeds {{seeds}}, generations 1 to "
+    "{generations}, each from a fresh draw and taught by the one before. BANE(k): generations 1 to k together, "
+    "the mean of their {of}. Population deviations; every row is held against generation 0 of its own chains, "
+    "and lower is better."
+)
+
+
+def born_again_generations(
+    recipe: str | Page,
+    *,
+    generations: int = 3,
+    seeds: int | Sequence[int] = 5,
+    arms: Sequence[str] | None = None,
+    average: str = "arithmetic",
+    out: str | os.PathLike[str],
+    options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
+    changes: Mapping[str, Any] | None = None,
+    data: RealData | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    again: str | None = None,
+) -> Comparison:
+    """Train chains of generations for every arm and seed, and hold nets and ensembles against generation 0.
+
+    Finished nets are read, stopped ones go on: the same call again goes on where it was, and more generations
+    or seeds add to what is there.
+
+    Args:
+        recipe: its name, or a page of your own. Its teacher is generation 0, trained anew for every seed.
+        generations: after the teacher, 1 or more.
+        seeds: of the chains: how many, from 0, or which.
+        arms: some of the recipe's; default: all that learn from a teacher.
+        average: of an ensemble: "arithmetic", of the probabilities, or "geometric", of the logits.
+        out: the folder for everything; one that was begun is gone on with.
+        options: how the runs are carried out.
+        changes: fields of every config, and their values.
+        data: your own real data; default: what the configs name.
+        say: takes a line for every net that is trained.
+        again: what to type to go on after a signal.
+
+    Returns:
+        Rows "teacher", "ARM-g", "ARM-BANE(k)" and "ARM-BANE(G)+teacher", each with a score a seed and its
+        paired difference to the teacher; lower is better. Also in OUT/table.md, OUT/table.csv and
+        OUT/generations.png.
+
+    Raises:
+        UsageError: generations below 1, an unknown arm, field or average, an arm without a teacher, no seed or
+            one given twice, or `out` holds something else.
+        DataError: nets of a chain that were trained on other data or classes, or taught by another net.
+        Interrupted: a signal came; what was done is kept.
+
+    Example:
+        `born_again_generations("ban-mnist", out="runs/ban").row("own-BANE(3)").differences["error"]`
+
+    References:
+        Furlanello et al. 2018, Born-Again Neural Networks, sections 3.1 and 3.2.
+    """
+    if generations < 1:
+        raise UsageError(f"generations is {generations}; give 1 or more")
+    if average not in AVERAGES:
+        raise UsageError(f"average is {average!r}; {nearest(str(average), AVERAGES)}")
+    found = page(recipe) if isinstance(recipe, str) else recipe
+    name = found.make().recipe
+    numbers = numbers_of(seeds)
+    changed = dict(changes or {})
+    configs: dict[str, Any] = {
+        arm: found.config(arm).with_changes(**changed) for arm in (OWN, *found.arms)
+    }  # of any class in LINEAGES
+    if data is not None:
+        configs = {arm: _on_own_images(config) for arm, config in configs.items()}
+    names, left_out = _taught(chosen(arms, list(configs), name), configs, asked=arms is not None)
+    kind = type(configs[names[0]])
+    lineage = _lineage(kind)
+    for arm in names:
+        lineage.refuse(configs[arm], options, data)
+    some = names if arms is not None and len(names) < len(configs) else None
+    flags: dict[str, Any] = {"arms": some, "average": None if average == AVERAGES[0] else average}
+    command = typed("kd-baselines born-again", name, numbers, {"generations": generations, **flags}, changed)
+    with StopFlag() as stop:
+        asked: dict[str, Any] = {"recipe": name, "changes": stored(changed, kind)}
+        asked |= {"generations": generations, "average": average}
+        free = ("generations", "average")  # more may be asked of the same nets
+        folder = opened(Path(out), asked, GENERATIONS_KIND, "holds generations of", free)
+        with folder.lock():
+            if folder.config != asked:
+                folder.replace_config(asked)
+            way = command if data is None else f"born_again_generations(..., out={str(out)!r}, data=...)"
+            many = ManyRuns(folder, say, stop, again or way)
+            for arm in left_out:
+                say(f"{arm} is left out: {configs[arm].method} has no teacher")
+            chains = Chains(lineage, many, configs, options, data, average)
+            grown = {arm: [chains.grow(arm, seed, generations) for seed in numbers] for arm in names}
+            measured = {arm: chains.measured(arm, nets) for arm, nets in grown.items()}
+            rows = _rows(measured, configs, chains, found, average)
+            unit, column = lineage.unit, next(iter(rows[0].values))
+            of = "probabilities" if average == AVERAGES[0] else "logits"
+            result = Comparison(
+                name, rows[0].arm, numbers, rows, changed, tuple(many.environments), unit=unit, measure=column,
+                about=ABOUT.format(generations=generations, of=of),
+            )  # fmt: skip
+            files = write(result, folder.path, command)
+            drawn = [found.descent(arm, column) for arm, found in measured.items()]
+            title = f"{name}: mean over {len(numbers)} seed{'s' * (len(numbers) > 1)}, bars: ± deviation"
+            save(generations_figure(title, drawn, result.title(column)), folder.path / FIGURE)
+            return replace(result, files=(*files, folder.path / FIGURE))
+
+
+def _rows(
+    measured: Mapping[str, Measured], configs: Mapping[str, Any], chains: Chains, found: Page, average: str
+) -> tuple[Row, ...]:
+    """Teachers first, then each arm's nets and ensembles, held against its own teacher."""
+    teachers: dict[str, Row] = {}
+    rows: list[Row] = []
+    for arm, scores in measured.items():
+        config, name = configs[arm], chains.teacher_of(arm)
+        teacher = teachers.setdefault(name, Row(name, "labels alone", scores.nets[0]))
+        own = [
+            Row(f"{arm}-{g}", config.method, values, published=found.published_of(arm) if g == 1 else "-")
+            for g, values in enumerate(scores.nets[1:], start=1)
+        ]
+        own += [
+            Row(f"{arm}-BANE({k})", f"{k} nets, {average}", values) for k, values in scores.ensembles.items()
+        ]
+        last = len(scores.nets) - 1
+        own.append(Row(f"{arm}-BANE({last})+teacher", f"{last + 1} nets, {average}", scores.with_teacher))
+        rows += [against(row, teacher) for row in own]
+    return (*teachers.values(), *rows)
+
+
+def _lineage(kind: type) -> Lineage:
+    if kind not in LINEAGES:
+        known = ", ".join(cls.__name__ for cls in LINEAGES)
+        raise UsageError(f"the recipe's config is a {kind.__name__}; there are generations of {known}")
+    module, _, name = LINEAGES[kind].partition(":")
+    made: Lineage = getattr(importlib.import_module(module), name)()
+    return made
+
+
+def _on_own_images(config: Any) -> Any:
+    if not isinstance(config, KdConfig):
+        raise UsageError("data are images, but the recipe's nets read text; leave data out")
+    return replace(config, dataset=CUSTOM)
+
+
+def _taught(names: Sequence[str], configs: Mapping[str, Any], asked: bool) -> tuple[list[str], list[str]]:
+    """The arms whose nets learn from a teacher, and the others; UsageError where such a one was asked for."""
+    kept = [arm for arm in names if taught(configs[arm])]
+    others = [arm for arm in names if arm not in kept]
+    if others and (asked or not kept):
+        raise UsageError(
+            f"the arm {others[0]} learns by {configs[others[0]].method}, without a teacher, so that no "
+            f"generation follows from another; {'leave it out' if kept else 'take an arm with a teacher'}"
+        )
+    return kept, others

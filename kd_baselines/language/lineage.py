@@ -1,0 +1,103 @@
+"""Generations of language models: how one net of a chain is configured, trained and tested.
+
+An ensemble of generations is an `Ensemble`: the mean of their probabilities (arithmetic), or of their logits
+(geometric), at each word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datadistill.config import RunOptions
+from datadistill.data import RealData
+from datadistill.device import resolve
+from datadistill.errors import DataError
+from datadistill.runs.folder import RunFolder
+from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
+from kd_baselines.language.netfile import SavedLanguageModel
+from kd_baselines.language.perplexity import Ensemble, perplexity
+from kd_baselines.language.setup import COLUMNS, LanguageSetup, corpus_named, refuse_other_words
+from kd_baselines.language.training import train_language
+from kd_baselines.netfile import STUDENT
+from kd_baselines.teachers import Teacher
+
+__all__ = ["LanguageLineage"]
+
+
+class LanguageLineage:
+    """A `Lineage` of `LanguageConfig`: runs of `train_language`, one a net. Data are texts, which configs name,
+    so `data` is not read."""
+
+    unit = ""
+
+    def first(self, config: LanguageConfig, seed: int) -> LanguageConfig:
+        """Generation 0: the same net and schedule, on the words alone.
+
+        Example:
+            >>> first = LanguageLineage().first(LanguageConfig(method="born-again", label_weight=0.5), seed=7)
+            >>> first.method, first.seed, first.label_weight
+            ('plain', 7, 1.0)
+        """
+        own = LanguageConfig()
+        return config.with_changes(arm="teacher", seed=seed, method="plain", label_weight=own.label_weight)
+
+    def later(self, config: LanguageConfig, seed: int) -> LanguageConfig:
+        """A generation from 1 on: the arm as it is, from the seed's draw."""
+        return config.with_changes(seed=seed)
+
+    def refuse(self, config: LanguageConfig, options: RunOptions, data: RealData | None = None) -> None:
+        """Refuse an arm whose chain cannot be trained: its text is read and its net is built.
+
+        Raises:
+            UsageError, DataError: what `train_language` refuses.
+        """
+        LanguageSetup(self.first(config, 0), None, None, options)
+
+    def train(
+        self, config: LanguageConfig | None, teacher: Path | None, out: Path, resume: bool, options: RunOptions,
+        data: RealData | None = None,
+    ) -> None:  # fmt: skip
+        """One run of `train_language`, which see."""
+        train_language(config, teacher=teacher, out=out, resume=resume, options=options)
+
+    def finished(self, run: Path) -> Path | None:
+        """student.safetensors, where it is there."""
+        return run / STUDENT if (run / STUDENT).exists() else None
+
+    def refuse_other_teacher(self, run: Path, teacher: Path) -> None:
+        """Compare the fingerprint that the run was started with to that of the file.
+
+        Raises:
+            DataError: they differ.
+        """
+        then = RunFolder.open(run, kind=LANGUAGE_KIND).environment.get("teacher")
+        if then != Teacher(SavedLanguageModel.load(teacher).net()).hash:
+            raise DataError(
+                f"{run} was taught by another net than {teacher} holds (its fingerprint differs); restore that "
+                f"file, or remove {run.name} and the generations after it"
+            )
+
+    def scores(
+        self, nets: Sequence[Path], config: LanguageConfig, average: str, options: RunOptions,
+        data: RealData | None = None,
+    ) -> dict[str, float]:  # fmt: skip
+        """Perplexities of one net, as its training measured them, or of an ensemble, measured here.
+
+        Returns:
+            "perplexity", on the test text, and "validation perplexity".
+
+        Raises:
+            DataError: a net of other words than the text's.
+        """
+        saved = [SavedLanguageModel.load(path) for path in nets]
+        if len(saved) == 1 and saved[0].scores is not None:
+            return dict(saved[0].scores)
+        corpus = corpus_named(config, options)
+        for path, one in zip(nets, saved, strict=True):
+            refuse_other_words(str(path), one.words, corpus)
+        net = Ensemble(*(one.net() for one in saved), average=average).to(resolve(config.device))
+        return {
+            "perplexity": perplexity(net, corpus.test, batch=COLUMNS),
+            "validation perplexity": perplexity(net, corpus.validation, batch=COLUMNS),
+        }

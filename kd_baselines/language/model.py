@@ -1,0 +1,118 @@
+"""What every language model is: words in, logits of the next word out, and a state carried on.
+
+z_t, s_t = net(w_t, s_{t-1})        q_t = softmax(z_t) foretells w_{t+1}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from datadistill.errors import UsageError
+
+__all__ = ["LanguageModel", "State", "check_window", "vocabulary_of"]
+
+State = tuple[Tensor, ...]
+
+
+class LanguageModel(nn.Module):
+    """A net from words (T,B), as numbers, and a state to logits (T,B,V) of the word after each, and a state.
+
+    To make one, write `forward` and `initial_state`. The state comes out attached to its graph: who trains
+    through windows of a long text detaches it between two of them.
+
+    cuDNN's recurrent layers cannot be differentiated twice; nothing here does. Who needs it runs them under
+    `torch.backends.cudnn.flags(enabled=False)`.
+
+    Args:
+        words: the vocabulary, number -> word, each once.
+
+    Raises:
+        UsageError: no word, something that is no word, or a word twice.
+
+    Example:
+        >>> LanguageModel(["a", "b"]).words
+        ('a', 'b')
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        super().__init__()
+        self.words = vocabulary_of(words)
+
+    def forward(
+        self, tokens: Int[Tensor, "t b"], state: State | None = None
+    ) -> tuple[Float[Tensor, "t b v"], State]:
+        """Logits of the word after each word, and the state after the last.
+
+        Args:
+            tokens: (T,B), column by column a stretch of text, each 0 to V - 1.
+            state: what the call on the words before returned; None: `initial_state`.
+
+        Returns:
+            Logits (T,B,V) and the state.
+        """
+        raise NotImplementedError
+
+    def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
+        """The state before the first word: zeros.
+
+        Args:
+            batch: columns, B.
+            device: where; None: where the parameters are.
+        """
+        raise NotImplementedError
+
+
+def vocabulary_of(words: Sequence[str]) -> tuple[str, ...]:
+    """A vocabulary as a tuple, if it is one.
+
+    Args:
+        words: number -> word.
+
+    Raises:
+        UsageError: it is one string, has no word, something that is no word, or a word twice.
+
+    Example:
+        >>> vocabulary_of(["a", "a"])
+        Traceback (most recent call last):
+        datadistill.errors.UsageError: the word 'a' is twice in the vocabulary; give each word once
+    """
+    if isinstance(words, str) or not words or not all(isinstance(word, str) for word in words):
+        raise UsageError(f"words is {repr(words)[:60]}; give a list of one word or more, such as corpus.words")
+    if len(set(words)) < len(words):
+        double = next(word for i, word in enumerate(words) if word in words[:i])
+        raise UsageError(f"the word {double!r} is twice in the vocabulary; give each word once")
+    return tuple(words)
+
+
+def check_window(tokens: Int[Tensor, "t b"], state: State, like: State) -> None:
+    """Refuse tokens that are not whole numbers (T,B), or a state of other shapes.
+
+    Whether each number is a word is not looked at here: on a GPU that would wait for it at every window.
+
+    Args:
+        tokens: (T,B), both at least 1.
+        state: what was passed in.
+        like: the initial state for B columns.
+
+    Raises:
+        UsageError: they do not fit.
+
+    Example:
+        >>> check_window(torch.zeros(3), (), ())
+        Traceback (most recent call last):
+        datadistill.errors.UsageError: tokens are (3,) torch.float32; pass whole numbers (words, columns)
+    """
+    if tokens.dim() != 2 or tokens.is_floating_point() or not tokens.numel():
+        raise UsageError(
+            f"tokens are {tuple(tokens.shape)} {tokens.dtype}; pass whole numbers (words, columns)"
+        )
+    found, wanted = [tuple(s.shape) for s in state], [tuple(s.shape) for s in like]
+    if found != wanted:
+        raise UsageError(
+            f"the state has shapes {found}, but {tokens.shape[1]} columns want {wanted}; pass the state of the "
+            "window before, with as many columns, or None"
+        )

@@ -1,0 +1,142 @@
+"""What is decided before a ledger is made: one frozen dataclass, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from datadistill.config import DistillConfig
+from datadistill.config.choices import Value, changed, refuse_unknown_choices
+from datadistill.errors import UsageError
+from datadistill.recipes import recipe
+
+__all__ = ["LEDGER_KIND", "LedgerConfig", "distill_config"]
+
+LEDGER_KIND = "kd-ledger"
+"""What config.json calls the folder of a ledger."""
+
+
+@dataclass(frozen=True)
+class LedgerConfig:
+    """One ledger: real data, what is sent, and how the receiver trains on it.
+
+    Example:
+        >>> LedgerConfig(per_class=5, distill_changes={"steps": 5}).with_changes(steps=200).steps
+        200
+    """
+
+    name: str = "custom"
+    """Name of the ledger this config came from."""
+
+    # --- real data
+    dataset: str = "mnist5k"
+    """A data set of `datadistill doctor`'s list."""
+    size: int | None = None
+    """Side in pixels that images are brought to; None keeps the data set's own."""
+    channels: int | None = None
+    """1 or 3; None keeps the data set's own."""
+    validation: int | None = None
+    """Images of the training data that nobody trains on; None takes the data set's default."""
+    real_per_class: int | None = None
+    """Images of each class that the sender has at all, the same for every row and seed; None: all."""
+    per_class: int = 10
+    """Images of each class that are sent, in the rows that send images."""
+
+    # --- receiver
+    student_net: str = "lenet"
+    """Architecture of every student."""
+    student_args: dict[str, Value] = field(default_factory=dict)
+    """Arguments of the students' architecture."""
+    student_init: str = "xavier"
+    """Initialization of every student, and of the nets that the distilled set is learned for."""
+    steps: int = 1000
+    """Gradient steps on the images that were sent, the same for every row but distilled-own."""
+    batch: int = 50
+    """Images a gradient step."""
+    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
+    """Adam, SGD with momentum, or RMSProp."""
+    lr: float = 1e-3
+    """Learning rate of the receiver."""
+
+    # --- nets that are sent
+    teacher_net: str = "wide-cnn"
+    """Architecture of the teacher and of its Born-Again student."""
+    teacher_args: dict[str, Value] = field(default_factory=dict)
+    """Arguments of the teacher's architecture."""
+    teacher_init: str = "default"
+    """Initialization of the teacher."""
+    net_epochs: int = 3
+    """Passes over all real data: of teachers, their students, and the students that learn from the data."""
+    net_batch: int = 64
+    """Images a gradient step of these nets."""
+    net_optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
+    """Optimizer of these nets."""
+    net_lr: float = 1e-3
+    """Learning rate of these nets."""
+    net_augment: tuple[str, ...] = ()
+    """Augmentations of their batches: "crop", "flip"."""
+    net_storages: tuple[Literal["float32", "float16", "int8"], ...] = ("float32", "float16")
+    """How weights are stored, a row each."""
+    teachers: Literal["each", "one"] = "each"
+    """Whether each seed trains a teacher of its own, or all share that of seed 0."""
+    temperature: float = 4.0
+    """Of the student that is distilled on all real data and sent."""
+
+    # --- the distilled set
+    distill: str = "mnist-random"
+    """Recipe of datadistill. Data, images a class, net and initialization are the ledger's own."""
+    distill_changes: dict[str, Value] = field(default_factory=dict)
+    """Fields of that recipe that are changed; several augmentations with a comma between them."""
+
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        refuse_unknown_choices(self)
+        for name in ("per_class", "real_per_class", "steps", "batch", "net_epochs", "net_batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}, but it must be at least 1")
+        for name in ("lr", "net_lr", "temperature"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} is {getattr(self, name)}, but it must be positive")
+        if self.real_per_class is not None and self.real_per_class < self.per_class:
+            raise UsageError(
+                f"{self.per_class} images of each class are sent, but the sender has {self.real_per_class}; "
+                "lower --per-class"
+            )
+        if not self.net_storages or len(set(self.net_storages)) < len(self.net_storages):
+            raise UsageError(f"net_storages is {self.net_storages}; give one or more, each once")
+        distill_config(self)  # refuses a recipe or a field that there is not
+
+    def with_changes(self, **changes: Any) -> LedgerConfig:
+        """A copy with some fields changed; an unknown one names the nearest."""
+        return changed(self, changes)
+
+
+def distill_config(config: LedgerConfig) -> DistillConfig:
+    """How the distilled set is learned: the recipe for the ledger's own data, count and student.
+
+    Raises:
+        UsageError: no such recipe or field, or values that do not fit each other.
+
+    Example:
+        >>> found = distill_config(LedgerConfig(per_class=2, distill_changes={"steps": 2, "iterations": 9}))
+        >>> found.ipc, found.net, found.inner_steps, found.iterations
+        (2, 'lenet', 6, 9)
+    """
+    own: dict[str, Any] = {
+        "dataset": config.dataset, "size": config.size, "channels": config.channels,
+        "validation": config.validation, "ipc": config.per_class, "device": config.device,
+    }  # fmt: skip
+    for name in config.distill_changes:
+        if name in own:
+            field = "per_class" if name == "ipc" else name
+            raise UsageError(f"distill_changes has {name}, which is the ledger's own; change {field} instead")
+    net = {"net": config.student_net, "net_args": config.student_args, "init": config.student_init}
+    lists = {f.name for f in fields(DistillConfig) if isinstance(f.default, tuple)}
+    changes: dict[str, Any] = {
+        name: tuple(filter(None, value.split(","))) if name in lists and isinstance(value, str) else value
+        for name, value in config.distill_changes.items()
+    }
+    return recipe(config.distill).with_changes(**{**net, **own, **changes})

@@ -1,0 +1,118 @@
+"""What exists before a ledger is made: a distilled set, a teacher; and the seconds that a run has taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datadistill.data import RealData
+from datadistill.distilled import DistilledDataset
+from datadistill.distilled_file import FILE_NAME
+from datadistill.errors import DataError, UsageError
+from datadistill.nets.spec import NetSpec
+from datadistill.runs.folder import RunFolder
+from kd_baselines.many_runs import begun
+from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
+
+__all__ = ["Given", "spent", "summed"]
+
+
+class Given:
+    """A distilled set and a teacher that exist already, each None where it is made here.
+
+    Args:
+        distilled: file or run folder of datadistill.
+        teacher: file or run folder of kd-baselines with one net.
+    """
+
+    def __init__(self, distilled: Path | None, teacher: Path | None) -> None:
+        self.distilled = None if distilled is None else DistilledDataset.load(distilled)
+        self.teacher_file = None if teacher is None else _net_file(teacher)
+        self.teacher = None if self.teacher_file is None else SavedNet.load(self.teacher_file)
+        self.distilled_seconds = None if distilled is None else _spent_beside(distilled, FILE_NAME)
+        self.teacher_seconds = None
+        if self.teacher_file is not None:
+            own = self.teacher_file.name == TEACHER  # trained before a student, in the student's run
+            self.teacher_seconds = _spent_beside(self.teacher_file, self.teacher_file.name, own)
+
+    def refuse_what_does_not_fit(self, data: RealData, student: NetSpec) -> None:
+        """Refuse a set or a teacher of other classes, images or normalization.
+
+        Raises:
+            UsageError, DataError: what was found and what was wanted.
+        """
+        for what, found in (("distilled set", self.distilled), ("teacher", self.teacher)):
+            if found is None:
+                continue
+            if found.classes != data.classes:
+                raise UsageError(
+                    f"the {what} has {len(found.classes)} classes ({', '.join(found.classes[:3])}, ...), but "
+                    f"{data.name} has {len(data.classes)} ({', '.join(data.classes[:3])}, ...); pass a {what} "
+                    "of these"
+                )
+            if found.normalization != data.normalization:
+                raise DataError(
+                    f"the {what} is of images normalized by {found.normalization}, here {data.normalization}; "
+                    f"pass a {what} of these data"
+                )
+        if self.distilled is not None:
+            shape = tuple(self.distilled.images.shape[1:])
+            if shape != data.shape:
+                raise UsageError(f"the distilled set has images {shape}, but {data.name} has {data.shape}")
+            if self.distilled.theta_0 is not None and self.distilled.net != student:
+                raise UsageError(
+                    f"the distilled set was learned for one initialization of {self.distilled.net.name}, which "
+                    "the students do not have; pass a set for random initializations"
+                )
+        if self.teacher is not None and (len(self.teacher.states) > 1 or self.teacher.source_classes):
+            raise UsageError("the teacher is an ensemble or has two heads; pass one net with one head")
+
+
+def spent(run: Path, teacher_only: bool = False) -> float | None:
+    """Seconds of a run over all its sessions, from timing.jsonl; a killed session counts up to its last line.
+
+    Args:
+        run: a run folder of kd-baselines train or datadistill distill.
+        teacher_only: those of the teacher's stages alone.
+
+    Returns:
+        None where the run has no such line.
+    """
+    if not begun(run):
+        return None
+    lines = RunFolder.open(run).read_timing()
+    return summed([x for x in lines if not teacher_only or str(x.get("stage", "")).startswith("teacher")])
+
+
+def summed(lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """Each line tells the seconds since its session began; a new session begins where they fall, or where an
+    epoch or iteration comes a second time.
+
+    Example:
+        >>> summed([{"iteration": 1, "seconds": 2.0}, {"iteration": 2, "seconds": 4.0},
+        ...         {"iteration": 2, "seconds": 5.0}, {"iteration": 3, "seconds": 1.0}])
+        10.0
+    """
+    total, last = 0.0, 0.0
+    seen: set[tuple[Any, ...]] = set()
+    for line in lines:
+        place = (line.get("stage"), line.get("epoch"), line.get("iteration"))
+        if line["seconds"] < last or place in seen:
+            total, seen = total + last, set()
+        last = line["seconds"]
+        seen.add(place)
+    return total + last if lines else None
+
+
+def _spent_beside(path: Path, name: str, teacher_only: bool = False) -> float | None:
+    """Of the run folder that a file lies in, where it does."""
+    folder = path if path.is_dir() else path.parent
+    return spent(folder, teacher_only) if path.is_dir() or path.name == name else None
+
+
+def _net_file(path: Path) -> Path:
+    """The net of a file or run folder: the teacher that a run trained, else its student."""
+    if not path.is_dir():
+        return path
+    return path / (TEACHER if (path / TEACHER).exists() else STUDENT)

@@ -1,0 +1,175 @@
+"""The file of a payload, and what is refused: parts that do not fit together, damaged files, other files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from datadistill.data import Normalization
+from datadistill.errors import DataError, UsageError, nearest
+from datadistill.nets.spec import NetSpec
+from datadistill.quantization import Quantization
+from datadistill.runs.tensors import pack, unpack
+from kd_baselines.ledger.stored_images import IMAGE_STORAGE, wide, width
+from kd_baselines.ledger.stored_net import NET_STORAGE, net_tensors
+
+if TYPE_CHECKING:
+    from kd_baselines.ledger.payload import Payload
+
+SCHEMA = 1
+KIND = "kd-payload"
+_KEYS = {
+    "schema", "checksum", "kind", "what", "storage", "classes", "normalization", "net", "schedule", "note",
+}  # fmt: skip
+_SCHEDULE_KEYS = {"net", "update", "norm", "tensors", "theta_0", "buffers", "passes", "batch"}
+
+
+_PARTS = {
+    "images": "images", "range": "range", "labels": "labels", "soft_labels": "soft labels",
+    "step_sizes": "step sizes", "order": "order", "order.sizes": "order", "theta_0": "initial net",
+    "buffer": "initial net", "weight": "weights", "scales": "scales",
+}  # fmt: skip
+"""Name of a tensor, or what is before its first dot -> the part that it counts for."""
+
+
+def bytes_by_part(p: Payload) -> dict[str, int]:
+    """See `Payload.parts`."""
+    sizes = dict.fromkeys(_PARTS.values(), -1)
+    if p.schedule is not None:
+        sizes["order"] = 0
+    for name, t in p.stored.items():
+        part = _PARTS.get(name) or _PARTS[name.partition(".")[0]]
+        sizes[part] = max(sizes[part], 0) + t.numel() * t.element_size()
+    return {part: size for part, size in sizes.items() if size >= 0}
+
+
+def packed(p: Payload) -> bytes:
+    """The content of the file: the same for the same payload."""
+    meta = {
+        "schema": SCHEMA, "kind": KIND, "what": p.kind, "storage": p.storage, "classes": list(p.classes),
+        "normalization": p.normalization.as_dict(), "net": None if p.spec is None else p.spec.as_dict(),
+        "schedule": None if p.schedule is None else dict(p.schedule), "note": p.note,
+    }  # fmt: skip
+    return pack(p.stored, meta)
+
+
+def load(path: str | os.PathLike[str], make: Callable[..., Payload]) -> Payload:
+    """What `make` makes of a file; see `Payload.load`."""
+    meta = unpack(path, schema=SCHEMA, verify=False, finite=False)[1]
+    if meta.get("kind") != KIND or meta.keys() != _KEYS:
+        what = meta.get("kind") or meta.get("what") or "something else"
+        raise DataError(f"{path} holds {str(what)[:40]!r}, wanted a payload of kd-baselines ledger")
+    tensors, meta = unpack(path, schema=SCHEMA)  # only now: other files' checksums may leave something out
+    try:
+        return make(
+            meta["what"], meta["storage"], tensors, tuple(meta["classes"]),
+            Normalization.from_dict(meta["normalization"]),
+            None if meta["net"] is None else NetSpec.from_dict(meta["net"]), meta["schedule"], meta["note"],
+        )  # fmt: skip
+    except (DataError, UsageError) as error:
+        raise DataError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        what = f"its content is not that of a payload ({error!r:.200})"
+        raise DataError(f"{path}: {what}; get the file again") from None
+
+
+def check(p: Payload) -> None:
+    """Refuse parts that do not fit together; a file's too.
+
+    Raises:
+        UsageError: which, what was found, what was wanted.
+    """
+    known = {"images": IMAGE_STORAGE, "net": NET_STORAGE}
+    if p.kind not in known:
+        raise UsageError(f"the payload is of kind {p.kind!r}; {nearest(str(p.kind), known)}")
+    if p.storage not in known[p.kind]:
+        raise UsageError(
+            f"{p.kind} cannot be stored as {p.storage!r}; {nearest(str(p.storage), known[p.kind])}"
+        )
+    k = len(p.classes)
+    if k < 2 or len(set(p.classes)) != k or not all(isinstance(c, str) and c for c in p.classes):
+        raise UsageError(f"classes are {list(p.classes)[:12]}, wanted two or more different names")
+    if not isinstance(p.note, str):
+        raise UsageError(f"the note is {p.note!r:.60}, wanted a text")
+    _check_net(p) if p.kind == "net" else _check_images(p)
+
+
+def _expect(p: Payload, names: set[str]) -> None:
+    if p.stored.keys() != names:
+        raise UsageError(f"the payload has the tensors {sorted(p.stored)[:12]}, wanted {sorted(names)[:12]}")
+
+
+def _check_net(p: Payload) -> None:
+    if p.spec is None or p.schedule is not None:
+        raise UsageError("a payload of a net needs its spec and no schedule; pass the NetSpec it was built by")
+    if p.spec.args.get("classes") != len(p.classes):
+        raise UsageError(
+            f"the net has {p.spec.args.get('classes')} outputs for {len(p.classes)} classes; one each"
+        )
+    if p.spec.args.get("channels") != p.normalization.channels:
+        raise UsageError(
+            f"the net takes {p.spec.args.get('channels')} channels, but the normalization is for "
+            f"{p.normalization.channels}; pass the one of its data"
+        )
+    wanted = net_tensors(p.spec)
+    coded = [
+        name for name, t in wanted.items() if p.storage == "int8" and t.is_floating_point() and t.dim() > 1
+    ]
+    _expect(p, {f"weight.{name}" for name in wanted} | ({"scales"} if coded else set()))
+    for name, like in wanted.items():
+        found = p.stored[f"weight.{name}"]
+        dtype = torch.float32 if p.storage == "int8" and name not in coded else NET_STORAGE[p.storage]
+        dtype = dtype if like.is_floating_point() else like.dtype
+        if (found.shape, found.dtype) != (like.shape, dtype):
+            raise UsageError(
+                f"{name} is {tuple(found.shape)} {found.dtype}, wanted {tuple(like.shape)} {dtype} of the net "
+                f"{p.spec.name}; pass the spec of this net"
+            )
+    if coded and p.stored["scales"].shape != (len(coded),):
+        raise UsageError(f"scales are {tuple(p.stored['scales'].shape)}, wanted ({len(coded)},)")
+
+
+def _check_images(p: Payload) -> None:
+    labels = next((name for name in ("labels", "soft_labels") if name in p.stored), "labels")
+    names = {"images", labels} | ({"range"} if p.storage == "uint8" else set())
+    s: Mapping[str, Any] = p.schedule or {}
+    if p.schedule is not None:
+        if s.keys() != _SCHEDULE_KEYS:
+            raise UsageError(f"the schedule has {sorted(s)}, wanted {sorted(_SCHEDULE_KEYS)}")
+        names |= {"step_sizes"} | ({"order"} if s["batch"] is None else set())
+        names |= {"order.sizes"} & p.stored.keys() if s["batch"] is None else set()
+        names |= {f"theta_0.{n}" for n in s["theta_0"] or ()} | {f"buffer.{n}" for n in s["buffers"] or ()}
+    if p.spec is not None:
+        raise UsageError("a payload of images has no net; make one of the net with Payload.of_net")
+    _expect(p, names)
+    images, found, k = p.stored["images"], p.stored[labels], len(p.classes)
+    if images.dim() != 4 or not images.numel() or images.dtype != IMAGE_STORAGE[p.storage]:
+        raise UsageError(
+            f"images are {tuple(images.shape)} {images.dtype}, wanted {p.storage} (N, C, H, W), N >= 1"
+        )
+    n, c = images.shape[:2]
+    if c != p.normalization.channels:
+        raise UsageError(f"images have {c} channels, but the normalization is for {p.normalization.channels}")
+    if p.storage == "uint8" and (p.stored["range"].shape, p.stored["range"].dtype) != ((2,), torch.float32):
+        raise UsageError("the range of the images is not two float32 numbers; make the payload again")
+    if p.storage == "uint8":
+        Quantization(8, *p.stored["range"].tolist())  # refuses what is no range
+    if labels == "soft_labels":
+        sums = found.sum(1) if found.shape == (n, k) and found.dtype == torch.float32 else None
+        if sums is None or not bool((found >= 0).all()) or not bool(((sums - 1).abs() < 1e-3).all()):
+            raise UsageError(
+                f"labels are {tuple(found.shape)} {found.dtype}, wanted ({n}, {k}) probabilities: a row an "
+                "image, 0 or more, of sum 1"
+            )
+    elif found.shape != (n,) or found.element_size() != width(k) or found.is_floating_point():
+        raise UsageError(f"labels are {tuple(found.shape)} {found.dtype}, wanted {n} of {width(k)} bytes")
+    elif not 0 <= int(wide(found).min()) <= int(wide(found).max()) < k:
+        raise UsageError(f"labels reach {int(wide(found).max())}, wanted 0..{k - 1}: one name a class")
+    if p.schedule is not None:
+        steps, passes, batch = len(p.stored["step_sizes"]), s["passes"], s["batch"]
+        if type(passes) is not int or passes < 1 or steps % passes or type(batch) not in (int, type(None)):
+            raise UsageError(f"the schedule has {steps} steps in {passes} passes of batches of {batch}")
+        p.distilled()  # checks the rest

@@ -1,0 +1,211 @@
+"""What a sender has: real data, trained nets, a distilled set, and the seconds that each took once.
+
+    OUT/nets/WHICH-sSEED/    runs of `kd-baselines train`: full, teacher, student, born-again
+    OUT/distilled/           a run of `datadistill distill`
+
+All of them go on where they were stopped. Soft labels come from the teacher of seed 0, whatever the seeds are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datadistill.config import RunOptions
+from datadistill.data import RealData
+from datadistill.device import resolve
+from datadistill.distilled import DistilledDataset
+from datadistill.distilled_file import FILE_NAME
+from datadistill.errors import DataError
+from datadistill.nets.spec import CUSTOM, NetSpec
+from datadistill.training import distill
+from kd_baselines.chains import seed_of
+from kd_baselines.config import KdConfig
+from kd_baselines.ledger.config import LedgerConfig, distill_config
+from kd_baselines.ledger.given import Given, spent
+from kd_baselines.many_runs import ManyRuns, begun, refuse_other
+from kd_baselines.netfile import STUDENT
+from kd_baselines.setup import student_split
+from kd_baselines.training import load_data, train
+
+__all__ = [
+    "LABELS_SEED",
+    "Senders",
+    "net_config",
+    "net_spec",
+    "real_data",
+    "refuse_nets",
+]
+
+LABELS_SEED = 0
+"""The seed of the teacher that soft labels come from, and of one teacher for all."""
+
+SIZES = ("channels", "size", "classes")
+
+
+def net_config(config: LedgerConfig, which: str, seed: int) -> KdConfig:
+    """How a net is trained on all real data; its teacher's file is passed to the run.
+
+    Args:
+        config: of the ledger.
+        which: "full" (the students' architecture, labels alone), "teacher", "student" or "born-again".
+        seed: of the ledger. The Born-Again student starts from another draw than its teacher: that of
+            `kd_baselines.chains.seed_of(seed, 1)`.
+
+    Example:
+        >>> config = LedgerConfig()
+        >>> [net_config(config, which, 1).method for which in ("full", "teacher", "student", "born-again")]
+        ['plain', 'plain', 'soft-targets', 'born-again']
+        >>> net_config(config, "teacher", 1).seed == net_config(config, "born-again", 1).seed
+        False
+    """
+    method: dict[str, Any] = {"method": "born-again" if which == "born-again" else "plain"}
+    if which == "student":
+        method = {"method": "soft-targets", "method_args": {"temperature": config.temperature}}
+    net = (config.teacher_net, config.teacher_args, config.teacher_init)
+    if which in ("full", "student"):
+        net = (config.student_net, config.student_args, config.student_init)
+    return KdConfig(
+        arm=which, seed=seed_of(seed, 1) if which == "born-again" else seed, dataset=config.dataset,
+        size=config.size, channels=config.channels, validation=config.validation, augment=config.net_augment,
+        epochs=config.net_epochs, batch=config.net_batch, optimizer=config.net_optimizer, lr=config.net_lr,
+        teacher_net=config.teacher_net, teacher_args=config.teacher_args, teacher_init=config.teacher_init,
+        device=config.device, net=net[0], net_args=net[1], init=net[2], **method,
+    )  # fmt: skip
+
+
+def real_data(config: LedgerConfig, options: RunOptions, data: RealData | None) -> RealData:
+    """The real data on the run's device; with `real_per_class` only so many images of each class, drawn once.
+
+    Args:
+        config: of the ledger.
+        options: where data lie.
+        data: your own; None loads what the config names.
+    """
+    whole = data if data is not None else load_data(net_config(config, "full", 0), options)
+    if config.real_per_class is not None:
+        split = student_split(KdConfig(per_class=config.real_per_class), whole)
+        whole = replace(whole, train=split, _kept={})
+    return whole.to(resolve(config.device))
+
+
+def net_spec(config: LedgerConfig, data: RealData, which: str) -> NetSpec:
+    """The net of "student" or "teacher" for these images.
+
+    Raises:
+        DataError: images that are not square.
+    """
+    channels, height, width = data.shape
+    if height != width:
+        raise DataError(f"images are {height}x{width}, but the nets here take square ones; pass a size")
+    sizes = {"channels": channels, "size": height, "classes": len(data.classes)}
+    if which == "student":
+        return NetSpec(config.student_net, {**sizes, **config.student_args}, config.student_init)
+    return NetSpec(config.teacher_net, {**sizes, **config.teacher_args}, config.teacher_init)
+
+
+def refuse_nets(config: LedgerConfig, data: RealData) -> None:
+    """Refuse nets that cannot be built, and more images a class than there are, before anything is written.
+
+    Raises:
+        UsageError, DataError: each says which.
+    """
+    with torch.device("meta"):
+        for which in ("student", "teacher"):
+            net_spec(config, data, which).build()
+    student_split(KdConfig(per_class=config.per_class), data)
+
+
+class Senders:
+    """Nets and the distilled set: read where they are finished, else gone on with or begun.
+
+    Args:
+        config: of the ledger.
+        runs: carries them out below the ledger's folder.
+        data: as `real_data` gives it.
+        named: whether `data` are those that the config names, so that a run loads them itself.
+        given: what exists already.
+        options: how runs are carried out.
+    """
+
+    def __init__(
+        self, config: LedgerConfig, runs: ManyRuns, data: RealData, named: bool, given: Given,
+        options: RunOptions,
+    ) -> None:  # fmt: skip
+        self.config, self.runs, self.data, self.given = config, runs, data, given
+        self.options, self.passed = options, None if named else data
+        self.path = runs.folder.path
+        self.student_spec = net_spec(config, data, "student")
+        self._files: dict[Path, Path] = {}  # of runs that were looked at
+        self._distilled = given.distilled
+
+    @property
+    def one_teacher(self) -> bool:
+        """Whether all seeds share a teacher, so that its row has one net."""
+        return self.given.teacher is not None or self.config.teachers == "one"
+
+    def run_of(self, which: str, seed: int) -> Path:
+        """The run folder of a net that is trained here."""
+        seed = LABELS_SEED if which == "teacher" and self.one_teacher else seed
+        return self.path / "nets" / f"{which}-s{seed}"
+
+    def net_file(self, which: str, seed: int) -> Path:
+        """The file of a trained net; trained where it is not there."""
+        if which == "teacher" and self.given.teacher_file is not None:
+            return self.given.teacher_file
+        path = self.run_of(which, seed)
+        if path in self._files:
+            return self._files[path]
+        config = self._config(which, LABELS_SEED if which == "teacher" and self.one_teacher else seed)
+        if begun(path):
+            refuse_other(path, config)
+        if not (path / STUDENT).exists():
+            teacher = self.net_file("teacher", seed) if which in ("student", "born-again") else None
+            work = partial(
+                train, config, data=self.passed, teacher=teacher, out=path, resume=begun(path),
+                options=self.options,
+            )  # fmt: skip
+            self.runs.carry_out(f"{path.name}: {config.net} by {config.method}", work)
+        self.runs.remember(path)
+        self._files[path] = path / STUDENT
+        return self._files[path]
+
+    def _config(self, which: str, seed: int) -> KdConfig:
+        config = net_config(self.config, which, seed)
+        teacher = self.given.teacher
+        if which == "born-again" and teacher is not None:  # the architecture is the teacher's
+            args = {name: value for name, value in teacher.spec.args.items() if name not in SIZES}
+            config = replace(config, net=teacher.spec.name, net_args=args, init=teacher.spec.init)
+        return config if self.passed is None else replace(config, dataset=CUSTOM)
+
+    def distilled(self) -> DistilledDataset:
+        """The distilled set; learned where it is not there."""
+        if self._distilled is not None:
+            return self._distilled
+        path = self.path / "distilled"
+        config = distill_config(self.config)
+        config = config if self.passed is None else replace(config, dataset=CUSTOM)
+        if begun(path):
+            refuse_other(path, config)
+        if not (path / FILE_NAME).exists():
+            work = partial(
+                distill, config, data=self.passed, out=path, resume=begun(path), options=self.options
+            )
+            self.runs.carry_out(f"distilled: {config.recipe}, {config.iterations} iterations", work)
+        self.runs.remember(path)
+        self._distilled = DistilledDataset.load(path)
+        return self._distilled
+
+    def net_seconds(self, which: str, seed: int) -> float | None:
+        """Training of one net, without its teacher's; None where it is not known."""
+        if which == "teacher" and self.given.teacher is not None:
+            return self.given.teacher_seconds
+        return spent(self.run_of(which, seed))
+
+    def distilled_seconds(self) -> float | None:
+        """The distillation; None where it is not known."""
+        return spent(self.path / "distilled") if self.given.distilled is None else self.given.distilled_seconds

@@ -1,0 +1,123 @@
+"""Where sending the trained net is cheaper than sending images, and where it isn't: said from the numbers.
+
+A row is called better or worse than another where the 95% interval of their paired difference leaves 0 out;
+where it does not, the two are not told apart. One row beats another where it has fewer bytes and is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from kd_baselines.comparison import Difference
+from kd_baselines.ledger.table import FULL, Entry, Ledger
+from kd_baselines.ledger.worth import images_a_class_worth
+
+__all__ = ["sentences"]
+
+WEIGHTS = {
+    "student": "the distilled student's weights",
+    "teacher": "the teacher's weights",
+    "born-again": "the Born-Again student's weights",
+}
+"""Rows that send a net, the one to compare images with first."""
+
+PIXEL_BYTES = {"uint8": 1, "float32": 4}
+ONE_SEED = "These are differences of one seed, and nothing follows from them."
+
+
+def sentences(found: Ledger) -> list[str]:
+    """What the table says about bytes and accuracy, one sentence each.
+
+    Example:
+        >>> net = Entry("student", "float32", {"weights": 246824}, None, {0: 98.0}, 0.0, 0, 60.0)
+        >>> found = Ledger("mnist", (0,), (net,), shape=(1, 28, 28), classes=10, per_class=10)
+        >>> print(sentences(found)[0])
+        As float32 the distilled student's weights are 246,824 bytes: no more than images alone from 32 images
+        a class on as uint8 (7,840 bytes for one of each class) and from 8 on as float32 (31,360).
+    """
+    nets = {row: [e for e in found.entries if e.row == row] for row in WEIGHTS}
+    images = [e for e in found.entries if e.row not in (*WEIGHTS, FULL)]
+    sent = [e for entries in nets.values() for e in entries]
+    if not sent:
+        return [
+            "No net is in this table, so it does not say where sending one is cheaper; make the rows teacher, "
+            "student or born-again."
+        ]
+    lines = [_worth(entry, found) for entry in sent]
+    if not images:
+        return [*lines, "No row sends images here, so nothing is said about their accuracy."]
+    best = [max((e for e in images if e.storage == s), key=_mean) for s in _storages(images)]
+    first = next(entries for entries in nets.values() if entries)
+    lines += [_against(entry, net, found) for net in first for entry in best]
+    distilled = [e for e in images if e.row.startswith("distilled")]
+    if distilled:
+        lines.append(_beaten("distilled row", distilled, "net that is sent", sent))
+        lines.append(_beaten("net that is sent", sent, "distilled row", distilled))
+    else:
+        lines.append("No distilled set is in this table.")
+    pairs = [a.minus(b) for a in (*images, *sent) for b in (*images, *sent) if a is not b]
+    if any(pair is None or pair.low is None for pair in pairs):
+        lines.append(ONE_SEED)
+    return lines
+
+
+def _worth(entry: Entry, found: Ledger) -> str:
+    """From how many images a class on a net takes no more bytes than their pixels."""
+    counts, units = [], []
+    for storage, size in PIXEL_BYTES.items():
+        worth = images_a_class_worth(entry.bytes, found.shape, storage, classes=found.classes)
+        counts.append(max(1, worth))
+        units.append(found.classes * math.prod(found.shape) * size)
+    return (
+        f"As {entry.storage} {WEIGHTS[entry.row]} are {entry.bytes:,} bytes: no more than images alone from "
+        f"{counts[0]} image{'' if counts[0] == 1 else 's'} a class on as uint8 ({units[0]:,} bytes for one of "
+        f"each class) and from {counts[1]} on as float32 ({units[1]:,})."
+    )
+
+
+def _against(images: Entry, net: Entry, ledger: Ledger) -> str:
+    """Images of this table beside a net, in bytes and in points."""
+    count: float = ledger.per_class
+    if images.row.startswith("distilled") and ledger.distilled_per_class is not None:
+        count = ledger.distilled_per_class
+    less = net.bytes - images.bytes
+    price = f"{abs(less):,} bytes {'cheaper' if less > 0 else 'dearer'} than" if less else "as large as"
+    start = (
+        f"At {count:g} image{'' if count == 1 else 's'} a class {images.name}, the most accurate of the "
+        f"{images.storage} images here ({images.bytes:,} bytes), is {price} {net.name} ({net.bytes:,})"
+    )
+    found = images.minus(net)
+    told = _told(found)
+    if found is None or told is None:
+        return f"{start}; no seed is common to both, so their accuracies are not compared."
+    if not told:
+        return f"{start}, and the accuracies are not told apart ({found} points)."
+    contrary = less * told < 0
+    both = "" if less * told <= 0 else f": on both counts the {'images' if told > 0 else 'weights'} win"
+    by = f"{abs(found.mean):.2f} points {'better' if told > 0 else 'worse'} ({found})"
+    return f"{start}, {'but' if contrary else 'and'} its students are {by}{both}."
+
+
+def _told(found: Difference | None) -> int | None:
+    """1 better, -1 worse, 0 not told apart; of one seed by its sign; None where there is nothing to pair."""
+    if found is None:
+        return None
+    low, high = (found.mean, found.mean) if found.low is None or found.high is None else (found.low, found.high)
+    return int(low > 0) - int(high < 0)
+
+
+def _beaten(what: str, entries: Sequence[Entry], whom: str, others: Sequence[Entry]) -> str:
+    beaten = {a.name: [b.name for b in others if a.bytes < b.bytes and _told(a.minus(b)) == 1] for a in entries}
+    lists = [f"{name} beats {', '.join(names)}" for name, names in beaten.items() if names]
+    if not lists:
+        return f"No {what} beats a {whom} on both bytes and accuracy."
+    return f"On both bytes and accuracy {'; '.join(lists)}."
+
+
+def _storages(entries: Sequence[Entry]) -> list[str]:
+    return list(dict.fromkeys(e.storage for e in entries))
+
+
+def _mean(entry: Entry) -> float:
+    return entry.accuracy.mean

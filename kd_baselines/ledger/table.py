@@ -1,0 +1,230 @@
+"""What a ledger found, row by row, and how it is written: Markdown, CSV.
+
+Notation: S the seconds that the sender spends once, F those of a student that learns from all real data (row
+`full`), P those of a student that learns from the payload; n students.
+
+    each on all real data   n F
+    with the payload        S + n P
+    break-even              n = ceil(S / (F - P)), at least 1; never where P >= F
+
+Intervals are Student's t over the seeds, as in `kd_baselines.comparison`. The files hold no date, host or path.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datadistill.errors import UsageError
+from kd_baselines.comparison import Difference, paired_difference
+
+__all__ = ["ABOUT", "BASE", "FORMULA", "FULL", "NEVER", "Entry", "Ledger", "break_even", "mean_interval"]
+
+BASE, FULL = "real-hard", "full"
+"""The row that differences are held against, and the row of all real data."""
+
+NEVER = math.inf
+"""Break-even of a payload on which a student trains no faster than on all real data."""
+
+ABOUT = {
+    "real-hard": "real images of each class, drawn by the seed, hard labels",
+    "real-soft": "the same images, the teacher's probabilities",
+    "distilled": "a distilled set, its labels as learned, trained as the real images are",
+    "distilled-own": "the same set, trained as it was learned: its own steps and step sizes",
+    "distilled-soft": "the set's images, the teacher's probabilities",
+    "teacher": "the teacher's weights",
+    "student": "the weights of a student that learned from the teacher on all real data",
+    "born-again": "the weights of a Born-Again student of the teacher",
+    FULL: "all real images, on which the receiver trains",
+}
+"""The rows in their order, and what is sent."""
+
+FORMULA = (
+    "Break-even: the number n of students from which sending this takes no more time than training each on all "
+    "real data, n = ceil(S / (F - P)), at least 1; S the sender's seconds, F a student's on all real data, P a "
+    'student\'s on what was sent; "never" where P is not below F.'
+)
+COLUMNS = (
+    "ledger", "row", "storage", "bytes", "parts", "file_bytes", "seeds", "mean", "deviation", "low", "high",
+    "difference", "difference_low", "difference_high", "seconds", "steps", "sender_seconds", "break_even",
+    "values",
+)  # fmt: skip
+
+
+def break_even(sender: float | None, full: float | None, own: float) -> float | None:
+    """From how many students on a payload saves time; see the module.
+
+    Args:
+        sender: S, 0 or more; None where it is not known.
+        full: F; None where it was not measured.
+        own: P.
+
+    Returns:
+        n, a whole number; `NEVER`; None where S or F is not known.
+
+    Example:
+        >>> break_even(100.0, 12.0, 2.0), break_even(101.0, 12.0, 2.0), break_even(0.0, 12.0, 2.0)
+        (10, 11, 1)
+        >>> break_even(100.0, 2.0, 2.0), break_even(None, 12.0, 2.0)
+        (inf, None)
+    """
+    if full is None:
+        return None
+    if own >= full:
+        return NEVER
+    return None if sender is None else max(1, math.ceil(sender / (full - own)))
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Difference:
+    """The mean of a score over seeds and its confidence interval by Student's t; no interval for one seed.
+
+    Example:
+        >>> found = mean_interval([1.0, 2.0, 3.0])  # deviation 1, t = 4.303 with two degrees of freedom
+        >>> [round(value, 2) for value in (found.mean, found.low, found.high)]
+        [2.0, -0.48, 4.48]
+    """
+    return paired_difference(values, [0.0] * len(values), level)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row with one storage.
+
+    Args:
+        row: a key of `ABOUT`.
+        storage: of images or weights: "uint8", "float32", "float16", "int8".
+        parts: part -> bytes; their sum is what is sent.
+        file_bytes: of the file with its header; None where none is written.
+        values: seed -> accuracy on the test images, in percent.
+        seconds: of the receiver's training, mean over the seeds; 0 for weights.
+        steps: of the receiver's training.
+        sender_seconds: spent once by the sender, mean over the seeds; None where not known.
+    """
+
+    row: str
+    storage: str
+    parts: Mapping[str, int]
+    file_bytes: int | None
+    values: Mapping[int, float]
+    seconds: float
+    steps: int
+    sender_seconds: float | None
+
+    @property
+    def bytes(self) -> int:
+        """What is sent, to the byte."""
+        return sum(self.parts.values())
+
+    @cached_property
+    def accuracy(self) -> Difference:
+        """Mean and 95% interval."""
+        return mean_interval(list(self.values.values()))
+
+    @property
+    def deviation(self) -> float:
+        """Over the seeds, of the population."""
+        mean, n = self.accuracy.mean, len(self.values)
+        return math.sqrt(math.fsum((v - mean) ** 2 for v in self.values.values()) / n)
+
+    @property
+    def name(self) -> str:
+        """Row and storage.
+
+        >>> Entry("student", "float16", {"weights": 8}, None, {0: 90.0}, 0.0, 0, None).name
+        'student float16'
+        """
+        return f"{self.row} {self.storage}"
+
+    def minus(self, other: Entry) -> Difference | None:
+        """The paired difference over the seeds that both have; None where there is none."""
+        seeds = [seed for seed in self.values if seed in other.values]
+        if not seeds:
+            return None
+        return paired_difference([self.values[s] for s in seeds], [other.values[s] for s in seeds])
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What `make_ledger` found.
+
+    Args:
+        name: of the ledger.
+        seeds: asked for.
+        entries: in the order of `ABOUT`, each with the seeds that it has.
+        shape: (C,H,W) of an image.
+        classes: how many.
+        per_class: images of each class, in the rows with real images.
+        distilled_per_class: in the rows with a distilled set; None where there is none.
+        notes: what else must be known.
+        machines: a line for each environment that numbers came from.
+        files: ledger.md, ledger.csv, ledger.png.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    entries: tuple[Entry, ...]
+    shape: tuple[int, int, int]
+    classes: int
+    per_class: int
+    distilled_per_class: float | None = None
+    notes: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+    files: tuple[Path, ...] = field(default=())
+
+    def entry(self, row: str, storage: str | None = None) -> Entry:
+        """The row with a storage, or its first; UsageError where the table has none."""
+        for entry in self.entries:
+            if entry.row == row and storage in (None, entry.storage):
+                return entry
+        names = ", ".join(entry.name for entry in self.entries)
+        raise UsageError(f"the ledger has no row {row!r}{f' as {storage}' if storage else ''}; it has {names}")
+
+    def base(self, entry: Entry) -> Entry | None:
+        """The row of real images with hard labels that an entry is held against: of the same storage, of
+        float32 for storages that images do not have; None for that row itself and where it was not made."""
+        rows = {one.storage: one for one in self.entries if one.row == BASE}
+        return None if entry.row == BASE else rows.get(entry.storage, rows.get("float32"))
+
+    def break_even(self, entry: Entry) -> float | None:
+        """See `break_even`; None for the row of all real data."""
+        full = next((one.seconds for one in self.entries if one.row == FULL), None)
+        return None if entry.row == FULL else break_even(entry.sender_seconds, full, entry.seconds)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One dict for each entry, JSON-able: what --json prints and ledger.csv holds."""
+        for entry in self.entries:
+            base = self.base(entry)
+            difference = None if base is None else entry.minus(base)
+            found, even = entry.accuracy, self.break_even(entry)
+            yield {
+                "ledger": self.name, "row": entry.row, "storage": entry.storage, "bytes": entry.bytes,
+                "parts": dict(entry.parts), "file_bytes": entry.file_bytes, "seeds": list(entry.values),
+                "mean": found.mean, "deviation": entry.deviation, "low": found.low, "high": found.high,
+                "difference": None if difference is None else difference.mean,
+                "difference_low": None if difference is None else difference.low,
+                "difference_high": None if difference is None else difference.high,
+                "seconds": entry.seconds, "steps": entry.steps, "sender_seconds": entry.sender_seconds,
+                "break_even": "never" if even == NEVER else even, "values": list(entry.values.values()),
+            }  # fmt: skip
+
+
+def comma_separated(found: Ledger) -> str:
+    """One line for each entry; numbers with four decimals."""
+    held = io.StringIO()
+    writer = csv.DictWriter(held, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for record in found.records():
+        plain = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in record.items()}
+        texts = {
+            "parts": "; ".join(f"{part} {count}" for part, count in record["parts"].items()),
+            "seeds": " ".join(map(str, record["seeds"])),
+            "values": " ".join(f"{value:.4f}" for value in record["values"]),
+        }
+        writer.writerow({**plain, **texts})
+    return held.getvalue()

@@ -1,0 +1,249 @@
+"""Born-Again Networks: the student learns the teacher's probabilities as they are, at T = 1.
+
+Notation: logits z of the student and v of the teacher, (B,K); q = softmax(z), p = softmax(v); y_s
+the label of sample s; H(p, q) = -sum_i p_i log q_i.
+
+    BAN      mean_s H(p_s, q_s)                     gradient in z_s: (q_s - p_s) / B
+    BAN+L    mean_s H(p_s, q_s) + w CE(z_s, y_s)    the paper does not tell w; 1 here
+    CWTM     sum_s w_s CE(z_s, y_s)                 w_s = max p_s / sum_u max p_u; gradient: w_s (q_s - y_s)
+
+The gradient of BAN falls into two parts (eqs. 5 to 8): the label's entry, and "dark knowledge", the others.
+CWTM (confidence weighted by teacher max) keeps of the teacher one number a sample, how sure it is; DKPP, in
+`kd_baselines.losses.dark_knowledge`, spoils the dark knowledge and keeps the rest.
+
+Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018, https://arxiv.org/abs/1805.04770.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datadistill.errors import UsageError
+from kd_baselines.losses.checks import check_labels, check_logits
+from kd_baselines.losses.schedules import check_weight
+from kd_baselines.losses.soft_targets import soft_cross_entropy
+from kd_baselines.losses.term import Needs, Seen, Term
+
+__all__ = [
+    "CWTM", "BornAgain", "GradientParts", "born_again_loss", "check_teacher_logits", "cwtm_loss",
+    "cwtm_weights", "gradient_parts", "teacher_logits_of",
+]  # fmt: skip
+
+
+def born_again_loss(
+    student_logits: Float[Tensor, "b k"],
+    teacher_logits: Float[Tensor, "b k"],
+    labels: Int[Tensor, " b"] | None = None,
+    label_weight: float = 1.0,
+) -> Float[Tensor, ""]:
+    """H(softmax(v), softmax(z)), mean over the batch; with labels, + label_weight * CE(z, y).
+
+    Without labels it is BAN, with them BAN+L. There is no temperature, and no gradient flows to the teacher.
+
+    Args:
+        student_logits: z, (B,K).
+        teacher_logits: v, (B,K).
+        labels: y, (B,), 0 to K-1; None leaves the label term out.
+        label_weight: 0 or more; of no effect without labels.
+
+    Returns:
+        A number, at least the entropy of softmax(v).
+
+    Raises:
+        UsageError: shapes or classes that do not fit, or a negative weight.
+
+    Example:
+        >>> z, v = torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, -2.0]])
+        >>> born_again_loss(z, v), born_again_loss(z, v, torch.tensor([0]))
+        (tensor(0.6931), tensor(1.3863))
+
+    References:
+        Furlanello et al. 2018, eq. 3 and section 4.
+    """
+    check_weight(label_weight)
+    soft = soft_cross_entropy(student_logits, teacher_logits, 1.0)
+    if labels is None:
+        return soft
+    check_labels(labels, student_logits)
+    return soft + label_weight * F.cross_entropy(student_logits, labels)
+
+
+class GradientParts(NamedTuple):
+    """The gradient of `born_again_loss` without labels, in two parts that add up to it.
+
+    Args:
+        dark_knowledge: (B,K), 0 at the label's entry of each row.
+        ground_truth: (B,K), 0 everywhere else.
+    """
+
+    dark_knowledge: Float[Tensor, "b k"]
+    ground_truth: Float[Tensor, "b k"]
+
+
+def gradient_parts(
+    student_logits: Float[Tensor, "b k"], teacher_logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]
+) -> GradientParts:
+    """d/dz of `born_again_loss` without labels, (q - p) / B, split at the label * of each sample:
+
+        ground_truth     (q_* - p_*) / B at the label: with a label alone it would be (q_* - 1) / B
+        dark_knowledge   (q_i - p_i) / B at the other classes i
+
+    Both are vectors, one row a sample. The paper's eq. 7 adds up numbers, sum_i (q_i - p_i); that sum is 0 for
+    every z and v (derived: q and p both sum to 1), so as numbers the parts only cancel.
+
+    Args:
+        student_logits: z, (B,K).
+        teacher_logits: v, (B,K).
+        labels: y, (B,), 0 to K-1.
+
+    Returns:
+        Both parts, without gradient, 1/B included.
+
+    Raises:
+        UsageError: shapes or classes that do not fit.
+
+    Example:
+        >>> z, v = torch.zeros(1, 3), torch.tensor([[0.0, 0.0, -torch.inf]])
+        >>> parts = gradient_parts(z, v, torch.tensor([0]))
+        >>> parts.ground_truth
+        tensor([[-0.1667,  0.0000,  0.0000]])
+        >>> parts.dark_knowledge
+        tensor([[ 0.0000, -0.1667,  0.3333]])
+
+    References:
+        Furlanello et al. 2018, eqs. 5 to 8.
+    """
+    check_logits(student_logits, teacher_logits)
+    check_labels(labels, student_logits)
+    q, p = F.softmax(student_logits.detach(), dim=1), F.softmax(teacher_logits.detach(), dim=1)
+    gradient = (q - p) / len(labels)
+    classes = torch.arange(gradient.shape[1], device=gradient.device)
+    at_label = classes == labels.unsqueeze(1)
+    zero = torch.zeros_like(gradient)
+    return GradientParts(torch.where(at_label, zero, gradient), torch.where(at_label, gradient, zero))
+
+
+def cwtm_weights(teacher_logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    """w_s = max p_s / sum_u max p_u over the batch, p = softmax(v).
+
+    Args:
+        teacher_logits: v, (B,K).
+
+    Returns:
+        (B,), above 0, sum 1, without gradient.
+
+    Raises:
+        UsageError: no table of floats.
+
+    Example:
+        >>> cwtm_weights(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))  # 1/2 and 1
+        tensor([0.3333, 0.6667])
+
+    References:
+        Furlanello et al. 2018, eq. 10.
+    """
+    check_teacher_logits(teacher_logits)
+    confidence = F.softmax(teacher_logits.detach(), dim=1).amax(1)
+    return confidence / confidence.sum()
+
+
+def cwtm_loss(
+    student_logits: Float[Tensor, "b k"], teacher_logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]
+) -> Float[Tensor, ""]:
+    """sum_s w_s CE(z_s, y_s) with `cwtm_weights`: labels weighted by the teacher's confidence.
+
+    The weights sum to 1, so there is no further 1/B: equal confidences give the mean cross-entropy. y are the
+    true labels even where the teacher is wrong, and its confidence counts there too. The gradient in z_s is
+    w_s (softmax(z_s) - y_s).
+
+    Args:
+        student_logits: z, (B,K).
+        teacher_logits: v, (B,K); no gradient flows to it.
+        labels: y, (B,), 0 to K-1.
+
+    Returns:
+        A number, 0 or more.
+
+    Raises:
+        UsageError: shapes or classes that do not fit.
+
+    Example:
+        >>> z, v = torch.zeros(3, 2), torch.tensor([[5.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+        >>> cwtm_loss(z, v, torch.tensor([0, 0, 1]))
+        tensor(0.6931)
+
+    References:
+        Furlanello et al. 2018, eq. 10 (its gradient).
+    """
+    check_logits(student_logits, teacher_logits)
+    check_labels(labels, student_logits)
+    each = F.cross_entropy(student_logits, labels, reduction="none")
+    return (cwtm_weights(teacher_logits) * each).sum()
+
+
+class BornAgain(Term):
+    """`born_again_loss` without labels: BAN. BAN+L is `BornAgain() + CE(weight=label_weight)`.
+
+    Of an ensemble, the teacher's probabilities are those of its mean.
+
+    Args:
+        weight: see `Term`.
+        name: see `Term`.
+
+    Raises:
+        UsageError: a weight out of range.
+
+    Example:
+        >>> from kd_baselines.losses import CE
+        >>> list((BornAgain() + CE()).named_terms)
+        ['bornagain', 'ce']
+    """
+
+    needs = Needs(student_logits=True, teacher_logits=True)
+
+    def prepare(self, seen: Seen) -> None:
+        check_logits(seen.got("student_logits"), seen.got("teacher_logits"))
+
+    def forward(self, seen: Seen) -> Float[Tensor, ""]:
+        return born_again_loss(seen.got("student_logits"), teacher_logits_of(seen))
+
+
+class CWTM(Term):
+    """`cwtm_loss`: labels weighted by the teacher's confidence; of an ensemble, by that of its mean.
+
+    Args:
+        weight: see `Term`.
+        name: see `Term`.
+
+    Raises:
+        UsageError: a weight out of range.
+
+    Example:
+        >>> CWTM().needs.teacher_logits
+        True
+    """
+
+    needs = Needs(student_logits=True, teacher_logits=True)
+
+    def prepare(self, seen: Seen) -> None:
+        check_logits(seen.got("student_logits"), seen.got("teacher_logits"))
+
+    def forward(self, seen: Seen) -> Float[Tensor, ""]:
+        return cwtm_loss(seen.got("student_logits"), teacher_logits_of(seen), seen.labels)
+
+
+def teacher_logits_of(seen: Seen) -> Float[Tensor, "b k"]:
+    """Logits whose softmax are the teacher's probabilities, of an ensemble those of its mean."""
+    assert seen.teacher_at is not None, "a term reads teacher_at where no teacher's logits were computed"
+    return seen.teacher_at(1.0)
+
+
+def check_teacher_logits(logits: Float[Tensor, "b k"]) -> None:
+    if logits.dim() != 2 or not logits.is_floating_point() or not logits.numel():
+        found = f"{tuple(logits.shape)} {logits.dtype}"
+        raise UsageError(f"the teacher's logits are {found}; pass floats (samples, classes), 1 or more of each")

@@ -1,0 +1,67 @@
+"""The language models of Furlanello et al., Born-Again neural networks, 2018, https://arxiv.org/abs/1805.04770,
+on Penn Treebank, and one for a CPU.
+
+The paper's: both nets, the schedules, the teacher's probabilities at each step beside the words (BAN+L; without
+the words LSTMs did not improve). Ours: the weight 1 of the words, that the loss is summed over a window and its
+gradient clipped to the norm 5 (Zaremba et al. 2014), the range of the first weights, and that an epoch is held
+against the one before. The paper counts 52M parameters in its LSTM of one layer of 1500 units with tied
+weights; ours has 33M, see language/lstm.py.
+
+Published numbers are perplexities of single runs; lower is better. The paper has a teacher and one generation.
+"""
+
+from __future__ import annotations
+
+from kd_baselines.language.config import LanguageConfig
+from kd_baselines.recipes.page import Arm, Page
+
+PAPER = "Furlanello et al. 2018, table 6"
+_CNN = {
+    "net": "cnn-lstm", "net_args": {}, "batch": 20, "lr": 2.0, "decay_factor": 0.5, "decay_below": 0.5,
+}  # fmt: skip
+_SMALL = {
+    "tokens": 200_000, "net_args": {"width": 128, "dropout": 0.2}, "epochs": 8, "batch": 20,
+}  # fmt: skip
+
+
+def ban_ptb() -> LanguageConfig:
+    """An LSTM is born again, on Penn Treebank: taught at each word by an LSTM like itself.
+
+    The teacher is the arm `teacher`; `kd-baselines born-again` trains it and the generations after it. Each of
+    them is as large, and takes as long. The arms cnn-lstm are the paper's other net, which reads characters;
+    small is `ban-ptb-small`.
+    """
+    return LanguageConfig(
+        recipe="ban-ptb", method="born-again", label_weight=1.0,
+        net="lstm", net_args={"width": 1500, "layers": 1, "dropout": 0.65, "tied": True},
+        epochs=40, batch=32, unroll=35, lr=1.0, decay_factor=0.25, decay_below=0.0,
+    )  # fmt: skip
+
+
+def ban_ptb_small() -> LanguageConfig:
+    """The LSTM of `ban-ptb` at 128 units, on the first 200,000 words: a minute an epoch on one core.
+
+    The words are those of the 200,000, the others are <unk>, which is easier to foretell than they are: a
+    perplexity here is not one of the whole text.
+    """
+    return ban_ptb().with_changes(recipe="ban-ptb-small", **_SMALL)
+
+
+PAGES = {
+    "ban-ptb": Page(
+        ban_ptb,
+        f"68.56 test perplexity, 71.19 validation; teacher 71.87, 75.11 ({PAPER})",
+        {
+            "teacher": Arm({"method": "plain"}, f"71.87 test perplexity, 75.11 validation ({PAPER})"),
+            "cnn-lstm": Arm(_CNN, f"76.97 test perplexity, 80.27 validation; teacher 80.05, 83.69 ({PAPER})"),
+            "cnn-lstm-teacher": Arm(
+                {**_CNN, "method": "plain"}, f"80.05 test perplexity, 83.69 validation ({PAPER})"
+            ),
+            "ban": Arm({"label_weight": 0.0}),
+            "small": Arm(_SMALL),
+        },
+    ),
+    "ban-ptb-small": Page(
+        ban_ptb_small, "-", {"teacher": Arm({"method": "plain"}), "ban": Arm({"label_weight": 0.0})}
+    ),
+}

@@ -1,0 +1,66 @@
+"""`kd-baselines ledger` as it is typed."""
+
+import csv
+import json
+
+import pytest
+
+from kd_baselines.cli import main
+
+TINY = [
+    "--student-args", "width", "4", "--teacher-args", "width", "4", "--steps", "3", "--net-epochs", "1",
+    "--net-batch", "400", "--distill-changes", "iterations", "1", "epochs", "1", "validate_nets", "1",
+]  # fmt: skip
+
+
+def test_rows_a_table_files_and_json(tmp_path, capfd):
+    out = str(tmp_path / "a")
+    words = ["ledger", "digits", "--seeds", "1", "--rows", "real-hard", "student", "--out", out, *TINY]
+    assert main([*words, "--json"]) == 0
+    held = capfd.readouterr()
+    found = json.loads(held.out)
+    assert found["ledger"] == "digits" and found["seeds"] == [0] and found["changes"]["steps"] == 3
+    weights = 64 * 4 + 4 + 4 * 4 + 4 + 4 * 10 + 10
+    assert [(r["row"], r["storage"], r["bytes"]) for r in found["rows"]] == [
+        ("real-hard", "uint8", 6508), ("real-hard", "float32", 25700),
+        ("student", "float32", 4 * weights), ("student", "float16", 2 * weights),
+    ]  # fmt: skip
+    assert found["sentences"] and all((tmp_path / "a" / name).exists() for name in ("ledger.md", "ledger.png"))
+    with open(tmp_path / "a/ledger.csv", newline="") as file:
+        assert [float(r["mean"]) for r in csv.DictReader(file)] == pytest.approx(
+            [r["mean"] for r in found["rows"]], abs=1e-4
+        )
+    assert main([*words, "--quiet"]) == 0  # typed again: read
+    held = capfd.readouterr()
+    assert "real-hard  uint8" in held.out and "next: kd-baselines ledger digits --rows full" in held.out
+    assert max(map(len, held.out.split("\n\n")[0].splitlines())) <= 120
+    run = json.loads((tmp_path / "a/nets/student-s0/config.json").read_text())
+    assert (
+        run["kind"] == "kd" and run["config"]["dataset"] == "digits"
+    )  # goes on by kd-baselines train --resume
+    page = (tmp_path / "a/ledger.md").read_text()
+    assert "`kd-baselines ledger digits --seeds 1 --rows real-hard student --student-args width 4" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["ledger"], 2, "no ledger was given; type kd-baselines ledger NAME (known: cifar10, digits"),
+        (["ledger", "mnst"], 2, "no ledger 'mnst'; did you mean mnist"),
+        (["ledger", "digits", "--rows", "real-had"], 2, "no row 'real-had'; did you mean real-hard"),
+        (["ledger", "digits", "--seeds", "0"], 2, "seeds is 0"),
+        (["ledger", "digits", "--distilled", "nowhere"], 3, "nowhere"),
+    ],
+)
+def test_what_is_refused(words, code, said, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == code
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_tells_the_ledgers_own_defaults(capfd):
+    with pytest.raises(SystemExit) as left:
+        main(["ledger", "mnist", "--help"])
+    text = capfd.readouterr().out
+    assert left.value.code == 0 and "--per-class" in text and "mnist-random" in text

@@ -1,0 +1,243 @@
+"""The table of a ledger: arithmetic by hand, what its sentences say in each case, its files, its picture."""
+
+import csv
+import io
+import math
+
+import pytest
+
+from datadistill.errors import UsageError
+from kd_baselines.ledger.page import cells, markdown
+from kd_baselines.ledger.plot import _drawn, _overlap, ledger_figure, place
+from kd_baselines.ledger.sentences import ONE_SEED, sentences
+from kd_baselines.ledger.table import NEVER, Entry, Ledger, break_even, comma_separated, mean_interval
+
+SPREAD = (-0.2, 0.0, 0.2)
+
+
+def entry(row, storage="uint8", size=78_508, accuracy=90.0, seconds=3.0, steps=100, sender=0.0, seeds=3):
+    """An entry whose seeds lie close together."""
+    part = "weights" if row in ("teacher", "student", "born-again") else "images"
+    values = {s: accuracy + SPREAD[s] for s in range(seeds)}
+    return Entry(row, storage, {part: size - 8, "range": 8}, size + 600, values, seconds, steps, sender)
+
+
+def ledger(*entries, seeds=(0, 1, 2), **options):
+    return Ledger("mnist", seeds, entries, (1, 28, 28), 10, 10, **options)
+
+
+def net(size=246_824, accuracy=98.0, row="student", **options):
+    return entry(row, "float32", size, accuracy, 0.0, 0, 60.0, **options)
+
+
+# --- break-even
+
+
+@pytest.mark.parametrize(
+    ("sender", "full", "own", "wanted"),
+    [
+        (100.0, 12.0, 2.0, 10),  # 10 students: 120 s each on all data, 100 + 20 with the payload
+        (100.1, 12.0, 2.0, 11),
+        (3.0, 12.0, 2.0, 1),
+        (0.0, 12.0, 2.0, 1),
+        (100.0, 2.0, 2.0, NEVER),
+        (0.0, 2.0, 3.0, NEVER),
+        (None, 2.0, 3.0, NEVER),
+        (None, 12.0, 2.0, None),
+        (100.0, None, 2.0, None),
+    ],
+)
+def test_break_even_by_hand(sender, full, own, wanted):
+    assert break_even(sender, full, own) == wanted
+
+
+@pytest.mark.parametrize("sender", [0.5, 7.0, 1000.0])
+@pytest.mark.parametrize("own", [0.0, 0.25, 4.5])
+def test_break_even_is_the_first_number_of_students_that_saves(sender, own):
+    n = break_even(sender, 5.0, own)
+    assert sender + n * own <= n * 5.0
+    assert n == 1 or sender + (n - 1) * own > (n - 1) * 5.0
+
+
+def test_the_interval_of_a_mean_is_that_of_the_t_test():
+    from scipy import stats
+
+    values = [91.0, 93.5, 90.25, 92.0]
+    found, wanted = mean_interval(values), stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-12)
+    assert mean_interval([90.0]).low is None
+
+
+# --- rows
+
+
+def test_differences_are_to_the_real_images_of_the_same_storage():
+    u, f = entry("real-hard", accuracy=70.0), entry("real-hard", "float32", accuracy=72.0)
+    found = ledger(u, f, entry("distilled"), entry("distilled", "float32"), net(), net(row="teacher"))
+    assert [found.base(e) for e in found.entries] == [None, None, u, f, f, f]
+    half = entry("student", "float16")
+    assert ledger(u, f, half).base(half) is f and ledger(u, half).base(half) is None
+    shared = entry("teacher", "float32", accuracy=99.0, seeds=1)
+    assert shared.minus(f).mean == pytest.approx(27.0) and shared.minus(f).low is None
+    elsewhere = Entry("teacher", "float32", {"weights": 8}, None, {7: 99.0}, 0.0, 0, None)
+    assert elsewhere.minus(f) is None
+
+
+def test_break_even_is_held_against_the_row_of_all_real_data():
+    full = entry("full", size=55_000 * 785, seconds=13.0)
+    found = ledger(entry("distilled", sender=100.0), net(), full)
+    assert [found.break_even(e) for e in found.entries] == [10, 5, None]
+    assert ledger(entry("distilled")).break_even(entry("distilled")) is None
+
+
+def test_unknown_rows_are_refused():
+    found = ledger(net())
+    assert found.entry("student", "float32") is found.entry("student")
+    with pytest.raises(UsageError, match="no row 'student' as float16; it has student float32"):
+        found.entry("student", "float16")
+
+
+# --- sentences
+
+
+def said(images, *nets):
+    return sentences(ledger(*images, *nets))
+
+
+def test_from_how_many_images_on_a_net_is_no_dearer():
+    line = sentences(ledger(net(246_824)))[0]
+    assert "246,824 bytes: no more than images alone from 32 images a class on as uint8 (7,840 bytes" in line
+    assert line.endswith("from 8 on as float32 (31,360).")
+    assert 31 * 7840 < 246_824 <= 32 * 7840 and 7 * 31360 < 246_824 <= 8 * 31360
+    assert "from 1 image a class" in sentences(ledger(net(500)))[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "accuracy", "wanted"),
+    [
+        (78_508, 88.0, "is 168,316 bytes cheaper than student float32 (246,824), but its students are 10.00"),
+        (78_508, 99.0, "cheaper than student float32 (246,824), and its students are 1.00 points better"),
+        (313_600, 88.0, "is 66,776 bytes dearer than student float32 (246,824), and its students are 10.00"),
+        (313_600, 99.0, "dearer than student float32 (246,824), but its students are 1.00 points better"),
+        (246_824, 88.0, "is as large as student float32 (246,824), and its students are 10.00 points worse"),
+        (78_508, 98.0, "and the accuracies are not told apart (+0.00 [+0.00, +0.00] points)"),
+    ],
+)
+def test_images_beside_the_net_in_each_case(size, accuracy, wanted):
+    lines = said([entry("distilled-own", size=size, accuracy=accuracy)], net())
+    (line,) = [line for line in lines if "distilled-own uint8, the most accurate" in line]
+    assert wanted in line and line.startswith("At 10 images a class")
+    win = {(True, True): "on both counts the images win", (False, False): "on both counts the weights win"}
+    cheaper, better = size < 246_824, accuracy > 98
+    expected = None if accuracy == 98 or size == 246_824 else win.get((cheaper, better))
+    assert ("both counts" in line) == (expected is not None) and (expected or "") in line
+
+
+def test_the_most_accurate_images_of_each_storage_speak():
+    images = [
+        entry("real-hard", accuracy=70.0), entry("distilled", accuracy=88.0),
+        entry("real-hard", "float32", accuracy=89.0), entry("distilled", "float32", accuracy=80.0),
+    ]  # fmt: skip
+    text = "\n".join(said(images, net()))
+    assert "distilled uint8, the most accurate" in text and "real-hard float32, the most accurate" in text
+
+
+@pytest.mark.parametrize(
+    ("size", "accuracy", "distilled", "weights"),
+    [
+        (78_508, 99.0, "On both bytes and accuracy distilled uint8 beats student float32.", None),
+        (313_600, 90.0, None, "On both bytes and accuracy student float32 beats distilled uint8."),
+        (78_508, 90.0, None, None),
+        (313_600, 99.0, None, None),
+        (246_824, 90.0, None, None),
+        (78_508, 98.0, None, None),
+    ],
+)
+def test_who_beats_whom_on_both_counts(size, accuracy, distilled, weights):
+    lines = said([entry("distilled", size=size, accuracy=accuracy)], net())
+    none = "No distilled row beats a net that is sent on both bytes and accuracy."
+    assert (distilled or none) in lines
+    none = "No net that is sent beats a distilled row on both bytes and accuracy."
+    assert (weights or none) in lines
+
+
+def test_what_noise_may_have_made_is_not_called_better():
+    wild = Entry("distilled", "uint8", {"images": 100}, None, {0: 99.5, 1: 95.0, 2: 100.0}, 1.0, 10, 1.0)
+    assert wild.accuracy.mean > net().accuracy.mean
+    lines = said([wild], net())
+    assert "No distilled row beats a net that is sent on both bytes and accuracy." in lines
+    assert any("not told apart" in line for line in lines)
+
+
+def test_tables_without_nets_images_or_a_distilled_set_say_so():
+    assert sentences(ledger(entry("real-hard")))[0].startswith("No net is in this table")
+    assert sentences(ledger(net()))[-1].startswith("No row sends images here")
+    assert "No distilled set is in this table." in said([entry("real-hard")], net())
+    one = sentences(ledger(entry("distilled", seeds=1), net(seeds=1), seeds=(0,)))
+    assert one[-1] == ONE_SEED and ONE_SEED not in said([entry("distilled")], net())
+
+
+def test_a_set_of_another_count_is_named_by_its_own():
+    found = ledger(entry("distilled"), net(), distilled_per_class=1.0)
+    assert any(line.startswith("At 1 image a class distilled") for line in sentences(found))
+    assert "it has 1 images a class, the real rows 10" in markdown(found, "x")
+
+
+# --- files
+
+
+def test_the_page_has_the_table_the_bytes_and_the_formula():
+    full = entry("full", size=55_000 * 785 + 8, seconds=13.0)
+    found = ledger(
+        entry("real-hard"), entry("distilled", accuracy=95.0, sender=100.0), net(), full, machines=("m",)
+    )
+    lines = markdown(found, "kd-baselines ledger mnist").splitlines()
+    assert "`kd-baselines ledger mnist`" in lines and "- m" in lines
+    row = "| distilled | uint8 | 78,508 | 95.00 ± 0.16 | [94.50, 95.50] | +5.00 [+5.00, +5.00] | 3.0 | 100 |"
+    assert f"{row} 100 | 10 |" in lines
+    assert "| distilled | uint8 | images 78,500, range 8 | 78,508 | 79,108 |" in lines
+    text = "\n".join(lines)
+    assert "n = ceil(S / (F - P))" in text and "of that machine alone" in text
+    slow = cells(ledger(entry("distilled", seconds=20.0), full), entry("distilled", seconds=20.0))
+    assert slow[-1] == "never"
+
+
+def test_the_csv_holds_every_number():
+    found = ledger(entry("real-hard"), entry("distilled", sender=None), net(), entry("full", seconds=13.0))
+    rows = list(csv.DictReader(io.StringIO(comma_separated(found))))
+    assert [(r["row"], r["storage"], r["bytes"]) for r in rows][:3] == [
+        ("real-hard", "uint8", "78508"), ("distilled", "uint8", "78508"), ("student", "float32", "246824"),
+    ]  # fmt: skip
+    assert rows[1]["parts"] == "images 78500; range 8" and rows[1]["sender_seconds"] == ""
+    assert rows[1]["break_even"] == "" and rows[2]["break_even"] == "5" and rows[0]["difference"] == ""
+    assert [float(v) for v in rows[1]["values"].split()] == [89.8, 90.0, 90.2]
+    assert float(rows[1]["difference"]) == 0 and rows[1]["seeds"] == "0 1 2"
+    never = next(ledger(entry("real-hard"), entry("full", seconds=1.0)).records())
+    assert never["break_even"] == "never"
+
+
+# --- picture
+
+
+def test_no_label_covers_another_one_or_a_point():
+    images = [
+        entry(row, storage, size, 88.0 + 0.1 * n)
+        for n, row in enumerate(("real-hard", "real-soft", "distilled", "distilled-own", "distilled-soft"))
+        for storage, size in (("uint8", 78_508 + n), ("float32", 313_700 + n))
+    ]
+    nets = [
+        entry(row, storage, size // (1 + (storage == "float16")), 98.0)
+        for row, size in (("teacher", 2_480_000), ("student", 246_824), ("born-again", 2_480_000))
+        for storage in ("float32", "float16")
+    ]
+    found = ledger(*images, *nets, entry("full", size=47_000_000, accuracy=98.5))
+    ax = ledger_figure(found).axes[0]
+    placed = place(ax, found.entries)
+    assert [label.text for label in placed] == [e.name for e in found.entries]
+    points = [_drawn(ax, e) for e in found.entries]
+    for n, label in enumerate(placed):
+        others = [other.box for m, other in enumerate(placed) if m != n]
+        assert not any(_overlap(label.box, box) for box in [*others, *points]), label.text
+    assert len(ax.texts) == 17 and math.isclose(ax.get_xlim()[0], 78_508 / 1.6)
+    with pytest.raises(UsageError, match="no row to draw"):
+        ledger_figure(ledger())

@@ -1,0 +1,101 @@
+"""`kd-baselines born-again`: one small chain by way of the command, its JSON, its errors."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from kd_baselines.cli import main
+from kd_baselines.cli.born_again import parsed
+from kd_baselines.config import KdConfig
+from kd_baselines.language.config import LanguageConfig
+from kd_baselines.recipes import RECIPES, Arm, Page
+
+TINY = KdConfig(
+    recipe="tiny", dataset="digits", method="soft-targets", net_args={"width": 6}, epochs=1, lr=0.02,
+    teacher_args={"width": 10}, teacher_epochs=1, teacher_lr=0.03,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch, tmp_path):
+    monkeypatch.setitem(RECIPES, "tiny", Page(lambda: TINY, "-", {"hard": Arm({"method": "plain"})}))
+    text = LanguageConfig(recipe="tiny-text", net_args={"width": 4})
+    monkeypatch.setitem(RECIPES, "tiny-text", Page(lambda: text, "-"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_chain_by_way_of_the_command(capsys, tmp_path):
+    argv = [
+        "born-again",
+        "tiny",
+        "--generations",
+        "2",
+        "--seeds",
+        "2",
+        "--batch",
+        "256",
+        "--average",
+        "geometric",
+    ]
+    assert main([*argv, "--json"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert (found["recipe"], found["base"], found["generations"]) == ("tiny", "teacher", 2)
+    assert (found["seeds"], found["average"], found["changes"]) == ([0, 1], "geometric", {"batch": 256})
+    assert [r["arm"] for r in found["rows"]] == [
+        "teacher",
+        "own-1",
+        "own-2",
+        "own-BANE(2)",
+        "own-BANE(2)+teacher",
+    ]
+    assert all(r["column"] == "error" and len(r["values"]) == 2 for r in found["rows"])
+    assert "own-2-s1, taught by own-1-s1" in shown.err and "hard is left out" in shown.err
+    out = tmp_path / "runs/born-again/tiny"
+    assert {p.name for p in out.glob("*.*")} >= {"table.md", "table.csv", "generations.png", "config.json"}
+    assert main(argv) == 0  # read again
+    said = capsys.readouterr().out
+    assert "own-2-s1, taught by" not in said and "error (%)" in said and "minus teacher" in said
+    assert "the same with --generations 3 adds a generation" in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["tiny", "--generations", "0"], "generations is 0; give 1 or more"),
+        (["tiny", "--seeds", "0"], "seeds is 0"),
+        (["tiny", "--arms", "hrad"], "did you mean hard"),
+        (["tiny", "--arms", "hard"], "the arm hard learns by plain"),
+        (["tinny"], "did you mean tiny"),
+        ([], "no recipe was given; type kd-baselines born-again RECIPE"),
+    ],
+)
+def test_a_wrong_value_is_refused(argv, said, capsys, tmp_path):
+    assert main(["born-again", *argv]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_average_is_refused_by_its_choices(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["born-again", "tiny", "--average", "harmonic"])
+    assert stopped.value.code == 2 and "geometric" in capsys.readouterr().err
+
+
+def test_flags_of_a_recipe_of_text_are_those_of_its_config():
+    args, changes = parsed("tiny-text", ["--epochs", "3", "--text", "here", "--net-args", "width", "8"])
+    assert changes == {"epochs": 3, "text": "here", "net_args": {"width": 8}} and args.generations == 3
+    assert parsed("tiny-text", ["--net", "cnn-lstm"])[1] == {"net": "cnn-lstm", "net_args": {}}
+    assert parsed("tiny", ["--epochs", "1"])[1] == {"epochs": 1}  # typed, if the same
+    assert parsed("tiny", ["--average", "geometric"])[1] == {}
+
+
+def test_no_torch_before_it_runs():
+    code = (
+        "import sys; from kd_baselines.cli import main\n"
+        "try: main(['born-again', '--help'])\nexcept SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
