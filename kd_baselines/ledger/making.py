@@ -117,6 +117,8 @@ def make_ledger(
         folder = opened(path, own, LEDGER_KIND, HOLDS)
         with folder.lock():
             folder.clean()
+            for left in path.glob("*/.*.tmp"):  # of a killed call, in rows/ and payloads/
+                left.unlink(missing_ok=True)
             way = command if data is None else f"make_ledger(..., out={str(out)!r}, data=...)"
             runs = ManyRuns(folder, say, stop, again or way)
             senders = Senders(config, runs, real, named, given, options)

@@ -30,9 +30,9 @@ LEDGERS: dict[str, LedgerConfig] = {
         ),
         LedgerConfig(
             name="mnist5k", dataset="mnist5k", per_class=10,
-            student_net="lenet", student_init="xavier", steps=200, batch=50, lr=2e-3,
-            teacher_net="wide-cnn", teacher_args={"width": 8}, net_epochs=3,
-            distill="mnist-random", distill_changes={"iterations": 60, "nets": 1},
+            student_net="mlp", student_args={"width": 32}, student_init="xavier", steps=300, batch=50, lr=1e-3,
+            teacher_net="mlp", teacher_args={"width": 256}, net_epochs=6,
+            distill="mnist-random", distill_changes={"iterations": 120, "nets": 1},
         ),
         LedgerConfig(
             name="digits", dataset="digits", per_class=10,

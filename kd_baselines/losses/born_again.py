@@ -26,7 +26,6 @@ from torch import Tensor
 from datadistill.errors import UsageError
 from kd_baselines.losses.checks import check_labels, check_logits
 from kd_baselines.losses.schedules import check_weight
-from kd_baselines.losses.soft_targets import soft_cross_entropy
 from kd_baselines.losses.term import Needs, Seen, Term
 
 __all__ = [
@@ -66,11 +65,13 @@ def born_again_loss(
         Furlanello et al. 2018, eq. 3 and section 4.
     """
     check_weight(label_weight)
-    soft = soft_cross_entropy(student_logits, teacher_logits, 1.0)
+    check_logits(student_logits, teacher_logits)
+    log_q = F.log_softmax(student_logits, dim=1)  # once: of a language model's logits it takes most of the time
+    soft = -(F.softmax(teacher_logits.detach(), dim=1) * log_q).sum(1).mean()
     if labels is None:
         return soft
     check_labels(labels, student_logits)
-    return soft + label_weight * F.cross_entropy(student_logits, labels)
+    return soft + label_weight * F.nll_loss(log_q, labels)
 
 
 class GradientParts(NamedTuple):

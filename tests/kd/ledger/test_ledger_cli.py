@@ -37,7 +37,7 @@ def test_rows_a_table_files_and_json(tmp_path, capfd):
     run = json.loads((tmp_path / "a/nets/student-s0/config.json").read_text())
     assert (
         run["kind"] == "kd" and run["config"]["dataset"] == "digits"
-    )  # goes on by kd-baselines train --resume
+    )  # a run of its own
     page = (tmp_path / "a/ledger.md").read_text()
     assert "`kd-baselines ledger digits --seeds 1 --rows real-hard student --student-args width 4" in page
 

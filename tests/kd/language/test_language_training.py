@@ -1,0 +1,308 @@
+"""Runs of language models from start to end, their files, their recipes, and chains of generations."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+import kd_baselines.language.loop as loop_module
+from datadistill.config import RunOptions
+from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import build_config, dump_config
+from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
+from kd_baselines.language.corpus import corpus_of, read_corpus
+from kd_baselines.language.lineage import LanguageLineage
+from kd_baselines.language.netfile import SavedLanguageModel
+from kd_baselines.language.nets import build_language, language_arguments
+from kd_baselines.language.perplexity import Ensemble, perplexity
+from kd_baselines.language.training import train_language
+from kd_baselines.netfile import SavedNet, kind_of
+from kd_baselines.recipes import RECIPES, page, recipe
+
+LINES = ("the cat sat on the mat\n", "a dog ran\n", "the dog sat\n", "<unk> cat ran on a mat\n")
+TEXT = "".join(LINES[int(n)] for n in 4 * "0120312302")
+PART = "".join(LINES[int(n)] for n in "0213021303")
+TINY = LanguageConfig(net_args={"width": 5, "dropout": 0.3}, epochs=3, batch=4, unroll=10, lr=0.5)
+TAUGHT = replace(TINY, method="born-again", seed=1)
+STEPS = 6  # an epoch
+QUICK = RunOptions(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A text in files."""
+    place = tmp_path_factory.mktemp("text") / "tiny"
+    place.mkdir()
+    for name in ("train", "valid", "test"):
+        (place / f"{name}.txt").write_text(TEXT if name == "train" else PART)
+    return place
+
+
+@pytest.fixture(scope="module")
+def runs(folder, tmp_path_factory):
+    """A teacher and what it taught."""
+    place = tmp_path_factory.mktemp("runs")
+    train_language(replace(TINY, text=str(folder)), out=place / "teacher")
+    train_language(replace(TAUGHT, text=str(folder)), teacher=place / "teacher", out=place / "student")
+    return place
+
+
+def digest(run):
+    return [
+        hashlib.sha256((run / n).read_bytes()).hexdigest() for n in ("student.safetensors", "metrics.jsonl")
+    ]
+
+
+# --- a run
+
+
+def test_what_a_run_leaves(runs, folder):
+    run = RunFolder.open(runs / "student", kind=LANGUAGE_KIND)
+    corpus = read_corpus(folder)
+    lines = run.read_metrics()
+    assert [line["epoch"] for line in lines] == [1, 2, 3] and len(run.read_timing()) == 3
+    assert all(set(line) == {"epoch", "loss", "lr", "perplexity"} for line in lines)
+    teacher, saved = (SavedLanguageModel.load(runs / name) for name in ("teacher", "student"))
+    assert run.environment["data"] == corpus.fingerprint and run.environment["teacher"].startswith("sha256:")
+    assert saved.words == corpus.words and saved.dataset == "tiny" and teacher.record["method"] == "plain"
+    net = saved.net()
+    assert saved.scores["perplexity"] == perplexity(net, corpus.test)
+    assert (
+        saved.scores["validation perplexity"] == perplexity(net, corpus.validation) == lines[-1]["perplexity"]
+    )
+    assert str(folder) not in (runs / "student" / "student.safetensors").read_bytes().decode("latin-1")
+    assert saved.record["text"] == "tiny" and saved.args == {**language_arguments("lstm"), **TINY.net_args}
+
+
+def test_the_same_config_gives_the_same_bytes_and_memory_the_same_net(runs, folder, tmp_path):
+    config = replace(TAUGHT, text=str(folder))
+    file = runs / "teacher" / "student.safetensors"
+    train_language(config, teacher=file, out=tmp_path / "again")
+    assert digest(tmp_path / "again") == digest(runs / "student")
+    teacher = SavedLanguageModel.load(file).net()
+    found = train_language(config, teacher=teacher)
+    fingerprint = SavedLanguageModel.load(runs / "student").fingerprint
+    assert found.saved.fingerprint == fingerprint and not found.net.training
+    corpus = read_corpus(folder)
+    assert train_language(config, corpus=corpus, teacher=teacher).saved.fingerprint == fingerprint
+    assert train_language(replace(config, seed=2), teacher=teacher).saved.fingerprint != fingerprint
+
+
+@pytest.mark.parametrize("after", [0, 2, STEPS, 2 * STEPS + 3])
+def test_stopped_anywhere_and_resumed_to_the_same_bytes(runs, folder, after, tmp_path, monkeypatch):
+    count = {"steps": 0}
+    advance = loop_module.LanguageFit.advance
+
+    def interrupted(self):
+        if count["steps"] == after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        count["steps"] += 1
+        return advance(self)
+
+    monkeypatch.setattr(loop_module.LanguageFit, "advance", interrupted)
+    teacher, out = runs / "teacher", tmp_path / "run"
+    with pytest.raises(Interrupted, match=r"kd-baselines train --resume .*run --teacher .*teacher"):
+        train_language(replace(TAUGHT, text=str(folder)), teacher=teacher, out=out, options=QUICK)
+    monkeypatch.undo()
+    assert not (out / "student.safetensors").exists()
+    with pytest.raises(DataError, match="go on with it"):
+        SavedLanguageModel.load(out)
+    train_language(None, teacher=teacher, out=out, resume=True)
+    assert digest(out) == digest(runs / "student")
+
+
+def test_killed_without_a_signal_it_goes_on_from_the_last_checkpoint(runs, folder, tmp_path, monkeypatch):
+    count = {"steps": 0}
+    advance = loop_module.LanguageFit.advance
+
+    def dies(self):
+        count["steps"] += 1
+        if count["steps"] == STEPS + 5:
+            raise KeyError("power cut")
+        return advance(self)
+
+    monkeypatch.setattr(loop_module.LanguageFit, "advance", dies)
+    often = RunOptions(quiet=True, checkpoint_every="4")
+    with pytest.raises(KeyError):
+        train_language(replace(TINY, text=str(folder)), out=tmp_path / "run", options=often)
+    monkeypatch.undo()
+    train_language(None, out=tmp_path / "run", resume=True, options=often)
+    assert digest(tmp_path / "run") == digest(runs / "teacher")
+
+
+def test_resumed_when_it_was_over(runs):
+    before = digest(runs / "teacher")
+    found = train_language(None, out=runs / "teacher", resume=True)
+    assert digest(runs / "teacher") == before
+    assert found.saved.scores == SavedLanguageModel.load(runs / "teacher").scores
+
+
+def test_a_resumed_run_wants_the_same_teacher_text_and_config(runs, folder, tmp_path):
+    with pytest.raises(UsageError, match=r"pass it again \(--teacher FILE\)"):
+        train_language(None, out=runs / "student", resume=True)
+    with pytest.raises(UsageError, match="another teacher"):
+        train_language(None, out=runs / "student", resume=True, teacher=runs / "student")
+    with pytest.raises(UsageError, match="lr"):
+        train_language(replace(TINY, text=str(folder), lr=9.0), out=runs / "teacher", resume=True)
+    with pytest.raises(UsageError, match="already holds a run"):
+        train_language(replace(TINY, text=str(folder)), out=runs / "teacher")
+    own = corpus_of(TEXT, TEXT, TEXT)
+    train_language(TINY, corpus=own, out=tmp_path / "own")
+    with pytest.raises(UsageError, match="text of your own"):
+        train_language(None, out=tmp_path / "own", resume=True)
+    with pytest.raises(DataError, match="other data"):
+        train_language(None, out=tmp_path / "own", resume=True, corpus=corpus_of(TEXT[:-10], TEXT, TEXT))
+    train_language(None, out=tmp_path / "own", resume=True, corpus=own)
+
+
+# --- what is refused, before anything is written
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"unroll": 1000}, UsageError, "unroll is 1000"),
+        ({"batch": 5000}, UsageError, "batch is 5000"),
+        ({"net": "lsmt"}, UsageError, "did you mean lstm"),
+        ({"net_args": {"wdith": 3}}, UsageError, "did you mean width"),
+        ({"text": "nowhere"}, DataError, "nowhere"),
+        ({"tokens": 10**6}, UsageError, "tokens is 1,000,000"),
+        ({"method": "born-again"}, UsageError, "kd-baselines born-again RECIPE.*--teacher FILE.*--arm teacher"),
+        ({"lr": 1e38, "clip": 1e38, "epochs": 9}, NumericalError, "train with a smaller learning rate"),
+    ],
+)  # fmt: skip
+def test_refused(changes, error, said, folder, tmp_path):
+    with pytest.raises(error, match=said):
+        train_language(replace(TINY, text=str(folder)).with_changes(**changes), out=tmp_path / "run")
+    assert error is NumericalError or not (tmp_path / "run").exists()
+
+
+def test_short_and_unlike_texts_are_refused(runs, tmp_path):
+    with pytest.raises(DataError, match="test text of custom has 4 words, wanted at least 20"):
+        train_language(TINY, corpus=corpus_of(TEXT, TEXT, "the cat sat\n"), out=tmp_path / "run")
+    shuffled = corpus_of("mat mat mat mat mat\n" + TEXT, TEXT, TEXT)
+    with pytest.raises(
+        DataError, match=r"the teacher knows 10 words, .* has 10: word 2 is 'sat' to the net and 'mat'"
+    ):
+        train_language(TAUGHT, corpus=shuffled, teacher=runs / "teacher", out=tmp_path / "run")
+    with pytest.raises(DataError, match=r"the teacher knows 10 words, .* has 11: 'zebra' is only the text's"):
+        train_language(TAUGHT, corpus=corpus_of(TEXT + "zebra\n", TEXT, TEXT), teacher=runs / "teacher")
+    with pytest.raises(UsageError, match="method is plain"):
+        train_language(TINY, corpus=corpus_of(TEXT, TEXT, TEXT), teacher=runs / "teacher", out=tmp_path / "run")
+    with pytest.raises(UsageError, match="cannot be resumed"):
+        train_language(TINY, resume=True)
+    with pytest.raises(UsageError, match="wanted a LanguageConfig"):
+        train_language(recipe("hinton-missing-digit"))
+    assert not (tmp_path / "run").exists()
+
+
+# --- the file
+
+
+@pytest.mark.parametrize("net", ["lstm", "cnn-lstm"])
+def test_saving_and_loading_is_the_identity(net, tmp_path):
+    words, args = ("the", "cat", "mät", "<unk>"), {"width": 3, "dropout": 0.25}
+    model = build_language(net, words, seed=2, **args).eval()
+    args = {**language_arguments(net), **args}
+    one = SavedLanguageModel(model.state_dict(), net, args, words, "mine", {"perplexity": 3.5}, {"seed": 2})
+    one.save(tmp_path / "a.safetensors")
+    two = SavedLanguageModel.load(tmp_path / "a.safetensors")
+    for name in ("name", "args", "words", "dataset", "scores", "record", "bytes", "fingerprint"):
+        assert getattr(two, name) == getattr(one, name), name
+    two.save(tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    tokens = torch.tensor([[0, 1], [2, 3]])
+    before = torch.random.get_rng_state()
+    assert torch.equal(two.net()(tokens)[0], model(tokens)[0]) and not two.net().training
+    assert torch.equal(torch.random.get_rng_state(), before)
+    replace(one, args={**args, "width": 4}).save(tmp_path / "c.safetensors")
+    with pytest.raises(DataError, match=f"c.safetensors: its tensors are not those of a {net}"):
+        SavedLanguageModel.load(tmp_path / "c.safetensors")
+
+
+def test_a_net_of_images_is_no_language_model_and_the_other_way_round(runs, tmp_path):
+    from kd_baselines.config import KdConfig
+    from kd_baselines.training import train
+
+    config = KdConfig(dataset="digits", method="plain", net_args={"width": 2}, epochs=1)
+    train(config).saved.save(tmp_path / "image.safetensors")
+    with pytest.raises(DataError, match="holds an image classifier, wanted a language model"):
+        SavedLanguageModel.load(tmp_path / "image.safetensors")
+    text = runs / "teacher" / "student.safetensors"
+    with pytest.raises(DataError, match="holds a language model, wanted an image classifier"):
+        SavedNet.load(text)
+    assert (kind_of(text), kind_of(tmp_path / "image.safetensors")) == ("kd-language-net", "kd-net")
+    assert kind_of(tmp_path) is None and kind_of(runs / "teacher" / "config.json") is None
+
+
+# --- generations
+
+
+def test_a_lineage_trains_nets_and_measures_them(runs, folder, tmp_path):
+    lineage = LanguageLineage()
+    config = replace(TAUGHT, text=str(folder), label_weight=0.5)
+    first, later = lineage.first(config, 7), lineage.later(config, 8)
+    assert (first.method, first.seed, first.net_args) == ("plain", 7, TINY.net_args) and later.seed == 8
+    assert replace(later, seed=1) == config
+    assert lineage.finished(tmp_path / "run") is None
+    lineage.train(later, runs / "teacher/student.safetensors", tmp_path / "run", False, QUICK)
+    files = [runs / "teacher/student.safetensors", lineage.finished(tmp_path / "run")]
+    lineage.refuse_other_teacher(tmp_path / "run", files[0])
+    with pytest.raises(DataError, match="was taught by another net"):
+        lineage.refuse_other_teacher(tmp_path / "run", files[1])
+    nets, corpus = [SavedLanguageModel.load(f).net() for f in files], read_corpus(folder)
+    for average in ("arithmetic", "geometric"):
+        found = lineage.scores(files, config, average, QUICK)
+        assert list(found) == ["perplexity", "validation perplexity"]
+        assert found["perplexity"] == perplexity(Ensemble(*nets, average=average), corpus.test)
+    assert lineage.scores(files[1:], config, "arithmetic", QUICK)["perplexity"] == pytest.approx(
+        perplexity(nets[1], corpus.test), rel=1e-12
+    )
+    with pytest.raises(UsageError, match="unroll"):
+        lineage.refuse(replace(config, unroll=999), QUICK)
+
+
+# --- recipes
+
+EVERY = [
+    (n, arm) for n, p in RECIPES.items() if isinstance(p.make(), LanguageConfig) for arm in ("own", *p.arms)
+]
+SMALL = {
+    "lstm": {"width": 5, "dropout": 0.1},
+    "cnn-lstm": {"width": 4, "char_width": 3, "widths": 3, "filters": 2, "layers": 2},
+}
+
+
+def test_the_recipes_that_were_promised_are_there():
+    assert {name for name, _ in EVERY} == {"ban-ptb", "ban-ptb-small"}
+    configs = [recipe(name, arm).with_changes(arm="x") for name, arm in EVERY if name == "ban-ptb"]
+    assert all(a != b for i, a in enumerate(configs) for b in configs[:i])
+
+
+@pytest.mark.parametrize(("name", "arm"), EVERY)
+def test_a_miniature_of_every_arm_trains(name, arm, runs):
+    config = recipe(name, arm)
+    assert (config.recipe, config.arm, config.text) == (name, arm, "ptb")
+    assert build_config(LanguageConfig, json.loads(json.dumps(dump_config(config))), "config.json") == config
+    assert set(config.net_args) <= set(language_arguments(config.net))
+    small = config.with_changes(net_args=SMALL[config.net], epochs=1, batch=4, unroll=10)
+    corpus = corpus_of(TEXT, PART, PART)
+    teacher = SavedLanguageModel.load(runs / "teacher").net() if config.method == "born-again" else None
+    found = train_language(small, corpus=corpus, teacher=teacher)
+    assert 1 < found.perplexity < 20 and found.config.text == "custom"
+
+
+def test_published_perplexities_are_table_6s():
+    table = {"own": (68.56, 71.19, 71.87, 75.11), "cnn-lstm": (76.97, 80.27, 80.05, 83.69)}
+    table |= {"teacher": (71.87, 75.11), "cnn-lstm-teacher": (80.05, 83.69), "small": (), "ban": ()}
+    assert set(table) == {"own", *page("ban-ptb").arms} and page("ban-ptb").measure == "perplexity"
+    for arm, numbers in table.items():
+        text = page("ban-ptb").published_of(arm)
+        assert [float(x) for x in re.findall(r"\d+\.\d+", text)] == list(numbers)
+        assert text == "-" or re.match(r"[\d.]+ test perplexity, .*\(Furlanello et al. 2018, table 6\)$", text)
