@@ -57,13 +57,13 @@ class LanguageConfig:
     unroll: int = 35
     """Words that gradients go back through; the state is carried on."""
     lr: float = 1.0
-    """Learning rate of plain SGD at the start."""
+    """Learning rate of plain SGD at the start, on the loss summed over a window and averaged over columns."""
     decay_factor: float = 0.25
     """What the learning rate is multiplied by after an epoch that improved too little."""
     decay_below: float = 0.0
     """An epoch improved too little where the validation perplexity fell by no more than this."""
     clip: float = 5.0
-    """Largest norm of the gradient; a larger one is scaled to it."""
+    """Largest norm of that loss's gradient; a larger one is scaled to it."""
     device: str = "auto"
     """auto, cpu or cuda."""
 

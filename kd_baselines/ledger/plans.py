@@ -17,10 +17,10 @@ LEDGERS: dict[str, LedgerConfig] = {
             distill="mnist-random",
         ),
         LedgerConfig(
-            name="cifar10", dataset="cifar10", per_class=10, validation=1000,
+            name="cifar10", dataset="cifar10", real_per_class=1000, per_class=10, validation=1000,
             student_net="convnet", student_args={"width": 32, "depth": 3, "norm": "instance"},
-            student_init="default", steps=1000, batch=50, lr=1e-3,
-            teacher_net="convnet", teacher_args={"width": 64, "depth": 3, "norm": "instance"}, net_epochs=4,
+            student_init="default", steps=500, batch=50, lr=1e-3,
+            teacher_net="convnet", teacher_args={"width": 64, "depth": 3, "norm": "instance"}, net_epochs=5,
             distill="cifar10-random",
             distill_changes={
                 "images_from": "kmeans", "labels": "soft", "step_sizes": "per-tensor", "update": "adam",

@@ -35,9 +35,7 @@ def test_rows_a_table_files_and_json(tmp_path, capfd):
     assert "real-hard  uint8" in held.out and "next: kd-baselines ledger digits --rows full" in held.out
     assert max(map(len, held.out.split("\n\n")[0].splitlines())) <= 120
     run = json.loads((tmp_path / "a/nets/student-s0/config.json").read_text())
-    assert (
-        run["kind"] == "kd" and run["config"]["dataset"] == "digits"
-    )  # a run of its own
+    assert run["kind"] == "kd" and run["config"]["dataset"] == "digits"
     page = (tmp_path / "a/ledger.md").read_text()
     assert "`kd-baselines ledger digits --seeds 1 --rows real-hard student --student-args width 4" in page
 
