@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from kd_baselines.evaluation import score as score
     from kd_baselines.generations import born_again_generations as born_again_generations
     from kd_baselines.heads import two_headed as two_headed
+    from kd_baselines.language.config import LanguageConfig as LanguageConfig
+    from kd_baselines.language.netfile import SavedLanguageModel as SavedLanguageModel
+    from kd_baselines.language.training import train_language as train_language
     from kd_baselines.ledger.config import LedgerConfig as LedgerConfig
     from kd_baselines.ledger.making import make_ledger as make_ledger
     from kd_baselines.ledger.table import Ledger as Ledger
@@ -59,6 +62,8 @@ _HOME = {
     "KdConfig": "config",
     "Distiller": "distiller",
     "Scores": "evaluation", "score": "evaluation",
+    "LanguageConfig": "language.config", "SavedLanguageModel": "language.netfile",
+    "train_language": "language.training",
     "LedgerConfig": "ledger.config", "make_ledger": "ledger.making", "Ledger": "ledger.table",
     "CE": "losses", "CWTM": "losses", "DKPP": "losses", "BornAgain": "losses",
     "KD": "losses", "AttentionJacobian": "losses", "AttentionTransfer": "losses",

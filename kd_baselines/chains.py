@@ -20,9 +20,9 @@ from datadistill.streams import derive
 from kd_baselines.compare_runs import taught
 from kd_baselines.generations_plot import Descent
 from kd_baselines.lineage import Lineage
-from kd_baselines.many_runs import ManyRuns, begun, refuse_other
+from kd_baselines.many_runs import ManyRuns
 
-__all__ = ["Chains", "Measured", "seed_of"]
+__all__ = ["Chains", "Measured", "refuse_other_teacher", "seed_of"]
 
 Scored = dict[str, tuple[float, ...]]
 """Column -> the score of each seed."""
@@ -80,17 +80,15 @@ class Chains:
 
     def _net(self, name: str, config: Any, teacher: Path | None) -> Path:
         path = self.many.folder.path / name
-        if begun(path):
-            refuse_other(path, config)
-        if self.lineage.finished(path) is None:
-            work = partial(self.lineage.train, config, teacher, path, begun(path), self.options, self.data)
-            self.many.carry_out(name if teacher is None else f"{name}, taught by {teacher.parent.name}", work)
-        net = self.lineage.finished(path)
-        assert net is not None
+
+        def train(resume: bool) -> None:
+            self.lineage.train(config, teacher, path, resume, self.options, self.data)
+
+        words = name if teacher is None else f"{name}, taught by {teacher.parent.name}"
+        net = self.many.result(path, config, words, train)
         if teacher is not None:
             _refuse_other_data(path, teacher.parent)
-            self.lineage.refuse_other_teacher(path, teacher)
-        self.many.remember(path)
+            refuse_other_teacher(path, teacher, self.lineage.fingerprint(teacher))
         return net
 
     def measured(self, arm: str, chains: Sequence[Sequence[Path]]) -> Measured:
@@ -111,6 +109,24 @@ class Chains:
         for nets in groups:
             self.many.carry_out(None, partial(measure, nets))
         return {column: tuple(scores[column] for scores in each) for column in each[0]}
+
+
+def refuse_other_teacher(run: Path, teacher: Path, fingerprint: str) -> None:
+    """Refuse a run that another net has taught.
+
+    Args:
+        run: its folder.
+        teacher: the file of the net that should have taught it.
+        fingerprint: of that net.
+
+    Raises:
+        DataError: the run was started with another fingerprint.
+    """
+    if RunFolder.open(run).environment.get("teacher") != fingerprint:
+        raise DataError(
+            f"{run} was taught by another net than {teacher} holds (its fingerprint differs); restore that "
+            f"file, or remove {run.name} and the generations after it"
+        )
 
 
 def _refuse_other_data(run: Path, before: Path) -> None:

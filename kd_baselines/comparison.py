@@ -1,19 +1,11 @@
 """What a comparison found, arm by arm, and how it is written: paired differences, Markdown, CSV.
 
-Notation: a_s and b_s the scores of two arms with seed s, of n seeds; d_s = a_s - b_s, with mean m and sample
-deviation e (n - 1 in the denominator).
-
-    interval = m -+ t e / sqrt(n),  t the quantile of Student's t with n - 1 degrees of freedom
-
 The files hold no date, duration, host or path: what was measured once gives the same bytes again.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,63 +13,15 @@ from typing import Any
 from datadistill.errors import UsageError
 from datadistill.reproduce.write import machine
 from datadistill.runs.atomic import write_text
+from kd_baselines.paired import Difference, deviation, mean, paired_difference, table_text
 
-__all__ = ["FILES", "Comparison", "Difference", "Row", "against", "paired_difference", "write"]
+__all__ = ["FILES", "Comparison", "Row", "against", "write"]
 
 FILES = ("table.md", "table.csv")
 COLUMNS = (
     "recipe", "arm", "method", "column", "seeds", "mean", "deviation", "base", "difference", "low", "high",
     "published", "values",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean of the paired differences of two arms, in points where scores are in percent, and its interval;
-    None for a single seed."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-
-    def __str__(self) -> str:
-        """As it is printed.
-
-        >>> str(Difference(1.5, 0.25, 2.75)), str(Difference(-1.0))
-        ('+1.50 [+0.25, +2.75]', '-1.00')
-        """
-        interval = "" if self.low is None else f" [{self.low:+.2f}, {self.high:+.2f}]"
-        return f"{self.mean:+.2f}{interval}"
-
-
-def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Difference:
-    """The mean of a_s - b_s and its confidence interval by Student's t; see the module.
-
-    Args:
-        a, b: a score for each seed, the same seeds in the same order.
-        level: of the interval, above 0 and below 1.
-
-    Raises:
-        UsageError: no seed, other seeds for a than for b, or a level out of range.
-
-    Example:
-        >>> str(paired_difference([93.0, 95.0, 97.0], [92.0, 93.0, 94.0]))  # m = 2, e = 1, t = 4.303
-        '+2.00 [-0.48, +4.48]'
-    """
-    if not a or len(a) != len(b):
-        raise UsageError(f"{len(a)} and {len(b)} scores are no pairs; give the same seeds, at least one")
-    if not 0 < level < 1:
-        raise UsageError(f"level is {level}, but a confidence level lies between 0 and 1; give such as 0.95")
-    differences = [x - y for x, y in zip(a, b, strict=True)]
-    n = len(differences)
-    m = math.fsum(differences) / n
-    if n == 1:
-        return Difference(m)
-    from scipy.stats import t
-
-    e = math.sqrt(math.fsum((d - m) ** 2 for d in differences) / (n - 1))
-    half = float(t.ppf((1 + level) / 2, n - 1)) * e / math.sqrt(n)
-    return Difference(m, m - half, m + half)
 
 
 @dataclass(frozen=True)
@@ -101,7 +45,7 @@ class Row:
 
     def mean(self, column: str) -> float:
         """Over the seeds."""
-        return math.fsum(self.values[column]) / len(self.values[column])
+        return mean(self.values[column])
 
     def deviation(self, column: str) -> float:
         """Over the seeds, of the population.
@@ -109,8 +53,7 @@ class Row:
         >>> Row("own", "plain", {"accuracy": (90.0, 94.0)}).deviation("accuracy")
         2.0
         """
-        mean = self.mean(column)
-        return math.sqrt(math.fsum((v - mean) ** 2 for v in self.values[column]) / len(self.values[column]))
+        return deviation(self.values[column])
 
     def told(self, column: str) -> str:
         """Mean and deviation as they are printed; a dash for what was not measured.
@@ -253,11 +196,4 @@ def remarks(found: Comparison) -> list[str]:
 
 def comma_separated(found: Comparison) -> str:
     """One line for each row and column; numbers with four decimals."""
-    held = io.StringIO()
-    writer = csv.DictWriter(held, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for record in found.records():
-        values = " ".join(f"{v:.4f}" for v in record["values"])
-        plain = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in record.items()}
-        writer.writerow({**plain, "values": values})
-    return held.getvalue()
+    return table_text(COLUMNS, found.records())

@@ -23,7 +23,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from datadistill.config import RunOptions
 from datadistill.data import RealData
@@ -40,6 +40,7 @@ from kd_baselines.language.config import LanguageConfig
 from kd_baselines.lineage import Lineage
 from kd_baselines.many_runs import ManyRuns, chosen, numbers_of, opened, stored, typed
 from kd_baselines.recipes import OWN, Page, page
+from kd_baselines.teachers import AVERAGES
 
 __all__ = ["LINEAGES", "born_again_generations"]
 
@@ -50,7 +51,6 @@ LINEAGES: dict[type, str] = {
     LanguageConfig: "kd_baselines.language.lineage:LanguageLineage",
 }
 """Class of config -> its lineage as MODULE:CLASS, imported when it is first used."""
-AVERAGES: tuple[str, ...] = get_args(get_type_hints(KdConfig)["average"])
 ABOUT = (
     "The test part, where a column does not name another; chains with the seeds {{seeds}}, generations 1 to "
     "{generations}, each from a fresh draw and taught by the one before. BANE(k): generations 1 to k together, "

@@ -19,7 +19,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.runs.folder import RunFolder
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
-from kd_baselines.netfile import STUDENT, SavedNet
+from kd_baselines.netfile import SavedNet
 from kd_baselines.running import KIND
 from kd_baselines.setup import Setup
 from kd_baselines.teachers import Teacher
@@ -113,21 +113,9 @@ class ImageLineage:
             _refuse_other_data(teacher.parent, self._data(config, options, data))
         train(config, data=data, teacher=teacher, out=out, resume=resume, options=options)
 
-    def finished(self, run: Path) -> Path | None:
-        """student.safetensors, where it is there."""
-        return run / STUDENT if (run / STUDENT).exists() else None
-
-    def refuse_other_teacher(self, run: Path, teacher: Path) -> None:
-        """Compare the fingerprint that the run was started with to that of the file.
-
-        Raises:
-            DataError: they differ.
-        """
-        if RunFolder.open(run, kind=KIND).environment.get("teacher") != ensemble([teacher], "arithmetic").hash:
-            raise DataError(
-                f"{run} was taught by another net than {teacher} holds (its fingerprint differs); restore that "
-                f"file, or remove {run.name} and the generations after it"
-            )
+    def fingerprint(self, net: Path) -> str:
+        """Of the net in a file, as a run that it teaches keeps it."""
+        return ensemble([net], "arithmetic").hash
 
     def scores(
         self, nets: Sequence[Path], config: KdConfig, average: str, options: RunOptions,

@@ -38,11 +38,8 @@ class Lineage(Protocol):
     ) -> None:  # fmt: skip
         """Train one net into its run folder, taught by the net in the file `teacher`, or go on."""
 
-    def finished(self, run: Path) -> Path | None:
-        """The file of the trained net in a run folder; None where it is not there yet."""
-
-    def refuse_other_teacher(self, run: Path, teacher: Path) -> None:
-        """Refuse a finished run that another net than the one in this file has taught."""
+    def fingerprint(self, net: Path) -> str:
+        """Of the net in a file, as the environment.json of a run that it teaches keeps it."""
 
     def scores(
         self, nets: Sequence[Path], config: Any, average: str, options: RunOptions,

@@ -20,6 +20,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, differing, dump_config
 from datadistill.runs.signals import StopFlag
 from datadistill.training.resume import STARTS
+from kd_baselines.netfile import STUDENT
 
 __all__ = [
     "ManyRuns",
@@ -68,6 +69,29 @@ class ManyRuns:
         except Interrupted as stopped:  # a run's own sentence would go on with that run only
             kept = f"stopped; what was done is kept in {self.folder.path}; go on with: {self.again}"
             raise Interrupted(kept, stopped.exit_code - 128) from stopped
+
+    def result(
+        self, path: Path, config: Any, words: str, run: Callable[[bool], object], file: str = STUDENT
+    ) -> Path:
+        """What a run leaves: read where it is finished, else the run is gone on with, or begun.
+
+        Args:
+            path: the run folder.
+            config: that the run has, or is to have.
+            words: said before it is carried out.
+            run: the work; takes whether there is something to go on with.
+            file: that it leaves.
+
+        Raises:
+            UsageError: the folder holds a run of another config.
+            Interrupted: as `carry_out` says.
+        """
+        if begun(path):
+            refuse_other(path, config)
+        if not (path / file).exists():
+            self.carry_out(words, lambda: run(begun(path)))
+        self.remember(path)
+        return path / file
 
     def remember(self, path: Path) -> None:
         """Note the environment of a run, once for each that differs."""

@@ -1,8 +1,8 @@
-"""From a config to what is trained: the student's images, the nets, the jobs."""
+"""From a config to what is trained: the nets, the jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from datadistill.config import RunOptions
-from datadistill.data import RealData, Split
-from datadistill.data.batches import distinct
-from datadistill.errors import DataError, UsageError, nearest
+from datadistill.data import RealData
+from datadistill.errors import DataError
 from datadistill.nets import draw
 from datadistill.nets.spec import NetSpec
 from datadistill.nets.weights import read_weights
@@ -33,50 +32,37 @@ from kd_baselines.netfile import SavedNet
 from kd_baselines.sharing import share_layers, shared_pairs
 from kd_baselines.staged import Job, StagedLoop, stage_fit
 from kd_baselines.stages import Stage, groups_of
+from kd_baselines.student_images import student_split
 from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher
 
-__all__ = ["Setup", "student_split"]
+__all__ = ["Setup", "drawn", "spec_for"]
 
 CACHE_BYTES = 2 << 30
 """Features of a teacher are kept where they take at most this much memory."""
 
 
-def student_split(config: KdConfig, data: RealData) -> Split:
-    """The images that the student sees: without some classes, and so many of each other, drawn by the seed.
+def spec_for(data: RealData, name: str, args: Mapping[str, Any], init: str) -> NetSpec:
+    """A net for these images and classes.
 
     Raises:
-        UsageError: a class that the data do not have.
-        DataError: a class with fewer images.
+        DataError: images that are not square.
     """
-    labels = data.train.labels.cpu()
-    left_out = [_class(name, data) for name in config.without]
-    index = torch.arange(len(labels))[~torch.isin(labels, torch.tensor(left_out, dtype=labels.dtype))]
-    if config.per_class is not None:
-        seed = config.seed if config.images_seed is None else config.images_seed
-        chosen = []
-        for k, name in enumerate(data.classes):
-            own = index[labels[index] == k]
-            if k in left_out:
-                continue
-            if len(own) < config.per_class:
-                raise DataError(
-                    f"class {name} has {len(own)} training images, {config.per_class} wanted of each; lower "
-                    "--per-class"
-                )
-            stream = generator(seed, "student_images", k)
-            chosen.append(own[distinct(len(own), config.per_class, stream)].sort().values)
-        index = torch.cat(chosen) if chosen else index[:0]
-    index = index.to(data.train.labels.device)
-    return (
-        data.train if len(index) == len(labels) else Split(data.train.images[index], data.train.labels[index])
-    )
+    channels, height, width = data.shape
+    if height != width:
+        raise DataError(f"images are {height}x{width}, but the nets here take square ones; pass a size")
+    sizes = {"channels": channels, "size": height, "classes": len(data.classes)}
+    return NetSpec(name, {**sizes, **args}, init)
 
 
-def _class(name: str, data: RealData) -> int:
-    if name not in data.classes:
-        raise UsageError(f"{data.name} has no class {name!r}; {nearest(name, data.classes)}")
-    return data.classes.index(name)
+def drawn(spec: NetSpec, stream: torch.Generator) -> nn.Module:
+    """The net with its first weights from a stream, in training mode."""
+    net = spec.build()
+    theta = draw(net, spec.init, stream)
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            p.copy_(theta[name])
+    return net.train()
 
 
 class Setup:
@@ -95,8 +81,8 @@ class Setup:
         self.stages = stages_of(config.method, self.plan, config.method_args)
         self.method = METHODS[config.method]
         self.split = student_split(config, data)
-        self.student_spec = self._spec(config.net, config.net_args, config.init)
-        self.teacher_spec = self._spec(config.teacher_net, config.teacher_args, config.teacher_init)
+        self.student_spec = spec_for(data, config.net, config.net_args, config.init)
+        self.teacher_spec = spec_for(data, config.teacher_net, config.teacher_args, config.teacher_init)
         self.wants_teacher = any(_needs(stage).any_teacher for stage in self.stages)
         self.given = teacher
         self.weights: dict[str, str] = {}  # fingerprints of the files that nets start from
@@ -111,30 +97,15 @@ class Setup:
             share_layers(self.student, untrained if self.wants_teacher else None, self.shared)
         self._refuse_what_does_not_fit(untrained)
 
-    def _spec(self, name: str, args: dict[str, Any], init: str) -> NetSpec:
-        channels, height, width = self.data.shape
-        if height != width:
-            raise DataError(f"images are {height}x{width}, but the nets here take square ones; pass a size")
-        sizes = {"channels": channels, "size": height, "classes": len(self.data.classes)}
-        return NetSpec(name, {**sizes, **args}, init)
-
-    def _built(self, spec: NetSpec, seed: int, name: str, number: int) -> nn.Module:
-        net = spec.build()
-        theta = draw(net, spec.init, generator(seed, name, number))
-        with torch.no_grad():
-            for key, p in net.named_parameters():
-                p.copy_(theta[key])
-        return net
-
     def _teacher_net(self, number: int) -> nn.Module:
-        net = self._built(self.teacher_spec, self.config.teacher_seed, "kd_teacher", number)
+        net = drawn(self.teacher_spec, generator(self.config.teacher_seed, "kd_teacher", number))
         if self.config.teacher_weights is not None:
             found = self._take_over(net, self.config.teacher_weights, self.teacher_spec, fresh_last=False)
             self.weights["teacher_weights"] = found
         return net.to(self.data.device)
 
     def _student(self, teacher: Teacher | None) -> tuple[nn.Module, int | None]:
-        net = self._built(self.student_spec, self.config.seed, "kd_student", 0)
+        net = drawn(self.student_spec, generator(self.config.seed, "kd_student", 0))
         if self.config.weights is not None:
             found = self._take_over(net, self.config.weights, self.student_spec, fresh_last=True)
             self.weights["weights"] = found

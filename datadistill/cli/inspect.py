@@ -46,9 +46,8 @@ def run(argv: Sequence[str]) -> int:
     if folder:
         found["run"] = read_run(args.set_)
         if found["run"]["kind"].startswith("kd"):
-            raise DataError(
-                f"{args.set_} holds a run of kd-baselines; test its net with: kd-baselines evaluate {args.set_}"
-            )
+            way = _way_with_kd_baselines(args.set_, found["run"]["kind"])
+            raise DataError(f"{args.set_} holds a run of kd-baselines; {way}")
         file = args.set_ / "distilled.safetensors"
     if not folder or file.exists():
         found["set"] = read_set(args.set_, args.verify)
@@ -180,6 +179,14 @@ def print_run(output: Output, r: dict[str, Any]) -> None:
         *((flag(name), words(value)) for name, value in config.items()),
     ]
     output.table(("", ""), rows)
+
+
+def _way_with_kd_baselines(path: Path, kind: str) -> str:
+    """What to do with one net's run, or with a folder of many runs, which has a page once it is finished."""
+    if kind in ("kd", "kd-language"):
+        return f"test its net with: kd-baselines evaluate {path}"
+    pages = [path / name for name in ("table.md", "ledger.md") if (path / name).exists()]
+    return f"read {pages[0]}" if pages else "it has not finished: type the command again that began it"
 
 
 def _bits(quantization: dict[str, Any] | None) -> str:

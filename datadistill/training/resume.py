@@ -13,13 +13,12 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from datadistill.config import HARMLESS, RunOptions, completed
-from datadistill.data import RealData
 from datadistill.errors import DataError, OutOfMemory, ResourceError, Unavailable, UsageError, out_of_memory
 from datadistill.runs.checkpoints import CheckpointStore
 from datadistill.runs.environment import differences, environment
@@ -29,8 +28,16 @@ from datadistill.runs.jsonconfig import differing
 STARTS = ("pool", "weights", "teacher", "teacher_weights")
 
 
+class Fingerprinted(Protocol):
+    """Data that say what they are: real images, a text."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one for other data."""
+
+
 def fingerprints(
-    data: RealData, net: nn.Module, origin: Mapping[str, Any] = MappingProxyType({})
+    data: Fingerprinted, net: nn.Module, origin: Mapping[str, Any] = MappingProxyType({})
 ) -> dict[str, str]:
     """What a resumed run must find again: the data, the names and shapes of the net's tensors and, where
     `origin` names them, the pool or the weights that nets start from, or a teacher."""

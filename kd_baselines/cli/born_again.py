@@ -5,20 +5,18 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from datadistill.cli.options import given, parse, set_threads, wants_help
+from datadistill.cli.options import parse, set_threads, wants_help
 from datadistill.cli.printing import Output
-from datadistill.cli.recipes import flag
 from kd_baselines.cli.compare import tell
-from kd_baselines.cli.configs import ConfigOfAllSeeds, Options, changes_of, flags_of, recipe_missing
+from kd_baselines.cli.configs import ConfigOfAllSeeds, Options, changes_of, flags_of, recipe_missing, seeds_of
 from kd_baselines.cli.train_language import TextFlags
 from kd_baselines.config import KdConfig
-from kd_baselines.language.config import LanguageConfig
 from kd_baselines.recipes import recipe
 
 PROG = "kd-baselines born-again"
@@ -95,7 +93,7 @@ def run(argv: Sequence[str]) -> int:
     began = time.monotonic()
     with output.working():
         found = born_again_generations(
-            name, generations=args.generations, seeds=args.seeds[0] if len(args.seeds) == 1 else args.seeds,
+            name, generations=args.generations, seeds=seeds_of(args.seeds),
             arms=args.arms or None, average=args.average, out=out, options=args.options, changes=changes,
             say=(lambda line: None) if args.options.quiet else output.say, again=f"{PROG} {shlex.join(argv)}",
         )  # fmt: skip
@@ -121,11 +119,4 @@ def parsed(name: str | None, words: Sequence[str]) -> tuple[BornAgain, dict[str,
         changes.pop("average", None)
         return images, changes
     text = parse(OfText, words, shown, OfText(config=TextConfig(**vars(base))))
-    changes = {
-        f.name: getattr(text.config, f.name)
-        for f in fields(LanguageConfig)
-        if getattr(text.config, f.name) != getattr(base, f.name) or given(words, flag(f.name))
-    }
-    if "net" in changes and changes["net"] != base.net:  # the recipe's arguments are those of its own net
-        changes.setdefault("net_args", {})
-    return text, changes
+    return text, changes_of(text.config, base, words)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from datadistill.cli.options import parse, set_threads, wants_help
 from datadistill.cli.printing import Output
-from kd_baselines.cli.configs import ConfigOfAllSeeds, Options, changes_of, flags_of, recipe_missing
+from kd_baselines.cli.configs import ConfigOfAllSeeds, Options, changes_of, flags_of, recipe_missing, seeds_of
 from kd_baselines.config import KdConfig
 from kd_baselines.recipes import page
 
@@ -63,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
     began = time.monotonic()
     with output.working():
         found = compare(
-            name, seeds=args.seeds[0] if len(args.seeds) == 1 else args.seeds, arms=args.arms or None,
+            name, seeds=seeds_of(args.seeds), arms=args.arms or None,
             base=args.base, out=out, options=args.options, changes=changes_of(args.config, base, words),
             say=(lambda line: None) if args.options.quiet else output.say, again=f"{PROG} {shlex.join(argv)}",
         )  # fmt: skip

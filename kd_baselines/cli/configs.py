@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -13,10 +13,16 @@ from datadistill.cli.recipes import flag
 from datadistill.config import RunOptions, Value
 from datadistill.errors import UsageError, nearest
 from kd_baselines.config import KdConfig
+from kd_baselines.language.config import LanguageConfig
+from kd_baselines.ledger.config import LedgerConfig
 from kd_baselines.recipes import RECIPES
 
-ARGUMENTS = {"net": "net_args", "teacher_net": "teacher_args", "method": "method_args"}
-"""Field -> the field with the arguments of what it names."""
+ARGUMENTS = {
+    "net": "net_args", "teacher_net": "teacher_args", "method": "method_args",
+    "student_net": "student_args", "distill": "distill_changes",
+}  # fmt: skip
+"""Field -> the field with the arguments of what it names, in the configs that have it."""
+C = TypeVar("C", KdConfig, LanguageConfig, LedgerConfig)
 
 
 @dataclass(frozen=True)
@@ -47,26 +53,37 @@ def flags_of(cls: type[Config], config: KdConfig) -> Any:
     return cls(**vars(config))
 
 
-def config_of(typed: KdConfig, base: KdConfig, words: Sequence[str]) -> KdConfig:
-    """The plain config that flags make of a recipe's.
+def config_of(typed: C, base: C, words: Sequence[str]) -> C:
+    """The plain config that flags make of a recipe's or a ledger's.
 
-    The recipe's arguments are those of its own nets and method: they go where another one is typed.
+    Its arguments are those of its own nets and method: they go where another one is typed.
     """
-    config = KdConfig(**{f.name: getattr(typed, f.name) for f in fields(KdConfig)})
+    config = type(base)(**{f.name: getattr(typed, f.name) for f in fields(base)})
     for name, arguments in ARGUMENTS.items():
-        if getattr(config, name) != getattr(base, name) and not given(words, flag(arguments)):
+        if not hasattr(base, arguments) or given(words, flag(arguments)):
+            continue
+        if getattr(config, name) != getattr(base, name):
             config = config.with_changes(**{arguments: {}})
     return config
 
 
-def changes_of(typed: KdConfig, base: KdConfig, words: Sequence[str]) -> dict[str, Any]:
+def changes_of(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:
     """The fields that were typed, with their values: for configs other than `base` too."""
     config = config_of(typed, base, words)
     return {
         f.name: getattr(config, f.name)
-        for f in fields(KdConfig)
+        for f in fields(base)
         if getattr(config, f.name) != getattr(base, f.name) or given(words, flag(f.name))
     }
+
+
+def seeds_of(typed: tuple[int, ...]) -> int | tuple[int, ...]:
+    """--seeds: one number is how many, several are which.
+
+    >>> seeds_of((3,)), seeds_of((4, 7))
+    (3, (4, 7))
+    """
+    return typed[0] if len(typed) == 1 else typed
 
 
 def recipe_missing(how: str) -> UsageError:

@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
     from kd_baselines.cli.train_language import perplexities
     from kd_baselines.language.netfile import SavedLanguageModel
     from kd_baselines.language.perplexity import perplexity
-    from kd_baselines.language.setup import COLUMNS, corpus_named, refuse_other_words
+    from kd_baselines.language.setup import corpus_named, refuse_other_words
 
     saved = SavedLanguageModel.load(args.run)
     config = config_of(args, dict(saved.record or {}))
@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
         corpus = corpus_named(config, RunOptions(data_root=args.data_root))
         refuse_other_words(str(args.run), saved.words, corpus)
         net = saved.net().to(resolve(args.device))
-        validation, test = (perplexity(net, x, batch=COLUMNS) for x in (corpus.validation, corpus.test))
+        validation, test = (perplexity(net, x) for x in (corpus.validation, corpus.test))
     perplexities(output, {"validation": validation, "test": test})
     output.say(f"{saved.name}; {corpus.name}, {len(corpus.words):,} words; lower is better")
     output.say(f"next: kd-baselines born-again {config.recipe if config.recipe != 'custom' else 'RECIPE'}")
@@ -88,8 +88,9 @@ def config_of(args: EvaluateLanguage, record: dict[str, object]) -> LanguageConf
     config = build_config(LanguageConfig, record, str(args.run))
     text = args.text or config.text
     if args.run.is_dir():  # a file tells no path
-        folder = RunFolder.open(args.run, kind=LANGUAGE_KIND)
-        text = args.text or build_config(LanguageConfig, folder.config, str(args.run / "config.json")).text
+        from kd_baselines import many_runs
+
+        text = args.text or many_runs.config_of(args.run, LanguageConfig).text
     elif args.text is None and text != "ptb":
         raise UsageError(f"{args.run} was trained on {text!r}; pass its folder (--text FOLDER)")
     if text == "custom":

@@ -5,18 +5,17 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from datadistill.cli.options import NAMES_AND_VALUES, given, parse, set_threads, wants_help
+from datadistill.cli.options import NAMES_AND_VALUES, parse, set_threads, wants_help
 from datadistill.cli.printing import Output
-from datadistill.cli.recipes import flag
 from datadistill.config import Value
 from datadistill.errors import UsageError, nearest
-from kd_baselines.cli.configs import Options
+from kd_baselines.cli.configs import Options, changes_of, seeds_of
 from kd_baselines.ledger.config import LedgerConfig
 from kd_baselines.ledger.plans import LEDGERS, ledger_config
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from kd_baselines.ledger.table import Ledger
 
 PROG = "kd-baselines ledger"
-ARGUMENTS = {"student_net": "student_args", "teacher_net": "teacher_args", "distill": "distill_changes"}
-"""Field -> the field with the arguments of what it names."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +72,7 @@ def run(argv: Sequence[str]) -> int:
     base = ledger_config(name) if name is not None else LedgerConfig()
     args = parse(MakeLedger, words, f"{PROG} {name or 'NAME'}", MakeLedger(config=Config(**vars(base))))
     assert name is not None  # --help has left
-    changes = {
-        f.name: getattr(args.config, f.name)
-        for f in fields(LedgerConfig)
-        if getattr(args.config, f.name) != getattr(base, f.name)
-    }
-    for what, arguments in ARGUMENTS.items():  # the ledger's arguments are those of its own nets and recipe
-        if what in changes and not given(words, flag(arguments)):
-            changes[arguments] = {}
+    changes = changes_of(args.config, base, words)
     output = Output(args.json)
     set_threads(args.threads)
     from kd_baselines.ledger.making import make_ledger
@@ -91,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
     began = time.monotonic()
     with output.working():
         found = make_ledger(
-            name, seeds=args.seeds[0] if len(args.seeds) == 1 else args.seeds, rows=args.rows or None,
+            name, seeds=seeds_of(args.seeds), rows=args.rows or None,
             distilled=args.distilled, teacher=args.teacher, out=out, options=args.options, changes=changes,
             say=(lambda line: None) if args.options.quiet else output.say, again=f"{PROG} {shlex.join(argv)}",
         )  # fmt: skip

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from datadistill.cli.options import NAMES_AND_VALUES, given, parse, set_threads
+from datadistill.cli.options import NAMES_AND_VALUES, parse, set_threads
 from datadistill.cli.printing import Output, size_of
 from datadistill.config import Value
 from datadistill.runs.folder import RunFolder
-from kd_baselines.cli.configs import Options
+from kd_baselines.cli.configs import Options, config_of
+from kd_baselines.cli.train import base_of, default_out, published, title
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.recipes import OWN
 
@@ -53,8 +54,6 @@ class TrainLanguage:
 
 def run(argv: Sequence[str]) -> int:
     """Parse, train, print."""
-    from kd_baselines.cli.train import default_out, title
-
     args, config, changed = read_arguments(argv)
     out = args.resume or args.out or default_out(config)
     if args.resume is None:
@@ -82,13 +81,9 @@ def run(argv: Sequence[str]) -> int:
 
 def read_arguments(argv: Sequence[str]) -> tuple[TrainLanguage, LanguageConfig, bool]:
     """What was typed, the config it makes, and whether that must be handed on."""
-    from kd_baselines.cli.train import base_of
-
     base, words, shown = base_of(argv, LANGUAGE_KIND, LanguageConfig)
     args = parse(TrainLanguage, words, shown, TrainLanguage(arm=base.arm, config=TextFlags(**vars(base))))
-    config = LanguageConfig(**{f.name: getattr(args.config, f.name) for f in fields(LanguageConfig)})
-    if config.net != base.net and not given(words, "--net-args"):  # the recipe's are those of its own net
-        config = config.with_changes(net_args={})
+    config = config_of(args.config, base, words)
     return args, config, args.resume is None or config != base
 
 
@@ -99,8 +94,6 @@ def perplexities(output: Output, found: dict[str, float]) -> None:
 
 def tell(output: Output, saved: SavedLanguageModel, config: LanguageConfig, out: Path, seconds: float) -> None:
     """What came out, where it is, what to type next."""
-    from kd_baselines.cli.train import published
-
     scores = saved.scores or {}
     test, validation = scores["perplexity"], scores["validation perplexity"]
     perplexities(output, {"validation": validation, "test": test})

@@ -28,9 +28,8 @@ from datadistill.data.roots import Root, data_roots
 from datadistill.errors import DataError, UsageError
 from datadistill.nets.layers import check_whole
 from datadistill.runs.tensors import checksum
-from kd_baselines.language.windows import columns, windows
 
-__all__ = ["EOS", "UNK", "Corpus", "columns", "corpus_of", "read_corpus", "windows"]
+__all__ = ["EOS", "UNK", "Corpus", "corpus_of", "read_corpus"]
 
 EOS = "<eos>"
 """The word at every line's end."""

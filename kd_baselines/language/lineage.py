@@ -12,14 +12,11 @@ from pathlib import Path
 from datadistill.config import RunOptions
 from datadistill.data import RealData
 from datadistill.device import resolve
-from datadistill.errors import DataError
-from datadistill.runs.folder import RunFolder
-from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
+from kd_baselines.language.config import LanguageConfig
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.perplexity import Ensemble, perplexity
-from kd_baselines.language.setup import COLUMNS, LanguageSetup, corpus_named, refuse_other_words
+from kd_baselines.language.setup import LanguageSetup, corpus_named, refuse_other_words
 from kd_baselines.language.training import train_language
-from kd_baselines.netfile import STUDENT
 from kd_baselines.teachers import Teacher
 
 __all__ = ["LanguageLineage"]
@@ -61,22 +58,9 @@ class LanguageLineage:
         """One run of `train_language`, which see."""
         train_language(config, teacher=teacher, out=out, resume=resume, options=options)
 
-    def finished(self, run: Path) -> Path | None:
-        """student.safetensors, where it is there."""
-        return run / STUDENT if (run / STUDENT).exists() else None
-
-    def refuse_other_teacher(self, run: Path, teacher: Path) -> None:
-        """Compare the fingerprint that the run was started with to that of the file.
-
-        Raises:
-            DataError: they differ.
-        """
-        then = RunFolder.open(run, kind=LANGUAGE_KIND).environment.get("teacher")
-        if then != Teacher(SavedLanguageModel.load(teacher).net()).hash:
-            raise DataError(
-                f"{run} was taught by another net than {teacher} holds (its fingerprint differs); restore that "
-                f"file, or remove {run.name} and the generations after it"
-            )
+    def fingerprint(self, net: Path) -> str:
+        """Of the net in a file, as a run that it teaches keeps it."""
+        return Teacher(SavedLanguageModel.load(net).net()).hash
 
     def scores(
         self, nets: Sequence[Path], config: LanguageConfig, average: str, options: RunOptions,
@@ -98,6 +82,6 @@ class LanguageLineage:
             refuse_other_words(str(path), one.words, corpus)
         net = Ensemble(*(one.net() for one in saved), average=average).to(resolve(config.device))
         return {
-            "perplexity": perplexity(net, corpus.test, batch=COLUMNS),
-            "validation perplexity": perplexity(net, corpus.validation, batch=COLUMNS),
+            "perplexity": perplexity(net, corpus.test),
+            "validation perplexity": perplexity(net, corpus.validation),
         }

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,35 +34,13 @@ from torch import Tensor
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.innerloop.problem import NetMode
 from datadistill.streams import global_stream
-from kd_baselines.language.corpus import columns, windows
 from kd_baselines.language.model import LanguageModel
 from kd_baselines.language.perplexity import perplexity
+from kd_baselines.language.plan import LanguagePlan
+from kd_baselines.language.windows import columns, windows
 from kd_baselines.losses.born_again import born_again_loss
 
-__all__ = ["LanguageFit", "LanguagePlan"]
-
-
-@dataclass(frozen=True)
-class LanguagePlan:
-    """How a language model is trained; the fields are those of `LanguageConfig`.
-
-    Args:
-        epochs: passes over the text.
-        batch: columns B.
-        unroll: words U of a window.
-        lr: learning rate at the start.
-        decay_factor: what it is multiplied by.
-        decay_below: see the module.
-        clip: largest norm of the gradient.
-    """
-
-    epochs: int = 40
-    batch: int = 32
-    unroll: int = 35
-    lr: float = 1.0
-    decay_factor: float = 0.25
-    decay_below: float = 0.0
-    clip: float = 5.0
+__all__ = ["LanguageFit"]
 
 
 class LanguageFit:

@@ -22,10 +22,14 @@ from torch import Tensor, nn
 from datadistill.errors import NumericalError, UsageError
 from datadistill.innerloop.problem import NetMode
 from datadistill.nets.layers import check_choice
-from kd_baselines.language.corpus import columns, windows
 from kd_baselines.language.model import LanguageModel, State
+from kd_baselines.language.windows import columns, windows
+from kd_baselines.teachers import AVERAGES
 
-__all__ = ["Ensemble", "perplexity"]
+__all__ = ["COLUMNS", "Ensemble", "perplexity"]
+
+COLUMNS = 10
+"""Columns that a text is measured in unless told."""
 
 
 class Ensemble(LanguageModel):
@@ -56,7 +60,7 @@ class Ensemble(LanguageModel):
                 found = f"model 0 has {len(nets[0].words):,} words, model {k} has {len(net.words):,}"
                 raise UsageError(f"{found}, and they are not the same; give models of one vocabulary")
         super().__init__(nets[0].words)
-        self.average = check_choice("average", average, ("arithmetic", "geometric"))
+        self.average = check_choice("average", average, AVERAGES)
         self.nets = nn.ModuleList(nets)
 
     def forward(
@@ -90,7 +94,9 @@ class Ensemble(LanguageModel):
 
 
 @torch.no_grad()
-def perplexity(net: LanguageModel, tokens: Int[Tensor, " n"], *, batch: int = 10, unroll: int = 35) -> float:
+def perplexity(
+    net: LanguageModel, tokens: Int[Tensor, " n"], *, batch: int = COLUMNS, unroll: int = 35
+) -> float:
     """exp of the mean cross-entropy a word, the state carried on through the whole text.
 
     In evaluation mode and without a gradient; the net's modes are put back. Summed in float64.

@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import cast
 
 from datadistill.config import RunOptions
-from datadistill.data import RealData
 from datadistill.device import resolve
 from datadistill.errors import DataError
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.training.resume import fingerprints
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.language.corpus import Corpus, read_corpus
-from kd_baselines.language.loop import LanguageFit, LanguagePlan
+from kd_baselines.language.loop import LanguageFit
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import LanguageModel, build_language, language_arguments
+from kd_baselines.language.perplexity import COLUMNS
+from kd_baselines.language.plan import LanguagePlan
 from kd_baselines.teachers import Teacher
 
-__all__ = ["COLUMNS", "Given", "LanguageSetup", "corpus_named", "refuse_other_words"]
+__all__ = ["Given", "LanguageSetup", "corpus_named", "refuse_other_words"]
 
-COLUMNS = 10
-"""Columns that the validation and test texts are measured in, as `perplexity` does."""
 Given = tuple[LanguageModel, str | None]
 """A teacher, and how it was typed."""
 
@@ -104,7 +103,7 @@ class LanguageSetup:
     def fingerprints(self) -> dict[str, str]:
         """What a resumed run must find again: the text, the net's tensors, the teacher."""
         origin = {} if self.teacher is None else {"teacher": self.teacher.hash}
-        return fingerprints(cast(RealData, self.corpus), self.net, origin)  # of the data, the fingerprint alone
+        return fingerprints(self.corpus, self.net, origin)
 
     def saved(self, scores: dict[str, float]) -> SavedLanguageModel:
         """The trained net as a file holds it."""

@@ -25,7 +25,7 @@ from kd_baselines.language.corpus import Corpus
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import LanguageModel
 from kd_baselines.language.perplexity import perplexity
-from kd_baselines.language.setup import COLUMNS, Given, LanguageSetup
+from kd_baselines.language.setup import Given, LanguageSetup
 from kd_baselines.netfile import STUDENT
 from kd_baselines.running import Run, carry_out, come_back, in_folder
 
@@ -140,7 +140,7 @@ def _train(
     carry_out(fit, _run(setup, folder), folder, options, stop)
     if setup.teacher is not None:
         setup.teacher.check()
-    found = perplexity(setup.net, setup.corpus.test, batch=COLUMNS)
+    found = perplexity(setup.net, setup.corpus.test)
     assert fit.last is not None  # there is a validation text
     saved = setup.saved({"perplexity": found, "validation perplexity": fit.last})
     if folder is not None:

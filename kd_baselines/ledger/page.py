@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kd_baselines.comparison import Difference
 from kd_baselines.ledger.sentences import sentences
 from kd_baselines.ledger.table import ABOUT, BASE, FORMULA, NEVER, Entry, Ledger
+from kd_baselines.paired import Difference
 
 __all__ = ["HEADS", "cells", "markdown", "remarks"]
 

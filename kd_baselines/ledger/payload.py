@@ -35,9 +35,8 @@ from kd_baselines.ledger.stored_images import (
     wide,
 )
 from kd_baselines.ledger.stored_net import weights_read, weights_stored
-from kd_baselines.ledger.worth import images_a_class_worth
 
-__all__ = ["Payload", "images_a_class_worth"]
+__all__ = ["Payload"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -33,6 +33,8 @@ _PARTS = {
     "buffer": "initial net", "weight": "weights", "scales": "scales",
 }  # fmt: skip
 """Name of a tensor, or what is before its first dot -> the part that it counts for."""
+PARTS = tuple(dict.fromkeys(_PARTS.values()))
+"""In the order of `Payload.parts`."""
 
 
 def bytes_by_part(p: Payload) -> dict[str, int]:

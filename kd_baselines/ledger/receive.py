@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from datadistill.data import Split
 from datadistill.errors import NumericalError, UsageError
-from datadistill.nets import draw, has_batchnorm
+from datadistill.nets import has_batchnorm
 from datadistill.nets.spec import NetSpec
 from datadistill.streams import generator
 from datadistill.training.fit import Batch, Fit, lay_out
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 from kd_baselines.ledger.payload import Payload
+from kd_baselines.setup import drawn
 from kd_baselines.teachers import Teacher
 
 __all__ = ["Plan", "Received", "receive", "soft_labels"]
@@ -135,11 +136,7 @@ def receive(
 
 def fresh_student(spec: NetSpec, seed: int) -> nn.Module:
     """Where training starts, in training mode: the draw of the stream (seed, "ledger_student")."""
-    theta = draw(net := spec.build(), spec.init, generator(seed, "ledger_student"))
-    with torch.no_grad():
-        for name, p in net.named_parameters():
-            p.copy_(theta[name])
-    return net.train()
+    return drawn(spec, generator(seed, "ledger_student"))
 
 
 @torch.no_grad()

@@ -25,21 +25,18 @@ from datadistill.runs.environment import environment
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.ledger.payload import Payload
+from kd_baselines.ledger.payload_file import PARTS
 from kd_baselines.ledger.receive import Plan, receive, soft_labels
 from kd_baselines.ledger.senders import LABELS_SEED, Senders
 from kd_baselines.ledger.table import FULL
 from kd_baselines.netfile import SavedNet
-from kd_baselines.setup import student_split
+from kd_baselines.student_images import student_split
 
 __all__ = ["IMAGE_ROWS", "NET_ROWS", "Record", "Rows"]
 
 IMAGE_ROWS = ("real-hard", "real-soft", "distilled", "distilled-own", "distilled-soft")
 NET_ROWS = ("teacher", "student", "born-again")
 IMAGE_STORAGES = ("uint8", "float32")
-PARTS = (
-    "images", "range", "labels", "soft labels", "step sizes", "order", "initial net", "weights", "scales",
-)  # fmt: skip
-"""In the order of `Payload.parts`, which a JSON object does not keep."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,7 @@ class Record:
         """
         try:
             values = parse_json(path.read_bytes())
+            # a JSON object does not keep their order
             parts = {part: values["parts"][part] for part in sorted(values["parts"], key=PARTS.index)}
             return cls(**{**values, "parts": parts})
         except (OSError, ValueError, TypeError, KeyError) as error:

@@ -9,7 +9,6 @@ All of them go on where they were stopped. Soft labels come from the teacher of 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,16 @@ from datadistill.data import RealData
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
-from datadistill.errors import DataError
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.training import distill
 from kd_baselines.chains import seed_of
 from kd_baselines.config import KdConfig
 from kd_baselines.ledger.config import LedgerConfig, distill_config
 from kd_baselines.ledger.given import Given, spent
-from kd_baselines.many_runs import ManyRuns, begun, refuse_other
+from kd_baselines.many_runs import ManyRuns
 from kd_baselines.netfile import STUDENT
-from kd_baselines.setup import student_split
+from kd_baselines.setup import spec_for
+from kd_baselines.student_images import student_split
 from kd_baselines.training import load_data, train
 
 __all__ = [
@@ -99,13 +98,9 @@ def net_spec(config: LedgerConfig, data: RealData, which: str) -> NetSpec:
     Raises:
         DataError: images that are not square.
     """
-    channels, height, width = data.shape
-    if height != width:
-        raise DataError(f"images are {height}x{width}, but the nets here take square ones; pass a size")
-    sizes = {"channels": channels, "size": height, "classes": len(data.classes)}
     if which == "student":
-        return NetSpec(config.student_net, {**sizes, **config.student_args}, config.student_init)
-    return NetSpec(config.teacher_net, {**sizes, **config.teacher_args}, config.teacher_init)
+        return spec_for(data, config.student_net, config.student_args, config.student_init)
+    return spec_for(data, config.teacher_net, config.teacher_args, config.teacher_init)
 
 
 def refuse_nets(config: LedgerConfig, data: RealData) -> None:
@@ -161,17 +156,14 @@ class Senders:
         if path in self._files:
             return self._files[path]
         config = self._config(which, LABELS_SEED if which == "teacher" and self.one_teacher else seed)
-        if begun(path):
-            refuse_other(path, config)
-        if not (path / STUDENT).exists():
-            teacher = self.net_file("teacher", seed) if which in ("student", "born-again") else None
-            work = partial(
-                train, config, data=self.passed, teacher=teacher, out=path, resume=begun(path),
-                options=self.options,
-            )  # fmt: skip
-            self.runs.carry_out(f"{path.name}: {config.net} by {config.method}", work)
-        self.runs.remember(path)
-        self._files[path] = path / STUDENT
+        taught = which in ("student", "born-again") and not (path / STUDENT).exists()
+        teacher = self.net_file("teacher", seed) if taught else None  # a run of its own, with its own line
+
+        def work(resume: bool) -> None:
+            train(config, data=self.passed, teacher=teacher, out=path, resume=resume, options=self.options)
+
+        words = f"{path.name}: {config.net} by {config.method}"
+        self._files[path] = self.runs.result(path, config, words, work)
         return self._files[path]
 
     def _config(self, which: str, seed: int) -> KdConfig:
@@ -189,15 +181,12 @@ class Senders:
         path = self.path / "distilled"
         config = distill_config(self.config)
         config = config if self.passed is None else replace(config, dataset=CUSTOM)
-        if begun(path):
-            refuse_other(path, config)
-        if not (path / FILE_NAME).exists():
-            work = partial(
-                distill, config, data=self.passed, out=path, resume=begun(path), options=self.options
-            )
-            self.runs.carry_out(f"distilled: {config.recipe}, {config.iterations} iterations", work)
-        self.runs.remember(path)
-        self._distilled = DistilledDataset.load(path)
+
+        def work(resume: bool) -> None:
+            distill(config, data=self.passed, out=path, resume=resume, options=self.options)
+
+        words = f"distilled: {config.recipe}, {config.iterations} iterations"
+        self._distilled = DistilledDataset.load(self.runs.result(path, config, words, work, FILE_NAME))
         return self._distilled
 
     def net_seconds(self, which: str, seed: int) -> float | None:

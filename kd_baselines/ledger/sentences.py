@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from kd_baselines.comparison import Difference
+from kd_baselines.ledger.stored_images import IMAGE_STORAGE
 from kd_baselines.ledger.table import FULL, Entry, Ledger
 from kd_baselines.ledger.worth import images_a_class_worth
+from kd_baselines.paired import Difference
 
 __all__ = ["sentences"]
 
@@ -22,7 +23,6 @@ WEIGHTS = {
 }
 """Rows that send a net, the one to compare images with first."""
 
-PIXEL_BYTES = {"uint8": 1, "float32": 4}
 ONE_SEED = "These are differences of one seed, and nothing follows from them."
 
 
@@ -65,10 +65,10 @@ def sentences(found: Ledger) -> list[str]:
 def _worth(entry: Entry, found: Ledger) -> str:
     """From how many images a class on a net takes no more bytes than their pixels."""
     counts, units = [], []
-    for storage, size in PIXEL_BYTES.items():
+    for storage, dtype in IMAGE_STORAGE.items():
         worth = images_a_class_worth(entry.bytes, found.shape, storage, classes=found.classes)
         counts.append(max(1, worth))
-        units.append(found.classes * math.prod(found.shape) * size)
+        units.append(found.classes * math.prod(found.shape) * dtype.itemsize)
     return (
         f"As {entry.storage} {WEIGHTS[entry.row]} are {entry.bytes:,} bytes: no more than images alone from "
         f"{counts[0]} image{'' if counts[0] == 1 else 's'} a class on as uint8 ({units[0]:,} bytes for one of "

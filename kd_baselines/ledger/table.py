@@ -7,13 +7,11 @@ Notation: S the seconds that the sender spends once, F those of a student that l
     with the payload        S + n P
     break-even              n = ceil(S / (F - P)), at least 1; never where P >= F
 
-Intervals are Student's t over the seeds, as in `kd_baselines.comparison`. The files hold no date, host or path.
+Intervals are Student's t over the seeds, as in `kd_baselines.paired`. The files hold no date, host or path.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from datadistill.errors import UsageError
-from kd_baselines.comparison import Difference, paired_difference
+from kd_baselines.paired import Difference, deviation, paired_difference, table_text
 
 __all__ = ["ABOUT", "BASE", "FORMULA", "FULL", "NEVER", "Entry", "Ledger", "break_even", "mean_interval"]
 
@@ -129,8 +127,7 @@ class Entry:
     @property
     def deviation(self) -> float:
         """Over the seeds, of the population."""
-        mean, n = self.accuracy.mean, len(self.values)
-        return math.sqrt(math.fsum((v - mean) ** 2 for v in self.values.values()) / n)
+        return deviation(list(self.values.values()))
 
     @property
     def name(self) -> str:
@@ -216,15 +213,8 @@ class Ledger:
 
 def comma_separated(found: Ledger) -> str:
     """One line for each entry; numbers with four decimals."""
-    held = io.StringIO()
-    writer = csv.DictWriter(held, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for record in found.records():
-        plain = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in record.items()}
-        texts = {
-            "parts": "; ".join(f"{part} {count}" for part, count in record["parts"].items()),
-            "seeds": " ".join(map(str, record["seeds"])),
-            "values": " ".join(f"{value:.4f}" for value in record["values"]),
-        }
-        writer.writerow({**plain, **texts})
-    return held.getvalue()
+    records = (
+        {**record, "parts": "; ".join(f"{part} {count}" for part, count in record["parts"].items())}
+        for record in found.records()
+    )
+    return table_text(COLUMNS, records)

@@ -6,12 +6,7 @@ Wide-ResNet", dropout for Wide-ResNets alone. Wide-ResNet's: SGD with learning r
 (Nesterov's there, plain here), weight decay 0.0005, 200 epochs of 128 images, crops and flips, dropout 0.3; it
 multiplies the learning rate by 0.2 at epochs 60, 120 and 160, here it is 60, 120 and 180. Ours: Kaiming
 initialization, the weight 1 of BAN+L's label term, and what nets/densenet.py and nets/dense_residual.py say of
-the architectures.
-
-Slips of the paper: DenseNet-112-33 is also called 106-33 and 116-33, with 6.3M parameters in table 1 and 6.5M
-in the text; DenseNet-90-60 has 16.1M in table 1 and 22.4M in table 4. CIFAR-10's errors are said to be lower or
-equal in all rows; three of eight are higher. CWTM is said to gain in three models of four; the table has two.
-Every number is of one run: BAN and BAN-1 are one experiment with two seeds and differ by up to 0.66 points.
+the architectures. Its numbers are in born_again_tables.py.
 """
 
 from __future__ import annotations
@@ -19,9 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 from kd_baselines.config import KdConfig
+from kd_baselines.recipes.born_again_tables import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, published
 from kd_baselines.recipes.page import Arm, Page
-
-PAPER = "Furlanello et al. 2018"
 
 
 def _nets(net: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -142,14 +136,6 @@ def ban_cross_architecture_small() -> KdConfig:
     )  # fmt: skip
 
 
-def _published(table: int, error: float, teacher: float | None = None, more: str = "") -> str:
-    """Accuracies of printed errors, in percent."""
-    if teacher is None:
-        return f"{100 - error:.2f} (error {error:g}; {PAPER}, table {table})"
-    accuracies = f"{100 - error:.2f}, teacher {100 - teacher:.2f}{more}"
-    return f"{accuracies} (errors {error:g}, {teacher:g}; {PAPER}, table {table})"
-
-
 METHODS: dict[str, dict[str, Any]] = {
     "ban+l": {"method": "born-again", "method_args": {"label_weight": 1.0}},
     "cwtm": {"method": "cwtm", "method_args": {}},
@@ -160,44 +146,10 @@ _SMALL_ARMS = {name: Arm(changes) for name, changes in METHODS.items()}
 _LENET = Arm(_nets("lenet", {}) | _trained(5, batch=128, optimizer="adam", lr=3e-3, decay_epochs=3))
 _HARD: dict[str, Any] = {"method": "plain", "method_args": {}, "shared": ()}
 
-TABLE_1 = {  # CIFAR-10: net -> errors of teacher, BAN
-    "wrn-28-1": (6.69, 6.64), "wrn-28-2": (5.06, 4.86), "wrn-28-5": (4.13, 4.03), "wrn-28-10": (3.77, 3.86),
-    "dense-112-33": (3.84, 3.61), "dense-90-60": (3.81, 3.5), "dense-80-80": (3.48, 3.49),
-    "dense-80-120": (3.37, 3.54),
-}  # fmt: skip
-TABLE_2 = {  # CIFAR-100: net -> errors of teacher, BAN, BAN+L, CWTM, DKPP; BAN-1, -2, -3; ensembles of 2, 3
-    "112-33": (18.25, 16.95, 17.68, 17.84, 17.84, (17.61, 17.22, 16.59), (15.77, 15.68)),
-    "90-60": (17.69, 16.69, 16.93, 17.42, 17.43, (16.62, 16.44, 16.72), (15.39, 15.74)),
-    "80-80": (17.16, 16.36, 16.5, 17.16, 16.84, (16.26, 16.30, 15.5), (15.46, 15.14)),
-    "80-120": (16.87, 16.00, 16.41, 17.12, 16.34, (16.13, 16.13), (15.13, 14.9)),
-}
-TABLE_3 = {  # CIFAR-100: widening -> errors of the Wide-ResNet, its BAN, its student DenseNet-90-60
-    1: (30.05, 29.43, 24.93), 2: (25.32, 24.38, 18.49), 5: (20.88, 20.93, 17.52), 10: (19.08, 18.25, 16.79),
-}  # fmt: skip
-TABLE_4: dict[
-    str, tuple[dict[str, Any], float]
-] = {  # CIFAR-100, students of DenseNet-90-60 -> what differs, error
-    "depth-0.5": ({"depth": 46, "growth": 120, "first": 120}, 16.95),
-    "depth-2": ({"depth": 172, "growth": 30, "first": 120}, 16.43),
-    "depth-3": ({"depth": 256, "growth": 20, "first": 120}, 16.64),
-    "depth-4": ({"depth": 340, "growth": 15, "first": 120}, 16.64),
-    "compression-0.5": ({"compression": 0.25}, 19.83),
-    "compression-0.75": ({"compression": 0.375}, 17.3),
-    "compression-1.5": ({"compression": 0.75}, 18.89),
-}
-TABLE_5 = {  # CIFAR-100, students of DenseNet-90-60 -> units, ratio, kind, errors of baseline, BAN
-    "pre-resnet-14-0.5": (14, 0.5, "bottleneck", 20.28, 18.8),
-    "pre-resnet-14-1": (14, 1.0, "bottleneck", 18.84, 17.39),
-    "wrn-1-1": (1, 1.0, "wide", 20.4, 19.12),
-    "match-wrn-2-1": (2, 1.0, "wide", 18.83, 17.42),
-    "wrn-4-0.5": (4, 0.5, "wide", 19.63, 17.13),
-    "wrn-4-1": (4, 1.0, "wide", 18.77, 17.18),
-}
-
 
 def _of_table_1(name: str) -> str:
     teacher, ban = TABLE_1[name]
-    return _published(1, ban, teacher)
+    return published(1, ban, teacher)
 
 
 def _arms_of_table_1() -> dict[str, Arm]:
@@ -214,7 +166,7 @@ def _generations(name: str) -> str:
     teacher, ban, *_, later, ensembles = TABLE_2[name]
     told = [" ".join(f"{100 - error:.2f}" for error in errors) for errors in (later, ensembles)]
     more = f"; generations from 1 {told[0]}; ensembles of 2, 3 {told[1]}"
-    return _published(2, ban, teacher, more)
+    return published(2, ban, teacher, more)
 
 
 def _arms_of_cifar100() -> dict[str, Arm]:
@@ -225,16 +177,16 @@ def _arms_of_cifar100() -> dict[str, Arm]:
         if own:
             found[own] = Arm(nets, _generations(size))
         for method, error in zip(("ban+l", "cwtm", "dkpp"), row[2:5], strict=True):
-            found[f"{own}-{method}".lstrip("-")] = Arm({**nets, **METHODS[method]}, _published(2, error))
+            found[f"{own}-{method}".lstrip("-")] = Arm({**nets, **METHODS[method]}, published(2, error))
         if not own:
-            found["dkpp-fixed"] = Arm(METHODS["dkpp-fixed"], _published(2, row[4]))
+            found["dkpp-fixed"] = Arm(METHODS["dkpp-fixed"], published(2, row[4]))
     for widen, (teacher, ban, dense) in TABLE_3.items():
         nets = _nets("wrn", _wide(widen))
-        found[f"wrn-28-{widen}"] = Arm(nets, _published(3, ban, teacher))
+        found[f"wrn-28-{widen}"] = Arm(nets, published(3, ban, teacher))
         student = {"net": "densenet", "net_args": _dense("90-60")}
-        found[f"wrn-28-{widen}-dense"] = Arm({**nets, **student}, _published(3, dense, teacher))
+        found[f"wrn-28-{widen}-dense"] = Arm({**nets, **student}, published(3, dense, teacher))
     for name, (differs, error) in TABLE_4.items():
-        found[name] = Arm({"net_args": {**_dense("90-60"), **differs}}, _published(4, error))
+        found[name] = Arm({"net_args": {**_dense("90-60"), **differs}}, published(4, error))
     return found
 
 
@@ -242,17 +194,17 @@ def _arms_of_table_5() -> dict[str, Arm]:
     found: dict[str, Arm] = {}
     for name, (units, ratio, kind, baseline, ban) in TABLE_5.items():
         net = _residual(units, ratio, kind)
-        found[name] = Arm(net, _published(5, ban))
-        found[f"{name}-hard"] = Arm({**net, **_HARD}, _published(5, baseline))
+        found[name] = Arm(net, published(5, ban))
+        found[f"{name}-hard"] = Arm({**net, **_HARD}, published(5, baseline))
     del found["wrn-4-0.5"]  # the recipe itself
     deep = {"net": "preresnet", "net_args": {"depth": 1001}}
-    return {**found, "pre-resnet-1001-hard": Arm({**deep, **_HARD}, _published(5, 22.71))}
+    return {**found, "pre-resnet-1001-hard": Arm({**deep, **_HARD}, published(5, 22.71))}
 
 
 PAGES = {
     "ban-cifar10": Page(ban_cifar10, _of_table_1("dense-90-60"), _arms_of_table_1()),
     "ban-cifar100": Page(ban_cifar100, _generations("90-60"), _arms_of_cifar100()),
-    "ban-cross-architecture": Page(ban_cross_architecture, _published(5, 17.13, 17.69), _arms_of_table_5()),
+    "ban-cross-architecture": Page(ban_cross_architecture, published(5, 17.13, 17.69), _arms_of_table_5()),
     "ban-mnist": Page(ban_mnist, "-", {**_SMALL_ARMS, "lenet": _LENET}),
     "ban-mnist5k": Page(ban_mnist5k, "-", _SMALL_ARMS),
     "ban-cifar10-small": Page(ban_cifar10_small, "-", _SMALL_ARMS),

@@ -163,6 +163,19 @@ def knowledge_distillation_baselines(v):
         assert abs(online - cached) < 1e-4 * online
     assert v["refused"].startswith("100 of 100 images are not those")
 
+    assert len(v["single"]) == 4 and max(v["single"]) < 20, "a generation has learned nothing"
+    assert len(set(v["single"])) > 1, "the generations are one and the same"
+    assert v["bane"]["3"] < sum(v["single"][1:]) / 3 + 1, "the ensemble is far behind its members"
+    assert v["largest_gap"] < 1e-6 and 0.01 < v["share"] < 0.6, "dark knowledge is said to be a part"
+    p, shuffled = v["p[row].tolist()"], v["shuffled[row].tolist()"]
+    assert p != shuffled and sorted(p) == sorted(shuffled) and max(p) == shuffled[p.index(max(p))]
+    sent = v["{f'{e.row} {e.storage}': [e.bytes, e.accuracy.mean] for e in ledger.entries}"]
+    assert sent["real-hard uint8"][0] == 100 * 28 * 28 + 8 + 100
+    assert sent["real-soft float32"][0] == 4 * 100 * 28 * 28 + 4 * 100 * 10
+    assert sent["student float16"][0] < sent["real-hard uint8"][0], "said to take fewer bytes"
+    assert sent["student float16"][1] > sent["real-hard uint8"][1] + 5, "said to be a strong competitor"
+    assert sent["distilled uint8"][1] > 50
+
 
 # NAME: (what to read in the kernel after the last cell, what must be true of it)
 CLAIMS = {
@@ -193,7 +206,9 @@ CLAIMS = {
     DISTILLATION: (
         ["accuracy_teacher", "table", "doubts", "to_others", "fours.tolist()", "apart", "hint_losses",
          "changed", "accuracy_stage_one", "accuracy_hinted", "cosines", "softly.scores.as_dict()",
-         "hardly.scores.as_dict()", "asked_by", "asked_again", "loss_of", "refused"],
+         "hardly.scores.as_dict()", "asked_by", "asked_again", "loss_of", "refused",
+         "single", "bane", "largest_gap", "share", "p[row].tolist()", "shuffled[row].tolist()",
+         "{f'{e.row} {e.storage}': [e.bytes, e.accuracy.mean] for e in ledger.entries}"],
         knowledge_distillation_baselines,
     ),
 }  # fmt: skip

@@ -13,9 +13,10 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
 from kd_baselines import compare_runs
 from kd_baselines.comparing import compare as compare_named
-from kd_baselines.comparison import Comparison, Row, comma_separated, markdown, paired_difference
+from kd_baselines.comparison import Comparison, Row, comma_separated, markdown
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
+from kd_baselines.paired import paired_difference
 from kd_baselines.recipes import RECIPES, Arm, Page
 from kd_baselines.running import KIND
 from kd_baselines.training import train

@@ -153,7 +153,7 @@ def test_without_a_class_and_so_many_of_each():
 
 def test_seeds_share_a_teacher_and_not_images(tmp_path):
     from datadistill.data import load
-    from kd_baselines.setup import student_split
+    from kd_baselines.student_images import student_split
 
     data = load("digits")
     first, second = (student_split(replace(TINY, seed=seed), data) for seed in (0, 1))

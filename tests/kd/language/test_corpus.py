@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from datadistill.errors import DataError, UsageError
-from kd_baselines.language.corpus import Corpus, columns, corpus_of, read_corpus, windows
+from kd_baselines.language.corpus import Corpus, corpus_of, read_corpus
+from kd_baselines.language.windows import columns, windows
 
 HERE = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 PLACES = [Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part] + [HERE]

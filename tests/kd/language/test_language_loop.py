@@ -11,9 +11,10 @@ import kd_baselines.language.loop as loop_module
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.streams import global_stream
-from kd_baselines.language.loop import LanguageFit, LanguagePlan
+from kd_baselines.language.loop import LanguageFit
 from kd_baselines.language.model import LanguageModel
 from kd_baselines.language.nets import build_language
+from kd_baselines.language.plan import LanguagePlan
 
 WORDS = tuple("abcde")
 TEXT = torch.randint(5, (95,), generator=torch.Generator().manual_seed(0))

@@ -15,6 +15,7 @@ from datadistill.config import RunOptions
 from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
+from kd_baselines.chains import refuse_other_teacher
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.language.corpus import corpus_of, read_corpus
 from kd_baselines.language.lineage import LanguageLineage
@@ -250,12 +251,11 @@ def test_a_lineage_trains_nets_and_measures_them(runs, folder, tmp_path):
     first, later = lineage.first(config, 7), lineage.later(config, 8)
     assert (first.method, first.seed, first.net_args) == ("plain", 7, TINY.net_args) and later.seed == 8
     assert replace(later, seed=1) == config
-    assert lineage.finished(tmp_path / "run") is None
     lineage.train(later, runs / "teacher/student.safetensors", tmp_path / "run", False, QUICK)
-    files = [runs / "teacher/student.safetensors", lineage.finished(tmp_path / "run")]
-    lineage.refuse_other_teacher(tmp_path / "run", files[0])
+    files = [runs / "teacher/student.safetensors", tmp_path / "run/student.safetensors"]
+    refuse_other_teacher(tmp_path / "run", files[0], lineage.fingerprint(files[0]))
     with pytest.raises(DataError, match="was taught by another net"):
-        lineage.refuse_other_teacher(tmp_path / "run", files[1])
+        refuse_other_teacher(tmp_path / "run", files[1], lineage.fingerprint(files[1]))
     nets, corpus = [SavedLanguageModel.load(f).net() for f in files], read_corpus(folder)
     for average in ("arithmetic", "geometric"):
         found = lineage.scores(files, config, average, QUICK)

@@ -10,7 +10,8 @@ from datadistill.errors import DatadistillError, DataError, UsageError
 from datadistill.innerloop import adam, momentum, sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
-from kd_baselines.ledger.payload import Payload, images_a_class_worth
+from kd_baselines.ledger.payload import Payload
+from kd_baselines.ledger.worth import images_a_class_worth
 
 TEN = tuple("0123456789")
 NORM = Normalization((0.5,), (0.5,), size=8, channels=1)
