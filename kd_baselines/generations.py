@@ -28,6 +28,7 @@ from typing import Any
 from datadistill.config import RunOptions
 from datadistill.data import RealData
 from datadistill.errors import UsageError, nearest
+from datadistill.nets.layers import check_whole
 from datadistill.nets.spec import CUSTOM
 from datadistill.runs.signals import StopFlag
 from datadistill.visualize.canvas import save
@@ -97,8 +98,8 @@ def born_again_generations(
         OUT/generations.png.
 
     Raises:
-        UsageError: generations below 1, an unknown arm, field or average, an arm without a teacher, no seed or
-            one given twice, or `out` holds something else.
+        UsageError: generations not a whole number of at least 1, an unknown arm, field or average, an arm
+            without a teacher, no seed or one given twice, or `out` holds something else.
         DataError: nets of a chain that were trained on other data or classes, or taught by another net.
         Interrupted: a signal came; what was done is kept.
 
@@ -108,8 +109,7 @@ def born_again_generations(
     References:
         Furlanello et al. 2018, Born-Again Neural Networks, sections 3.1 and 3.2.
     """
-    if generations < 1:
-        raise UsageError(f"generations is {generations}; give 1 or more")
+    check_whole("generations", generations)
     if average not in AVERAGES:
         raise UsageError(f"average is {average!r}; {nearest(str(average), AVERAGES)}")
     found = page(recipe) if isinstance(recipe, str) else recipe
@@ -161,22 +161,24 @@ def born_again_generations(
 def _rows(
     measured: Mapping[str, Measured], configs: Mapping[str, Any], chains: Chains, found: Page, average: str
 ) -> tuple[Row, ...]:
-    """Teachers first, then each arm's nets and ensembles, held against its own teacher."""
+    """Teachers first, then each arm's nets and ensembles, held against its own teacher.
+
+    A teacher of several arms has the published value of the first of them that knows one.
+    """
     teachers: dict[str, Row] = {}
     rows: list[Row] = []
     for arm, scores in measured.items():
         config, name = configs[arm], chains.teacher_of(arm)
         teacher = teachers.setdefault(name, Row(name, "labels alone", scores.nets[0]))
-        own = [
-            Row(f"{arm}-{g}", config.method, values, published=found.published_of(arm) if g == 1 else "-")
-            for g, values in enumerate(scores.nets[1:], start=1)
-        ]
-        own += [
-            Row(f"{arm}-BANE({k})", f"{k} nets, {average}", values) for k, values in scores.ensembles.items()
-        ]
+        if teacher.published == "-":
+            teachers[name] = replace(teacher, published=found.published_in("teacher", arm))
         last = len(scores.nets) - 1
-        own.append(Row(f"{arm}-BANE({last})+teacher", f"{last + 1} nets, {average}", scores.with_teacher))
-        rows += [against(row, teacher) for row in own]
+        own = {str(g): (config.method, values) for g, values in enumerate(scores.nets[1:], start=1)}
+        own |= {f"BANE({k})": (f"{k} nets, {average}", values) for k, values in scores.ensembles.items()}
+        own[f"BANE({last})+teacher"] = (f"{last + 1} nets, {average}", scores.with_teacher)
+        for row, (by, values) in own.items():
+            told = found.published_in(row, arm)
+            rows.append(against(Row(f"{arm}-{row}", by, values, published=told), teacher))
     return (*teachers.values(), *rows)
 
 

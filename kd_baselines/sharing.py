@@ -12,16 +12,20 @@ table 5.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from itertools import combinations
 
 import torch
 from torch import nn
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError
 from kd_baselines.methods.combining import layer_pairs
 from kd_baselines.teachers import Teacher
 
 __all__ = ["share_layers", "shared_pairs"]
+
+OFFERED = 10
+"""How many layers the sentence on an unknown one lists."""
 
 
 def shared_pairs(names: Sequence[str], prefix: str = "") -> dict[str, str]:
@@ -120,7 +124,7 @@ def _one_net(teacher: nn.Module | Teacher | None, pairs: Mapping[str, str]) -> n
 def _parameters(net: nn.Module, path: str, whose: str) -> dict[str, nn.Parameter]:
     modules = dict(net.named_modules())
     if path == "" or path not in modules:
-        raise UsageError(f"the {whose} has no layer {path!r} to share; {nearest(path, modules.keys() - {''})}")
+        raise UsageError(f"the {whose} has no layer {path!r} to share; {_offered(path, modules)}")
     found, buffers = dict(modules[path].named_parameters()), dict(modules[path].named_buffers())
     if buffers:
         raise UsageError(
@@ -132,6 +136,24 @@ def _parameters(net: nn.Module, path: str, whose: str) -> dict[str, nn.Parameter
             f"the {whose}'s layer {path} has no parameters, so there is nothing to share; leave it out"
         )
     return found
+
+
+def _offered(path: str, modules: Mapping[str, nn.Module]) -> str:
+    """The layers that can be shared, the nearest names first: those with parameters of their own and no
+    buffers."""
+    names = [
+        name for name, module in modules.items()
+        if name and next(module.parameters(recurse=False), None) is not None
+        and next(module.buffers(), None) is None
+    ]  # fmt: skip
+    if not names:
+        return "it has none that can be shared, with parameters of its own and no buffers"
+    near = {name: SequenceMatcher(None, name, path).ratio() for name in names}
+    names.sort(key=lambda name: -near[name])
+    close = [name for name in names[:3] if near[name] >= 0.5]
+    more = f" and {len(names) - OFFERED} more" if len(names) > OFFERED else ""
+    listing = f"layers that can be shared: {', '.join(names[:OFFERED])}{more}"
+    return f"did you mean {' or '.join(close)}? ({listing})" if close else listing
 
 
 def _refuse_what_differs(

@@ -165,10 +165,11 @@ def _corpus(name: str, texts: list[list[str]], tokens: int | None, vocabulary: i
     if UNK not in number and any(foreign):
         kinds = list(dict.fromkeys(word for text in foreign for word in text))
         listing = ", ".join(repr(word[:40]) for word in kinds[:5]) + (", ..." if len(kinds) > 5 else "")
+        lacking, them = ("1 word", "it") if len(kinds) == 1 else (f"{len(kinds):,} words", "them")
         raise DataError(
-            f"{name}: the training text lacks {len(kinds):,} words of the validation and test texts "
-            f"({listing}) and has no {UNK} for them; pass vocabulary=, below its {len(words):,} words, which "
-            "makes one of its rare words, or add these to the training text"
+            f"{name}: the training text lacks {lacking} of the validation and test texts ({listing}) and has "
+            f"no {UNK} for {them}; pass a vocabulary (--vocabulary N) below its {len(words):,} words, which "
+            f"makes an {UNK} of the rare ones, or add {them} to the training text"
         )
     rest = number.get(UNK, -1)
     train, validation, test = (

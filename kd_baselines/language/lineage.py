@@ -12,7 +12,10 @@ from pathlib import Path
 from datadistill.config import RunOptions
 from datadistill.data import RealData
 from datadistill.device import resolve
-from kd_baselines.language.config import LanguageConfig
+from datadistill.errors import DataError
+from datadistill.runs.folder import RunFolder
+from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
+from kd_baselines.language.corpus import Corpus
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.perplexity import Ensemble, perplexity
 from kd_baselines.language.setup import LanguageSetup, corpus_named, refuse_other_words
@@ -55,7 +58,13 @@ class LanguageLineage:
         self, config: LanguageConfig | None, teacher: Path | None, out: Path, resume: bool, options: RunOptions,
         data: RealData | None = None,
     ) -> None:  # fmt: skip
-        """One run of `train_language`, which see."""
+        """One run of `train_language`, which see.
+
+        Raises:
+            DataError: the text is no longer that which the teacher was trained on.
+        """
+        if teacher is not None and config is not None:
+            _refuse_other_text(teacher.parent, corpus_named(config, options))
         train_language(config, teacher=teacher, out=out, resume=resume, options=options)
 
     def fingerprint(self, net: Path) -> str:
@@ -72,7 +81,7 @@ class LanguageLineage:
             "perplexity", on the test text, and "validation perplexity".
 
         Raises:
-            DataError: a net of other words than the text's.
+            DataError: a net of other words than the text's, or of another text.
         """
         saved = [SavedLanguageModel.load(path) for path in nets]
         if len(saved) == 1 and saved[0].scores is not None:
@@ -80,8 +89,17 @@ class LanguageLineage:
         corpus = corpus_named(config, options)
         for path, one in zip(nets, saved, strict=True):
             refuse_other_words(str(path), one.words, corpus)
+            _refuse_other_text(path.parent, corpus)
         net = Ensemble(*(one.net() for one in saved), average=average).to(resolve(config.device))
         return {
             "perplexity": perplexity(net, corpus.test),
             "validation perplexity": perplexity(net, corpus.validation),
         }
+
+
+def _refuse_other_text(run: Path, corpus: Corpus) -> None:
+    if RunFolder.open(run, kind=LANGUAGE_KIND).environment.get("data") != corpus.fingerprint:
+        raise DataError(
+            f"{run} was trained on another text than {corpus.name} is now (its fingerprint differs); restore "
+            "the text, or choose another --out"
+        )

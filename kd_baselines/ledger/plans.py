@@ -18,14 +18,13 @@ LEDGERS: dict[str, LedgerConfig] = {
         ),
         LedgerConfig(
             name="cifar10", dataset="cifar10", real_per_class=1000, per_class=10, validation=1000,
-            student_net="convnet", student_args={"width": 32, "depth": 3, "norm": "instance"},
-            student_init="default", steps=500, batch=50, lr=1e-3,
-            teacher_net="convnet", teacher_args={"width": 64, "depth": 3, "norm": "instance"}, net_epochs=5,
+            student_net="lenet", student_init="xavier", steps=500, batch=50, lr=1e-3,
+            teacher_net="wide-cnn", teacher_args={"width": 16}, net_epochs=6,
             distill="cifar10-random",
             distill_changes={
                 "images_from": "kmeans", "labels": "soft", "step_sizes": "per-tensor", "update": "adam",
                 "step_size": 0.005, "lr_images": 0.02, "lr_labels": 0.05, "lr_step_sizes": 0.03,
-                "augment": "flip", "batch": 128, "nets": 1, "iterations": 900,
+                "augment": "flip", "batch": 128, "nets": 1, "iterations": 300,
             },
         ),
         LedgerConfig(

@@ -1,7 +1,8 @@
 """Where sending the trained net is cheaper than sending images, and where it isn't: said from the numbers.
 
 A row is called better or worse than another where the 95% interval of their paired difference leaves 0 out;
-where it does not, the two are not told apart. One row beats another where it has fewer bytes and is better.
+where it does not, or where one common seed gives no interval, the two are not told apart. One row beats
+another where it has fewer bytes and is better.
 """
 
 from __future__ import annotations
@@ -56,10 +57,16 @@ def sentences(found: Ledger) -> list[str]:
         lines.append(_beaten("net that is sent", sent, "distilled row", distilled))
     else:
         lines.append("No distilled set is in this table.")
-    pairs = [a.minus(b) for a in (*images, *sent) for b in (*images, *sent) if a is not b]
-    if any(pair is None or pair.low is None for pair in pairs):
-        lines.append(ONE_SEED)
-    return lines
+    single = [e for e in (*images, *sent) if len(e.values) == 1]
+    if len(single) == len(images) + len(sent):
+        return [*lines, ONE_SEED]
+    return [*lines, *map(_alone, single)]
+
+
+def _alone(entry: Entry) -> str:
+    """A row that has one seed where others have several."""
+    what = "one net" if entry.row in WEIGHTS else "of one seed"
+    return f"{entry.name} is {what}: its differences have no interval, and it is not told apart from any row."
 
 
 def _worth(entry: Entry, found: Ledger) -> str:
@@ -92,7 +99,8 @@ def _against(images: Entry, net: Entry, ledger: Ledger) -> str:
     if found is None or told is None:
         return f"{start}; no seed is common to both, so their accuracies are not compared."
     if not told:
-        return f"{start}, and the accuracies are not told apart ({found} points)."
+        of = ", of one seed" if found.low is None else ""
+        return f"{start}, and the accuracies are not told apart ({found} points{of})."
     contrary = less * told < 0
     both = "" if less * told <= 0 else f": on both counts the {'images' if told > 0 else 'weights'} win"
     by = f"{abs(found.mean):.2f} points {'better' if told > 0 else 'worse'} ({found})"
@@ -100,11 +108,12 @@ def _against(images: Entry, net: Entry, ledger: Ledger) -> str:
 
 
 def _told(found: Difference | None) -> int | None:
-    """1 better, -1 worse, 0 not told apart; of one seed by its sign; None where there is nothing to pair."""
+    """1 better, -1 worse, 0 not told apart, as one seed never is; None where there is nothing to pair."""
     if found is None:
         return None
-    low, high = (found.mean, found.mean) if found.low is None or found.high is None else (found.low, found.high)
-    return int(low > 0) - int(high < 0)
+    if found.low is None or found.high is None:
+        return 0
+    return int(found.low > 0) - int(found.high < 0)
 
 
 def _beaten(what: str, entries: Sequence[Entry], whom: str, others: Sequence[Entry]) -> str:

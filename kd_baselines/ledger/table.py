@@ -76,7 +76,8 @@ def break_even(sender: float | None, full: float | None, own: float) -> float | 
         return None
     if own >= full:
         return NEVER
-    return None if sender is None else max(1, math.ceil(sender / (full - own)))
+    # a relative 1e-9 less: a whole quotient that was rounded up stays that number
+    return None if sender is None else max(1, math.ceil(sender / (full - own) * (1 - 1e-9)))
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Difference:

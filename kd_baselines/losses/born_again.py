@@ -45,8 +45,8 @@ def born_again_loss(
     Without labels it is BAN, with them BAN+L. There is no temperature, and no gradient flows to the teacher.
 
     Args:
-        student_logits: z, (B,K).
-        teacher_logits: v, (B,K).
+        student_logits: z, (B,K), finite.
+        teacher_logits: v, (B,K); -inf is probability 0.
         labels: y, (B,), 0 to K-1; None leaves the label term out.
         label_weight: 0 or more; of no effect without labels.
 

@@ -1,4 +1,4 @@
-"""The errors that Furlanello et al. print for images (2018, https://arxiv.org/abs/1805.04770), in percent.
+"""What Furlanello et al. print (2018, https://arxiv.org/abs/1805.04770): errors in percent, and perplexities.
 
 Slips of the paper: DenseNet-112-33 is also called 106-33 and 116-33, with 6.3M parameters in table 1 and 6.5M
 in the text; DenseNet-90-60 has 16.1M in table 1 and 22.4M in table 4. CIFAR-10's errors are said to be lower or
@@ -8,9 +8,13 @@ Every number is of one run: BAN and BAN-1 are one experiment with two seeds and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["TABLE_1", "TABLE_2", "TABLE_3", "TABLE_4", "TABLE_5", "published"]
+__all__ = [
+    "PRE_RESNET_1001", "TABLE_1", "TABLE_2", "TABLE_3", "TABLE_4", "TABLE_5", "TABLE_6", "cells", "chain",
+    "published", "published_chain",
+]  # fmt: skip
 
 PAPER = "Furlanello et al. 2018"
 
@@ -20,6 +24,7 @@ TABLE_1 = {  # CIFAR-10: net -> errors of teacher, BAN
     "dense-80-120": (3.37, 3.54),
 }  # fmt: skip
 TABLE_2 = {  # CIFAR-100: net -> errors of teacher, BAN, BAN+L, CWTM, DKPP; BAN-1, -2, -3; ensembles of 2, 3
+    # 80-120 has two generations: its ensemble of 3 is both and the teacher
     "112-33": (18.25, 16.95, 17.68, 17.84, 17.84, (17.61, 17.22, 16.59), (15.77, 15.68)),
     "90-60": (17.69, 16.69, 16.93, 17.42, 17.43, (16.62, 16.44, 16.72), (15.39, 15.74)),
     "80-80": (17.16, 16.36, 16.5, 17.16, 16.84, (16.26, 16.30, 15.5), (15.46, 15.14)),
@@ -47,6 +52,11 @@ TABLE_5 = {  # CIFAR-100, students of DenseNet-90-60 -> units, ratio, kind, erro
     "wrn-4-0.5": (4, 0.5, "wide", 19.63, 17.13),
     "wrn-4-1": (4, 1.0, "wide", 18.77, 17.18),
 }
+PRE_RESNET_1001 = 22.71  # a baseline of table 5
+TABLE_6 = {  # Penn Treebank: net -> test and validation perplexity of the teacher, of BAN+L
+    "lstm": ((71.87, 75.11), (68.56, 71.19)),
+    "cnn-lstm": ((80.05, 83.69), (76.97, 80.27)),
+}
 
 
 def published(table: int, error: float, teacher: float | None = None, more: str = "") -> str:
@@ -55,3 +65,39 @@ def published(table: int, error: float, teacher: float | None = None, more: str 
         return f"{100 - error:.2f} (error {error:g}; {PAPER}, table {table})"
     accuracies = f"{100 - error:.2f}, teacher {100 - teacher:.2f}{more}"
     return f"{accuracies} (errors {error:g}, {teacher:g}; {PAPER}, table {table})"
+
+
+def chain(size: str) -> dict[str, tuple[float, ...]]:
+    """Errors of table 2 by row of a chain of generations; BAN and BAN-1 are both its generation 1.
+
+    >>> chain("80-120")["1"], chain("80-120")["BANE(2)+teacher"]
+    ((16.0, 16.13), (14.9,))
+    """
+    teacher, ban, *_, later, ensembles = TABLE_2[size]
+    rows: dict[str, tuple[float, ...]] = {"teacher": (teacher,), "1": (ban, later[0])}
+    rows |= {str(g): (error,) for g, error in enumerate(later[1:], start=2)}
+    last = len(later)
+    names = (f"BANE({k})" if k <= last else f"BANE({last})+teacher" for k in (2, 3))
+    return rows | {name: (error,) for name, error in zip(names, ensembles, strict=True)}
+
+
+def published_chain(size: str) -> str:
+    """Accuracies of a row of table 2, in percent: BAN, its teacher, and the generations and ensembles after."""
+    (teacher,), (ban, _) = (chain(size)[row] for row in ("teacher", "1"))
+    later = {f"BAN-{row}" if row.isdigit() else row: errors[-1] for row, errors in chain(size).items()}
+    del later["teacher"]
+    told = ", ".join(f"{name} {100 - error:.2f}" for name, error in later.items())
+    return published(2, ban, teacher, f"; {told}")
+
+
+def cells(table: int, rows: Mapping[str, tuple[float, ...]], teacher: int | None = None) -> dict[str, str]:
+    """Printed values by row of a chain, with their source.
+
+    >>> cells(5, {"teacher": (17.69,), "1": (17.13,)}, teacher=2)["teacher"]
+    '17.69 (Furlanello et al. 2018, table 2)'
+    """
+    return {
+        row: f"{' and '.join(f'{value:.2f}' for value in values)} "
+        f"({PAPER}, table {teacher if teacher and row == 'teacher' else table})"
+        for row, values in rows.items()
+    }

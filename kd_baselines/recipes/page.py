@@ -29,10 +29,12 @@ class Arm:
     Args:
         changes: fields of the recipe's config, with their values here.
         published: published accuracy in percent, of text the perplexity, with its source, or a dash.
+        rows: published values of its chain of generations, as `Page.published_in` gives them.
     """
 
     changes: Mapping[str, Any]
     published: str = "-"
+    rows: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,13 @@ class Page:
         make: returns the config of the recipe's own student.
         published: published accuracy in percent, of text the perplexity, with its source, or a dash.
         arms: the paper's other rows by name.
+        rows: published values of the recipe's own chain of generations, as `published_in` gives them.
     """
 
     make: Callable[[], Config]
     published: str
     arms: Mapping[str, Arm] = field(default_factory=dict)
+    rows: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def measure(self) -> str:
@@ -92,6 +96,27 @@ class Page:
             UsageError: the recipe has no arm of this name.
         """
         return self.published if arm == OWN else self._arm(arm).published
+
+    def published_in(self, row: str, arm: str = OWN) -> str:
+        """The published value of a row of an arm's generations, with its source, or a dash.
+
+        Args:
+            row: "teacher", a generation as "1", "BANE(2)" (generations 1 and 2), or "BANE(2)+teacher".
+            arm: whose chain.
+
+        Returns:
+            The error in percent, of text the test perplexity: lower is better.
+
+        Raises:
+            UsageError: the recipe has no arm of this name.
+
+        Example:
+            >>> made = Page(KdConfig, "83.38 (a paper)", rows={"1": "16.62 (a paper)"})
+            >>> made.published_in("1"), made.published_in("2")
+            ('16.62 (a paper)', '-')
+        """
+        rows = self.rows if arm == OWN else self._arm(arm).rows
+        return rows.get(row, "-")
 
     def _arm(self, name: str) -> Arm:
         if name not in self.arms:

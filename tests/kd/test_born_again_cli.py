@@ -64,7 +64,7 @@ def test_a_chain_by_way_of_the_command(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["tiny", "--generations", "0"], "generations is 0; give 1 or more"),
+        (["tiny", "--generations", "0"], "generations is 0; it must be a whole number"),
         (["tiny", "--seeds", "0"], "seeds is 0"),
         (["tiny", "--arms", "hrad"], "did you mean hard"),
         (["tiny", "--arms", "hard"], "the arm hard learns by plain"),

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import signal
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -254,12 +255,45 @@ def test_the_table_and_its_paired_differences(finished):
         records = list(csv.DictReader(file))
     assert [r["arm"] for r in records] == [row.arm for row in found.rows]
     assert {r["column"] for r in records} == {"error"} and {r["base"] for r in records[1:]} == {"teacher"}
-    assert [r["published"] for r in records if r["arm"] == "own-1"] == ["7 (a paper)"]
+    assert {r["published"] for r in records} == {""}  # accuracies are none of this table's
     page = (out / "table.md").read_text()
     assert "`kd-baselines born-again tiny --seeds 2 --generations 3 --arms own`" in page
     assert "## error (%)" in page and "mean of their probabilities" in page and str(out) not in page
     assert [path.name for path in found.files] == ["table.md", "table.csv", "generations.png"]
     assert (out / "generations.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_published_values_stand_in_their_own_rows(tmp_path):
+    told = {
+        "teacher": "9 (a)",
+        "1": "8 and 7 (b)",
+        "BANE(2)": "6 (c)",
+        "BANE(2)+teacher": "5 (d)",
+        "3": "0 (x)",
+    }
+    wide = replace(PAGE.arms["wide"], rows={"teacher": "4 (e)", "2": "3 (f)"})
+    logits = replace(PAGE.arms["logits"], rows={"teacher": "2 (another of the same net)"})
+    known = replace(PAGE, rows=told, arms={**PAGE.arms, "wide": wide, "logits": logits})
+    found = born_again(tmp_path, known, generations=2, seeds=1, arms=None, changes={"noise": (0.5,)})
+    rows = {f"own-{row}".replace("own-teacher", "teacher"): text for row, text in told.items() if row != "3"}
+    rows |= {"teacher-wide": "4 (e)", "wide-2": "3 (f)"}
+    assert set(rows) < {row.arm for row in found.rows}
+    assert {row.arm: row.published for row in found.rows} == {
+        row.arm: rows.get(row.arm, "-") for row in found.rows
+    }
+    tables = (tmp_path / "table.md").read_text().split("## ")
+    for table, shown in zip(tables[1:3], (rows, {}), strict=True):  # errors, and errors with noise
+        cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line[:1] == "|"][
+            2:
+        ]
+        assert {line[1]: line[4] for line in cells} == {row.arm: shown.get(row.arm, "-") for row in found.rows}
+
+
+def test_a_teacher_has_the_value_of_the_first_arm_that_knows_one(tmp_path):
+    logits = replace(PAGE.arms["logits"], rows={"teacher": "2 (a)"})
+    known = replace(PAGE, arms={**PAGE.arms, "logits": logits})
+    found = born_again(tmp_path, known, generations=1, seeds=1, arms=("own", "logits"))
+    assert found.row("teacher").published == "2 (a)" and found.row("own-1").published == "-"
 
 
 def test_arms_with_other_teachers_are_held_against_their_own(tmp_path):

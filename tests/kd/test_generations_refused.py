@@ -18,8 +18,10 @@ from kd_baselines.training import train
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"generations": 0}, "generations is 0; give 1 or more"),
-        ({"generations": -2}, "generations is -2; give 1 or more"),
+        ({"generations": 0}, "generations is 0; it must be a whole number of at least 1"),
+        ({"generations": -2}, "generations is -2; it must be a whole number of at least 1"),
+        ({"generations": 1.5}, "generations is 1.5; it must be a whole number"),
+        ({"generations": True}, "generations is True; it must be a whole number"),
         ({"seeds": 0}, "seeds is 0"),
         ({"seeds": (1, 1)}, r"seeds is \(1, 1\)"),
         ({"arms": ("owm",)}, "tiny has no arm 'owm'; did you mean own"),

@@ -187,58 +187,6 @@ def test_accuracies_are_the_printed_errors():
         assert float(page(name).published_of(arm).split()[0].rstrip(",")) == pytest.approx(100 - error)
 
 
-BORN_AGAIN = {  # errors as printed; of the teacher where the table has it
-    "ban-cifar10": {
-        "own": (3.5, 3.81), "wrn-28-1": (6.64, 6.69), "wrn-28-2": (4.86, 5.06), "wrn-28-5": (4.03, 4.13),
-        "wrn-28-10": (3.86, 3.77), "dense-112-33": (3.61, 3.84), "dense-80-80": (3.49, 3.48),
-        "dense-80-120": (3.54, 3.37),
-    },
-    "ban-cifar100": {
-        "own": (16.69, 17.69), "ban+l": (16.93,), "cwtm": (17.42,), "dkpp": (17.43,), "dkpp-fixed": (17.43,),
-        "dense-112-33": (16.95, 18.25), "dense-112-33-ban+l": (17.68,), "dense-112-33-cwtm": (17.84,),
-        "dense-112-33-dkpp": (17.84,),
-        "dense-80-80": (16.36, 17.16), "dense-80-80-ban+l": (16.5,), "dense-80-80-cwtm": (17.16,),
-        "dense-80-80-dkpp": (16.84,),
-        "dense-80-120": (16.0, 16.87), "dense-80-120-ban+l": (16.41,), "dense-80-120-cwtm": (17.12,),
-        "dense-80-120-dkpp": (16.34,),
-        "wrn-28-1": (29.43, 30.05), "wrn-28-1-dense": (24.93, 30.05), "wrn-28-2": (24.38, 25.32),
-        "wrn-28-2-dense": (18.49, 25.32), "wrn-28-5": (20.93, 20.88), "wrn-28-5-dense": (17.52, 20.88),
-        "wrn-28-10": (18.25, 19.08), "wrn-28-10-dense": (16.79, 19.08),
-        "depth-0.5": (16.95,), "depth-2": (16.43,), "depth-3": (16.64,), "depth-4": (16.64,),
-        "compression-0.5": (19.83,), "compression-0.75": (17.3,), "compression-1.5": (18.89,),
-    },
-    "ban-cross-architecture": {
-        "own": (17.13, 17.69), "wrn-4-0.5-hard": (19.63,), "pre-resnet-14-0.5": (18.8,),
-        "pre-resnet-14-0.5-hard": (20.28,), "pre-resnet-14-1": (17.39,), "pre-resnet-14-1-hard": (18.84,),
-        "wrn-1-1": (19.12,), "wrn-1-1-hard": (20.4,), "match-wrn-2-1": (17.42,), "match-wrn-2-1-hard": (18.83,),
-        "wrn-4-1": (17.18,), "wrn-4-1-hard": (18.77,), "pre-resnet-1001-hard": (22.71,),
-    },
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", BORN_AGAIN)
-def test_born_again_accuracies_are_the_printed_errors(name):
-    assert set(BORN_AGAIN[name]) == {"own", *RECIPES[name].arms}
-    for arm, errors in BORN_AGAIN[name].items():
-        told = re.match(
-            r"([\d.]+)(?:, teacher ([\d.]+).*)? \(errors? ([\d., ]+); ", page(name).published_of(arm)
-        )
-        accuracies = [float(value) for value in told.groups()[:2] if value]
-        assert accuracies == pytest.approx([100 - error for error in errors]), arm
-        assert [float(value) for value in told[3].split(", ")] == list(errors), arm
-
-
-def test_generations_and_ensembles_are_table_2s():
-    rows = {
-        "own": "generations from 1 83.38 83.56 83.28; ensembles of 2, 3 84.61 84.26",
-        "dense-112-33": "generations from 1 82.39 82.78 83.41; ensembles of 2, 3 84.23 84.32",
-        "dense-80-80": "generations from 1 83.74 83.70 84.50; ensembles of 2, 3 84.54 84.86",
-        "dense-80-120": "generations from 1 83.87 83.87; ensembles of 2, 3 84.87 85.10",
-    }
-    for arm, told in rows.items():
-        assert told in page("ban-cifar100").published_of(arm)
-
-
 # --- miniatures
 
 SMALL = {

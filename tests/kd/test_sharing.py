@@ -80,6 +80,20 @@ def same():
     return module, both
 
 
+def test_an_unknown_layer_offers_a_few_that_can_be_shared():
+    with pytest.raises(UsageError) as caught:
+        share_layers(Net(), Net(), {"conv": "conv1"})
+    assert str(caught.value).endswith(
+        "did you mean conv1? (layers that can be shared: conv1, fc, block.0)"  # not norm, block, block.1
+    )
+    deep = net(*40 * [2])
+    with pytest.raises(UsageError, match=r"did you mean 38 or .* and 29 more\)$") as caught:
+        share_layers(deep, net(2, 2), {"388": "0"})
+    assert str(caught.value).partition("shared: ")[2].startswith("38, ") and str(caught.value).count(", ") == 9
+    with pytest.raises(UsageError, match="it has none that can be shared"):
+        share_layers(nn.Sequential(nn.BatchNorm1d(2)), net(2, 2), {"1": "0"})
+
+
 REFUSED = [
     (Net(), Net(), {"conv": "conv1"}, "the student has no layer 'conv' to share; did you mean conv1"),
     (Net(), Net(), {"conv1": "cov1"}, "the teacher has no layer 'cov1' to share; did you mean conv1"),

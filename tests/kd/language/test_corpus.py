@@ -150,7 +150,14 @@ def test_columns_of_no_text_are_refused(tokens, batch, said):
 @pytest.mark.parametrize(
     "texts, args, error, said",
     [
-        ({"valid": "the zebra\n"}, {}, DataError, r"lacks 2 words .*\('zebra', 'a'\).*pass vocabulary="),
+        ({"valid": "the zebra\n"}, {}, DataError, r"lacks 2 words .*\('zebra', 'a'\).*add them to"),
+        (
+            {"test": "zebra\n"},
+            {},
+            DataError,
+            r"lacks 1 word of .*for it; pass a vocabulary \(--vocabulary N\) below its \d+ words, which "
+            "makes an <unk>",
+        ),
         ({"test": "p q r s t u\n"}, {}, DataError, r"lacks 6 words .*\('p', 'q', 'r', 's', 't', \.\.\.\)"),
         ({"train": ""}, {}, DataError, "train.txt is empty"),
         ({"valid": " \n\n"}, {}, DataError, "valid.txt is empty"),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from datadistill.config import RunOptions
 from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
+from kd_baselines import born_again_generations
 from kd_baselines.chains import refuse_other_teacher
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.language.corpus import corpus_of, read_corpus
@@ -24,7 +26,7 @@ from kd_baselines.language.nets import build_language, language_arguments
 from kd_baselines.language.perplexity import Ensemble, perplexity
 from kd_baselines.language.training import train_language
 from kd_baselines.netfile import SavedNet, kind_of
-from kd_baselines.recipes import RECIPES, page, recipe
+from kd_baselines.recipes import RECIPES, Page, page, recipe
 
 LINES = ("the cat sat on the mat\n", "a dog ran\n", "the dog sat\n", "<unk> cat ran on a mat\n")
 TEXT = "".join(LINES[int(n)] for n in 4 * "0120312302")
@@ -266,6 +268,24 @@ def test_a_lineage_trains_nets_and_measures_them(runs, folder, tmp_path):
     )
     with pytest.raises(UsageError, match="unroll"):
         lineage.refuse(replace(config, unroll=999), QUICK)
+
+
+def test_a_changed_text_is_not_mixed_into_a_chain(folder, tmp_path):
+    place, out = tmp_path / "words", tmp_path / "g"
+    shutil.copytree(folder, place)
+    config = replace(TAUGHT, text=str(place), label_weight=0.5, epochs=1)
+
+    def chains(generations):
+        born_again_generations(Page(lambda: config, "-"), generations=generations, seeds=1, out=out)
+
+    chains(1)
+    chains(1)  # the same text: read again
+    lines = (place / "test.txt").read_text().splitlines(keepends=True)
+    (place / "test.txt").write_text("".join(reversed(lines)))  # of the same words
+    for generations in (1, 2):
+        with pytest.raises(DataError, match=r"s0 was trained on another text .*fingerprint differs.*restore"):
+            chains(generations)
+    assert not (out / "own-2-s0").exists()
 
 
 # --- recipes

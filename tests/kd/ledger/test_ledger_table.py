@@ -40,6 +40,10 @@ def net(size=246_824, accuracy=98.0, row="student", **options):
         (100.1, 12.0, 2.0, 11),
         (3.0, 12.0, 2.0, 1),
         (0.0, 12.0, 2.0, 1),
+        (0.6, 0.3, 0.1, 3),
+        (0.9, 0.7, 0.4, 3),  # rounded, the quotient lies above 3
+        (0.3, 0.3, 0.2, 3),  # and here
+        (0.61, 0.3, 0.1, 4),
         (100.0, 2.0, 2.0, NEVER),
         (0.0, 2.0, 3.0, NEVER),
         (None, 2.0, 3.0, NEVER),
@@ -175,6 +179,27 @@ def test_tables_without_nets_images_or_a_distilled_set_say_so():
     assert "No distilled set is in this table." in said([entry("real-hard")], net())
     one = sentences(ledger(entry("distilled", seeds=1), net(seeds=1), seeds=(0,)))
     assert one[-1] == ONE_SEED and ONE_SEED not in said([entry("distilled")], net())
+
+
+def test_a_row_of_one_net_is_not_told_apart_and_the_others_are():
+    images = entry("distilled", size=78_508, accuracy=90.0)
+    lines = said([images], net(accuracy=80.0), net(size=500_000, accuracy=80.0, row="teacher", seeds=1))
+    assert ONE_SEED not in lines
+    assert "On both bytes and accuracy distilled uint8 beats student float32." in lines
+    note = "its differences have no interval, and it is not told apart from any row."
+    assert [line for line in lines if line.endswith(note)] == [f"teacher float32 is one net: {note}"]
+    lines = said([images], net(row="teacher", accuracy=80.0, seeds=1))
+    assert "No distilled row beats a net that is sent on both bytes and accuracy." in lines
+    (line,) = [line for line in lines if "most accurate" in line]
+    assert line.endswith("not told apart (+10.00 points, of one seed).")
+    assert f"distilled uint8 is of one seed: {note}" in said([entry("distilled", seeds=1)], net())
+
+
+def test_one_seed_beats_no_one():
+    found = ledger(entry("distilled", accuracy=99.0, seeds=1), net(seeds=1), seeds=(0,))
+    lines = sentences(found)
+    assert lines[-1] == ONE_SEED and not any("is one net" in line for line in lines)
+    assert "No distilled row beats a net that is sent on both bytes and accuracy." in lines
 
 
 def test_a_set_of_another_count_is_named_by_its_own():
