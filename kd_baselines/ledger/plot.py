@@ -30,7 +30,7 @@ from kd_baselines.ledger.table import FULL, Entry, Ledger
 __all__ = ["ledger_figure"]
 
 WIDTH, HEIGHT = 1100, 720  # pixels
-LEFT, RIGHT, TOP, BOTTOM = 70, 20, 70, 90  # pixels around the axes
+LEFT, RIGHT, TOP, BOTTOM = 84, 20, 70, 90  # pixels around the axes
 SIZE, LINE, GAP = 8.5, 15, 7  # points of a label, pixels of its line, pixels between a point and its label
 REACH = 40  # lines that a label may stand away from its point
 MARKERS = {"uint8": "s", "float32": "o", "float16": "D", "int8": "v"}
