@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from rounding import assert_rounds_alike
 from torch import nn
 
 from datadistill.errors import UsageError
@@ -77,7 +78,8 @@ def test_it_answers_in_evaluation_mode(images):
     assert torch.equal(out.logits, plain(images))
     assert torch.equal(out.features["1"], plain[1](plain[0](images)))  # before the activation in place
     assert torch.equal(out.features["0:in"], images)
-    assert torch.equal(out.logits[:2], Teacher(made)(images[:2]))
+    # another batch size rounds differently: 18 products in the convolution, then 36 in the linear layer
+    assert_rounds_alike(Teacher(made)(images[:2]), out.logits[:2], terms=18 + 36)
 
 
 def test_batch_statistics_are_those_of_the_batch_with_dropout_off(images):
