@@ -26,9 +26,11 @@ from datadistill.innerloop.steps import Pair
 from datadistill.innerloop.unroll import unroll
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets import has_batchnorm, reestimate
+from datadistill.nets.copying import bare_net, copy_net
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
+from datadistill.torch_defaults import library_defaults
 
 
 class DistilledDataset:
@@ -119,6 +121,7 @@ class DistilledDataset:
         """The T pairs (images, labels) in the order of training, for `unroll`."""
         return [(self.images[i], self.labels[i]) for i in self.order]
 
+    @library_defaults()
     def train(self, net: nn.Module | None = None, theta_0: Theta | None = None, *, seed: int = 0) -> nn.Module:
         """Train a net exactly as the set was learned to: T steps. Your net is never changed.
 
@@ -142,19 +145,19 @@ class DistilledDataset:
         """
         if net is not None:
             check_fits(net, tuple(self.images.shape[1:]), len(self.classes))
-        own = net if net is not None else self.build()
+        own = bare_net(net) if net is not None else self.build()
         if net is None and theta_0 is None and self.theta_0 is None and self.origin.get("source"):
             warnings.warn(
                 f"this set was learned for nets pretrained on {self.origin['source']}, and training starts "
                 "from a fresh draw: expect little; pass your pretrained net",
-                stacklevel=2,
+                stacklevel=3,
             )
         start = self._start(own, net is None, seed) if theta_0 is None else theta_0
         if self.theta_0 is not None and not _same(start, self.theta_0):
             warnings.warn(
                 "this set was learned for one fixed initialization, and the net starts from another: expect "
                 "about chance accuracy; leave net and theta_0 out to start from the one it carries",
-                stacklevel=2,
+                stacklevel=3,
             )
         device = next(iter(start.values()), self.images).device
         set_ = self.to(device)
@@ -173,7 +176,7 @@ class DistilledDataset:
 
     def finish(self, net: nn.Module, theta_T: Theta) -> nn.Module:
         """A copy of `net` with trained parameters, and buffers that fit them."""
-        trained = copy.deepcopy(net)
+        trained = copy_net(net)
         with torch.no_grad():
             for name, p in trained.named_parameters():
                 p.grad = None

@@ -27,6 +27,7 @@ from datadistill.nets import has_batchnorm
 from datadistill.objectives import logits_of
 from datadistill.pool import Pool
 from datadistill.streams import generator
+from datadistill.torch_defaults import library_defaults
 
 CHUNK = 10  # nets trained at once
 PLAIN_EPOCHS = 300
@@ -63,6 +64,7 @@ class Evaluation:
         return asdict(self)
 
 
+@library_defaults()
 def evaluate(
     distilled: DistilledDataset,
     *,

@@ -22,6 +22,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.initial import Theta
 from datadistill.innerloop.problem import NetMode
 from datadistill.objectives import Attack, logits_of
+from datadistill.torch_defaults import library_defaults
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class AttackScores:
         return asdict(self)
 
 
+@library_defaults()
 def attack_scores(
     net: nn.Module, theta: Theta, target: Split, attack_class: int, target_class: int
 ) -> AttackScores:

@@ -29,6 +29,7 @@ from datadistill.evaluation.starts import any_start, start_of
 from datadistill.initial import Fixed, InitialDistribution, Pretrained, nets_of
 from datadistill.pool import Pool
 from datadistill.streams import generator
+from datadistill.torch_defaults import library_defaults
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Comparison:
         return {**asdict(self), "split": "test", "rows": [row.as_dict() for row in self.rows]}
 
 
+@library_defaults()
 def compare(
     d: DistilledDataset,
     *,

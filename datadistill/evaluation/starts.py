@@ -6,7 +6,6 @@ pretrained nets: the held-out part of the pool. For one fixed initialization: th
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 
@@ -17,6 +16,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.initial import Fixed, InitialDistribution, Pretrained, Random
 from datadistill.nets import build
+from datadistill.nets.copying import copy_net
 from datadistill.nets.fits import check_fits
 from datadistill.pool import Pool
 
@@ -114,7 +114,7 @@ def net_of(d: DistilledDataset, net: str | nn.Module | None = None) -> nn.Module
     c, h, _ = d.images.shape[1:]
     if isinstance(net, nn.Module):
         check_fits(net, tuple(d.images.shape[1:]), len(d.classes))
-        return copy.deepcopy(net)
+        return copy_net(net)
     if net is None or net == d.net.name:
         return d.build()
     return build(net, channels=c, size=h, classes=len(d.classes))

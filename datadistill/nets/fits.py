@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
+from datadistill.nets.copying import copy_net
 
 
 @torch.no_grad()
@@ -21,7 +20,7 @@ def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
         raise UsageError(f"net is {net!r}, wanted a torch module")
     try:
         # in evaluation mode, on a copy: nothing random is drawn and no buffer is written
-        trial = copy.deepcopy(net).cpu().eval()
+        trial = copy_net(net).cpu().eval()
         dtype = next((p.dtype for p in trial.parameters() if p.is_floating_point()), torch.float32)
         found = trial(torch.zeros(2, *shape, dtype=dtype))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:

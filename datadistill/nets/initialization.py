@@ -19,7 +19,6 @@ al., Exact solutions to the nonlinear dynamics of learning, 2014, https://arxiv.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -29,6 +28,7 @@ from torch.nn.modules.batchnorm import _NormBase  # BatchNorm, SyncBatchNorm and
 from torch.nn.modules.conv import _ConvNd
 
 from datadistill.errors import UsageError, nearest
+from datadistill.nets.copying import copy_net
 
 Theta = dict[str, Tensor]
 Scheme = Callable[[nn.Module, torch.Generator], Theta]
@@ -84,7 +84,7 @@ def by_weights(fill: Callable[[Tensor, torch.Generator], object]) -> Scheme:
 
 def pytorch_default(net: nn.Module, generator: torch.Generator) -> Theta:
     """`reset_parameters` of every submodule, on a copy; the global generator is forked meanwhile."""
-    replica = copy.deepcopy(net).cpu()
+    replica = copy_net(net).cpu()
 
     def reset(module: nn.Module) -> None:
         # attention and transformers spell it with an underscore

@@ -10,7 +10,6 @@ Reference: Wang et al., Dataset Distillation, 2018, https://arxiv.org/abs/1811.1
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 import warnings
@@ -25,9 +24,11 @@ from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.evaluation.accuracy import Poll, accuracy, check_data, data_of
+from datadistill.nets.copying import copy_net
 from datadistill.nets.spec import CUSTOM
 from datadistill.runs.atomic import write_bytes
 from datadistill.runs.tensors import pack
+from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit import FitPlan, fit
 
 SCHEMA = 1
@@ -74,6 +75,7 @@ class FineTuning:
         write_bytes(path, pack(self.net.state_dict(), self.meta))
 
 
+@library_defaults()
 def finetune(
     d: DistilledDataset,
     net: nn.Module,
@@ -126,7 +128,7 @@ def finetune(
     real = (data or data_of(d, data_root=data_root)).to(where)
     check_data(d, real)
     _warn_of_attack(d)
-    start = copy.deepcopy(net).to(where)
+    start = copy_net(net).to(where)
     theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
     if not theta_0:
         raise UsageError(
@@ -186,7 +188,7 @@ def beside_ordinary(
             "out (--no-reach)"
         )
     where = data.device
-    start = copy.deepcopy(net).to(where)
+    start = copy_net(net).to(where)
     wanted = _accuracy(tuning.net, data.validation)
     if _accuracy(start, data.validation) >= wanted:
         return replace(tuning, steps_ordinary=0, seconds_ordinary=0.0, max_steps=max_steps)
@@ -234,7 +236,7 @@ def _warn_of_attack(d: DistilledDataset) -> None:
         warnings.warn(
             f"this set was learned to make a net take {attacked} for {target} (a study of data poisoning): the "
             "net is meant to become worse on that class",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -12,7 +12,6 @@ so a fit can stop and go on at any step, and net k trains alike alone and beside
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,9 @@ from torch.func import functional_call, vmap
 
 from datadistill.data import Split, augment
 from datadistill.errors import DataError, NumericalError, UsageError
+from datadistill.nets.copying import copy_net
 from datadistill.streams import generator, global_stream
+from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import OPTIMIZERS, FitPlan
 
 __all__ = ["Batch", "Fit", "FitPlan", "fit", "lay_out", "of_module", "of_stack"]
@@ -242,6 +243,7 @@ def of_stack(
     return Fit(leaves, losses, split, plan, seed=seed, nets=tuple(numbers))
 
 
+@library_defaults()
 def fit(
     net: nn.Module,
     split: Split,
@@ -280,7 +282,7 @@ def fit(
         >>> bool(hits.float().mean() > 0.8)
         True
     """
-    trained = copy.deepcopy(net)
+    trained = copy_net(net)
     loop = of_module(trained, split, plan, seed=seed)
     while not loop.done:
         if poll is not None:

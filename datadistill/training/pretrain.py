@@ -29,6 +29,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.signals import StopFlag
 from datadistill.runs.state import flatten_state, unflatten_state
+from datadistill.torch_defaults import library_defaults
 from datadistill.training.pool_loop import FinishedNets, PoolLoop, Trained, near_chance
 from datadistill.training.progress import PoolProgress
 from datadistill.training.resume import (
@@ -41,6 +42,7 @@ from datadistill.training.resume import (
 )
 
 
+@library_defaults()
 def pretrain(
     config: PoolConfig | None,
     *,

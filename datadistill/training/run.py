@@ -26,6 +26,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.signals import StopFlag
 from datadistill.runs.state import flatten_state, unflatten_state
+from datadistill.torch_defaults import library_defaults
 from datadistill.training.outer import OuterLoop
 from datadistill.training.progress import RunProgress
 from datadistill.training.resume import (
@@ -41,6 +42,7 @@ from datadistill.training.setup import outer_loop
 KIND = "distill"
 
 
+@library_defaults()
 def distill(
     config: DistillConfig | None,
     *,

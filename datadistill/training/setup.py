@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from torch import nn
@@ -14,6 +13,7 @@ from datadistill.data.folders import load_folder
 from datadistill.device import resolve
 from datadistill.errors import DataError
 from datadistill.innerloop import update_rules
+from datadistill.nets.copying import copy_net
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.objectives import Attack, Objective, classification
@@ -64,7 +64,7 @@ def outer_loop(
     if net is not None:
         check_fits(net, real.shape, len(real.classes))
     spec = net_spec(config, real, net)
-    module = (copy.deepcopy(net) if net is not None else spec.build()).to(device)
+    module = (copy_net(net) if net is not None else spec.build()).to(device)
     starts = starts_of(config, real, module, spec, pool, options.download)
     return OuterLoop(config, real, module, update, spec, starts, objective_of(config, real))
 

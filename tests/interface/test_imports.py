@@ -11,7 +11,7 @@ import datadistill as dd
 
 ROOT = Path(dd.__file__).parent
 BOTTOM = {"errors", "config", "streams", "runs"}
-BUILDING = {"innerloop", "nets", "data", "device"}
+BUILDING = {"innerloop", "nets", "data", "device", "torch_defaults"}
 SETS = {"objectives", "initial", "distilled", "distilled_file", "pool", "quantization"}
 BELOW_METHODS = BOTTOM | BUILDING | SETS
 # room -> the rooms it may import from, itself apart. A new room needs a line.

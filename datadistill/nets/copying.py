@@ -1,0 +1,60 @@
+"""A copy of any net, for work that must not reach the caller's own.
+
+`copy.deepcopy` refuses a module that holds a tensor of its last forward pass (`self.features = ...`, pruning,
+the older `torch.nn.utils.weight_norm`), because that tensor has a graph. Here such a tensor is copied without
+its graph: what follows from the parameters is computed again by the next forward pass.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+WRAPPERS: tuple[type, ...] = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+class _WithoutGraph(TorchFunctionMode):
+    """`Tensor.__deepcopy__` of a tensor that has a graph copies its value."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            tensor, memo = args
+            return memo.setdefault(id(tensor), tensor.detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+def bare_net(net: nn.Module) -> nn.Module:
+    """The module inside `torch.compile`, `DataParallel` or `DistributedDataParallel`; any other one itself.
+
+    Compiled code has no second derivative, and replicas are copies: the inner loop runs the module.
+
+    >>> inside = nn.Linear(2, 1)
+    >>> bare_net(nn.DataParallel(inside)) is inside
+    True
+    """
+    while True:
+        if isinstance(net, WRAPPERS):
+            net = net.module
+        elif isinstance(inside := getattr(net, "_orig_mod", None), nn.Module):
+            net = inside
+        else:
+            return net
+
+
+def copy_net(net: nn.Module) -> nn.Module:
+    """A deep copy of `bare_net(net)`; tensors that it keeps of a forward pass are copied without their graph.
+
+    Tensors made under `torch.inference_mode()` become ordinary ones.
+
+    Example:
+        >>> net = nn.Linear(2, 1)
+        >>> net.kept = net(torch.zeros(1, 2))
+        >>> copy_net(net).kept.requires_grad
+        False
+    """
+    with torch.inference_mode(False), _WithoutGraph():
+        return copy.deepcopy(bare_net(net))

@@ -1,0 +1,35 @@
+"""The state of torch that the library computes in, whatever its caller has set.
+
+A notebook with gradients switched off, an evaluation script under `torch.inference_mode()` or a program whose
+default type is float64 must not change what is learned: the public functions are decorated with
+`library_defaults()`, so that gradients are on, new tensors are ordinary ones, and the default type is float32.
+`unroll` alone follows the caller, since its types and its graph are asked for by what is passed to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def library_defaults() -> Iterator[None]:
+    """Gradients on, no inference mode, float32 as the default type; the caller's own are put back.
+
+    Example:
+        >>> @library_defaults()
+        ... def made():
+        ...     return torch.zeros(1, requires_grad=True) * 2
+        >>> with torch.no_grad():
+        ...     made().requires_grad
+        True
+    """
+    caller = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float32)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(caller)
