@@ -4,6 +4,8 @@ Tensors: images (float32, or uint8 codes), labels (int64, or float32 probabiliti
 theta_0.NAME (and, of a pretrained net, buffer.NAME) for a set learned for one fixed initialization. The JSON
 says the rest; no date, duration, host or path is in it, so the same run gives the same bytes.
 `runs/tensors.py` has the checksum and the refusals of damaged files; here a whole file is checked for sense.
+
+Schema 2: the checksum covers all of the file. In schema 1, which is still read, it left the accuracies out.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from datadistill.runs.tensors import checksum, pack, unpack
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
 
-SCHEMA = 1
-UNCOVERED = ("accuracies",)  # measured after the set is made, so outside the checksum
+SCHEMA = 2
+UNCOVERED = {1: ("accuracies",)}
+"""Schema -> the keys that its checksum leaves out."""
 FILE_NAME = "distilled.safetensors"
 _KEYS = {
     "schema", "checksum", "what", "classes", "normalization", "net", "update", "norm", "order", "tensors",
@@ -69,8 +72,10 @@ def to_meta(d: DistilledDataset) -> dict[str, Any]:
 
 
 def identity(d: DistilledDataset) -> str:
-    """The checksum that the set's file carries: equal for the same set, whatever was measured on it."""
-    return checksum(to_tensors(d), to_meta(d), uncovered=UNCOVERED)
+    """'sha256:' and the digest of all but the accuracies: equal for the same set, whatever was measured on it.
+    It is the checksum that files of schema 1 carry."""
+    covered = {name: value for name, value in to_meta(d).items() if name not in UNCOVERED[1]}
+    return checksum(to_tensors(d), {**covered, "schema": 1})
 
 
 def save(d: DistilledDataset, path: str | os.PathLike[str]) -> None:
@@ -80,7 +85,7 @@ def save(d: DistilledDataset, path: str | os.PathLike[str]) -> None:
             f"the update rule is {d.update!r}, your own, which no file can hold; "
             f"use {', '.join(update_rules.UPDATE_RULES)}, or keep the tensors yourself"
         )
-    write_bytes(path, pack(to_tensors(d), to_meta(d), uncovered=UNCOVERED))
+    write_bytes(path, pack(to_tensors(d), to_meta(d)))
 
 
 def load(

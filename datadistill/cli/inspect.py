@@ -100,6 +100,7 @@ def read_set(path: Path, verify: bool) -> dict[str, Any]:
         "file": str(file),
         "file_bytes": file.stat().st_size,
         "verified": verify,
+        "uncovered": list(distilled_file.UNCOVERED.get(meta["schema"], ())),
         "images": list(d.images.shape),
         "image_range": [float(d.images.min()), float(d.images.max())],
         "labels": "soft" if d.labels.is_floating_point() else "hard",
@@ -141,6 +142,9 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         start = f"any net of this kind pretrained on {source}" if source else "any initialization"
     origin, found = s["origin"], s["accuracies"]
     checked = "matches" if s["verified"] else "not compared"
+    if s["uncovered"]:
+        outside = ", ".join(s["uncovered"])
+        checked += f"; schema {s['schema']} leaves the {outside} out of it: evaluate --save covers all"
     scale, rule = s["normalization"], dict(s["update"])
     rows = [
         ("file", f"{s['file']} ({size_of(s['file_bytes'])}), schema {s['schema']}"),

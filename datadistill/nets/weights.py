@@ -143,7 +143,8 @@ def read_weights(
     Args:
         source: "imagenet" for the weights that torchvision publishes for a model, or the path of a file:
             `.safetensors`, or `.pt`, `.pth`, `.bin` from `torch.save` with tensors by name, alone or under
-            "state_dict". A leading "module." (DataParallel) and DenseNet's older names are understood.
+            "state_dict". A leading "module." (DataParallel) and DenseNet's older names are understood; a file
+            of ours (`finetune`, `kd-baselines train`) must be of the checksum that it states.
         net: the net they are for; `Weights.fit` compares.
         model: with "imagenet", torchvision's name of the model; not needed for `AlexNet`.
         download: with "imagenet", whether they may be fetched where torch's cache does not have them.
@@ -163,10 +164,10 @@ def read_weights(
         True
     """
     if source == "imagenet":
-        path, name = imagenet(net, model, download)
+        path, name, digest = imagenet(net, model, download)
     else:
-        path, name = Path(source).expanduser(), str(source)
-    tensors = plain(read_file(path), name)
+        path, name, digest = Path(source).expanduser(), str(source), ""
+    tensors = plain(read_file(path, digest), name)
     return Weights(name, tensors, checksum(tensors))
 
 

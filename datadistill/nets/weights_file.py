@@ -14,17 +14,23 @@ from torch import Tensor, nn
 from datadistill.data.torchvision_sources import timeout
 from datadistill.errors import DataError, OutOfMemory, Unavailable, UsageError, out_of_memory
 from datadistill.nets.alexnet import AlexNet
-from datadistill.runs.torchfile import read_torch_file
+from datadistill.runs.header import LARGEST_HEADER
+from datadistill.runs.tensors import unpack
+from datadistill.runs.torchfile import load_torch, read_bytes
+
+_ANY_SCHEMA = 10**6
+_NETS = {"net": "", "kd-net": "0.", "kd-language-net": ""}
+"""Kind of one of our files that holds a net -> what stands before its tensors' names."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts put the tensors
 
 
-def imagenet(net: nn.Module, model: str | None, download: bool) -> tuple[Path, str]:
-    """The file of torchvision's best weights for a model, and their name; fetched where needed.
+def imagenet(net: nn.Module, model: str | None, download: bool) -> tuple[Path, str, str]:
+    """The file of torchvision's best weights for a model, their name, and what the file's SHA-256 begins with;
+    fetched where needed.
 
     Raises:
         UsageError: torchvision has no weights for this net.
-        DataError: the file in torch's cache is damaged.
         Unavailable: there is none, and it was not, or could not be, fetched.
     """
     if isinstance(net, AlexNet):
@@ -64,41 +70,60 @@ def imagenet(net: nn.Module, model: str | None, download: bool) -> tuple[Path, s
                 f"torchvision's ImageNet weights for {model} are not on this machine, and {reason}; put the "
                 f"file {path.name} into {folder}, or pass the path of a weights file"
             )
-    if not _sha256(path).startswith(digest):
-        raise DataError(f"{path} is damaged: its SHA-256 does not begin with {digest}; delete it")
-    return path, f"torchvision {model} {weights.name}"
+    return path, f"torchvision {model} {weights.name}", digest
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def read_file(path: Path, digest: str = "") -> Any:
+    """What is in a file; neither format can run code as it is read here. The file is read once: the bytes that
+    are checked are those that are used.
 
-
-def read_file(path: Path) -> Any:
-    """What is in a file; neither format can run code as it is read here.
+    Args:
+        path: the file.
+        digest: what its SHA-256 must begin with.
 
     Raises:
         DataError: it is missing, damaged, or holds more than plain values.
         OutOfMemory: it is larger than the memory.
     """
-    if not path.is_file():
-        state = "is no regular file" if path.exists() else "does not exist"
-        raise DataError(f"{path} {state}; wanted a file of weights (.safetensors, .pt, .pth)")
-    if path.suffix.lower() in (".pt", ".pth", ".bin"):
-        return read_torch_file(path)[0]
-    if path.suffix.lower() == ".safetensors":
-        from safetensors.torch import load_file
+    kind = path.suffix.lower()
+    if path.is_file() and kind not in (".safetensors", ".pt", ".pth", ".bin"):
+        raise DataError(f"{path} ends in {path.suffix!r}; wanted .safetensors, .pt or .pth")
+    try:
+        data = read_bytes(path, "a file of weights (.safetensors, .pt, .pth)")
+        if not hashlib.sha256(data).hexdigest().startswith(digest):
+            raise DataError(f"{path} is damaged: its SHA-256 does not begin with {digest}; delete it")
+        return load_torch(data, path) if kind != ".safetensors" else _safetensors(data, path)
+    except MemoryError:
+        raise OutOfMemory(f"{path} needs more memory than there is") from None
 
-        try:
-            return load_file(path)
-        except Exception as error:  # SafetensorError, OSError, MemoryError, ...
-            if out_of_memory(error):
-                raise OutOfMemory(f"{path} needs more memory than there is") from error
-            first = (str(error).splitlines() or [""])[0]
-            raise DataError(
-                f"{path} is no whole safetensors file ({type(error).__name__}: {first[:160]}); get it again"
-            ) from error
-    raise DataError(f"{path} ends in {path.suffix!r}; wanted .safetensors, .pt or .pth")
+
+def _safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors of anyone's safetensors file; of one of ours only where its checksum holds."""
+    from safetensors.torch import load
+
+    header = data[8 : 8 + min(int.from_bytes(data[:8], "little"), LARGEST_HEADER)]
+    if b'"datadistill":' in header or rb"checksum\":\"sha256:" in header:
+        return _own(data, str(path))
+    try:
+        return load(data)
+    except Exception as error:  # SafetensorError, MemoryError, ...
+        if out_of_memory(error):
+            raise OutOfMemory(f"{path} needs more memory than there is") from error
+        first = (str(error).splitlines() or [""])[0]
+        raise DataError(
+            f"{path} is no whole safetensors file ({type(error).__name__}: {first[:160]}); get it again"
+        ) from error
+
+
+def _own(data: bytes, source: str) -> dict[str, Tensor]:
+    """The net in one of our own files: that of `finetune`, or of `kd-baselines train`."""
+    meta = unpack(data, schema=_ANY_SCHEMA, verify=False, finite=False, source=source)[1]
+    kind = meta.get("kind", meta.get("what"))
+    if kind not in _NETS or meta.get("nets", 1) != 1:
+        found = f"{meta['nets']} nets" if kind in _NETS else f"a {str(kind)[:40]}"
+        raise DataError(f"{source} holds {found}, wanted the weights of one net")
+    tensors, _ = unpack(data, schema=_ANY_SCHEMA, source=source)
+    return {name.removeprefix(_NETS[kind]): tensor for name, tensor in tensors.items()}
 
 
 def plain(content: Any, source: str) -> dict[str, Tensor]:

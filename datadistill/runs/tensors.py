@@ -26,32 +26,25 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, OutOfMemory
-from .canonical import canonical_json, parse_json
-from .header import DTYPES, Entry, clause, layout, read_header
+from .canonical import canonical_json, parse_json, refuse_unusable, text_of_plain
+from .header import DTYPES, LARGEST_HEADER, Entry, clause, layout, read_header
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def pack(
-    tensors: Mapping[str, Tensor],
-    meta: Mapping[str, Any],
-    *,
-    key: str = "datadistill",
-    uncovered: Collection[str] = (),
-) -> bytes:
+def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, key: str = "datadistill") -> bytes:
     """The bytes of a safetensors file with these tensors and this JSON object.
 
     Args:
         tensors: name -> tensor of a dtype in `DTYPES`, any device, any shape.
         meta: JSON-able; must hold `schema`, a whole number from 1; `checksum` is put in (or replaced) here.
         key: the metadata key.
-        uncovered: keys of `meta` outside the checksum, because they may be changed later.
 
     Returns:
         The file's content, the same for the same arguments.
 
     Raises:
-        DataError: a dtype that the format cannot hold.
+        DataError: a dtype that the format cannot hold, or more metadata than a reader takes (10 MB).
         TypeError, ValueError: `meta` is not JSON-able, or its schema is not a whole number.
 
     Example:
@@ -63,8 +56,15 @@ def pack(
         raise ValueError(f"meta['schema'] is {meta.get('schema')!r}, wanted a whole number from 1")
     # clone: safetensors refuses tensors that share memory
     ready = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    document = {**meta, "checksum": checksum(ready, meta, uncovered=uncovered)}
-    return safetensors.torch.save(ready, {key: canonical_json(document)})
+    document = {**meta, "checksum": checksum(ready, meta)}
+    data = safetensors.torch.save(ready, {key: canonical_json(document)})
+    length = int.from_bytes(data[:8], "little")
+    if length > LARGEST_HEADER:
+        raise DataError(
+            f"the names, shapes and metadata take {length} bytes, more than the {LARGEST_HEADER} that a header "
+            "can have; keep fewer tensors, or a shorter order of steps"
+        )
+    return data
 
 
 def unpack(
@@ -73,7 +73,7 @@ def unpack(
     key: str = "datadistill",
     schema: int,
     verify: bool = True,
-    uncovered: Collection[str] = (),
+    uncovered: Mapping[int, Collection[str]] | None = None,
     finite: bool = True,
     source: str | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -84,7 +84,7 @@ def unpack(
         key: the metadata key.
         schema: the newest schema that the caller can read.
         verify: compare the checksum; False reads an edited or damaged file all the same.
-        uncovered: as given to `pack`.
+        uncovered: schema -> the keys that the checksum of files of that schema leaves out.
         finite: refuse NaN and infinity in floating-point tensors.
         source: what to call the file in messages; default: its path.
 
@@ -114,18 +114,15 @@ def unpack(
         raise DataError(f"{source} cannot be read: {error.strerror or error}") from error
 
 
-def checksum(
-    tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None, *, uncovered: Collection[str] = ()
-) -> str:
+def checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None) -> str:
     """SHA-256 of named tensors and a JSON object.
 
-    Hashed are, in order: the canonical JSON of [meta less `checksum` and `uncovered`, [[name, dtype, shape]
-    for each tensor by name]], a zero byte, and the tensors' little-endian bytes in the same order.
+    Hashed are, in order: the canonical JSON of [meta less `checksum`, [[name, dtype, shape] for each tensor by
+    name]], a zero byte, and the tensors' little-endian bytes in the same order.
 
     Args:
         tensors: name -> tensor of a dtype in `DTYPES`.
         meta: JSON-able, or None for tensors alone (the fingerprint of a data set, say).
-        uncovered: keys of `meta` to leave out.
 
     Returns:
         'sha256:' and 64 hexadecimal digits.
@@ -144,15 +141,13 @@ def checksum(
         shapes[name] = (_NAMES[tensor.dtype], list(tensor.shape))
     # view as bytes: numpy knows no bfloat16. reshape first: a 0-dimensional tensor has no byte view.
     parts = (tensors[n].detach().cpu().reshape(-1).view(torch.uint8).numpy().data for n in sorted(shapes))
-    return _digest(shapes, parts, meta or {}, uncovered)
+    covered = {k: v for k, v in (meta or {}).items() if k != "checksum"}
+    return _digest(shapes, parts, canonical_json(covered))
 
 
-def _digest(
-    shapes: Mapping[str, tuple[str, list[int]]], parts: Any, meta: Mapping[str, Any], uncovered: Collection[str]
-) -> str:
-    covered = {k: v for k, v in meta.items() if k != "checksum" and k not in uncovered}
-    layout = [[name, *shapes[name]] for name in sorted(shapes)]
-    digest = hashlib.sha256(canonical_json([covered, layout]).encode("ascii") + b"\0")
+def _digest(shapes: Mapping[str, tuple[str, list[int]]], parts: Any, covered: str) -> str:
+    layout = canonical_json([[name, *shapes[name]] for name in sorted(shapes)])
+    digest = hashlib.sha256(f"[{covered},{layout}]".encode("ascii") + b"\0")
     for part in parts:
         digest.update(part)
     return f"sha256:{digest.hexdigest()}"
@@ -165,7 +160,7 @@ def _unpack(
     key: str,
     schema: int,
     verify: bool,
-    uncovered: Collection[str],
+    uncovered: Mapping[int, Collection[str]] | None,
     finite: bool,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     header, body_size = read_header(file, size, source)
@@ -179,7 +174,9 @@ def _unpack(
         if verify:
             shapes = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
             parts = (body[entries[name].begin : entries[name].end] for name in sorted(entries))
-            found = _digest(shapes, parts, meta, uncovered)
+            left_out = {"checksum", *(uncovered or {}).get(meta["schema"], ())}
+            covered = text_of_plain({k: v for k, v in meta.items() if k not in left_out})
+            found = _digest(shapes, parts, covered)
             if meta.get("checksum") != found:
                 stated = repr(meta["checksum"])[:90] if "checksum" in meta else "no checksum"
                 raise DataError(
@@ -220,8 +217,12 @@ def _read_meta(text: str, key: str, schema: int, source: str) -> dict[str, Any]:
         raise DataError(
             f"{source} was written by schema {found}, this reads up to {schema}; install a newer version"
         )
-    if canonical_json(meta) != text:
+    if text_of_plain(meta) != text:
         raise DataError(f"{source}: its metadata {key!r} is not in canonical form: it was edited by hand")
+    try:
+        refuse_unusable(meta, text)
+    except ValueError as error:
+        raise DataError(f"{source}: in its metadata, {error}; get the file again") from None
     return meta
 
 

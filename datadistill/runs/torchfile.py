@@ -50,15 +50,28 @@ def read_torch_file(path: str | os.PathLike[str]) -> tuple[Any, str]:
         >>> read_torch_file(path)[0]
         [1, tensor([1., 1.])]
     """
-    data = _bytes(Path(path))
-    digest = hashlib.sha256(data).hexdigest()
+    data = read_bytes(path, "a file of torch.save")
+    return load_torch(data, path), hashlib.sha256(data).hexdigest()
+
+
+def load_torch(data: bytes, path: object) -> Any:
+    """What `torch.save` wrote, from the content of a file.
+
+    Args:
+        data: the content.
+        path: what to call the file in messages.
+
+    Raises:
+        DataError: as `read_torch_file`.
+        OutOfMemory: it is larger than the memory.
+    """
     if not data:
         raise DataError(f"{path} is empty, wanted a file of torch.save; get it again")
-    _refuse_unfolding(path, data)
+    _refuse_damaged_archive(path, data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols and sparse tensors
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), digest
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except MemoryError:
         raise OutOfMemory(f"{path} needs more memory than there is") from None
     except pickle.UnpicklingError as error:
@@ -92,13 +105,23 @@ def plain(x: Tensor) -> bool:
     )
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: str | os.PathLike[str], wanted: str) -> bytes:
+    """The content of a regular file, read once: what is checked is what is used.
+
+    Args:
+        path: the file.
+        wanted: what it should be, for messages.
+
+    Raises:
+        DataError: it is missing, no regular file, or cannot be read.
+    """
+    path = Path(path)
     try:
         # looked at before it is opened: opening a pipe would wait for a writer
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
             what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise DataError(f"{path} is {what}, wanted a file of torch.save")
+            raise DataError(f"{path} is {what}, wanted {wanted}")
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
@@ -106,18 +129,26 @@ def _bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _refuse_unfolding(path: str | os.PathLike[str], data: bytes) -> None:
-    """torch.save never compresses; an archive whose parts are larger than itself is a trap."""
+def _refuse_damaged_archive(path: object, data: bytes) -> None:
+    """torch.save never compresses, so an archive whose parts are larger than itself is a trap; and torch does
+    not compare the checksum that an archive has of each part, so that a flipped bit would pass for a weight."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            total = sum(part.file_size for part in archive.infolist())
-            compressed = any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
+            parts = archive.infolist()
+            total = sum(part.file_size for part in parts)
+            compressed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+            if compressed or total > len(data):
+                raise DataError(
+                    f"{path} has {len(data):,} bytes and claims to unfold to {total:,}, wanted an archive as "
+                    "torch.save writes it, which is not compressed; get it again"
+                )
+            # all 0: written with torch.serialization.set_crc32_options(False)
+            damaged = archive.testzip() if any(part.CRC for part in parts) else None
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(f"{path} is a damaged archive ({str(error)[:80]}); get it again") from None
-    if compressed or total > len(data):
-        raise DataError(
-            f"{path} has {len(data):,} bytes and claims to unfold to {total:,}, wanted an archive as "
-            "torch.save writes it, which is not compressed; get it again"
-        )
+    if damaged is not None:
+        raise DataError(f"{path} is damaged: its part {damaged[:80]!r} is not of its checksum; get it again")

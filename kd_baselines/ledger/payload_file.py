@@ -64,7 +64,9 @@ def load(path: str | os.PathLike[str], make: Callable[..., Payload]) -> Payload:
     if meta.get("kind") != KIND or meta.keys() != _KEYS:
         what = meta.get("kind") or meta.get("what") or "something else"
         raise DataError(f"{path} holds {str(what)[:40]!r}, wanted a payload of kd-baselines ledger")
-    tensors, meta = unpack(path, schema=SCHEMA)  # only now: other files' checksums may leave something out
+    tensors, meta = unpack(
+        path, schema=SCHEMA
+    )  # only now: of other files, what they hold says more than their checksum
     try:
         return make(
             meta["what"], meta["storage"], tensors, tuple(meta["classes"]),

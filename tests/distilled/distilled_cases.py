@@ -8,7 +8,7 @@ import torch
 
 from datadistill.data.normalization import Normalization
 from datadistill.distilled import DistilledDataset
-from datadistill.distilled_file import UNCOVERED, to_meta, to_tensors
+from datadistill.distilled_file import to_meta, to_tensors
 from datadistill.innerloop import adam, momentum, sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.tensors import pack
@@ -78,7 +78,7 @@ def parts(d):
 
 def write(path, tensors, meta):
     """A file with a checksum that holds, whatever the content."""
-    path.write_bytes(pack(tensors, meta, uncovered=UNCOVERED))
+    path.write_bytes(pack(tensors, meta))
     return path
 
 

@@ -6,15 +6,18 @@ import stat
 import struct
 
 import pytest
+import safetensors.torch
 import torch
 from distilled_cases import VARIANTS, assert_same_set, distilled, parts, write
 
+from datadistill.cli import main
 from datadistill.distilled import DistilledDataset
-from datadistill.distilled_file import SCHEMA
+from datadistill.distilled_file import SCHEMA, identity, to_meta, to_tensors
 from datadistill.errors import DataError, UsageError
 from datadistill.innerloop.update_rules import Sgd
 from datadistill.runs.canonical import canonical_json
 from datadistill.runs.folder import RunFolder
+from datadistill.runs.tensors import unpack
 
 
 @pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
@@ -119,14 +122,46 @@ def test_a_newer_schema_is_refused(tmp_path):
         DistilledDataset.load(path)
 
 
-def test_accuracies_may_be_added_later(saved, tmp_path):
-    d = DistilledDataset.load(saved)
-    tensors, meta = parts(d)
-    unchanged = write(tmp_path / "same", tensors, meta)
-    edited = unchanged.read_bytes().replace(rb"\"test\":12.5", rb"\"test\":99.5")
-    assert edited != unchanged.read_bytes()
+def test_one_flipped_bit_of_an_accuracy_is_refused(saved, tmp_path):
+    edited = saved.read_bytes().replace(rb"\"test\":12.5", rb"\"test\":13.5")
+    assert edited != saved.read_bytes()
     (tmp_path / "edited").write_bytes(edited)
-    assert DistilledDataset.load(tmp_path / "edited").accuracies == {"test": 99.5}
+    with pytest.raises(DataError, match="damaged or was edited"):
+        DistilledDataset.load(tmp_path / "edited")
+
+
+def schema_1(path, d, accuracies):
+    """A file as it was written before the checksum covered the accuracies."""
+    meta = {**to_meta(d), "schema": 1, "accuracies": accuracies, "checksum": identity(d)}
+    path.write_bytes(safetensors.torch.save(to_tensors(d), {"datadistill": canonical_json(meta)}))
+    return path
+
+
+def test_a_file_of_schema_1_loads_with_the_same_identity(each, tmp_path):
+    d = distilled(**each)
+    old = schema_1(tmp_path / "old", d, {"test": 99.5})
+    loaded = DistilledDataset.load(old)
+    assert loaded.accuracies == {"test": 99.5}
+    loaded.accuracies = d.accuracies
+    assert_same_set(loaded, d)
+    assert identity(loaded) == unpack(old, schema=1, verify=False)[1]["checksum"]
+
+
+def test_inspect_says_which_files_cover_their_accuracies(tmp_path, capsys):
+    d = distilled()
+    d.accuracies = {}
+    d.save(tmp_path / "new")
+    assert main(["inspect", str(schema_1(tmp_path / "old", d, {}))]) == 0
+    assert "leaves the accuracies out of it" in " ".join(capsys.readouterr().out.split())
+    assert main(["inspect", str(tmp_path / "new")]) == 0
+    assert "leaves" not in capsys.readouterr().out
+
+
+def test_the_identity_is_the_same_whatever_was_measured(saved):
+    d, measured = distilled(fixed=True), distilled(fixed=True)
+    measured.accuracies = {"test": 50.0}
+    assert identity(d) == identity(measured)
+    assert identity(d) != identity(distilled(fixed=True, seed=1))
 
 
 # --- folders

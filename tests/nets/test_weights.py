@@ -16,7 +16,7 @@ from torch import nn
 from datadistill.errors import DataError, Unavailable, UsageError
 from datadistill.nets import AlexNet, build
 from datadistill.nets.weights import Weights, last_layer, read_weights
-from datadistill.runs.tensors import checksum
+from datadistill.runs.tensors import checksum, pack
 
 HERE = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 PLACES = [Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part] + [HERE]
@@ -201,7 +201,7 @@ def test_paths_that_are_no_files(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_weights(tmp_path / "w.pt", small())
     (tmp_path / "d.pt").mkdir()
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="is a folder"):
         read_weights(tmp_path / "d.pt", small())
 
 
@@ -290,3 +290,66 @@ def test_real_squeezenet():
     net = build("torchvision", channels=3, size=64, classes=20, model="squeezenet1_0")
     theta, buffers, fresh = read_weights(place, net).fit(net)
     assert len(theta) == 50 and buffers == {} and fresh == ("classifier.1.weight", "classifier.1.bias")
+
+
+def own_file(path, source, kind="net", prefix="", **more):
+    meta = {"schema": 1, "kind": kind, **more}
+    path.write_bytes(pack({prefix + k: t for k, t in source.items()}, meta))
+    return path
+
+
+@pytest.mark.parametrize(("kind", "prefix"), [("net", ""), ("kd-net", "0.")])
+def test_weights_in_a_file_of_ours_are_read(tmp_path, source, kind, prefix):
+    found = read_weights(own_file(tmp_path / "w.safetensors", source, kind, prefix), small()).tensors
+    assert found.keys() == source.keys() and all(torch.equal(found[k], source[k]) for k in source)
+
+
+def test_a_flipped_bit_of_a_weight_in_our_file_is_refused(tmp_path, source):
+    path = own_file(tmp_path / "w.safetensors", source)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    with pytest.raises(DataError, match="damaged or was edited"):
+        read_weights(path, small())
+
+
+@pytest.mark.parametrize(
+    ("meta", "words"),
+    [
+        ({"kind": "kd-net", "nets": 2}, "holds 2 nets, wanted the weights of one"),
+        ({"kind": "pool"}, "holds a pool, wanted the weights of one"),
+        ({"kind": "nets"}, "holds a nets, wanted the weights"),
+    ],
+)
+def test_files_of_ours_that_hold_no_single_net_are_refused(tmp_path, source, meta, words):
+    with pytest.raises(DataError, match=words):
+        read_weights(own_file(tmp_path / "w.safetensors", source, **meta), small())
+
+
+def test_a_flipped_bit_of_a_torch_archive_is_refused(tmp_path, source):
+    path = written(tmp_path / "w.pt", source)
+    whole = path.read_bytes()
+    place = whole.index(source["0.weight"].numpy().tobytes())
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(DataError, match=r"its part '.*data/\d+' is not of its checksum"):
+        read_weights(path, small())
+
+
+def test_a_torch_archive_written_without_checksums_is_read(tmp_path, source):
+    former = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = written(tmp_path / "w.pt", source)
+    finally:
+        torch.serialization.set_crc32_options(former)
+    assert torch.equal(read_weights(path, small()).tensors["0.weight"], source["0.weight"])
+
+
+def test_published_weights_are_read_once(published, monkeypatch):
+    published.cached.parent.mkdir(parents=True)
+    published.cached.write_bytes(published.file.read_bytes())
+    opened = []
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path) or read(path))
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
+    read_weights("imagenet", small(), model="small")
+    assert opened == [published.cached]

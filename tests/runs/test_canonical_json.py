@@ -52,6 +52,7 @@ def test_keys_that_json_would_change_are_refused():
         ("1e999", "1e999 is not a finite number"),
         ("9" * 5000, "5000 digits"),
         ("[" * 200_000, "nested too deeply"),
+        ("[" * 102 + "]" * 102, "nested too deeply"),
         ("{'a': 1}", "not valid JSON"),
         ("", "not valid JSON"),
         ("{} {}", "not valid JSON"),

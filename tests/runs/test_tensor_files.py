@@ -218,20 +218,40 @@ def test_missing_foreign_and_additional_metadata_are_refused():
         (lambda meta: canonical_json({**meta, "lr": 0.2}), "damaged or was edited"),
         (lambda meta: canonical_json({**meta, "new": 0}), "damaged or was edited"),
         (lambda meta: json.dumps(meta), "edited by hand"),
+        (
+            lambda meta: canonical_json({**meta, "a": {"b": [2**63]}}),
+            r"a\.b\[0\] is 9223372036854775808, a number",
+        ),
+        (
+            lambda meta: canonical_json({**meta, "a": ["\ud800"]}),
+            r"a\[0\] is '.ud800', with half of a surrogate",
+        ),
+        (lambda meta: canonical_json({**meta, "a": {"\udfff": 1}}), "the key .* half of a surrogate pair"),
     ],
 )
 def test_edited_metadata_is_refused(change, message):
     refused(with_meta(change), message)
 
 
-def test_keys_outside_the_checksum_may_change_later():
+def test_a_key_left_out_by_an_old_schema_may_differ():
     named = {"x": torch.ones(2)}
-    before = pack(named, {"schema": 1}, uncovered=("accuracies",))
-    after = pack(named, {"schema": 1, "accuracies": {"test": 97.5}}, uncovered=("accuracies",))
-    metas = [unpack(data, schema=1, uncovered=("accuracies",))[1] for data in (before, after)]
-    assert metas[0]["checksum"] == metas[1]["checksum"]
-    assert metas[1]["accuracies"] == {"test": 97.5}
-    refused(after, "damaged or was edited")  # a reader that covers the key
+    old = checksum(named, {"schema": 1})
+    text = canonical_json({"accuracies": {"test": 97.5}, "checksum": old, "schema": 1})
+    data = safetensors.torch.save(named, {"datadistill": text})
+    assert unpack(data, schema=2, uncovered={1: ("accuracies",)})[1]["accuracies"] == {"test": 97.5}
+    refused(data, "damaged or was edited")  # a reader that covers the key
+    with pytest.raises(DataError, match="damaged or was edited"):
+        unpack(data.replace(b'schema\\":1', b'schema\\":2'), schema=2, uncovered={1: ("accuracies",)})
+
+
+def test_a_header_larger_than_ten_megabytes_is_not_parsed(monkeypatch):
+    monkeypatch.setattr("datadistill.runs.header.parse_json", None)
+    refused(raw(b" " * 10_000_001), "10000001 bytes, more than the 10000000 that are read")
+
+
+def test_metadata_that_no_reader_would_take_is_not_written():
+    with pytest.raises(DataError, match="bytes, more than the 10000000 that a header can have"):
+        pack({}, {"schema": 1, "text": "x" * 10_000_000})
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.bfloat16])
@@ -266,4 +286,4 @@ def test_the_checksum_depends_on_all_it_covers():
         checksum({"x": x}, {"a": 1}),
     ]
     assert len(set(sums)) == len(sums)
-    assert checksum({"x": x}, {"checksum": "?", "a": 1}, uncovered=["a"]) == sums[0]
+    assert checksum({"x": x}, {"checksum": "?"}) == sums[0]
