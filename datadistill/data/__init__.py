@@ -11,6 +11,7 @@ torchvision reads needs a line in `torchvision_sources.py` only.
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import torch
 
@@ -49,6 +50,7 @@ SOURCES: dict[str, Source] = {
 }
 
 
+@torch.inference_mode(False)
 def load(
     name: str,
     *,
@@ -115,7 +117,7 @@ def load(
     return assemble(
         name,
         read("train"),
-        lambda: read("test"),
+        partial(read, "test"),
         classes=source.classes,
         description=f"{name}: {source.about}",
         validation=source.validation if validation is None else validation,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from datadistill import streams
 from datadistill.data.batches import Split
-from datadistill.data.images import to_channels, to_size, unit_range
+from datadistill.data.images import refuse_values, to_channels, to_size, unit_range
+from datadistill.data.naming import refuse_names
 from datadistill.data.normalization import Normalization, measured
 from datadistill.data.real import HeldOut, RealData
 from datadistill.data.source import Pixels
@@ -20,7 +22,7 @@ from datadistill.errors import DataError, UsageError
 def assemble(
     name: str,
     train: Pixels,
-    read_test: Callable[[], Pixels],
+    test: Pixels | Callable[[], Pixels],
     *,
     classes: tuple[str, ...],
     description: str,
@@ -36,12 +38,14 @@ def assemble(
 
     Args:
         train: images (N,C,H,W), uint8 or float 0..1, and labels of the training part.
-        read_test: reads the test part; called at the first use of `.test`.
+        test: the test part, which is judged now and normalized at the first use of `.test`; or a function
+            that reads it then, such that it can be pickled.
         statistics: published mean and deviation for the stored channels. Used where the channels stay or
             grey is repeated; after RGB to grey, or where None, both are measured on the whole training part
             (validation included, so that they do not depend on `seed`).
         normalization: overrides `statistics`, `size` and `channels`.
     """
+    refuse_names(classes, name)
     images, labels = train
     check(images, labels, classes, "the training part")
     native = images.shape[1]
@@ -61,22 +65,32 @@ def assemble(
     elif normalization is None:
         images = to_size(to_channels(unit_range(images), channels), size)
         normalization = measured(images, size)
-    prepare = normalization
-
-    def finish(pixels: Tensor, targets: Tensor) -> Split:
-        return Split(prepare(to_channels(unit_range(pixels), prepare.channels)), targets.long())
-
-    def finish_test() -> Split:
-        pixels, targets = read_test()
-        check(pixels, targets, classes, "the test part", every_class=False)
-        return finish(pixels, targets)
-
+    part = partial(finished, normalization)
+    if isinstance(test, tuple):
+        check(*test, classes, "the test part", every_class=False)
+        refuse_values(test[0], "the test images")
+        part(test[0][:1], test[1][:1])  # refused here where no rule leads to the shape of the others
     kept, held_out = stratified(labels, validation, streams.generator(seed, "validation"))
     data = RealData(
-        name, finish(images[kept], labels[kept]), finish(images[held_out], labels[held_out]),
-        tuple(classes), normalization, description, HeldOut(finish_test),
+        name, part(images[kept], labels[kept]), part(images[held_out], labels[held_out]),
+        tuple(classes), normalization, description, HeldOut(partial(finished_test, part, test, tuple(classes))),
     )  # fmt: skip
     return data if torch.device(device).type == "cpu" else data.to(device)
+
+
+def finished(normalization: Normalization, pixels: Tensor, targets: Tensor) -> Split:
+    """A part of the data as a run sees it."""
+    images = to_channels(unit_range(pixels), normalization.channels)
+    return Split(normalization(images), targets.long())
+
+
+def finished_test(
+    part: Callable[[Tensor, Tensor], Split], test: Pixels | Callable[[], Pixels], classes: tuple[str, ...]
+) -> Split:
+    """The test part, at the first use of `.test`."""
+    pixels, targets = test if isinstance(test, tuple) else test()
+    check(pixels, targets, classes, "the test part", every_class=False)
+    return part(pixels, targets)
 
 
 def check(

@@ -64,7 +64,8 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on another device."""
-        return Split(self.images.to(device), self.labels.to(device))
+        with torch.inference_mode(False):  # a copy made here would be an inference tensor
+            return Split(self.images.to(device), self.labels.to(device))
 
 
 def distinct(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " size"]:

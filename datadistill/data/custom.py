@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from datadistill import streams
-from datadistill.data.assemble import assemble
+from datadistill.data.arrays import image_tensor, refuse_channels_last
+from datadistill.data.assemble import assemble, check
 from datadistill.data.images import from_pil, to_channels, to_size, unit_range
+from datadistill.data.labels import LARGEST, class_number, class_numbers
+from datadistill.data.naming import Names, class_names, in_order_of, unified
 from datadistill.data.normalization import Normalization
 from datadistill.data.real import RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import stratified
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError
 
 
+@torch.inference_mode(False)
 def from_tensors(
-    images: Tensor,
-    labels: Tensor,
-    test_images: Tensor,
-    test_labels: Tensor,
+    images: Any,
+    labels: Any,
+    test_images: Any,
+    test_labels: Any,
     *,
-    classes: Sequence[str] | None = None,
+    classes: Any = None,
+    test_classes: Any = None,
     name: str = "custom",
     validation: int | float | None = None,
     seed: int = 0,
@@ -35,15 +42,20 @@ def from_tensors(
     device: torch.device | str = "cpu",
 ) -> RealData:
     """`RealData.from_tensors`, where the arguments are explained."""
-    for what, value in (
-        ("images", images),
-        ("labels", labels),
-        ("test_images", test_images),
-        ("test_labels", test_labels),
-    ):
-        if not isinstance(value, Tensor):
-            raise UsageError(f"{what} is a {type(value).__name__}; wanted a torch tensor")
-    names = _names(classes, labels)
+    images, test_images = image_tensor(images, "images"), image_tensor(test_images, "test_images")
+    for what, tensor in (("images", images), ("test_images", test_images)):
+        if tensor.ndim != 4 or len(tensor) == 0:
+            raise DataError(
+                f"{what} have shape {tuple(tensor.shape)}; wanted (N, channels, height, width), N above 0: "
+                "reshape them"
+            )
+        refuse_channels_last(tuple(tensor.shape), what, channels)
+    labels = class_numbers(labels, len(images), "the training part")
+    test_labels = class_numbers(test_labels, len(test_images), "the test part")
+    names = _names(class_names(classes), labels)
+    test_labels = _renumbered(test_labels, class_names(test_classes), names)
+    if normalization is not None:
+        size = normalization.size
     if test_images.shape[1:] != images.shape[1:] and size is None:
         raise DataError(
             f"test images have shape {tuple(test_images.shape[1:])} and training images "
@@ -51,8 +63,8 @@ def from_tensors(
         )
     return assemble(
         name,
-        (images.cpu(), labels.cpu()),
-        lambda: (test_images.cpu(), test_labels.cpu()),
+        (images, labels),
+        (test_images, test_labels),
         classes=names,
         description=_sentence(name, len(images), len(test_images)),
         validation=0.1 if validation is None else validation,
@@ -64,12 +76,20 @@ def from_tensors(
     )
 
 
+def _renumbered(labels: Tensor, names: Names | None, wanted: Names) -> Tensor:
+    """Test labels in the order of the training names."""
+    pairs = [(None, int(label)) for label in labels]
+    ordered = in_order_of(pairs, names, wanted)
+    return labels if ordered is pairs else torch.tensor([ordered[i][1] for i in range(len(pairs))])
+
+
+@torch.inference_mode(False)
 def from_dataset(
     dataset: Any,
     test: Any = None,
     *,
     holdout: int | float = 0.2,
-    classes: Sequence[str] | None = None,
+    classes: Any = None,
     name: str = "custom",
     validation: int | float | None = None,
     seed: int = 0,
@@ -84,18 +104,21 @@ def from_dataset(
     `datadistill.data.augment` on batches instead.
 
     Args:
-        dataset: map-style (`len` and indexing); images are Pillow images, or tensors (C,H,W) in uint8 or
-            float 0..1 that are not normalized; labels integers from 0.
-        test: another such data set, read when `.test` is first asked for. None holds a part of `dataset` out.
+        dataset: map-style (`len` and indexing), or a DataLoader of one; images are Pillow images, or tensors
+            or arrays (C,H,W) in uint8 or float 0..1 that are not normalized; labels integers from 0.
+        test: another such data set, read once now, for faults, and again when `.test` is first asked for. Where
+            both have class names, its labels go by name. None holds a part of `dataset` out.
         holdout: that part, stratified: an int is a number, a float a share.
-        classes: names in label order; those of `dataset.classes` where it has them, else "0", "1", ...
+        classes: names in label order (see `RealData.from_tensors`); by default those that the data set, or the
+            one behind a Subset, ConcatDataset or DataLoader, has as `classes` or `class_to_idx`, else "0", "1",
+            ...
         name, validation, seed, size, channels, normalization, device: as in `RealData.from_tensors`. Images
             of several sizes need `size`; Pillow images become grey (1) or RGB (3), as the first one is,
             unless `channels` says.
 
     Raises:
-        UsageError: not a map-style data set.
-        DataError: items that do not fit.
+        UsageError: not a map-style data set, or a DataLoader that changes what it loads.
+        DataError: items that do not fit; a test image of a class that the training set does not have.
 
     Example:
         >>> from torch.utils.data import TensorDataset
@@ -104,31 +127,30 @@ def from_dataset(
         >>> len(data.train), len(data.validation), len(data.test)
         (29, 3, 8)
     """
-    for what, value in (("the data set", dataset), ("the test data set", test)):
-        if value is not None and not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
-            raise UsageError(
-                f"{what} is a {type(value).__name__}; wanted one with a length and items (image, label)"
-            )
+    chosen = class_names(classes)
+    dataset, own = unified(dataset, "the data set")
+    if test is not None:
+        test, names_of_test = unified(test, "the test data set")
+        test = in_order_of(test, names_of_test, own or chosen)
     if normalization is not None:
         size, channels = normalization.size, normalization.channels
-    channels = _channels(dataset) if channels is None else channels
+    channels = _channels(dataset, channels) if channels is None else channels
     images, labels = _read(dataset, range(len(dataset)), size, channels, seed)
-    names = _names(classes if classes is not None else getattr(dataset, "classes", None), labels)
+    names = _names(chosen or own, labels)
     if test is None:
-        if int(labels.min()) < 0:
-            raise DataError(f"the labels begin at {int(labels.min())}; wanted integers from 0")
+        check(images, labels, names, "the data set")
         kept, held_out = stratified(labels, holdout, streams.generator(seed, "holdout"))
+        part: tuple[Any, Sequence[int]] = (dataset, held_out.tolist())
         images, labels = images[kept], labels[kept]
-        source: Any = dataset
-        indices: Sequence[int] = held_out.tolist()
     else:
-        source, indices = test, range(len(test))
+        part = (test, range(len(test)))
+        _judge(test, size, channels, seed, images, names)
     return assemble(
         name,
         (images, labels),
-        lambda: _read(source, indices, size, channels, seed),
+        partial(_read, *part, size, channels, seed),
         classes=names,
-        description=_sentence(name, len(images), len(indices)),
+        description=_sentence(name, len(images), len(part[1])),
         validation=0.1 if validation is None else validation,
         seed=seed,
         size=size,
@@ -138,10 +160,24 @@ def from_dataset(
     )
 
 
-def _channels(dataset: Any) -> int:
+def _judge(test: Any, size: int | None, channels: int, seed: int, images: Tensor, names: Names) -> None:
+    """Read a test data set once and drop it, so that a wrong one is refused before anything is learned."""
+    try:
+        pixels, labels = _read(test, range(len(test)), size, channels, seed)
+    except DataError as error:
+        raise DataError(f"the test data set: {error}") from error
+    check(pixels, labels, names, "the test part", every_class=False)
+    if pixels.shape[1:] != images.shape[1:]:
+        raise DataError(
+            f"test images have shape {tuple(pixels.shape[1:])} and training images "
+            f"{tuple(images.shape[1:])}; wanted the same (C,H,W), or size= to bring them to"
+        )
+
+
+def _channels(dataset: Any, said: int | None) -> int:
     if len(dataset) == 0:
         raise DataError("the data set is empty; wanted pairs (image, label)")
-    image = _pair(dataset, 0)[0]
+    image = _pair(dataset, 0, said)[0]
     return from_pil(image).shape[0] if isinstance(image, Image.Image) else image.shape[0]
 
 
@@ -150,7 +186,7 @@ def _read(dataset: Any, indices: Sequence[int], size: int | None, channels: int,
     labels: list[int] = []
     with streams.global_stream(seed, "dataset"):
         for index in indices:
-            image, label = _pair(dataset, index)
+            image, label = _pair(dataset, index, channels)
             try:
                 if isinstance(image, Image.Image):
                     image = from_pil(image, channels)
@@ -169,34 +205,33 @@ def _read(dataset: Any, indices: Sequence[int], size: int | None, channels: int,
     return torch.stack(images), torch.tensor(labels)
 
 
-def _pair(dataset: Any, index: int) -> tuple[Any, int]:
+def _pair(dataset: Any, index: int, channels: int | None) -> tuple[Any, int]:
     item = dataset[index]
     if not isinstance(item, tuple | list) or len(item) < 2:
         raise DataError(
             f"item {index} of the data set is a {type(item).__name__}; wanted a pair (image, label)"
         )
-    image, label = item[0], item[1]
-    if not isinstance(image, Image.Image) and not (isinstance(image, Tensor) and image.ndim == 3):
-        found = f"tensor of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-        raise DataError(
-            f"item {index} of the data set has a {found} for an image; wanted (C,H,W) or a Pillow image"
-        )
-    try:
-        whole = int(label)
-        if whole != label or isinstance(label, str):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise DataError(
-            f"item {index} of the data set has the label {label!r}; wanted an integer from 0"
-        ) from None
-    return image, whole
+    image, label = item[0], class_number(item[1])
+    if not isinstance(image, Image.Image):
+        if isinstance(image, Tensor | np.ndarray):
+            image = image_tensor(image, f"item {index} of the data set")
+        if not isinstance(image, Tensor) or image.ndim != 3:
+            found = (
+                f"tensor of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            )
+            raise DataError(
+                f"item {index} of the data set has a {found} for an image; wanted (C,H,W) or a Pillow image"
+            )
+        refuse_channels_last(tuple(image.shape), f"item {index} of the data set", channels)
+    if label is None or abs(label) > LARGEST:
+        raise DataError(f"item {index} of the data set has the label {item[1]!r:.60}; wanted an integer from 0")
+    return image, label
 
 
-def _names(classes: Any, labels: Tensor) -> tuple[str, ...]:
-    if isinstance(classes, Sequence) and not isinstance(classes, str) and len(classes) > 0:
-        return tuple(str(name) for name in classes)
-    if labels.ndim != 1 or labels.numel() == 0:
-        raise DataError(f"the labels have shape {tuple(labels.shape)}; wanted (N,) integers, N above 0")
+def _names(names: Names | None, labels: Tensor) -> Names:
+    """The names, or numbers in their place."""
+    if names is not None:
+        return names
     highest = int(labels.max())
     if highest >= len(labels):
         raise DataError(

@@ -14,18 +14,19 @@ from datadistill.data.source import Pixels, Reader, Source
 from datadistill.data.splits import stratified_fixed
 
 
+def _read(split: str) -> Pixels:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = torch.from_numpy(data.images).float().div(16).unsqueeze(1)
+    labels = torch.from_numpy(data.target).long()
+    learn, held_out = stratified_fixed(labels, 0.2, "digits")
+    chosen = learn if split == "train" else held_out
+    return images[chosen], labels[chosen]
+
+
 def _find(roots: list[Path], download: bool) -> Reader:
-    def read(split: str) -> Pixels:
-        from sklearn.datasets import load_digits
-
-        data = load_digits()
-        images = torch.from_numpy(data.images).float().div(16).unsqueeze(1)
-        labels = torch.from_numpy(data.target).long()
-        learn, held_out = stratified_fixed(labels, 0.2, "digits")
-        chosen = learn if split == "train" else held_out
-        return images[chosen], labels[chosen]
-
-    return read
+    return _read
 
 
 DIGITS_8X8 = Source(

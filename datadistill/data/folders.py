@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from datadistill import streams
@@ -32,6 +35,7 @@ logger = logging.getLogger(__name__)
 LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"}
 
 
+@torch.inference_mode(False)
 def load_folder(
     folder: str | os.PathLike[str],
     *,
@@ -79,9 +83,7 @@ def load_folder(
     side, depth = 32 if size is None else size, 3 if channels is None else channels
     if depth not in (1, 3):
         raise UsageError(f"channels is {depth!r}; wanted 1 (grey) or 3 (RGB)")
-
-    def decode(path: Path) -> Tensor:
-        return read_file(path, lambda image: to_size(from_pil(image, depth), side).clone())
+    decode = partial(read_file, convert=partial(square, depth, side))
 
     root = Path(folder).expanduser()
     files = _classes(root)
@@ -115,15 +117,12 @@ def load_folder(
     train = torch.stack([pixels[i] for i in kept.tolist()])
     test_paths, test_targets = [paths[i] for i in held_out.tolist()], targets[held_out]
 
-    def read_test() -> Pixels:
-        return torch.stack([decode(path) for path in test_paths]), test_targets
-
     name = root.resolve().name or "folder"
     skipped = f", {bad:,} skipped as they could not be read" if bad else ""
     return assemble(
         name,
         (train, targets[kept]),
-        read_test,
+        partial(read_images, decode, test_paths, test_targets),
         classes=tuple(files),
         description=f"{name}: a folder of images in {len(files)} classes, {len(train):,} to learn from, "
         f"{len(test_paths):,} held out, stratified{skipped}",
@@ -134,6 +133,16 @@ def load_folder(
         normalization=normalization,
         device=device,
     )
+
+
+def square(channels: int, size: int, image: Image.Image) -> Tensor:
+    """A Pillow image as a tensor (channels, size, size) in 0..1, with memory of its own."""
+    return to_size(from_pil(image, channels), size).clone()
+
+
+def read_images(decode: Callable[[Path], Tensor], paths: list[Path], labels: Tensor) -> Pixels:
+    """The images of these files, in order, and their labels."""
+    return torch.stack([decode(path) for path in paths]), labels
 
 
 def _classes(root: Path) -> dict[str, list[Path]]:

@@ -50,14 +50,20 @@ def unit_range(images: Shaped[Tensor, "*shape"], what: str = "images") -> Float[
         >>> unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8))
         tensor([0.0000, 0.2000, 1.0000])
     """
-    if images.dtype == torch.uint8:
-        return images.float() / 255
+    refuse_values(images, what)
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def refuse_values(images: Shaped[Tensor, "*shape"], what: str = "images") -> None:
+    """Refuse what `unit_range` refuses, without making a copy."""
+    if images.dtype == torch.uint8 or (images.is_floating_point() and images.numel() == 0):
+        return
     if not images.is_floating_point():
         raise DataError(
             f"{what} are {images.dtype}; wanted uint8 in 0..255 or floats in 0..1: convert them first"
         )
-    if images.numel() == 0:
-        return images.float()
+    if images.element_size() == 1:  # torch has no extremes of 8-bit floats
+        images = images.float()
     low, high = (float(v) for v in torch.aminmax(images.detach()))
     if not (np.isfinite(low) and np.isfinite(high)):
         first = (~torch.isfinite(images)).nonzero()[0].tolist()
@@ -67,7 +73,6 @@ def unit_range(images: Shaped[Tensor, "*shape"], what: str = "images") -> Float[
             f"{what} are floats between {low:.4g} and {high:.4g}; wanted 0..1 (or uint8 0..255): "
             "divide by 255, or hand over the images before they are normalized"
         )
-    return images.float()
 
 
 def to_channels(images: Float[Tensor, "*n c h w"], channels: int) -> Float[Tensor, "*n k h w"]:

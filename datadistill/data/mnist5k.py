@@ -46,14 +46,15 @@ def _images_and_labels() -> Pixels:
     return images, torch.from_numpy(table[:, -1].copy())
 
 
-def _find(roots: list[Path], download: bool) -> Reader:
-    def read(split: str) -> Pixels:
-        images, labels = _images_and_labels()
-        learn, held_out = stratified_fixed(labels, 1000, "mnist5k")
-        chosen = learn if split == "train" else held_out
-        return images[chosen], labels[chosen]
+def _read(split: str) -> Pixels:
+    images, labels = _images_and_labels()
+    learn, held_out = stratified_fixed(labels, 1000, "mnist5k")
+    chosen = learn if split == "train" else held_out
+    return images[chosen], labels[chosen]
 
-    return read
+
+def _find(roots: list[Path], download: bool) -> Reader:
+    return _read
 
 
 MNIST5K = Source(

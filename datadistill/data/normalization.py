@@ -22,6 +22,8 @@ from datadistill.data.images import from_pil, to_size, unit_range
 from datadistill.errors import DataError
 
 KIND = "mean-std"
+DARKEST = 1e-30
+"""Smallest deviation; below about 1e-38 float32 loses digits, and squares far above."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Normalization:
             object.__setattr__(self, name, tuple(float(v) for v in values))
         if min(self.std) <= 0:
             raise DataError(f"normalization: std is {self.std!r}; wanted numbers above 0")
+        if min(self.std) < DARKEST:
+            raise DataError(f"normalization: std is {self.std!r}; wanted numbers that float32 can divide by")
 
     def __call__(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Float[Tensor, "*n c h w"]:
         """Normalized float32 images, contiguous, on the device of the input.
@@ -159,22 +163,35 @@ class Normalization:
 
 
 def measured(images: Float[Tensor, "n c h w"], size: int | None) -> Normalization:
-    """The normalization measured on images in 0..1, rounded to 4 decimals.
+    """The normalization measured on images in 0..1.
 
-    A channel that is constant gets std 1: it is centred and no more.
+    Rounded to 4 decimals; where the deviation of a channel is below 0.01, mean and deviation to the decimals
+    that give the deviation four significant digits. A constant channel gets deviation 1: it is centred and no
+    more.
+
+    Raises:
+        DataError: images so dark that float32 cannot hold their deviation.
     """
-    flat = images.transpose(0, 1).flatten(1)
-    # float64 sums, so that the 4 decimals do not depend on the number of threads
-    mean = flat.mean(1, dtype=torch.float64)
-    square = torch.stack([channel.double().square().mean() for channel in flat])
-    std = (square - mean.square()).clamp(min=0).sqrt()
-    rounded = [round(float(s), 4) for s in std]
-    return Normalization(
-        tuple(round(float(m), 4) for m in mean),
-        tuple(s if s > 0 else 1.0 for s in rounded),
-        size,
-        images.shape[1],
-    )
+    means, deviations = [], []
+    # float64 sums, so that the decimals do not depend on the number of threads
+    for k, channel in enumerate(images.transpose(0, 1).flatten(1)):
+        low, high = (float(v) for v in torch.aminmax(channel))
+        mean = float(channel.mean(dtype=torch.float64))
+        std = float((channel.double() - mean).square().mean().sqrt())
+        # a resize leaves rounding errors of a few units in the last place in a constant image
+        if std <= 4 * torch.finfo(torch.float32).eps * max(abs(low), abs(high)):
+            means.append(round(mean, 4))
+            deviations.append(1.0)
+            continue
+        if std < DARKEST:
+            raise DataError(
+                f"channel {k} of the images has values up to {high:.2g} with a deviation of {std:.2g}, which "
+                "float32 cannot divide by; scale the images to 0..1"
+            )
+        decimals = 4 if std >= 0.01 else 3 - math.floor(math.log10(std))
+        means.append(round(mean, decimals))
+        deviations.append(round(std, decimals))
+    return Normalization(tuple(means), tuple(deviations), size, images.shape[1])
 
 
 def _whole(value: object) -> bool:

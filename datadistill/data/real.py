@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from datadistill.data.batches import Split
 from datadistill.data.normalization import Normalization
@@ -29,7 +28,8 @@ class HeldOut:
 
     def get(self) -> Split:
         if self.split is None:
-            self.split = self._read()
+            with torch.inference_mode(False):  # an inference tensor would break every later gradient
+                self.split = self._read()
         return self.split
 
 
@@ -113,12 +113,13 @@ class RealData:
     @classmethod
     def from_tensors(
         cls,
-        images: Tensor,
-        labels: Tensor,
+        images: Any,
+        labels: Any,
         *,
-        test_images: Tensor,
-        test_labels: Tensor,
-        classes: tuple[str, ...] | list[str] | None = None,
+        test_images: Any,
+        test_labels: Any,
+        classes: Any = None,
+        test_classes: Any = None,
         name: str = "custom",
         validation: int | float | None = None,
         seed: int = 0,
@@ -127,14 +128,16 @@ class RealData:
         normalization: Normalization | None = None,
         device: torch.device | str = "cpu",
     ) -> RealData:
-        """Your own images as tensors.
+        """Your own images as tensors; arrays and lists do as well.
 
         Args:
             images: (N,C,H,W), uint8 0..255 or float 0..1, not normalized.
-            labels: (N,) integers from 0.
-            test_images: (M,C,H,W), likewise.
-            test_labels: (M,).
-            classes: names in label order; "0", "1", ... where absent.
+            labels: (N,) or (N,1) integers from 0, of any type, or (N,K) one-hot rows.
+            test_images: (M,C,H,W), likewise; judged now, normalized at the first use of `.test`.
+            test_labels: (M,), likewise.
+            classes: names in label order, in any container, or a dict from name to label; "0", "1", ... where
+                absent.
+            test_classes: names in the order of `test_labels`, where that is another; they go by name.
             name: goes into run folders and files.
             validation: held out of the training images: an int is a number, a float a share; a tenth by
                 default.
@@ -144,7 +147,8 @@ class RealData:
             device: where the result lies.
 
         Raises:
-            DataError: shapes, values or labels that do not fit.
+            UsageError: images that are no tensors or arrays.
+            DataError: shapes, values, labels or names that do not fit, of the test images too.
 
         Example:
             >>> x, y = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8), torch.arange(40) % 4
@@ -154,9 +158,9 @@ class RealData:
         from datadistill.data.custom import from_tensors
 
         return from_tensors(
-            images, labels, test_images, test_labels,
-            classes=classes, name=name, validation=validation, seed=seed, size=size, channels=channels,
-            normalization=normalization, device=device,
+            images, labels, test_images, test_labels, classes=classes, test_classes=test_classes, name=name,
+            validation=validation, seed=seed, size=size, channels=channels, normalization=normalization,
+            device=device,
         )  # fmt: skip
 
     @classmethod

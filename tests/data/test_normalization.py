@@ -193,3 +193,58 @@ def test_the_rotation_tag_is_obeyed():
 def test_unit_range_names_what_it_refuses():
     with pytest.raises(DataError, match=r"masks are torch.bool"):
         unit_range(torch.zeros(2, dtype=torch.bool), "masks")
+
+
+def deep(low, high, share=0.5, n=20):
+    """Images whose pixels are one of two 16-bit values."""
+    draw = torch.rand((n, 1, 16, 16), generator=torch.Generator().manual_seed(0)) < share
+    return torch.where(draw, high / 65535, low / 65535).float()
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        *(deep(low, high) for low, high in [(0, 1), (0, 12), (100, 102), (0, 4095), (50000, 50001)]),
+        deep(0, 1, share=0.002), deep(65534, 65535), deep(0, 65535), deep(0, 1) * 1e-6, deep(0, 1) * 1e-20,
+    ],
+)  # fmt: skip
+def test_images_of_every_range_are_brought_to_deviation_one(images):
+    seen = measured(images, 16)(images).double()
+    # pixels are float32: where the deviation is a few units in the last place, it is that coarse
+    step = float(torch.finfo(torch.float32).eps * images.max() / images.std())
+    assert seen.std().item() == pytest.approx(1, abs=5e-3 + step)
+    assert seen.mean().item() == pytest.approx(0, abs=5e-3 + step)
+
+
+def test_16_bit_masks_look_like_the_same_masks_in_8_bits():
+    small, large = deep(0, 1), deep(0, 65535)
+    difference = measured(small, 16)(small) - measured(large, 16)(large)
+    assert difference.abs().max() < 2e-3  # four digits of mean and deviation
+
+
+def test_statistics_have_four_decimals_while_these_are_enough():
+    x = torch.rand(50, 1, 6, 6, generator=torch.Generator().manual_seed(1)) * 0.2
+    n = measured(x, 6)
+    assert n.std[0] > 0.01 and n.mean == (round(x.double().mean().item(), 4),)
+    assert n.std == (round(x.double().std(correction=0).item(), 4),)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.3, 1 / 65535])
+def test_a_constant_channel_is_centred_and_no_more(value):
+    for images in (torch.full((3, 1, 9, 9), value), to_size(torch.full((3, 1, 40, 31), value), 9)):
+        n = measured(images, 9)
+        assert n.std == (1.0,) and n(images).abs().max() <= 5.1e-5
+
+
+def test_a_constant_channel_beside_others_leaves_them_alone():
+    images = torch.cat([deep(0, 1), torch.full((20, 1, 16, 16), 0.5), deep(0, 65535)], 1)
+    n = measured(images, 16)
+    assert n.std[1] == 1.0 and n(images)[:, (0, 2)].std((0, 2, 3)).tolist() == pytest.approx([1, 1], abs=5e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-31, 1e-38, 1e-40])
+def test_deviations_that_float32_cannot_divide_by_are_refused(scale):
+    with pytest.raises(DataError, match="scale the images"):
+        measured(deep(0, 65535) * scale, 16)
+    with pytest.raises(DataError, match="float32 can divide by"):
+        Normalization((0.0,), (scale,), 16, 1)

@@ -217,7 +217,7 @@ def test_from_tensors():
     [
         (X[:, 0], Y, None, r"shape \(60, 8, 8\)"),
         (X, Y[:-1], None, r"wanted \(60,\)"),
-        (X, Y.float(), None, "integers"),
+        (X, Y + 0.5, None, "label 0.5 of image 0.*integers"),
         (X, Y - 1, None, "from -1"),
         (X, Y, ["a", "b"], "from 0 to 2 but there are 2 classes"),
         (X, Y * 0, None, "one class only"),
@@ -234,12 +234,31 @@ def test_tensors_that_do_not_fit(images, labels, classes, words):
         RealData.from_tensors(images, labels, **test, classes=classes)
 
 
-def test_test_tensors_that_do_not_fit():
-    data = RealData.from_tensors(X, Y, test_images=X, test_labels=Y + 5)
-    with pytest.raises(DataError, match="the test part has labels from 5 to 7"):
-        _ = data.test
-    with pytest.raises(DataError, match=r"\(1, 7, 7\)"):
-        RealData.from_tensors(X, Y, test_images=X[:, :, :7, :7], test_labels=Y)
+@pytest.mark.parametrize(
+    "images, labels, words",
+    [
+        (X, Y + 5, "the test part has labels from 5 to 7"),
+        (X, Y[:50], r"the test part has labels of shape \(50,\)"),
+        (X[:, :, :7, :7], Y, r"\(1, 7, 7\)"),
+        (X.float(), Y, "test images are floats.*divide by 255"),
+        (X.int(), Y, "test images are torch.int32"),
+        (X[:0], Y[:0], "test_images have shape"),
+        (X.expand(-1, 3, 8, 8), Y, r"\(3, 8, 8\)"),
+    ],
+)
+def test_wrong_test_tensors_are_refused_when_the_data_are_made(images, labels, words):
+    with pytest.raises(DataError, match=words):
+        RealData.from_tensors(X, Y, test_images=images, test_labels=labels)
+
+
+def test_test_images_of_an_odd_number_of_channels_are_refused():
+    four = torch.zeros(9, 4, 8, 8)
+    with pytest.raises(DataError, match="4 channels and 1 are wanted"):
+        RealData.from_tensors(X, Y, test_images=four, test_labels=Y[:9], size=8)
+
+
+class Items(list):
+    pass
 
 
 class Counting:
@@ -259,12 +278,27 @@ class Counting:
         return self.images[index], index % 2
 
 
-def test_from_dataset_reads_its_test_set_last():
+def test_from_dataset_judges_its_test_set_and_keeps_no_pixel():
     learn, test = Counting(40), Counting(10)
     data = RealData.from_dataset(learn, test, size=8, seed=3)
     assert data.classes == ("left", "right") and data.shape == (3, 8, 8)
-    assert len(data.train) == 36 and test.read == [] and not data.test_was_read
-    assert len(data.test) == 10 and test.read == list(range(10))
+    assert len(data.train) == 36 and test.read == list(range(10)) and not data.test_was_read
+    assert len(data.test) == 10 and test.read == list(range(10)) * 2
+
+
+@pytest.mark.parametrize(
+    "items, words",
+    [
+        ([(X[0], 0), (X[1], 3)], "labels from 0 to 3"),
+        ([(X[0], 0), (X[1] * 2.0, 1)], "the test data set: item 1.*divide by 255"),
+        ([(X[0], 0), (X[1], "cat")], "the test data set: item 1.*'cat'"),
+        ([(X[0, :, :4], 0)], r"test images have shape \(1, 4, 8\)"),
+        ([], "the test data set.*empty"),
+    ],
+)
+def test_a_wrong_test_data_set_is_refused_when_the_data_are_made(items, words):
+    with pytest.raises(DataError, match=words):
+        RealData.from_dataset(TensorDataset(X, Y), Items(items))
 
 
 def test_from_dataset_holds_a_stratified_part_out():
@@ -277,10 +311,6 @@ def test_from_dataset_holds_a_stratified_part_out():
 
 def test_grey_pictures_stay_grey():
     assert RealData.from_dataset(Counting(20, "L"), size=8).shape == (1, 8, 8)
-
-
-class Items(list):
-    pass
 
 
 @pytest.mark.parametrize(
