@@ -1,4 +1,4 @@
-"""What users hand over besides tensors of torch's defaults: arrays, lists, layouts, dtypes, modes; and pickling."""
+"""Images in arrays, lists, other layouts and dtypes; torch's modes and defaults; pickling."""
 
 import copy
 import multiprocessing
@@ -134,10 +134,9 @@ def test_loaders_make_ordinary_tensors_under(mode, tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_loaders_make_the_same_data_under_a_default_dtype_of(dtype, tmp_path):
-    plain = [
-        data.fingerprint for data in made(tmp_path / "a" if (tmp_path / "a").mkdir() is None else tmp_path)
-    ]
-    (tmp_path / "b").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    plain = [data.fingerprint for data in made(tmp_path / "a")]
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
