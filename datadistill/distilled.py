@@ -21,7 +21,7 @@ from torch.utils.data import TensorDataset
 
 from datadistill import distilled_file
 from datadistill.data.normalization import Normalization
-from datadistill.initial import Random, Theta
+from datadistill.initial import Random, Theta, put
 from datadistill.innerloop.steps import Pair
 from datadistill.innerloop.unroll import unroll
 from datadistill.innerloop.update_rules import UpdateRule
@@ -46,7 +46,8 @@ class DistilledDataset:
         net: name and arguments of the net it was learned with.
         update: the update rule it was learned with.
         theta_0: the initial parameters a set for one fixed initialization was learned for, else None.
-        buffers: the buffers of a pretrained net that go with theta_0 (running statistics), else None.
+        buffers: the buffers (running statistics) and frozen parameters of a net whose values were given, which
+            go with theta_0, else None.
         tensors: with (T, P) step sizes, the P names; taken from theta_0 or the net where absent.
         norm: what BatchNorm used in the inner loop.
         origin: recipe, seed, data set and split it came from, for the file.
@@ -102,6 +103,7 @@ class DistilledDataset:
     def __repr__(self) -> str:
         n, c, h, w = self.images.shape
         kind = "its own fixed initialization" if self.theta_0 is not None else "any initialization"
+        kind = "the given values" if "given" in self.origin else kind
         steps = f"{len(self.order)} step{'s' if len(self.order) != 1 else ''}"
         return (
             f"DistilledDataset({n} images {c}x{h}x{w}, {len(self.classes)} classes, {steps}, "
@@ -113,9 +115,14 @@ class DistilledDataset:
     def build(self) -> nn.Module:
         """The net it was learned with, with the buffers it carries; its parameters have no meaning."""
         net = self.net.build()
-        if self.buffers is not None:
-            net.load_state_dict(self.buffers, strict=False)
+        put(net, self.buffers or {})
         return net
+
+    def is_for(self, net: nn.Module) -> bool:
+        """Whether the theta_0 that the set carries is one of `net`: the same tensors are trained."""
+        carried = self.buffers or {}
+        values = {k: p.shape for k, p in net.named_parameters() if p.requires_grad and k not in carried}
+        return self.theta_0 is not None and _shapes(self.theta_0) == values
 
     def steps(self) -> list[Pair]:
         """The T pairs (images, labels) in the order of training, for `unroll`."""
@@ -125,9 +132,10 @@ class DistilledDataset:
     def train(self, net: nn.Module | None = None, theta_0: Theta | None = None, *, seed: int = 0) -> nn.Module:
         """Train a net exactly as the set was learned to: T steps. Your net is never changed.
 
-        A set learned for one fixed initialization starts from the one it carries, whatever the net's own
-        values are; from any other start it reaches next to nothing, and this says so. Any other set starts
-        from `theta_0`, else from the values of the `net` you pass, else from a fresh draw.
+        A set learned for one fixed initialization, or for given values, starts from those it carries (buffers
+        and frozen parameters too, where it has some), whatever the net's own values are; from any other start
+        it reaches next to nothing, and this says so. Any other set starts from `theta_0`, else from the values
+        of the `net` you pass, else from a fresh draw.
 
         Args:
             net: any module for images of this shape and these classes; default: the net it was learned with.
@@ -146,6 +154,9 @@ class DistilledDataset:
         if net is not None:
             check_fits(net, tuple(self.images.shape[1:]), len(self.classes))
         own = bare_net(net) if net is not None else self.build()
+        if net is not None and theta_0 is None and self.buffers and self.is_for(own):
+            own = copy_net(own)
+            put(own, self.buffers)
         if net is None and theta_0 is None and self.theta_0 is None and self.origin.get("source"):
             warnings.warn(
                 f"this set was learned for nets pretrained on {self.origin['source']}, and training starts "
@@ -169,7 +180,7 @@ class DistilledDataset:
 
     def _start(self, net: nn.Module, built: bool, seed: int) -> Theta:
         values = {k: p.detach() for k, p in net.named_parameters() if p.requires_grad}
-        if self.theta_0 is not None and _shapes(self.theta_0) == _shapes(values):
+        if self.theta_0 is not None and self.is_for(net):
             device = next(iter(values.values())).device
             return {k: p.to(device) for k, p in self.theta_0.items()}
         return Random(net, self.net.init, seed, "train_theta_0").draw(0) if built else values

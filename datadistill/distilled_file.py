@@ -1,7 +1,8 @@
 """The file of a distilled set: one safetensors file, all metadata in one canonical JSON key.
 
 Tensors: images (float32, or uint8 codes), labels (int64, or float32 probabilities), step_sizes, and
-theta_0.NAME (and, of a pretrained net, buffer.NAME) for a set learned for one fixed initialization. The JSON
+theta_0.NAME (and, of a net whose values were given, buffer.NAME for buffers and frozen parameters) for a set
+learned for one fixed initialization. The JSON
 says the rest; no date, duration, host or path is in it, so the same run gives the same bytes.
 `runs/tensors.py` has the checksum and the refusals of damaged files; here a whole file is checked for sense.
 

@@ -58,6 +58,13 @@ class Interrupted(DatadistillError):
         self.exit_code = 128 + signal_number
 
 
+class ValuesNotUsed(UserWarning):
+    """The values of a module were not used: it gave names and shapes alone.
+
+    Silence it with `warnings.simplefilter("ignore", ValuesNotUsed)`.
+    """
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or on the CPU.
 

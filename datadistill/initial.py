@@ -14,13 +14,14 @@ Draws of another stream name are held out by construction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from datadistill.errors import UsageError
 from datadistill.nets import draw
 from datadistill.streams import generator
 
@@ -53,6 +54,36 @@ def unstack(theta: Theta, nets: int) -> list[Theta]:
 def trainable(net: nn.Module) -> tuple[str, ...]:
     """Names of the parameters that require a gradient, in the net's order."""
     return tuple(name for name, p in net.named_parameters() if p.requires_grad)
+
+
+def beside_theta(net: nn.Module) -> Theta:
+    """What a net is besides its trainable parameters, by name: buffers, and parameters that are frozen.
+
+    Example:
+        >>> list(beside_theta(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))))
+        ['1.running_mean', '1.running_var', '1.num_batches_tracked']
+    """
+    frozen = {name: p.detach() for name, p in net.named_parameters() if not p.requires_grad}
+    return {**frozen, **{name: b.detach() for name, b in net.named_buffers()}}
+
+
+@torch.no_grad()
+def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Write values of parameters and buffers into a net, by name.
+
+    Raises:
+        UsageError: the net has no such tensor, or one of another shape.
+    """
+    own: Theta = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    for name, value in tensors.items():
+        if name not in own or own[name].shape != value.shape:
+            found = f"{tuple(own[name].shape)}" if name in own else "missing"
+            raise UsageError(
+                f"the net's tensor {name!r} is {found}, wanted {tuple(value.shape)}; pass a net of the same "
+                "architecture"
+            )
+    for name, value in tensors.items():
+        own[name].copy_(value)
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,8 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
     low, high = s["image_range"]
     net = f"{s['net']['name']} ({words(s['net']['args'])}), initialization {s['net']['init']}"
     if s["theta_0"]:
-        start = f"one fixed initialization, carried along ({size_of(s['bytes_theta_0'])})"
+        one = "one net of given values" if "given" in s["origin"] else "one fixed initialization"
+        start = f"{one}, carried along ({size_of(s['bytes_theta_0'])})"
     else:
         source = s["origin"].get("source")
         start = f"any net of this kind pretrained on {source}" if source else "any initialization"

@@ -53,15 +53,16 @@ class DistillConfig:
     """Arguments of the architecture, such as width 32 norm instance."""
     init: str = "xavier"
     """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, small, default (torch's own)."""
-    theta_0: Literal["fixed", "random"] = "fixed"
-    """One draw kept, or fresh draws every outer iteration; with a pool, one of its nets or all of them."""
+    theta_0: Literal["fixed", "random", "given"] = "fixed"
+    """One draw kept, or fresh draws every outer iteration; with a pool, one of its nets or all of them.
+    "given": the values of your own net (in Python net=), or all those of the file of weights."""
     source: str | None = None
     """Data set that the nets of the pool were trained on; None: nets are not pretrained on one."""
     pool: str | None = None
     """Pool of pretrained nets that theta_0 is drawn from: its file, or its run folder."""
     weights: str | None = None
-    """Weights of one pretrained net that theta_0 starts from, with a fresh last layer: a file of tensors by
-    name, or "imagenet" for those of torchvision."""
+    """Weights of one pretrained net that theta_0 starts from: a file of tensors by name, or "imagenet" for
+    those of torchvision. The last layer is drawn afresh, unless theta_0 is "given"."""
 
     # --- the distilled set
     ipc: int = 1
@@ -175,10 +176,15 @@ class DistillConfig:
             raise UsageError(
                 f"theta_0 comes from the pool {self.pool} and from the weights {self.weights}; drop one"
             )
-        if self.weights is not None and self.theta_0 != "fixed":
+        if self.weights is not None and self.theta_0 == "random":
             raise UsageError(
-                "weights are those of one net, so theta_0 must be fixed; a set for many pretrained nets "
-                "needs a pool (--pool)"
+                "weights are those of one net, so theta_0 must be fixed (a fresh last layer) or given (the "
+                "file's own); a set for many pretrained nets needs a pool (--pool)"
+            )
+        if self.theta_0 == "given" and (self.pool or self.source) is not None:
+            raise UsageError(
+                f"theta_0 is given, but the pool {self.pool or f'of {self.source}'} holds many nets; choose "
+                "fixed for one of them, or random for all"
             )
         if self.objective == "attack":
             if self.attack_class == self.target_class:

@@ -21,7 +21,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.attack import AttackScores, attacked, mean_and_std, measure_of
 from datadistill.evaluation.starts import start_of
-from datadistill.initial import InitialDistribution, Theta, nets_of, unstack
+from datadistill.initial import Fixed, InitialDistribution, Theta, nets_of, unstack
 from datadistill.innerloop import Steps, momentum, unroll
 from datadistill.nets import has_batchnorm
 from datadistill.objectives import logits_of
@@ -238,7 +238,12 @@ def trained_accuracies(
         theta_0 = start.draw(0, size, begin)
         theta_T = unroll(net, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin)
         if before:
-            first += [taken(_finished(d, net, one), one, target) for one in unstack(theta_0, size)]
+            # the statistics of a net whose values were given are its own, and in the module
+            as_it_is = d.buffers is not None and isinstance(start, Fixed)
+            first += [
+                taken(net if as_it_is else _finished(d, net, one), one, target)
+                for one in unstack(theta_0, size)
+            ]
         after += [taken(_finished(d, net, one), one, target) for one in unstack(theta_T, size)]
     return first, after
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Fixed, InitialDistribution, Pretrained, Random
+from datadistill.initial import Fixed, InitialDistribution, Pretrained, Random, put
 from datadistill.nets import build
 from datadistill.nets.copying import copy_net
 from datadistill.nets.fits import check_fits
@@ -47,7 +47,8 @@ def start_of(
     """
     module = net_of(d, net).to(device)
     if d.theta_0 is not None:
-        if shapes(module) == {k: p.shape for k, p in d.theta_0.items()}:
+        if d.is_for(module):
+            put(module, d.buffers or {})
             return module, Fixed({k: p.to(device) for k, p in d.theta_0.items()})
         warnings.warn(
             f"the set was learned for one fixed initialization of {d.net.name}; on another architecture expect "
@@ -66,13 +67,13 @@ def any_start(
 ) -> InitialDistribution:
     """The distribution of theta_0, also for a set that carries one: baselines are tested on many nets.
 
-    Nets that started from given weights have only one: that of the set.
+    Nets that started from given weights or values have only one: that of the set.
     """
     device = next(module.parameters()).device
     if pool is not None:
         stacked = fitting_pool(pool, d, module).part(part)
         return Pretrained({k: p.to(device) for k, p in stacked.items()})
-    if d.theta_0 is not None and "weights" in d.origin:
+    if d.theta_0 is not None and d.is_for(module) and ("weights" in d.origin or "given" in d.origin):
         return Fixed({k: p.to(device) for k, p in d.theta_0.items()})
     if d.origin.get("source") is not None:
         raise UsageError(

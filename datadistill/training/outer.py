@@ -57,7 +57,7 @@ class OuterLoop:
     Args:
         config: what to learn, and how.
         data: real data, on the run's device.
-        net: the architecture, with its buffers; its parameters are not used.
+        net: the architecture, with its buffers and frozen parameters; its others are not used.
         update: the update rule of the inner loop.
         spec: how a file names the net.
         starts: where theta_0 comes from, in learning and in looks at the validation split.
@@ -77,6 +77,7 @@ class OuterLoop:
         self.config, self.data, self.update, self.spec = config, data, update, spec
         self.net, self.objective = net, objective
         self.start, self.validation_start, self.origin = starts.learning, starts.validation, starts.origin
+        self.carried = starts.carried
         self.adjoint = adjoint_of(config)
         self.learned = Learned(config, data, len(trainable(self.net)))
         rates = {"images": config.lr_images, "labels": config.lr_labels, "step_sizes": config.lr_step_sizes}
@@ -220,7 +221,7 @@ class OuterLoop:
                 learned.images.clone(), learned.labels().clone(), learned.step_sizes().clone(), learned.order,
                 classes=data.classes, normalization=data.normalization, net=self.spec, update=self.update,
                 theta_0=self.start.draw(0) if isinstance(self.start, Fixed) else None,
-                buffers=dict(self.net.named_buffers()) or None if "weights" in self.origin else None,
+                buffers=self.carried,
                 tensors=trainable(self.net), norm=config.norm,
                 origin={
                     "recipe": config.recipe, "seed": config.seed, "dataset": data.name,

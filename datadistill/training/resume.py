@@ -25,7 +25,7 @@ from datadistill.runs.environment import differences, environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import differing
 
-STARTS = ("pool", "weights", "teacher", "teacher_weights")
+STARTS = ("pool", "weights", "given", "teacher", "teacher_weights")
 
 
 class Fingerprinted(Protocol):
@@ -65,6 +65,11 @@ def refuse_others(
         raise UsageError(f"{folder.path} was started with another net (its tensors differ); pass that one")
     for name in STARTS:
         if then.pop(name, found.get(name)) != found.get(name):
+            if name == "given":
+                raise UsageError(
+                    f"{folder.path} was started from a net of other values (theta_0 is given, and the "
+                    "fingerprint of the net's values differs); pass that net, with the values it had then"
+                )
             raise UsageError(
                 f"{folder.path} was started from another {name.removesuffix('s').replace('_', ' ')} (its "
                 f"fingerprint differs); pass that one with --{name.replace('_', '-')}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from datadistill import distilled_file
 from datadistill.config import RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.nets.spec import CUSTOM
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
@@ -57,7 +58,9 @@ def distill(
     Args:
         config: what to learn; a recipe returns one. None with `resume` takes the run folder's own.
         data: your own real data (`RealData.from_tensors`, `.from_dataset`); default: what the config names.
-        net: your own module, images (B, C, H, W) to logits (B, K); default: what the config names.
+        net: your own module, images (B, C, H, W) to logits (B, K); default: what the config names. Its values
+            are used where `config.theta_0` is "given"; else it gives names and shapes, and this says so
+            (`datadistill.errors.ValuesNotUsed`). It is never changed.
         out: a run folder to write: config, metrics, checkpoints, distilled.safetensors. None writes nothing.
         resume: go on with the run in `out` from its last checkpoint, to the same bytes as without a stop on
             the same machine, torch version and thread count.
@@ -81,6 +84,8 @@ def distill(
     if config is not None:  # what came from Python is named so, not after a default it does not use
         config = replace(config, dataset="custom") if data is not None else config
         config = replace(config, net=CUSTOM, net_args={}) if net is not None else config
+    if isinstance(net, nn.Module) and config is not None and not resume:
+        _say_unused_values(config)
     if out is None:
         if resume or config is None:
             raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
@@ -116,6 +121,18 @@ def distill(
             f"datadistill evaluate {path} --save"
         )
     return result
+
+
+def _say_unused_values(config: DistillConfig) -> None:
+    """Once for each place that calls `distill`, as Python's own filter has it."""
+    if config.theta_0 != "given" and config.pool is None and config.weights is None:
+        kept = "one draw" if config.theta_0 == "fixed" else "fresh draws"
+        warnings.warn(
+            f'the values of net are not used: theta_0 is "{config.theta_0}", {kept} by the scheme '
+            f'{config.init}; theta_0="given" starts from the net\'s own values',
+            ValuesNotUsed,
+            stacklevel=4,  # the line that calls `distill`, through its decorator
+        )
 
 
 def _resumed(path: Path, config: DistillConfig | None, options: RunOptions) -> tuple[RunFolder, DistillConfig]:

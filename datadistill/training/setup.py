@@ -11,7 +11,7 @@ from datadistill.config import DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.data.folders import load_folder
 from datadistill.device import resolve
-from datadistill.errors import DataError
+from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import update_rules
 from datadistill.nets.copying import copy_net
 from datadistill.nets.fits import check_fits
@@ -49,6 +49,11 @@ def outer_loop(
     config: DistillConfig, options: RunOptions, data: RealData | None, net: nn.Module | None
 ) -> OuterLoop:
     """Load the data, build the net and everything the outer loop needs."""
+    if config.theta_0 == "given" and net is None and config.weights is None:
+        raise UsageError(
+            "theta_0 is given, but no values are: pass your net (in Python dd.distill(config, net=...)), or a "
+            "file of weights (--weights FILE)"
+        )
     device = resolve(config.device)
     update = update_rules.from_description({"name": config.update, **config.update_args})
     pool = pool_of(config)

@@ -1,29 +1,47 @@
-"""Where the nets of a run start: fresh draws, a pool of pretrained nets, or the weights of one."""
+"""Where the nets of a run start: fresh draws, a pool of pretrained nets, or the values of one net."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from datadistill.config import DistillConfig
 from datadistill.data import RealData
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Fixed, InitialDistribution, Pretrained, Random, trainable
+from datadistill.initial import (
+    Fixed,
+    InitialDistribution,
+    Pretrained,
+    Random,
+    Theta,
+    beside_theta,
+    put,
+    trainable,
+)
 from datadistill.nets import NETS, arguments
 from datadistill.nets.spec import NetSpec
 from datadistill.nets.weights import read_weights
 from datadistill.pool import Pool
+from datadistill.runs.tensors import checksum
 
 
 @dataclass(frozen=True)
 class Starts:
-    """Distributions of theta_0, and what the file of a set says of them."""
+    """Distributions of theta_0, and what the file of a set says of them.
+
+    Args:
+        learning, validation: where nets start in learning, and in looks at the validation split.
+        origin: what the file says of it.
+        carried: buffers and frozen parameters that go with one theta_0, for the file.
+    """
 
     learning: InitialDistribution
     validation: InitialDistribution
     origin: dict[str, Any]
+    carried: Theta | None = None
 
 
 def starts_of(
@@ -39,7 +57,7 @@ def starts_of(
     Args:
         config: its theta_0, source, pool, weights, init and seed.
         data: the target data, on the run's device.
-        net: the run's module, on the same device; given weights put their buffers into it.
+        net: the run's module, on the same device; given weights are written into it.
         spec: how a file names it.
         pool: from `pool_of`.
         download: whether torchvision's weights may be fetched.
@@ -52,6 +70,8 @@ def starts_of(
         return _from_pool(config, data, net, spec, pool)
     if config.weights is not None:
         return _from_weights(config, net, spec, download)
+    if config.theta_0 == "given":
+        return _from_values(net)
     random = Random(net, config.init, config.seed)
     if config.theta_0 == "random":
         return Starts(random, Random(net, config.init, config.seed, "validation_theta_0"), {})
@@ -116,10 +136,31 @@ def _from_weights(config: DistillConfig, net: nn.Module, spec: NetSpec, download
     if spec.name in NETS and model is None:
         model = arguments(spec.name).get("model")
     weights = read_weights(config.weights, net, model=model, download=download)
+    if config.theta_0 == "given":
+        theta, buffers, _ = weights.fit(net, fresh_last=False)
+        put(net, {**theta, **buffers})
+        return _from_values(net)
     theta, buffers, fresh = weights.fit(net)
     net.load_state_dict(buffers, strict=False)
     drawn = Random(net, config.init, config.seed).one(0, 0)
     device = next(net.parameters()).device
     start = {k: drawn[k] if k in fresh else theta[k].to(device) for k in trainable(net)}
     fixed = Fixed(start)
-    return Starts(fixed, fixed, {"weights": weights.fingerprint})
+    return Starts(fixed, fixed, {"weights": weights.fingerprint}, dict(net.named_buffers()) or None)
+
+
+def _from_values(net: nn.Module) -> Starts:
+    """The net's own values: theta_0, and what goes with it."""
+    values = {name: p.detach().clone() for name, p in net.named_parameters()}
+    for name, p in values.items():
+        if not bool(torch.isfinite(p).all()):
+            raise DataError(
+                f"theta_0 is given, but {name!r} of the net is not finite; pass a net that is whole"
+            )
+    beside = {name: value.clone() for name, value in beside_theta(net).items()}
+    fixed = Fixed({name: values[name] for name in trainable(net)})
+    # a mask of infinities is part of the architecture, and no file holds it
+    carried = {k: b for k, b in beside.items() if bool(torch.isfinite(b).all())}
+    stored = net.state_dict()
+    named = {**values, **{name: b for name, b in beside.items() if name in stored}}
+    return Starts(fixed, fixed, {"given": checksum(named)}, carried or None)

@@ -77,6 +77,8 @@ def net_line(distilled: DistilledDataset) -> str:
     init = clean(distilled.net.init, 30)
     if origin.get("source"):
         start = f"{'one' if one else 'any'} {name} pretrained on {clean(origin['source'], 30)}"
+    elif "given" in origin:
+        start = f"{name} from its given values"
     elif "weights" in origin:
         start = f"one {name} with given weights and a fresh last layer ({init})"
     else:
