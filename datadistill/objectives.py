@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -24,6 +23,7 @@ from torch.func import functional_call
 from datadistill.errors import UsageError
 from datadistill.initial import Theta, unstack
 from datadistill.innerloop.problem import NetMode, stacked_nets
+from datadistill.nets.logits import cross_entropy
 
 Objective = Callable[[nn.Module, Theta, Tensor, Tensor, str], Tensor]
 
@@ -57,7 +57,7 @@ def classification(
     # one net after the other: grouped convolutions over a large batch are slower than a loop on CPU
     nets = stacked_nets(net, theta) or 1
     with NetMode(net, norm, training=False):
-        losses = [F.cross_entropy(logits_of(net, one, images), labels) for one in unstack(theta, nets)]
+        losses = [cross_entropy(logits_of(net, one, images), labels) for one in unstack(theta, nets)]
     return torch.stack(losses).mean()
 
 

@@ -32,6 +32,7 @@ from datadistill.innerloop.problem import NetMode
 from datadistill.runs.canonical import canonical_json
 from datadistill.runs.tensors import checksum
 from kd_baselines.features import Outputs, run
+from kd_baselines.losses.divergence import SMALL, exp_rest, in_double
 
 __all__ = ["Teacher", "TeacherOutputs"]
 
@@ -83,10 +84,24 @@ class TeacherOutputs:
             return self.members[0]
         if self.average == "geometric":
             return self.members.mean(0)
-        scaled = self.members / temperature
-        norm = scaled.logsumexp(-1, keepdim=True)
-        mean = (scaled - norm).logsumexp(0) - math.log(len(scaled))  # log mean_k softmax(v_k / T)
-        return temperature * (mean + norm.mean(0))
+        return _arithmetic(self.members, float(temperature))
+
+
+def _arithmetic(members: Float[Tensor, "m b k"], T: float) -> Float[Tensor, "b k"]:
+    """v(T) = mean_k v_k + T log mean_k e^(d_k), d_k = log softmax(v_k/T) minus its mean over the nets.
+
+    For T to infinity the second summand vanishes as 1/T, and would be rounding alone if it were the difference
+    of T times numbers near log K.
+    """
+    v = in_double(members)
+    norm = v.amax(2, keepdim=True)
+    norm = norm + T * ((v - norm) / T).logsumexp(2, keepdim=True)
+    log_p = v - norm  # T log softmax(v_k/T)
+    away = log_p - log_p.mean(0)  # T d_k
+    near = (away.abs() <= SMALL * T).all(0)
+    small = T * exp_rest(torch.where(near, away / T, 0.0)).mean(0).log1p()
+    far = T * ((log_p / T).logsumexp(0) - math.log(len(v))) + norm.mean(0)
+    return torch.where(near, v.mean(0) + small, far).to(members.dtype)
 
 
 class Teacher:

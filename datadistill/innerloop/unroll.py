@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from datadistill.innerloop.adjoints import Adjoint, FullUnroll
 from datadistill.innerloop.problem import InnerProblem, Loss
 from datadistill.innerloop.steps import Pair, Steps, as_steps
 from datadistill.innerloop.update_rules import Sgd, State, Theta, UpdateRule
+from datadistill.nets.logits import cross_entropy
 
 
 def unroll(
@@ -35,7 +35,7 @@ def unroll(
     step_sizes: Float[Tensor, " T *P"],
     update: UpdateRule = Sgd(),  # noqa: B008  (frozen, so one instance is safe)
     adjoint: Adjoint = FullUnroll(),  # noqa: B008
-    loss: Loss = F.cross_entropy,
+    loss: Loss = cross_entropy,
     *,
     buffers: Mapping[str, Tensor] | None = None,
     norm: str = "batch",

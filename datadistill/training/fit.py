@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
@@ -25,6 +24,7 @@ from torch.func import functional_call, vmap
 from datadistill.data import Split, augment
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.nets.copying import copy_net
+from datadistill.nets.logits import cross_entropy
 from datadistill.streams import generator, global_stream
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import OPTIMIZERS, FitPlan
@@ -199,7 +199,7 @@ class Fit:
 
 
 def of_module(
-    net: nn.Module, split: Split, plan: FitPlan, *, seed: int = 0, number: int = 0, loss: Loss = F.cross_entropy
+    net: nn.Module, split: Split, plan: FitPlan, *, seed: int = 0, number: int = 0, loss: Loss = cross_entropy
 ) -> Fit:
     """The fit of a module, which is changed in place and put in training mode."""
     net.train()
@@ -218,7 +218,7 @@ def of_stack(
     *,
     seed: int = 0,
     numbers: Sequence[int],
-    loss: Loss = F.cross_entropy,
+    loss: Loss = cross_entropy,
 ) -> Fit:
     """The fit of several nets of one architecture in one vectorized pass.
 

@@ -23,13 +23,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datadistill.errors import UsageError
-from kd_baselines.losses.checks import check_labels, check_logits
+from kd_baselines.losses.checks import at_least_float32, check_softmax, check_teacher_softmax
+from kd_baselines.losses.labels import class_labels
 from kd_baselines.losses.schedules import check_weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
 __all__ = [
-    "CWTM", "BornAgain", "GradientParts", "born_again_loss", "check_teacher_logits", "cwtm_loss",
+    "CWTM", "BornAgain", "GradientParts", "born_again_loss", "cwtm_loss",
     "cwtm_weights", "gradient_parts", "teacher_logits_of",
 ]  # fmt: skip
 
@@ -65,13 +65,13 @@ def born_again_loss(
         Furlanello et al. 2018, eq. 3 and section 4.
     """
     check_weight(label_weight)
-    check_logits(student_logits, teacher_logits)
-    log_q = F.log_softmax(student_logits, dim=1)  # once: of a language model's logits it takes most of the time
-    soft = -(F.softmax(teacher_logits.detach(), dim=1) * log_q).sum(1).mean()
+    check_softmax(student_logits, teacher_logits)
+    z, v = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
+    log_q = F.log_softmax(z, dim=1)  # once: of a language model's logits it takes most of the time
+    soft = -(F.softmax(v, dim=1) * log_q).sum(1).mean()
     if labels is None:
         return soft
-    check_labels(labels, student_logits)
-    return soft + label_weight * F.nll_loss(log_q, labels)
+    return soft + label_weight * F.nll_loss(log_q, class_labels(labels, z))
 
 
 class GradientParts(NamedTuple):
@@ -119,9 +119,10 @@ def gradient_parts(
     References:
         Furlanello et al. 2018, eqs. 5 to 8.
     """
-    check_logits(student_logits, teacher_logits)
-    check_labels(labels, student_logits)
-    q, p = F.softmax(student_logits.detach(), dim=1), F.softmax(teacher_logits.detach(), dim=1)
+    check_softmax(student_logits, teacher_logits)
+    z, v = at_least_float32(student_logits.detach()), at_least_float32(teacher_logits.detach())
+    labels = class_labels(labels, z)
+    q, p = F.softmax(z, dim=1), F.softmax(v, dim=1)
     gradient = (q - p) / len(labels)
     classes = torch.arange(gradient.shape[1], device=gradient.device)
     at_label = classes == labels.unsqueeze(1)
@@ -148,8 +149,8 @@ def cwtm_weights(teacher_logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
     References:
         Furlanello et al. 2018, eq. 10.
     """
-    check_teacher_logits(teacher_logits)
-    confidence = F.softmax(teacher_logits.detach(), dim=1).amax(1)
+    check_teacher_softmax(teacher_logits)
+    confidence = F.softmax(at_least_float32(teacher_logits.detach()), dim=1).amax(1)
     return confidence / confidence.sum()
 
 
@@ -181,9 +182,9 @@ def cwtm_loss(
     References:
         Furlanello et al. 2018, eq. 10 (its gradient).
     """
-    check_logits(student_logits, teacher_logits)
-    check_labels(labels, student_logits)
-    each = F.cross_entropy(student_logits, labels, reduction="none")
+    check_softmax(student_logits, teacher_logits)
+    z = at_least_float32(student_logits)
+    each = F.cross_entropy(z, class_labels(labels, z), reduction="none")
     return (cwtm_weights(teacher_logits) * each).sum()
 
 
@@ -208,7 +209,7 @@ class BornAgain(Term):
     needs = Needs(student_logits=True, teacher_logits=True)
 
     def prepare(self, seen: Seen) -> None:
-        check_logits(seen.got("student_logits"), seen.got("teacher_logits"))
+        check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         return born_again_loss(seen.got("student_logits"), teacher_logits_of(seen))
@@ -232,7 +233,7 @@ class CWTM(Term):
     needs = Needs(student_logits=True, teacher_logits=True)
 
     def prepare(self, seen: Seen) -> None:
-        check_logits(seen.got("student_logits"), seen.got("teacher_logits"))
+        check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         return cwtm_loss(seen.got("student_logits"), teacher_logits_of(seen), seen.labels)
@@ -242,9 +243,3 @@ def teacher_logits_of(seen: Seen) -> Float[Tensor, "b k"]:
     """Logits whose softmax are the teacher's probabilities, of an ensemble those of its mean."""
     assert seen.teacher_at is not None, "a term reads teacher_at where no teacher's logits were computed"
     return seen.teacher_at(1.0)
-
-
-def check_teacher_logits(logits: Float[Tensor, "b k"]) -> None:
-    if logits.dim() != 2 or not logits.is_floating_point() or not logits.numel():
-        found = f"{tuple(logits.shape)} {logits.dtype}"
-        raise UsageError(f"the teacher's logits are {found}; pass floats (samples, classes), 1 or more of each")

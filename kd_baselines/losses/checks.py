@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from numbers import Real
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from datadistill.errors import UsageError
+from datadistill.nets.logits import refuse_one_logit
 
-__all__ = ["check_labels", "check_logits", "check_temperature"]
+__all__ = ["at_least_float32", "check_logits", "check_softmax", "check_teacher_softmax", "check_temperature"]
 
 
 def check_logits(student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"]) -> None:
@@ -30,11 +31,7 @@ def check_logits(student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"]) -
         datadistill.errors.UsageError: the student has 10 classes, the teacher 100; give both the same classes
     """
     for whose, logits in (("student", student), ("teacher", teacher)):
-        if logits.dim() != 2 or not logits.is_floating_point() or not logits.numel():
-            found = f"{tuple(logits.shape)} {logits.dtype}"
-            raise UsageError(
-                f"the {whose}'s logits are {found}; pass floats (samples, classes), 1 or more of each"
-            )
+        _check_table(logits, whose)
     if len(student) != len(teacher):
         found = f"the student has logits of {len(student)} samples, the teacher of {len(teacher)}"
         raise UsageError(f"{found}; pass both the same samples, in the same order")
@@ -43,30 +40,49 @@ def check_logits(student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"]) -
         raise UsageError(f"{found}; give both the same classes")
 
 
-def check_labels(labels: Int[Tensor, " b"], logits: Float[Tensor, "b k"]) -> None:
-    """Refuse labels that are not one class of 0..K-1 a sample.
+def check_softmax(student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"]) -> None:
+    """`check_logits` for a loss of probabilities: K is at least 2.
 
     Args:
-        labels: (B,), int64.
-        logits: (B,K).
+        student: (B,K).
+        teacher: (B,K).
 
     Raises:
-        UsageError: another shape or type, or a class that the logits do not have.
+        UsageError: see `check_logits`; or one logit a sample, whose softmax is 1 whatever it is.
 
     Example:
         >>> import torch
-        >>> check_labels(torch.tensor([0, 3]), torch.zeros(2, 3))
-        Traceback (most recent call last):
-        datadistill.errors.UsageError: labels are 0 to 3, the logits have 3 classes; number the classes 0 to 2
+        >>> check_softmax(torch.zeros(4, 2), torch.zeros(4, 2))
     """
-    b, k = logits.shape
-    if labels.dim() != 1 or labels.is_floating_point() or labels.shape[0] != b:
-        found = f"{tuple(labels.shape)} {labels.dtype}"
-        raise UsageError(f"labels are {found} for {b} samples; pass one int64 a sample, ({b},)")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= k:
-        found = f"labels are {low} to {high}, the logits have {k} classes"
-        raise UsageError(f"{found}; number the classes 0 to {k - 1}")
+    check_logits(student, teacher)
+    refuse_one_logit(student, "the student")
+
+
+def check_teacher_softmax(teacher: Float[Tensor, "b k"]) -> None:
+    """Refuse a teacher's logits that are no table (B,K) of floats, K at least 2.
+
+    Raises:
+        UsageError: no floats, not two-dimensional, empty, or one logit a sample.
+    """
+    _check_table(teacher, "teacher")
+    refuse_one_logit(teacher, "the teacher")
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same numbers in float32 where they are in half precision, whose squares and sums overflow.
+
+    Example:
+        >>> import torch
+        >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+    return x.float() if x.is_floating_point() and x.dtype.itemsize < 4 else x
+
+
+def _check_table(logits: Tensor, whose: str) -> None:
+    if logits.dim() != 2 or not logits.is_floating_point() or not logits.numel():
+        found = f"{tuple(logits.shape)} {logits.dtype}"
+        raise UsageError(f"the {whose}'s logits are {found}; pass floats (samples, classes), 1 or more of each")
 
 
 def check_temperature(T: float) -> None:
@@ -83,5 +99,6 @@ def check_temperature(T: float) -> None:
         Traceback (most recent call last):
         datadistill.errors.UsageError: the temperature is 0; give a finite number above 0 (1 changes nothing)
     """
-    if not (isinstance(T, Real) and 0 < T < math.inf):
+    # as a float: a whole number of 400 digits has none, and a fraction may be rounded to 0
+    if not (isinstance(T, Real) and 0 < T <= sys.float_info.max and float(T) > 0):
         raise UsageError(f"the temperature is {T}; give a finite number above 0 (1 changes nothing)")

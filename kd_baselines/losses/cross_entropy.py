@@ -6,16 +6,23 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from datadistill.errors import UsageError
+from datadistill.nets.logits import refuse_one_logit
+from kd_baselines.losses.checks import at_least_float32
+from kd_baselines.losses.labels import refuse_classes, to_labels
 from kd_baselines.losses.term import Needs, Seen, Term
 
 __all__ = ["CE"]
 
 
 class CE(Term):
-    """-log softmax(z)_y, mean over the batch.
+    """-log softmax(z)_y, mean over the batch; with labels p (B,K), probabilities, -sum_i p_i log softmax(z)_i.
 
     Args:
         weight: see `Term`.
+
+    Raises:
+        UsageError: at a step, one logit a sample, or labels that do not fit the logits.
 
     Example:
         >>> objective = CE() + CE(weight=0.5)
@@ -26,4 +33,14 @@ class CE(Term):
     needs = Needs(student_logits=True)
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return F.cross_entropy(seen.got("student_logits"), seen.labels)
+        z = at_least_float32(seen.got("student_logits"))
+        refuse_one_logit(z, "the student")
+        labels = to_labels(seen.labels, len(z))
+        if not labels.is_floating_point():
+            refuse_classes(labels, z.shape[1])
+        elif labels.shape != z.shape:
+            raise UsageError(
+                f"labels are probabilities {tuple(labels.shape)} for logits {tuple(z.shape)}; pass one for "
+                "each class, in the order of the logits"
+            )
+        return F.cross_entropy(z, labels.to(z.dtype) if labels.is_floating_point() else labels)

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from datadistill.errors import UsageError
 from datadistill.streams import generator as stream
-from kd_baselines.losses.born_again import check_teacher_logits, teacher_logits_of
-from kd_baselines.losses.checks import check_logits
+from kd_baselines.losses.born_again import teacher_logits_of
+from kd_baselines.losses.checks import at_least_float32, check_softmax, check_teacher_softmax
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -69,11 +69,11 @@ def dkpp_targets(
     References:
         Furlanello et al. 2018, eq. 11.
     """
-    check_teacher_logits(teacher_logits)
-    v = teacher_logits.detach()
-    b, k = v.shape
-    if k < 2:
+    if teacher_logits.dim() == 2 and teacher_logits.shape[1] == 1:
         raise UsageError("the teacher has 1 class, so no other probability to permute; give at least 2 classes")
+    check_teacher_softmax(teacher_logits)
+    v = at_least_float32(teacher_logits.detach())
+    b, k = v.shape
     if keys is None:
         if generator is not None and generator.device.type != v.device.type:
             raise UsageError(
@@ -133,14 +133,15 @@ class DKPP(Term):
             self.register_buffer("seed", torch.zeros((), dtype=torch.int64))
 
     def prepare(self, seen: Seen) -> None:
-        check_logits(seen.got("student_logits"), seen.got("teacher_logits"))
+        check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
         if not self.redraw:
             self.seed = torch.randint(2**62, (), device="cpu")
             self._shown, self._kept = seen, None
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         z, v = seen.got("student_logits"), teacher_logits_of(seen)
-        check_logits(z, v)
+        check_softmax(z, v)
+        z, v = at_least_float32(z), at_least_float32(v)
         if self.redraw:
             assert seen.noise is not None, "a term draws noise where none is given"
             return F.cross_entropy(z, dkpp_targets(v, seen.noise("dkpp")))

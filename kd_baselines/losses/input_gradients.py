@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # BatchNorm1d, 2d, 3d and Syn
 from datadistill.errors import UsageError, nearest
 from datadistill.innerloop.problem import NetMode
 from kd_baselines.features import run
-from kd_baselines.losses.checks import check_labels
+from kd_baselines.losses.labels import class_labels
 from kd_baselines.losses.logit_regression import student_logits_of
 from kd_baselines.losses.term import Seen
 
@@ -113,8 +113,7 @@ def cotangents(
     elif labels is None:
         raise UsageError('there are no labels, and each image\'s own class is wanted; pass labels (or "top")')
     else:
-        check_labels(labels, logits)
-        chosen = labels.long()
+        chosen = class_labels(labels, logits)
     return torch.zeros_like(logits).scatter_(1, chosen[:, None], 1.0)[None]
 
 

@@ -32,7 +32,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datadistill.errors import UsageError
-from kd_baselines.losses.checks import check_logits
+from kd_baselines.losses.checks import check_logits, check_softmax
 from kd_baselines.losses.input_gradients import (
     Net,
     Output,
@@ -192,7 +192,7 @@ def _distance(
     create_graph: bool,
 ) -> Tensor:
     """The loss from logits and the images they hang on; the teacher's graph is kept and never extended."""
-    check_logits(ours, theirs)
+    (check_softmax if form == "cross-entropy" else check_logits)(ours, theirs)
     rows, scale = cotangents(of[0], theirs, *of[1:]), None
     if form == "cross-entropy":
         scale = (F.log_softmax(theirs.detach(), 1) / 2).exp() * 0.5**0.5  # squared: p / 2

@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datadistill.errors import UsageError
-from kd_baselines.losses.checks import check_logits
+from kd_baselines.losses.checks import check_logits, check_softmax
 from kd_baselines.losses.input_gradients import (
     Net,
     Output,
@@ -142,7 +142,7 @@ def _penalty(
     *,
     create_graph: bool,
 ) -> Tensor:
-    check_logits(logits, logits)
+    (check_logits if form == "squared" else check_softmax)(logits, logits)
     if form == "cross-entropy" and output == "full":
         output = "label"  # the labels' zeros leave one term of the sum
     rows, scale, half = cotangents(output, logits, labels, generator), None, 1.0

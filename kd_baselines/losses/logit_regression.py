@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datadistill.errors import UsageError
-from kd_baselines.losses.checks import check_logits
+from kd_baselines.losses.checks import at_least_float32, check_logits
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -74,10 +74,10 @@ def logit_regression_loss(
     """
     check_logits(student_logits, teacher_logits)
     _check_statistics(standardize, mean, std)
-    v = teacher_logits.detach()
+    z, v = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
     if standardize:
         v = _standardized(v, mean, std)
-    return (student_logits - v).square().sum(1).mean() / 2
+    return (z - v).square().sum(1).mean() / 2
 
 
 class LogitRegression(Term):
@@ -118,7 +118,13 @@ class LogitRegression(Term):
         self.needs = logit_needs(output)
 
     def prepare(self, seen: Seen) -> None:
-        check_logits(student_logits_of(seen, self.output), seen.got("teacher_logits"))
+        z = student_logits_of(seen, self.output)
+        check_logits(z, seen.got("teacher_logits"))
+        if self.standardize and z.shape[1] == 1:
+            raise UsageError(
+                "the student makes one logit an image, and standardize=True takes its mean out, so the sign of "
+                "a sigmoid logit would no longer decide; fit it as it is (standardize=False), or give two"
+            )
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         z, v = student_logits_of(seen, self.output), seen.got("teacher_logits")

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datadistill.errors import UsageError
-from kd_baselines.losses.checks import check_logits
+from kd_baselines.losses.checks import at_least_float32, check_logits
 from kd_baselines.losses.logit_regression import logit_needs, logit_regression_loss, student_logits_of
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Seen, Term
@@ -63,7 +63,7 @@ def noisy_logits(
         Sau & Balasubramanian 2016.
     """
     _check_noise(sigma, alpha)
-    v = teacher_logits.detach()
+    v = at_least_float32(teacher_logits.detach())
     if generator is not None and generator.device.type != v.device.type:
         raise UsageError(
             f"the generator draws on {generator.device}, the logits are on {v.device}; "

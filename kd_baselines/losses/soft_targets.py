@@ -17,11 +17,14 @@ References:
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kd_baselines.losses.checks import check_labels, check_logits, check_temperature
+from kd_baselines.losses.checks import at_least_float32, check_softmax, check_temperature
+from kd_baselines.losses.divergence import in_double, scaled_divergence
+from kd_baselines.losses.labels import class_labels
 from kd_baselines.losses.schedules import Weight, check_weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -34,15 +37,16 @@ def soft_target_loss(
     """T^2 KL(softmax(v/T) || softmax(z/T)), summed over classes, mean over the batch.
 
     The factor T^2 keeps the gradient T (q - p) / B of the same size at every T: for T -> infinity the loss goes
-    to the squared distance of the centred logits over 2K. No gradient flows to the teacher.
+    to the squared distance of the centred logits over 2K. Right to rounding at every T (`losses.divergence`).
+    No gradient flows to the teacher.
 
     Args:
-        student_logits: z, (B,K).
-        teacher_logits: v, (B,K).
+        student_logits: z, (B,K), K at least 2.
+        teacher_logits: v, (B,K); -inf is probability 0.
         temperature: T, above 0.
 
     Returns:
-        A number, 0 or more.
+        A number, 0 or more; in float32 for logits of half precision.
 
     Raises:
         UsageError: shapes or classes that do not fit, or a temperature that is not above 0.
@@ -55,12 +59,10 @@ def soft_target_loss(
     References:
         Hinton et al. 2015, section 2 and 2.1.
     """
-    check_logits(student_logits, teacher_logits)
+    check_softmax(student_logits, teacher_logits)
     check_temperature(temperature)
-    log_q = F.log_softmax(student_logits / temperature, dim=1)
-    p = F.softmax(teacher_logits.detach() / temperature, dim=1)
-    # not "mean", which divides by B*K
-    return temperature**2 * F.kl_div(log_q, p, reduction="batchmean")
+    mean = scaled_divergence(student_logits, teacher_logits, temperature).mean()
+    return mean.to(at_least_float32(student_logits).dtype)
 
 
 def soft_cross_entropy(
@@ -92,12 +94,16 @@ def soft_cross_entropy(
     References:
         Romero et al. 2015, eq. 2, second summand.
     """
-    check_logits(student_logits, teacher_logits)
+    check_softmax(student_logits, teacher_logits)
     student_temperature = temperature if student_temperature is None else student_temperature
     for T in (temperature, student_temperature):
         check_temperature(T)
-    p = F.softmax(teacher_logits.detach() / temperature, dim=1)
-    return F.cross_entropy(student_logits / student_temperature, p)
+    T = float(temperature)
+    # H(p, q) = H(p) + KL(p || q): what depends on z is not rounded at the size of H, which is near log K
+    z, v = in_double(student_logits), in_double(teacher_logits.detach())
+    entropy = torch.special.entr(((v - v.amax(1, keepdim=True)) / T).softmax(1)).sum(1)
+    found = entropy + scaled_divergence(z * (T / float(student_temperature)), v, T) / T / T
+    return found.mean().to(at_least_float32(student_logits).dtype)
 
 
 def fitnets_kd_loss(
@@ -142,8 +148,8 @@ def fitnets_kd_loss(
     soft = soft_cross_entropy(
         student_logits, teacher_logits, temperature, student_temperature=student_temperature
     )
-    check_labels(labels, student_logits)
-    return F.cross_entropy(student_logits, labels) + lam * soft
+    z = at_least_float32(student_logits)
+    return F.cross_entropy(z, class_labels(labels, z)) + lam * soft
 
 
 class KD(Term):
@@ -171,7 +177,7 @@ class KD(Term):
         self.T = T
 
     def prepare(self, seen: Seen) -> None:
-        check_logits(seen.got("student_logits"), seen.got("teacher_logits"))
+        check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         return soft_target_loss(seen.got("student_logits"), _teacher_at(seen, self.T), self.T)
@@ -209,7 +215,7 @@ class FitNetsKD(Term):
         self.T, self.student_T = T, student_T
 
     def prepare(self, seen: Seen) -> None:
-        check_logits(seen.got("student_logits"), seen.got("teacher_logits"))
+        check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         z, v = seen.got("student_logits"), _teacher_at(seen, self.T)
