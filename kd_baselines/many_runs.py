@@ -96,7 +96,9 @@ class ManyRuns:
     def remember(self, path: Path) -> None:
         """Note the environment of a run, once for each that differs."""
         left_out = ("data", "net", *STARTS)
-        env = {k: v for k, v in RunFolder.open(path).environment.items() if k not in left_out}
+        folder = RunFolder.open(path)
+        folder.sweep()
+        env = {k: v for k, v in folder.environment.items() if k not in left_out}
         if env not in self.environments:
             self.environments.append(env)
 

@@ -17,7 +17,7 @@ import tyro
 from datadistill.cli.options import NAMES_AND_VALUES, given, parse, set_threads, value_of, wants_help
 from datadistill.cli.printing import Output, shape_of
 from datadistill.config import DistillConfig, RunOptions, Value
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import DatadistillError, UsageError, nearest
 from datadistill.recipes import RECIPES, recipe
 from datadistill.recipes.own_images import PLACEHOLDER
 from datadistill.recipes.poisoning import PURPOSE
@@ -98,7 +98,7 @@ def run(argv: Sequence[str]) -> int:
             f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {len(d.order)} "
             f"step{'s' if len(d.order) != 1 else ''} in {seconds:.1f} s"
         )
-        found = measure(d, out, config, args, stop) if args.evaluate else None
+        found, unsaved = measure(d, out, config, args, stop) if args.evaluate else (None, None)
         figures = draw(out) if args.figures else []
     tell(output, d, found, out, figures)
     summary = {
@@ -111,6 +111,8 @@ def run(argv: Sequence[str]) -> int:
         "figures": [str(path) for path in figures],
     }
     output.result({**summary, **(found or {})})
+    if unsaved is not None:
+        raise unsaved
     return 0
 
 
@@ -163,10 +165,11 @@ def stored_config(path: Path) -> DistillConfig:
 
 def measure(
     d: DistilledDataset, out: Path, config: DistillConfig, args: Distill, stop: StopFlag
-) -> dict[str, Any]:
-    """Test the set and write the accuracies into its file."""
+) -> tuple[dict[str, Any], DatadistillError | None]:
+    """Test the set and write the accuracies into its file. Returns them, and what kept them out of it."""
     from datadistill.evaluation import evaluate
     from datadistill.evaluation.accuracy import data_of
+    from datadistill.evaluation.saving import save_accuracies
 
     def poll() -> None:
         stop.raise_if_requested(
@@ -188,9 +191,11 @@ def measure(
         poll=poll,
         plain_nets=args.plain_nets,
     ).as_dict()
-    d.accuracies = found
-    d.save(out / "distilled.safetensors")
-    return found
+    try:
+        save_accuracies(out, d, found)
+    except DatadistillError as error:
+        return found, error
+    return found, None
 
 
 def draw(out: Path) -> list[Path]:

@@ -46,7 +46,7 @@ class Evaluate:
     quantize: int | None = None
     """Test the set with its images stored in this many bits, 1 to 8."""
     save: bool = False
-    """Write the accuracies into the file."""
+    """Write the accuracies into the file, if it still holds the set that was measured."""
     json: bool = False
     """Print one JSON object on stdout, and nothing else there."""
 
@@ -65,6 +65,7 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation import evaluate
     from datadistill.evaluation.accuracy import data_of
+    from datadistill.evaluation.saving import save_accuracies
     from datadistill.runs.signals import StopFlag
 
     d = DistilledDataset.load(args.set_)
@@ -84,11 +85,8 @@ def run(argv: Sequence[str]) -> int:
     if found["attack"]:
         output.say(PURPOSE)
     accuracy_table(output, found, d)
+    output.result({**found, "quantize": args.quantize})  # first: whatever becomes of the file
     if args.save:
-        d.accuracies = found
-        file = args.set_ / "distilled.safetensors" if args.set_.is_dir() else args.set_
-        d.save(file)
-        output.say(f"wrote the accuracies into {file}")
+        output.say(f"wrote the accuracies into {save_accuracies(args.set_, d, found)}")
     output.say(f"next: datadistill show {args.set_}")
-    output.result({**found, "quantize": args.quantize})
     return 0

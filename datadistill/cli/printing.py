@@ -20,7 +20,15 @@ PIPE_WIDTH = 120  # columns of a table that is not on a terminal
 
 
 def prepare() -> None:
-    """Let stdout and stderr write every character, escaped where their character set lacks it."""
+    """Give a process that was started without stdin, stdout or stderr (`2>&-`, a daemon) ones that lead
+    nowhere, and let stdout and stderr write every character, escaped where their character set lacks it."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:  # else the next file that is opened would get this number, and stray output with it
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if fd == 0 else "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError, ValueError):  # it flushes, and the stream may be closed

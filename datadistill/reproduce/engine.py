@@ -211,13 +211,15 @@ class Engine:
         own = self.folder.path / f"{'pool' if kind == 'pool' else 'set'}s" / name
         wanted = dump_config(config)
         if begun(own):
-            changed = elsewhere.differences(kind, RunFolder.open(own, kind=kind).config, wanted)
+            there = RunFolder.open(own, kind=kind)
+            changed = elsewhere.differences(kind, there.config, wanted)
             if changed:
                 raise UsageError(
                     f"{own} holds a run of another config ({'; '.join(changed)}); remove it, or choose "
                     "another --out"
                 )
             if (own / result).exists():
+                there.sweep()
                 return own
         else:
             for run in elsewhere.candidates(self.reuse, kind, result):

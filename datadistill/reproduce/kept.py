@@ -12,6 +12,7 @@ from datadistill.reproduce.results import Measured
 from datadistill.runs.canonical import canonical_json, parse_json
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
+from datadistill.runs.regular import read_run_file
 
 
 def begun(path: Path) -> bool:
@@ -22,7 +23,7 @@ def begun(path: Path) -> bool:
 def stored_rows(path: Path, key: Mapping[str, Any]) -> tuple[list[Measured], dict[str, Any]] | None:
     """Rows and environment of a measurement that was made with this very key; None where it must be made."""
     try:
-        stored = parse_json(path.read_bytes())
+        stored = parse_json(read_run_file(path))
         if canonical_json(stored["key"]) != canonical_json(key):
             return None
         return [Measured.from_dict(row) for row in stored["rows"]], stored["environment"]

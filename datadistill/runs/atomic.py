@@ -34,7 +34,7 @@ _PLACE = {
 }
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes, mode: int = 0o644) -> None:
+def write_bytes(path: str | os.PathLike[str], data: bytes, mode: int = 0o644, *, follow: bool = True) -> None:
     """Write a file atomically and durably.
 
     Args:
@@ -42,6 +42,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, mode: int = 0o644) ->
             must exist.
         data: the whole content.
         mode: permission bits of the file, whatever the umask.
+        follow: False replaces a link itself.
 
     Raises:
         UsageError: the target exists and is no regular file, or the place cannot be written.
@@ -53,7 +54,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, mode: int = 0o644) ->
         >>> (folder / "a").read_bytes()
         b'whole'
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path) if follow else path)
     temporary: str | None = None
     try:
         _refuse_irregular(target, path)
@@ -82,7 +83,8 @@ def write_text(path: str | os.PathLike[str], text: str, mode: int = 0o644) -> No
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
-    """Write canonical JSON (sorted keys, two spaces a level, a newline at the end) atomically.
+    """Write canonical JSON (sorted keys, two spaces a level, a newline at the end) atomically; a link that lies
+    there is replaced, not followed.
 
     Args:
         path: the target; see `write_bytes`.
@@ -92,7 +94,7 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
         UsageError, ResourceError: see `write_bytes`.
         TypeError, ValueError: see `canonical_json`; nothing is written.
     """
-    write_text(path, canonical_json(obj, indent=2) + "\n")
+    write_bytes(path, (canonical_json(obj, indent=2) + "\n").encode("ascii"), follow=False)
 
 
 def write_all(fd: int, data: bytes) -> None:

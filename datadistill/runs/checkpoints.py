@@ -26,6 +26,7 @@ from torch import Tensor
 from ..errors import DataError, UsageError
 from .atomic import fsync_folder, named, write_bytes
 from .canonical import canonical_json, parse_json
+from .regular import open_run_file, read_run_file
 from .state import flatten_state, unflatten_state
 from .tensors import pack, unpack
 
@@ -224,7 +225,7 @@ def _digest(manifest: dict[str, Any]) -> str:
 
 def _read(path: Path, iteration: int) -> Checkpoint:
     try:
-        manifest = parse_json((path / "manifest.json").read_bytes())
+        manifest = parse_json(read_run_file(path / "manifest.json"))
         if not isinstance(manifest, dict) or manifest.get("sha256") != _digest(manifest):
             raise _Damaged(f"{path} (its manifest.json is damaged)")
         if manifest["schema"] > SCHEMA:
@@ -235,10 +236,11 @@ def _read(path: Path, iteration: int) -> Checkpoint:
         contents = []
         for name in _FILES:
             stated = manifest["files"][name]
-            size = (path / name).stat().st_size
-            if size != stated["bytes"]:
-                raise _Damaged(f"{path} ({name} has {size} bytes, wanted {stated['bytes']})")
-            contents.append((path / name).read_bytes())
+            with os.fdopen(open_run_file(path / name), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size != stated["bytes"]:
+                    raise _Damaged(f"{path} ({name} has {size} bytes, wanted {stated['bytes']})")
+                contents.append(file.read(size))
             found = hashlib.sha256(contents[-1]).hexdigest()
             if found != stated["sha256"]:
                 raise _Damaged(f"{path} ({name} has sha256 {found}, wanted {stated['sha256']})")

@@ -1,6 +1,7 @@
 """The run folder: everything a run leaves behind.
 
-config.json           {"schema", "kind", "config"}: what was asked; its presence makes the folder a run
+config.json           {"schema", "kind", "config"}: what was asked; its presence makes the folder a run. After a
+                      change "before" as well: the former configs
 environment.json      what the bytes depend on besides
 metrics.jsonl         one line an event, no clock in it: the same run gives the same bytes
 timing.jsonl          what the clock said
@@ -9,19 +10,20 @@ checkpoints/  distilled.safetensors  figures/  report.html
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import ResourceError, UsageError
 from .atomic import named, write_json
 from .canonical import canonical_json, parse_json
 from .jsonlines import append_line, durable_length, read_lines, truncate
 from .lock import RunLock
+from .regular import read_run_file, refuse_irregular
 
 if TYPE_CHECKING:
     from .checkpoints import CheckpointStore
@@ -38,6 +40,7 @@ class RunFolder:
         kind: what sort of run it is ("distill", "pool", ...).
         config: the run's config as stored.
         environment: the environment it was started in.
+        before: the configs that the run had before it was asked to go on with changes.
 
     Example:
         >>> folder = RunFolder.create(getfixture("tmp_path") / "a", {"seed": 0}, {}, kind="distill")
@@ -54,6 +57,7 @@ class RunFolder:
         self.config = config
         self.environment = environment
         self.keep_last = keep_last
+        self.before: list[dict[str, Any]] = []
 
     @classmethod
     def create(
@@ -135,10 +139,11 @@ class RunFolder:
             keep_last: how many checkpoints to keep.
 
         Raises:
-            UsageError: no run is there, its config.json or environment.json is not as written by `create`, or
-                it is of another kind.
+            UsageError: no run is there, its config.json or environment.json is not as written by `create`, it
+                is of another kind, or a file of it is a link, a pipe or the like.
         """
         path = Path(path)
+        refuse_irregular(path)
         stored = _load_object(path / "config.json", f"{path} holds no run")
         source = path / "config.json"
         found = stored.get("schema")
@@ -146,14 +151,19 @@ class RunFolder:
             raise UsageError(f"{source}: schema is {found!r}, wanted {SCHEMA}; restore the file")
         if found > SCHEMA:
             raise UsageError(f"{source} was written by schema {found}, this reads up to {SCHEMA}; update")
-        if stored.keys() != {"schema", "kind", "config"}:
+        if stored.keys() - {"before"} != {"schema", "kind", "config"}:
             raise UsageError(f"{source} has the keys {sorted(stored)}, wanted schema, kind and config")
         if not isinstance(stored["kind"], str) or not isinstance(stored["config"], dict):
             raise UsageError(f"{source}: kind must be a string and config an object; restore the file")
+        before = stored.get("before", [])
+        if not isinstance(before, list) or not all(isinstance(former, dict) for former in before):
+            raise UsageError(f"{source}: before is {repr(before)[:80]}, wanted configs; restore the file")
         if kind is not None and stored["kind"] != kind:
             raise UsageError(f"{path} holds a run of {stored['kind']}, wanted one of {kind}")
         environment = _load_object(path / "environment.json", f"{path} is no complete run")
-        return cls(path, stored["kind"], stored["config"], environment, keep_last)
+        folder = cls(path, stored["kind"], stored["config"], environment, keep_last)
+        folder.before = before
+        return folder
 
     @property
     def checkpoints(self) -> CheckpointStore:
@@ -189,7 +199,7 @@ class RunFolder:
 
     @property
     def config_hash(self) -> str:
-        """SHA-256 of the kind and the config; a checkpoint keeps it to notice an edited config.json."""
+        """SHA-256 of the kind and the config."""
         return "sha256:" + hashlib.sha256(canonical_json([self.kind, self.config]).encode()).hexdigest()
 
     def lock(self) -> RunLock:
@@ -208,7 +218,10 @@ class RunFolder:
         raise UsageError(f"{name!r} leads out of the run folder {self.path}; give a name inside it")
 
     def replace_config(self, config: Mapping[str, Any]) -> None:
-        """Store a changed config (a resume that was asked to go on with changes)."""
+        """Store a changed config (a resume that was asked to go on with changes), and the former one beside it:
+        the checkpoints of a run that is killed now are of that."""
+        if config != self.config and self.config not in self.before:
+            self.before = [*self.before, self.config]
         self.config = dict(config)
         self._write_config()
 
@@ -219,6 +232,13 @@ class RunFolder:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise named(error, path) from error
+
+    def sweep(self) -> None:
+        """Remove the lock and the temporary files that a killed process left in a run that has finished. Does
+        nothing where somebody holds the folder, or nothing is left."""
+        if (self.path / "lock").exists() or any(self.path.glob(_TEMPORARY)):
+            with contextlib.suppress(UsageError, ResourceError), self.lock():
+                self.clean()
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl.
@@ -261,14 +281,13 @@ class RunFolder:
         return read_lines(self.timing)
 
     def _write_config(self) -> None:
-        write_json(self.path / "config.json", {"schema": SCHEMA, "kind": self.kind, "config": self.config})
+        document: dict[str, Any] = {"schema": SCHEMA, "kind": self.kind, "config": self.config}
+        write_json(self.path / "config.json", {**document, "before": self.before} if self.before else document)
 
 
 def _load_object(path: Path, otherwise: str) -> dict[str, Any]:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UsageError(f"{otherwise}: {path.name} is not a regular file")
-        value = parse_json(path.read_bytes())
+        value = parse_json(read_run_file(path))
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{otherwise}: {path.name} is missing; check the path") from None
     except OSError as error:

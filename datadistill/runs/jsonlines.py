@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, NumericalError
-from .atomic import named, write_all
+from .atomic import named, write_all, write_bytes
 from .canonical import canonical_json, parse_json
+from .regular import open_run_file, read_run_file
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -21,14 +22,14 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
     Raises:
         NumericalError: NaN or infinity in the record.
-        ResourceError, UsageError: it could not be written; the file is as it was.
+        ResourceError, UsageError: it could not be written, or is no regular file; the file is as it was.
     """
     try:
         line = canonical_json(dict(record)).encode("ascii") + b"\n"
     except ValueError as error:
         raise NumericalError(f"{path.name}: {error}; give None for a missing number") from None
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        fd = _open_to_edit(path)
     except OSError as error:
         raise named(error, path) from error
     try:
@@ -45,6 +46,17 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
         raise named(error, path, len(line)) from error
     finally:
         os.close(fd)
+
+
+def _open_to_edit(path: Path) -> int:
+    """Open for writing in place. A file with another name elsewhere (a copy made of hard links) is copied
+    first, so that the other one stays as it is."""
+    fd = open_run_file(path, os.O_RDWR | os.O_CREAT)
+    if os.fstat(fd).st_nlink == 1:
+        return fd
+    with os.fdopen(fd, "rb") as file:
+        write_bytes(path, file.read(), follow=False)
+    return open_run_file(path, os.O_RDWR)
 
 
 def _end_of_lines(fd: int) -> int:
@@ -65,9 +77,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         DataError: a complete line is damaged.
+        UsageError: it is no regular file.
     """
     try:
-        data = path.read_bytes()
+        data = read_run_file(path)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -87,7 +100,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def durable_length(path: Path) -> int:
     """The file's length in bytes, forced to disk first; 0 if it is absent."""
     try:
-        fd = os.open(path, os.O_RDWR)
+        fd = open_run_file(path, os.O_RDWR)
     except FileNotFoundError:
         return 0
     except OSError as error:
@@ -108,7 +121,7 @@ def truncate(path: Path, n_bytes: int) -> None:
         DataError: the file is shorter, or no line ends there.
     """
     try:
-        with open(path, "a+b") as file:
+        with os.fdopen(_open_to_edit(path), "r+b") as file:
             size = file.seek(0, os.SEEK_END)
             if size < n_bytes:
                 raise DataError(f"{path} has {size} bytes, the checkpoint was made at {n_bytes}")

@@ -12,7 +12,6 @@ import errno
 import json
 import os
 import socket
-import stat
 import warnings
 import weakref
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .atomic import named, write_all
+from .regular import open_run_file
 
 try:
     import fcntl
@@ -64,7 +64,7 @@ class RunLock:
             return self
         while self._fd is None:
             try:
-                fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+                fd = open_run_file(self.path, os.O_RDWR | os.O_CREAT)
             except OSError as error:
                 raise named(error, self.path) from error
             try:
@@ -94,8 +94,6 @@ class RunLock:
 
     def _take(self, fd: int) -> None:
         """Lock the open file and sign it. Leaves `_fd` None if the file was removed meanwhile: open again."""
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise UsageError(f"{self.path} is not a regular file; remove it")
         locked = _flock(fd)
         owner = _read_owner(fd)
         here = socket.gethostname()
@@ -104,6 +102,11 @@ class RunLock:
             who = f"pid {owner['pid']} on {owner['host']}" if owner else "another process"
             raise UsageError(f"{self.folder} is in use by {who}; wait until it ends, or choose another folder")
         if not self._is_current(fd):
+            return
+        if (
+            locked and os.fstat(fd).st_nlink > 1
+        ):  # the lock of a copy made of hard links: not this folder's alone
+            os.unlink(self.path)
             return
         if owner and not mine:
             who = f"pid {owner['pid']} on {owner['host']}"
@@ -121,7 +124,7 @@ class RunLock:
 
     def _is_current(self, fd: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(fd), os.stat(self.path))
+            return os.path.samestat(os.fstat(fd), os.lstat(self.path))
         except FileNotFoundError:
             return False
 

@@ -95,7 +95,7 @@ def pretrain(
         config = stored if config is None else config
         changes(path, KIND, folder.config, dump_config(config), options)
         if (path / FILE_NAME).exists():
-            return _finished(path, config, options)
+            return _finished(folder, config, options)
     if config is None:
         raise UsageError("no config was given; pass a pool recipe's config, or resume a run folder")
     if folder is None:
@@ -250,11 +250,14 @@ def _restore(loop: PoolLoop, nets: FinishedNets, folder: RunFolder, options: Run
             folder.append_metrics(record)
 
 
-def _finished(path: Path, config: PoolConfig, options: RunOptions) -> Pool:
-    """The pool of a run that was over."""
-    pool = Pool.load(path)
-    changes(path, KIND, {**dict(pool.record or {}), "device": config.device}, dump_config(config), options)
-    FinishedNets(path / "nets").remove()
+def _finished(folder: RunFolder, config: PoolConfig, options: RunOptions) -> Pool:
+    """The pool of a run that was over; what a process left that was killed then is removed."""
+    with folder.lock():
+        pool = Pool.load(folder.path)
+        record = {**dict(pool.record or {}), "device": config.device}
+        changes(folder.path, KIND, record, dump_config(config), options)
+        folder.clean()
+        FinishedNets(folder.path / "nets").remove()
     return pool
 
 

@@ -147,7 +147,9 @@ class PoolProgress:
 
 
 def say(line: str) -> None:
-    """A plain line on stderr; a closed or narrow-charset stream does not stop a run."""
+    """A plain line on stderr; an absent, closed or narrow-charset stream does not stop a run."""
+    if sys.stderr is None:
+        return
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

@@ -11,6 +11,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -100,9 +101,7 @@ def changes(
     Raises:
         UsageError: a field differs that may not.
     """
-    changed = {line.split()[0].split(".")[0]: line for line in differing(completed(kind, old), new)}
-    for name in HARMLESS:
-        changed.pop(name, None)
+    changed = _changed(kind, old, new)
     if changed and not (options.resume_with_changes and set(changed) <= set(allowed)):
         way = (
             f"--resume-with-changes allows only {', '.join(allowed)}"
@@ -111,6 +110,38 @@ def changes(
         )
         raise UsageError(f"{path} was started with another config: {'; '.join(changed.values())}; {way}")
     return bool(changed)
+
+
+def changes_since_checkpoint(
+    folder: RunFolder,
+    stored: dict[str, Any],
+    new: dict[str, Any],
+    options: RunOptions,
+    allowed: Collection[str] = (),
+) -> bool:
+    """Whether a config that is resumed differs from that of the checkpoint it goes on from.
+
+    The checkpoint's own config counts, for config.json may have been edited. Where config.json says that the
+    run had that config before, the changes have been allowed: it was stopped before its next checkpoint.
+
+    Args:
+        stored: the checkpoint's.
+        new, allowed: see `changes`.
+
+    Raises:
+        UsageError: a field differs that may not.
+    """
+    if any(not _changed(folder.kind, former, stored) for former in folder.before):
+        options = replace(options, resume_with_changes=True)
+    return changes(folder.path, folder.kind, stored, new, options, allowed)
+
+
+def _changed(kind: str, old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
+    """Field -> `field old -> new`, of the fields that a resumed run may not just change."""
+    changed = {
+        line.split()[0].split(".")[0]: line for line in differing(completed(kind, old), completed(kind, new))
+    }
+    return {name: line for name, line in changed.items() if name not in HARMLESS}
 
 
 def save_checkpoint(

@@ -32,6 +32,7 @@ from datadistill.training.outer import OuterLoop
 from datadistill.training.progress import RunProgress
 from datadistill.training.resume import (
     changes,
+    changes_since_checkpoint,
     fingerprints,
     named_failures,
     refuse_others,
@@ -152,9 +153,8 @@ def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
     changed = changes(folder.path, KIND, folder.config, config, options, RESUMABLE_CHANGES)
     checkpoint = folder.checkpoints.latest()
     if checkpoint is not None:
-        # the checkpoint's own config, for config.json may have been edited
-        before = checkpoint.state.get("config", config)
-        changed |= changes(folder.path, KIND, before, config, options, RESUMABLE_CHANGES)
+        stored = checkpoint.state.get("config", config)
+        changed |= changes_since_checkpoint(folder, stored, config, options, RESUMABLE_CHANGES)
         if checkpoint.iteration > loop.config.iterations:
             raise UsageError(
                 f"{folder.path} has done {checkpoint.iteration} iterations, more than the "

@@ -22,6 +22,7 @@ from datadistill.reproduce.write import machine
 from datadistill.runs.atomic import write_json
 from datadistill.runs.canonical import parse_json
 from datadistill.runs.environment import environment
+from datadistill.runs.regular import read_run_file
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.ledger.payload import Payload
@@ -71,7 +72,7 @@ class Record:
             DataError: it is not one.
         """
         try:
-            values = parse_json(path.read_bytes())
+            values = parse_json(read_run_file(path))
             # a JSON object does not keep their order
             parts = {part: values["parts"][part] for part in sorted(values["parts"], key=PARTS.index)}
             return cls(**{**values, "parts": parts})

@@ -123,11 +123,25 @@ def test_without_flock_a_reused_pid_is_not_taken_for_the_owner(tmp_path, no_floc
 
 def test_a_place_that_cannot_hold_a_lock(tmp_path):
     (tmp_path / "lock").mkdir()
-    for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(UsageError, match="cannot write to"):
-            RunLock(folder).acquire()
-    os.mkfifo(tmp_path / "absent2")
-    (tmp_path / "lock").rmdir()
-    (tmp_path / "lock").symlink_to(tmp_path / "absent2")
-    with pytest.raises(UsageError, match="not a regular file"):
+    with pytest.raises(UsageError, match="lock is a folder, not a regular file"):
         RunLock(tmp_path).acquire()
+    with pytest.raises(UsageError, match="cannot write to"):
+        RunLock(tmp_path / "absent").acquire()
+
+
+def test_a_linked_lock_is_refused_and_the_file_behind_it_stays(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(UsageError, match="lock is a symbolic link"):
+        RunLock(tmp_path).acquire()
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_a_hard_linked_lock_is_another_folders(tmp_path):
+    (tmp_path / "other").mkdir()
+    with RunLock(tmp_path / "other"):
+        pass
+    (tmp_path / "other/lock").write_text("theirs")
+    os.link(tmp_path / "other/lock", tmp_path / "lock")
+    with RunLock(tmp_path):
+        assert (tmp_path / "other/lock").read_text() == "theirs"
