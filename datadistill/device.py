@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
-from datadistill.errors import Unavailable, UsageError
+from datadistill.errors import OutOfMemory, Unavailable, UsageError
 
 
 def resolve(name: str = "auto") -> torch.device:
@@ -30,6 +32,43 @@ def resolve(name: str = "auto") -> torch.device:
             f"device {name} is not on this machine, which has {', '.join(here)}; use --device auto"
         )
     return device
+
+
+def memory(device: torch.device | str = "cpu") -> int | None:
+    """Bytes of memory of a device in all, where the system tells.
+
+    Example:
+        >>> memory() is None or memory() > 0
+        True
+    """
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def refuse_too_large(needed: int, what: str, device: torch.device) -> None:
+    """Refuse, before it is begun, what this machine cannot hold.
+
+    Args:
+        needed: bytes at the very least.
+        what: that takes them, and what to lower; the rest of a sentence that begins with their size.
+        device: where they would be.
+
+    Raises:
+        OutOfMemory: more than the device has in all.
+
+    Example:
+        >>> refuse_too_large(10**18, "for 10^15 nets at once; lower nets", torch.device("cpu"))
+        Traceback (most recent call last):
+        ...
+        datadistill.errors.OutOfMemory: out of memory: 1000000.0 TB for 10^15 nets at once; lower nets ...
+    """
+    has = memory(device)
+    if has is not None and needed > has:
+        raise OutOfMemory(f"out of memory: {needed / 1e12:.1f} TB {what} (this machine has {has / 1e9:.1f} GB)")
 
 
 def available() -> list[str]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from datadistill.config import KINDS
-from datadistill.config.choices import Value, changed, refuse_unknown_choices
+from datadistill.config.choices import Value, changed
+from datadistill.config.values import check_images, check_range, check_types
 from datadistill.errors import UsageError
 
 __all__ = ["KdConfig"]
@@ -117,11 +118,15 @@ class KdConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        refuse_unknown_choices(self)
-        for name in ("epochs", "batch", "teachers", "teacher_epochs", "teacher_batch", "per_class"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}, but it must be at least 1")
+        check_types(self)
+        counts = ("epochs", "batch", "teachers", "teacher_epochs", "teacher_batch", "per_class")
+        check_range(self, counts, least=1)
+        check_range(self, ("decay_epochs", "teacher_decay_epochs"), least=1)
+        check_images(self)
+        check_range(self, ("weight_decay", "teacher_weight_decay"), least=0)
+        check_range(self, ("lr", "teacher_lr"), above=0, hint="Adam's usual one is 0.001")
+        check_range(self, ("momentum",), least=0, below=1)
+        check_range(self, ("decay_factor",), above=0, most=1)
         for value in self.noise:
             if not 0 <= value < float("inf"):
                 raise UsageError(f"noise is {value}, but a deviation is 0 or more")

@@ -47,12 +47,9 @@ def spec_for(data: RealData, name: str, args: Mapping[str, Any], init: str) -> N
 
     Raises:
         DataError: images that are not square.
+        UsageError: arguments that contradict the images.
     """
-    channels, height, width = data.shape
-    if height != width:
-        raise DataError(f"images are {height}x{width}, but the nets here take square ones; pass a size")
-    sizes = {"channels": channels, "size": height, "classes": len(data.classes)}
-    return NetSpec(name, {**sizes, **args}, init)
+    return NetSpec.of_images(name, args, init, shape=data.shape, classes=len(data.classes))
 
 
 def drawn(spec: NetSpec, stream: torch.Generator) -> nn.Module:

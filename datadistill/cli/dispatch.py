@@ -98,6 +98,12 @@ class Program:
             except BrokenPipeError:  # whoever read our output has gone
                 close_quietly(sys.stdout)
                 return 0
+            except OSError as error:  # a path that was typed: too long, a loop of links, not ours to read
+                if error.filename is None:
+                    write(sys.stderr, traceback.format_exc())
+                    return 1
+                write(sys.stderr, f"{self.name}: error: {error.filename}: {error.strerror or error}\n")
+                return UsageError.exit_code
             except Exception as error:
                 if out_of_memory(error):
                     found = f"out of memory ({str(error)[:120]})"

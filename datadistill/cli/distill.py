@@ -17,6 +17,7 @@ import tyro
 from datadistill.cli.options import NAMES_AND_VALUES, given, parse, set_threads, value_of, wants_help
 from datadistill.cli.printing import Output, shape_of
 from datadistill.config import DistillConfig, RunOptions, Value
+from datadistill.config.values import check_range
 from datadistill.errors import DatadistillError, UsageError, nearest
 from datadistill.recipes import RECIPES, recipe
 from datadistill.recipes.own_images import PLACEHOLDER
@@ -72,8 +73,8 @@ class Distill:
 def run(argv: Sequence[str]) -> int:
     """Parse, learn, measure, draw, print."""
     args, config, changed = read_arguments(argv)
-    if args.nets_tested < 1:
-        raise UsageError(f"nets_tested is {args.nets_tested}, but at least 1 must be tested")
+    check_range(args, ("nets_tested",), least=1)
+    check_range(args, ("plain_nets",), least=0)
     out = args.resume or args.out or Path("runs") / f"{config.recipe}-s{config.seed}"
     if args.resume is None:
         RunFolder.refuse_occupied(out)

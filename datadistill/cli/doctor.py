@@ -58,7 +58,7 @@ def look_around(data_root: str | None) -> dict[str, Any]:
     import torch
 
     from datadistill.data import SOURCES, data_roots
-    from datadistill.device import available
+    from datadistill.device import available, memory
 
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     try:
@@ -72,7 +72,7 @@ def look_around(data_root: str | None) -> dict[str, Any]:
         "devices": [*available(), *devices],
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
-        "memory": _memory(),
+        "memory": memory(),
         "data_roots": [str(root) for root in roots] or [f"none: {problem}"],
         "datasets": {name: _look_for(name, roots) for name in SOURCES},
     }
@@ -101,11 +101,3 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _memory() -> int | None:
-    """Bytes of memory, where the system tells."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None

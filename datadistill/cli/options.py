@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TypeVar
 
 import tyro
 import tyro.constructors
 
 from datadistill.config import Value
+from datadistill.config.values import MOST, check_range, check_types
 from datadistill.errors import UsageError
 
 T = TypeVar("T")
@@ -57,12 +60,27 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
     Raises:
         SystemExit: 0 after --help; 2 after an option that is unknown (the near ones are named) or has a wrong
             value. Both have said what there is to say.
-        UsageError: the dataclass refuses the values.
+        UsageError: the dataclass refuses the values, or one of them is empty.
     """
+    _refuse_empty(argv)
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     if default is None:
-        return tyro.cli(cls, args=list(argv), prog=prog, config=config)
-    return tyro.cli(cls, args=list(argv), prog=prog, config=config, default=default)
+        found = tyro.cli(cls, args=list(argv), prog=prog, config=config)
+    else:
+        found = tyro.cli(cls, args=list(argv), prog=prog, config=config, default=default)
+    check_types(found)
+    counts = [f.name for f in fields(found) if type(getattr(found, f.name)) is int and f.name != "seed"]  # type: ignore[arg-type]
+    check_range(found, counts, most=MOST)
+    return found
+
+
+def _refuse_empty(argv: Sequence[str]) -> None:
+    """An empty word is a variable of the shell that is not set: as a path it would be the working folder."""
+    for i, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if word == "" or (word.startswith("--") and equals and not value):
+            before = flag if word else next((w for w in reversed(argv[:i]) if w.startswith("--")), "")
+            raise UsageError(f"{before or 'an argument'} is empty; give it a value, or leave it out")
 
 
 def value_of(argv: Sequence[str], flag: str) -> str | None:
@@ -93,8 +111,9 @@ def set_threads(threads: int | None) -> None:
     """Let torch use this many CPU threads; None leaves it alone. Imports torch."""
     if threads is None:
         return
-    if threads < 1:
-        raise UsageError(f"threads is {threads}, but at least 1 is needed")
+    most = max(256, os.cpu_count() or 1)
+    if not 1 <= threads <= most:
+        raise UsageError(f"threads is {threads}, but it must be at least 1 and at most {most}")
     import torch
 
     torch.set_num_threads(threads)

@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datadistill.config.choices import Value, changed, refuse_unknown_choices
+from datadistill.config.choices import Value, changed
+from datadistill.config.values import check_images, check_range, check_types
 from datadistill.errors import UsageError
+
+MOST_STEPS = 1_000_000
+"""Inner steps of one training: each has its batch and its step size."""
 
 
 @dataclass(frozen=True)
@@ -135,42 +139,33 @@ class DistillConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        refuse_unknown_choices(self)
-        for name in (
-            "ipc",
-            "steps",
-            "epochs",
-            "iterations",
-            "batch",
-            "nets",
-            "validate_every",
-            "validate_nets",
-        ):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}, but it must be at least 1")
+        check_types(self)
+        counts = ("ipc", "steps", "epochs", "iterations", "batch", "nets", "validate_every", "validate_nets")
+        check_range(self, counts, least=1)
+        check_images(self)
+        if self.inner_steps > MOST_STEPS:
+            raise UsageError(
+                f"{self.steps} steps an epoch and {self.epochs} epochs make {self.inner_steps} inner steps, "
+                f"but there can be at most {MOST_STEPS}; lower steps or epochs"
+            )
         if self.ipc % self.steps:
             raise UsageError(
                 f"ipc {self.ipc} does not divide into {self.steps} steps with images of their own; make ipc "
                 f"a multiple of steps (say {self.steps * max(1, round(self.ipc / self.steps))}), or use the "
                 "images again with epochs"
             )
-        for name in ("lr_images", "lr_labels", "lr_step_sizes", "clip", "warmup"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UsageError(f"{name} is {getattr(self, name)}, but it must be 0 or more")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}, but it must be at least 0 and below 1")
-        if not 0 < self.step_size < float("inf"):
-            raise UsageError(
-                f"step_size is {self.step_size}, but it must be positive; the paper starts at 0.02"
-            )
+        rates = ("lr_images", "lr_labels", "lr_step_sizes", "clip", "warmup")
+        check_range(self, rates, least=0)
+        check_range(self, ("beta1", "beta2"), least=0, below=1)
+        check_range(self, ("step_size",), above=0, hint="the paper starts at 0.02")
+        check_range(self, ("holdout",), least=0, below=1)
         if (self.adjoint == "truncated") != (self.window is not None):
             raise UsageError(
                 f"adjoint is {self.adjoint} and window is {self.window}; a window goes with adjoint truncated"
             )
         if self.window is not None and self.window < 1:
             raise UsageError(f"window is {self.window}, but at least 1 step must be differentiated")
-        if self.dataset == "folder" and self.data is None:
+        if self.dataset == "folder" and not self.data:
             raise UsageError("the data set is your own folder, but none was given; pass --data FOLDER")
         if self.pool is not None and self.weights is not None:
             raise UsageError(
@@ -210,7 +205,7 @@ class DistillConfig:
         if self.on_nan == "stop":
             return 0
         kind, _, number = self.on_nan.partition(":")
-        if kind != "skip" or not number.isdecimal():
+        if kind != "skip" or not number.isdecimal() or len(number) > 9:
             raise UsageError(f"on_nan is {self.on_nan!r}, but it must be stop or skip:N, such as skip:3")
         return int(number)
 

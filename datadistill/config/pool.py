@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datadistill.config.choices import Value, changed, refuse_unknown_choices
-from datadistill.errors import UsageError
+from datadistill.config.choices import Value, changed
+from datadistill.config.values import check_images, check_range, check_types
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,12 @@ class PoolConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        refuse_unknown_choices(self)
-        for name in ("nets", "validation_nets", "held_out", "at_once", "epochs", "batch", "decay_epochs"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}, but it must be at least 1")
-        if not 0 < self.lr < float("inf"):
-            raise UsageError(f"lr is {self.lr}, but it must be positive; Adam's usual one is 0.001")
-        if not 0 < self.decay_factor <= 1:
-            raise UsageError(f"decay_factor is {self.decay_factor}, but it must be above 0 and at most 1")
+        check_types(self)
+        counts = ("nets", "validation_nets", "held_out", "at_once", "epochs", "batch", "decay_epochs")
+        check_range(self, counts, least=1)
+        check_images(self)
+        check_range(self, ("lr",), above=0, hint="Adam's usual one is 0.001")
+        check_range(self, ("decay_factor",), above=0, most=1)
 
     @property
     def total(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from datadistill.config.values import check_types
 from datadistill.errors import UsageError
 
 HARMLESS = ("device", "data", "pool", "weights")
@@ -34,6 +35,7 @@ class RunOptions:
     """No progress."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         self.checkpoint_interval  # noqa: B018  (refuses a value it cannot read)
 
     @property

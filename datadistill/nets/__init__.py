@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, nearest, out_of_memory
 from datadistill.nets.alexcifarnet import AlexCifarNet
 from datadistill.nets.alexnet import AlexNet
 from datadistill.nets.batchnorm import has_batchnorm, reestimate
@@ -105,4 +105,11 @@ def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> 
             own = nearest(argument, known) if known else "it takes only channels, size and classes"
             raise UsageError(f"the net {name} has no argument called {argument!r}; {own}")
     with global_stream(0, "build"):
-        return NETS[name](channels=channels, size=size, classes=classes, **args)
+        try:
+            return NETS[name](channels=channels, size=size, classes=classes, **args)
+        except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
+            given = {"channels": channels, "size": size, "classes": classes, **args}
+            told = ", ".join(f"{key} {value!r:.40}" for key, value in given.items())
+            raise UsageError(f"the net {name} cannot be built with {told}: {str(error)[:200]}") from error

@@ -26,14 +26,20 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+MOST = {"depth": 2000}
+"""The largest values of arguments that count layers; of others it is 2^24."""
+
+
 def check_whole(name: str, value: object, least: int = 1) -> int:
-    """`value` if it is a whole number of at least `least`.
+    """`value` if it is a whole number of at least `least`, and no larger than `MOST` says.
 
     Raises:
         UsageError: it is not; the sentence names the argument.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UsageError(f"{name} is {value!r}; it must be a whole number of at least {least}: change {name}")
+    if value > (most := MOST.get(name, 2**24)):
+        raise UsageError(f"{name} is {value:.4g}; it must be at most {most}: change {name}")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,6 +32,42 @@ class NetSpec:
     name: str
     args: dict[str, Any] = field(default_factory=dict)
     init: str = "xavier"
+
+    @classmethod
+    def of_images(
+        cls, name: str, args: Mapping[str, Any], init: str, *, shape: Sequence[int], classes: int
+    ) -> NetSpec:
+        """The spec of a net for given images.
+
+        Args:
+            name: a key of `NETS`.
+            args: the architecture's own arguments. Channels, size and classes are those of the images; they may
+                be among the arguments only with the same values.
+            init: the initialization scheme.
+            shape: (C, H, W) of the images.
+            classes: how many there are.
+
+        Raises:
+            DataError: images that are not square.
+            UsageError: other channels, size or classes than the images have.
+
+        Example:
+            >>> NetSpec.of_images("mlp", {"width": 4}, "xavier", shape=(1, 8, 8), classes=10).args
+            {'channels': 1, 'size': 8, 'classes': 10, 'width': 4}
+        """
+        channels, height, width = shape
+        if height != width:
+            raise DataError(
+                f"images are {height}x{width}, but the nets here take square ones; pass a size, or your own net"
+            )
+        sizes = {"channels": channels, "size": height, "classes": classes}
+        for key, own in sizes.items():
+            if key in args and (type(args[key]) is not int or args[key] != own):
+                raise UsageError(
+                    f"the arguments of the net {name} have {key} {args[key]!r}, but the data have {own}; leave "
+                    f"{key} out, it is taken from the data"
+                )
+        return cls(name, {**sizes, **args}, init)
 
     def build(self) -> nn.Module:
         """The net, with values of no meaning; UsageError for a custom one."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from datadistill.config.values import check_range, check_types
 from datadistill.errors import UsageError, nearest
 
 
@@ -44,20 +45,14 @@ class FitPlan:
     augment: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "decay_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}, but it must be at least 1")
+        check_types(self)
+        check_range(self, ("epochs", "batch", "decay_epochs"), least=1)
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(f"there is no optimizer {self.optimizer!r}; {nearest(self.optimizer, OPTIMIZERS)}")
-        if not 0 < self.lr < float("inf"):
-            raise UsageError(f"lr is {self.lr}, but it must be positive; Adam's usual one is 0.001")
-        if not 0 <= self.momentum < 1:
-            raise UsageError(f"momentum is {self.momentum}, but it must be at least 0 and below 1")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise UsageError(f"weight_decay is {self.weight_decay}, but it must be 0 or more")
-        if not 0 < self.decay_factor <= 1:
-            raise UsageError(f"decay_factor is {self.decay_factor}, but it must be above 0 and at most 1")
+        check_range(self, ("lr",), above=0, hint="Adam's usual one is 0.001")
+        check_range(self, ("momentum",), least=0, below=1)
+        check_range(self, ("weight_decay",), least=0)
+        check_range(self, ("decay_factor",), above=0, most=1)
 
     def factor(self, epoch: int) -> float:
         """What learning rates are multiplied by in an epoch, counted from 0."""

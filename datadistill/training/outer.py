@@ -99,7 +99,8 @@ class OuterLoop:
         """One outer iteration. Returns its loss; NaN where the iteration was skipped.
 
         Raises:
-            NumericalError: a loss or gradient that is not finite; nothing was changed.
+            NumericalError: a loss or gradient that is not finite, and nothing was changed; or an update that
+                left the range of float32, and the last checkpoint stays as it is.
         """
         i, config = self.iteration, self.config
         loss, gradients = self._gradients(i)
@@ -117,7 +118,14 @@ class OuterLoop:
         ):
             group["lr"] = group["rate"] * factor
             p.grad = g * scale
-        self.optimizer.step()
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:  # a learning rate that Adam's bias correction takes beyond float32
+            raise NumericalError(f"outer iteration {i}: {str(error)[:120]}; {_LOWER_RATES}") from error
+        for name, p in self.learned.parameters().items():
+            if not bool(torch.isfinite(p).all()):
+                words = name.replace("_", " ")
+                raise NumericalError(f"outer iteration {i}: the {words} stop being finite; {_LOWER_RATES}")
         self.iteration += 1
         self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
         return loss
@@ -266,4 +274,5 @@ class OuterLoop:
                 p.copy_(tensors[name])
 
 
+_LOWER_RATES = "lower lr_images, lr_labels or lr_step_sizes"
 _SCALARS = ("iteration", "gradient_norm", "skipped", "warned_of_edges", "loss_sum", "loss_count")

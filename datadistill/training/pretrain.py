@@ -17,11 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from datadistill import data as data_module
 from datadistill.config import PoolConfig, RunOptions
 from datadistill.data import RealData
-from datadistill.device import resolve
+from datadistill.device import refuse_too_large, resolve
 from datadistill.errors import DataError, UsageError
+from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.pool import FILE_NAME, KIND, Pool, refuse_buffers
 from datadistill.runs.environment import environment
@@ -40,6 +43,8 @@ from datadistill.training.resume import (
     save_checkpoint,
     taken_back,
 )
+
+CPU = torch.device("cpu")  # where the pool is put together
 
 
 @library_defaults()
@@ -130,13 +135,16 @@ def _prepared(config: PoolConfig, data: RealData | None, options: RunOptions) ->
         raise DataError(
             f"{real.name} leaves no image to judge the nets by (validation); pass a larger --validation"
         )
-    channels, height, width = real.shape
-    if height != width:
-        raise DataError(f"images are {height}x{width}, but the nets here take square ones; pass a size")
-    sizes = {"channels": channels, "size": height, "classes": len(real.classes)}
-    spec = NetSpec(config.net, {**sizes, **config.net_args}, config.init)
+    spec = NetSpec.of_images(
+        config.net, config.net_args, config.init, shape=real.shape, classes=len(real.classes)
+    )
     net = spec.build()
+    check_fits(net, real.shape, len(real.classes))
     refuse_buffers(net, config.net)
+    needed = 4 * config.total * sum(p.numel() for p in net.parameters())
+    refuse_too_large(
+        needed, f"for {config.total} nets of {config.net}; lower nets, validation_nets or held_out", CPU
+    )
     return PoolLoop(config, real.to(device), net.to(device)), spec
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import nn
@@ -10,7 +11,7 @@ from datadistill import data as data_module
 from datadistill.config import DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.data.folders import load_folder
-from datadistill.device import resolve
+from datadistill.device import refuse_too_large, resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import update_rules
 from datadistill.nets.copying import copy_net
@@ -36,13 +37,9 @@ def net_spec(config: DistillConfig, data: RealData, net: nn.Module | None) -> Ne
     """How the run's net is named in a file."""
     if net is not None:
         return NetSpec(CUSTOM, {}, config.init)
-    channels, height, width = data.shape
-    if height != width:
-        raise DataError(
-            f"images are {height}x{width}, but the nets here take square ones; pass a size, or your own net"
-        )
-    sizes = {"channels": channels, "size": height, "classes": len(data.classes)}
-    return NetSpec(config.net, {**sizes, **config.net_args}, config.init)
+    return NetSpec.of_images(
+        config.net, config.net_args, config.init, shape=data.shape, classes=len(data.classes)
+    )
 
 
 def outer_loop(
@@ -69,9 +66,24 @@ def outer_loop(
     if net is not None:
         check_fits(net, real.shape, len(real.classes))
     spec = net_spec(config, real, net)
-    module = (copy_net(net) if net is not None else spec.build()).to(device)
+    module = copy_net(net) if net is not None else spec.build()
+    if net is None:
+        check_fits(module, real.shape, len(real.classes))
+    module = module.to(device)
+    _refuse_too_large(config, real, module)
     starts = starts_of(config, real, module, spec, pool, options.download)
     return OuterLoop(config, real, module, update, spec, starts, objective_of(config, real))
+
+
+def _refuse_too_large(config: DistillConfig, data: RealData, net: nn.Module) -> None:
+    """Refuse counts that this machine cannot hold, before the folder of the run is made."""
+    parameters = sum(p.numel() for p in net.parameters())
+    images = config.ipc * len(data.classes) * math.prod(data.shape)
+    refuse_too_large(
+        4 * parameters * config.nets, f"for {config.nets} nets of {config.net} at once; lower nets", data.device
+    )
+    # the images, their gradient and Adam's two moments
+    refuse_too_large(16 * images, f"to learn {config.ipc} images a class; lower ipc", data.device)
 
 
 def objective_of(config: DistillConfig, data: RealData) -> Objective:

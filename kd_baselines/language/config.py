@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from datadistill.config import KINDS
-from datadistill.config.choices import Value, changed, refuse_unknown_choices
-from datadistill.errors import UsageError
+from datadistill.config.choices import Value, changed
+from datadistill.config.values import check_range, check_types
 
 __all__ = ["LANGUAGE_KIND", "LanguageConfig"]
 
@@ -68,21 +68,11 @@ class LanguageConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        refuse_unknown_choices(self)
-        for name in ("epochs", "batch", "unroll", "tokens", "vocabulary"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}, but it must be at least 1")
-        for name in ("lr", "clip"):
-            value = getattr(self, name)
-            if not 0 < value < float("inf"):
-                raise UsageError(f"{name} is {value}, but it must be positive and finite")
-        for name in ("label_weight", "decay_below"):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf"):
-                raise UsageError(f"{name} is {value}, but it must be 0 or more, and finite")
-        if not 0 < self.decay_factor <= 1:
-            raise UsageError(f"decay_factor is {self.decay_factor}, but it must be above 0 and at most 1")
+        check_types(self)
+        check_range(self, ("epochs", "batch", "unroll", "tokens", "vocabulary"), least=1)
+        check_range(self, ("lr", "clip"), above=0)
+        check_range(self, ("label_weight", "decay_below"), least=0)
+        check_range(self, ("decay_factor",), above=0, most=1)
 
     def with_changes(self, **changes: Any) -> LanguageConfig:
         """A copy with some fields changed; an unknown one names the nearest."""

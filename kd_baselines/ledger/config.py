@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from datadistill.config import DistillConfig
-from datadistill.config.choices import Value, changed, refuse_unknown_choices
+from datadistill.config.choices import Value, changed
+from datadistill.config.values import check_images, check_range, check_types
 from datadistill.errors import UsageError
 from datadistill.recipes import recipe
 
@@ -92,14 +93,11 @@ class LedgerConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        refuse_unknown_choices(self)
-        for name in ("per_class", "real_per_class", "steps", "batch", "net_epochs", "net_batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}, but it must be at least 1")
-        for name in ("lr", "net_lr", "temperature"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UsageError(f"{name} is {getattr(self, name)}, but it must be positive")
+        check_types(self)
+        counts = ("per_class", "real_per_class", "steps", "batch", "net_epochs", "net_batch")
+        check_range(self, counts, least=1)
+        check_images(self)
+        check_range(self, ("lr", "net_lr", "temperature"), above=0)
         if self.real_per_class is not None and self.real_per_class < self.per_class:
             raise UsageError(
                 f"{self.per_class} images of each class are sent, but the sender has {self.real_per_class}; "
