@@ -1,32 +1,30 @@
 """What a cached teacher keeps: rows by image and view, the marks that tell images apart, and the file of both.
 
-File: one safetensors file with, for each view V, `V.have` (N,) bool, `V.mark` (N,), `V.members` (N,M,K) and
-`V.feature.NAME` (N,...); its header states what the rows were computed from.
+File: one safetensors file with, for each view V, `V.have` (N,) bool, `V.mark` (N,2) int64, `V.members` (N,M,K)
+and `V.feature.NAME` (N,...); its header states what the rows were computed from. Older files have marks (N,) of
+some pixels only: of the split's own images they are made again, rows of augmented images are left out.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from datadistill.errors import DataError
 from datadistill.runs.atomic import write_bytes
 from datadistill.runs.tensors import pack, unpack
-from datadistill.streams import generator
 
-__all__ = ["Marks", "View", "read", "write"]
+__all__ = ["View", "marks", "read", "write"]
 
 SCHEMA = 1
 KIND = "teacher outputs"
-_PIXELS = 128  # of an image at most; enough to tell images apart, few enough to cost nothing
-_ALIKE = 1e-4  # of a pixel, as marks are; rounding moves them by about 1e-7 of the largest
 
 
 @dataclass(eq=False)
@@ -44,41 +42,21 @@ class View:
     complete: bool = False
 
 
-class Marks:
-    """A number by which an image is known again: a random projection of up to 128 of its pixels.
-
-    Args:
-        images: (N,C,H,W), all that are to be told apart; they give the type, the device and the scale.
+def marks(images: Shaped[Tensor, "b c h w"]) -> Int[Tensor, "b 2"]:
+    """Half of the SHA-256 of each image: of its shape, its type and all its bytes.
 
     Example:
         >>> images = torch.arange(8.0).view(2, 1, 2, 2)
-        >>> marks = Marks(images)
-        >>> kept = marks.of(images)
-        >>> marks.different(images, kept), marks.different(images.flip(0), kept)
-        (None, tensor([True, True]))
+        >>> torch.equal(marks(images), marks(images.clone())), torch.equal(marks(images)[0], marks(images)[1])
+        (True, False)
     """
-
-    def __init__(self, images: Float[Tensor, "n c h w"]) -> None:
-        pixels = images[0].numel()
-        self._stride = -(-pixels // _PIXELS)
-        seen = -(-pixels // self._stride)
-        ray = torch.randn(seen, generator=generator(0, "teacher_cache_mark"), dtype=torch.float64)
-        self._ray = (ray / math.sqrt(seen)).to(images)  # the images' dtype and device
-        self._alike = _ALIKE * (1 + float(images.abs().max()))
-
-    def of(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-        """The mark of each image."""
-        # no matrix product, whose precision on some devices is a setting
-        return (images.detach().flatten(1)[:, :: self._stride] * self._ray).sum(1)
-
-    def different(
-        self, images: Float[Tensor, "b c h w"], kept: Float[Tensor, " b"]
-    ) -> Bool[Tensor, " b"] | None:
-        """Which images have another mark than the one kept for them; None where none has."""
-        away = (self.of(images) - kept).abs()
-        if not len(away) or float(away.max()) <= self._alike:
-            return None
-        return ~(away <= self._alike)
+    start = hashlib.sha256(f"{images.dtype} {tuple(images.shape[1:])}".encode())
+    found = []
+    for row in images.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy():
+        own = start.copy()
+        own.update(row)
+        found.append(own.digest()[:16])
+    return torch.frombuffer(bytearray(b"".join(found)), dtype=torch.int64).view(-1, 2).to(images.device)
 
 
 def write(path: Path, views: Mapping[int, View], meta: Mapping[str, Any]) -> None:
@@ -99,17 +77,14 @@ def write(path: Path, views: Mapping[int, View], meta: Mapping[str, Any]) -> Non
     write_bytes(path, pack(tensors, {"schema": SCHEMA, "kind": KIND, **meta}))
 
 
-def read(
-    path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], n: int, device: torch.device
-) -> dict[int, View]:
+def read(path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], images: Tensor) -> dict[int, View]:
     """The rows of a file, by view.
 
     Args:
         path: the file.
         meta: what the rows must have been computed from.
         like: name -> (1,...), what a row looks like.
-        n: images of the split.
-        device: where the rows go.
+        images: of the split, on the device where the rows go.
 
     Raises:
         DataError: a file that is stale, damaged, or something else.
@@ -126,7 +101,20 @@ def read(
             f"{path} is stale: {'; '.join(parts)}; delete it to compute the teacher's outputs again, or "
             "give another path"
         )
-    return _views(tensors, path, like, n, device)
+    return _views(_marked_anew(tensors, images, bool(meta["augment"])), path, like, len(images), images.device)
+
+
+def _marked_anew(tensors: dict[str, Tensor], images: Tensor, augmented: bool) -> dict[str, Tensor]:
+    """The tensors, those of older files with marks of whole images; see the module."""
+    for name, old in list(tensors.items()):
+        view, _, what = name.partition(".")
+        if what != "mark" or old.shape != images.shape[:1] or old.dtype != images.dtype:
+            continue
+        if augmented:
+            tensors = {k: t for k, t in tensors.items() if k.partition(".")[0] != view}
+        else:
+            tensors[name] = marks(images)
+    return tensors
 
 
 def _views(

@@ -22,6 +22,7 @@ from datadistill.training.fit import Fit
 from datadistill.training.fit_plan import FitPlan
 from datadistill.training.resume import fingerprints
 from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
+from kd_baselines.batch_dependence import DependsOnBatch
 from kd_baselines.config import KdConfig
 from kd_baselines.distiller import Distiller
 from kd_baselines.heads import two_headed
@@ -194,7 +195,10 @@ class Setup:
             found = teacher.outputs(self.split.images[:1], layers).features.values()
             if sum(f.numel() * f.element_size() for f in found) * len(self.split) > CACHE_BYTES:
                 return teacher
-        return CachedTeacher(teacher, self.split, layers=layers)
+        try:
+            return CachedTeacher(teacher, self.split, layers=layers)
+        except DependsOnBatch:  # asked anew for each batch
+            return teacher
 
 
 def _needs(stage: Stage) -> Needs:

@@ -6,9 +6,10 @@
                            the same key and batch size sees the same images, and finds its rows
 
 The nets' own logits are kept, so a row serves every temperature. With each row goes the mark of the image it
-was computed from (`kd_baselines.cache_rows`). An image without its row's mark is refused, so a row does not
-stand for an image that was augmented otherwise, or that lies elsewhere in the batch. A file states what it was
-computed from and is refused where that differs.
+was computed from, a hash of all its bytes (`kd_baselines.cache_rows`). An image without its row's mark is
+refused, so a row does not stand for an image that was changed, augmented otherwise, or that lies elsewhere in
+the batch. A file states what it was computed from and is refused where that differs. A teacher that answers
+otherwise for an image alone than for the same image among others is refused.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from datadistill.data import Split
 from datadistill.data.augmentation import AUGMENTATIONS
 from datadistill.errors import DataError, NumericalError, UsageError, nearest
 from datadistill.runs.tensors import checksum
-from kd_baselines.cache_rows import Marks, View, read, write
+from kd_baselines.batch_dependence import refuse_batch_dependence, refuse_other_answer
+from kd_baselines.cache_rows import View, marks, read, write
 from kd_baselines.teachers import Teacher, TeacherOutputs
 
 __all__ = ["CachedTeacher"]
@@ -75,7 +76,7 @@ class CachedTeacher:
         number: int = 0,
         batch: int = 500,
     ) -> None:
-        _refuse_batch_dependence(teacher)
+        refuse_batch_dependence(teacher)
         for kind in augment:
             if kind not in AUGMENTATIONS:
                 raise UsageError(f"unknown augmentation {kind!r}; {nearest(kind, AUGMENTATIONS)}")
@@ -86,13 +87,13 @@ class CachedTeacher:
         self.teacher, self.split, self.batch = teacher, split, batch
         self.layers, self.augment = tuple(dict.fromkeys(layers)), tuple(augment)
         self.path = None if path is None else Path(path)
-        self._marks = Marks(split.images)
         self.seed, self.number = int(seed), int(number)
         self._like = self._compute(split.images[:1])  # refuses what does not fit, and says what rows look like
         self._views: dict[int, View] = {}
         self._saved = True  # nothing to write yet
         if self.path is not None and self.path.exists():
-            self._views = read(self.path, self._meta, self._like, len(split), split.images.device)
+            self._views = read(self.path, self._meta, self._like, split.images)
+        self._refuse_mixing()
 
     @cached_property
     def _meta(self) -> dict[str, Any]:
@@ -232,7 +233,7 @@ class CachedTeacher:
     def _compute(self, images: Tensor) -> dict[str, Tensor]:
         out = self.teacher.outputs(images, self.layers)
         assert out.members is not None
-        rows = {"members": out.members.transpose(0, 1), "mark": self._marks.of(images)}
+        rows = {"members": out.members.transpose(0, 1), "mark": marks(images)}
         rows |= {f"feature.{name}": feature for name, feature in out.features.items()}
         for name, value in rows.items():
             if value.dim() == 0 or len(value) != len(images):
@@ -247,14 +248,30 @@ class CachedTeacher:
                 )
         return rows
 
+    def _refuse_mixing(self) -> None:
+        """Compare images alone with the same images among others: of a file, or a few of the split."""
+        places, alone = [0], [self._like]
+        if 0 in self._views and not self.augment and bool(self._views[0].have[0]):
+            among = {name: rows[:1] for name, rows in self._views[0].rows.items()}
+        elif len(self.split) > 1:
+            some = torch.linspace(0, len(self.split) - 1, min(8, len(self.split))).long()
+            images = self.split.images[some.to(self.split.images.device)]
+            places, alone = [0, -1], [self._like, self._compute(images[-1:])]
+            among = self._compute(images)
+        else:
+            return
+        for place, one in zip(places, alone, strict=True):
+            for name in (name for name in one if name != "mark"):
+                refuse_other_answer(name, one[name][0], among[name][place])
+
     def _refuse_other_images(self, table: View, images: Tensor, index: Tensor, view: int | None) -> None:
         if images.shape[1:] != self.split.images.shape[1:]:
             raise DataError(
                 f"images are {tuple(images.shape[1:])}, those of the cached split "
                 f"{tuple(self.split.images.shape[1:])}; pass the split's own"
             )
-        other = self._marks.different(images, table.rows["mark"].index_select(0, index))
-        if other is not None:
+        other = (marks(images) != table.rows["mark"].index_select(0, index)).any(1)
+        if bool(other.any()):
             place = int(index[other][0])
             made = f"augment={self.augment}, seed={self.seed}, number={self.number}"
             raise DataError(
@@ -263,18 +280,3 @@ class CachedTeacher:
                 f"{made}: make it anew with those of the training, and the same batch size"
                 + ("" if self.path is None else f", or delete {self.path}")
             )
-
-
-def _refuse_batch_dependence(teacher: Teacher) -> None:
-    if teacher.mode != "eval":
-        raise UsageError(
-            f"the teacher's mode is {teacher.mode}, in which an answer depends on the whole batch, so none "
-            "can be kept by image; take the mode eval, or use the teacher itself (cache=False)"
-        )
-    for net in teacher.nets:
-        for name, module in net.named_modules():
-            if isinstance(module, _BatchNorm) and module.running_mean is None:
-                raise UsageError(
-                    f"layer {name!r} of the teacher has no running statistics, so an answer depends on the "
-                    "whole batch and none can be kept by image; use the teacher itself (cache=False)"
-                )

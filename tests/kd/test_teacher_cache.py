@@ -12,6 +12,7 @@ from datadistill.data import Split
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.runs.tensors import pack, unpack
 from datadistill.training.fit import Fit, FitPlan
+from kd_baselines.cache_rows import marks
 from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher
 
@@ -176,7 +177,90 @@ def test_the_views_of_another_training_are_refused(split, teacher):
             asked(cached, split, other, seed=seed, number=number)
 
 
+def changed(image, place):
+    """The image with its number at a place moved to the next one."""
+    other = image.clone().flatten()
+    other[place] = torch.nextafter(other[place], torch.tensor(9.0))
+    return other.view_as(image)
+
+
+@pytest.mark.parametrize("place", [0, 1, 63, 64, 126, 127])
+def test_an_image_changed_in_one_bit_is_refused(split, teacher, place):
+    cached = CachedTeacher(teacher, split)
+    cached.outputs(split.images[:2], index=torch.arange(2))
+    other = torch.stack([split.images[0], changed(split.images[1], place)])
+    with pytest.raises(DataError, match=r"1 of 2 images are not those .*the first: place 1"):
+        cached.outputs(other, index=torch.arange(2))
+    split.images[1] = other[1]  # in the split itself, after its row was computed
+    with pytest.raises(DataError, match="1 of 2 images are not those"):
+        cached.outputs(split.images[:2], index=torch.arange(2))
+
+
+def test_marks_tell_signs_types_and_shapes_apart():
+    image = torch.randn(1, 2, 4, 4)
+    images = [image, -image, image.double(), image.view(1, 1, 8, 4), image.transpose(2, 3)]
+    images += [image.flip(1), torch.zeros(1, 2, 4, 4), torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 4, 5)]
+    assert len({tuple(marks(x)[0].tolist()) for x in images}) == len(images)
+    torch.testing.assert_close(marks(image.contiguous(memory_format=torch.channels_last)), marks(image))
+
+
+class Mixing(nn.Module):
+    """Logits that depend on the other images of the batch, in one of several ways."""
+
+    def __init__(self, how):
+        super().__init__()
+        torch.manual_seed(0)
+        self.how, self.head = how, nn.Linear(128, 4)
+
+    def forward(self, x):
+        x = self.head(x.flatten(1))
+        return self.how(x)
+
+
+MIXING = {
+    "centred": lambda x: x - x.mean(0),
+    "of the first": lambda x: x - x[0],
+    "attention": lambda x: x + 0.1 * (x @ x.T).softmax(1) @ x,
+    "batch norm": lambda x: F.batch_norm(x, None, None, training=True) if len(x) > 1 else x,
+    "its size": lambda x: x / len(x),
+    "random": lambda x: F.dropout(x, 0.5),
+}
+
+
+@pytest.mark.parametrize("how", MIXING.values(), ids=MIXING)
+def test_a_teacher_that_mixes_images_is_refused(split, how):
+    with pytest.raises(UsageError, match=r"of an image alone are up to .* use the teacher itself"):
+        CachedTeacher(Teacher(Mixing(how)), split)
+
+
+def test_a_file_of_a_mixing_teacher_is_refused(split, teacher, tmp_path):
+    path = tmp_path / "cache"
+    CachedTeacher(teacher, split, path=path).outputs(split.images[:1], index=torch.tensor([0]))
+    tensors, meta = unpack(path, schema=1)
+    tensors["0.members"][0] += 0.1
+    path.write_bytes(pack(tensors, meta))
+    with pytest.raises(UsageError, match=r"members of an image alone are up to 0\.1 from"):
+        CachedTeacher(teacher, split, path=path)
+
+
 # --- the file
+
+
+@pytest.mark.parametrize("augment", [(), ("flip",)])
+def test_an_older_file_is_marked_anew(split, teacher, tmp_path, augment):
+    path, index = tmp_path / "cache", torch.tensor([3, 7])
+    cached = CachedTeacher(teacher, split, path=path, augment=augment)
+    wanted = cached.outputs(split.images[index], index=index, view=0)
+    cached.save()
+    tensors, meta = unpack(path, schema=1)
+    path.write_bytes(pack({**tensors, "0.mark": torch.zeros(N)}, meta))  # a number an image
+    before = seen(teacher)
+    read = CachedTeacher(teacher, split, path=path, augment=augment)
+    found = read.outputs(split.images[index], index=index, view=0)
+    torch.testing.assert_close(found.members, wanted.members)
+    assert (seen(teacher) - before == 1) == (not augment)  # rows of augmented images are computed again
+    with pytest.raises(DataError, match="2 of 2 images are not those"):
+        read.outputs(split.images[index] + 1, index=index, view=0)
 
 
 def test_a_file_gives_the_same_answers_and_the_same_bytes(split, teacher, tmp_path):
