@@ -81,7 +81,8 @@ class Higher:
                 rates = list(eta.unbind()) if eta.dim() else [eta] * len(theta)
 
                 def forward(x: Tensor = images, y: Tensor = labels) -> Tensor:
-                    return problem.loss(fnet(x), y)
+                    with problem.twice:
+                        return problem.loss(fnet(x), y)
 
                 loss = problem.seeded(t, forward)
                 optimizer.step(loss, override={"lr": rates}, grad_callback=with_zeros)

@@ -12,7 +12,8 @@ is vmapped over it and the losses are summed, so that one `autograd.grad` gives 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from datadistill.errors import UsageError, nearest
+from datadistill.innerloop.layer_faults import calls_of, name_missing, refusal
+from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.innerloop.steps import Steps
 from datadistill.innerloop.update_rules import Eta, State, Theta, UpdateRule
 from datadistill.streams import global_stream
@@ -66,6 +69,52 @@ class NetMode:
             for name, value in attributes.items():
                 setattr(m, name, value)
 
+
+def has_passed(problem: InnerProblem) -> bool:
+    """Whether a step of this net, loss and mode was differentiated before."""
+    return _key(problem) in _PASSED.get(problem.net, ())
+
+
+def require_derivative(
+    problem: InnerProblem,
+    grads: Sequence[Tensor],
+    theta: Theta,
+    buffers: Theta,
+    pair: tuple[Tensor, Tensor],
+    keep: bool,
+) -> None:
+    """UsageError, with the layer and the reason, where torch cannot differentiate a step's gradient.
+
+    Args:
+        problem: whose step it is.
+        grads: grad_theta of the loss, with their graph.
+        theta, buffers, pair: what they were computed from.
+        keep: whether their graph will be used again.
+    """
+    reason = refusal(grads, list(theta.values()), keep)
+    if reason is None:
+        _PASSED.setdefault(problem.net, set()).add(_key(problem))
+        return
+    own = {name: p.dim() for name, p in problem.net.named_parameters()}
+    own |= {name: b.dim() for name, b in problem.net.named_buffers()}
+    tensors = {**problem.frozen, **theta, **buffers}
+    one = {k: x[0] if x.dim() > own.get(k, x.dim()) else x for k, x in tensors.items()}
+    try:
+        calls = calls_of(problem.net, one, *pair, problem.loss, problem.mode)
+    except Exception:  # the net cannot be run with hooks on its layers: it is refused without a layer's name
+        calls = []
+    raise UsageError(
+        f"{name_missing(calls, reason, problem.net)}; differentiating through training needs second derivatives: "
+        "use another layer there, or train without gradients (torch.no_grad)"
+    )
+
+
+def _key(problem: InnerProblem) -> tuple[str, str, bool]:
+    name = getattr(problem.loss, "__qualname__", type(problem.loss).__name__)
+    return (name, problem.norm, problem.net.training)
+
+
+_PASSED: weakref.WeakKeyDictionary[nn.Module, set[tuple[str, str, bool]]] = weakref.WeakKeyDictionary()
 
 _BATCHNORM = ("track_running_stats", "running_mean", "running_var", "num_batches_tracked")
 
@@ -116,6 +165,8 @@ class InnerProblem:
         if stream is None and any(isinstance(m, _DropoutNd) and m.training and m.p for m in net.modules()):
             stream = int(torch.randint(2**31, ()))  # one draw of the global generator, as dropout itself does
         self.stream = stream
+        self.twice = TwiceDifferentiable(net)
+        self.unchecked = False  # whether the next gradient must be found to have a derivative
         self.given_buffers = bool(buffers)
         everything = dict(net.named_buffers())
         for k in buffers or {}:
@@ -136,9 +187,10 @@ class InnerProblem:
         """Loss of the batch, one entry a net where nets are stacked. `buffers` may be written."""
 
         def one(theta: Theta, buffers: Theta) -> Tensor:
-            with self.mode:
-                logits = functional_call(self.net, (theta, self.frozen, buffers), (images,))
-            return self.loss(logits, labels)
+            with self.twice:
+                with self.mode:
+                    logits = functional_call(self.net, (theta, self.frozen, buffers), (images,))
+                return self.loss(logits, labels)
 
         if self.nets is None:
             return one(theta, buffers)
@@ -154,9 +206,21 @@ class InnerProblem:
             return forward()
 
     def gradient(self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor], keep: bool) -> Theta:
-        """grad_theta of step t's loss; with `keep`, itself differentiable."""
+        """grad_theta of step t's loss; with `keep`, itself differentiable.
+
+        Raises:
+            UsageError: the gradient has no derivative, and will need one.
+        """
+        check = self.unchecked and not has_passed(self)
+        before = {k: b.clone() for k, b in buffers.items()} if check else {}
         loss = self.seeded(t, lambda: self.losses(theta, buffers, *pair))
-        grads = torch.autograd.grad(loss.sum(), list(theta.values()), create_graph=keep, materialize_grads=True)
+        grads = torch.autograd.grad(
+            loss.sum(), list(theta.values()), create_graph=keep or check, materialize_grads=True
+        )
+        self.unchecked = False
+        if check:
+            require_derivative(self, grads, theta, before, pair, keep)
+            grads = grads if keep else tuple(g.detach() for g in grads)
         return dict(zip(theta, grads, strict=True))
 
     def step(

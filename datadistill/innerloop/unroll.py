@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -71,7 +72,8 @@ def unroll(
         theta_T, name -> tensor; or `(theta_T, state)`; or `(theta_T, state, buffers)` with norm="track".
 
     Raises:
-        UsageError: names, shapes or numbers of steps that do not fit, or a request the adjoint cannot serve.
+        UsageError: names, shapes or numbers of steps that do not fit, a request the adjoint cannot serve, or a
+            layer without second derivatives (`second_derivatives.py` has what is computed otherwise).
 
     Example:
         >>> import torch
@@ -102,8 +104,17 @@ def unroll(
             "give one column for each, in the order of theta_0"
         )
     problem = InnerProblem(net, theta_0, program, update, loss, buffers, norm, stream)
+    problem.unchecked = _takes_second_derivatives(theta_0, program, step_sizes)
     state_0 = update.init(theta_0) if state is None else state
     theta_T, state_T, buffers_T = adjoint.run(problem, theta_0, state_0, step_sizes)
     if not return_state:
         return theta_T
     return (theta_T, state_T, buffers_T) if norm == "track" else (theta_T, state_T)
+
+
+def _takes_second_derivatives(theta_0: Theta, steps: Steps, step_sizes: Tensor) -> bool:
+    """Whether theta_T will be differentiated through a gradient; not so for the step size of a single step."""
+    if not torch.is_grad_enabled():
+        return False
+    learned = [*theta_0.values(), *steps.tensors.values()]
+    return any(x.requires_grad for x in learned) or (step_sizes.requires_grad and steps.T > 1)

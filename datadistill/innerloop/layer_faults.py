@@ -1,0 +1,270 @@
+"""Which layer of a net has no second derivative, a wrong one, or a gradient that is none.
+
+One call y = f(z) of a layer, random v, u and a direction d:
+
+    p(z, v) = (dy/dz)' v                    what autograd gives as the layer's gradient
+    (1)  <p, d>       against   <v, y(z + h d) - y(z - h d)> / 2h
+    (2)  dG/dz . d    against   (G(z + h d) - G(z - h d)) / 2h      G(z, v) = <p(z, v), u>, and so for v
+
+    missing        autograd refuses to differentiate G
+    wrong          (1) holds and (2) does not
+    approximate    (1) does not hold: detach(), rounding, a straight-through estimator, by intention or not
+
+Differences that jump (ReLU, max-pooling at a kink) are met by several h and two points: a kink has measure
+zero, so some h is small enough to miss it, and an error stays at every h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datadistill.errors import out_of_memory
+from datadistill.innerloop.layer_calls import Call, graph_nodes, own_functions, record_calls, record_function
+
+TOLERANCE = 1e-3  # of a directional derivative, relative
+STEPS = (1e-6, 1e-7, 1e-5, 1e-8, 1e-4, 1e-3)  # h, relative to the tensor; large ones for layers in float32 inside
+
+
+@dataclass(frozen=True)
+class LayerFault:
+    """A layer that stands in the way of exact hypergradients."""
+
+    path: str
+    """Its name in the net, as in `net.named_modules()`; "" is the net's own forward, "loss" the loss."""
+    kind: str
+    """Its class."""
+    fault: str
+    """missing, wrong or approximate."""
+    reason: str
+    """What was found."""
+
+    def __str__(self) -> str:
+        where = f"layer {self.path} ({self.kind})" if self.path else f"the net's own forward ({self.kind})"
+        where = f"the loss ({self.kind})" if self.path == "loss" else where
+        return f"{where}: {self.reason}"
+
+
+def find_missing(calls: list[Call]) -> list[LayerFault]:
+    """The innermost layers without a second derivative."""
+    return _innermost(calls, _missing)
+
+
+def find_faults(calls: list[Call]) -> list[LayerFault]:
+    """The innermost layers without a second derivative, or whose derivatives are not what they compute."""
+    return _innermost(calls, lambda call: _missing(call) or _inexact(call))
+
+
+def name_missing(calls: list[Call], reason: str, net: nn.Module) -> str:
+    """The sentence for a net whose second derivative torch refuses for `reason`."""
+    faults = find_missing(calls)
+    if not faults:
+        return f"the net ({type(net).__name__}) has no second derivative (torch: {reason})"
+    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return f"{'; '.join(map(str, faults[:3]))}{more}"
+
+
+def calls_of(
+    net: nn.Module,
+    tensors: Mapping[str, Tensor],
+    images: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    mode: AbstractContextManager[Any],
+) -> list[Call]:
+    """Every layer's call for these images, and the loss's, which has the path "loss"."""
+    calls, logits = record_calls(net, tensors, images, mode)
+    last = record_function(loss, (logits, labels), {}, mode)
+    last.path = "loss"
+    return [*calls, last]
+
+
+def _innermost(calls: list[Call], find: Callable[[Call], tuple[str, str] | None]) -> list[LayerFault]:
+    faults: list[LayerFault] = []
+    for call in calls:  # a layer comes after those inside it
+        prefix = f"{call.path}." if call.path else ""
+        if any(f.path.startswith(prefix) and f.path != "loss" for f in faults if f.path != call.path):
+            continue
+        found = find(call)
+        if found is None or any(f.path == call.path for f in faults):
+            continue
+        kind, reason = found
+        inside = [inner.kind for inner in call.inside if find(inner) is not None]
+        written = own_functions(_outputs(call))
+        where = ""
+        if written:
+            where = f"autograd.Function {', '.join(written)}: "
+        elif inside:
+            where = f"{', '.join(dict.fromkeys(inside))}: "
+        if kind == "approximate" and call.cuts:
+            reason += f" (it calls {', '.join(dict.fromkeys(call.cuts))})"
+        faults.append(LayerFault(call.path, call.kind, kind, where + reason))
+    return faults
+
+
+def _outputs(call: Call) -> list[Tensor]:
+    try:
+        return call.run(_leaves(call.inputs))
+    except Exception:  # the call cannot be run alone
+        return []
+
+
+def _missing(call: Call) -> tuple[str, str] | None:
+    z = _leaves(call.inputs)
+    try:
+        outputs = [y for y in call.run(z) if y.requires_grad]
+        v = [torch.ones_like(y).requires_grad_() for y in outputs]
+        first = torch.autograd.grad(outputs, z, v, create_graph=True, allow_unused=True) if outputs else ()
+    except Exception:  # no first derivative, or the call cannot be run alone: not what is looked for
+        return None
+    reason = refusal([g for g in first if g is not None], [*z, *v])
+    return None if reason is None else ("missing", f"no second derivative (torch: {reason})")
+
+
+def refusal(gradients: Sequence[Tensor], inputs: Sequence[Tensor], keep: bool = True) -> str | None:
+    """Differentiate gradients once more; torch's own words where it refuses, else None.
+
+    Args:
+        gradients: computed with `create_graph=True`.
+        inputs: what they are differentiated in.
+        keep: whether their graph will be used again.
+    """
+    gradients = [g for g in gradients if g.requires_grad]
+    if not gradients:
+        return None
+    # once_differentiable puts a node there that leads nowhere: no walk back to the inputs meets it, and they
+    # would get no gradient without a word
+    if any(node.name() == "torch::autograd::Error" for node in graph_nodes([g.grad_fn for g in gradients])):
+        return "its backward is marked once_differentiable"
+    ones = [torch.ones_like(g) for g in gradients]
+    try:
+        torch.autograd.grad(gradients, list(inputs), ones, retain_graph=keep, allow_unused=True)
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        return _first_line(error)
+    return None
+
+
+def _inexact(call: Call) -> tuple[str, str] | None:
+    try:
+        found = [_errors(call, point) for point in range(2)]
+    except Exception:  # the call cannot be run alone
+        return None
+    first, second = min(e[0] for e in found), min(e[1] for e in found)
+    if first > TOLERANCE:
+        return "approximate", f"its gradient is not the derivative of what it computes, {_percent(first)} off"
+    if second > TOLERANCE:
+        return "wrong", f"its second derivative is {_percent(second)} off finite differences"
+    return None
+
+
+def _errors(call: Call, point: int) -> tuple[float, float]:
+    """Relative errors of (1) and (2) at a point near the call's own inputs."""
+    noise = torch.Generator().manual_seed(point)
+
+    def random(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=noise, dtype=torch.float64).to(like)
+
+    def values(z: list[Tensor]) -> list[Tensor]:
+        return [y if y.requires_grad else y.detach() for y in call.run(z)]
+
+    scales = [x.square().mean().sqrt().clamp_min(1e-3) if x.numel() else x.sum() for x in call.inputs]
+    z = [x + 1e-3 * point * s * random(x) for x, s in zip(call.inputs, scales, strict=True)]
+    d = [s * random(x) for x, s in zip(z, scales, strict=True)]
+    z_leaves = _leaves(z)
+    outputs = values(z_leaves)
+    differentiable = [i for i, y in enumerate(outputs) if y.requires_grad]
+    if not differentiable:
+        return 0.0, 0.0
+    v = [random(outputs[i]) for i in differentiable]
+    u = [random(x) for x in z]
+
+    def pullback(z: list[Tensor], v: list[Tensor]) -> list[Tensor]:
+        y = call.run(z)
+        return _grad([y[i] for i in differentiable], z, v)
+
+    def linear(z: list[Tensor]) -> Tensor:
+        y = values(z)
+        return _inner([y[i] for i in differentiable], v)
+
+    def G(z: list[Tensor], v: list[Tensor]) -> Tensor:
+        z = [x if x.requires_grad else x.detach().requires_grad_() for x in z]
+        with torch.enable_grad():
+            return _inner(pullback(z, v), u)
+
+    p = [x.detach() for x in pullback(z_leaves, v)]
+    size = float(_norm([x * s for x, s in zip(p, scales, strict=True)]))
+    with torch.no_grad():
+        first = _error(float(_inner(p, d)), lambda h: (linear(_shift(z, d, h)), linear(_shift(z, d, -h))), size)
+    v_leaves = _leaves(v)
+    second = 0.0
+    g = G(z_leaves, v_leaves)
+    by_z, by_v = (_grad([g], x, None) if g.requires_grad else _zeros(x) for x in (z_leaves, v_leaves))
+    floor = 1e-4 * float(_norm(p))
+    for found, where, direction in ((by_z, 0, d), (by_v, 1, [random(x) for x in v])):
+
+        def at(h: float, where: int = where, direction: list[Tensor] = direction) -> Tensor:
+            point = [z, v]
+            point[where] = _shift(point[where], direction, h)
+            return G(*point).detach()
+
+        size = float(_norm([x * s for x, s in zip(found, scales, strict=True)])) if where == 0 else 0.0
+        size = size or float(_norm(found))
+        second = max(
+            second,
+            _error(float(_inner(found, direction)), lambda h: (at(h), at(-h)), max(size, floor)),  # noqa: B023
+        )
+    return first, second
+
+
+def _error(found: float, ends: Callable[[float], tuple[Tensor, Tensor]], size: float) -> float:
+    """Distance from a central difference, the least over h, relative to the larger of it and `size`."""
+    best = float("inf")
+    for h in STEPS:
+        up, down = ends(h)
+        expected = float(up - down) / (2 * h)
+        scale = max(abs(expected), size)
+        best = min(best, abs(found - expected) / scale if scale else 0.0)
+        if best <= TOLERANCE / 10:
+            break
+    return best
+
+
+def _grad(outputs: list[Tensor], inputs: list[Tensor], v: list[Tensor] | None) -> list[Tensor]:
+    return list(
+        torch.autograd.grad(outputs, inputs, v, create_graph=True, materialize_grads=True, allow_unused=True)
+    )
+
+
+def _leaves(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [x.detach().clone().requires_grad_() for x in tensors]
+
+
+def _zeros(tensors: list[Tensor]) -> list[Tensor]:
+    return [torch.zeros_like(x) for x in tensors]
+
+
+def _shift(z: list[Tensor], d: list[Tensor], h: float) -> list[Tensor]:
+    return [x + h * y for x, y in zip(z, d, strict=True)]
+
+
+def _inner(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
+
+
+def _norm(a: list[Tensor]) -> Tensor:
+    return torch.stack([x.detach().square().sum() for x in a]).sum().sqrt()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:160]
+
+
+def _percent(error: float) -> str:
+    return "100%" if error >= 0.995 else f"{100 * error:.2g}%"
