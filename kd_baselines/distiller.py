@@ -11,6 +11,7 @@ never has the latter.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -20,9 +21,11 @@ from torch import Tensor, nn
 
 from datadistill.data import Split
 from datadistill.errors import DataError, UsageError
+from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.streams import generator, global_stream
 from datadistill.training.fit import Batch
 from kd_baselines.features import run
+from kd_baselines.losses.input_gradients import refuse_once_differentiable
 from kd_baselines.losses.term import Objective, Seen, Term
 
 __all__ = ["Distiller", "Outputs", "TeacherLike"]
@@ -154,7 +157,9 @@ class Distiller:
         if needs.student_logits or needs.student_features:
             # once whole: a layer that is called again further on is refused then
             whole = needs.student_logits or not self._prepared
-            out = run(self.student, images, sorted(needs.student_features), logits=whole)
+            twice = TwiceDifferentiable() if needs.student_input_gradients else contextlib.nullcontext()
+            with twice:
+                out = run(self.student, images, sorted(needs.student_features), logits=whole)
             seen.student_logits, seen.student_features = out.logits, out.features
         if needs.teacher_logits or needs.teacher_features:
             assert self.teacher is not None
@@ -180,7 +185,9 @@ class Distiller:
                 seen = self.see(images, labels)
                 self.objective.prepare(seen)
                 self.objective.to(images.device)
-                self.objective(seen)
+                loss = self.objective(seen)["loss"]
+                if self.needs.student_input_gradients:
+                    refuse_once_differentiable(loss, self.student, images, labels)
         finally:
             self.teacher = online
             for module, mode in modes:

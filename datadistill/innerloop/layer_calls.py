@@ -63,9 +63,7 @@ def record_calls(
     recorder = _Recorder(mode)
     handles = []
     for path, module in net.named_modules():
-        handles.append(
-            module.register_forward_pre_hook(recorder.begin(path), with_kwargs=True, prepend=True)
-        )
+        handles.append(module.register_forward_pre_hook(recorder.begin(path), with_kwargs=True, prepend=True))
         handles.append(module.register_forward_hook(recorder.end, always_call=True))
     try:
         with torch.enable_grad(), mode, TwiceDifferentiable(net), recorder, global_stream(0, "layer_calls"):

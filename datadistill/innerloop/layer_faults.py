@@ -28,7 +28,14 @@ from datadistill.errors import out_of_memory
 from datadistill.innerloop.layer_calls import Call, graph_nodes, own_functions, record_calls, record_function
 
 TOLERANCE = 1e-3  # of a directional derivative, relative
-STEPS = (1e-6, 1e-7, 1e-5, 1e-8, 1e-4, 1e-3)  # h, relative to the tensor; large ones for layers in float32 inside
+STEPS = (
+    1e-6,
+    1e-7,
+    1e-5,
+    1e-8,
+    1e-4,
+    1e-3,
+)  # h relative to the tensor; large: float32 inside
 
 
 @dataclass(frozen=True)
@@ -60,15 +67,6 @@ def find_faults(calls: list[Call]) -> list[LayerFault]:
     return _innermost(calls, lambda call: _missing(call) or _inexact(call))
 
 
-def name_missing(calls: list[Call], reason: str, net: nn.Module) -> str:
-    """The sentence for a net whose second derivative torch refuses for `reason`."""
-    faults = find_missing(calls)
-    if not faults:
-        return f"the net ({type(net).__name__}) has no second derivative (torch: {reason})"
-    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-    return f"{'; '.join(map(str, faults[:3]))}{more}"
-
-
 def calls_of(
     net: nn.Module,
     tensors: Mapping[str, Tensor],
@@ -82,6 +80,31 @@ def calls_of(
     last = record_function(loss, (logits, labels), {}, mode)
     last.path = "loss"
     return [*calls, last]
+
+
+def name_missing(
+    net: nn.Module,
+    tensors: Mapping[str, Tensor],
+    images: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    mode: AbstractContextManager[Any],
+    reason: str,
+) -> str:
+    """The half of a sentence that names the layers of a net whose second derivative torch refused for `reason`.
+
+    Args:
+        net, tensors, images, labels, loss, mode: see `calls_of`.
+        reason: torch's own words, where no layer can be named.
+    """
+    try:
+        faults = find_missing(calls_of(net, tensors, images, labels, loss, mode))
+    except Exception:  # the net cannot be run with hooks on its layers
+        faults = []
+    if not faults:
+        return f"the net ({type(net).__name__}) has no second derivative (torch: {reason})"
+    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return f"{'; '.join(map(str, faults[:3]))}{more}"
 
 
 def _innermost(calls: list[Call], find: Callable[[Call], tuple[str, str] | None]) -> list[LayerFault]:
@@ -218,7 +241,7 @@ def _errors(call: Call, point: int) -> tuple[float, float]:
         size = size or float(_norm(found))
         second = max(
             second,
-            _error(float(_inner(found, direction)), lambda h: (at(h), at(-h)), max(size, floor)),  # noqa: B023
+            _error(float(_inner(found, direction)), lambda h: (at(h), at(-h)), max(size, floor)),
         )
     return first, second
 

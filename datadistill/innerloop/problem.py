@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from datadistill.errors import UsageError, nearest
-from datadistill.innerloop.layer_faults import calls_of, name_missing, refusal
+from datadistill.innerloop.layer_faults import name_missing, refusal
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.innerloop.steps import Steps
 from datadistill.innerloop.update_rules import Eta, State, Theta, UpdateRule
@@ -99,13 +99,10 @@ def require_derivative(
     own |= {name: b.dim() for name, b in problem.net.named_buffers()}
     tensors = {**problem.frozen, **theta, **buffers}
     one = {k: x[0] if x.dim() > own.get(k, x.dim()) else x for k, x in tensors.items()}
-    try:
-        calls = calls_of(problem.net, one, *pair, problem.loss, problem.mode)
-    except Exception:  # the net cannot be run with hooks on its layers: it is refused without a layer's name
-        calls = []
+    named = name_missing(problem.net, one, *pair, problem.loss, problem.mode, reason)
     raise UsageError(
-        f"{name_missing(calls, reason, problem.net)}; differentiating through training needs second derivatives: "
-        "use another layer there, or train without gradients (torch.no_grad)"
+        f"{named}; differentiating through training needs second derivatives: use another layer there, or "
+        "train without gradients (torch.no_grad)"
     )
 
 

@@ -41,8 +41,9 @@ def hardsigmoid(input: Float[Tensor, "*shape"], inplace: bool = False) -> Float[
 
 
 def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    """v (g / ||v||), the norm over all axes but `dim`, as `torch.nn.utils.parametrizations.weight_norm`."""
-    return v * (g / torch.norm_except_dim(v, 2, dim))
+    """v (g / ||v||), the norm over all axes but `dim`, over all for -1, as `torch._weight_norm`."""
+    axes = None if dim == -1 else [axis for axis in range(v.dim()) if axis != dim]
+    return v * (g / torch.linalg.vector_norm(v, 2, axes, keepdim=dim != -1))
 
 
 def multi_margin_loss(

@@ -4,8 +4,8 @@
 
 The module is torchvision's own, and its state dict has torchvision's names, so published weights load. Changed
 is only what stands in the way of differentiating through its training: dropout is off unless asked for,
-stochastic depth is off, no activation works in place, and attention and the hard sigmoid are computed in a way
-that has a second derivative.
+stochastic depth is off, and no activation works in place. Attention and hard sigmoids have second derivatives
+where any net has them (innerloop/second_derivatives.py).
 """
 
 from __future__ import annotations
@@ -13,32 +13,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.layers import check_images
 from datadistill.nets.layers import dropout as dropout_layer
-
-
-class HardSigmoid(nn.Module):
-    """`torch.nn.Hardsigmoid` as clip(x + 3, 0, 6) / 6: torch's own (MobileNetV3) has no second derivative."""
-
-    def forward(self, inputs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The values, in 0..1."""
-        return F.relu6(inputs + 3) / 6
-
-
-class Attention(nn.MultiheadAttention):
-    """torch's attention by plain matrix products: its fused kernels have no second derivative."""
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """As `torch.nn.MultiheadAttention`."""
-        with sdpa_kernel(SDPBackend.MATH):
-            return super().forward(*args, **kwargs)
-
 
 WITH_EXTRA_HEADS = ("googlenet", "inception_v3")  # in training mode their output is no tensor of logits
 
@@ -118,10 +97,6 @@ def torchvision_net(
             net.set_submodule(name, dropout_layer(dropout))
         elif isinstance(module, torchvision.ops.StochasticDepth):
             module.p = 0.0
-        elif type(module) is nn.MultiheadAttention:
-            module.__class__ = Attention  # the same parameters; only forward differs
-        elif isinstance(module, nn.Hardsigmoid):
-            net.set_submodule(name, HardSigmoid())
         elif getattr(module, "inplace", False):
             module.inplace = False
     _check_size(net, model, size, classes)

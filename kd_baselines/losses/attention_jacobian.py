@@ -23,7 +23,13 @@ from torch import Tensor
 from datadistill.errors import UsageError
 from kd_baselines.features import run
 from kd_baselines.losses.attention import attention_map, check_layers, check_maps, to_same_size
-from kd_baselines.losses.input_gradients import fresh_images, mixes_samples, per_sample, refuse_mixing
+from kd_baselines.losses.input_gradients import (
+    fresh_images,
+    mixes_samples,
+    per_sample,
+    refuse_mixing,
+    refuse_once_differentiable,
+)
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -72,7 +78,9 @@ def attention_jacobian_loss(
             student = student_maps(x)
         with per_sample(teacher_maps, "teacher", evaluation=True):
             teacher = teacher_maps(x)
-        return _of_maps(student, teacher, x)
+        loss = _of_maps(student, teacher, x)
+        refuse_once_differentiable(loss, student_maps, x)
+    return loss
 
 
 class AttentionJacobian(Term):

@@ -16,16 +16,20 @@ image. BatchNorm in training mode breaks that: see `per_sample`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # BatchNorm1d, 2d, 3d and SyncBatchNorm
 
 from datadistill.errors import UsageError, nearest
+from datadistill.innerloop.layer_faults import name_missing, refusal
 from datadistill.innerloop.problem import NetMode
+from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from kd_baselines.features import run
 from kd_baselines.losses.labels import class_labels
 from kd_baselines.losses.logit_regression import student_logits_of
@@ -42,6 +46,7 @@ __all__ = [
     "mixes_samples",
     "per_sample",
     "refuse_mixing",
+    "refuse_once_differentiable",
     "step_noise",
     "student_pass",
 ]
@@ -188,11 +193,10 @@ def mixes_samples(net: object) -> bool:
     )
 
 
-def per_sample(
-    net: object, whose: str = "student", *, evaluation: bool = False
-) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def per_sample(net: object, whose: str = "student", *, evaluation: bool = False) -> Iterator[None]:
     """For a pass in which each sample's output depends on its own image alone: BatchNorm normalizes with its
-    running statistics, which are not written, until the block ends.
+    running statistics, which are not written, until the block ends. Its gradients can be differentiated again.
 
     Args:
         net: whose pass it is; what is no module is taken as it is.
@@ -203,9 +207,44 @@ def per_sample(
         UsageError: see `refuse_mixing`.
     """
     refuse_mixing(net, whose)
-    if not isinstance(net, nn.Module):
-        return contextlib.nullcontext()
-    return NetMode(net, "frozen", training=not evaluation)
+    mode: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if isinstance(net, nn.Module):
+        mode = NetMode(net, "frozen", training=not evaluation)
+    with mode, TwiceDifferentiable():
+        yield
+
+
+def refuse_once_differentiable(
+    loss: Tensor, net: object, images: Float[Tensor, "b ..."], labels: Int[Tensor, " b"] | None = None
+) -> None:
+    """UsageError where a loss of input gradients cannot be differentiated in a net's weights, with the layer
+    that is the reason. A net that passed is not looked at again.
+
+    Args:
+        loss: (), with its graph, which is kept.
+        net: the student; what is no module is taken as it is.
+        images: what it saw.
+        labels: (B,).
+    """
+    if not (isinstance(net, nn.Module) and loss.requires_grad) or net in _PASSED:
+        return
+    weights = [p for p in net.parameters() if p.requires_grad]
+    reason = refusal([loss], weights) if weights else None
+    if reason is None:
+        _PASSED.add(net)
+        return
+    if labels is None:
+        labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    mode = NetMode(net, "frozen")
+    named = name_missing(net, tensors, images, labels, F.cross_entropy, mode, reason)
+    raise UsageError(
+        f"the student cannot learn from input gradients: {named}; use another layer there, or leave out the "
+        "losses of input gradients"
+    )
+
+
+_PASSED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def refuse_mixing(net: object, whose: str) -> None:

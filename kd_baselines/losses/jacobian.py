@@ -43,6 +43,7 @@ from kd_baselines.losses.input_gradients import (
     input_jacobian,
     per_sample,
     refuse_mixing,
+    refuse_once_differentiable,
     step_noise,
     student_pass,
 )
@@ -126,6 +127,7 @@ def jacobian_matching_loss(
             theirs = teacher(x)
         rows = (output, labels, generator, projections)
         loss = _distance(ours, x, theirs, x, rows, form, normalize, create_graph=create_graph)
+        refuse_once_differentiable(loss, student, x, labels)
     return loss
 
 

@@ -38,6 +38,7 @@ from kd_baselines.losses.input_gradients import (
     fresh_images,
     input_jacobian,
     per_sample,
+    refuse_once_differentiable,
     step_noise,
     student_pass,
 )
@@ -97,7 +98,9 @@ def jacobian_norm_penalty(
     with torch.enable_grad():
         with per_sample(student):
             logits = student(x)
-        return _penalty(logits, x, labels, output, form, generator, create_graph=create_graph)
+        penalty = _penalty(logits, x, labels, output, form, generator, create_graph=create_graph)
+        refuse_once_differentiable(penalty, student, x, labels)
+    return penalty
 
 
 class JacobianNorm(Term):
