@@ -16,6 +16,7 @@ from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent, size_of
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
+from datadistill.runs.inside import refuse_inside
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(f"--out is {args.out}, wanted a file in a folder that is there, such as table.csv")
     if args.out is not None:
         refuse_inputs(args.out, args.set_, args.pool)
+        refuse_inside(args.out, args.data)
     output = Output(args.json)
     set_threads(args.threads)
     from datadistill.distilled import DistilledDataset

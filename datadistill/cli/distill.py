@@ -23,6 +23,7 @@ from datadistill.recipes import RECIPES, recipe
 from datadistill.recipes.own_images import PLACEHOLDER
 from datadistill.recipes.poisoning import PURPOSE
 from datadistill.runs.folder import RunFolder
+from datadistill.runs.inside import refuse_inside
 from datadistill.runs.jsonconfig import build_config
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def run(argv: Sequence[str]) -> int:
     check_range(args, ("nets_tested",), least=1)
     check_range(args, ("plain_nets",), least=0)
     out = args.resume or args.out or Path("runs") / f"{config.recipe}-s{config.seed}"
+    if config.dataset == "folder":
+        refuse_inside(out, config.data)
+        refuse_inside(args.options.rescue_dir, config.data, "--rescue-dir")
     if args.resume is None:
         RunFolder.refuse_occupied(out)
     output = Output(args.json)

@@ -16,6 +16,7 @@ from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent
 from datadistill.config import Value
 from datadistill.errors import DataError, UsageError
+from datadistill.runs.inside import refuse_inside
 
 if TYPE_CHECKING:
     from torch import nn
@@ -121,6 +122,7 @@ def place(args: Finetune) -> Path:
     name = beside.name if args.set_.is_dir() else beside.stem
     out = args.out or beside.with_name(f"{name}-finetuned.safetensors")
     refuse_inputs(out, args.set_, args.weights)
+    refuse_inside(out, args.data)
     if args.out is None and out.exists():
         raise UsageError(f"{out} exists already; pass --out FILE")
     return out

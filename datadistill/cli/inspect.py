@@ -161,7 +161,7 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         ("made for", start),
         ("normalization", f"mean {words(tuple(scale['mean']))}, std {words(tuple(scale['std']))}"),
         ("size", f"{size_of(s['bytes'])} of images, labels and step sizes"),
-        *((key, words(value)) for key, value in origin.items()),
+        *((key, words(value)) for key, value in origin.items() if key != "parts"),
     ]
     if found:
         before, after = found["accuracy_before_mean"], percent(found["accuracy_mean"], found["accuracy_std"])

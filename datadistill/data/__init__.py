@@ -30,6 +30,7 @@ from datadistill.data.source import Source
 from datadistill.data.torchvision_sources import TORCHVISION_SOURCES
 from datadistill.data.voc import VOC_SOURCES
 from datadistill.errors import UsageError, nearest
+from datadistill.torch_defaults import library_defaults
 
 __all__ = [
     "AUGMENTATIONS",
@@ -50,7 +51,7 @@ SOURCES: dict[str, Source] = {
 }
 
 
-@torch.inference_mode(False)
+@library_defaults()
 def load(
     name: str,
     *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -13,6 +13,7 @@ from datadistill.data.batches import Split
 from datadistill.data.images import refuse_values, to_channels, to_size, unit_range
 from datadistill.data.naming import refuse_names
 from datadistill.data.normalization import Normalization, measured
+from datadistill.data.parts import Parts
 from datadistill.data.real import HeldOut, RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import stratified
@@ -32,6 +33,8 @@ def assemble(
     channels: int | None = None,
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     normalization: Normalization | None = None,
+    split: Sequence[Tensor] | None = None,
+    ids: tuple[list[str], list[str]] | None = None,
     device: torch.device | str = "cpu",
 ) -> RealData:
     """Check, bring to one shape, split and normalize.
@@ -44,6 +47,8 @@ def assemble(
             grey is repeated; after RGB to grey, or where None, both are measured on the whole training part
             (validation included, so that they do not depend on `seed`).
         normalization: overrides `statistics`, `size` and `channels`.
+        split: places of the images to learn from and of the validation images, in place of a draw.
+        ids: of the images of the training part and of the test part; see `datadistill.data.parts`.
     """
     refuse_names(classes, name)
     images, labels = train
@@ -70,10 +75,17 @@ def assemble(
         check(*test, classes, "the test part", every_class=False)
         refuse_values(test[0], "the test images")
         part(test[0][:1], test[1][:1])  # refused here where no rule leads to the shape of the others
-    kept, held_out = stratified(labels, validation, streams.generator(seed, "validation"))
+    if split is None:
+        split = stratified(labels, validation, streams.generator(seed, "validation"))
+    kept, held_out = split
+    parts = None
+    if ids is not None:
+        learned, validated = (tuple(ids[0][i] for i in places.tolist()) for places in split)
+        parts = Parts(learned, validated, tuple(ids[1]))
+    rest = HeldOut(partial(finished_test, part, test, tuple(classes)))
     data = RealData(
         name, part(images[kept], labels[kept]), part(images[held_out], labels[held_out]),
-        tuple(classes), normalization, description, HeldOut(partial(finished_test, part, test, tuple(classes))),
+        tuple(classes), normalization, description, rest, parts=parts,
     )  # fmt: skip
     return data if torch.device(device).type == "cpu" else data.to(device)
 

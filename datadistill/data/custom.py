@@ -18,13 +18,15 @@ from datadistill.data.images import from_pil, to_channels, to_size, unit_range
 from datadistill.data.labels import LARGEST, class_number, class_numbers
 from datadistill.data.naming import Names, class_names, in_order_of, unified
 from datadistill.data.normalization import Normalization
+from datadistill.data.parts import pixel_ids
 from datadistill.data.real import RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import stratified
 from datadistill.errors import DataError
+from datadistill.torch_defaults import library_defaults
 
 
-@torch.inference_mode(False)
+@library_defaults()
 def from_tensors(
     images: Any,
     labels: Any,
@@ -83,7 +85,7 @@ def _renumbered(labels: Tensor, names: Names | None, wanted: Names) -> Tensor:
     return labels if ordered is pairs else torch.tensor([ordered[i][1] for i in range(len(pairs))])
 
 
-@torch.inference_mode(False)
+@library_defaults()
 def from_dataset(
     dataset: Any,
     test: Any = None,
@@ -137,10 +139,13 @@ def from_dataset(
     channels = _channels(dataset, channels) if channels is None else channels
     images, labels = _read(dataset, range(len(dataset)), size, channels, seed)
     names = _names(chosen or own, labels)
+    ids: tuple[list[str], list[str]] | None = None
     if test is None:
         check(images, labels, names, "the data set")
         kept, held_out = stratified(labels, holdout, streams.generator(seed, "holdout"))
         part: tuple[Any, Sequence[int]] = (dataset, held_out.tolist())
+        found = pixel_ids(images, labels, names)
+        ids = [found[i] for i in kept.tolist()], [found[i] for i in held_out.tolist()]
         images, labels = images[kept], labels[kept]
     else:
         part = (test, range(len(test)))
@@ -156,6 +161,7 @@ def from_dataset(
         size=size,
         channels=channels,
         normalization=normalization,
+        ids=ids,
         device=device,
     )
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from torch import Tensor
 
 from datadistill import streams
 from datadistill.data.assemble import assemble
-from datadistill.data.images import from_pil, read_file, to_size
+from datadistill.data.images import from_pil, read_with_hash, to_size
 from datadistill.data.normalization import Normalization
+from datadistill.data.parts import Parts, image_id
 from datadistill.data.real import RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import stratified
 from datadistill.errors import DataError, UsageError
+from datadistill.torch_defaults import library_defaults
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ logger = logging.getLogger(__name__)
 LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"}
 
 
-@torch.inference_mode(False)
+@library_defaults()
 def load_folder(
     folder: str | os.PathLike[str],
     *,
@@ -46,6 +49,7 @@ def load_folder(
     seed: int = 0,
     skip_bad: bool = False,
     normalization: Normalization | None = None,
+    parts: Parts | Mapping[str, str] | None = None,
     device: torch.device | str = "cpu",
 ) -> RealData:
     """Read a folder of images, one sub-folder a class.
@@ -65,11 +69,15 @@ def load_folder(
         skip_bad: leave files that cannot be read out, and say how many, instead of refusing.
         normalization: an existing one instead of the mean and deviation measured here; it sets size and
             channels.
+        parts: which images are in which part, in place of a draw: `origin["parts"]` of a set that was learned
+            from this folder. Images are known by their content, whatever the files are called now; those that
+            joined the folder since are left out, with a warning.
         device: where the result lies.
 
     Raises:
         DataError: a folder that is missing, without classes, or with one; an empty class, or one with
-            a single image; a file that is no image, is damaged or decodes to too many pixels.
+            a single image; a file that is no image, is damaged or decodes to too many pixels; a folder of
+            datadistill's own runs among the classes; images of `parts` that are missing or were edited.
 
     Example:
         >>> from datadistill.data import load_folder
@@ -83,26 +91,28 @@ def load_folder(
     side, depth = 32 if size is None else size, 3 if channels is None else channels
     if depth not in (1, 3):
         raise UsageError(f"channels is {depth!r}; wanted 1 (grey) or 3 (RGB)")
-    decode = partial(read_file, convert=partial(square, depth, side))
-
+    decode = partial(read_with_hash, convert=partial(square, depth, side))
     root = Path(folder).expanduser()
     files = _classes(root)
     paths: list[Path] = []
     pixels: list[Tensor] = []
     labels: list[int] = []
+    ids: list[str] = []
     bad = 0
     for k, (name, members) in enumerate(files.items()):
         before = len(paths)
         for path in members:
             try:
-                pixels.append(decode(path))
+                image, content = decode(path)
             except DataError:
                 if not skip_bad:
                     raise
                 bad += 1
                 continue
+            pixels.append(image)
             paths.append(path)
             labels.append(k)
+            ids.append(image_id(name, content))
         if len(paths) - before < 2:
             found = len(paths) - before
             skipped = f" that can be read ({len(members) - found} skipped)" if len(members) > found else ""
@@ -113,24 +123,41 @@ def load_folder(
     if bad:
         logger.warning("%d file(s) under %s could not be read and were skipped", bad, root)
     targets = torch.tensor(labels)
-    kept, held_out = stratified(targets, holdout, streams.generator(seed, "holdout"), at_least=1)
-    train = torch.stack([pixels[i] for i in kept.tolist()])
-    test_paths, test_targets = [paths[i] for i in held_out.tolist()], targets[held_out]
-
+    newer = 0
+    split = None
+    if parts is None:
+        kept, held_out = (
+            part.tolist()
+            for part in stratified(targets, holdout, streams.generator(seed, "holdout"), at_least=1)
+        )
+    else:
+        places, newer = Parts.from_dict(parts).find(ids, str(root))
+        kept, held_out = places["train"] + places["validation"], places["test"]
+        split = torch.arange(len(kept)).tensor_split([len(places["train"])])
+        if newer:
+            warnings.warn(
+                f"{newer} image(s) of {root} were not there when the set was learned, and are left out",
+                stacklevel=2,
+            )
+    test_paths, test_ids = [paths[i] for i in held_out], [ids[i] for i in held_out]
+    read_test = partial(read_images, decode, test_paths, targets[held_out], test_ids, tuple(files))
     name = root.resolve().name or "folder"
-    skipped = f", {bad:,} skipped as they could not be read" if bad else ""
+    remarks = f", {bad:,} skipped as they could not be read" if bad else ""
+    remarks += f", {newer:,} newer left out" if newer else ""
     return assemble(
         name,
-        (train, targets[kept]),
-        partial(read_images, decode, test_paths, test_targets),
+        (torch.stack([pixels[i] for i in kept]), targets[kept]),
+        read_test,
         classes=tuple(files),
-        description=f"{name}: a folder of images in {len(files)} classes, {len(train):,} to learn from, "
-        f"{len(test_paths):,} held out, stratified{skipped}",
+        description=f"{name}: a folder of images in {len(files)} classes, {len(kept):,} to learn from, "
+        f"{len(held_out):,} held out, stratified{remarks}",
         validation=0.1 if validation is None else validation,
         seed=seed,
         size=side,
         channels=depth,
         normalization=normalization,
+        split=split,
+        ids=([ids[i] for i in kept], test_ids),
         device=device,
     )
 
@@ -140,9 +167,30 @@ def square(channels: int, size: int, image: Image.Image) -> Tensor:
     return to_size(from_pil(image, channels), size).clone()
 
 
-def read_images(decode: Callable[[Path], Tensor], paths: list[Path], labels: Tensor) -> Pixels:
-    """The images of these files, in order, and their labels."""
-    return torch.stack([decode(path) for path in paths]), labels
+def read_images(
+    decode: Callable[[Path], tuple[Tensor, bytes]],
+    paths: list[Path],
+    labels: Tensor,
+    ids: list[str],
+    classes: tuple[str, ...],
+) -> Pixels:
+    """The images of these files, in order, and their labels, where the files are as they were."""
+    images = []
+    for path, label, expected in zip(paths, labels.tolist(), ids, strict=True):
+        image, content = decode(path)
+        if image_id(classes[label], content) != expected:
+            raise DataError(f"{path} has changed since the folder was read; read the folder again")
+        images.append(image)
+    return torch.stack(images), labels
+
+
+def folder_classes(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of the class folders, in label order.
+
+    Raises:
+        DataError: no folder of class folders.
+    """
+    return tuple(_classes(Path(folder).expanduser()))
 
 
 def _classes(root: Path) -> dict[str, list[Path]]:
@@ -166,6 +214,12 @@ def _classes(root: Path) -> dict[str, list[Path]]:
     if len(folders) < 2:
         found = f"one class only ({folders[0].name})" if folders else "no class"
         raise DataError(f"{root} has {found}; wanted two or more folders, one for each class")
+    for path in folders:
+        if is_output(path):
+            raise DataError(
+                f"{path} holds runs of datadistill and no images of a class; move it out of {root} (and give "
+                "--out a place outside)"
+            )
     classes = {}
     for path in folders:
         members = _listing(path)
@@ -176,6 +230,18 @@ def _classes(root: Path) -> dict[str, list[Path]]:
             )
         classes[path.name] = members
     return classes
+
+
+def is_output(folder: Path, depth: int = 3) -> bool:
+    """Whether a folder is a run folder, or holds some (runs/NAME, runs/reproduce/NAME/...)."""
+    if (folder / "config.json").is_file() and (folder / "environment.json").is_file():
+        return True
+    try:
+        with os.scandir(folder) as entries:
+            inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return False  # listing it says what is wrong
+    return depth > 0 and any(is_output(path, depth - 1) for path in inner)
 
 
 def _listing(folder: Path) -> list[Path]:

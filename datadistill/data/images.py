@@ -15,6 +15,7 @@ The rules, the same for every source:
 from __future__ import annotations
 
 import functools
+import hashlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -181,12 +182,23 @@ def read_file(path: Path, convert: Callable[[Image.Image], Tensor] = from_pil) -
         DataError: the file is not an image Pillow reads, is damaged, or is larger than Pillow's limit
             (`PIL.Image.MAX_IMAGE_PIXELS`, the guard against decompression bombs).
     """
+    return read_with_hash(path, convert)[0]
+
+
+def read_with_hash(path: Path, convert: Callable[[Image.Image], Tensor] = from_pil) -> tuple[Tensor, bytes]:
+    """As `read_file`, and the SHA-256 of the bytes that were decoded."""
+    if not path.is_file():  # a named pipe would hang, a device never end
+        state = "is not a regular file" if path.exists() else "does not exist"
+        raise DataError(f"{path} {state}; wanted an image: replace it, or skip such files (skip_bad=True)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_formats()) as image:
-                image.load()
-                return convert(image)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+                file.seek(0)
+                with Image.open(file, formats=_formats()) as image:
+                    image.load()
+                    return convert(image), digest
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

@@ -16,7 +16,9 @@ import torch
 
 from datadistill.data.batches import Split
 from datadistill.data.normalization import Normalization
+from datadistill.data.parts import Parts
 from datadistill.errors import UsageError, nearest
+from datadistill.torch_defaults import library_defaults
 
 
 class HeldOut:
@@ -28,7 +30,7 @@ class HeldOut:
 
     def get(self) -> Split:
         if self.split is None:
-            with torch.inference_mode(False):  # an inference tensor would break every later gradient
+            with library_defaults():
                 self.split = self._read()
         return self.split
 
@@ -54,6 +56,8 @@ class RealData:
     description: str
     _held_out: HeldOut = field(repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
+    parts: Parts | None = field(default=None, repr=False)
+    """Ids of the images of each part, where the test part was drawn from the same images as the others."""
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape))

@@ -8,7 +8,8 @@ set learned for one fixed initialization is tested on that one net.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.data import SOURCES, RealData, Split, load, load_folder
+from datadistill.data.folders import folder_classes
+from datadistill.data.parts import Parts
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
@@ -111,7 +114,7 @@ def evaluate(
         raise UsageError(f"plain_nets is {plain_nets}, but it must be 0 (no plain loop) or more")
     where = resolve(device)
     real = (data or data_of(distilled, data_root=data_root)).to(where)
-    check_data(distilled, real)
+    check_data(distilled, real, split)
     module, start = start_of(distilled, net, seed, where, pool)
     count = nets_of(start, nets)
     target, on_device = real.split(split), distilled.to(where)
@@ -165,7 +168,7 @@ def data_of(
     if folder is not None:
         return load_folder(
             folder, holdout=origin.get("holdout", 0.2), skip_bad=origin.get("skip_bad", False),
-            validation=validation, seed=seed, normalization=d.normalization,
+            validation=validation, seed=seed, normalization=d.normalization, parts=_parts(d, folder),
         )  # fmt: skip
     if "holdout" in origin or name not in SOURCES:  # a folder may be called mnist
         raise UsageError(
@@ -177,17 +180,52 @@ def data_of(
     )
 
 
-def check_data(d: DistilledDataset, real: RealData) -> None:
-    """DataError where real data have other classes than a set, or images of another shape."""
-    if tuple(real.classes) != d.classes:
-        raise DataError(
-            f"the set has {len(d.classes)} classes ({', '.join(d.classes[:4])}, ...), the data {real.name} "
-            f"has {len(real.classes)} ({', '.join(real.classes[:4])}, ...); use its own data"
-        )
+def _parts(d: DistilledDataset, folder: str | os.PathLike[str]) -> Parts | None:
+    """Which of the folder's images are in which part; None in files from before this was kept."""
+    if "parts" in d.origin:
+        _check_classes(d, os.fspath(folder), folder_classes(folder))
+        return Parts.from_dict(d.origin["parts"])
+    warnings.warn(
+        f"the set does not say which images of {os.fspath(folder)} were held out (its file is older): they are "
+        "drawn again by place, which is right only if no file was added, renamed or taken away since",
+        stacklevel=3,
+    )
+    return None
+
+
+def check_data(d: DistilledDataset, real: RealData, split: str = "test") -> None:
+    """Refuse real data that do not fit a set.
+
+    Args:
+        d: the set.
+        real: the data.
+        split: the split that is to be tested on.
+
+    Raises:
+        DataError: other classes, images of another shape, or images in the split that the set was learned
+            from.
+    """
+    _check_classes(d, real.name, real.classes)
     if real.shape != tuple(d.images.shape[1:]):
         raise DataError(
             f"the set's images are {'x'.join(map(str, d.images.shape[1:]))}, those of {real.name} are "
             f"{'x'.join(map(str, real.shape))}; use its own data, loaded with its normalization"
+        )
+    if real.parts is not None and "parts" in d.origin and split != "train":
+        tested = getattr(real.parts, split)
+        if seen := Parts.from_dict(d.origin["parts"]).seen(tested, split):
+            raise DataError(
+                f"{seen} of the {len(tested)} {split} images of {real.name} are some that the set was learned "
+                "from or chosen by: other images are held out now, since some were added, edited or renamed; "
+                "load the folder with parts=d.origin['parts'], or test on a data set of its own (test=)"
+            )
+
+
+def _check_classes(d: DistilledDataset, name: str, classes: Sequence[str]) -> None:
+    if tuple(classes) != d.classes:
+        raise DataError(
+            f"the set has {len(d.classes)} classes ({', '.join(d.classes[:4])}, ...), the data {name} "
+            f"has {len(classes)} ({', '.join(classes[:4])}, ...); use its own data"
         )
 
 

@@ -240,6 +240,7 @@ class OuterLoop:
                     # which of the folder's images were held out
                     **({"holdout": config.holdout, "skip_bad": config.skip_bad}
                        if config.dataset == "folder" else {}),
+                    **({} if data.parts is None else {"parts": data.parts.as_dict()}),
                 },
             )  # fmt: skip
 

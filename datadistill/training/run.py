@@ -24,6 +24,7 @@ from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.nets.spec import CUSTOM
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
+from datadistill.runs.inside import refuse_inside
 from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.signals import StopFlag
 from datadistill.runs.state import flatten_state, unflatten_state
@@ -99,6 +100,9 @@ def distill(
     folder, config = _resumed(path, config, options) if resume else (None, config)
     if config is None:
         raise UsageError("no config was given; pass a recipe's config, or resume a run folder")
+    if config.dataset == "folder":
+        refuse_inside(path, config.data)
+        refuse_inside(options.rescue_dir, config.data, "--rescue-dir")
     if folder is None:
         RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
     _refuse_missing(path, config, data, net)

@@ -1,0 +1,50 @@
+"""What is written never lies among the images that are read: it would be taken for a class, or for an image."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import UsageError
+
+
+def refuse_inside(
+    out: str | os.PathLike[str] | None, images: str | os.PathLike[str] | None, what: str = "--out"
+) -> None:
+    """Refuse a place inside a folder of images, also by way of links and relative paths.
+
+    Places below a name that starts with a dot are allowed: such names are passed over where images are read.
+
+    Args:
+        out: the file or folder that is to be written; None for none.
+        images: the folder with one folder of images for each class; None for none.
+        what: the option that chooses another place.
+
+    Raises:
+        UsageError: naming both.
+    """
+    if out is None or images is None:
+        return
+    root = Path(images).expanduser()
+    if not root.is_dir():
+        return  # whoever reads it says what is wrong
+    folders = [root, *(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))]
+    read = {_identity(folder) for folder in folders}
+    target = Path(os.path.realpath(Path(out).expanduser()))
+    for place in (target, *target.parents):
+        if _identity(place) in read:
+            if not any(part.startswith(".") for part in target.relative_to(place).parts):
+                raise UsageError(
+                    f"{os.fspath(out)} lies inside {os.fspath(images)}, the folder of images, where it would "
+                    f"be taken for a class or an image; choose a place outside ({what})"
+                )
+            return
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode, which are the same by every name of a folder; None where it does not exist."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
