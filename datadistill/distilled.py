@@ -27,6 +27,7 @@ from datadistill.innerloop.unroll import unroll
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets import has_batchnorm, reestimate
 from datadistill.nets.copying import bare_net, copy_net
+from datadistill.nets.factory import NetFactory, as_module
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
@@ -129,7 +130,9 @@ class DistilledDataset:
         return [(self.images[i], self.labels[i]) for i in self.order]
 
     @library_defaults()
-    def train(self, net: nn.Module | None = None, theta_0: Theta | None = None, *, seed: int = 0) -> nn.Module:
+    def train(
+        self, net: nn.Module | NetFactory | None = None, theta_0: Theta | None = None, *, seed: int = 0
+    ) -> nn.Module:
         """Train a net exactly as the set was learned to: T steps. Your net is never changed.
 
         A set learned for one fixed initialization, or for given values, starts from those it carries (buffers
@@ -138,9 +141,10 @@ class DistilledDataset:
         of the `net` you pass, else from a fresh draw.
 
         Args:
-            net: any module for images of this shape and these classes; default: the net it was learned with.
+            net: any module for images of this shape and these classes, or a function without arguments that
+                builds one; default: the net it was learned with.
             theta_0: where to start, name -> tensor; names absent from it stay frozen.
-            seed: stream of the fresh draw.
+            seed: stream of the fresh draw, which such a function makes too.
 
         Returns:
             A new net. BatchNorm buffers are re-estimated on the distilled images, so `net.eval()` is right.
@@ -151,9 +155,9 @@ class DistilledDataset:
         Example:
             `net = DistilledDataset.load("runs/mnist5k-fixed-s0").train()`
         """
+        own = self.build() if net is None else bare_net(as_module(net, seed, "train_theta_0", 0, 0))
         if net is not None:
-            check_fits(net, tuple(self.images.shape[1:]), len(self.classes))
-        own = bare_net(net) if net is not None else self.build()
+            check_fits(own, tuple(self.images.shape[1:]), len(self.classes))
         if net is not None and theta_0 is None and self.buffers and self.is_for(own):
             own = copy_net(own)
             put(own, self.buffers)

@@ -23,7 +23,7 @@ from datadistill.data.normalization import Normalization
 from datadistill.errors import DataError, UsageError, nearest
 from datadistill.innerloop import update_rules
 from datadistill.nets import INITIALIZATIONS
-from datadistill.nets.spec import CUSTOM, NetSpec
+from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.quantization import Quantization
 from datadistill.runs.atomic import write_bytes
 from datadistill.runs.folder import RunFolder
@@ -167,7 +167,7 @@ def check(d: DistilledDataset) -> None:
     _check_steps(d.step_sizes, d.order, len(d.images), d.tensors)
     if d.norm not in ("batch", "frozen"):
         raise DataError(f"norm is {d.norm!r}, wanted batch or frozen")
-    if d.net.init not in INITIALIZATIONS:
+    if d.net.init not in INITIALIZATIONS and (d.net.name, d.net.init) != (CUSTOM, FACTORY):
         raise DataError(f"the initialization is {d.net.init!r}; {nearest(d.net.init, INITIALIZATIONS)}")
     for k, p in (d.theta_0 or {}).items():
         if not p.is_floating_point() or not bool(torch.isfinite(p).all()):

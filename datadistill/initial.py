@@ -4,6 +4,7 @@ Distillation draws the initial parameters of its nets from a distribution (Wang 
 
     Fixed       one theta_0, kept; the set is learned for it and carries it
     Random      a fresh draw for net n of every outer iteration i, from the stream (seed, name, i, n)
+    Built       the same, where a function of the user's own builds each net
     Pretrained  one net of a stack of trained nets for net n of every outer iteration i, drawn from the same
                 stream; or, for testing, net n of the stack
 
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 
 from datadistill.errors import UsageError
 from datadistill.nets import draw
+from datadistill.nets.copying import copy_net
+from datadistill.nets.factory import NetFactory, make_net
 from datadistill.streams import generator
 
 Theta = dict[str, Tensor]
@@ -86,6 +89,13 @@ def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         own[name].copy_(value)
 
 
+def net_with(net: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a net with other values of some parameters and buffers."""
+    twin = copy_net(net)
+    put(twin, tensors)
+    return twin
+
+
 @dataclass(frozen=True)
 class Fixed:
     """The same theta_0 at every iteration."""
@@ -120,6 +130,73 @@ class Random:
         that do not require a gradient are left out: they stay as the net has them."""
         drawn = draw(self.net, self.init, generator(self.seed, self.name, iteration, n))
         return {name: drawn[name] for name in trainable(self.net)}
+
+
+@dataclass(frozen=True)
+class Built:
+    """Nets as a function of the user's own builds them.
+
+    Args:
+        make: builds a net; see `datadistill.nets.factory`.
+        net: the run's module: names, shapes and device.
+        seed, name: the stream, as of `Random`.
+    """
+
+    make: NetFactory
+    net: nn.Module
+    seed: int
+    name: str = "theta_0"
+
+    def draw(self, iteration: int, nets: int = 1, first: int = 0) -> Theta:
+        return stack([self.one(iteration, n) for n in range(first, first + nets)])
+
+    def one(self, iteration: int, n: int) -> Theta:
+        """Net n of an iteration: its trainable parameters."""
+        return self.whole(iteration, n)[0]
+
+    def whole(self, iteration: int, n: int) -> tuple[Theta, Theta]:
+        """Its trainable parameters, and those of its other tensors that differ from the run's module's."""
+        built = make_net(self.make, self.seed, self.name, iteration, n)
+        wanted, found = _layout(self.net), _layout(built)
+        if wanted != found:
+            name = next(k for k in {**wanted, **found} if wanted.get(k) != found.get(k))
+            raise UsageError(
+                f"the factory built nets of two kinds: {name!r} is {found.get(name, 'missing')} in one and "
+                f"{wanted.get(name, 'missing')} in another; its nets must differ in their values alone"
+            )
+        device = next(self.net.parameters()).device
+        theta = {name: built.get_parameter(name).detach().to(device) for name in trainable(built)}
+        own = beside_theta(self.net)
+        beside = {name: value.to(device) for name, value in beside_theta(built).items()}
+        return theta, {name: value for name, value in beside.items() if not torch.equal(value, own[name])}
+
+
+def nets_at_once(
+    start: InitialDistribution, net: nn.Module, iteration: int, nets: int = 1, first: int = 0
+) -> list[tuple[nn.Module, Theta, int]]:
+    """Nets first .. first + nets - 1 of an iteration, as the inner loop can train them: all of them stacked,
+    or, where draws have buffers or frozen parameters of their own, each with a module of its own.
+
+    Args:
+        start: where they come from.
+        net: the run's module.
+
+    Returns:
+        (module, theta_0, how many nets) for each call of `unroll`.
+    """
+    if not isinstance(start, Built):
+        return [(net, start.draw(iteration, nets, first), nets)]
+    drawn = [start.whole(iteration, n) for n in range(first, first + nets)]
+    if not any(beside for _, beside in drawn):
+        return [(net, stack([theta for theta, _ in drawn]), nets)]
+    return [(net_with(net, beside), theta, 1) for theta, beside in drawn]
+
+
+def _layout(net: nn.Module) -> dict[str, str]:
+    found = {name: f"a buffer {tuple(b.shape)}" for name, b in net.named_buffers()}
+    for name, p in net.named_parameters():
+        found[name] = f"{'trained' if p.requires_grad else 'frozen'} {tuple(p.shape)}"
+    return found
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import random
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -42,15 +45,46 @@ def generator(seed: int, name: str, *indices: int, device: torch.device | str = 
 
 
 @contextlib.contextmanager
-def global_stream(seed: int, name: str, *indices: int) -> Iterator[None]:
+def global_stream(seed: int, name: str, *indices: int, everything: bool = False) -> Iterator[None]:
     """Run a block with torch's global generators seeded from a stream, and put them back afterwards.
 
-    For the places where torch takes no generator: module constructors, dropout, torchvision transforms.
+    For the places where torch takes no generator: module constructors, dropout, torchvision transforms. With
+    `everything` numpy's and Python's global generators too, for code of the user's that may draw from them.
     """
     cuda = torch.cuda.is_available()
     seed = derive(seed, name, *indices)
-    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if cuda else []):
+    with (
+        contextlib.ExitStack() as after,
+        torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if cuda else []),
+    ):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed also visits devices that are not there
         if cuda:
             torch.cuda.manual_seed_all(seed)
+        if everything:
+            after.callback(set_other_generators, other_generators())
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
         yield
+
+
+def other_generators() -> tuple[Any, Any]:
+    """The states of the global generators that are not torch's: Python's and numpy's."""
+    return random.getstate(), np.random.get_state(legacy=False)
+
+
+def set_other_generators(states: tuple[Any, Any]) -> None:
+    """Put them back."""
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+
+
+def same_generators(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
+    """Whether nothing was drawn between two calls of `other_generators`."""
+
+    def flat(states: tuple[Any, Any]) -> tuple[Any, ...]:
+        of_numpy = states[1]
+        return (
+            states[0], of_numpy["state"]["pos"], of_numpy["state"]["key"].tobytes(), of_numpy["has_gauss"],
+        )  # fmt: skip
+
+    return flat(a) == flat(b)

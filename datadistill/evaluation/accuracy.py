@@ -24,9 +24,10 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.attack import AttackScores, attacked, mean_and_std, measure_of
 from datadistill.evaluation.starts import start_of
-from datadistill.initial import Fixed, InitialDistribution, Theta, nets_of, unstack
+from datadistill.initial import Fixed, InitialDistribution, Theta, nets_at_once, nets_of, unstack
 from datadistill.innerloop import Steps, momentum, unroll
 from datadistill.nets import has_batchnorm
+from datadistill.nets.factory import NetFactory
 from datadistill.objectives import logits_of
 from datadistill.pool import Pool
 from datadistill.streams import generator
@@ -71,7 +72,7 @@ class Evaluation:
 def evaluate(
     distilled: DistilledDataset,
     *,
-    net: str | nn.Module | None = None,
+    net: str | nn.Module | NetFactory | None = None,
     nets: int = 200,
     data: RealData | None = None,
     split: str = "test",
@@ -86,7 +87,8 @@ def evaluate(
 
     Args:
         distilled: the set.
-        net: another architecture, by name or as a module; default: the one the set was learned with.
+        net: another architecture, by name or as a module, or a function without arguments that builds one
+            (`lambda: MyNet()`), called anew for each held-out net; default: the one the set was learned with.
         nets: how many held-out draws; a set for one fixed initialization has one net.
         data: real data to test on; default: the set's own, found by name. It must have the set's classes.
         split: "test", "validation" or "train".
@@ -273,16 +275,16 @@ def trained_accuracies(
         if poll is not None:
             poll()
         size = min(CHUNK, nets - begin)
-        theta_0 = start.draw(0, size, begin)
-        theta_T = unroll(net, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin)
-        if before:
-            # the statistics of a net whose values were given are its own, and in the module
-            as_it_is = d.buffers is not None and isinstance(start, Fixed)
-            first += [
-                taken(net if as_it_is else _finished(d, net, one), one, target)
-                for one in unstack(theta_0, size)
-            ]
-        after += [taken(_finished(d, net, one), one, target) for one in unstack(theta_T, size)]
+        for module, theta_0, count in nets_at_once(start, net, 0, size, begin):
+            theta_T = unroll(module, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin)
+            if before:
+                # the statistics of a net whose values were given are its own, and in the module
+                as_it_is = "given" in d.origin and isinstance(start, Fixed)
+                first += [
+                    taken(module if as_it_is else _finished(d, module, one), one, target)
+                    for one in unstack(theta_0, count)
+                ]
+            after += [taken(_finished(d, module, one), one, target) for one in unstack(theta_T, count)]
     return first, after
 
 
@@ -342,8 +344,11 @@ def plain_accuracy(
     step_sizes[(epochs // 2 + 1) * per_epoch :] = 0.001
     steps = Steps({"images": d.images, "labels": d.labels}, pair, T)
     rule = momentum(0.9, weight_decay=5e-4)
-    theta_T = unroll(net, start.draw(0, nets), steps, step_sizes, rule, norm=d.norm, stream=0)
-    return [accuracy(_finished(d, net, one), one, target) for one in unstack(theta_T, nets)]
+    found = []
+    for module, theta_0, count in nets_at_once(start, net, 0, nets):
+        theta_T = unroll(module, theta_0, steps, step_sizes, rule, norm=d.norm, stream=0)
+        found += [accuracy(_finished(d, module, one), one, target) for one in unstack(theta_T, count)]
+    return found
 
 
 def _mean(values: list[float]) -> float:

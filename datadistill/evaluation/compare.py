@@ -27,6 +27,7 @@ from datadistill.evaluation.choosing import NAMES, SELECTION_IMAGES, Chosen, Tri
 from datadistill.evaluation.neighbours import Neighbours, neighbours_accuracy
 from datadistill.evaluation.starts import any_start, start_of
 from datadistill.initial import Fixed, InitialDistribution, Pretrained, nets_of
+from datadistill.nets.factory import NetFactory
 from datadistill.pool import Pool
 from datadistill.streams import generator
 from datadistill.torch_defaults import library_defaults
@@ -82,7 +83,7 @@ def compare(
     d: DistilledDataset,
     *,
     data: RealData | None = None,
-    net: str | nn.Module | None = None,
+    net: str | nn.Module | NetFactory | None = None,
     pool: Pool | str | os.PathLike[str] | None = None,
     nets: int = 20,
     sets: int = 5,
@@ -110,7 +111,8 @@ def compare(
     Args:
         d: the distilled set.
         data: its real data; default: found by name.
-        net: another architecture, by name or as a module; default: the one the set was learned with.
+        net: another architecture, by name or as a module, or a function without arguments that builds one;
+            default: the one the set was learned with.
         pool: for a set that was learned for pretrained nets: the pool. Its held-out nets are tested, its
             nets for training choose.
         nets: how many held-out nets; of a pool at most those it holds out.
@@ -143,17 +145,17 @@ def compare(
     if isinstance(pool, str | os.PathLike):
         pool = Pool.load(pool)
     d = d.to(where)
-    net, own_start = start_of(d, net, seed, where, pool)
+    module, own_start = start_of(d, net, seed, where, pool)
     measure = measure_of(d)
 
     def trial(start: InitialDistribution, nets: int, target: Split) -> Trial:
-        return Trial(net, start, nets_of(start, nets), target, measure, poll)
+        return Trial(module, start, nets_of(start, nets), target, measure, poll)
 
     some = Split(*real.train.batch(generator(seed, "selection_images"), SELECTION_IMAGES))
-    chooser = trial(any_start(d, net, seed, pool, "train"), selection_nets, some)
+    chooser = trial(any_start(d, module, seed, pool, "train", net), selection_nets, some)
     chosen = choose(d, names, choices, chooser, real.train, sets=sets, optimized_from=optimized_from, seed=seed)
     # the test split is read from here on, once all is chosen
-    tester = trial(any_start(d, net, seed, pool, "held_out"), nets, real.test)
+    tester = trial(any_start(d, module, seed, pool, "held_out", net), nets, real.test)
     rows = _own_rows(d, trial(own_start, nets, real.test), pool is not None)
     rows += [_tested(c, tester) for c in chosen]
     return Comparison(tuple(rows), real.name, _describe(real, own_start, chooser, tester), candidates, seed)

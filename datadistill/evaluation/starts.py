@@ -14,10 +14,12 @@ from torch import nn
 
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Fixed, InitialDistribution, Pretrained, Random, put
+from datadistill.initial import Built, Fixed, InitialDistribution, Pretrained, Random, put
 from datadistill.nets import build
 from datadistill.nets.copying import copy_net
+from datadistill.nets.factory import NetFactory, as_module, check_draws, is_factory
 from datadistill.nets.fits import check_fits
+from datadistill.nets.spec import FACTORY
 from datadistill.pool import Pool
 
 HELD_OUT = "held_out_theta_0"
@@ -26,7 +28,7 @@ SELECTION = "selection_theta_0"
 
 def start_of(
     d: DistilledDataset,
-    net: str | nn.Module | None = None,
+    net: str | nn.Module | NetFactory | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     pool: Pool | str | os.PathLike[str] | None = None,
@@ -36,14 +38,16 @@ def start_of(
 
     Args:
         d: the set.
-        net: another architecture, by name or as a module; default: the one the set was learned with.
+        net: another architecture, by name or as a module, or a function without arguments that builds one;
+            default: the one the set was learned with.
         seed: stream of the draws.
         device: where both go.
         pool: for a set that was learned for pretrained nets.
         part: of the pool: "held_out", "validation" or "train".
 
     Raises:
-        UsageError: a set for pretrained nets and no pool, or a pool or net that does not fit it.
+        UsageError: a set for pretrained nets and no pool, a pool or net that does not fit it, or a set for
+            nets that a function of the user's own builds and no such function.
     """
     module = net_of(d, net).to(device)
     if d.theta_0 is not None:
@@ -55,7 +59,7 @@ def start_of(
             "about chance accuracy",
             stacklevel=3,
         )
-    return module, any_start(d, module, seed, pool, part)
+    return module, any_start(d, module, seed, pool, part, net)
 
 
 def any_start(
@@ -64,8 +68,10 @@ def any_start(
     seed: int = 0,
     pool: Pool | str | os.PathLike[str] | None = None,
     part: str = "held_out",
+    asked: str | nn.Module | NetFactory | None = None,
 ) -> InitialDistribution:
     """The distribution of theta_0, also for a set that carries one: baselines are tested on many nets.
+    `asked` is what `module` was made of by `net_of`.
 
     Nets that started from given weights or values have only one: that of the set.
     """
@@ -80,7 +86,16 @@ def any_start(
             f"the set was learned for nets pretrained on {d.origin['source']}, and no pool of such nets was "
             "given; pass the pool it was learned with (--pool FILE_OR_DIR)"
         )
-    return Random(module, d.net.init, seed, HELD_OUT if part == "held_out" else SELECTION)
+    name = HELD_OUT if part == "held_out" else SELECTION
+    if is_factory(asked):
+        check_draws(asked, seed, name)
+        return Built(asked, module, seed, name)
+    if d.net.init == FACTORY and not isinstance(asked, str):
+        raise UsageError(
+            "the set was learned for nets as a function of the user's own builds them, and held-out nets are "
+            "built by it too; pass that function: net=lambda: MyNet(...)"
+        )
+    return Random(module, "default" if d.net.init == FACTORY else d.net.init, seed, name)
 
 
 def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, module: nn.Module) -> Pool:
@@ -110,15 +125,16 @@ def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, modul
     return found
 
 
-def net_of(d: DistilledDataset, net: str | nn.Module | None = None) -> nn.Module:
+def net_of(d: DistilledDataset, net: str | nn.Module | NetFactory | None = None) -> nn.Module:
     """A module of the test's own: moving it and its flags must not reach the caller's."""
     c, h, _ = d.images.shape[1:]
-    if isinstance(net, nn.Module):
-        check_fits(net, tuple(d.images.shape[1:]), len(d.classes))
-        return copy_net(net)
     if net is None or net == d.net.name:
         return d.build()
-    return build(net, channels=c, size=h, classes=len(d.classes))
+    if isinstance(net, str):
+        return build(net, channels=c, size=h, classes=len(d.classes))
+    own = as_module(net, 0, HELD_OUT, 0, 0)
+    check_fits(own, tuple(d.images.shape[1:]), len(d.classes))
+    return copy_net(own)
 
 
 def shapes(module: nn.Module) -> dict[str, torch.Size]:

@@ -17,7 +17,7 @@ def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
         UsageError: what the module made of two blank images.
     """
     if not isinstance(net, nn.Module):
-        raise UsageError(f"net is {net!r}, wanted a torch module")
+        raise UsageError(f"net is {net!r:.80}, wanted a torch module, or a function that builds one")
     try:
         # in evaluation mode, on a copy: nothing random is drawn and no buffer is written
         trial = copy_net(net).cpu().eval()

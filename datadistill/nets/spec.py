@@ -12,6 +12,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.nets import build
 
 CUSTOM = "custom"
+FACTORY = "factory"  # the initialization of nets that a function of the user's own builds
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class NetSpec:
     Args:
         name: a key of `NETS`, or "custom" for a module of the user's own, which no file can build again.
         args: all arguments of the architecture, channels, size and classes among them.
-        init: the initialization scheme theta_0 was drawn by.
+        init: the initialization scheme theta_0 was drawn by; "factory" where a function of the user's own built
+            the nets.
 
     Example:
         >>> spec = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10}, "xavier")

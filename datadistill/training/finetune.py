@@ -124,6 +124,8 @@ def finetune(
         >>> finetune(d, d.net.build(), reach=False).steps
         10
     """
+    if not isinstance(net, nn.Module):
+        raise UsageError(f"net is {net!r:.80}, wanted a torch module: fine-tuning starts from its values")
     where = resolve(device)
     real = (data or data_of(d, data_root=data_root)).to(where)
     check_data(d, real)

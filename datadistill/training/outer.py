@@ -26,7 +26,7 @@ from datadistill.data import RealData, Split, augment
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import trained_accuracies
-from datadistill.initial import Fixed, nets_of, trainable
+from datadistill.initial import Fixed, Theta, nets_at_once, nets_of, trainable
 from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, unroll
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets.spec import NetSpec
@@ -132,16 +132,23 @@ class OuterLoop:
 
     def _gradients(self, i: int) -> tuple[float, list[Tensor]]:
         config, learned = self.config, self.learned
-        theta_0 = self.start.draw(i, config.nets if config.theta_0 == "random" else 1)
-        theta_T = unroll(
-            self.net, theta_0, learned.steps(), learned.step_sizes(), self.update, self.adjoint,
-            norm=config.norm, stream=derive(config.seed, "dropout", i),
-        )  # fmt: skip
         images, labels = self.data.train.batch(generator(config.seed, "real_batch", i), config.batch)
         images = augment(images, generator(config.seed, "augment", i), config.augment)
-        loss = self.objective(self.net, theta_T, images, labels, config.norm)
+        nets = self._nets(i)
+        losses = []
+        for net, theta_0, _ in nets:
+            theta_T = unroll(
+                net, theta_0, learned.steps(), learned.step_sizes(), self.update, self.adjoint,
+                norm=config.norm, stream=derive(config.seed, "dropout", i),
+            )  # fmt: skip
+            losses.append(self.objective(net, theta_T, images, labels, config.norm))
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()  # each is of one net, or all
         gradients = torch.autograd.grad(loss, list(learned.parameters().values()), materialize_grads=True)
         return float(loss.detach()), list(gradients)
+
+    def _nets(self, i: int) -> list[tuple[nn.Module, Theta, int]]:
+        """The nets of iteration i; see `nets_at_once`."""
+        return nets_at_once(self.start, self.net, i, self.config.nets if self.config.theta_0 == "random" else 1)
 
     def _clip(self, norm: float) -> float:
         """Factor that limits the norm to `clip` times its running mean, which it then joins."""
@@ -168,17 +175,17 @@ class OuterLoop:
     def _first_bad_step(self, i: int) -> tuple[int, float, float]:
         """The first inner step after which theta is not finite, else the one after which it is largest; the
         largest step size there; the largest |theta|."""
-        theta_0 = self.start.draw(i, self.config.nets if self.config.theta_0 == "random" else 1)
-        steps, sizes = self.learned.steps(), self.learned.step_sizes()
+        nets, steps, sizes = self._nets(i), self.learned.steps(), self.learned.step_sizes()
         found: list[tuple[float, int]] = []
         for t in range(len(steps)):  # from the start each time: the same masks as in the iteration that failed
-            theta = unroll(
-                self.net, theta_0, steps[: t + 1], sizes[: t + 1], self.update,
-                norm=self.config.norm, stream=derive(self.config.seed, "dropout", i),
-            )  # fmt: skip
-            if not all(bool(torch.isfinite(p).all()) for p in theta.values()):
-                return t, float(sizes[t].max()), math.inf
-            found.append((max(float(p.abs().max()) for p in theta.values()), t))
+            for net, theta_0, _ in nets:
+                theta = unroll(
+                    net, theta_0, steps[: t + 1], sizes[: t + 1], self.update,
+                    norm=self.config.norm, stream=derive(self.config.seed, "dropout", i),
+                )  # fmt: skip
+                if not all(bool(torch.isfinite(p).all()) for p in theta.values()):
+                    return t, float(sizes[t].max()), math.inf
+                found.append((max(float(p.abs().max()) for p in theta.values()), t))
         largest, t = max(found)
         return t, float(sizes[t].max()), largest
 

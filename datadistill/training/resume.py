@@ -26,7 +26,7 @@ from datadistill.runs.environment import differences, environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import differing
 
-STARTS = ("pool", "weights", "given", "teacher", "teacher_weights")
+STARTS = ("pool", "weights", "given", "factory", "teacher", "teacher_weights")
 
 
 class Fingerprinted(Protocol):
@@ -66,6 +66,11 @@ def refuse_others(
         raise UsageError(f"{folder.path} was started with another net (its tensors differ); pass that one")
     for name in STARTS:
         if then.pop(name, found.get(name)) != found.get(name):
+            if name == "factory":
+                raise UsageError(
+                    f"{folder.path} was started with a factory whose first net has other values (its "
+                    "fingerprint differs); pass net= a function that builds the same nets from the same seed"
+                )
             if name == "given":
                 raise UsageError(
                     f"{folder.path} was started from a net of other values (theta_0 is given, and the "

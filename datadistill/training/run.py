@@ -21,6 +21,7 @@ from datadistill.config import RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
+from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
@@ -50,7 +51,7 @@ def distill(
     config: DistillConfig | None,
     *,
     data: RealData | None = None,
-    net: nn.Module | None = None,
+    net: nn.Module | NetFactory | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
@@ -60,9 +61,12 @@ def distill(
     Args:
         config: what to learn; a recipe returns one. None with `resume` takes the run folder's own.
         data: your own real data (`RealData.from_tensors`, `.from_dataset`); default: what the config names.
-        net: your own module, images (B, C, H, W) to logits (B, K); default: what the config names. Its values
-            are used where `config.theta_0` is "given"; else it gives names and shapes, and this says so
-            (`datadistill.errors.ValuesNotUsed`). It is never changed.
+        net: your own module, images (B, C, H, W) to logits (B, K), or a function without arguments that builds
+            one (`lambda: MyNet()`); default: what the config names. With `config.theta_0` "given" the module's
+            values are where training starts; else it gives names and shapes, and this says so
+            (`datadistill.errors.ValuesNotUsed`). A function is called anew for each draw of theta_0, with
+            the global generators of torch, numpy and random seeded: nets start as their constructor has it,
+            and `config.init` is not used. A module is never changed.
         out: a run folder to write: config, metrics, checkpoints, distilled.safetensors. None writes nothing.
         resume: go on with the run in `out` from its last checkpoint, to the same bytes as without a stop on
             the same machine, torch version and thread count.
@@ -134,7 +138,7 @@ def _say_unused_values(config: DistillConfig) -> None:
         kept = "one draw" if config.theta_0 == "fixed" else "fresh draws"
         warnings.warn(
             f'the values of net are not used: theta_0 is "{config.theta_0}", {kept} by the scheme '
-            f'{config.init}; theta_0="given" starts from the net\'s own values',
+            f'{config.init}; theta_0="given" starts from them, and net=lambda: MyNet() draws as MyNet does',
             ValuesNotUsed,
             stacklevel=4,  # the line that calls `distill`, through its decorator
         )
@@ -172,7 +176,9 @@ def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
             _checkpoint(loop, folder, options)
 
 
-def _refuse_missing(path: Path, config: DistillConfig, data: RealData | None, net: nn.Module | None) -> None:
+def _refuse_missing(
+    path: Path, config: DistillConfig, data: RealData | None, net: nn.Module | NetFactory | None
+) -> None:
     """A run on data or a module from Python can go on from Python only."""
     missing = [
         f"{name}="

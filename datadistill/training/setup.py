@@ -15,8 +15,9 @@ from datadistill.device import refuse_too_large, resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import update_rules
 from datadistill.nets.copying import copy_net
+from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
-from datadistill.nets.spec import CUSTOM, NetSpec
+from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.objectives import Attack, Objective, classification
 from datadistill.training.outer import OuterLoop
 from datadistill.training.starts import pool_of, starts_of
@@ -33,17 +34,18 @@ def load_data(config: DistillConfig, options: RunOptions) -> RealData:
     return data_module.load(config.dataset, root=options.data_root, download=options.download, **common)
 
 
-def net_spec(config: DistillConfig, data: RealData, net: nn.Module | None) -> NetSpec:
+def net_spec(config: DistillConfig, data: RealData, net: nn.Module | NetFactory | None) -> NetSpec:
     """How the run's net is named in a file."""
     if net is not None:
-        return NetSpec(CUSTOM, {}, config.init)
+        built = is_factory(net) and config.pool is None
+        return NetSpec(CUSTOM, {}, FACTORY if built else config.init)
     return NetSpec.of_images(
         config.net, config.net_args, config.init, shape=data.shape, classes=len(data.classes)
     )
 
 
 def outer_loop(
-    config: DistillConfig, options: RunOptions, data: RealData | None, net: nn.Module | None
+    config: DistillConfig, options: RunOptions, data: RealData | None, net: nn.Module | NetFactory | None
 ) -> OuterLoop:
     """Load the data, build the net and everything the outer loop needs."""
     if config.theta_0 == "given" and net is None and config.weights is None:
@@ -63,15 +65,13 @@ def outer_loop(
     missing = [c for k, c in enumerate(real.classes) if not bool((real.train.labels == k).any())]
     if missing:
         raise DataError(f"class {missing[0]} of {real.name} has no training image; add some, or drop the class")
-    if net is not None:
-        check_fits(net, real.shape, len(real.classes))
     spec = net_spec(config, real, net)
-    module = copy_net(net) if net is not None else spec.build()
-    if net is None:
-        check_fits(module, real.shape, len(real.classes))
-    module = module.to(device)
+    make = net if is_factory(net) else None
+    given = spec.build() if net is None else as_module(net, config.seed, "theta_0", 0, 0)
+    check_fits(given, real.shape, len(real.classes))
+    module = (given if net is None else copy_net(given)).to(device)
     _refuse_too_large(config, real, module)
-    starts = starts_of(config, real, module, spec, pool, options.download)
+    starts = starts_of(config, real, module, spec, pool, options.download, make)
     return OuterLoop(config, real, module, update, spec, starts, objective_of(config, real))
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from datadistill.config import DistillConfig
 from datadistill.data import RealData
 from datadistill.errors import DataError, UsageError
 from datadistill.initial import (
+    Built,
     Fixed,
     InitialDistribution,
     Pretrained,
@@ -22,7 +25,8 @@ from datadistill.initial import (
     trainable,
 )
 from datadistill.nets import NETS, arguments
-from datadistill.nets.spec import NetSpec
+from datadistill.nets.factory import NetFactory, check_draws
+from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.nets.weights import read_weights
 from datadistill.pool import Pool
 from datadistill.runs.tensors import checksum
@@ -51,6 +55,7 @@ def starts_of(
     spec: NetSpec,
     pool: Pool | None = None,
     download: bool = True,
+    make: NetFactory | None = None,
 ) -> Starts:
     """The starts that a config asks for.
 
@@ -61,22 +66,25 @@ def starts_of(
         spec: how a file names it.
         pool: from `pool_of`.
         download: whether torchvision's weights may be fetched.
+        make: what built the module, where a function of the user's own did.
 
     Raises:
-        UsageError: a pool or weights that do not fit the net.
+        UsageError: a pool or weights that do not fit the net, or a factory that builds one net again and again.
         DataError: a pool of other classes, or a file that is damaged.
     """
     if pool is not None:
         return _from_pool(config, data, net, spec, pool)
     if config.weights is not None:
-        return _from_weights(config, net, spec, download)
+        return _from_weights(config, net, spec, download, make)
     if config.theta_0 == "given":
         return _from_values(net)
+    if make is not None:
+        return _from_factory(config, net, make)
     random = Random(net, config.init, config.seed)
     if config.theta_0 == "random":
         return Starts(random, Random(net, config.init, config.seed, "validation_theta_0"), {})
     fixed = Fixed(random.draw(0))
-    return Starts(fixed, fixed, {})
+    return Starts(fixed, fixed, {}, _needed(net, config, spec))
 
 
 def pool_of(config: DistillConfig) -> Pool | None:
@@ -129,7 +137,37 @@ def _from_pool(config: DistillConfig, data: RealData, net: nn.Module, spec: NetS
     return Starts(part("train", config.seed), part("validation", None), origin)
 
 
-def _from_weights(config: DistillConfig, net: nn.Module, spec: NetSpec, download: bool) -> Starts:
+def _from_factory(config: DistillConfig, net: nn.Module, make: NetFactory) -> Starts:
+    """Nets that a function of the user's own builds; with one theta_0, the first of them."""
+    named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    origin = {"factory": checksum({name: value.detach() for name, value in named.items()})}
+    if config.theta_0 == "random":
+        check_draws(make, config.seed, "theta_0")
+        built = partial(Built, make, net, config.seed)
+        return Starts(built("theta_0"), built("validation_theta_0"), origin)
+    fixed = Fixed({name: net.get_parameter(name).detach().clone() for name in trainable(net)})
+    return Starts(fixed, fixed, origin, _finite(beside_theta(net)))
+
+
+def _needed(net: nn.Module, config: DistillConfig, spec: NetSpec) -> Theta | None:
+    """What a module of the user's own must have besides one theta_0 to be trained again: all of it, unless that
+    is statistics of BatchNorm which the inner loop does not read."""
+    names = set(beside_theta(net))
+    if config.norm == "batch":
+        for prefix, module in net.named_modules():
+            if isinstance(module, _BatchNorm):
+                names -= {f"{prefix}.{name}" if prefix else name for name in module._buffers}
+    return _finite(beside_theta(net)) if spec.name == CUSTOM and names else None
+
+
+def _finite(beside: Theta) -> Theta | None:
+    """Copies of what a file can hold: a mask of infinities is part of the architecture."""
+    return {k: value.clone() for k, value in beside.items() if bool(torch.isfinite(value).all())} or None
+
+
+def _from_weights(
+    config: DistillConfig, net: nn.Module, spec: NetSpec, download: bool, make: NetFactory | None
+) -> Starts:
     """The given weights, with a last layer drawn by the run's own scheme."""
     assert config.weights is not None
     model = spec.args.get("model")
@@ -142,9 +180,9 @@ def _from_weights(config: DistillConfig, net: nn.Module, spec: NetSpec, download
         return _from_values(net)
     theta, buffers, fresh = weights.fit(net)
     net.load_state_dict(buffers, strict=False)
-    drawn = Random(net, config.init, config.seed).one(0, 0)
+    drawn = Random(net, config.init, config.seed).one(0, 0) if make is None else dict(net.named_parameters())
     device = next(net.parameters()).device
-    start = {k: drawn[k] if k in fresh else theta[k].to(device) for k in trainable(net)}
+    start = {k: drawn[k].detach().clone() if k in fresh else theta[k].to(device) for k in trainable(net)}
     fixed = Fixed(start)
     return Starts(fixed, fixed, {"weights": weights.fingerprint}, dict(net.named_buffers()) or None)
 
@@ -157,10 +195,7 @@ def _from_values(net: nn.Module) -> Starts:
             raise DataError(
                 f"theta_0 is given, but {name!r} of the net is not finite; pass a net that is whole"
             )
-    beside = {name: value.clone() for name, value in beside_theta(net).items()}
+    beside, stored = beside_theta(net), net.state_dict()
     fixed = Fixed({name: values[name] for name in trainable(net)})
-    # a mask of infinities is part of the architecture, and no file holds it
-    carried = {k: b for k, b in beside.items() if bool(torch.isfinite(b).all())}
-    stored = net.state_dict()
     named = {**values, **{name: b for name, b in beside.items() if name in stored}}
-    return Starts(fixed, fixed, {"given": checksum(named)}, carried or None)
+    return Starts(fixed, fixed, {"given": checksum(named)}, _finite(beside))
