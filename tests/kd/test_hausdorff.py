@@ -18,6 +18,8 @@ from kd_baselines.hausdorff import (
     source_bound,
 )
 
+ROUNDING = 1e-14  # of a distance of a few float64 coordinates, computed in another shape
+
 
 def points(seed, n=30, d=4):
     return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -104,8 +106,8 @@ def test_more_target_images_never_raise_the_distance_and_noise_lowers_it():
         a, b = points(seed), points(seed + 1000, 15)
         noisy = torch.cat([b, b + 0.5 * points(seed + 2000, 15)])
         before, after = asymmetric_hausdorff(a, b), asymmetric_hausdorff(a, noisy)
-        assert after <= before
-        falls += bool(after < before)
+        assert after <= before * (1 + ROUNDING)
+        falls += bool(after < before * (1 - ROUNDING))
     assert falls > 0
 
 
@@ -118,8 +120,10 @@ def test_choosing_the_source_lowers_the_distance_as_far_as_it_goes():
         assert len(set(kept.tolist())) == keep
         distances.append(asymmetric_hausdorff(source[kept], target))
         subsets = itertools.combinations(nearest_distances(source, target), keep)
-        assert distances[-1] == min(map(max, subsets))  # the best subset of this size
-    assert distances == sorted(distances) and distances[-1] == before
+        best = min(map(max, subsets))  # of all subsets of this size
+        torch.testing.assert_close(distances[-1], best, rtol=ROUNDING, atol=0)
+    assert all(b >= a * (1 - ROUNDING) for a, b in itertools.pairwise(distances))
+    torch.testing.assert_close(distances[-1], before, rtol=ROUNDING, atol=0)
     assert distances[0] < distances[4] < before  # not constant
 
 
