@@ -2,18 +2,27 @@
 
 Every message says what was found, what was wanted and what to do. The command line prints the message
 alone and exits with `exit_code`; anything else that escapes is a bug (exit code 1, with its traceback).
+
+Messages name options as they are typed (--lr-images 0.01). Whoever calls from Python reads the names of the
+fields and arguments instead (lr_images=0.01): see `worded`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 
 
 class DatadistillError(Exception):
     """Base of all failures this library names. Catch it to catch them all."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return worded(super().__str__())
 
 
 class UsageError(DatadistillError):
@@ -75,13 +84,80 @@ def out_of_memory(error: BaseException) -> bool:
     return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error sentence for an unknown name: the near ones, or all that are known.
+def nearest(name: str, known: Iterable[str], lister: str = "") -> str:
+    """The end of an error sentence for an unknown name: the near ones, and all where they are few.
 
-    >>> nearest("lenett", ["lenet", "mlp"])
-    'did you mean lenet? (known: lenet, mlp)'
+    Args:
+        name: as it was given; empty where none was.
+        known: all names.
+        lister: a command that lists them, or the name of a table that has them.
+
+    Example:
+        >>> nearest("lenett", ["lenet", "mlp"])
+        'did you mean lenet? (known: lenet, mlp)'
+        >>> many = ["mnist-fixed", *(f"cifar{n}" for n in range(38))]
+        >>> nearest("mnist-fixd", many, "datadistill recipes")
+        'did you mean mnist-fixed? (datadistill recipes lists all 39)'
+        >>> nearest("", many, "datadistill recipes")
+        'datadistill recipes lists all 39'
     """
-    known = sorted(known)
+    known, name = sorted(known), name[:100]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    listing = f"known: {', '.join(known)}"
-    return f"did you mean {' or '.join(close)}? ({listing})" if close else listing
+    if len(known) <= FEW:
+        listing = f"known: {', '.join(known)}"
+    else:
+        listing = f"{lister} lists all {len(known)}" if lister else f"{len(known)} in all"
+        if name and not close:
+            near = difflib.get_close_matches(name, known, n=5, cutoff=0.0)
+            return f"the nearest are {', '.join(near)} ({listing})"
+    if not close:
+        return listing
+    *first, last = close
+    return f"did you mean {', '.join(first) + ' or ' if first else ''}{last}? ({listing})"
+
+
+FEW = 8
+"""Names that a sentence lists in full."""
+
+_COMMAND_LINE: ContextVar[bool] = ContextVar("command_line", default=False)
+_OPTION = re.compile(
+    r"(?<![\w/-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*)(?P<value> (?=[A-Z_]+\b|\d|True|False))?"
+)
+_RESUME = re.compile(r"(?<![\w/-])--resume [^\s,;)]+")
+_COMMANDS = re.compile(r"(\b(?:datadistill|kd-baselines|pip|torchrun) [a-z][^;,()`]*)")
+
+
+@contextlib.contextmanager
+def command_line() -> Iterator[None]:
+    """While a command that was typed runs: messages keep the options as they are typed."""
+    token = _COMMAND_LINE.set(True)
+    try:
+        yield
+    finally:
+        _COMMAND_LINE.reset(token)
+
+
+def worded(message: str) -> str:
+    """A message for whoever reads it: options as they are typed, or as arguments of Python. Commands that are
+    named whole stay as they are.
+
+    Example:
+        >>> text = "try --lr-images 0.01, another --out or --no-reach (datadistill show runs/a --out DIR)"
+        >>> print(worded(text))
+        try lr_images=0.01, another out or reach=False (datadistill show runs/a --out DIR)
+        >>> with command_line():
+        ...     worded("pass --pool FILE")
+        'pass --pool FILE'
+    """
+    if _COMMAND_LINE.get():
+        return message
+    parts = _COMMANDS.split(message)  # every second one is a command
+    for n in range(0, len(parts), 2):
+        parts[n] = _OPTION.sub(_argument, _RESUME.sub("resume=True", parts[n]))
+    return "".join(parts)
+
+
+def _argument(option: re.Match[str]) -> str:
+    """--no-reach as reach=False, --data FOLDER as data=FOLDER, --out as out."""
+    name = option["name"].replace("-", "_")
+    return name + ("=False" if option["no"] else "=" if option["value"] else "")

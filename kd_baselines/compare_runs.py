@@ -122,7 +122,9 @@ class Runs:
 
 def taught(config: KdConfig) -> bool:
     if config.method not in METHODS:
-        raise UsageError(f"there is no method {config.method!r}; {nearest(config.method, METHODS)}")
+        raise UsageError(
+            f"there is no method {config.method!r}; {nearest(config.method, METHODS, 'kd-baselines methods')}"
+        )
     return METHODS[config.method].teacher
 
 

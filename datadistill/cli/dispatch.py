@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from datadistill.cli.printing import close_quietly, prepare, write
-from datadistill.errors import DatadistillError, Interrupted, OutOfMemory, UsageError, nearest, out_of_memory
+from datadistill.errors import (
+    DatadistillError,
+    Interrupted,
+    OutOfMemory,
+    UsageError,
+    command_line,
+    nearest,
+    out_of_memory,
+)  # fmt: skip
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("distill", "learn a distilled set: a recipe, or --resume DIR"),
@@ -80,7 +88,7 @@ class Program:
         """
         arguments = list(sys.argv[1:] if argv is None else argv)
         prepare()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), command_line():
             warnings.showwarning = self._warn
             try:
                 code = self._run(arguments)

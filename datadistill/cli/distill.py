@@ -139,7 +139,8 @@ def read_arguments(argv: Sequence[str]) -> tuple[Distill, DistillConfig, bool]:
         base = DistillConfig()
     else:
         raise UsageError(
-            f"no recipe was given; type {PROG} RECIPE, or {PROG} --resume DIR ({nearest('', RECIPES)})"
+            f"no recipe was given; type {PROG} RECIPE, or {PROG} --resume DIR "
+            f"({nearest('', RECIPES, 'datadistill recipes')})"
         )
     default = Config(**{f.name: getattr(base, f.name) for f in fields(base)})
     if resumed is None and base.data == PLACEHOLDER and not (given(words, "--data") or wants_help(words)):

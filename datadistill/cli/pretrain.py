@@ -102,7 +102,8 @@ def read_arguments(argv: Sequence[str]) -> tuple[Pretrain, PoolConfig, bool]:
         base = PoolConfig()
     else:
         raise UsageError(
-            f"no pool recipe was given; type {PROG} RECIPE, or {PROG} --resume DIR ({nearest('', POOLS)})"
+            f"no pool recipe was given; type {PROG} RECIPE, or {PROG} --resume DIR "
+            f"({nearest('', POOLS, 'datadistill recipes')})"
         )
     default = Config(**{f.name: getattr(base, f.name) for f in fields(base)})
     shown = f"{PROG} {name}" if name else f"{PROG} {'--resume DIR' if resumed else 'RECIPE'}"

@@ -44,7 +44,9 @@ def run(argv: Sequence[str]) -> int:
         output.result({k: [dict(zip(keys, row, strict=True)) for row in t] for k, t in tables.items()})
         return 0
     if args.name not in RECIPES and args.name not in POOLS:
-        raise UsageError(f"there is no recipe {args.name!r}; {nearest(args.name, [*RECIPES, *POOLS])}")
+        raise UsageError(
+            f"there is no recipe {args.name!r}; {nearest(args.name, [*RECIPES, *POOLS], 'datadistill recipes')}"
+        )
     found = RECIPES[args.name] if args.name in RECIPES else POOLS[args.name]
     about, config = inspect.getdoc(found.make) or "", asdict(found.make())
     output.say(args.name, "", about, "", f"published accuracy (%): {found.published}", "")

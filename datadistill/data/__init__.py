@@ -110,7 +110,9 @@ def load(
             f"a folder was given with the data set {name!r}; drop it, or name the data set 'folder'"
         )
     if name not in SOURCES:
-        raise UsageError(f"unknown data set {name!r}; {nearest(name, [*SOURCES, 'folder'])}")
+        raise UsageError(
+            f"unknown data set {name!r}; {nearest(name, [*SOURCES, 'folder'], 'datadistill doctor')}"
+        )
     source = SOURCES[name]
     read = source.find(data_roots(root), download)
     if isinstance(read, Photos):

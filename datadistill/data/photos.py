@@ -111,7 +111,7 @@ def locate(
         problem = problem or (
             f"{place} has {found[0]:,} images to learn from and {found[1]:,} held out, but {name} has "
             f"{sets[name][0]:,} and {sets[name][1]:,}; {advice}, or pass the root that holds {name} "
-            "(--data-root, root=)"
+            "(--data-root)"
         )
     if problem:
         raise DataError(problem)

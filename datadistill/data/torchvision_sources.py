@@ -110,7 +110,7 @@ def find(name: str, title: str, sizes: tuple[int, int], roots: list[Path], downl
 
 def _explain(entry: TorchvisionSet, title: str, roots: list[Path]) -> NoReturn:
     """Say what is missing, and how to get it."""
-    again = "fetch it again (download=True; no --no-download)" if entry.official else "complete it"
+    again = "fetch it again (leave --no-download out)" if entry.official else "complete it"
     for root in roots:
         there = [file for file in (*entry.files, *entry.archives) if (root / file).exists()]
         missing = [file for file in entry.files if not (root / file).exists()]
@@ -120,7 +120,7 @@ def _explain(entry: TorchvisionSet, title: str, roots: list[Path]) -> NoReturn:
                 f"{', '.join(missing) or 'a plain file'} is not; {again}, or take the part away"
             )
     if entry.official:
-        reason, way = "fetching it was not allowed", "allow it (download=True; leave --no-download out), "
+        reason, way = NOT_FETCHED, ALLOW
     else:
         reason, way = "it cannot be fetched, as it is rebuilt from parts", ""
     raise Unavailable(absent(title, roots, reason, way))
@@ -173,11 +173,15 @@ def fetch(entry: TorchvisionSet, title: str, roots: list[Path]) -> Path:
     return root
 
 
+NOT_FETCHED = "fetching it was not allowed"
+ALLOW = "allow it (leave --no-download out), "
+
+
 def absent(title: str, roots: list[Path], reason: str, way: str = "") -> str:
     places = ", ".join(str(root) for root in roots)
     return (
-        f"{title} was not found under {places} and {reason}; {way}put it there or pass --data-root "
-        "(root=, $DATADISTILL_DATA), or use the offline default: mnist5k"
+        f"{title} was not found under {places} and {reason}; {way}put it there or pass its folder "
+        "(--data-root, $DATADISTILL_DATA), or use the offline default: mnist5k"
     )
 
 

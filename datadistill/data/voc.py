@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 
 from datadistill.data.photos import IMAGENET, SIZE, Listing, Photos, lines, locate
 from datadistill.data.source import Reader, Source
-from datadistill.data.torchvision_sources import TorchvisionSet, absent, fetch
+from datadistill.data.torchvision_sources import ALLOW, NOT_FETCHED, TorchvisionSet, absent, fetch
 from datadistill.errors import DataError, Unavailable
 
 VOC = (
@@ -123,8 +123,7 @@ def find(
     if place is None and name == "voc-animals":
         raise Unavailable(absent(title, roots, "it cannot be fetched, as it is a subset made by hand"))
     if place is None and not download:
-        allow = "allow it (download=True; leave --no-download out), "
-        raise Unavailable(absent(title, roots, "fetching it was not allowed", allow))
+        raise Unavailable(absent(title, roots, NOT_FETCHED, ALLOW))
     if place is None:
         place = search([fetch(archive, title, roots)])
     assert place is not None

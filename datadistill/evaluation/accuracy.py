@@ -175,7 +175,7 @@ def data_of(
     if "holdout" in origin or name not in SOURCES:  # a folder may be called mnist
         raise UsageError(
             f"the set was learned from {name or 'unknown data'}, which is no data set that can be found by "
-            "name; pass its folder with --data FOLDER (in Python: data=)"
+            "name; pass its folder (--data FOLDER)"
         )
     return load(
         name, root=data_root, normalization=d.normalization, seed=seed, validation=validation, download=download

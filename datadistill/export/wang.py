@@ -96,9 +96,11 @@ def import_results(
         DistilledDataset(10 images 1x28x28, 10 classes, 3 steps, any initialization of lenet)
     """
     if dataset not in SOURCES:
-        raise UsageError(f"unknown data set {dataset!r}; {nearest(str(dataset), SOURCES)}")
+        raise UsageError(
+            f"unknown data set {dataset!r}; {nearest(str(dataset), SOURCES, 'datadistill doctor')}"
+        )
     if source is not None and source not in SOURCES:
-        raise UsageError(f"unknown source {source!r}; {nearest(str(source), SOURCES)}")
+        raise UsageError(f"unknown source {source!r}; {nearest(str(source), SOURCES, 'datadistill doctor')}")
     classes = SOURCES[dataset].classes
     if attack is not None and not (
         len(set(attack)) == len(attack) == 2 and set(attack) <= set(range(len(classes)))

@@ -57,7 +57,7 @@ def _entry(entry: Any, dataset: str, channels: int, classes: int) -> Entry:
     if images.shape[1] != channels:
         raise DataError(
             f"images have {images.shape[1]} channels, wanted {channels} for {dataset}; name the data set "
-            "it was learned from, or pass channels where a grey one was used in three (--channels 3)"
+            "it was learned from, or pass --channels 3 where a grey one was used in three"
         )
     if not bool(torch.isfinite(images).all()):
         bad = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])

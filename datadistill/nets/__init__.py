@@ -70,7 +70,9 @@ def arguments(name: str) -> dict[str, Any]:
         {'width': 128, 'depth': 2}
     """
     if name not in NETS:
-        raise UsageError(f"there is no net called {name!r}; {nearest(str(name), NETS)}")
+        raise UsageError(
+            f"there is no net called {name!r}; {nearest(str(name), NETS, 'datadistill.nets.NETS')}"
+        )
     parameters = inspect.signature(NETS[name]).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in ("channels", "size", "classes")}
 

@@ -73,7 +73,7 @@ def torchvision_net(
     if channels != 3:
         raise UsageError(
             f"torchvision's {model} was asked for with {channels} channel(s); it takes 3: load the images with "
-            "channels=3 (--channels 3)"
+            "--channels 3"
         )
     import torchvision
 

@@ -94,7 +94,7 @@ def page(name: str) -> Page:
     if name not in RECIPES:
         if name in POOLS:
             raise UsageError(f"{name} is a recipe of a pool; type datadistill pretrain {name}")
-        raise UsageError(f"there is no recipe {name!r}; {nearest(name, RECIPES)}")
+        raise UsageError(f"there is no recipe {name!r}; {nearest(name, RECIPES, 'datadistill recipes')}")
     return RECIPES[name]
 
 

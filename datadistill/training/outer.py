@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from datadistill.config import DistillConfig
 from datadistill.data import RealData, Split, augment
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import NumericalError
+from datadistill.errors import NumericalError, worded
 from datadistill.evaluation.accuracy import trained_accuracies
 from datadistill.initial import Fixed, Theta, nets_at_once, nets_of, trainable
 from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, unroll
@@ -222,11 +222,11 @@ class OuterLoop:
         low, high = float(by_step.min()), float(by_step.max())
         if not self.warned_of_edges and (low < EDGES[0] or high > EDGES[1]):
             self.warned_of_edges = True
-            warnings.warn(
+            message = (
                 f"outer iteration {self.iteration}: the step sizes reach {low:.3g} to {high:.3g}, wanted "
-                f"within {EDGES[0]:g} to {EDGES[1]:g}; try a smaller --lr-step-sizes",
-                stacklevel=3,
+                f"within {EDGES[0]:g} to {EDGES[1]:g}; try a smaller --lr-step-sizes"
             )
+            warnings.warn(worded(message), stacklevel=3)
 
     def distilled(self) -> DistilledDataset:
         """The set as it stands."""

@@ -23,7 +23,7 @@ from datadistill import data as data_module
 from datadistill.config import PoolConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.device import refuse_too_large, resolve
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, worded
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.pool import FILE_NAME, KIND, Pool, refuse_buffers
@@ -273,11 +273,11 @@ def _warn_of_chance(accuracies: Sequence[float], classes: int) -> None:
     low = [n for n, a in enumerate(accuracies) if near_chance(a, classes)]
     if low:
         shown = ", ".join(map(str, low[:5])) + (", ..." if len(low) > 5 else "")
-        warnings.warn(
+        message = (
             f"{len(low)} of {len(accuracies)} nets classify hardly better than chance (nets {shown}; the worst "
-            f"{min(accuracies):.1f}%); train longer (--epochs), or with another learning rate (--lr)",
-            stacklevel=4,
+            f"{min(accuracies):.1f}%); train longer (--epochs), or with another learning rate (--lr)"
         )
+        warnings.warn(worded(message), stacklevel=4)
 
 
 def _needs(config: PoolConfig) -> str:

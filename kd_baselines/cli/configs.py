@@ -88,4 +88,4 @@ def seeds_of(typed: tuple[int, ...]) -> int | tuple[int, ...]:
 
 def recipe_missing(how: str) -> UsageError:
     """For a command without a recipe."""
-    return UsageError(f"no recipe was given; type {how} ({nearest('', RECIPES)})")
+    return UsageError(f"no recipe was given; type {how} ({nearest('', RECIPES, 'kd-baselines recipes')})")

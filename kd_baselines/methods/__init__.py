@@ -105,7 +105,7 @@ def arguments(name: str) -> dict[str, Any]:
         {'temperature': 4.0, 'soft_weight': 0.9, 'label_weight': 0.1}
     """
     if name not in METHODS:
-        raise UsageError(f"there is no method {name!r}; {nearest(str(name), METHODS)}")
+        raise UsageError(f"there is no method {name!r}; {nearest(str(name), METHODS, 'kd-baselines methods')}")
     parameters = list(inspect.signature(METHODS[name].stages).parameters.values())[1:]
     return {p.name: p.default for p in parameters}
 

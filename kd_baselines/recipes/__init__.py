@@ -28,7 +28,7 @@ RECIPES: dict[str, Page] = {
 def page(name: str) -> Page:
     """The recipe called `name`, with its arms and published numbers; UsageError names the nearest."""
     if name not in RECIPES:
-        raise UsageError(f"there is no recipe {name!r}; {nearest(str(name), RECIPES)}")
+        raise UsageError(f"there is no recipe {name!r}; {nearest(str(name), RECIPES, 'kd-baselines recipes')}")
     return RECIPES[name]
 
 

@@ -96,10 +96,9 @@ def test_a_value_of_another_type_is_refused(options, capsys):
     assert options[0] in capsys.readouterr().err
 
 
-def test_no_recipe_lists_them(capsys):
+def test_no_recipe_says_what_lists_them(capsys):
     assert main(["distill", "--ipc", "5"]) == 2
-    said = capsys.readouterr().err
-    assert all(name in said for name in RECIPES)
+    assert f"(datadistill recipes lists all {len(RECIPES)})" in capsys.readouterr().err
 
 
 def test_own_images_wants_a_folder(capsys):

@@ -21,7 +21,7 @@ from datadistill.recipes import RECIPES, recipe
         ({"beta2": 1.0}, "beta2 is 1.0"),
         ({"window": 3}, "a window goes with adjoint truncated"),
         ({"adjoint": "truncated", "window": 0}, "at least 1 step must be differentiated"),
-        ({"dataset": "folder"}, "pass --data FOLDER"),
+        ({"dataset": "folder"}, "pass data=FOLDER"),
         ({"on_nan": "skip:x"}, "must be stop or skip:N"),
     ],
 )

@@ -45,7 +45,7 @@ def test_what_cannot_be_generations_leaves_nothing(options, said, tmp_path):
 def test_a_folder_of_something_else_is_refused(tmp_path):
     out = tmp_path / "g"
     born_again(out, generations=1, seeds=1)
-    with pytest.raises(UsageError, match=r"holds generations of something else .*choose another --out"):
+    with pytest.raises(UsageError, match=r"holds generations of something else .*choose another out"):
         born_again(out, changes={"epochs": 5})
     with pytest.raises(UsageError, match="wanted one of kd-generations"):
         born_again(out / "own-1-s0")

@@ -212,7 +212,7 @@ def test_a_resumed_run_wants_the_same_file_of_teacher_weights(tmp_path, monkeypa
         with pytest.raises(UsageError, match="stop here"):
             train(config, out=tmp_path / "run")
     torch.save({name: 2 * value for name, value in state.items()}, tmp_path / "teacher.pt")
-    with pytest.raises(UsageError, match=r"another teacher weight.*--teacher-weights"):
+    with pytest.raises(UsageError, match=r"another teacher weight.*teacher_weights"):
         train(None, out=tmp_path / "run", resume=True)
     torch.save(state, tmp_path / "teacher.pt")
     assert train(None, out=tmp_path / "run", resume=True).saved.fingerprint == whole
@@ -252,7 +252,7 @@ def test_a_run_with_a_given_teacher_goes_on_with_it_alone(straight, tmp_path, mo
     with pytest.raises(UsageError, match="stop here"):
         train(config, teacher=folder, out=out)
     monkeypatch.undo()
-    with pytest.raises(UsageError, match="--teacher"):
+    with pytest.raises(UsageError, match="teacher=FILE"):
         train(None, out=out, resume=True)
     changed = SavedNet.load(folder, "teacher").net()
     with torch.no_grad():

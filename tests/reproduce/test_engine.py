@@ -104,7 +104,7 @@ def test_a_damaged_measurement_is_made_again(out):
 
 
 def test_a_folder_of_another_table_is_refused(out, tmp_path):
-    with pytest.raises(UsageError, match="holds scale smoke seed 0 table table9; choose another --out"):
+    with pytest.raises(UsageError, match="holds scale smoke seed 0 table table9; choose another out"):
         reproduce(plan(), out=out, seed=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
@@ -205,7 +205,7 @@ def test_an_unknown_part_is_refused_before_anything_is_made(tmp_path):
 
 def test_weights_that_are_wanted_and_not_given_are_asked_for(tmp_path):
     config = FRESH.with_changes(weights=WEIGHTS, theta_0="fixed")
-    with pytest.raises(UsageError, match="pass --weights FILE"):
+    with pytest.raises(UsageError, match="pass weights=FILE"):
         reproduce(Plan("table9", "smoke", "T", (part("a", config),)), out=tmp_path / "new")
 
 

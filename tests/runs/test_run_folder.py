@@ -50,15 +50,14 @@ def test_a_folder_that_holds_a_run_is_refused_with_both_ways_out(run):
     with pytest.raises(UsageError) as caught:
         RunFolder.create(run.path, {"seed": 1}, {}, kind="pool")
     assert str(caught.value) == (
-        f"{run.path} already holds a run of distill; "
-        f"resume it with --resume {run.path}, or choose another --out"
+        f"{run.path} already holds a run of distill; resume it with resume=True, or choose another out"
     )
     assert contents(run.path) == before
 
 
 def test_a_folder_that_holds_anything_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UsageError, match=r"it holds thesis\.tex.*choose another --out"):
+    with pytest.raises(UsageError, match=r"it holds thesis\.tex.*choose another out"):
         RunFolder.create(tmp_path, CONFIG, {}, kind="distill")
     assert os.listdir(tmp_path) == ["thesis.tex"]
 

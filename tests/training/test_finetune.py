@@ -210,7 +210,7 @@ def test_a_net_that_does_not_fit(digits, wrong):
 
 def test_no_validation_images(digits):
     data = dd.load("digits", validation=0)
-    with pytest.raises(DataError, match="--no-reach"):
+    with pytest.raises(DataError, match="reach=False"):
         finetune(set_of(data), fresh(), data=data)
     assert finetune(set_of(data), fresh(), data=data, reach=False).steps == 4
 

@@ -242,7 +242,7 @@ def test_a_damaged_file_of_a_finished_net_is_trained_again(data, tmp_path, monke
 
 def test_nets_with_buffers_are_refused(data, tmp_path):
     net = {"net": "convnet", "net_args": {"depth": 1, "width": 4, "norm": "batch"}}
-    with pytest.raises(UsageError, match=r"BatchNorm layers or other buffers.*--net-args norm instance"):
+    with pytest.raises(UsageError, match=r"BatchNorm layers or other buffers.*net_args norm instance"):
         pretrain(config(**net), data=data, out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
     assert not list(nn.InstanceNorm2d(1).buffers())  # what the sentence advises

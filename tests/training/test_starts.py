@@ -151,7 +151,7 @@ def test_a_resumed_run_wants_the_pool_it_was_started_with(tmp_path, pool):
         dataset="digits", classes=nets.classes, normalization=nets.normalization, accuracies=[50.0] * 7,
         record={},
     ).save(other)  # fmt: skip
-    with pytest.raises(UsageError, match=r"was started from another pool .* pass that one with --pool"):
+    with pytest.raises(UsageError, match=r"was started from another pool .* pass that one with pool"):
         dd.distill(small.with_changes(pool=str(other)), out=tmp_path / "run", resume=True)
     moved = tmp_path / "moved"
     moved.write_bytes((tmp_path / "pool.safetensors").read_bytes())

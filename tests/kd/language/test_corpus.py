@@ -155,7 +155,7 @@ def test_columns_of_no_text_are_refused(tokens, batch, said):
             {"test": "zebra\n"},
             {},
             DataError,
-            r"lacks 1 word of .*for it; pass a vocabulary \(--vocabulary N\) below its \d+ words, which "
+            r"lacks 1 word of .*for it; pass a vocabulary \(vocabulary=N\) below its \d+ words, which "
             "makes an <unk>",
         ),
         ({"test": "p q r s t u\n"}, {}, DataError, r"lacks 6 words .*\('p', 'q', 'r', 's', 't', \.\.\.\)"),

@@ -147,7 +147,7 @@ def test_resumed_when_it_was_over(runs):
 
 
 def test_a_resumed_run_wants_the_same_teacher_text_and_config(runs, folder, tmp_path):
-    with pytest.raises(UsageError, match=r"pass it again \(--teacher FILE\)"):
+    with pytest.raises(UsageError, match=r"pass it again \(teacher=FILE\)"):
         train_language(None, out=runs / "student", resume=True)
     with pytest.raises(UsageError, match="another teacher"):
         train_language(None, out=runs / "student", resume=True, teacher=runs / "student")
@@ -176,7 +176,7 @@ def test_a_resumed_run_wants_the_same_teacher_text_and_config(runs, folder, tmp_
         ({"net_args": {"wdith": 3}}, UsageError, "did you mean width"),
         ({"text": "nowhere"}, DataError, "nowhere"),
         ({"tokens": 10**6}, UsageError, "tokens is 1,000,000"),
-        ({"method": "born-again"}, UsageError, "kd-baselines born-again RECIPE.*--teacher FILE.*--arm teacher"),
+        ({"method": "born-again"}, UsageError, "kd-baselines born-again RECIPE.*teacher=FILE.*arm teacher"),
         ({"lr": 1e38, "clip": 1e38, "epochs": 9}, NumericalError, "train with a smaller learning rate"),
     ],
 )  # fmt: skip

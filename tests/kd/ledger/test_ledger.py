@@ -265,7 +265,7 @@ def test_what_cannot_be_made_leaves_nothing(options, said, tmp_path):
 
 
 def test_more_images_than_there_are_and_a_place_that_holds_something_else(whole, tmp_path):
-    with pytest.raises(DataError, match="500 wanted of each; lower --per-class"):
+    with pytest.raises(DataError, match="500 wanted of each; lower per_class"):
         make(tmp_path / "out", changes={"per_class": 500})
     with pytest.raises(UsageError, match=r"is the ledger of something else \(steps 6 -> 7\)"):
         make(whole[1], changes={"steps": 7})
