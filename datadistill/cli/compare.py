@@ -105,7 +105,8 @@ def _table(output: Output, found: dict[str, Any]) -> None:
     columns = ["", "accuracy (%)", *attack.values(), "stored", "nets", "sets", "trained by"]
     rows = []
     for row in found["rows"]:
-        scores = [percent(row[f"{k}_mean"], row[f"{k}_std"]) for k in ("accuracy", *attack)]
+        over = max(row["nets"], 1) * max(row["sets"], 1)
+        scores = [percent(row[f"{k}_mean"], row[f"{k}_std"], over) for k in ("accuracy", *attack)]
         counts = [str(row[k]) if row[k] else "-" for k in ("nets", "sets")]
         rows.append([row["name"], *scores, size_of(row["bytes"]), *counts, row["combination"]])
     output.table(columns, rows, right=range(1, len(columns) - 1))

@@ -11,7 +11,7 @@ from typing import Any
 
 from datadistill.cli.options import parse
 from datadistill.cli.printing import Output, size_of
-from datadistill.errors import DatadistillError
+from datadistill.errors import DatadistillError, Unavailable
 
 PACKAGES = (
     "datadistill", "torch", "torchvision", "higher", "numpy", "matplotlib", "scikit-learn", "mlxtend",
@@ -90,7 +90,8 @@ def _look_for(name: str, roots: Sequence[Any]) -> dict[str, Any]:
         else:
             note = f"{source.sizes[0]:,} to learn from, {source.sizes[1]:,} held out; found, not read"
     except DatadistillError as error:
-        return {"found": False, "note": str(error).split(";")[0]}
+        note = str(error).split(";")[0]
+        return {"found": False, "note": "not here" if isinstance(error, Unavailable) else note}
     except ImportError as error:
         return {"found": False, "note": f"cannot be read: {error}"}
     return {"found": True, "note": note}

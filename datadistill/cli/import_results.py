@@ -11,7 +11,7 @@ import tyro
 
 from datadistill.cli.options import NAMES_AND_VALUES, parse
 from datadistill.cli.outputs import refuse_inputs
-from datadistill.cli.printing import Output, shape_of
+from datadistill.cli.printing import Output, percent, shape_of
 from datadistill.config import Value
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
@@ -112,7 +112,7 @@ def tell_measured(output: Output, measured: TestResults, args: Import) -> int:
         "which is in the results.pth of the training phase"
     )
     columns = zip(measured.steps, measured.accuracy_mean, measured.accuracy_std, strict=True)
-    rows = [(str(t), f"{mean:.2f} +- {std:.2f}") for t, mean, std in columns]
+    rows = [(str(t), percent(mean, std, measured.nets)) for t, mean, std in columns]
     output.table(("after step", "accuracy (%)"), rows, right=(0, 1))
     output.result(measured.as_dict())
     return 0

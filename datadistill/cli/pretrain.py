@@ -124,7 +124,7 @@ def tell(output: Output, pool: Pool, config: PoolConfig, out: Path, seconds: flo
     output.say(
         f"trained {pool.nets} + {pool.validation_nets} + {pool.held_out} nets (to learn with, for looks, held "
         f"out) on {pool.dataset} in {seconds:.1f} s",
-        f"accuracy {percent(mean, deviation)} % on images held out of its training part, "
+        f"accuracy {percent(mean, deviation, len(found))} % on images held out of its training part, "
         f"{min(found):.2f} to {max(found):.2f}",
         f"wrote {out}: pool.safetensors ({size_of(bytes_)}), metrics.jsonl",
         f"next: datadistill distill RECIPE --pool {out} (datadistill recipes lists those for pretrained nets)",

@@ -6,6 +6,7 @@ does not stop a command, and what a narrow character set cannot say is written a
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import json
@@ -17,6 +18,22 @@ from typing import Any, TextIO
 from datadistill.errors import ResourceError
 
 PIPE_WIDTH = 120  # columns of a table that is not on a terminal
+
+
+IN_ASCII = {"±": "+-", "×": "x", "η": "eta", "…": "...", "–": "-", "—": "-", "‘": "'", "’": "'"}
+"""What stands for a character of ours where the character set of a stream lacks it."""
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    """The error handler of our streams: `IN_ASCII`, else an escape such as \\xe9."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    shown = [IN_ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking]
+    return "".join(shown), error.end
+
+
+codecs.register_error("datadistill", _stand_in)
 
 
 def prepare() -> None:
@@ -32,7 +49,7 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError, ValueError):  # it flushes, and the stream may be closed
-                stream.reconfigure(errors="backslashreplace")
+                stream.reconfigure(errors="datadistill")
 
 
 def write(stream: TextIO | None, text: str) -> None:
@@ -103,7 +120,8 @@ class Output:
             last = i == len(columns) - 1
             table.add_column(name, justify="right" if i in right else "left", overflow="fold", no_wrap=not last)
         for row in rows:
-            table.add_row(*map(Text, row))  # Text: brackets in a name are no markup
+            # Text: brackets in a name are no markup. Encoded first, so that columns stay columns
+            table.add_row(*(Text(writable(cell, self.stream)) for cell in row))
         terminal = bool(getattr(self.stream, "isatty", lambda: False)())
         held = io.StringIO()
         console = Console(
@@ -118,13 +136,29 @@ class Output:
             write(self.stdout, json.dumps(value, allow_nan=False) + "\n")
 
 
-def percent(mean: float, deviation: float | None = None) -> str:
+def writable(text: str, stream: TextIO | None) -> str:
+    """The text as a stream's character set can say it; see `IN_ASCII`.
+
+    >>> writable("93.5 ± 0.5", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    '93.5 +- 0.5'
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "datadistill").decode(encoding)
+
+
+def percent(mean: float, deviation: float | None = None, over: int = 2) -> str:
     """An accuracy, with its deviation over nets.
 
-    >>> percent(93.456, 0.5)
-    '93.46 +- 0.50'
+    Args:
+        mean: in percent.
+        deviation: None where there is none.
+        over: how many values it is over; one has no deviation.
+
+    >>> percent(93.456, 0.5), percent(93.456, 0.0, over=1)
+    ('93.46 ± 0.50', '93.46')
     """
-    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} +- {deviation:.2f}"
+    known = deviation is not None and over > 1
+    return f"{mean:.2f} ± {deviation:.2f}" if known else f"{mean:.2f}"
 
 
 def size_of(count: int) -> str:

@@ -30,8 +30,16 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
         kind = kind or f"initializations of {found['net']}"
         nets = f"{found['nets']} held-out {kind}" if found["nets"] > 1 else "one net"
     rows = [
-        ("before training", percent(found["accuracy_before_mean"], found["accuracy_before_std"]), nets),
-        (f"after {steps}", percent(found["accuracy_mean"], found["accuracy_std"]), "its order and step sizes"),
+        (
+            "before training",
+            percent(found["accuracy_before_mean"], found["accuracy_before_std"], found["nets"]),
+            nets,
+        ),
+        (
+            f"after {steps}",
+            percent(found["accuracy_mean"], found["accuracy_std"], found["nets"]),
+            "its order and step sizes",
+        ),
     ]
     if found["accuracy_plain"] is not None:
         about = f"ordinary SGD on the images, {PLAIN_EPOCHS} epochs"
@@ -42,7 +50,7 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
         where = f"({source}" if source else ""
         rows.append(("published", number.strip(), f"{where} with the recipe as it is".strip()))
     if found.get("attack"):
-        _attack_table(output, found["attack"], d)
+        _attack_table(output, found["attack"], d, found["nets"])
     output.table(("", "accuracy (%)", ""), rows, right=(1,))
     carried = f", and {size_of(d.bytes_theta_0)} of initialization" if d.bytes_theta_0 else ""
     shape = shape_of(d.images.shape[1:])
@@ -52,7 +60,7 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
     )
 
 
-def _attack_table(output: Output, found: dict[str, Any], d: DistilledDataset) -> None:
+def _attack_table(output: Output, found: dict[str, Any], d: DistilledDataset, nets: int) -> None:
     """The scores of an attack before and after, and what it is for."""
     attacked, target = (d.classes[found[k]] for k in ("attack_class", "target_class"))
     about = {
@@ -62,7 +70,10 @@ def _attack_table(output: Output, found: dict[str, Any], d: DistilledDataset) ->
         "modified_accuracy": f"with {attacked} relabelled {target}",
     }
     rows = [
-        (text, *(percent(found[when][f"{k}_mean"], found[when][f"{k}_std"]) for when in ("before", "after")))
+        (
+            text,
+            *(percent(found[when][f"{k}_mean"], found[when][f"{k}_std"], nets) for when in ("before", "after")),
+        )
         for k, text in about.items()
     ]
     output.table(("attack", "before (%)", "after (%)"), rows, right=(1, 2))

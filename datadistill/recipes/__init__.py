@@ -42,14 +42,14 @@ RECIPES: dict[str, Page] = {
     "mnist-fixed": Page(mnist.mnist_fixed, f"93.76 ({PAPER}, fig. 2a)"),
     "mnist-fixed-fast": Page(mnist.mnist_fixed_fast, f"93.76 with 3 epochs ({PAPER}, fig. 2a)"),
     "mnist-fixed-100": Page(mnist.mnist_fixed_100, f"96.6 ({PAPER}, table 1)"),
-    "mnist-random": Page(mnist.mnist_random, f"79.5 +- 8.1 ({PAPER}, table 1)"),
+    "mnist-random": Page(mnist.mnist_random, f"79.5 ± 8.1 ({PAPER}, table 1)"),
     "cifar10-fixed": Page(cifar10.cifar10_fixed, f"54.0 ({PAPER}, table 1)"),
-    "cifar10-random": Page(cifar10.cifar10_random, f"36.8 +- 1.2 ({PAPER}, table 1)"),
-    "mnist-to-usps": Page(adaptation.mnist_to_usps, f"95.4 +- 1.8 ({PAPER}, table 2)"),
+    "cifar10-random": Page(cifar10.cifar10_random, f"36.8 ± 1.2 ({PAPER}, table 1)"),
+    "mnist-to-usps": Page(adaptation.mnist_to_usps, f"95.4 ± 1.8 ({PAPER}, table 2)"),
     "mnist-to-usps-fixed": Page(adaptation.mnist_to_usps_fixed, f"97.9 ({PAPER}, table 2)"),
-    "usps-to-mnist": Page(adaptation.usps_to_mnist, f"92.7 +- 1.4 ({PAPER}, table 2)"),
+    "usps-to-mnist": Page(adaptation.usps_to_mnist, f"92.7 ± 1.4 ({PAPER}, table 2)"),
     "usps-to-mnist-fixed": Page(adaptation.usps_to_mnist_fixed, f"93.2 ({PAPER}, table 2)"),
-    "svhn-to-mnist": Page(adaptation.svhn_to_mnist, f"85.2 +- 4.7 ({PAPER}, table 2)"),
+    "svhn-to-mnist": Page(adaptation.svhn_to_mnist, f"85.2 ± 4.7 ({PAPER}, table 2)"),
     "svhn-to-mnist-fixed": Page(adaptation.svhn_to_mnist_fixed, f"96.2 ({PAPER}, table 2)"),
     "svhn-grey-to-mnist": Page(adaptation.svhn_grey_to_mnist, "-"),
     "imagenet-to-voc": Page(
@@ -59,10 +59,10 @@ RECIPES: dict[str, Page] = {
     "squeezenet-to-voc-animals": Page(imagenet.squeezenet_to_voc_animals, "-"),
     "squeezenet-to-cub-20": Page(imagenet.squeezenet_to_cub20, "-"),
     "mnist-attack": Page(
-        poisoning.mnist_attack, f"71.4 +- 29.6 of zeros taken for ones ({PAPER}, project page)"
+        poisoning.mnist_attack, f"71.4 ± 29.6 of zeros taken for ones ({PAPER}, project page)"
     ),
     "cifar10-attack": Page(
-        poisoning.cifar10_attack, f"45.9 +- 18.1 of planes taken for cars ({PAPER}, project page)"
+        poisoning.cifar10_attack, f"45.9 ± 18.1 of planes taken for cars ({PAPER}, project page)"
     ),
     **{
         f"mnist-steps-{s}-epochs-{e}": Page(

@@ -111,14 +111,14 @@ PAPER = "Wang et al. 2018"
 POOLS: dict[str, PoolPage] = {
     "mnist5k-lenet-smoke": PoolPage(mnist5k_lenet_smoke, "-"),
     "digits-28-lenet-smoke": PoolPage(digits_28_lenet_smoke, "-"),
-    "mnist-lenet-cpu": PoolPage(mnist_lenet_cpu, f"98.6 +- 0.5 ({PAPER}, table 2)"),
-    "usps-lenet-cpu": PoolPage(usps_lenet_cpu, f"97.3 +- 0.3 ({PAPER}, table 2)"),
+    "mnist-lenet-cpu": PoolPage(mnist_lenet_cpu, f"98.6 ± 0.5 ({PAPER}, table 2)"),
+    "usps-lenet-cpu": PoolPage(usps_lenet_cpu, f"97.3 ± 0.3 ({PAPER}, table 2)"),
     "svhn-grey-lenet-cpu": PoolPage(svhn_grey_lenet_cpu, "-"),
-    "mnist-lenet": PoolPage(mnist_lenet, f"98.6 +- 0.5 ({PAPER}, table 2)"),
-    "mnist-lenet-32": PoolPage(mnist_lenet_32, f"98.6 +- 0.5 ({PAPER}, table 2)"),
-    "usps-lenet": PoolPage(usps_lenet, f"97.3 +- 0.3 ({PAPER}, table 2)"),
+    "mnist-lenet": PoolPage(mnist_lenet, f"98.6 ± 0.5 ({PAPER}, table 2)"),
+    "mnist-lenet-32": PoolPage(mnist_lenet_32, f"98.6 ± 0.5 ({PAPER}, table 2)"),
+    "usps-lenet": PoolPage(usps_lenet, f"97.3 ± 0.3 ({PAPER}, table 2)"),
     "svhn-lenet": PoolPage(svhn_lenet, "-"),
-    "cifar10-alexcifarnet": PoolPage(cifar10_alexcifarnet, f"78.2 +- 1.1 ({PAPER}, project page)"),
+    "cifar10-alexcifarnet": PoolPage(cifar10_alexcifarnet, f"78.2 ± 1.1 ({PAPER}, project page)"),
 }
 
 

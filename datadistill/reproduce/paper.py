@@ -2,7 +2,7 @@
 
 Reference: T. Wang, J.-Y. Zhu, A. Torralba, A. A. Efros, Dataset Distillation, 2018,
 https://arxiv.org/abs/1811.10959 (version 1); the attack's numbers are those of the authors' project page. Those
-of figures 4, 5 and 6 were read off the plots by eye, +- 2, and are marked so wherever they are shown.
+of figures 4, 5 and 6 were read off the plots by eye, ± 2, and are marked so wherever they are shown.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ class Published:
 
     Args:
         value: the number.
-        deviation: what stands behind its +-, if anything.
+        deviation: what stands behind its ±, if anything.
         where: "table 1", "fig. 4a", "project page".
-        read_off: read by eye off a plot, +- 2.
+        read_off: read by eye off a plot, ± 2.
     """
 
     value: float

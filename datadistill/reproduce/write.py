@@ -33,7 +33,7 @@ COLUMNS = (
     "bytes", "how", "published", "published_deviation", "published_in", "read_off_plot",
 )  # fmt: skip
 COUNTED = ("nets", "sets", "runs", "bytes", "how")
-READ_OFF = "Numbers with ~ were read by eye off a plot of the paper, +- 2."
+READ_OFF = "Numbers with ~ were read by eye off a plot of the paper, ± 2."
 Entry = tuple[Row, Measured | None]
 
 

@@ -28,7 +28,7 @@ BLACK = "#111111"
 
 @dataclass(frozen=True)
 class Number:
-    """A value in percent with what stands behind its +-.
+    """A value in percent with what stands behind its ±.
 
     >>> str(Number(93.456, 0.5)), str(Number(96.6))
     ('93.5 ± 0.5', '96.6')
@@ -155,7 +155,7 @@ def _published(ax: Axes, number: Number, y: float) -> None:
 
 @own_style()
 def lines_figure(title: str, panels: Sequence[CurvePanel], y: str = "percent of the test images") -> Figure:
-    """Accuracy along steps, epochs or images, with a band of +- the deviation and the published points.
+    """Accuracy along steps, epochs or images, with a band of ± the deviation and the published points.
 
     Args:
         title: over all.

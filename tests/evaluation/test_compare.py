@@ -368,7 +368,7 @@ def test_the_command_prints_a_table_and_writes_it(file, tmp_path, capsys):
     with open(tmp_path / "table.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     assert [r["name"] for r in rows] == ["distilled", *NAMES]
-    assert f"{float(rows[0]['accuracy_mean']):.2f} +- {float(rows[0]['accuracy_std']):.2f}" in shown
+    assert f"{float(rows[0]['accuracy_mean']):.2f} ± {float(rows[0]['accuracy_std']):.2f}" in shown
 
 
 def test_json_alone_on_stdout(file, capsys):

@@ -119,7 +119,7 @@ def test_recipes(capsys):
     assert [r["name"] for r in found] == list(RECIPES)
     assert main(["recipes", "mnist-random", "--json"]) == 0
     one = json.loads(capsys.readouterr().out)
-    assert one["config"]["ipc"] == 10 and one["published"].startswith("79.5 +- 8.1")
+    assert one["config"]["ipc"] == 10 and one["published"].startswith("79.5 ± 8.1")
     assert main(["recipes", "mnist5k-fixed"]) == 0
     said = capsys.readouterr().out
     assert "not MNIST" in " ".join(said.split()) and "datadistill distill mnist5k-fixed" in said
@@ -131,6 +131,7 @@ def test_doctor(tmp_path, capsys):
     found = json.loads(shown.out)
     assert found["datasets"]["mnist5k"]["found"] and found["datasets"]["digits"]["found"]
     assert not found["datasets"]["cifar10"]["found"]
+    assert found["datasets"]["cifar10"]["note"] == "not here"  # it was not asked to fetch anything
     assert "cpu" in found["devices"] and found["threads"] >= 1 and found["data_roots"] == [str(tmp_path)]
     assert "mnist5k" in shown.err
     assert list(tmp_path.iterdir()) == []

@@ -17,9 +17,9 @@ TYPED = {
     "start from noise (--images-from noise)": "start from noise (images_from noise)",
     "leave --no-download out": "leave download=False out",
     "try a smaller --batch or --cache False": "try a smaller batch or cache=False",
-    "resume it with --resume runs/a, or choose another --out": "resume it with resume=True, or choose another out",
-    "measure it with: datadistill evaluate runs/a --save": "measure it with: datadistill evaluate runs/a --save",
-    "type kd-baselines born-again X, or pass --teacher FILE": "type kd-baselines born-again X, or pass teacher=FILE",
+    "resume it with --resume runs/a, or pass --out": "resume it with resume=True, or pass out",
+    "measure it: datadistill evaluate runs/a --save": "measure it: datadistill evaluate runs/a --save",
+    "type kd-baselines train X, or pass --teacher FILE": "type kd-baselines train X, or pass teacher=FILE",
     "runs/a--b holds a set": "runs/a--b holds a set",
 }
 
