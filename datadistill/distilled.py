@@ -97,7 +97,7 @@ class DistilledDataset:
         self.norm, self.quantization = norm, quantization
         self.origin, self.accuracies = dict(origin or {}), dict(accuracies or {})
         if tensors is None and self.step_sizes.dim() == 2:
-            tensors = list(self.theta_0 or dict(net.build().named_parameters()))
+            tensors = list(self.theta_0 or dict(net.shapes().named_parameters()))
         self.tensors = tuple(tensors) if tensors is not None else None
         distilled_file.check(self)
 

@@ -23,10 +23,13 @@ from datadistill.data.normalization import Normalization
 from datadistill.errors import DataError, UsageError, nearest
 from datadistill.innerloop import update_rules
 from datadistill.nets import INITIALIZATIONS
+from datadistill.nets.limits import MOST_TENSORS
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.quantization import Quantization
 from datadistill.runs.atomic import write_bytes
+from datadistill.runs.content import check_class_names, check_texts, content_of, shown
 from datadistill.runs.folder import RunFolder
+from datadistill.runs.set_record import check_accuracies, check_origin
 from datadistill.runs.tensors import checksum, pack, unpack
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ SCHEMA = 2
 UNCOVERED = {1: ("accuracies",)}
 """Schema -> the keys that its checksum leaves out."""
 FILE_NAME = "distilled.safetensors"
+WHAT = "distilled dataset"
 _KEYS = {
     "schema", "checksum", "what", "classes", "normalization", "net", "update", "norm", "order", "tensors",
     "theta_0", "origin", "accuracies", "quantization",
@@ -56,7 +60,7 @@ def to_meta(d: DistilledDataset) -> dict[str, Any]:
     """The JSON object, less the checksum."""
     return {
         "schema": SCHEMA,
-        "what": "distilled dataset",
+        "what": WHAT,
         "classes": list(d.classes),
         "normalization": d.normalization.as_dict(),
         "net": d.net.as_dict(),
@@ -105,15 +109,11 @@ def load(
                 else f"{path} is a folder without {FILE_NAME}; pass a file or a run folder of datadistill"
             )
         path = path / FILE_NAME
-    tensors, meta = unpack(path, schema=SCHEMA, verify=verify, uncovered=UNCOVERED)
-    try:
+    tensors, meta = unpack(
+        path, schema=SCHEMA, verify=verify, uncovered=UNCOVERED, kind=[WHAT], what="a distilled set"
+    )
+    with content_of(path, "a distilled set"):
         return make(**_arguments(tensors, meta))
-    except (DataError, UsageError) as error:
-        raise DataError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        raise DataError(
-            f"{path}: its metadata is not that of a distilled set ({error!r}); get it again"
-        ) from None
 
 
 def _kind(path: Path) -> str | None:
@@ -127,25 +127,37 @@ def _kind(path: Path) -> str | None:
 def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, Any]:
     if set(meta) - _OPTIONAL != _KEYS:
         missing, unknown = sorted(_KEYS - set(meta)), sorted(set(meta) - _KEYS - _OPTIONAL)
-        raise DataError(f"metadata lacks {missing} and has unknown {unknown}; wanted exactly the known keys")
+        raise DataError(
+            f"metadata lacks {missing} and has unknown {shown(unknown)}; wanted exactly the known keys"
+        )
+    for name in ("theta_0", "tensors"):
+        check_texts(name, meta[name], optional=True)
+    check_texts("buffers", meta.get("buffers"), optional="buffers" not in meta)
     wanted = {"images", "labels", "step_sizes", *(f"theta_0.{k}" for k in meta["theta_0"] or [])}
     wanted |= {f"buffer.{k}" for k in meta.get("buffers", [])}
     if set(tensors) != wanted:
-        raise DataError(f"holds the tensors {sorted(tensors)}, wanted {sorted(wanted)}")
-    quantization = None if meta["quantization"] is None else Quantization(**meta["quantization"])
+        raise DataError(f"holds the tensors {shown(sorted(tensors), 400)}, wanted {shown(sorted(wanted), 400)}")
+    quantization = None if meta["quantization"] is None else Quantization.from_dict(meta["quantization"])
     images = tensors["images"]
     if (images.dtype == torch.uint8) != (quantization is not None):
         raise DataError(
             f"images are {images.dtype} with quantization {meta['quantization']}; one needs the other"
         )
-    if not all(type(i) is int for index in meta["order"] for i in index):
-        raise DataError(f"order is {str(meta['order'])[:80]}, wanted whole numbers for each step")
+    if quantization is not None and int(images.max() if images.numel() else 0) >= 2**quantization.bits:
+        raise DataError(f"images has the code {int(images.max())}, wanted codes of {quantization.bits} bits")
+    order = meta["order"]
+    if not isinstance(order, list) or not all(
+        isinstance(index, list) and all(type(i) is int for i in index) for index in order
+    ):
+        raise DataError(f"order is {shown(order)}, wanted whole numbers for each step")
+    check_accuracies(meta["accuracies"])
+    check_origin(meta["origin"], len(check_class_names(meta["classes"])))
     theta_0 = None if meta["theta_0"] is None else {k: tensors[f"theta_0.{k}"] for k in meta["theta_0"]}
     return {
         "images": quantization.values(images) if quantization else images,
         "labels": tensors["labels"],
         "step_sizes": tensors["step_sizes"],
-        "order": [torch.tensor(i, dtype=torch.long) for i in meta["order"]],
+        "order": [torch.tensor(i, dtype=torch.long) for i in order],
         "classes": meta["classes"],
         "normalization": Normalization.from_dict(meta["normalization"]),
         "net": NetSpec.from_dict(meta["net"]),
@@ -165,29 +177,32 @@ def check(d: DistilledDataset) -> None:
     _check_images(d.images, d.normalization, d.net)
     _check_labels(d.labels, len(d.images), d.classes)
     _check_steps(d.step_sizes, d.order, len(d.images), d.tensors)
+    check_origin(d.origin, len(d.classes))
     if d.norm not in ("batch", "frozen"):
-        raise DataError(f"norm is {d.norm!r}, wanted batch or frozen")
+        raise DataError(f"norm is {shown(d.norm)}, wanted batch or frozen")
     if d.net.init not in INITIALIZATIONS and (d.net.name, d.net.init) != (CUSTOM, FACTORY):
-        raise DataError(f"the initialization is {d.net.init!r}; {nearest(d.net.init, INITIALIZATIONS)}")
+        init = d.net.init[:80]
+        raise DataError(f"the initialization is {init!r}; {nearest(init, INITIALIZATIONS)}")
     for k, p in (d.theta_0 or {}).items():
         if not p.is_floating_point() or not bool(torch.isfinite(p).all()):
             raise DataError(f"theta_0 {k!r} is {p.dtype}, or not finite; wanted finite floats")
     if d.net.name != CUSTOM:
-        with torch.device("meta"):  # shapes only: nothing is allocated for what a file claims
-            net = d.net.build()
+        net = d.net.shapes(MOST_TENSORS if d.theta_0 is None else len({**d.theta_0, **(d.buffers or {})}))
         own = {k: p.shape for k, p in net.named_parameters()}
         if d.theta_0 is not None and (lacking := [k for k in own if k not in d.theta_0]):
-            raise DataError(f"theta_0 lacks {lacking}, wanted every tensor of the net {d.net.name}")
+            raise DataError(f"theta_0 lacks {shown(lacking)}, wanted every tensor of the net {d.net.name}")
         for k, p in (d.theta_0 or {}).items():
             if own.get(k) != p.shape:
-                wanted = f"{tuple(own[k])}" if k in own else f"one of {sorted(own)}"
-                raise DataError(f"theta_0 {k!r} is {tuple(p.shape)}, wanted {wanted} for the net {d.net.name}")
+                wanted = f"{tuple(own[k])}" if k in own else f"one of {shown(sorted(own), 400)}"
+                raise DataError(
+                    f"theta_0 {shown(k)} is {tuple(p.shape)}, wanted {wanted} for the net {d.net.name}"
+                )
         buffers = {k: b.shape for k, b in net.named_buffers()}
         for k, b in (d.buffers or {}).items():
             if buffers.get(k) != b.shape:
                 raise DataError(
-                    f"buffer {k!r} is {tuple(b.shape)}, which the net {d.net.name} does not have; get the file "
-                    "again"
+                    f"buffer {shown(k)} is {tuple(b.shape)}, which the net {d.net.name} does not have; get the "
+                    "file again"
                 )
         if d.net.args.get("classes") != len(d.classes):
             raise DataError(f"the net has {d.net.args.get('classes')} outputs for {len(d.classes)} classes")
@@ -214,9 +229,7 @@ def _check_images(images: Tensor, normalization: Normalization, net: NetSpec) ->
 
 
 def _check_labels(labels: Tensor, n: int, classes: tuple[str, ...]) -> None:
-    k = len(classes)
-    if k < 2 or len(set(classes)) != k or not all(isinstance(c, str) and c for c in classes):
-        raise DataError(f"classes are {list(classes)[:12]}, wanted two or more different names")
+    k = len(check_class_names(classes))
     if labels.is_floating_point():
         if labels.shape != (n, k):
             raise DataError(

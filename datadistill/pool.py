@@ -23,6 +23,14 @@ from datadistill.errors import DataError, UsageError, nearest
 from datadistill.nets import INITIALIZATIONS, has_batchnorm
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.atomic import write_bytes
+from datadistill.runs.content import (
+    check_class_names,
+    check_record,
+    check_text,
+    check_whole,
+    content_of,
+    shown,
+)
 from datadistill.runs.tensors import checksum, pack, unpack
 
 SCHEMA = 1
@@ -81,7 +89,7 @@ class Pool:
 
     def __post_init__(self) -> None:
         _check(self)
-        order = [name for name, _ in _meta_net(self.net).named_parameters()]
+        order = [name for name, _ in self.net.shapes(len(self.tensors)).named_parameters()]
         # in the net's own order, by which step sizes of a parameter tensor go
         object.__setattr__(self, "tensors", {name: self.tensors[name] for name in order})
 
@@ -168,30 +176,25 @@ class Pool:
             if not (path / FILE_NAME).exists():
                 raise DataError(_unfinished(path))
             path = path / FILE_NAME
-        tensors, meta = unpack(
-            path, schema=SCHEMA, verify=verify, finite=False
-        )  # the check below names the net
-        if meta.get("kind") != KIND:
-            what = meta.get("kind") or meta.get("what") or "something else"
-            raise DataError(f"{path} holds a {str(what)[:40]}, wanted a pool of nets (datadistill pretrain)")
-        try:
+        what = "a pool of nets (datadistill pretrain)"
+        # not refused here where it is not finite: the check below names the net
+        tensors, meta = unpack(path, schema=SCHEMA, verify=verify, finite=False, kind=[KIND], what=what)
+        with content_of(path, "a pool"):
             if meta.keys() != _KEYS:
                 missing, unknown = sorted(_KEYS - meta.keys()), sorted(meta.keys() - _KEYS)
-                raise DataError(f"metadata lacks {missing} and has unknown {unknown}; get the file again")
+                raise DataError(
+                    f"metadata lacks {missing} and has unknown {shown(unknown)}; get the file again"
+                )
+            if not isinstance(meta["accuracies"], list):
+                raise DataError(f"accuracies are {shown(meta['accuracies'])}, wanted one a net")
             return cls(
                 tensors,
                 net=NetSpec.from_dict(meta["net"]),
-                classes=tuple(meta["classes"]),
+                classes=check_class_names(meta["classes"]),
                 normalization=Normalization.from_dict(meta["normalization"]),
                 accuracies=tuple(meta["accuracies"]),
                 **{name: meta[name] for name in _PLAIN},
             )
-        except (DataError, UsageError) as error:
-            raise DataError(f"{path}: {error}") from None
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise DataError(
-                f"{path}: its metadata is not that of a pool ({error!r}); get the file again"
-            ) from None
 
 
 def refuse_buffers(net: nn.Module, name: str) -> None:
@@ -214,26 +217,16 @@ def _unfinished(path: Path) -> str:
     )
 
 
-def _meta_net(spec: NetSpec) -> nn.Module:
-    with torch.device("meta"):  # shapes only: nothing is allocated for what a file claims
-        return spec.build()
-
-
 def _check(pool: Pool) -> None:
     for name in _COUNTS:
-        count = getattr(pool, name)
-        if type(count) is not int or count < 1:
-            raise DataError(f"{name} is {count!r}, wanted a whole number from 1")
+        check_whole(name, getattr(pool, name), least=1)
     for name in ("dataset", "data_fingerprint"):
-        if not isinstance(getattr(pool, name), str):
-            raise DataError(f"{name} is {getattr(pool, name)!r}, wanted a text")
-    if pool.record is not None and not isinstance(pool.record, Mapping):
-        raise DataError(f"record is {pool.record!r}, wanted the config of the training")
-    k = len(pool.classes)
-    if k < 2 or len(set(pool.classes)) != k or not all(isinstance(c, str) and c for c in pool.classes):
-        raise DataError(f"classes are {list(pool.classes)[:12]}, wanted two or more different names")
+        check_text(name, getattr(pool, name))
+    check_record("record", dict(pool.record) if isinstance(pool.record, Mapping) else pool.record)
+    k = len(check_class_names(pool.classes))
     if pool.net.init not in INITIALIZATIONS:
-        raise DataError(f"the initialization is {pool.net.init!r}; {nearest(pool.net.init, INITIALIZATIONS)}")
+        init = pool.net.init[:80]
+        raise DataError(f"the initialization is {init!r}; {nearest(init, INITIALIZATIONS)}")
     args = pool.net.args
     if args.get("classes") != k or args.get("channels") != pool.normalization.channels:
         raise DataError(
@@ -242,18 +235,19 @@ def _check(pool: Pool) -> None:
         )
     found = pool.accuracies
     if len(found) != pool.total or not all(type(a) in (int, float) and 0 <= a <= 100 for a in found):
-        raise DataError(f"accuracies are {list(found)[:6]}, wanted {pool.total} numbers from 0 to 100")
+        raise DataError(f"accuracies are {shown(list(found))}, wanted {pool.total} numbers from 0 to 100")
     _check_tensors(pool)
 
 
 def _check_tensors(pool: Pool) -> None:
-    net = _meta_net(pool.net)
+    net = pool.net.shapes(len(pool.tensors))
     refuse_buffers(net, pool.net.name)
     own = {k: tuple(p.shape) for k, p in net.named_parameters()}
     if set(own) != set(pool.tensors):
         lacking, unknown = sorted(own.keys() - pool.tensors), sorted(pool.tensors.keys() - own)
         raise DataError(
-            f"tensors {lacking} are missing and {unknown} unknown; wanted those of the net {pool.net.name}"
+            f"tensors {shown(lacking)} are missing and {shown(unknown)} unknown; wanted those of the net "
+            f"{pool.net.name}"
         )
     for name, p in pool.tensors.items():
         if p.shape != (pool.total, *own[name]) or not p.is_floating_point():

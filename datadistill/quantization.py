@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from datadistill.errors import DataError, UsageError
+from datadistill.runs.content import check_number, shown
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Quantization:
     high: float
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.bits, int) and 1 <= self.bits <= 8):
+        if type(self.bits) is not int or not 1 <= self.bits <= 8:
             raise UsageError(f"bits is {self.bits}, but 1 to 8 can be stored")
-        if not self.low <= self.high < float("inf"):
+        if not -float("inf") < self.low <= self.high < float("inf"):
             raise DataError(
                 f"quantization range is {self.low} to {self.high}; wanted two finite, rising numbers"
             )
@@ -64,3 +65,12 @@ class Quantization:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Quantization:
+        """The inverse of `as_dict`, strict; DataError names what does not fit."""
+        if not isinstance(values, dict) or values.keys() != {"bits", "low", "high"}:
+            raise DataError(f"quantization is {shown(values)}, wanted bits, low and high")
+        for name in ("low", "high"):
+            check_number(f"quantization.{name}", values[name])
+        return cls(**values)

@@ -89,10 +89,8 @@ def read(path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], images
     Raises:
         DataError: a file that is stale, damaged, or something else.
     """
-    tensors, found = unpack(path, schema=SCHEMA)
-    if found.get("kind") != KIND:
-        what = str(found.get("kind") or found.get("what") or "something else")[:40]
-        raise DataError(f"{path} holds a {what}, wanted outputs of a teacher; give another path")
+    wanted = "outputs of a teacher; give another path"
+    tensors, found = unpack(path, schema=SCHEMA, kind=[KIND], what=wanted)
     found = {k: v for k, v in found.items() if k not in ("schema", "kind", "checksum")}
     names = [k for k in {**meta, **found} if found.get(k) != meta.get(k)]
     if names:

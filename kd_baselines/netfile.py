@@ -7,8 +7,8 @@ net = saved.net()                                          # in evaluation mode
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,24 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.data import Normalization
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError
+from datadistill.nets.limits import LARGEST
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.atomic import write_bytes
 from datadistill.runs.canonical import parse_json
+from datadistill.runs.content import (
+    check_class_names,
+    check_record,
+    check_text,
+    check_whole,
+    content_of,
+    shown,
+)
 from datadistill.runs.header import read_header
 from datadistill.runs.tensors import checksum, pack, unpack
 from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
+from kd_baselines.scores import Scores
+from kd_baselines.teachers import AVERAGES
 
 __all__ = ["LANGUAGE_NET", "STUDENT", "TEACHER", "SavedNet", "kind_of", "read_net"]
 
@@ -118,24 +129,74 @@ class SavedNet:
             DataError: it is missing, unfinished, damaged, or something else.
         """
         path, tensors, meta = read_net(path, KIND, _KEYS, which)
-        try:
+        with content_of(path, "a net"):
+            # a net has a tensor: no more nets are made room for than there are tensors
+            check_whole("nets", meta["nets"], least=1, most=max(len(tensors), 1))
             states: list[dict[str, Tensor]] = [{} for _ in range(meta["nets"])]
             for name, tensor in tensors.items():
                 number, _, rest = name.partition(".")
+                if number not in map(str, range(meta["nets"])) or not rest:
+                    raise DataError(f"tensor {shown(name)} is of none of the {meta['nets']} nets")
                 states[int(number)][rest] = tensor
             saved = cls(
-                tuple(states), NetSpec.from_dict(meta["net"]), meta["dataset"], tuple(meta["classes"]),
+                tuple(states), NetSpec.from_dict(meta["net"]), meta["dataset"], meta["classes"],
                 Normalization.from_dict(meta["normalization"]), meta["source_classes"], meta["average"],
                 meta["scores"], meta["record"],
             )  # fmt: skip
-            with torch.device("meta"):
-                saved.spec.build()
-            return saved
-        except (DataError, UsageError) as error:
-            raise DataError(f"{path}: {error}") from None
-        except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            what = f"its content is not that of a net ({error!r:.200})"
-            raise DataError(f"{path}: {what}; get the file again") from None
+            _check(saved)
+            return replace(saved, classes=tuple(saved.classes))
+
+
+def _check(saved: SavedNet) -> None:
+    """Refuse fields that make no sense, and a net that is not of its tensors."""
+    check_text("dataset", saved.dataset)
+    if saved.classes != []:
+        check_class_names(saved.classes)
+    if saved.average not in AVERAGES:
+        raise DataError(f"average is {shown(saved.average)}, wanted {' or '.join(AVERAGES)}")
+    if saved.source_classes is not None:
+        check_whole("source_classes", saved.source_classes, least=1, most=LARGEST)
+    if saved.scores is not None:
+        Scores.from_dict(saved.scores)
+    check_record("record", saved.record)
+    args, scale = saved.spec.args, saved.normalization
+    if args.get("channels") != scale.channels or scale.size not in (None, args.get("size")):
+        raise DataError(
+            f"the net takes images of {args.get('channels')} channels and {args.get('size')} px, its "
+            f"normalization makes {scale.channels} channels and {scale.size} px"
+        )
+    if saved.classes and args.get("classes") != len(saved.classes):
+        raise DataError(f"the net has {args.get('classes')} outputs for {len(saved.classes)} classes")
+    net = saved.spec.shapes(max(map(len, saved.states)))
+    if saved.source_classes is not None:
+        from kd_baselines.heads import two_headed
+
+        with torch.device("meta"):
+            net = two_headed(net, saved.source_classes)
+    refuse_other_tensors(net, saved.states, saved.spec.name)
+
+
+def refuse_other_tensors(net: nn.Module, states: Sequence[Mapping[str, Tensor]], name: str) -> None:
+    """DataError for states that are not those of a net, by name, shape and kind of number.
+
+    Args:
+        net: of any device, also "meta".
+        states: one or more.
+        name: of the net.
+    """
+    wanted = {k: _kind(t) for k, t in net.state_dict().items()}
+    for state in states:
+        found = {k: _kind(t) for k, t in state.items()}
+        if other := sorted(k for k in {**wanted, **found} if wanted.get(k) != found.get(k)):
+            there, should = found.get(other[0], "not there"), wanted.get(other[0], "none")
+            raise DataError(
+                f"its tensors are not those of a {name} ({shown(other[0])} is {there}, wanted {should}; "
+                f"{len(other)} differ); get the file again"
+            )
+
+
+def _kind(t: Tensor) -> str:
+    return f"{'floats' if t.is_floating_point() else str(t.dtype)} {tuple(t.shape)}"
 
 
 def read_net(
@@ -162,13 +223,13 @@ def read_net(
             is_run = (path / "config.json").exists()
             raise DataError(f"{path} has no {which}.safetensors; {way if is_run else 'pass a run folder'}")
         path = path / f"{which}.safetensors"
-    tensors, meta = unpack(path, schema=SCHEMA)
-    found = meta.get("kind")
-    if found != kind and found in _WHAT:
-        raise DataError(f"{path} holds {_WHAT[found]}, wanted {_WHAT[kind]}; pass the file of one")
-    if found != kind or meta.keys() != set(keys):
-        what = found or "something else"
-        raise DataError(f"{path} holds {str(what)[:40]!r}, wanted a net of kd-baselines train")
+    tensors, meta = unpack(path, schema=SCHEMA, kind=list(_WHAT), what="a net of kd-baselines train")
+    if meta["kind"] != kind:
+        raise DataError(f"{path} holds {_WHAT[meta['kind']]}, wanted {_WHAT[kind]}; pass the file of one")
+    if meta.keys() != set(keys):
+        missing, unknown = sorted(set(keys) - meta.keys()), sorted(meta.keys() - set(keys))
+        found = f"lacks {missing} and has unknown {shown(unknown)}"
+        raise DataError(f"{path}: its metadata {found}; get the file again")
     return path, tensors, meta
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from datadistill.errors import DataError
+from datadistill.runs.content import check_number, check_text, check_whole
 
 __all__ = ["LeftOut", "Scores"]
 
@@ -74,9 +75,11 @@ class Scores:
             noise = {float(deviation): value for deviation, value in stored["noise"].items()}
             missing = {name: LeftOut(**value) for name, value in stored["missing"].items()}
             rest = {**stored, "per_class": tuple(stored["per_class"]), "noise": noise, "missing": missing}
-            return cls(**rest)
+            found = cls(**rest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"these are no scores ({error!r:.100}); evaluate the net again") from None
+        _check(found)
+        return found
 
     def columns(self) -> dict[str, float]:
         """The numbers that are compared, by the words over them, in percent.
@@ -92,3 +95,21 @@ class Scores:
             found[f"of class {name}, shifted"] = one.accuracy_after
             found[f"all, {name} shifted"] = one.overall_after
         return found
+
+
+def _check(scores: Scores) -> None:
+    """DataError unless all are numbers, and the accuracies percentages."""
+    accuracies = {"accuracy": scores.accuracy, **{f"noise.{k:g}": v for k, v in scores.noise.items()}}
+    accuracies |= {f"per_class[{k}]": v for k, v in enumerate(scores.per_class) if v is not None}
+    counts = {"images": scores.images, "errors": scores.errors}
+    for name, one in scores.missing.items():
+        place = f"missing.{name[:80]}"
+        accuracies |= {f"{place}.{k}": getattr(one, k) for k in ("accuracy", "accuracy_after", "overall_after")}
+        whole = ("images", "errors", "errors_after", "overall_errors_after")
+        counts |= {f"{place}.{k}": getattr(one, k) for k in whole}
+        check_number(f"scores.{place}.shift", one.shift)
+    for name, accuracy in accuracies.items():
+        check_number(f"scores.{name}", accuracy, 0, 100)
+    for name, count in counts.items():
+        check_whole(f"scores.{name}", count)
+    check_text("scores.split", scores.split)

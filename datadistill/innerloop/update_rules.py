@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from datadistill.errors import UsageError, nearest
+from datadistill.runs.jsonconfig import build_config
 
 Theta = dict[str, Tensor]
 State = Any  # a nest of dicts, tuples and lists; tensors in it are differentiated, other leaves carried along
@@ -181,14 +182,14 @@ def from_description(description: dict[str, Any]) -> UpdateRule:
     """The rule that `describe` described.
 
     Raises:
-        UsageError: unknown name, or arguments the rule does not have.
+        UsageError: unknown name, or arguments that the rule does not have, of another type or out of range.
     """
+    if not isinstance(description, dict):
+        raise UsageError(f"update rule is {repr(description)[:80]}, wanted its name and arguments")
     args = {k: v for k, v in description.items() if k != "name"}
     name = str(description.get("name"))
     if name not in UPDATE_RULES:
-        raise UsageError(f"update rule {name!r} is unknown; {nearest(name, UPDATE_RULES)}")
-    try:
-        rule: UpdateRule = UPDATE_RULES[name](**args)
-        return rule
-    except TypeError as error:
-        raise UsageError(f"update rule {name}: {error}") from None
+        raise UsageError(f"update rule {name[:80]!r} is unknown; {nearest(name[:80], UPDATE_RULES)}")
+    build_config(UPDATE_RULES[name], args, f"update rule {name}")  # refuses what is of another type
+    rule: UpdateRule = UPDATE_RULES[name](**args)
+    return rule

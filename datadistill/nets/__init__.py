@@ -21,6 +21,7 @@ from datadistill.nets.batchnorm import has_batchnorm, reestimate
 from datadistill.nets.convnet import ConvNet
 from datadistill.nets.initialization import INITIALIZATIONS, draw
 from datadistill.nets.lenet import LeNet
+from datadistill.nets.limits import limited
 from datadistill.nets.mlp import MLP
 from datadistill.nets.resnet import ResNet18
 from datadistill.nets.torchvision_net import torchvision_net
@@ -94,7 +95,9 @@ def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> 
         A module from (B, channels, size, size) to (B, classes).
 
     Raises:
-        UsageError: an unknown name or argument, a value out of range, or a size the net does not work for.
+        UsageError: an unknown name or argument, a value out of range, a size the net does not work for, or a
+            net of more tensors than any (see `datadistill.nets.limits`).
+        OutOfMemory: it takes more than the machine's memory.
 
     Example:
         >>> net = build("convnet", channels=3, size=32, classes=10, depth=2)
@@ -106,12 +109,12 @@ def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> 
         if argument not in known:
             own = nearest(argument, known) if known else "it takes only channels, size and classes"
             raise UsageError(f"the net {name} has no argument called {argument!r}; {own}")
-    with global_stream(0, "build"):
+    every = {"channels": channels, "size": size, "classes": classes, **args}
+    with global_stream(0, "build"), limited(name, every):
         try:
-            return NETS[name](channels=channels, size=size, classes=classes, **args)
+            return NETS[name](**every)
         except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
             if out_of_memory(error):
                 raise
-            given = {"channels": channels, "size": size, "classes": classes, **args}
-            told = ", ".join(f"{key} {value!r:.40}" for key, value in given.items())
+            told = ", ".join(f"{key} {value!r:.40}" for key, value in every.items())
             raise UsageError(f"the net {name} cannot be built with {told}: {str(error)[:200]}") from error

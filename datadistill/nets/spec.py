@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import build
+from datadistill.nets.limits import MOST_TENSORS, limited
+from datadistill.runs.content import check_text, shown
 
 CUSTOM = "custom"
 FACTORY = "factory"  # the initialization of nets that a function of the user's own builds
@@ -77,6 +80,20 @@ class NetSpec:
             raise UsageError("this set was learned with a module of the user's own; pass it as net=")
         return build(self.name, **self.args)
 
+    def shapes(self, tensors: int = MOST_TENSORS) -> nn.Module:
+        """The net without values, to compare with a file: nothing is allocated for what the file claims, and
+        building stops where the net has more tensors than the file shows.
+
+        Args:
+            tensors: how many tensors of the net the file holds.
+
+        Raises:
+            UsageError: as `build`.
+        """
+        # modules that are replaced while a net is built register tensors that are not in its state
+        with torch.device("meta"), limited(self.name, self.args, min(2 * tensors + 200, MOST_TENSORS)):
+            return self.build()
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -84,9 +101,12 @@ class NetSpec:
     def from_dict(cls, values: Any) -> NetSpec:
         """The inverse of `as_dict`, strict; DataError names what does not fit."""
         if not isinstance(values, dict) or set(values) != {"name", "args", "init"}:
-            raise DataError(f"net is {values!r}, wanted the keys name, args and init")
-        if not isinstance(values["args"], dict) or not all(
-            isinstance(values[k], str) for k in ("name", "init")
-        ):
-            raise DataError(f"net is {values!r}, wanted two texts and the arguments by name")
+            raise DataError(f"net is {shown(values)}, wanted the keys name, args and init")
+        for key in ("name", "init"):
+            check_text(f"net.{key}", values[key])
+        if not isinstance(values["args"], dict):
+            raise DataError(f"net.args is {shown(values['args'])}, wanted the arguments by name")
+        for key, value in values["args"].items():
+            if not isinstance(value, str | int | float | bool):
+                raise DataError(f"net.args.{key[:80]} is {shown(value)}, wanted a number or a text")
         return cls(**values)

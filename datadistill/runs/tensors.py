@@ -76,6 +76,8 @@ def unpack(
     uncovered: Mapping[int, Collection[str]] | None = None,
     finite: bool = True,
     source: str | None = None,
+    kind: Collection[str] = (),
+    what: str = "",
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `pack` wrote.
 
@@ -87,6 +89,8 @@ def unpack(
         uncovered: schema -> the keys that the checksum of files of that schema leaves out.
         finite: refuse NaN and infinity in floating-point tensors.
         source: what to call the file in messages; default: its path.
+        kind: what the file may call itself (its key `kind`, or `what`); empty accepts any.
+        what: the same in words, such as "a pool of nets".
 
     Returns:
         Fresh CPU tensors by name, sorted, and the JSON object.
@@ -97,7 +101,7 @@ def unpack(
     """
     if isinstance(data, bytes):
         source, size = source or "the data", len(data)
-        return _unpack(io.BytesIO(data), size, source, key, schema, verify, uncovered, finite)
+        return _unpack(io.BytesIO(data), size, source, key, schema, verify, uncovered, finite, kind, what)
     path = Path(data)
     source = source or str(path)
     try:
@@ -107,7 +111,8 @@ def unpack(
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise DataError(f"{source} is {what}, wanted a safetensors file")
         with open(path, "rb") as file:
-            return _unpack(file, status.st_size, source, key, schema, verify, uncovered, finite)
+            size = status.st_size
+            return _unpack(file, size, source, key, schema, verify, uncovered, finite, kind, what)
     except FileNotFoundError:
         raise DataError(f"{source} does not exist; check the path") from None
     except OSError as error:
@@ -162,11 +167,13 @@ def _unpack(
     verify: bool,
     uncovered: Mapping[int, Collection[str]] | None,
     finite: bool,
+    kind: Collection[str],
+    what: str,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     header, body_size = read_header(file, size, source)
     meta_text = _only_key(header.pop("__metadata__", None), key, source)
     entries = layout(header, body_size, source)
-    meta = _read_meta(meta_text, key, schema, source)
+    meta = _read_meta(meta_text, key, schema, source, kind, what)
     try:
         body = memoryview(file.read(body_size))
         if len(body) != body_size:
@@ -203,13 +210,18 @@ def _only_key(metadata: Any, key: str, source: str) -> str:
     return text
 
 
-def _read_meta(text: str, key: str, schema: int, source: str) -> dict[str, Any]:
+def _read_meta(
+    text: str, key: str, schema: int, source: str, kind: Collection[str], what: str
+) -> dict[str, Any]:
     try:
         meta = parse_json(text)
     except ValueError as error:
         raise DataError(f"{source}: its metadata {key!r} is {clause(error)}") from None
     if not isinstance(meta, dict):
         raise DataError(f"{source}: its metadata {key!r} is {text[:40]!r}, wanted a JSON object")
+    own = meta.get("kind", meta.get("what"))
+    if kind and own not in list(kind):
+        raise DataError(f"{source} holds a {str(own or 'something else')[:40]}, wanted {what}")
     found = meta.get("schema")
     if type(found) is not int or found < 1:
         raise DataError(f"{source}: its schema is {repr(found)[:40]}, wanted a whole number from 1")

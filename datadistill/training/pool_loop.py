@@ -8,6 +8,7 @@ A finished group is a file nets/net-000012.safetensors (named by its first net) 
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from datadistill.errors import DataError, NumericalError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets import draw
 from datadistill.runs.atomic import write_bytes
+from datadistill.runs.content import check_number, content_of, shown
 from datadistill.runs.tensors import pack, unpack
 from datadistill.streams import generator
 from datadistill.training.fit import Fit, FitPlan, of_module, of_stack
@@ -192,10 +194,16 @@ class FinishedNets:
         path = self.path(numbers)
         if not path.exists():
             return None
-        tensors, meta = unpack(path, schema=SCHEMA)
+        tensors, meta = unpack(path, schema=SCHEMA, kind=["nets"], what="trained nets of a pool")
         shapes = {len(p) for p in tensors.values()}
         if meta.get("first") != numbers[0] or shapes != {len(numbers)} or "config" not in meta:
             raise DataError(f"{path} is not the file of nets {numbers[0]} to {numbers[-1]}")
+        with content_of(path, "trained nets"):
+            for name, most in (("accuracies", 100.0), ("losses", math.inf)):
+                if not isinstance(meta.get(name), list) or len(meta[name]) != len(numbers):
+                    raise DataError(f"{name} are {shown(meta.get(name))}, wanted {len(numbers)} numbers")
+                for value in meta[name]:
+                    check_number(name, value, 0, most)
         return tensors, meta
 
     def stacked(self) -> dict[str, Tensor]:

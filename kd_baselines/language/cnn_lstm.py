@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from datadistill.errors import UsageError
 from datadistill.nets.layers import check_whole
 from datadistill.nets.layers import dropout as dropout_layer
 from kd_baselines.language.lstm import LSTMLayers, draw_uniform
@@ -34,6 +35,7 @@ from kd_baselines.language.model import LanguageModel, State, check_window
 __all__ = ["CNNLSTMLanguageModel", "CharacterCNN", "Highway"]
 
 _START, _END, _NONE = 0, 1, -1
+_LARGEST_TABLE = 50_000_000  # words times characters; those of every text here are a hundredth of it
 
 
 class CharacterCNN(nn.Module):
@@ -71,6 +73,11 @@ class CharacterCNN(nn.Module):
         self.characters = "".join(sorted(set("".join(words))))
         number = {character: i for i, character in enumerate(self.characters, start=2)}
         longest = max(widths, max(map(len, words)) + 2)
+        if len(words) * longest > _LARGEST_TABLE:
+            raise UsageError(
+                f"a table of {len(words):,} words in {longest:,} characters (the longest word, and widths "
+                f"{widths}) has more than {_LARGEST_TABLE:,} entries; take fewer or shorter words"
+            )
         rows = [[_START, *(number[c] for c in word), _END] for word in words]
         table = torch.tensor([row + [_NONE] * (longest - len(row)) for row in rows], dtype=torch.int32)
         self.register_buffer("table", table)

@@ -5,6 +5,7 @@ z_t, s_t = net(w_t, s_{t-1})        q_t = softmax(z_t) foretells w_{t+1}
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -83,8 +84,8 @@ def vocabulary_of(words: Sequence[str]) -> tuple[str, ...]:
     if isinstance(words, str) or not words or not all(isinstance(word, str) for word in words):
         raise UsageError(f"words is {repr(words)[:60]}; give a list of one word or more, such as corpus.words")
     if len(set(words)) < len(words):
-        double = next(word for i, word in enumerate(words) if word in words[:i])
-        raise UsageError(f"the word {double!r} is twice in the vocabulary; give each word once")
+        double, _ = Counter(words).most_common(1)[0]
+        raise UsageError(f"the word {double[:80]!r} is twice in the vocabulary; give each word once")
     return tuple(words)
 
 

@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError
+from datadistill.nets.limits import limited
 from datadistill.runs.atomic import write_bytes
+from datadistill.runs.content import check_number, check_record, check_text, content_of, shown
 from datadistill.runs.tensors import checksum, pack
+from kd_baselines.language.model import vocabulary_of
 from kd_baselines.language.nets import LanguageModel, build_language
-from kd_baselines.netfile import LANGUAGE_NET, SCHEMA, read_net
+from kd_baselines.netfile import LANGUAGE_NET, SCHEMA, read_net, refuse_other_tensors
 
 __all__ = ["SavedLanguageModel"]
 
@@ -90,21 +93,20 @@ class SavedLanguageModel:
                 say.
         """
         path, tensors, meta = read_net(path, LANGUAGE_NET, _KEYS)
-        try:
-            with torch.device("meta"):
+        with content_of(path, "a language model"):
+            for name in ("net", "dataset"):
+                check_text(name, meta[name])
+            if not isinstance(meta["args"], dict):
+                raise DataError(f"args is {shown(meta['args'])}, wanted the arguments of the net by name")
+            vocabulary_of(meta["words"])
+            check_record("record", meta["record"])
+            check_record("scores", meta["scores"])
+            for name, value in (meta["scores"] or {}).items():
+                check_number(f"scores.{name[:80]}", value, 0)
+            with torch.device("meta"), limited(meta["net"], meta["args"], 2 * len(tensors) + 20):
                 built = build_language(meta["net"], meta["words"], **meta["args"])
-            wanted = {name: (tuple(t.shape), t.dtype) for name, t in built.state_dict().items()}
-            found = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
-            if other := sorted(k for k in {**wanted, **found} if wanted.get(k) != found.get(k)):
-                raise DataError(
-                    f"its tensors are not those of a {meta['net']} ({', '.join(other[:3])}); get the file again"
-                )
+            refuse_other_tensors(built, [tensors], meta["net"])
             return cls(
                 tensors, meta["net"], meta["args"], tuple(meta["words"]), meta["dataset"], meta["scores"],
                 meta["record"],
             )  # fmt: skip
-        except (DataError, UsageError) as error:
-            raise DataError(f"{path}: {error}") from None
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            what = f"its content is not that of a language model ({error!r:.200})"
-            raise DataError(f"{path}: {what}; get the file again") from None

@@ -7,11 +7,13 @@ To add one, add a file and a line to `LANGUAGE_NETS`.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from datadistill.errors import UsageError, nearest
+from datadistill.nets.limits import limited
 from datadistill.streams import global_stream
 from kd_baselines.language.cnn_lstm import CNNLSTMLanguageModel
 from kd_baselines.language.lstm import LSTMLanguageModel
@@ -70,7 +72,6 @@ def build_language(name: str, words: Sequence[str], *, seed: int | None = None, 
         if argument not in known:
             own = nearest(argument, known)
             raise UsageError(f"the language model {name} has no argument called {argument!r}; {own}")
-    if seed is None:
-        return LANGUAGE_NETS[name](words, **args)
-    with global_stream(seed, "theta_0"):
+    stream = contextlib.nullcontext() if seed is None else global_stream(seed, "theta_0")
+    with stream, limited(name, args):
         return LANGUAGE_NETS[name](words, **args)

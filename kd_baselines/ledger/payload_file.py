@@ -12,6 +12,7 @@ from datadistill.data import Normalization
 from datadistill.errors import DataError, UsageError, nearest
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
+from datadistill.runs.content import check_class_names, check_text, check_texts, content_of, shown
 from datadistill.runs.tensors import pack, unpack
 from kd_baselines.ledger.stored_images import IMAGE_STORAGE, wide, width
 from kd_baselines.ledger.stored_net import NET_STORAGE, net_tensors
@@ -60,24 +61,20 @@ def packed(p: Payload) -> bytes:
 
 def load(path: str | os.PathLike[str], make: Callable[..., Payload]) -> Payload:
     """What `make` makes of a file; see `Payload.load`."""
-    meta = unpack(path, schema=SCHEMA, verify=False, finite=False)[1]
-    if meta.get("kind") != KIND or meta.keys() != _KEYS:
-        what = meta.get("kind") or meta.get("what") or "something else"
-        raise DataError(f"{path} holds {str(what)[:40]!r}, wanted a payload of kd-baselines ledger")
-    tensors, meta = unpack(
-        path, schema=SCHEMA
-    )  # only now: of other files, what they hold says more than their checksum
-    try:
+    tensors, meta = unpack(path, schema=SCHEMA, kind=[KIND], what="a payload of kd-baselines ledger")
+    with content_of(path, "a payload"):
+        if meta.keys() != _KEYS:
+            missing, unknown = sorted(_KEYS - meta.keys()), sorted(meta.keys() - _KEYS)
+            raise DataError(f"metadata lacks {missing} and has unknown {shown(unknown)}; get the file again")
+        if meta["schedule"] is not None and not isinstance(meta["schedule"], dict):
+            raise DataError(f"schedule is {shown(meta['schedule'])}, wanted an object")
+        for name in ("what", "storage"):
+            check_text(name, meta[name])
         return make(
-            meta["what"], meta["storage"], tensors, tuple(meta["classes"]),
+            meta["what"], meta["storage"], tensors, check_class_names(meta["classes"]),
             Normalization.from_dict(meta["normalization"]),
             None if meta["net"] is None else NetSpec.from_dict(meta["net"]), meta["schedule"], meta["note"],
         )  # fmt: skip
-    except (DataError, UsageError) as error:
-        raise DataError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        what = f"its content is not that of a payload ({error!r:.200})"
-        raise DataError(f"{path}: {what}; get the file again") from None
 
 
 def check(p: Payload) -> None:
@@ -118,7 +115,7 @@ def _check_net(p: Payload) -> None:
             f"the net takes {p.spec.args.get('channels')} channels, but the normalization is for "
             f"{p.normalization.channels}; pass the one of its data"
         )
-    wanted = net_tensors(p.spec)
+    wanted = net_tensors(p.spec, len(p.stored))
     coded = [
         name for name, t in wanted.items() if p.storage == "int8" and t.is_floating_point() and t.dim() > 1
     ]
@@ -143,6 +140,8 @@ def _check_images(p: Payload) -> None:
     if p.schedule is not None:
         if s.keys() != _SCHEDULE_KEYS:
             raise UsageError(f"the schedule has {sorted(s)}, wanted {sorted(_SCHEDULE_KEYS)}")
+        for name in ("tensors", "theta_0", "buffers"):
+            check_texts(f"schedule.{name}", s[name], optional=True)
         names |= {"step_sizes"} | ({"order"} if s["batch"] is None else set())
         names |= {"order.sizes"} & p.stored.keys() if s["batch"] is None else set()
         names |= {f"theta_0.{n}" for n in s["theta_0"] or ()} | {f"buffer.{n}" for n in s["buffers"] or ()}
@@ -174,6 +173,8 @@ def _check_images(p: Payload) -> None:
         raise UsageError(f"labels reach {int(wide(found).max())}, wanted 0..{k - 1}: one name a class")
     if p.schedule is not None:
         steps, passes, batch = len(p.stored["step_sizes"]), s["passes"], s["batch"]
-        if type(passes) is not int or passes < 1 or steps % passes or type(batch) not in (int, type(None)):
+        whole = type(passes) is int and (batch is None or (type(batch) is int and batch >= 1))
+        # passes up to the steps that there are: no order is repeated more often
+        if not whole or not 1 <= passes <= steps or steps % passes:
             raise UsageError(f"the schedule has {steps} steps in {passes} passes of batches of {batch}")
         p.distilled()  # checks the rest

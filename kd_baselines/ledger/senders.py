@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from datadistill.config import RunOptions
 from datadistill.data import RealData
 from datadistill.device import resolve
@@ -109,9 +107,8 @@ def refuse_nets(config: LedgerConfig, data: RealData) -> None:
     Raises:
         UsageError, DataError: each says which.
     """
-    with torch.device("meta"):
-        for which in ("student", "teacher"):
-            net_spec(config, data, which).build()
+    for which in ("student", "teacher"):
+        net_spec(config, data, which).shapes()
     student_split(KdConfig(per_class=config.per_class), data)
 
 

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
+from datadistill.nets.limits import MOST_TENSORS
 from datadistill.nets.spec import NetSpec
 
 NET_STORAGE = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8}
 _LEFT_OUT = "num_batches_tracked"  # says nothing about what the net answers
 
 
-def net_tensors(spec: NetSpec) -> dict[str, Tensor]:
+def net_tensors(spec: NetSpec, tensors: int = MOST_TENSORS) -> dict[str, Tensor]:
     """Name -> tensor without content, of all that is shipped of a net: parameters and buffers, shared ones
-    once, BatchNorm's count of batches left out."""
-    with torch.device("meta"):
-        net = spec.build()
+    once, BatchNorm's count of batches left out. `tensors`: how many there are, where a file shows it."""
+    net = spec.shapes(tensors)
     kept = net.state_dict().keys()
     every = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     return {name: t for name, t in every.items() if name in kept and name.rpartition(".")[2] != _LEFT_OUT}
@@ -39,8 +39,7 @@ def weights_stored(state: Mapping[str, Tensor], spec: NetSpec, storage: str) -> 
         raise UsageError(
             f"the state dict lacks {', '.join(missing[:5])} of the net {spec.name}; pass net.state_dict()"
         )
-    with torch.device("meta"):
-        known = spec.build().state_dict().keys()
+    known = spec.shapes().state_dict().keys()
     if unknown := sorted(state.keys() - known):
         raise UsageError(
             f"the state dict has {', '.join(unknown[:5])}, which the net {spec.name} does not have; pass the "

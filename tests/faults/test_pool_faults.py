@@ -271,7 +271,7 @@ CHANGES = {
         "channels": 1, "size": 8, "classes": 10}), "BatchNorm layers"),
     "no such init": (lambda t, m: m["net"].update(init="xavierr"), "did you mean xavier"),
     "classes": (lambda t, m: m.update(classes=m["classes"][:9]), "10 outputs .* 9 classes"),
-    "classes twice": (lambda t, m: m.update(classes=["0"] * 10), "two or more different names"),
+    "classes twice": (lambda t, m: m.update(classes=["0"] * 10), "classes has '0' twice, wanted two or more"),
     "accuracy": (lambda t, m: m.update(accuracies=[101.0] * 4), "wanted 4 numbers from 0 to 100"),
     "normalization": (lambda t, m: m["normalization"].update(std=[0.0]), "p: "),
     "dataset": (lambda t, m: m.update(dataset=5), "dataset is 5"),
@@ -280,7 +280,7 @@ CHANGES = {
     "a key more": (lambda t, m: m.update(extra=1), r"unknown \['extra'\]"),
     "kind": (lambda t, m: m.update(kind="nets"), "holds a nets, wanted a pool"),
     "newer": (lambda t, m: m.update(schema=SCHEMA + 1), "install a newer version"),
-    "no number": (lambda t, m: m.update(accuracies=None), "not that of a pool"),
+    "no number": (lambda t, m: m.update(accuracies=None), "accuracies are None, wanted one a net"),
 }  # fmt: skip
 
 

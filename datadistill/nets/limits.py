@@ -1,0 +1,94 @@
+"""How large a net may be that a config or a file asks for.
+
+A line of JSON can ask for 10^12 layers. What a net is built of passes by here while it is built: no argument
+may be larger than any net's, no more tensors may be made than there could be, and no more numbers than fit
+into memory. A file that holds a net's tensors shows how many there are, which is a narrower limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+from torch.nn.modules import module as registration
+
+from datadistill.errors import OutOfMemory, UsageError
+
+LARGEST = 1_000_000
+"""Of an argument: no layer is as wide, no image as large and no net as deep."""
+MOST_TENSORS = 10_000
+"""Of a net whose tensors are not there to be counted."""
+
+
+@contextlib.contextmanager
+def limited(name: str, arguments: Mapping[str, Any], tensors: int = MOST_TENSORS) -> Iterator[None]:
+    """Refuse a net that is larger than it can be, while it is built inside the block.
+
+    Args:
+        name: of the net.
+        arguments: what it is built with.
+        tensors: parameters and buffers that it may have; modules that are replaced while it is built count too.
+
+    Raises:
+        UsageError: an argument beyond 1,000,000, or more tensors.
+        OutOfMemory: parameters on the CPU that take more than all of its memory.
+
+    Example:
+        >>> with limited("mlp", {"depth": 10**12}):
+        ...     pass
+        Traceback (most recent call last):
+        ...
+        datadistill.errors.UsageError: depth is 1000000000000, but no net here is built with more than 1000000
+    """
+    for argument, value in arguments.items():
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise UsageError(
+                    f"{argument} is {str(number)[:40]}, but no net here is built with more than {LARGEST}"
+                )
+    here, counted, held = threading.get_ident(), 0, 0
+
+    def registered(owner: nn.Module, own_name: str, tensor: Any) -> None:
+        nonlocal counted, held
+        if threading.get_ident() != here or tensor is None:
+            return
+        counted += 1
+        if counted > tensors:
+            raise UsageError(
+                f"the net {name} with {_said(arguments)} has more tensors than there can be ({tensors:,}); "
+                "change its arguments"
+            )
+        if tensor.device.type == "cpu":
+            held += tensor.numel() * tensor.element_size()
+            if held > _memory():
+                raise OutOfMemory(
+                    f"the net {name} with {_said(arguments)} takes more than {_memory():,} bytes, all of this "
+                    "machine's memory; take a smaller one"
+                )
+
+    handles = (
+        registration.register_module_parameter_registration_hook(registered),
+        registration.register_module_buffer_registration_hook(registered),
+    )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@functools.cache
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not a system that says
+        return 1 << 62
+
+
+def _said(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in arguments.items())[:120]
