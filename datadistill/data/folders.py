@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from datadistill import streams
 from datadistill.data.assemble import assemble
-from datadistill.data.images import from_pil, read_with_hash, to_size
+from datadistill.data.image_files import read_with_hash
+from datadistill.data.images import to_size
 from datadistill.data.normalization import Normalization
 from datadistill.data.parts import Parts, image_id
 from datadistill.data.real import RealData
@@ -91,7 +91,7 @@ def load_folder(
     side, depth = 32 if size is None else size, 3 if channels is None else channels
     if depth not in (1, 3):
         raise UsageError(f"channels is {depth!r}; wanted 1 (grey) or 3 (RGB)")
-    decode = partial(read_with_hash, convert=partial(square, depth, side))
+    decode = partial(read_square, channels=depth, size=side)
     root = Path(folder).expanduser()
     files = _classes(root)
     paths: list[Path] = []
@@ -162,9 +162,10 @@ def load_folder(
     )
 
 
-def square(channels: int, size: int, image: Image.Image) -> Tensor:
-    """A Pillow image as a tensor (channels, size, size) in 0..1, with memory of its own."""
-    return to_size(from_pil(image, channels), size).clone()
+def read_square(path: Path, channels: int, size: int) -> tuple[Tensor, bytes]:
+    """A file as a tensor (channels, size, size) in 0..1 with memory of its own, and the file's SHA-256."""
+    pixels, content = read_with_hash(path, channels)
+    return to_size(pixels, size).clone(), content
 
 
 def read_images(

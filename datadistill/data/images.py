@@ -8,17 +8,14 @@ The rules, the same for every source:
 - a size is reached by a bilinear, antialiased resize of the 0..1 values until the short side fits, then a
   centre crop to a square;
 - Pillow modes: 1-bit becomes 0 or 1; palette images become RGB; anything with transparency (LA, RGBA,
-  palettes with a transparent entry) is composited on white; CMYK, YCbCr, Lab and HSV become RGB; 16-bit grey
-  is divided by 65535; of an animation the first frame is taken; the camera's rotation tag is obeyed.
+  a transparent grey, colour or palette entry) is composited on white; CMYK, YCbCr, Lab and HSV become RGB,
+  without colour profiles; 16-bit grey is divided by 65535; of an animation or of several pages the first is
+  taken; the camera's orientation tag is obeyed. `datadistill.data.image_files` has what goes for files.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import warnings
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +26,6 @@ from torch import Tensor
 
 from datadistill.errors import DataError, UsageError
 
-# What Pillow may open here. EPS and the like, which start other programs, are not among them.
-FORMATS = (
-    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"),
-    *("AVIF", "ICO", "TGA", "PCX", "SGI"),
-)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; sums to 1
 
 
@@ -140,10 +132,9 @@ def from_pil(image: Image.Image, channels: int | None = None) -> Float[Tensor, "
         >>> from_pil(Image.new("RGBA", (2, 2), (0, 0, 0, 0))).mean()  # transparent: white shows
         tensor(1.)
     """
-    if getattr(image, "n_frames", 1) > 1:
-        image.seek(0)
+    image, white_is_zero = _first_frame(image)
+    mode, transparent = image.mode, image.info.get("transparency")
     image = ImageOps.exif_transpose(image) or image
-    mode = image.mode
     if mode.startswith("I"):  # I;16, I;16B, and I, into which older Pillow reads 16-bit PNG files
         values = np.asarray(image).astype(np.float64)
         if values.min() < 0 or values.max() > 65535:
@@ -151,12 +142,19 @@ def from_pil(image: Image.Image, channels: int | None = None) -> Float[Tensor, "
                 f"an image of mode {mode} holds values from {values.min():g} to {values.max():g}; "
                 "wanted 16 bits, 0..65535: convert it to 8 bits"
             )
-        pixels = torch.from_numpy((values / 65535).astype(np.float32))[None]
+        unit = values / 65535
+        if white_is_zero:
+            unit = 1 - unit
+        if isinstance(transparent, int):
+            unit[values == transparent] = 1
+        pixels = torch.from_numpy(unit.astype(np.float32))[None]
     elif mode == "F":
+        if white_is_zero:
+            raise DataError("a floating-point TIFF image in which 0 is white; convert it to 8 or 16 bits")
         pixels = unit_range(torch.from_numpy(np.array(image, dtype=np.float32))[None], "a floating-point image")
     else:
         if "A" in mode or "a" in mode or "transparency" in image.info:
-            image = image.convert("RGBA")
+            image = (image.convert("LA") if mode == "La" else image).convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             image = image.convert("L" if mode in ("L", "LA", "La", "1") else "RGB")
         elif mode not in ("L", "RGB"):
@@ -168,53 +166,35 @@ def from_pil(image: Image.Image, channels: int | None = None) -> Float[Tensor, "
     return pixels if channels is None else to_channels(pixels, channels)
 
 
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow was built with."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+def _first_frame(image: Image.Image) -> tuple[Image.Image, bool]:
+    """The first of several frames, loaded, and whether 0 is white in it. The image stays at its frame."""
+    name = getattr(image, "filename", "")
+    # Pillow maps uncompressed TIFF files into memory and then scrambles those that are to be turned; it maps
+    # nothing that has no name
+    if image.format == "TIFF" and name:
+        image.filename = ""  # type: ignore[attr-defined]
+    place = image.tell() if getattr(image, "n_frames", 1) > 1 else None
+    try:
+        if place is None:
+            image.load()
+            return image, _is_inverted(image)
+        image.seek(0)
+        return image.copy(), _is_inverted(image)
+    finally:
+        if place is not None:
+            image.seek(place)
+        if image.format == "TIFF" and name:
+            image.filename = name  # type: ignore[attr-defined]
 
 
-def read_file(path: Path, convert: Callable[[Image.Image], Tensor] = from_pil) -> Tensor:
-    """Open, decode and convert one image file, or say in one sentence why not.
+def _is_inverted(image: Image.Image) -> bool:
+    """Whether 0 is white in a TIFF image of 16 bits or of floats, which Pillow does not see to.
 
     Raises:
-        DataError: the file is not an image Pillow reads, is damaged, or is larger than Pillow's limit
-            (`PIL.Image.MAX_IMAGE_PIXELS`, the guard against decompression bombs).
+        DataError: a TIFF image of signed bytes, which Pillow reads as unsigned.
     """
-    return read_with_hash(path, convert)[0]
-
-
-def read_with_hash(path: Path, convert: Callable[[Image.Image], Tensor] = from_pil) -> tuple[Tensor, bytes]:
-    """As `read_file`, and the SHA-256 of the bytes that were decoded."""
-    if not path.is_file():  # a named pipe would hang, a device never end
-        state = "is not a regular file" if path.exists() else "does not exist"
-        raise DataError(f"{path} {state}; wanted an image: replace it, or skip such files (skip_bad=True)")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
-                file.seek(0)
-                with Image.open(file, formats=_formats()) as image:
-                    image.load()
-                    return convert(image), digest
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path} is refused: it decodes to more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit "
-            "against decompression bombs; shrink it, or take it out"
-        ) from error
-    except Image.UnidentifiedImageError as error:
-        raise DataError(
-            f"{path} is not an image that can be read here; wanted PNG, JPEG, WebP, GIF, BMP, TIFF or the "
-            "like: take it out, or skip such files (skip_bad=True)"
-        ) from error
-    except (MemoryError, UsageError):
-        raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, ...
-        raise DataError(
-            f"{path} cannot be decoded ({type(error).__name__}: {error}); replace it, or skip "
-            "such files (skip_bad=True)"
-        ) from error
+    tags: Any = getattr(image, "tag_v2", {})
+    samples = tags.get(339, 1)
+    if image.mode == "L" and 2 in (samples if isinstance(samples, tuple) else (samples,)):
+        raise DataError("a TIFF image of signed bytes; wanted unsigned ones: convert it")
+    return image.mode not in ("1", "L", "P") and tags.get(262) == 0

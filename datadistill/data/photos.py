@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 from torch import Tensor
 
-from datadistill.data.images import from_pil, read_file, to_size
+from datadistill.data.image_files import read_file
+from datadistill.data.images import to_size
 from datadistill.data.source import Pixels
 from datadistill.errors import DataError
 
@@ -55,14 +55,11 @@ class Photos:
 
     def _read(self, path: Path) -> UInt8[Tensor, "3 size size"]:
         try:
-            return read_file(path, self._square)
+            pixels = read_file(path, 3)
         except DataError as error:
             found = str(error).split(";")[0]
             raise DataError(f"{self.title} is damaged: {found}; replace the file from the archive") from error
-
-    def _square(self, image: Image.Image) -> UInt8[Tensor, "3 size size"]:
-        values = to_size(from_pil(image, 3), self.size)
-        return values.mul(255).round().clamp(0, 255).to(torch.uint8)
+        return to_size(pixels, self.size).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
 def locate(
