@@ -23,7 +23,7 @@ from datadistill import distilled_file
 from datadistill.data.normalization import Normalization
 from datadistill.initial import Random, Theta, put
 from datadistill.innerloop.steps import Pair
-from datadistill.innerloop.unroll import unroll
+from datadistill.innerloop.unroll import unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets import has_batchnorm, reestimate
 from datadistill.nets.copying import bare_net, copy_net
@@ -147,7 +147,8 @@ class DistilledDataset:
             seed: stream of the fresh draw, which such a function makes too.
 
         Returns:
-            A new net. BatchNorm buffers are re-estimated on the distilled images, so `net.eval()` is right.
+            A new net. BatchNorm buffers are re-estimated on the distilled images and others are those after
+            the T steps, so `net.eval()` is right.
 
         Raises:
             UsageError: no net to build, or theta_0 that does not fit it.
@@ -177,7 +178,7 @@ class DistilledDataset:
         device = next(iter(start.values()), self.images).device
         set_ = self.to(device)
         with torch.no_grad():
-            theta_T = unroll(
+            theta_T = unroll_with_buffers(
                 own, start, set_.steps(), set_.step_sizes_for(start), self.update, norm=self.norm, stream=seed
             )
         return set_.finish(own, theta_T)
@@ -190,13 +191,23 @@ class DistilledDataset:
         return Random(net, self.net.init, seed, "train_theta_0").draw(0) if built else values
 
     def finish(self, net: nn.Module, theta_T: Theta) -> nn.Module:
-        """A copy of `net` with trained parameters, and buffers that fit them."""
+        """A copy of `net` with trained parameters, and buffers that fit them.
+
+        Args:
+            net: the architecture.
+            theta_T: of `unroll_with_buffers`.
+        """
         trained = copy_net(net)
+        owners = dict(trained.named_modules())
         with torch.no_grad():
             for name, p in trained.named_parameters():
                 p.grad = None
                 if name in theta_T:
                     p.copy_(theta_T[name])
+            for name, b in trained.named_buffers():
+                if name in theta_T:  # its shape may be another
+                    owner, _, own = name.rpartition(".")
+                    owners[owner]._buffers[own] = theta_T[name].to(b.device).clone()
         if has_batchnorm(trained) and self.norm == "batch":
             last = self.order[-(len(self.order) // self.passes) :]  # one pass over all steps
             reestimate(trained, [self.images[i] for i in last])

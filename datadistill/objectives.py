@@ -1,7 +1,8 @@
 """What is asked of theta_T: the outer loss.
 
 An objective is a function `(net, theta_T, images, labels, norm) -> loss` of real images and labels; the mean
-over nets where theta_T stacks several.
+over nets where theta_T stacks several. theta_T may hold the buffers of the trained net too
+(`innerloop.unroll_with_buffers`).
 
     classification   the paper's l(x_t, theta_T): cross-entropy on the true labels (Algorithm 1, line 7)
     Attack(K, T)     the paper's l_{K->T}(x_t, theta_T): class K is to be taken for class T, the others for
@@ -12,7 +13,7 @@ Reference: Wang et al. 2018, https://arxiv.org/abs/1811.10959
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,8 @@ from torch.func import functional_call
 
 from datadistill.errors import UsageError
 from datadistill.initial import Theta, unstack
-from datadistill.innerloop.problem import NetMode, stacked_nets
+from datadistill.innerloop.net_mode import NetMode, attributes_kept
+from datadistill.innerloop.problem import stacked_nets
 from datadistill.nets.logits import cross_entropy
 
 Objective = Callable[[nn.Module, Theta, Tensor, Tensor, str], Tensor]
@@ -35,6 +37,13 @@ def logits_of(net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"]) ->
         k: p.contiguous(memory_format=torch.channels_last) if p.dim() == 4 else p for k, p in theta.items()
     }
     return functional_call(net, theta, (images,))
+
+
+def with_buffers(net: nn.Module, theta: Theta, nets: int = 1) -> Theta:
+    """theta with a copy of each buffer: its own where it has one, else the net's, so that a forward pass that
+    writes buffers writes neither. Several nets have a leading axis."""
+    own = {k: b if nets == 1 else b.expand(nets, *b.shape) for k, b in net.named_buffers()}
+    return {**theta, **{k: theta.get(k, b).clone() for k, b in own.items()}}
 
 
 def classification(
@@ -55,10 +64,22 @@ def classification(
         torch.Size([])
     """
     # one net after the other: grouped convolutions over a large batch are slower than a loop on CPU
-    nets = stacked_nets(net, theta) or 1
-    with NetMode(net, norm, training=False):
+    nets = stacked_nets(net, theta, buffers=True) or 1
+    with attributes_kept(net), NetMode(net, norm, training=False):
+        theta = with_buffers(net, theta, nets)
         losses = [cross_entropy(logits_of(net, one, images), labels) for one in unstack(theta, nets)]
     return torch.stack(losses).mean()
+
+
+@torch.no_grad()
+def evaluation_logits(
+    net: nn.Module, theta: Theta, images: Float[Tensor, "n c h w"], batch: int = 1000
+) -> Iterator[Float[Tensor, "b k"]]:
+    """Logits of one net in evaluation mode, batch after batch; nothing of the net is changed."""
+    with attributes_kept(net), NetMode(net, "frozen", training=False):
+        theta = with_buffers(net, theta)
+        for x in images.split(batch):
+            yield logits_of(net, theta, x)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from datadistill.data import RealData, Split
 from datadistill.errors import DataError, NumericalError, UsageError, nearest
 from datadistill.evaluation.accuracy import accuracy
-from datadistill.innerloop.problem import NetMode
-from datadistill.objectives import logits_of
+from datadistill.objectives import evaluation_logits
 from datadistill.streams import generator
 from kd_baselines.scores import LeftOut, Scores
 
@@ -166,8 +165,7 @@ class _Called(nn.Module):
 @torch.no_grad()
 def _logits(net: nn.Module, images: Tensor, classes: int, batch: int) -> Tensor:
     theta: dict[str, Tensor] = dict(net.named_parameters())
-    with NetMode(net, "frozen", training=False):
-        parts = [logits_of(net, theta, x) for x in images.split(batch)]
+    parts = list(evaluation_logits(net, theta, images, batch))
     found = torch.cat(parts) if parts else images.new_zeros(0, classes)
     if found.shape != (len(images), classes):
         raise UsageError(

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError, nearest
-from datadistill.innerloop.problem import NetMode
+from datadistill.innerloop.net_mode import NetMode
 from datadistill.runs.canonical import canonical_json
 from datadistill.runs.tensors import checksum
 from kd_baselines.features import Outputs, run

@@ -25,10 +25,10 @@ from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.attack import AttackScores, attacked, mean_and_std, measure_of
 from datadistill.evaluation.starts import start_of
 from datadistill.initial import Fixed, InitialDistribution, Theta, nets_at_once, nets_of, unstack
-from datadistill.innerloop import Steps, momentum, unroll
+from datadistill.innerloop import Steps, momentum, unroll_with_buffers
 from datadistill.nets import has_batchnorm
 from datadistill.nets.factory import NetFactory
-from datadistill.objectives import logits_of
+from datadistill.objectives import evaluation_logits
 from datadistill.pool import Pool
 from datadistill.streams import generator
 from datadistill.torch_defaults import library_defaults
@@ -276,7 +276,9 @@ def trained_accuracies(
             poll()
         size = min(CHUNK, nets - begin)
         for module, theta_0, count in nets_at_once(start, net, 0, size, begin):
-            theta_T = unroll(module, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin)
+            theta_T = unroll_with_buffers(
+                module, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin
+            )
             if before:
                 # the statistics of a net whose values were given are its own, and in the module
                 as_it_is = "given" in d.origin and isinstance(start, Fixed)
@@ -296,16 +298,8 @@ def _finished(d: DistilledDataset, net: nn.Module, theta: Theta) -> nn.Module:
 @torch.no_grad()
 def accuracy(net: nn.Module, theta: Theta, target: Split, batch: int = 1000) -> float:
     """Percent of `target` that `net` at `theta` classifies right, in evaluation mode."""
-    training = [(m, m.training) for m in net.modules()]
-    net.eval()
-    try:
-        hits = sum(
-            int((logits_of(net, theta, x).argmax(1) == y).sum())
-            for x, y in zip(target.images.split(batch), target.labels.split(batch), strict=True)
-        )
-    finally:
-        for m, flag in training:
-            m.training = flag
+    logits = evaluation_logits(net, theta, target.images, batch)
+    hits = sum(int((z.argmax(1) == y).sum()) for z, y in zip(logits, target.labels.split(batch), strict=True))
     return 100.0 * hits / len(target)
 
 
@@ -346,7 +340,7 @@ def plain_accuracy(
     rule = momentum(0.9, weight_decay=5e-4)
     found = []
     for module, theta_0, count in nets_at_once(start, net, 0, nets):
-        theta_T = unroll(module, theta_0, steps, step_sizes, rule, norm=d.norm, stream=0)
+        theta_T = unroll_with_buffers(module, theta_0, steps, step_sizes, rule, norm=d.norm, stream=0)
         found += [accuracy(_finished(d, module, one), one, target) for one in unstack(theta_T, count)]
     return found
 

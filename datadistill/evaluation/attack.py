@@ -20,8 +20,7 @@ from datadistill.data import Split
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.initial import Theta
-from datadistill.innerloop.problem import NetMode
-from datadistill.objectives import Attack, logits_of
+from datadistill.objectives import Attack, evaluation_logits
 from datadistill.torch_defaults import library_defaults
 
 
@@ -129,8 +128,7 @@ def _predictions(
     net: nn.Module, theta: Theta, images: Float[Tensor, "n c h w"], batch: int = 1000
 ) -> tuple[Int[Tensor, " n"], int]:
     """The class of every image, and the number of classes of the net."""
-    with NetMode(net, "frozen", training=False):
-        logits = torch.cat([logits_of(net, theta, x) for x in images.split(batch)])
+    logits = torch.cat(list(evaluation_logits(net, theta, images, batch)))
     return logits.argmax(1), logits.shape[1]
 
 

@@ -3,12 +3,12 @@
 from datadistill.innerloop.adjoints import Adjoint, FullUnroll, StepReplay, Truncated
 from datadistill.innerloop.higher_engine import Higher
 from datadistill.innerloop.steps import Steps
-from datadistill.innerloop.unroll import unroll
+from datadistill.innerloop.unroll import unroll, unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule, adam, momentum, sgd
 
 ADJOINTS = {"full": FullUnroll, "step-replay": StepReplay, "truncated": Truncated, "higher": Higher}
 
 __all__ = [
     "ADJOINTS", "Adjoint", "FullUnroll", "Higher", "StepReplay", "Steps", "Truncated", "UpdateRule", "adam",
-    "momentum", "sgd", "unroll",
+    "momentum", "sgd", "unroll", "unroll_with_buffers",
 ]  # fmt: skip

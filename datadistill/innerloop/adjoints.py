@@ -35,8 +35,10 @@ from torch.autograd.function import once_differentiable
 from torch.utils import _pytree as pytree
 
 from datadistill.errors import UsageError
+from datadistill.innerloop.net_mode import attributes_kept
 from datadistill.innerloop.problem import InnerProblem
 from datadistill.innerloop.update_rules import State, Theta
+from datadistill.streams import other_generators, same_generators
 
 Result = tuple[Theta, State, Theta]
 
@@ -128,7 +130,9 @@ class StepReplay:
     Prefer it when the graphs of all steps do not fit: memory is one step's graph plus T copies of the
     parameters, for one more forward and gradient a step. Exact for every update rule, also one of your own.
     Steps are rebuilt, so `Steps.fn` must be pure, and random numbers in the net must come from `stream`; a
-    tensor that was changed in place since, and random numbers that cannot be repeated, are refused.
+    tensor that was changed in place since, and random numbers that cannot be repeated, are refused; so are
+    steps that, built again, have another loss (a net with a generator of its own, or one that counts its
+    calls).
     Gradients reach theta_0, the steps' tensors, the step sizes and the rule's initial state; a tensor that
     the loss or the rule closes over gets none. The gradient itself is not differentiable (FullUnroll's is).
 
@@ -182,6 +186,7 @@ class _Replay:
     stop: int
     device: torch.device
     final_spec: Any = None
+    losses: list[Tensor] = field(default_factory=list)
     final_buffers: Theta = field(default_factory=dict)
     trajectory: list[tuple[list[Any], Theta]] = field(default_factory=list)  # z_t (flat), buffers_t
     versions: list[tuple[str, Tensor, int]] = field(default_factory=list)  # what a replay reads again
@@ -204,9 +209,23 @@ class _Replay:
                     "replayed; change it after the backward pass, or pass unroll a copy"
                 )
 
-    def random_state(self) -> list[Tensor]:
+    def random_state(self) -> tuple[list[Tensor], Any]:
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
-        return [torch.get_rng_state(), *cuda]
+        return [torch.get_rng_state(), *cuda], other_generators()
+
+    def refuse_other_losses(self, replayed: list[Tensor]) -> None:
+        """Compare the losses of the steps built again, last step first, with those of the way there."""
+        if not replayed:
+            return
+        again, wanted = torch.stack(replayed[::-1]), torch.stack(self.losses)
+        eps = torch.finfo(wanted.dtype).eps
+        # rounding moves a loss by some units in the last place, noise by a part of itself
+        if not torch.allclose(again, wanted, rtol=eps**0.5, atol=1000 * eps, equal_nan=True):
+            raise UsageError(
+                "the steps came out otherwise when they were replayed for the gradient: the net or Steps.fn "
+                "draws from a generator of its own, or counts its calls; draw from torch's global generator, "
+                "make Steps.fn pure, or use FullUnroll()"
+            )
 
     def step(self, t: int, z: list[Any], base: list[Tensor], eta: Tensor, buffers: Theta) -> Result:
         theta, state = pytree.tree_unflatten(z, self.spec)
@@ -226,10 +245,13 @@ class _ReplayFunction(torch.autograd.Function):
         for t in range(replay.start, replay.stop):
             replay.trajectory.append((z, buffers))
             theta, state, buffers = replay.step(t, z, base, step_sizes[t], buffers)
+            replay.losses.append(replay.problem.loss_of_step)
             z, spec = pytree.tree_flatten((theta, state))
             if spec != replay.spec:
                 raise UsageError("the update rule's state changes its structure between steps; keep it fixed")
-        if not all(map(torch.equal, rng, replay.random_state())):  # those of a stream are put back
+        (of_torch, others), (of_torch_now, others_now) = rng, replay.random_state()
+        # those of a stream are put back
+        if not (all(map(torch.equal, of_torch, of_torch_now)) and same_generators(others, others_now)):
             who = "the net or Steps.fn" if replay.problem.stream is None else "Steps.fn"
             raise UsageError(
                 f"{who} drew random numbers, which a replay cannot repeat; pass stream=SEED to unroll for "
@@ -247,7 +269,7 @@ class _ReplayFunction(torch.autograd.Function):
         replay: _Replay = ctx.replay
         replay.refuse_changes()
         kind, dtype, enabled = replay.autocast
-        with torch.autocast(kind, dtype=dtype, enabled=enabled):
+        with torch.autocast(kind, dtype=dtype, enabled=enabled), attributes_kept(replay.problem.net):
             return _ReplayFunction._backward(ctx, replay, grads)
 
     @staticmethod
@@ -259,6 +281,7 @@ class _ReplayFunction(torch.autograd.Function):
         base_grads: list[Tensor | None] = [None] * len(base)
         eta_grad = torch.zeros_like(step_sizes) if eta_needs else None
         lam = list(grads)
+        replayed: list[Tensor] = []
         for t in range(replay.stop - 1, replay.start - 1, -1):
             z, buffers = replay.trajectory[t - replay.start]
             with torch.enable_grad():
@@ -266,6 +289,7 @@ class _ReplayFunction(torch.autograd.Function):
                 u = [_leaf(b, need) for b, need in zip(base, base_needs, strict=True)]
                 eta = _leaf(step_sizes[t], eta_needs)
                 theta, state, _ = replay.step(t, z, u, eta, buffers)
+            replayed.append(replay.problem.loss_of_step)
             z_next = pytree.tree_leaves((theta, state))
             out = [(x, g) for x, g in zip(z_next, lam, strict=True) if _differentiable(x)]
             want_z = t > replay.start or needs_z0
@@ -280,6 +304,7 @@ class _ReplayFunction(torch.autograd.Function):
                     base_grads[i] = g if (sum_ := base_grads[i]) is None else sum_ + g
             if eta_grad is not None and (g := next(found)) is not None:
                 eta_grad[t] = g
+        replay.refuse_other_losses(replayed)
         z_grads = [g if need else None for g, need in zip(lam, needs[: replay.n_z], strict=True)]
         full = [
             _or_zeros(g, b) if need else None for g, b, need in zip(base_grads, base, base_needs, strict=True)

@@ -7,118 +7,42 @@
 
 The net is used statelessly (torch.func.functional_call): tensors it holds are never written. Several nets of
 one architecture train at once when every entry of theta carries one leading axis of nets: the forward pass
-is vmapped over it and the losses are summed, so that one `autograd.grad` gives each net its own gradient.
+is vmapped over it, or where vmap cannot run the net taken one after another, and the losses are summed, so
+that one `autograd.grad` gives each net its own gradient.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from datadistill.errors import UsageError, nearest
-from datadistill.innerloop.layer_faults import name_missing, refusal
+from datadistill.errors import UsageError, nearest, out_of_memory
+from datadistill.innerloop.net_mode import NetMode
+from datadistill.innerloop.required_derivative import has_passed, require_derivative
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.innerloop.steps import Steps
 from datadistill.innerloop.update_rules import Eta, State, Theta, UpdateRule
-from datadistill.streams import global_stream
+from datadistill.nets.fits import refuse_script
+from datadistill.nets.logits import cross_entropy, explained
+from datadistill.streams import global_stream, other_generators, same_generators, set_other_generators
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+T = TypeVar("T")
 
 
-class NetMode:
-    """The modes of a net's layers during a forward pass, put in place for that pass alone.
-
-    `with mode: ...` sets every layer's training flag to what it was when the mode was made (all off with
-    `training=False`) and BatchNorm as `norm` says, and puts everything back. The module objects stay the
-    caller's own, so its forward hooks run; its parameters and buffers are never written.
-
-    Args:
-        net: any module.
-        norm: "batch": BatchNorm uses statistics of the batch, and has no buffers meanwhile; "frozen": its
-            buffers; "track": statistics of the batch, and buffers are updated where they are passed in.
-        training: False puts all other layers in evaluation mode (dropout off).
-    """
-
-    def __init__(self, net: nn.Module, norm: str, training: bool = True) -> None:
-        if norm not in ("batch", "frozen", "track"):
-            raise UsageError(f"norm is {norm!r}; {nearest(norm, ('batch', 'frozen', 'track'))}")
-        norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
-        own = {id(m): norm != "frozen" or m.running_mean is None for m in norms}
-        self.flags = [(m, own.get(id(m), m.training and training)) for m in net.modules()]
-        self.without_buffers = [m for m in norms if norm == "batch" and m.track_running_stats]
-        self._back: list[tuple[nn.Module, dict[str, Any]]] = []
-
-    def __enter__(self) -> None:
-        self._back = [(m, {"training": m.training}) for m, flag in self.flags if m.training != flag]
-        self._back += [(m, {k: getattr(m, k) for k in _BATCHNORM}) for m in self.without_buffers]
-        for m, flag in self.flags:
-            m.training = flag
-        for m in self.without_buffers:
-            m.track_running_stats = False
-            m.running_mean = m.running_var = m.num_batches_tracked = None
-
-    def __exit__(self, *_: object) -> None:
-        for m, attributes in self._back:
-            for name, value in attributes.items():
-                setattr(m, name, value)
-
-
-def has_passed(problem: InnerProblem) -> bool:
-    """Whether a step of this net, loss and mode was differentiated before."""
-    return _key(problem) in _PASSED.get(problem.net, ())
-
-
-def require_derivative(
-    problem: InnerProblem,
-    grads: Sequence[Tensor],
-    theta: Theta,
-    buffers: Theta,
-    pair: tuple[Tensor, Tensor],
-    keep: bool,
-) -> None:
-    """UsageError, with the layer and the reason, where torch cannot differentiate a step's gradient.
-
-    Args:
-        problem: whose step it is.
-        grads: grad_theta of the loss, with their graph.
-        theta, buffers, pair: what they were computed from.
-        keep: whether their graph will be used again.
-    """
-    reason = refusal(grads, list(theta.values()), keep)
-    if reason is None:
-        _PASSED.setdefault(problem.net, set()).add(_key(problem))
-        return
-    own = {name: p.dim() for name, p in problem.net.named_parameters()}
-    own |= {name: b.dim() for name, b in problem.net.named_buffers()}
-    tensors = {**problem.frozen, **theta, **buffers}
-    one = {k: x[0] if x.dim() > own.get(k, x.dim()) else x for k, x in tensors.items()}
-    named = name_missing(problem.net, one, *pair, problem.loss, problem.mode, reason)
-    raise UsageError(
-        f"{named}; differentiating through training needs second derivatives: use another layer there, or "
-        "train without gradients (torch.no_grad)"
-    )
-
-
-def _key(problem: InnerProblem) -> tuple[str, str, bool]:
-    name = getattr(problem.loss, "__qualname__", type(problem.loss).__name__)
-    return (name, problem.norm, problem.net.training)
-
-
-_PASSED: weakref.WeakKeyDictionary[nn.Module, set[tuple[str, str, bool]]] = weakref.WeakKeyDictionary()
-
-_BATCHNORM = ("track_running_stats", "running_mean", "running_var", "num_batches_tracked")
-
-
-def stacked_nets(net: nn.Module, theta: Theta) -> int | None:
-    """How many nets theta stacks along a leading axis; None when it is one net's own shapes."""
+def stacked_nets(net: nn.Module, theta: Theta, buffers: bool = False) -> int | None:
+    """How many nets theta stacks along a leading axis; None when it is one net's own shapes. With `buffers`
+    it may hold buffers too (`unroll_with_buffers`)."""
     own = {name: p.shape for name, p in net.named_parameters()}
+    if buffers:
+        own.update({name: b.shape for name, b in net.named_buffers()})
     counts: set[int | None] = set()
     for name, p in theta.items():
         if name not in own:
@@ -142,7 +66,11 @@ def stacked_nets(net: nn.Module, theta: Theta) -> int | None:
 
 
 class InnerProblem:
-    """Everything a step needs except what changes from step to step. Adjoints call `step`."""
+    """Everything a step needs except what changes from step to step. Adjoints call `step`.
+
+    The buffers of the net are carried from step to step, whatever the net writes there: BatchNorm's statistics
+    with norm="track", spectral_norm's vectors, counters. They are not differentiated, as torch does not.
+    """
 
     def __init__(
         self,
@@ -155,15 +83,18 @@ class InnerProblem:
         norm: str,
         stream: int | None,
     ) -> None:
+        refuse_script(net)
         self.nets = stacked_nets(net, theta_0)
         self.net, self.mode = net, NetMode(net, norm)
-        self.steps, self.update, self.loss, self.norm = steps, update, loss, norm
-        self.frozen = {k: p.detach() for k, p in net.named_parameters() if k not in theta_0}
+        self.steps, self.update, self.norm = steps, update, norm
+        self.loss = cross_entropy if loss is F.cross_entropy else loss
+        self.frozen = ordinary({k: p.detach() for k, p in net.named_parameters() if k not in theta_0})
         if stream is None and any(isinstance(m, _DropoutNd) and m.training and m.p for m in net.modules()):
             stream = int(torch.randint(2**31, ()))  # one draw of the global generator, as dropout itself does
         self.stream = stream
         self.twice = TwiceDifferentiable(net)
         self.unchecked = False  # whether the next gradient must be found to have a derivative
+        self.every_generator = False  # whether the net draws from numpy or from Python's random
         self.given_buffers = bool(buffers)
         everything = dict(net.named_buffers())
         for k in buffers or {}:
@@ -172,53 +103,118 @@ class InnerProblem:
         with self.mode:  # the buffers that the net has in this mode
             own = dict(net.named_buffers())
         given = {k: b for k, b in (buffers or {}).items() if k in own}
-        self.buffers_0 = {k: b.detach() for k, b in {**own, **given}.items()}
-        if norm == "track":
-            nets = () if self.nets is None else (self.nets,)
-            self.buffers_0 = {
-                k: b.expand((*nets, *own[k].shape)).clone() if b.dim() == own[k].dim() else b.clone()
-                for k, b in self.buffers_0.items()
-            }
+        self.buffers_0 = ordinary({k: b.detach() for k, b in {**own, **given}.items()})
+        self._dims = {k: b.dim() for k, b in own.items()}
+        self.stacked = norm == "track"  # whether each of several nets has buffers of its own
+        self.vectorized: bool | None = None  # whether vmap runs the nets; a first pass tells
+        self._tried = False
+        self.loss_of_step = torch.zeros(())  # of the last call of `step`
+        if self.stacked:
+            self.buffers_0 = {k: b.clone() for k, b in self.of_each_net(self.buffers_0).items()}
 
-    def losses(self, theta: Theta, buffers: Theta, images: Tensor, labels: Tensor) -> Tensor:
-        """Loss of the batch, one entry a net where nets are stacked. `buffers` may be written."""
-
-        def one(theta: Theta, buffers: Theta) -> Tensor:
-            with self.twice:
-                with self.mode:
-                    logits = functional_call(self.net, (theta, self.frozen, buffers), (images,))
-                return self.loss(logits, labels)
-
+    def of_each_net(self, buffers: Theta) -> Theta:
+        """Buffers with a leading axis of nets, where nets are stacked."""
         if self.nets is None:
-            return one(theta, buffers)
-        axis = 0 if self.norm == "track" else None
-        # the same masks for every net, as each would draw alone
-        return vmap(one, in_dims=(0, axis), randomness="same")(theta, buffers)
+            return buffers
+        return {k: b.expand(self.nets, *b.shape) if b.dim() == self._dims[k] else b for k, b in buffers.items()}
 
-    def seeded(self, t: int, forward: Callable[[], Tensor]) -> Tensor:
-        """Run step t's forward pass with the dropout masks of its stream."""
+    def losses(self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Theta]:
+        """Loss of step t's batch, one entry a net where nets are stacked, and the buffers after the pass."""
+        if self._tried or self.stream is None:
+            return self._losses(theta, buffers, t, pair)
+        self._tried, before = True, other_generators()
+        found = self._losses(theta, buffers, t, pair)
+        if not same_generators(before, other_generators()):
+            self.every_generator = True
+            set_other_generators(before)
+            found = self._losses(theta, buffers, t, pair)
+        return found
+
+    def _losses(
+        self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Theta]:
+        if self.nets is None:
+            return self.seeded(t, lambda: self._pass(theta, _clones(buffers), pair))
+        if self.vectorized is None:
+            self.vectorized = self.stacked or not self._writes_buffers(theta, buffers, pair)
+        if self.vectorized:
+            try:
+                losses, new = self.seeded(t, lambda: self._vmapped(theta, buffers, pair))
+                return losses, new if self.stacked else buffers
+            except Exception as error:  # whatever it is, one net alone says it plainly or does not have it
+                if out_of_memory(error):
+                    raise
+                self.vectorized = False
+        return self._one_by_one(theta, buffers, t, pair)
+
+    def _vmapped(self, theta: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Theta]:
+        def one(theta: Theta, buffers: Theta) -> tuple[Tensor, Theta]:
+            loss, new = self._pass(theta, buffers, pair)
+            return loss, new if self.stacked else {}
+
+        axis = 0 if self.stacked else None
+        # the same masks for every net, as each would draw alone
+        found: tuple[Tensor, Theta] = vmap(one, (0, axis), randomness="same")(theta, _clones(buffers))
+        return found
+
+    def _one_by_one(
+        self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Theta]:
+        """For nets that vmap cannot run: recurrent ones, branches on values, buffers written in place."""
+        self.stacked, each = True, self.of_each_net(buffers)
+        losses, new = [], []
+        for n in range(self.nets or 0):
+            own = {k: p[n] for k, p in theta.items()}
+            own_buffers = {k: b[n].clone() for k, b in each.items()}
+            loss, after = self.seeded(t, partial(self._pass, own, own_buffers, pair))
+            losses.append(loss)
+            new.append(after)
+        return torch.stack(losses), {k: torch.stack([after[k] for after in new]) for k in each}
+
+    def _pass(self, theta: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Theta]:
+        """Loss of one net on a batch, and its buffers afterwards; those passed in may be written."""
+        tensors = {**theta, **self.frozen, **buffers}
+        with self.twice:
+            with self.mode, explained(self.net, pair[0]):
+                logits = functional_call(self.net, tensors, (pair[0],))  # puts into tensors what was replaced
+            return self.loss(logits, pair[1]), {k: tensors[k] for k in buffers}
+
+    @torch.no_grad()
+    def _writes_buffers(self, theta: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]) -> bool:
+        """Whether a pass of the first net changes a buffer, so that the nets cannot share it."""
+        if not buffers:
+            return False
+        first = {k: p[0] for k, p in theta.items()}
+        with global_stream(0, "probe", everything=True):
+            _, new = self._pass(first, _clones(buffers), pair)
+        return not all(same_values(new[k], b) for k, b in buffers.items())
+
+    def seeded(self, t: int, forward: Callable[[], T]) -> T:
+        """Run step t's forward pass with the random numbers of its stream."""
         if self.stream is None:
             return forward()
-        with global_stream(self.stream, "dropout", t):
+        with global_stream(self.stream, "dropout", t, everything=self.every_generator):
             return forward()
 
-    def gradient(self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor], keep: bool) -> Theta:
-        """grad_theta of step t's loss; with `keep`, itself differentiable.
+    def gradient(
+        self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor], keep: bool
+    ) -> tuple[Theta, Theta]:
+        """grad_theta of step t's loss, with `keep` itself differentiable; and the buffers after the pass.
 
         Raises:
             UsageError: the gradient has no derivative, and will need one.
         """
         check = self.unchecked and not has_passed(self)
-        before = {k: b.clone() for k, b in buffers.items()} if check else {}
-        loss = self.seeded(t, lambda: self.losses(theta, buffers, *pair))
+        losses, new_buffers = self.losses(theta, buffers, t, pair)
+        self.loss_of_step = losses.detach()
         grads = torch.autograd.grad(
-            loss.sum(), list(theta.values()), create_graph=keep or check, materialize_grads=True
+            losses.sum(), list(theta.values()), create_graph=keep or check, materialize_grads=True
         )
         self.unchecked = False
         if check:
-            require_derivative(self, grads, theta, before, pair, keep)
+            require_derivative(self, grads, theta, buffers, pair, keep)
             grads = grads if keep else tuple(g.detach() for g in grads)
-        return dict(zip(theta, grads, strict=True))
+        return dict(zip(theta, grads, strict=True)), new_buffers
 
     def step(
         self, t: int, theta: Theta, state: State, buffers: Theta, pair: tuple[Tensor, Tensor], eta: Tensor
@@ -230,14 +226,28 @@ class InnerProblem:
         """
         rates: Eta = dict(zip(theta, eta.unbind(), strict=True)) if eta.dim() else eta
         keep = torch.is_grad_enabled()
-        new_buffers = {k: b.clone() for k, b in buffers.items()}  # modules may write to these
         with torch.enable_grad():
             if not keep:
                 theta, pair = {k: p.detach() for k, p in theta.items()}, (pair[0].detach(), pair[1].detach())
             theta = {k: p if p.requires_grad else p.detach().requires_grad_() for k, p in theta.items()}
-            grads = self.gradient(theta, new_buffers, t, pair, keep)
+            grads, buffers = self.gradient(theta, buffers, t, pair, keep)
         new, state = self.update.step(theta, grads, state, rates)
         theta = {k: new[k] for k in theta}  # a rule may return any order; step sizes go by this one
-        if self.norm == "track":
-            buffers = {k: b.detach() for k, b in new_buffers.items()}
-        return theta, state, buffers
+        return theta, state, {k: b.detach() for k, b in buffers.items()}
+
+
+def ordinary(tensors: Any) -> Any:
+    """A tensor, or tensors by name, with clones of those made under `torch.inference_mode()`, which no graph
+    can hold."""
+    if isinstance(tensors, Tensor):
+        return tensors.clone() if tensors.is_inference() else tensors
+    return {k: ordinary(x) for k, x in tensors.items()}
+
+
+def _clones(buffers: Theta) -> Theta:
+    return {k: b.clone() for k, b in buffers.items()}
+
+
+def same_values(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal, NaN to NaN."""
+    return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())

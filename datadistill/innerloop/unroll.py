@@ -15,6 +15,7 @@ https://arxiv.org/abs/1811.10959
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,8 +23,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from datadistill.innerloop.adjoints import Adjoint, FullUnroll
-from datadistill.innerloop.problem import InnerProblem, Loss
+from datadistill.innerloop.adjoints import Adjoint, FullUnroll, Result
+from datadistill.innerloop.net_mode import attributes_kept
+from datadistill.innerloop.problem import InnerProblem, Loss, ordinary
 from datadistill.innerloop.steps import Pair, Steps, as_steps
 from datadistill.innerloop.update_rules import Sgd, State, Theta, UpdateRule
 from datadistill.nets.logits import cross_entropy
@@ -46,7 +48,8 @@ def unroll(
 ) -> Any:
     """Train `net` for T steps from `theta_0`, differentiably.
 
-    The net is never changed. Under `torch.no_grad()` no graph is kept and theta_T has none.
+    The net is never changed; buffers that its forward pass writes are carried from step to step. Under
+    `torch.no_grad()` no graph is kept and theta_T has none.
 
     Args:
         net: any module, one input to logits (B, K). Its dropout is on while `net.training`.
@@ -61,9 +64,10 @@ def unroll(
         buffers: name -> tensor to use instead of the net's own buffers.
         norm: what BatchNorm uses: "batch" statistics, "frozen" buffers, or "track": batch statistics, with
             the buffers carried through the steps on copies.
-        stream: seed of the dropout masks of step t, so that a replay draws the same. Without one, a net with
-            active `nn.Dropout` layers takes a seed from torch's global generator; a net that draws random
-            numbers in any other way needs one. Stacked nets share masks. A call that goes on from `state`
+        stream: seed of the dropout masks of step t, so that a replay draws the same (and of what the net draws
+            from numpy's or Python's global generator). Without one, a net with active `nn.Dropout` layers
+            takes a seed from torch's global generator; a net that draws random numbers in any other way needs
+            one. Stacked nets share masks. A call that goes on from `state`
             counts its steps from 0 again: give it a stream of its own.
         state: what `update` remembers, to go on from an earlier call; default `update.init(theta_0)`.
         return_state: also return the rule's state, and with norm="track" the buffers.
@@ -88,6 +92,61 @@ def unroll(
     References:
         Wang et al. 2018, https://arxiv.org/abs/1811.10959
     """
+    theta_T, state_T, buffers_T = _run(
+        net, theta_0, steps, step_sizes, update, adjoint, loss, buffers, norm, stream, state
+    )
+    if not return_state:
+        return theta_T
+    return (theta_T, state_T, buffers_T) if norm == "track" else (theta_T, state_T)
+
+
+def unroll_with_buffers(
+    net: nn.Module,
+    theta_0: Theta,
+    steps: Steps | Sequence[Pair],
+    step_sizes: Float[Tensor, " T *P"],
+    update: UpdateRule = Sgd(),  # noqa: B008
+    adjoint: Adjoint = FullUnroll(),  # noqa: B008
+    *,
+    norm: str = "batch",
+    stream: int | None = None,
+) -> Theta:
+    """theta_T of `unroll`, and the buffers that the net has after the T steps: all that it takes to use it.
+
+    Returns:
+        name -> tensor; several nets have a leading axis in every entry. With norm="batch" the statistics of
+        BatchNorm are not among them.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(4, 3))
+        >>> theta_0 = {name: p.detach() for name, p in net.named_parameters()}
+        >>> pair = (torch.ones(3, 4), torch.arange(3))
+        >>> sorted(set(unroll_with_buffers(net, theta_0, [pair], torch.tensor([0.1]))) - set(theta_0))
+        ['parametrizations.weight.0._u', 'parametrizations.weight.0._v']
+    """
+    theta_T, _, buffers_T = _run(
+        net, theta_0, steps, step_sizes, update, adjoint, cross_entropy, None, norm, stream, None
+    )
+    return {**theta_T, **buffers_T}
+
+
+def _run(
+    net: nn.Module,
+    theta_0: Theta,
+    steps: Steps | Sequence[Pair],
+    step_sizes: Tensor,
+    update: UpdateRule,
+    adjoint: Adjoint,
+    loss: Loss,
+    buffers: Mapping[str, Tensor] | None,
+    norm: str,
+    stream: int | None,
+    state: State,
+) -> Result:
+    if torch.is_inference_mode_enabled():  # as under no_grad, with tensors that a step can be taken from
+        with torch.inference_mode(False), torch.no_grad():
+            return _run(net, theta_0, steps, step_sizes, update, adjoint, loss, buffers, norm, stream, state)
     program = as_steps(steps)
     if not isinstance(step_sizes, Tensor):
         raise UsageError(
@@ -103,13 +162,13 @@ def unroll(
             f"step_sizes has {step_sizes.shape[1]} columns and theta_0 has {len(theta_0)} tensors; "
             "give one column for each, in the order of theta_0"
         )
+    theta_0, program = ordinary(theta_0), replace(program, tensors=ordinary(program.tensors))
     problem = InnerProblem(net, theta_0, program, update, loss, buffers, norm, stream)
     problem.unchecked = _takes_second_derivatives(theta_0, program, step_sizes)
     state_0 = update.init(theta_0) if state is None else state
-    theta_T, state_T, buffers_T = adjoint.run(problem, theta_0, state_0, step_sizes)
-    if not return_state:
-        return theta_T
-    return (theta_T, state_T, buffers_T) if norm == "track" else (theta_T, state_T)
+    with attributes_kept(net):
+        theta_T, state_T, buffers_T = adjoint.run(problem, theta_0, state_0, ordinary(step_sizes))
+    return theta_T, state_T, problem.of_each_net(buffers_T)
 
 
 def _takes_second_derivatives(theta_0: Theta, steps: Steps, step_sizes: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Running statistics of BatchNorm, estimated anew.
+"""Running statistics of BatchNorm, and of InstanceNorm where it keeps some, estimated anew.
 
 A net trained by functional steps has parameters theta_T but the running means and variances of nothing in
 particular; in `net.eval()` these are what it normalizes with. Over batches b = 1..n, with batch mean m_b and
@@ -6,7 +6,8 @@ unbiased batch variance v_b of the activations,
 
     running_mean = (m_1 + ... + m_n) / n        running_var = (v_1 + ... + v_n) / n
 
-which is torch's cumulative average (`momentum=None`). Each batch is normalized with its own statistics on the
+which is torch's cumulative average (`momentum=None`; for InstanceNorm, whose statistics are means over the
+batch's images, a momentum of 1/b). Each batch is normalized with its own statistics on the
 way, so deeper layers see what they saw in training.
 
 Reference: Ioffe and Szegedy, Batch normalization, 2015, https://arxiv.org/abs/1502.03167
@@ -19,21 +20,40 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # BatchNorm1d, 2d, 3d and SyncBatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from datadistill.errors import UsageError
 
 
+def norms_of(net: nn.Module) -> list[_BatchNorm | _InstanceNorm]:
+    """The layers whose statistics are a choice: every BatchNorm, and InstanceNorm with running statistics.
+
+    >>> norms_of(nn.Sequential(nn.InstanceNorm2d(2), nn.InstanceNorm2d(2, track_running_stats=True)))
+    [InstanceNorm2d(2, eps=1e-05, momentum=0.1, affine=False, track_running_stats=True)]
+    """
+    return [
+        m
+        for m in net.modules()
+        if isinstance(m, _BatchNorm) or (isinstance(m, _InstanceNorm) and keeps_statistics(m))
+    ]
+
+
+def keeps_statistics(norm: nn.Module) -> bool:
+    """Whether a norm layer has running statistics, which it normalizes with in evaluation mode."""
+    return norm.running_mean is not None
+
+
 def has_batchnorm(net: nn.Module) -> bool:
-    """Whether `net` holds a BatchNorm layer of any kind, with running statistics or without.
+    """Whether `net` holds a BatchNorm layer of any kind, or an InstanceNorm with running statistics.
 
     >>> has_batchnorm(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
     True
     """
-    return any(isinstance(module, _BatchNorm) for module in net.modules())
+    return bool(norms_of(net))
 
 
 def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the running statistics of every BatchNorm of `net` to those of `batches`.
+    """Set the running statistics of every layer of `norms_of(net)` to those of `batches`.
 
     The net's buffers are changed in place; its parameters, its training flags and torch's global generators
     are not. Dropout is off and every other layer is in evaluation mode meanwhile. A net without running
@@ -53,7 +73,7 @@ def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
         >>> net.running_mean, net.running_var
         (tensor([2.]), tensor([2.]))
     """
-    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    norms = [m for m in norms_of(net) if keeps_statistics(m)]
     if not norms:
         return
     training = [(module, module.training) for module in net.modules()]
@@ -69,8 +89,11 @@ def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
         count = 0
         with torch.no_grad():
             for images in batches:
-                net(images)
                 count += 1
+                for norm in norms:
+                    if isinstance(norm, _InstanceNorm):  # its momentum None means 0
+                        norm.momentum = 1 / count
+                net(images)
         if count == 0:
             raise UsageError("no batch was given to estimate BatchNorm statistics from; pass at least one")
         done = True

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-WRAPPERS: tuple[type, ...] = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-
 
 class _WithoutGraph(TorchFunctionMode):
     """`Tensor.__deepcopy__` of a tensor that has a graph copies its value."""
@@ -37,7 +35,7 @@ def bare_net(net: nn.Module) -> nn.Module:
     True
     """
     while True:
-        if isinstance(net, WRAPPERS):
+        if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
             net = net.module
         elif isinstance(inside := getattr(net, "_orig_mod", None), nn.Module):
             net = inside

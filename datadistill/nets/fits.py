@@ -7,26 +7,47 @@ from torch import Tensor, nn
 
 from datadistill.errors import UsageError
 from datadistill.nets.copying import copy_net
+from datadistill.streams import global_stream
 
 
 @torch.no_grad()
 def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
-    """Refuse a user's module that does not take images of `shape` (C,H,W) to one logit a class.
+    """Refuse a user's module that does not take float32 images of `shape` (C,H,W) to one logit a class, in
+    evaluation mode and in the modes that its layers have now.
 
     Raises:
-        UsageError: what the module made of two blank images.
+        UsageError: what the module made of two blank images, or why it was not asked.
     """
     if not isinstance(net, nn.Module):
         raise UsageError(f"net is {net!r:.80}, wanted a torch module, or a function that builds one")
+    refuse_script(net)
+    for name, p in net.named_parameters():
+        if p.is_floating_point() and p.dtype is not torch.float32:
+            raise UsageError(f"{name} of the net is {p.dtype}, but images are float32; pass net.float()")
     try:
-        # in evaluation mode, on a copy: nothing random is drawn and no buffer is written
-        trial = copy_net(net).cpu().eval()
-        dtype = next((p.dtype for p in trial.parameters() if p.is_floating_point()), torch.float32)
-        found = trial(torch.zeros(2, *shape, dtype=dtype))
+        with global_stream(0, "fits", everything=True):  # on a copy, whose buffers may be written
+            trial = copy_net(net).cpu()
+            modes = [m.training for m in trial.modules()]
+            found = [trial.eval()(torch.zeros(2, *shape, dtype=torch.float32))]
+            for m, training in zip(trial.modules(), modes, strict=True):
+                m.training = training
+            found.append(trial(torch.zeros(2, *shape, dtype=torch.float32)))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise UsageError(
             f"the net does not take images {'x'.join(map(str, shape))} ({str(error)[:200]}); pass one that does"
         ) from error
-    if not isinstance(found, Tensor) or found.shape != (2, classes):
-        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise UsageError(f"the net makes {what} of 2 images, wanted (2, {classes}): one logit a class")
+    for logits in found:
+        if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+            what = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            mode = " in training mode" if logits is not found[0] and net.training else ""
+            raise UsageError(
+                f"the net makes {what} of 2 images{mode}, wanted (2, {classes}): one logit a class and nothing "
+                "else (for a net with auxiliary outputs pass a wrapper that returns its logits alone)"
+            )
+
+
+def refuse_script(net: nn.Module) -> None:
+    """UsageError for a TorchScript module: other parameters cannot be put in its place."""
+    if any(isinstance(m, torch.jit.ScriptModule) for m in net.modules()):
+        raise UsageError("the net is a TorchScript module, which runs with its own parameters only; pass the "
+                         "module that it was made from")  # fmt: skip

@@ -1,14 +1,19 @@
-"""Logits of a classifier: one a class, two classes or more."""
+"""Logits of a classifier: one a class, two classes or more; and a sentence for images that it does not take."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from datadistill.errors import UsageError
+from datadistill.errors import DatadistillError, UsageError, out_of_memory
 
-__all__ = ["cross_entropy", "refuse_one_logit"]
+__all__ = ["cross_entropy", "explained", "refuse_one_logit"]
 
 
 def refuse_one_logit(logits: Float[Tensor, "b k"], whose: str = "the net") -> None:
@@ -38,20 +43,64 @@ def refuse_one_logit(logits: Float[Tensor, "b k"], whose: str = "the net") -> No
         )
 
 
-def cross_entropy(logits: Float[Tensor, "b k"], labels: Tensor) -> Float[Tensor, ""]:
-    """`torch.nn.functional.cross_entropy`, mean over the batch, of two logits or more.
+def cross_entropy(logits: Any, labels: Tensor) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the batch, as `torch.nn.functional.cross_entropy`; integer labels of any type.
 
     Args:
         logits: (B,K), K at least 2.
-        labels: (B,) int64, or (B,K) probabilities.
+        labels: (B,) whole numbers of 0 to K - 1, or (B,K) probabilities; one-hot whole numbers (B,K) count as
+            probabilities.
 
     Raises:
-        UsageError: see `refuse_one_logit`.
+        UsageError: what does not fit, with both shapes.
 
     Example:
         >>> import torch
-        >>> cross_entropy(torch.zeros(1, 2), torch.tensor([0]))
-        tensor(0.6931)
+        >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3], dtype=torch.int16))
+        tensor(1.3863)
     """
+    if not isinstance(logits, Tensor):
+        raise UsageError(
+            f"the net makes a {type(logits).__name__} in training mode, wanted a tensor of logits (B, K); pass "
+            "a net that returns its logits alone, or a loss of your own that takes what it returns"
+        )
+    if logits.dim() != 2:
+        raise UsageError(f"the net makes {tuple(logits.shape)} of a batch, wanted logits (B, K), one a class")
     refuse_one_logit(logits)
-    return F.cross_entropy(logits, labels)
+    if labels.shape == logits.shape:
+        return F.cross_entropy(logits, labels.to(logits.dtype))
+    if labels.shape != logits.shape[:1]:
+        raise UsageError(
+            f"labels have shape {tuple(labels.shape)} for logits {tuple(logits.shape)}; wanted "
+            f"({len(logits)},) whole numbers or {tuple(logits.shape)} probabilities"
+        )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool:
+        raise UsageError(f"labels are {labels.dtype}, wanted whole numbers of 0 to K - 1; pass labels.long()")
+    whole, classes = labels.long(), logits.shape[1]
+    if len(whole):
+        low, high = torch.stack(torch.aminmax(whole)).tolist()  # one wait for an accelerator
+        if low < 0 or high >= classes:
+            raise UsageError(
+                f"labels go from {low} to {high} and the net has {classes} logits; number the classes 0 to "
+                f"{classes - 1}"
+            )
+    return F.cross_entropy(logits, whole)
+
+
+@contextlib.contextmanager
+def explained(net: nn.Module, images: Tensor) -> Iterator[None]:
+    """Turn what a net raises about images that it does not take into a sentence."""
+    try:
+        yield
+    except DatadistillError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        if out_of_memory(error):
+            raise
+        types = {p.dtype for p in net.parameters() if p.is_floating_point()}
+        wanted = ", ".join(sorted(map(str, types)))
+        raise UsageError(
+            f"the net does not take images {tuple(images.shape)} of {images.dtype} (torch says: "
+            f"{' '.join(str(error).split())[:200]}); pass images (B, C, H, W) as it takes them"
+            + (f", {wanted} as its parameters are" if images.dtype not in types else "")
+        ) from error

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
@@ -24,7 +25,8 @@ from torch.func import functional_call, vmap
 from datadistill.data import Split, augment
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.nets.copying import copy_net
-from datadistill.nets.logits import cross_entropy
+from datadistill.nets.fits import refuse_script
+from datadistill.nets.logits import cross_entropy, explained
 from datadistill.streams import generator, global_stream
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import OPTIMIZERS, FitPlan
@@ -201,13 +203,22 @@ class Fit:
 def of_module(
     net: nn.Module, split: Split, plan: FitPlan, *, seed: int = 0, number: int = 0, loss: Loss = cross_entropy
 ) -> Fit:
-    """The fit of a module, which is changed in place and put in training mode."""
-    net.train()
+    """The fit of a module, which is changed in place and put in training mode.
+
+    A layer in evaluation mode inside a net in training mode stays as it is: it was frozen on purpose.
+    """
+    refuse_script(net)
+    if not net.training:
+        net.train()
     lay_out(net, split.images.device)
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    return Fit(
-        tensors, lambda batch: loss(net(batch.images), batch.labels), split, plan, seed=seed, nets=number
-    )
+
+    def of_batch(batch: Batch) -> Tensor:
+        with explained(net, batch.images):
+            logits = net(batch.images)
+        return loss(logits, batch.labels)
+
+    return Fit(tensors, of_batch, split, plan, seed=seed, nets=number)
 
 
 def of_stack(
@@ -218,7 +229,7 @@ def of_stack(
     *,
     seed: int = 0,
     numbers: Sequence[int],
-    loss: Loss = cross_entropy,
+    loss: Loss = F.cross_entropy,
 ) -> Fit:
     """The fit of several nets of one architecture in one vectorized pass.
 
@@ -229,6 +240,7 @@ def of_stack(
         net: the architecture, without buffers that training writes; its values are not used.
         theta: name -> (N, ...) for every parameter; copied.
         numbers: the N nets' numbers.
+        loss: what vmap can map: no look at values.
     """
     net.train()
     leaves = {name: p.detach().clone().requires_grad_() for name, p in theta.items()}
@@ -256,7 +268,8 @@ def fit(
     """Train a copy of a net by cross-entropy on real images.
 
     Args:
-        net: images (B,C,H,W) to logits (B,K); never changed. Parameters without a gradient stay frozen.
+        net: images (B,C,H,W) to logits (B,K); never changed. Parameters without a gradient stay frozen, and so
+            do layers in evaluation mode inside a net in training mode (BatchNorm keeps its statistics).
         split: images and labels, on the net's device.
         plan: how to train.
         seed: of order, augmentation and dropout.

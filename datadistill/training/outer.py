@@ -27,7 +27,15 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import NumericalError, worded
 from datadistill.evaluation.accuracy import trained_accuracies
 from datadistill.initial import Fixed, Theta, nets_at_once, nets_of, trainable
-from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, unroll
+from datadistill.innerloop import (
+    ADJOINTS,
+    Adjoint,
+    FullUnroll,
+    StepReplay,
+    Truncated,
+    unroll,
+    unroll_with_buffers,
+)
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import Attack, Objective
@@ -137,7 +145,7 @@ class OuterLoop:
         nets = self._nets(i)
         losses = []
         for net, theta_0, _ in nets:
-            theta_T = unroll(
+            theta_T = unroll_with_buffers(
                 net, theta_0, learned.steps(), learned.step_sizes(), self.update, self.adjoint,
                 norm=config.norm, stream=derive(config.seed, "dropout", i),
             )  # fmt: skip

@@ -32,7 +32,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datadistill.errors import DataError, NumericalError, UsageError
-from datadistill.innerloop.problem import NetMode
+from datadistill.innerloop.net_mode import NetMode
 from datadistill.streams import global_stream
 from kd_baselines.language.model import LanguageModel
 from kd_baselines.language.perplexity import perplexity

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from datadistill.errors import NumericalError, UsageError
-from datadistill.innerloop.problem import NetMode
+from datadistill.innerloop.net_mode import NetMode
 from datadistill.nets.layers import check_choice
 from kd_baselines.language.model import LanguageModel, State
 from kd_baselines.language.windows import columns, windows

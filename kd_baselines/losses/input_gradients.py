@@ -28,7 +28,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # BatchNorm1d, 2d, 3d and Syn
 
 from datadistill.errors import UsageError, nearest
 from datadistill.innerloop.layer_faults import name_missing, refusal
-from datadistill.innerloop.problem import NetMode
+from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from kd_baselines.features import run
 from kd_baselines.losses.labels import class_labels

@@ -253,3 +253,22 @@ def test_it_learns(digits):
             p.copy_(start[name])
     trained = fit(net, digits.train, FitPlan(epochs=4, batch=32, lr=0.01))
     assert accuracy(trained, dict(trained.named_parameters()), digits.validation) > 85
+
+
+def with_batchnorm():
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.LazyLinear(10)
+    )
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_batchnorm_frozen_by_the_user_keeps_its_statistics(frozen):
+    split = Split(torch.randn(20, 1, 6, 6), torch.arange(20) % 10)
+    net = with_batchnorm()
+    net(split.images)
+    net.train()
+    net[1].train(not frozen)
+    before = net[1].running_mean.clone()
+    out = fit(net, split, FitPlan(epochs=1, batch=10))
+    assert torch.equal(out[1].running_mean, before) == frozen
+    assert [m.training for m in out.modules()] == [m.training for m in net.modules()]
