@@ -75,8 +75,8 @@ def classification(
 def evaluation_logits(
     net: nn.Module, theta: Theta, images: Float[Tensor, "n c h w"], batch: int = 1000
 ) -> Iterator[Float[Tensor, "b k"]]:
-    """Logits of one net in evaluation mode, batch after batch; nothing of the net is changed."""
-    with attributes_kept(net), NetMode(net, "frozen", training=False):
+    """Logits of one net in evaluation mode, batch after batch; its parameters and buffers are not changed."""
+    with NetMode(net, "frozen", training=False):
         theta = with_buffers(net, theta)
         for x in images.split(batch):
             yield logits_of(net, theta, x)
