@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import (
     ConcatDataset,
     DataLoader,
+    IterableDataset,
     RandomSampler,
     SequentialSampler,
     Subset,
@@ -171,7 +172,8 @@ def unified(dataset: Any, what: str) -> tuple[Any, Names | None]:
     """
     if isinstance(dataset, DataLoader):
         dataset = _loaded(dataset, what)
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+    streamed = isinstance(dataset, IterableDataset)  # it has indexing by inheritance, which raises
+    if streamed or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise UsageError(
             f"{what} is a {type(dataset).__name__}; wanted one with a length and items (image, label)"
         )

@@ -37,7 +37,7 @@ def image_id(class_name: str, content: bytes) -> str:
 
     Example:
         >>> image_id("cat", bytes(32))
-        'pLe7NZFG'
+        'kfoAEyZb'
     """
     digest = hashlib.sha256(class_name.encode("utf-8", "surrogateescape") + b"\0" + content).digest()
     return base64.urlsafe_b64encode(digest[: LENGTH * 6 // 8]).decode("ascii")
@@ -81,7 +81,7 @@ class Parts:
             DataError: other fields, or texts that are no ids.
 
         Example:
-            >>> Parts.from_dict({"train": "pLe7NZFG", "validation": "", "test": ""})
+            >>> Parts.from_dict({"train": "kfoAEyZb", "validation": "", "test": ""})
             Parts(1 + 0 + 0 images)
         """
         if isinstance(values, Parts):

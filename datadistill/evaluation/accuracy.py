@@ -213,6 +213,13 @@ def check_data(d: DistilledDataset, real: RealData, split: str = "test") -> None
             f"the set's images are {'x'.join(map(str, d.images.shape[1:]))}, those of {real.name} are "
             f"{'x'.join(map(str, real.shape))}; use its own data, loaded with its normalization"
         )
+    then = d.origin.get("data_fingerprint")
+    if split == "validation" and real.parts is None and then not in (None, real.fingerprint):
+        raise DataError(
+            f"the data {real.name} are not the ones that the set was learned from (their fingerprint differs), "
+            "so that some of its validation images may have been learned from; pass those data, or test on the "
+            "test split"
+        )
     if real.parts is not None and "parts" in d.origin and split != "train":
         tested = getattr(real.parts, split)
         if seen := Parts.from_dict(d.origin["parts"]).seen(tested, split):

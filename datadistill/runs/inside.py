@@ -28,7 +28,10 @@ def refuse_inside(
     root = Path(images).expanduser()
     if not root.is_dir():
         return  # whoever reads it says what is wrong
-    folders = [root, *(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))]
+    try:
+        folders = [root, *(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))]
+    except OSError:
+        return  # likewise
     read = {_identity(folder) for folder in folders}
     target = Path(os.path.realpath(Path(out).expanduser()))
     for place in (target, *target.parents):

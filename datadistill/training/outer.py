@@ -37,7 +37,7 @@ from datadistill.innerloop import (
     unroll_with_buffers,
 )
 from datadistill.innerloop.update_rules import UpdateRule
-from datadistill.nets.spec import NetSpec
+from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.objectives import Attack, Objective
 from datadistill.streams import derive, generator
 from datadistill.training.learned import Learned
@@ -256,6 +256,8 @@ class OuterLoop:
                     **({"holdout": config.holdout, "skip_bad": config.skip_bad}
                        if config.dataset == "folder" else {}),
                     **({} if data.parts is None else {"parts": data.parts.as_dict()}),
+                    **({"data_fingerprint": data.fingerprint}
+                       if data.parts is None and config.dataset == CUSTOM else {}),
                 },
             )  # fmt: skip
 

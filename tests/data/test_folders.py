@@ -1,6 +1,7 @@
 """Your own folder of images, and everything that can be wrong with one."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -192,3 +193,22 @@ def test_a_given_normalization_is_used(birds):
     chosen = Normalization((0.5,), (0.5,), 16, 1)
     data = load_folder(birds, normalization=chosen)
     assert data.shape == (1, 16, 16) and data.normalization is chosen
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of Unix")
+def test_a_named_pipe_is_refused_and_not_waited_for(birds):
+    os.mkfifo(birds / "jay" / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png is not a regular file"):
+        load_folder(birds)
+
+
+def test_a_link_to_a_device_is_refused(birds):
+    (birds / "jay" / "endless.png").symlink_to(os.devnull)
+    with pytest.raises(DataError, match=r"endless\.png is not a regular file"):
+        load_folder(birds)
+
+
+def test_a_link_that_leads_nowhere_is_refused(birds):
+    (birds / "jay" / "gone.png").symlink_to(birds / "nothing.png")
+    with pytest.raises(DataError, match=r"gone\.png does not exist"):
+        load_folder(birds)

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from datadistill.data import SOURCES, Normalization, RealData, load
 from datadistill.data.batches import distinct
@@ -333,3 +333,17 @@ def test_items_that_do_not_fit(items, words):
 def test_a_stream_is_no_data_set():
     with pytest.raises(UsageError, match="generator"):
         RealData.from_dataset(pair for pair in [(X[0], 0)])
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield X[0], 0
+
+    def __len__(self):
+        return 1
+
+
+@pytest.mark.parametrize("stream", [Stream(), DataLoader(Stream())])
+def test_a_stream_with_a_length_is_no_data_set(stream):
+    with pytest.raises(UsageError, match=r"wanted one with a length|a sampler of its own"):
+        RealData.from_dataset(stream)

@@ -126,3 +126,14 @@ def test_the_same_run_gives_the_same_file(birds, tmp_path):
     for name, one in {"a": d, "b": again}.items():
         one.save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_validation_images_of_other_tensors_are_refused():
+    x, y = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    first = RealData.from_tensors(x, y, test_images=x, test_labels=y)
+    grown = RealData.from_tensors(x[:38], y[:38], test_images=x, test_labels=y)
+    d = dd.distill(TINY, data=first)
+    for data, split in ((first, "validation"), (first, "test"), (grown, "test"), (grown, "train")):
+        assert dd.evaluate(d, data=data, split=split, nets=1, plain_nets=0).split == split
+    with pytest.raises(DataError, match="not the ones that the set was learned from"):
+        dd.evaluate(d, data=grown, split="validation", nets=1, plain_nets=0)
