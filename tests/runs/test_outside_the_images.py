@@ -81,7 +81,7 @@ def test_the_default_out_is_refused_inside_the_images(pets, monkeypatch):
 def test_a_rescue_folder_inside_the_images_is_refused(pets, tmp_path, monkeypatch):
     monkeypatch.setattr("datadistill.training.setup.load_folder", unlearned)
     options = ["own-images", "--data", str(pets), "--out", str(tmp_path / "a"), "--rescue-dir", str(pets / "b")]
-    with pytest.raises(UsageError, match="rescue.dir"):
+    with pytest.raises(UsageError, match="rescue_dir"):
         distill.run(options)
 
 
