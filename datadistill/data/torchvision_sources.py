@@ -2,7 +2,7 @@
 
 They differ by a line each (`SETS`): torchvision's class and the files it wants under a data root. Files are
 searched for in every root; only where downloading is allowed and nothing was found are they fetched, by
-torchvision, into the first root. CIFAR's pickles are read only after torchvision's MD5 check.
+torchvision, into the first root. CIFAR's pickles are read by `checked_files`, after their MD5 check.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from datadistill.data.checked_files import read_cifar, read_svhn
 from datadistill.data.class_names import CIFAR10, CIFAR100, DIGITS, FASHION
 from datadistill.data.source import Pixels, Reader, Source
 from datadistill.errors import DataError, ResourceError, Unavailable
@@ -57,14 +58,26 @@ class TorchvisionSet:
     folder: str = "."
 
     def open(self, root: Path, split: str, download: bool = False) -> Any:
-        """The torchvision data set; its class is imported here, not before."""
+        """An object with the arrays `data` and `targets` (or `labels`) of a part; torchvision's class is
+        imported here, not before."""
         from torchvision import datasets
 
         made = getattr(datasets, self.class_name)
-        if not self.official:
-            made = type(made.__name__, (made,), {"_check_integrity": lambda self: True})
+        folder = root / self.folder
+        if self.class_name.startswith("CIFAR"):
+            if download:
+                # fetched and unpacked alone: the class itself would unpickle what came
+                dataset = made.__new__(made)
+                dataset.root = str(folder)
+                dataset.download()
+            return read_cifar(made, folder, split)
+        if self.class_name == "SVHN" and not download:
+            return read_svhn(made, folder, split, self.official)
         chosen: dict[str, Any] = {"split": split} if self.by_split else {"train": split == "train"}
-        return made(str(root / self.folder), download=download, **chosen)
+        if self.class_name in ("MNIST", "FashionMNIST"):
+            # never torch files of old torchvisions, which lie beside without a checksum
+            made = type(made.__name__, (made,), {"_check_legacy_exist": lambda self: False})
+        return made(str(folder), download=download, **chosen)
 
 
 SETS = {
