@@ -20,13 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.data import Split
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, out_of_memory
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.streams import generator, global_stream
 from datadistill.training.fit import Batch
 from kd_baselines.features import run
 from kd_baselines.losses.input_gradients import refuse_once_differentiable
+from kd_baselines.losses.labels import to_labels
 from kd_baselines.losses.term import Objective, Seen, Term
+from kd_baselines.splits import as_split, float_images
 
 __all__ = ["Distiller", "Outputs", "TeacherLike"]
 
@@ -55,12 +57,14 @@ class Distiller:
     """A student, an objective and, where the objective needs one, a teacher.
 
     Args:
-        student: images (B,C,H,W) to logits (B,K), on the device of the batches; trained in place.
+        student: images (B,C,H,W) to logits (B,K), on the device of the batches; trained in place. Of auxiliary
+            outputs beside the logits (`kd_baselines.features.run`) no term knows.
         objective: a term or a sum of terms.
         teacher: a `Teacher` or a `CachedTeacher`; None where no term needs one.
-        sample: a split, or (images, labels), whose first two images show the terms the sizes they will meet:
-            what terms own is made, and what does not fit is refused, here and before training. Needed before an
-            optimizer is made where a term owns something (`Hint`). Default: the first batch does it.
+        sample: a split, (images, labels) or a data set (`kd_baselines.splits.as_split`), of which two images
+            show the terms the sizes they will meet: what terms own is made, and what does not fit is refused,
+            here and before training. Needed before an optimizer is made where a term owns something (`Hint`).
+            Default: the first batch does it.
         seed: of the terms' own first weights and of their noise.
         number: of the stage; other numbers, other noise.
 
@@ -83,10 +87,12 @@ class Distiller:
         objective: Objective | Term,
         teacher: TeacherLike | None = None,
         *,
-        sample: Split | tuple[Tensor, Tensor] | None = None,
+        sample: Split | tuple[Tensor, Tensor] | Any = None,
         seed: int = 0,
         number: int = 0,
     ) -> None:
+        if not isinstance(student, nn.Module):
+            raise UsageError(f"the student is a {type(student).__name__}; pass a module of torch")
         nets = getattr(getattr(teacher, "teacher", teacher), "nets", None)
         if teacher is not None and nets is None:
             raise UsageError(f"teacher is a {type(teacher).__name__}; pass kd_baselines.Teacher(net)")
@@ -100,12 +106,13 @@ class Distiller:
             what = ", ".join(wanting)
             raise UsageError(f"{what}: a teacher is needed, and there is none; pass teacher=Teacher(net)")
         self._prepared = False
+        self._classes: int | None = None  # logits of the student in evaluation mode
         self._listed: set[nn.Parameter] | None = None  # own parameters of terms, when somebody asked for them
         if sample is not None:
-            images, labels = sample if isinstance(sample, tuple) else (sample.images, sample.labels)
-            if not len(labels):
+            split = as_split(sample)
+            if not len(split):
                 raise DataError("there is no image to train on; pass a split that is not empty")
-            self._prepare(images[:2], labels[:2])
+            self._prepare(split.images, split.labels)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The student's, and those that terms own, which are made by `sample` or the first batch."""
@@ -125,7 +132,8 @@ class Distiller:
 
         Args:
             batch: images (B,C,H,W), labels (B,) and, for a cached teacher, their places in its split (B,); or
-                a `Batch` of the plain loop, which has all three.
+                a `Batch` of the plain loop, which has all three. Labels are whole numbers of any type, one-hot
+                rows, or for terms that take them probabilities (B,K).
             step: steps done before this one; noise is a function of it.
             epoch: of schedules, from 0.
             view: of a cached teacher with augmented images: their epoch.
@@ -141,8 +149,12 @@ class Distiller:
         if not isinstance(whole, tuple | list) or len(whole) not in (2, 3):
             raise UsageError(f"a batch is a {type(whole).__name__}; pass (images, labels)")
         images, labels, index = whole if len(whole) == 3 else (*whole, None)
+        images = float_images(images)
+        if images.is_inference() and not torch.is_inference_mode_enabled():
+            images = images.clone()  # there is no gradient of the other
+        labels = to_labels(labels, len(images))
         if not self._prepared:
-            self._prepare(images[:2], labels[:2])
+            self._prepare(images, labels)
         return self.objective(self.see(images, labels, index=index, step=step, epoch=epoch, view=view))
 
     def see(
@@ -157,16 +169,18 @@ class Distiller:
         if needs.student_logits or needs.student_features:
             # once whole: a layer that is called again further on is refused then
             whole = needs.student_logits or not self._prepared
+            layers = sorted(needs.student_features)
             twice = TwiceDifferentiable() if needs.student_input_gradients else contextlib.nullcontext()
-            with twice:
-                out = run(self.student, images, sorted(needs.student_features), logits=whole)
+            with twice, self._explained("student", images):
+                out = run(self.student, images, layers, logits=whole, classes=self._classes)
             seen.student_logits, seen.student_features = out.logits, out.features
         if needs.teacher_logits or needs.teacher_features:
             assert self.teacher is not None
-            known = self.teacher.outputs(
-                images, sorted(needs.teacher_features), logits=needs.teacher_logits,
-                input_gradients=needs.teacher_input_gradients, index=index, view=view,
-            )  # fmt: skip
+            with self._explained("teacher", images):
+                known = self.teacher.outputs(
+                    images, sorted(needs.teacher_features), logits=needs.teacher_logits,
+                    input_gradients=needs.teacher_input_gradients, index=index, view=view,
+                )  # fmt: skip
             seen.teacher_features = known.features
             if needs.teacher_logits:
                 seen.teacher_logits, seen.teacher_at = known.logits, known.at
@@ -175,7 +189,17 @@ class Distiller:
         return seen
 
     def _prepare(self, images: Tensor, labels: Tensor) -> None:
-        """Show the terms two images, in evaluation mode: no statistics are written."""
+        """Show the terms two images, in evaluation mode: no statistics are written. They are those with the
+        smallest and the largest label, so that a class that the logits do not have is refused."""
+        pick = [0, 1]
+        if labels.dim() == 1 and len(labels) > 2 and int(labels.argmin()) != int(labels.argmax()):
+            pick = [int(labels.argmin()), int(labels.argmax())]
+        ordinary = not any(p.is_inference() for p in self.student.parameters())  # others have no gradient
+        with torch.inference_mode(False), torch.set_grad_enabled(ordinary):
+            # clones: of tensors that were made under inference_mode there is no gradient
+            self._show(images[pick[: len(images)]].clone(), labels[pick[: len(images)]].clone())
+
+    def _show(self, images: Tensor, labels: Tensor) -> None:
         modes = [(module, module.training) for module in self.student.modules()]
         online = self.teacher
         try:
@@ -183,6 +207,8 @@ class Distiller:
             self.teacher = getattr(online, "teacher", online)  # a cache knows none of these two alone
             with global_stream(self.seed, "kd_terms", self.number):
                 seen = self.see(images, labels)
+                if seen.student_logits is not None and seen.student_logits.dim() == 2:
+                    self._classes = seen.student_logits.shape[1]
                 self.objective.prepare(seen)
                 self.objective.to(images.device)
                 loss = self.objective(seen)["loss"]
@@ -195,6 +221,22 @@ class Distiller:
         if self._listed is not None:
             self._refuse_late_parameters(self._listed)
         self._prepared = True
+
+    @contextlib.contextmanager
+    def _explained(self, whose: str, images: Tensor) -> Iterator[None]:
+        """Of the first images: what a net raises about images that it does not take, as a sentence."""
+        try:
+            yield
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            if self._prepared or out_of_memory(error):
+                raise
+            last = images.dim() == 4 and images.shape[3] in (1, 3, 4) and images.shape[1] not in (1, 3, 4)
+            order = ", which look like (B, height, width, channels): images.permute(0, 3, 1, 2)" if last else ""
+            found = f"images {tuple(images.shape[1:])} of {images.dtype} on {images.device}{order}"
+            raise UsageError(
+                f"the {whose} does not take {found} (torch says: {' '.join(str(error).split())[:200]}); pass "
+                "images (B, channels, height, width) as it takes them"
+            ) from error
 
     def _refuse_late_parameters(self, listed: set[nn.Parameter]) -> None:
         terms = self.objective.named_terms.items()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -21,17 +22,24 @@ from torch import Tensor, nn
 
 from datadistill.data import RealData, Split
 from datadistill.errors import DataError, NumericalError, UsageError, nearest
-from datadistill.evaluation.accuracy import accuracy
+from datadistill.innerloop.net_mode import NetMode
+from datadistill.nets.copying import bare_net
+from datadistill.nets.logits import refuse_one_logit
 from datadistill.objectives import evaluation_logits
 from datadistill.streams import generator
+from datadistill.torch_defaults import library_defaults
+from kd_baselines.features import in_type_of, logits_in
+from kd_baselines.losses.labels import refuse_classes
 from kd_baselines.scores import LeftOut, Scores
+from kd_baselines.splits import as_split, refuse_distilled
 
 __all__ = ["LeftOut", "Scores", "choose_shift", "score"]
 
 
+@library_defaults()
 def score(
     net: nn.Module | Callable[[Tensor], Tensor],
-    data: RealData,
+    data: RealData | Any,
     *,
     noise: Sequence[float] = (),
     missing: Sequence[str] = (),
@@ -44,7 +52,8 @@ def score(
     Args:
         net: images (B,C,H,W) to logits (B,K), K the classes of the data, on any device; or a `Teacher`, on the
             device of the data.
-        data: normalized as the net wants them.
+        data: normalized as the net wants them. In place of `RealData`, for the accuracy alone: images with
+            labels as `kd_baselines.splits.as_split` takes them (a data set, a pair of tensors), all tested.
         noise: deviations, 0 or more, of Gaussian noise on pixels in the range 0 to 1; not clipped. The noise of
             a deviation is a function of the seed and of it alone: unit noise of the stream
             (seed, "test_noise", k), k the deviation in millionths, times the deviation.
@@ -57,7 +66,8 @@ def score(
         The scores.
 
     Raises:
-        UsageError: a negative deviation, an unknown class, or a net that makes other than K logits.
+        UsageError: a negative deviation, an unknown class, a net that makes other than K logits, or a distilled
+            set, whose images no net is tested on.
         DataError: no image to test on, or none of a class that was left out.
         NumericalError: logits that are not finite.
 
@@ -73,10 +83,16 @@ def score(
     for deviation in noise:
         if not 0 <= deviation < math.inf:
             raise UsageError(f"noise is {deviation}, but a deviation is 0 or more; give such as 0.3")
+    refuse_distilled(
+        data, "on which nothing is tested; pass the real data (datadistill.data.load), or measure the set "
+        "itself with datadistill.evaluate"
+    )  # fmt: skip
+    net = bare_net(net) if isinstance(net, nn.Module) else _Called(net)
+    if not isinstance(data, RealData):
+        return _accuracy_alone(net, as_split(data), noise, missing, split, batch)
     for name in missing:
         if name not in data.classes:
             raise UsageError(f"{data.name} has no class {name!r}; {nearest(name, data.classes)}")
-    net = net if isinstance(net, nn.Module) else _Called(net)
     data = data.to(next(net.parameters(), data.train.images).device)
     target, classes = data.split(split), len(data.classes)
     if not len(target):
@@ -90,7 +106,7 @@ def score(
         images=len(right),
         errors=_errors(right),
         per_class=tuple(_percent(group) if len(group) else None for group in groups),
-        noise={d: _noisy(net, target, data.normalization.std, d, seed, batch) for d in noise},
+        noise={d: _noisy(net, target, data.normalization.std, d, seed, batch, classes) for d in noise},
         missing={
             name: _left_out(logits, target.labels, validation, data.validation.labels, k, name)
             for name in missing
@@ -162,11 +178,46 @@ class _Called(nn.Module):
         return self.call(images)
 
 
+def _accuracy_alone(
+    net: nn.Module, target: Split, noise: Sequence[float], missing: Sequence[str], split: str, batch: int
+) -> Scores:
+    """Of images that have labels and neither names of classes nor a normalization."""
+    if noise or missing:
+        raise UsageError(
+            "noise and classes left out are measured on a RealData, which has a normalization and names of "
+            "classes; pass one (RealData.from_tensors), or leave them out"
+        )
+    if not len(target):
+        raise DataError("there is no image to test on; pass some")
+    if target.labels.dim() != 1:
+        raise UsageError(
+            f"labels are probabilities {tuple(target.labels.shape)}, of which there is no accuracy; pass class "
+            "numbers"
+        )
+    device = next(net.parameters(), target.images).device
+    images, labels = target.images.to(device), target.labels.to(device)
+    logits = _logits(net, images, None, batch)
+    refuse_classes(labels, logits.shape[1])
+    right = logits.argmax(1) == labels
+    groups = [right[labels == k] for k in range(logits.shape[1])]
+    per_class = tuple(_percent(group) if len(group) else None for group in groups)
+    return Scores(_percent(right), len(right), _errors(right), per_class, split=split)
+
+
 @torch.no_grad()
-def _logits(net: nn.Module, images: Tensor, classes: int, batch: int) -> Tensor:
+def _logits(net: nn.Module, images: Tensor, classes: int | None, batch: int) -> Tensor:
     theta: dict[str, Tensor] = dict(net.named_parameters())
-    parts = list(evaluation_logits(net, theta, images, batch))
-    found = torch.cat(parts) if parts else images.new_zeros(0, classes)
+    images = in_type_of(net, images)
+    if any(isinstance(m, torch.jit.ScriptModule) for m in net.modules()):  # which take no other tensors
+        with NetMode(net, "frozen", training=False):
+            returned = [net(x) for x in images.split(batch)]
+    else:
+        returned = list(evaluation_logits(net, theta, images, batch))
+    parts = [logits_in(one, type(net).__name__) for one in returned]
+    if classes is None and parts and parts[0].dim() == 2:
+        classes = parts[0].shape[1]
+        refuse_one_logit(parts[0])
+    found = torch.cat(parts) if parts else images.new_zeros(0, classes or 1)
     if found.shape != (len(images), classes):
         raise UsageError(
             f"the net makes {tuple(found.shape)} of {len(images)} images, but the data have {classes} classes; "
@@ -178,14 +229,14 @@ def _logits(net: nn.Module, images: Tensor, classes: int, batch: int) -> Tensor:
 
 
 def _noisy(
-    net: nn.Module, target: Split, std: Sequence[float], deviation: float, seed: int, batch: int
+    net: nn.Module, target: Split, std: Sequence[float], deviation: float, seed: int, batch: int, classes: int
 ) -> float:
     """Accuracy on x + deviation * n: in normalized values n is divided by the normalization's std."""
     stream = generator(seed, "test_noise", round(1e6 * deviation))  # on the CPU: the same on every device
     n = torch.randn(target.images.shape, generator=stream).to(target.images.device)
     scale = deviation / target.images.new_tensor(std).view(-1, 1, 1)
     noisy = Split(target.images + scale * n, target.labels)
-    return accuracy(net, dict(net.named_parameters()), noisy, batch)
+    return _percent(_logits(net, noisy.images, classes, batch).argmax(1) == noisy.labels)
 
 
 def _left_out(

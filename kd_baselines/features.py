@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -26,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 
 from datadistill.errors import UsageError, nearest
 
-__all__ = ["Outputs", "layers", "run"]
+__all__ = ["Outputs", "in_type_of", "layers", "logits_in", "run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,23 @@ def layers(net: nn.Module) -> tuple[str, ...]:
         >>> layers(nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), nn.Linear(4, 2)))
         ('0', '0.0', '0.1', '1')
     """
-    return tuple(path for path, _ in net.named_modules() if path)
+    return tuple(path for path in _modules(net) if path)
+
+
+def _modules(net: nn.Module) -> dict[str, nn.Module]:
+    """Path -> module, the paths without the names that `torch.compile` and DataParallel put in."""
+    found, replicated = {}, set()
+    for path, module in net.named_modules():
+        parts = path.split(".")
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            replicated.add(path)
+        inside = [
+            part
+            for n, part in enumerate(parts)
+            if part != "_orig_mod" and not (part == "module" and ".".join(parts[:n]) in replicated)
+        ]
+        found[".".join(inside)] = module  # of a wrapper and what it holds, the latter
+    return found
 
 
 def run(
@@ -59,12 +77,17 @@ def run(
     *,
     logits: bool = True,
     tensors: Mapping[str, Tensor] | None = None,
+    classes: int | None = None,
 ) -> Outputs:
     """One forward with taps on named layers.
 
-    The net is called as it is, in the mode it is in, with or without gradients as the caller has it. Its hooks
-    are gone afterwards, whatever happens. One forward of a net at a time: a thread that calls the same net
-    meanwhile would be tapped too.
+    The net is called as it is, in the mode it is in, with or without gradients as the caller has it; images get
+    the type of its parameters. Its hooks are gone afterwards, whatever happens. One forward of a net at a time:
+    a thread that calls the same net meanwhile would be tapped too. Compiled code has neither taps nor second
+    derivatives, so a compiled net runs uncompiled where either is wanted.
+
+    The logits of a net that returns more are its output's attribute or entry "logits" (transformers, GoogLeNet
+    in training mode).
 
     Args:
         net: any module.
@@ -74,6 +97,8 @@ def run(
         logits: False stops the forward after the last tapped tensor, so that nothing more is computed. A
             forward that stops cannot see a later call of a plain name; run it once whole to have that refused.
         tensors: stand in for parameters and buffers of these names, as in `torch.func.functional_call`.
+        classes: of a net whose output is a tensor of so many logits in evaluation mode: a tuple in training
+            mode then begins with them.
 
     Returns:
         The logits, or None, and the features by name.
@@ -102,7 +127,9 @@ def run(
     try:
         for name, place in places.items():
             handles.append(_tap(name, place, found, enough))
-        result = net(images) if tensors is None else functional_call(net, dict(tensors), (images,))
+        images = in_type_of(net, images)
+        with _uncompiled(net) if places or images.requires_grad else nullcontext():
+            result = net(images) if tensors is None else functional_call(net, dict(tensors), (images,))
     except _Enough:
         result = None
     finally:
@@ -116,12 +143,59 @@ def run(
             )
     if not logits:
         return Outputs(None, {name: found[name] for name in places})
-    if not isinstance(result, Tensor):
+    result = logits_in(result, type(net).__name__, (len(images), classes))
+    return Outputs(result, {name: found[name] for name in places})
+
+
+def logits_in(returned: Any, net: str, shape: tuple[int, int | None] = (0, None)) -> Tensor:
+    """The logits in what a net returned.
+
+    Args:
+        returned: a tensor; or an object with an attribute or entry "logits"; or, where the shape is known, a
+            tuple that begins with a tensor of this shape.
+        net: named in the error.
+        shape: (B,K) of the logits; K is None where unknown.
+
+    Raises:
+        UsageError: anything else.
+
+    Example:
+        >>> logits_in({"logits": torch.ones(1, 2), "hidden": torch.ones(3)}, "net")
+        tensor([[1., 1.]])
+    """
+    found = returned
+    if isinstance(returned, Mapping):
+        found = returned.get("logits")
+    elif not isinstance(returned, Tensor):
+        found = getattr(returned, "logits", None)
+        first = returned[0] if isinstance(returned, tuple | list) and returned else None
+        if found is None and isinstance(first, Tensor) and tuple(first.shape) == shape:
+            found = first
+    if not isinstance(found, Tensor):
         raise UsageError(
-            f"{type(net).__name__} returns a {type(result).__name__}, wanted a tensor of logits; pass a net "
+            f"{net} returns a {type(returned).__name__}, wanted a tensor of logits; pass a net "
             "that returns its logits alone"
         )
-    return Outputs(result, {name: found[name] for name in places})
+    return found
+
+
+def in_type_of(net: object, images: Tensor) -> Tensor:
+    """The images in the floating-point type of a net's parameters, through which gradients flow.
+
+    Example:
+        >>> in_type_of(nn.Linear(1, 1).double(), torch.ones(1, 1)).dtype
+        torch.float64
+    """
+    parameters = net.parameters() if isinstance(net, nn.Module) else ()
+    own = next((p.dtype for p in parameters if p.is_floating_point()), images.dtype)
+    if own == images.dtype or own.itemsize < 2 or not images.is_floating_point():
+        return images
+    return images if torch.is_autocast_enabled(images.device.type) else images.to(own)
+
+
+def _uncompiled(net: nn.Module) -> AbstractContextManager[Any]:
+    compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in net.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 class _Enough(BaseException):
@@ -140,7 +214,8 @@ class _Place:
     def of(cls, name: str, net: nn.Module) -> _Place:
         rest, colon, side = name.partition(":")
         path, sharp, call = rest.partition("#")
-        known = dict(net.named_modules())
+        known = _modules(net)
+        known |= {name: module for name, module in net.named_modules() if name}
         if path == "" or path not in known:
             raise UsageError(f"{type(net).__name__} has no layer {path!r}; {nearest(path, layers(net))}")
         numbered = call.isascii() and call.isdigit() and int(call) >= 1
@@ -149,7 +224,21 @@ class _Place:
                 f"the layer name {name!r} ends in what is no place; give {path!r} (its output), '{path}:in' "
                 f"(its input), or '{path}#2' (of its second call)"
             )
+        _refuse_hookless(net, known[path], path)
         return cls(known[path], bool(colon), int(call) if sharp else None)
+
+
+def _refuse_hookless(net: nn.Module, module: nn.Module, path: str) -> None:
+    if isinstance(module, torch.jit.ScriptModule) or isinstance(net, torch.jit.ScriptModule):
+        raise UsageError(
+            f"layer {path!r} is TorchScript, whose forward calls no hooks, so its output cannot be read; pass "
+            "the module that it was scripted from, or a method without features"
+        )
+    if isinstance(net, nn.DataParallel) and len(net.device_ids) > 1:
+        raise UsageError(
+            f"layer {path!r} of a DataParallel net runs once on each of {len(net.device_ids)} devices; pass "
+            "the module inside (net.module)"
+        )
 
 
 def _tap(name: str, place: _Place, found: dict[str, Tensor], enough: Callable[[], None]) -> RemovableHandle:

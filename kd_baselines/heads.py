@@ -22,7 +22,6 @@ References:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
+from datadistill.nets.copying import copy_net
 from datadistill.nets.initialization import draw
 from datadistill.nets.weights import last_layer
 from kd_baselines.losses.cross_entropy import CE
@@ -168,7 +168,7 @@ def two_headed(net: nn.Module, source_classes: int, generator: torch.Generator |
     """
     _at_least_one("source_classes", source_classes)
     path = last_layer(net)
-    trunk = copy.deepcopy(net)
+    trunk = copy_net(net)
     old = trunk.get_submodule(path)
     behind = [name for name, _ in net.named_modules()]
     behind = behind[behind.index(path) + 1 :]

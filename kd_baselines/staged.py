@@ -7,7 +7,6 @@ number n; net k of the teacher by those of the teacher's own seed with number k.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +16,12 @@ from torch import Tensor, nn
 from datadistill.data import Split
 from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import accuracy
+from datadistill.nets.copying import bare_net, copy_net
+from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit import Batch, Fit, FitPlan, lay_out
 from kd_baselines.distiller import Distiller, TeacherLike
 from kd_baselines.losses.term import Objective
+from kd_baselines.splits import as_split
 from kd_baselines.stages import Stage, groups_of
 
 __all__ = ["Job", "StagedLoop", "fit", "stage_fit"]
@@ -167,9 +169,10 @@ def _end(net: nn.Module) -> None:
         p.grad = None
 
 
+@library_defaults()
 def fit(
     student: nn.Module,
-    split: Split,
+    split: Any,
     stages: Stage | Sequence[Stage],
     teacher: TeacherLike | None = None,
     *,
@@ -179,8 +182,11 @@ def fit(
     """Train a copy of a net by stages: your own net, your own teacher, nothing written.
 
     Args:
-        student: images (B,C,H,W) to logits (B,K); never changed.
-        split: images and labels, on the net's device.
+        student: images (B,C,H,W) to logits (B,K); never changed. Of a compiled or replicated net the module
+            inside is trained.
+        split: images and labels, on the net's device: a `Split`, a `DistilledDataset` (its images in batches of
+            the plan, not by its own steps), a pair of tensors, a torch data set, a list of pairs or a
+            DataLoader; see `kd_baselines.splits.as_split`.
         stages: one after the other.
         teacher: a `Teacher` or a `CachedTeacher` of the split; None where no term needs one.
         seed: of order, augmentation, dropout, noise and what terms own.
@@ -205,7 +211,8 @@ def fit(
         >>> accuracy(student, {}, digits.validation) > 80
         True
     """
-    trained = copy.deepcopy(student)
+    split = as_split(split, "split")
+    trained = copy_net(student)
     for number, stage in enumerate([stages] if isinstance(stages, Stage) else stages):
         parts: Parts = {}
         loop = stage_fit(trained, stage, teacher, split, seed, number, parts)
@@ -214,6 +221,7 @@ def fit(
             if on_step is not None:
                 on_step(stage.name, loop.step, {name: value.detach() for name, value in parts.items()})
     _end(trained)
-    for module, old in zip(trained.modules(), student.modules(), strict=True):
+    trained = copy_net(trained)  # without the graph of what it kept of its last forward
+    for module, old in zip(trained.modules(), bare_net(student).modules(), strict=True):
         module.training = old.training
     return trained

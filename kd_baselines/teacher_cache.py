@@ -31,6 +31,7 @@ from datadistill.errors import DataError, NumericalError, UsageError, nearest
 from datadistill.runs.tensors import checksum
 from kd_baselines.batch_dependence import refuse_batch_dependence, refuse_other_answer
 from kd_baselines.cache_rows import View, marks, read, write
+from kd_baselines.splits import as_split
 from kd_baselines.teachers import Teacher, TeacherOutputs
 
 __all__ = ["CachedTeacher"]
@@ -82,6 +83,7 @@ class CachedTeacher:
                 raise UsageError(f"unknown augmentation {kind!r}; {nearest(kind, AUGMENTATIONS)}")
         if batch < 1:
             raise UsageError(f"batch is {batch}, but it must be at least 1")
+        split = as_split(split, "split")
         if not len(split):
             raise DataError("there is no image to ask the teacher about; pass a split that is not empty")
         self.teacher, self.split, self.batch = teacher, split, batch

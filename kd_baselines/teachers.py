@@ -16,12 +16,12 @@ Reference: FitNets (Romero et al. 2015, https://arxiv.org/abs/1412.6550), sectio
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -29,12 +29,13 @@ from torch import Tensor, nn
 
 from datadistill.errors import UsageError, nearest
 from datadistill.innerloop.net_mode import NetMode
+from datadistill.nets.copying import bare_net, copy_net
 from datadistill.runs.canonical import canonical_json
 from datadistill.runs.tensors import checksum
 from kd_baselines.features import Outputs, run
 from kd_baselines.losses.divergence import SMALL, exp_rest, in_double
 
-__all__ = ["Teacher", "TeacherOutputs"]
+__all__ = ["Teacher", "TeacherOutputs", "drop_graphs"]
 
 AVERAGES = ("arithmetic", "geometric")
 MODES = ("eval", "batch_stats")
@@ -171,7 +172,7 @@ class Teacher:
         tensors = (t for net in self.nets for t in (*net.parameters(), *net.buffers()))
         if all(t.device.type == device.type and device.index in (None, t.device.index) for t in tensors):
             return self
-        return Teacher(*(copy.deepcopy(n).to(device) for n in self.nets), average=self.average, mode=self.mode)
+        return Teacher(*(copy_net(n).to(device) for n in self.nets), average=self.average, mode=self.mode)
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Logits (B,K), v(1). Where the images require a gradient, the graph to them is kept."""
@@ -241,11 +242,18 @@ class Teacher:
         self, net: nn.Module, images: Tensor, names: tuple[str, ...], logits: bool, graph: bool
     ) -> Outputs:
         norm = "batch" if self.mode == "batch_stats" else "frozen"
+        net = bare_net(net) if graph else net  # replicas take no other tensors
         try:
             with torch.set_grad_enabled(graph), NetMode(net, norm, training=False):
                 own = (*net.named_parameters(), *net.named_buffers())
-                tensors = {name: tensor.detach() for name, tensor in own} if graph else None
-                return run(net, images, names, logits=logits, tensors=tensors)
+                if graph and isinstance(net, torch.jit.ScriptModule):  # which takes no other tensors
+                    return _without_own_gradient(net, lambda: run(net, images, names, logits=logits))
+                tensors = {name: _ordinary(tensor) for name, tensor in own} if graph else None
+                try:
+                    return run(net, images, names, logits=logits, tensors=tensors)
+                finally:
+                    if graph:
+                        drop_graphs(net)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -253,6 +261,43 @@ class Teacher:
                 "the teacher's mode is batch_stats, but a batch has one value a channel in a BatchNorm layer, "
                 "which has no variance; pass two images or more, or take the mode eval"
             ) from error
+
+
+def _without_own_gradient(net: nn.Module, forward: Callable[[], Outputs]) -> Outputs:
+    """A forward pass whose graph reaches the images and none of the net's parameters."""
+    own = [p for p in net.parameters() if p.requires_grad]
+    try:
+        for p in own:
+            p.requires_grad_(False)
+        return forward()
+    finally:
+        for p in own:
+            p.requires_grad_(True)
+
+
+def drop_graphs(net: nn.Module) -> None:
+    """Cut the graph of tensors that a net keeps of its forward pass as attributes, which no copy could take."""
+    for module in net.modules():
+        for name, value in list(vars(module).items()):
+            if name.startswith("_"):  # what torch itself keeps
+                continue
+            vars(module)[name] = _cut(value)
+
+
+def _cut(value: Any) -> Any:
+    """A tensor without its graph; a list or dictionary of such, changed in place."""
+    if isinstance(value, Tensor) and value.grad_fn is not None:
+        return value.detach()
+    if type(value) is list:
+        value[:] = [_cut(one) for one in value]
+    if type(value) is dict:
+        value.update({key: _cut(one) for key, one in value.items()})
+    return tuple(_cut(one) for one in value) if type(value) is tuple else value
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    """Without a graph; one made under inference_mode could not be saved for a gradient."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def _digests(nets: tuple[nn.Module, ...]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from datadistill.nets import arguments
 from datadistill.nets.spec import CUSTOM
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.signals import StopFlag
+from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import FitPlan
 from datadistill.training.resume import named_failures
 from kd_baselines.config import KdConfig
@@ -32,6 +33,7 @@ from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
 from kd_baselines.running import KIND, Run, carry_out, come_back, in_folder
 from kd_baselines.setup import Setup
+from kd_baselines.splits import refuse_distilled
 from kd_baselines.staged import StagedLoop
 from kd_baselines.teachers import Teacher
 
@@ -61,6 +63,7 @@ class Trained:
         return f"Trained({config.net} by {config.method} on {config.dataset}: {self.scores.accuracy:.2f}%)"
 
 
+@library_defaults()
 def train(
     config: KdConfig | None,
     *,
@@ -99,6 +102,15 @@ def train(
     """
     if config is not None and not isinstance(config, KdConfig):
         raise UsageError(f"config is {config!r:.60}, wanted a KdConfig; kd_baselines.recipe(NAME) returns one")
+    if data is not None and not isinstance(data, RealData):
+        refuse_distilled(
+            data, "and no test images to score a student on; train on it with kd_baselines.fit(net, data, "
+            "stages), or pass real data"
+        )  # fmt: skip
+        raise UsageError(
+            f"data is a {type(data).__name__}, wanted a RealData with a training and a test part; make one with "
+            "RealData.from_dataset(data), or use kd_baselines.fit(net, data, ...)"
+        )
     if config is not None and data is not None:  # what came from Python is named so
         config = replace(config, dataset=CUSTOM)
     given = _teacher(teacher)

@@ -55,4 +55,8 @@ def copy_net(net: nn.Module) -> nn.Module:
         False
     """
     with torch.inference_mode(False), _WithoutGraph():
-        return copy.deepcopy(bare_net(net))
+        copied = copy.deepcopy(bare_net(net))
+        for p in copied.parameters():
+            if not p.is_leaf:  # of TorchScript, which copies with a graph to the original
+                p.detach_().requires_grad_()
+        return copied

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datadistill.errors import UsageError
+from kd_baselines.features import in_type_of, logits_in
 from kd_baselines.losses.checks import check_temperature
 from kd_baselines.losses.input_gradients import Net, check_choice, step_noise
 from kd_baselines.losses.logit_regression import logit_regression_loss
@@ -158,7 +159,7 @@ def _mean(
     for _ in range(samples):
         noisy = x + sigma * torch.randn(x.shape, generator=noise, dtype=x.dtype, device=x.device)
         theirs = _without_gradient(teach, noisy) if clean is None else clean
-        ours = student(noisy)
+        ours = logits_in(student(in_type_of(student, noisy)), "the student", (len(noisy), theirs.shape[1]))
         values.append(
             logit_regression_loss(ours, theirs) if loss == "logits" else soft_target_loss(ours, theirs, T)
         )
