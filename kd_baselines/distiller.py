@@ -209,6 +209,10 @@ class Distiller:
                 seen = self.see(images, labels)
                 if seen.student_logits is not None and seen.student_logits.dim() == 2:
                     self._classes = seen.student_logits.shape[1]
+                if self.needs.student_input_gradients:
+                    _refuse_mixing("student", seen.student_logits, seen.images)
+                if self.needs.teacher_input_gradients:
+                    _refuse_mixing("teacher", seen.teacher_logits, seen.images)
                 self.objective.prepare(seen)
                 self.objective.to(images.device)
                 loss = self.objective(seen)["loss"]
@@ -248,3 +252,16 @@ class Distiller:
 
     def _noise(self, step: int, device: torch.device, name: str) -> torch.Generator:
         return generator(self.seed, f"kd_{name}", self.number, step, device=device)
+
+
+def _refuse_mixing(whose: str, logits: Tensor | None, images: Tensor) -> None:
+    """Refuse a net whose answer for one image has a gradient in another: no image has a Jacobian of its own."""
+    if logits is None or len(images) < 2 or not (logits.requires_grad and images.requires_grad):
+        return
+    (found,) = torch.autograd.grad(logits[0].sum(), images, retain_graph=True, allow_unused=True)
+    if found is not None and bool((found[1:] != 0).any()):
+        raise UsageError(
+            f"the {whose}'s logits of an image depend on the other images of its batch, so no image has a "
+            "Jacobian of its own; pass a net that answers for each image alone, or leave out losses of "
+            "input gradients"
+        )

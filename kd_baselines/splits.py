@@ -102,7 +102,8 @@ def _read(data: Any, what: str) -> tuple[Tensor, Any]:
     dataset, _ = unified(data, what)
     if not len(dataset):
         raise DataError(f"{what} has no image; pass some")
-    images, labels = [], []
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
     for place in range(len(dataset)):
         item = dataset[place]
         if not isinstance(item, tuple | list) or len(item) != 2:

@@ -108,7 +108,7 @@ def train(
             "stages), or pass real data"
         )  # fmt: skip
         raise UsageError(
-            f"data is a {type(data).__name__}, wanted a RealData with a training and a test part; make one with "
+            f"data is a {type(data).__name__}, wanted a RealData with training and test images; make one with "
             "RealData.from_dataset(data), or use kd_baselines.fit(net, data, ...)"
         )
     if config is not None and data is not None:  # what came from Python is named so

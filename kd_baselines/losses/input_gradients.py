@@ -189,8 +189,14 @@ def mixes_samples(net: object) -> bool:
         (True, False)
     """
     return isinstance(net, nn.Module) and any(
-        isinstance(m, _BatchNorm) and (m.training or m.running_mean is None) for m in net.modules()
+        (isinstance(m, _BatchNorm) and (m.training or m.running_mean is None))
+        or (_is_scripted_norm(m) and m.training)
+        for m in net.modules()
     )
+
+
+def _is_scripted_norm(module: nn.Module) -> bool:
+    return str(getattr(module, "original_name", "")).startswith(("BatchNorm", "SyncBatchNorm"))
 
 
 @contextlib.contextmanager
@@ -207,6 +213,11 @@ def per_sample(net: object, whose: str = "student", *, evaluation: bool = False)
         UsageError: see `refuse_mixing`.
     """
     refuse_mixing(net, whose)
+    if not evaluation and isinstance(net, nn.Module) and any(_is_scripted_norm(m) for m in net.modules()):
+        raise UsageError(
+            f"the {whose} has a BatchNorm layer in TorchScript, which cannot be told to normalize with its "
+            "running statistics while the others train; pass the module that it was scripted from"
+        )
     mode: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if isinstance(net, nn.Module):
         mode = NetMode(net, "frozen", training=not evaluation)
