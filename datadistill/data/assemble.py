@@ -109,10 +109,10 @@ def check(
     images: Tensor, labels: Tensor, classes: tuple[str, ...], what: str, every_class: bool = True
 ) -> None:
     """Refuse what would fail later or silently: wrong shapes, labels out of range, classes without images."""
-    if images.ndim != 4 or len(images) == 0:
+    if images.ndim != 4 or images.numel() == 0:
         raise DataError(
-            f"{what} has images of shape {tuple(images.shape)}; wanted (N, channels, height, width), N above "
-            "0: reshape them"
+            f"{what} has images of shape {tuple(images.shape)}; wanted (N, channels, height, width), none of "
+            "them 0: reshape them"
         )
     if (
         labels.ndim != 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,10 +45,10 @@ def from_tensors(
     """`RealData.from_tensors`, where the arguments are explained."""
     images, test_images = image_tensor(images, "images"), image_tensor(test_images, "test_images")
     for what, tensor in (("images", images), ("test_images", test_images)):
-        if tensor.ndim != 4 or len(tensor) == 0:
+        if tensor.ndim != 4 or tensor.numel() == 0:
             raise DataError(
-                f"{what} have shape {tuple(tensor.shape)}; wanted (N, channels, height, width), N above 0: "
-                "reshape them"
+                f"{what} have shape {tuple(tensor.shape)}; wanted (N, channels, height, width), none of them "
+                "0: reshape them"
             )
         refuse_channels_last(tuple(tensor.shape), what, channels)
     labels = class_numbers(labels, len(images), "the training part")
@@ -108,8 +107,8 @@ def from_dataset(
     Args:
         dataset: map-style (`len` and indexing), or a DataLoader of one; images are Pillow images, or tensors
             or arrays (C,H,W) in uint8 or float 0..1 that are not normalized; labels integers from 0.
-        test: another such data set, read once now, for faults, and again when `.test` is first asked for. Where
-            both have class names, its labels go by name. None holds a part of `dataset` out.
+        test: another such data set, read now, too, and normalized when `.test` is first asked for. Where both
+            have class names, its labels go by name. None holds a part of `dataset` out.
         holdout: that part, stratified: an int is a number, a float a share.
         classes: names in label order (see `RealData.from_tensors`); by default those that the data set, or the
             one behind a Subset, ConcatDataset or DataLoader, has as `classes` or `class_to_idx`, else "0", "1",
@@ -143,19 +142,18 @@ def from_dataset(
     if test is None:
         check(images, labels, names, "the data set")
         kept, held_out = stratified(labels, holdout, streams.generator(seed, "holdout"))
-        part: tuple[Any, Sequence[int]] = (dataset, held_out.tolist())
         found = pixel_ids(images, labels, names)
         ids = [found[i] for i in kept.tolist()], [found[i] for i in held_out.tolist()]
+        tested = images[held_out], labels[held_out]
         images, labels = images[kept], labels[kept]
     else:
-        part = (test, range(len(test)))
-        _judge(test, size, channels, seed, images, names)
+        tested = _read_test(test, size, channels, seed, images)
     return assemble(
         name,
         (images, labels),
-        partial(_read, *part, size, channels, seed),
+        tested if len(tested[1]) else _nothing,
         classes=names,
-        description=_sentence(name, len(images), len(part[1])),
+        description=_sentence(name, len(images), len(tested[1])),
         validation=0.1 if validation is None else validation,
         seed=seed,
         size=size,
@@ -166,18 +164,22 @@ def from_dataset(
     )
 
 
-def _judge(test: Any, size: int | None, channels: int, seed: int, images: Tensor, names: Names) -> None:
-    """Read a test data set once and drop it, so that a wrong one is refused before anything is learned."""
+def _nothing() -> Pixels:
+    raise DataError("no image was held out (holdout=0) and no test data set given; pass one of the two")
+
+
+def _read_test(test: Any, size: int | None, channels: int, seed: int, images: Tensor) -> Pixels:
+    """Read a test data set, in which each image has the shape of those to learn from."""
     try:
         pixels, labels = _read(test, range(len(test)), size, channels, seed)
     except DataError as error:
         raise DataError(f"the test data set: {error}") from error
-    check(pixels, labels, names, "the test part", every_class=False)
     if pixels.shape[1:] != images.shape[1:]:
         raise DataError(
             f"test images have shape {tuple(pixels.shape[1:])} and training images "
             f"{tuple(images.shape[1:])}; wanted the same (C,H,W), or size= to bring them to"
         )
+    return pixels, labels
 
 
 def _channels(dataset: Any, said: int | None) -> int:

@@ -139,7 +139,8 @@ def load_folder(
                 f"{newer} image(s) of {root} were not there when the set was learned, and are left out",
                 stacklevel=2,
             )
-    test_paths, test_ids = [paths[i] for i in held_out], [ids[i] for i in held_out]
+    # absolute, as they may be read from another working directory, or by another process
+    test_paths, test_ids = [paths[i].absolute() for i in held_out], [ids[i] for i in held_out]
     read_test = partial(read_images, decode, test_paths, targets[held_out], test_ids, tuple(files))
     name = root.resolve().name or "folder"
     remarks = f", {bad:,} skipped as they could not be read" if bad else ""

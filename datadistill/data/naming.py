@@ -133,8 +133,13 @@ class Relabelled:
         if not isinstance(item, tuple | list) or len(item) < 2:
             return item
         label = class_number(item[1])
-        if label is None or not 0 <= label < len(self.mapping):
-            return item
+        if label is None or label < 0:
+            return item  # refused by whoever reads it
+        if label >= len(self.mapping):
+            raise DataError(
+                f"item {index} has the label {label}, but its data set names {len(self.mapping)} classes "
+                f"({', '.join(self.names[:5])}, ...); name them all"
+            )
         other = self.mapping[label]
         if other is None:
             raise DataError(

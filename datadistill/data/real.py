@@ -25,13 +25,15 @@ class HeldOut:
     """The test split, read once for all copies of a `RealData`."""
 
     def __init__(self, read: Callable[[], Split]) -> None:
-        self._read = read
+        self._read: Callable[[], Split] | None = read
         self.split: Split | None = None
 
     def get(self) -> Split:
         if self.split is None:
+            assert self._read is not None
             with library_defaults():
                 self.split = self._read()
+            self._read = None  # and with it the pixels that were not normalized
         return self.split
 
 

@@ -182,6 +182,7 @@ def test_test_labels_of_tensors_go_by_name():
         (Pets(("eel", "cat"), classes=["yak", "cat"]), "item 0 is of class 'yak'.*cat, dog, eel"),
         (Pets(("eel", "cat"), classes=["yak", "gnu"]), "no name in common"),
         (Pets(NAMES, classes=["cat", "dog"]), "labels from 0 to 2 but"),
+        (Pets(NAMES, classes=["dog", "eel"]), "item 2 has the label 2, but its data set names 2 classes"),
     ],
 )
 def test_test_classes_that_are_unknown_are_refused(test, words):

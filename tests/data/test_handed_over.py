@@ -160,6 +160,21 @@ def test_copies_are_the_same_data_and_have_not_read_the_test_part(copied, tmp_pa
         assert torch.equal(twin.test.labels, data.test.labels)
 
 
+def test_data_of_a_data_set_that_cannot_be_pickled_can():
+    images = [(x, y, lambda: None) for x, y in zip(X, Y, strict=True)]
+    for data in (RealData.from_dataset(images), RealData.from_dataset(images, images)):
+        twin = pickle.loads(pickle.dumps(data))
+        assert torch.equal(twin.test.images, data.test.images)
+
+
+def test_a_folder_is_read_from_another_working_directory(tmp_path, monkeypatch):
+    folder(tmp_path)
+    monkeypatch.chdir(tmp_path.parent)
+    data = load_folder(tmp_path.name, size=8)
+    monkeypatch.chdir("/")
+    assert len(data.test) == 2
+
+
 def _told(data, queue):
     queue.put((data.fingerprint, data.test.labels.tolist()))
 

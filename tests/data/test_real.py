@@ -225,6 +225,7 @@ def test_from_tensors():
         (X, Y * 2, None, r"no image of class 1 \(1\), 3 \(3\)"),
         (X, Y * 10**12, None, "renumber"),
         (X[:0], Y[:0], None, "shape"),
+        (X[..., :0], Y, None, r"\(60, 1, 8, 0\)"),
         (X.float(), Y, None, "divide by 255"),
     ],
 )
@@ -278,12 +279,20 @@ class Counting:
         return self.images[index], index % 2
 
 
-def test_from_dataset_judges_its_test_set_and_keeps_no_pixel():
+def test_from_dataset_reads_each_item_once_and_judges_the_test_set():
     learn, test = Counting(40), Counting(10)
     data = RealData.from_dataset(learn, test, size=8, seed=3)
     assert data.classes == ("left", "right") and data.shape == (3, 8, 8)
     assert len(data.train) == 36 and test.read == list(range(10)) and not data.test_was_read
-    assert len(data.test) == 10 and test.read == list(range(10)) * 2
+    assert len(data.test) == 10 and test.read == list(range(10))
+    assert learn.read == [0, *range(40)]  # the first tells grey from colour
+
+
+def test_nothing_held_out_is_said_when_the_test_part_is_asked_for():
+    data = RealData.from_dataset(TensorDataset(X, Y), holdout=0)
+    assert len(data.train) + len(data.validation) == 60
+    with pytest.raises(DataError, match="no image was held out"):
+        _ = data.test
 
 
 @pytest.mark.parametrize(
