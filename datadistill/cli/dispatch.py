@@ -25,6 +25,7 @@ from datadistill.errors import (
     nearest,
     out_of_memory,
 )  # fmt: skip
+from datadistill.runs.content import visible
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("distill", "learn a distilled set: a recipe, or --resume DIR"),
@@ -95,10 +96,10 @@ class Program:
                 write(sys.stdout, "")  # flushes what others printed
                 return code
             except Interrupted as stopped:
-                write(sys.stderr, f"{self.name}: {stopped}\n")
+                write(sys.stderr, visible(f"{self.name}: {stopped}") + "\n")
                 return stopped.exit_code
             except DatadistillError as error:
-                write(sys.stderr, f"{self.name}: error: {error}\n")
+                write(sys.stderr, visible(f"{self.name}: error: {error}") + "\n")
                 return error.exit_code
             except KeyboardInterrupt:
                 write(sys.stderr, f"{self.name}: interrupted\n")
@@ -110,12 +111,13 @@ class Program:
                 if error.filename is None:
                     write(sys.stderr, traceback.format_exc())
                     return 1
-                write(sys.stderr, f"{self.name}: error: {error.filename}: {error.strerror or error}\n")
+                found = f"{self.name}: error: {error.filename}: {error.strerror or error}"
+                write(sys.stderr, visible(found) + "\n")
                 return UsageError.exit_code
             except Exception as error:
                 if out_of_memory(error):
                     found = f"out of memory ({str(error)[:120]})"
-                    write(sys.stderr, f"{self.name}: error: {found}; use fewer nets\n")
+                    write(sys.stderr, visible(f"{self.name}: error: {found}; use fewer nets") + "\n")
                     return OutOfMemory.exit_code
                 write(sys.stderr, traceback.format_exc())
                 return 1
@@ -165,7 +167,7 @@ class Program:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        write(sys.stderr, f"{self.name}: warning: {message}\n")
+        write(sys.stderr, visible(f"{self.name}: warning: {message}") + "\n")
 
 
 DATADISTILL = Program(

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from datadistill.errors import ResourceError
+from datadistill.runs.content import visible
 
 PIPE_WIDTH = 120  # columns of a table that is not on a terminal
 
@@ -105,8 +106,8 @@ class Output:
             yield
 
     def say(self, *lines: str) -> None:
-        """Plain lines."""
-        write(self.stream, "".join(line + "\n" for line in lines))
+        """Plain lines, each of them one line whatever is in it."""
+        write(self.stream, "".join(visible(line) + "\n" for line in lines))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
         """A table without frames; the columns numbered in `right` are set flush right."""
@@ -118,10 +119,13 @@ class Output:
         for i, name in enumerate(columns):
             # the last column is the one to break: names and numbers stay whole
             last = i == len(columns) - 1
-            table.add_column(name, justify="right" if i in right else "left", overflow="fold", no_wrap=not last)
+            heading = Text(writable(visible(name), self.stream))
+            table.add_column(
+                heading, justify="right" if i in right else "left", overflow="fold", no_wrap=not last
+            )
         for row in rows:
             # Text: brackets in a name are no markup. Encoded first, so that columns stay columns
-            table.add_row(*(Text(writable(cell, self.stream)) for cell in row))
+            table.add_row(*(Text(writable(visible(cell), self.stream)) for cell in row))
         terminal = bool(getattr(self.stream, "isatty", lambda: False)())
         held = io.StringIO()
         console = Console(

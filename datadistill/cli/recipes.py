@@ -49,7 +49,7 @@ def run(argv: Sequence[str]) -> int:
         )
     found = RECIPES[args.name] if args.name in RECIPES else POOLS[args.name]
     about, config = inspect.getdoc(found.make) or "", asdict(found.make())
-    output.say(args.name, "", about, "", f"published accuracy (%): {found.published}", "")
+    output.say(args.name, "", *about.splitlines(), "", f"published accuracy (%): {found.published}", "")
     output.table(("option", "value"), [(flag(name), words(value)) for name, value in config.items()])
     command = "distill" if args.name in RECIPES else "pretrain"
     folder = " --data FOLDER" if config["dataset"] == "folder" else ""

@@ -12,6 +12,8 @@ import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
+from datadistill.runs.content import visible
+
 LINE_EVERY = 5.0  # seconds between lines about nets or epochs
 
 
@@ -33,8 +35,8 @@ class Progress:
     def __enter__(self) -> Progress:
         if not self.quiet and self.console.is_terminal:
             self.bar = rich.progress.Progress(
-                BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn(),
-                console=self.console,
+                BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False),
+                TimeRemainingColumn(), console=self.console,
             )  # fmt: skip
             self.task = self.bar.add_task("starting", total=self.total, completed=self.start)
             self.bar.start()
@@ -63,6 +65,7 @@ class Progress:
         """A line of its own."""
         if self.quiet:
             return
+        line = visible(line)
         if self.bar is not None:
             self.bar.console.print(line, highlight=False, markup=False)
         else:

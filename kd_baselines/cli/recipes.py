@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     found = page(args.name)
     config, published = found.config(args.arm), found.published_of(args.arm)
     about = inspect.getdoc(found.make) or ""
-    output.say(args.name, "", about, "")
+    output.say(args.name, "", *about.splitlines(), "")
     known = [(OWN, found.published), *((name, one.published) for name, one in found.arms.items())]
     output.table(("arm", f"published {found.measure}"), known)
     output.say("")
