@@ -23,9 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from datadistill.nets import draw
+from datadistill.nets.computed import computed_weights
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, make_net
+from datadistill.nets.initialization import draw_whole, undrawn
+from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.streams import generator
 
 Theta = dict[str, Tensor]
@@ -128,8 +130,12 @@ class Random:
     def one(self, iteration: int, n: int) -> Theta:
         """Net n of an iteration: the same for any number of nets, so that nets can be shared out. Parameters
         that do not require a gradient are left out: they stay as the net has them."""
-        drawn = draw(self.net, self.init, generator(self.seed, self.name, iteration, n))
-        return {name: drawn[name] for name in trainable(self.net)}
+        return self.whole(iteration, n)[0]
+
+    def whole(self, iteration: int, n: int) -> tuple[Theta, Theta]:
+        """Net n, and the buffers that are drawn with it (an orthogonal base, the vectors of spectral norm)."""
+        drawn, buffers = draw_whole(self.net, self.init, generator(self.seed, self.name, iteration, n))
+        return {name: drawn[name] for name in trainable(self.net)}, buffers
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,32 @@ class Built:
         return theta, {name: value for name, value in beside.items() if not torch.equal(value, own[name])}
 
 
+def random_start(
+    net: nn.Module, init: str, seed: int, name: str, spec: NetSpec | None = None
+) -> Random | Built:
+    """Fresh draws by a scheme, where it reaches every parameter. PyTorch's own initialization of a net of this
+    library that it does not reach is what the net's constructor draws.
+
+    Args:
+        net, init, seed, name: as of `Random`.
+        spec: what the net was built from; None for a module of the user's own.
+
+    Raises:
+        UsageError: parameters that would be the same in every net, by name.
+    """
+    kept = undrawn(net, init)
+    if not kept:
+        return Random(net, init, seed, name)
+    if spec is not None and spec.name != CUSTOM and init == "default":
+        return Built(spec.construct, net, seed, name)
+    named = ", ".join(kept[:5]) + (", ..." if len(kept) > 5 else "")
+    way = "net=lambda: MyNet(...)" if spec is None or spec.name == CUSTOM else "or choose init default"
+    raise UsageError(
+        f"{init} does not draw {named}: the net's own values would be the same in every draw, and the nets not "
+        f"independent; pass a function that builds the net, called anew for each draw ({way})"
+    )
+
+
 def nets_at_once(
     start: InitialDistribution, net: nn.Module, iteration: int, nets: int = 1, first: int = 0
 ) -> list[tuple[nn.Module, Theta, int]]:
@@ -184,8 +216,13 @@ def nets_at_once(
     Returns:
         (module, theta_0, how many nets) for each call of `unroll`.
     """
-    if not isinstance(start, Built):
+    if isinstance(start, Random):
+        alike = not any(c.buffers for c in computed_weights(start.net))
+    else:
+        alike = not isinstance(start, Built)
+    if alike:
         return [(net, start.draw(iteration, nets, first), nets)]
+    assert isinstance(start, Random | Built)
     drawn = [start.whole(iteration, n) for n in range(first, first + nets)]
     if not any(beside for _, beside in drawn):
         return [(net, stack([theta for theta, _ in drawn]), nets)]

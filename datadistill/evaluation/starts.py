@@ -14,12 +14,12 @@ from torch import nn
 
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Built, Fixed, InitialDistribution, Pretrained, Random, put
+from datadistill.initial import Built, Fixed, InitialDistribution, Pretrained, put, random_start
 from datadistill.nets import build
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, check_draws, is_factory
 from datadistill.nets.fits import check_fits
-from datadistill.nets.spec import FACTORY
+from datadistill.nets.spec import FACTORY, NetSpec
 from datadistill.pool import Pool
 
 HELD_OUT = "held_out_theta_0"
@@ -95,7 +95,11 @@ def any_start(
             "the set was learned for nets as a function of the user's own builds them, and held-out nets are "
             "built by it too; pass that function: net=lambda: MyNet(...)"
         )
-    return Random(module, "default" if d.net.init == FACTORY else d.net.init, seed, name)
+    spec = d.net if asked is None or asked == d.net.name else None
+    if isinstance(asked, str) and spec is None:
+        c, h, _ = d.images.shape[1:]
+        spec = NetSpec(asked, {"channels": c, "size": h, "classes": len(d.classes)})
+    return random_start(module, "default" if d.net.init == FACTORY else d.net.init, seed, name, spec)
 
 
 def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, module: nn.Module) -> Pool:

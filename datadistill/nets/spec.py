@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from datadistill.errors import DataError, UsageError
-from datadistill.nets import build
+from datadistill.nets import NETS, build
 from datadistill.nets.limits import MOST_TENSORS, limited
 from datadistill.runs.content import check_text, shown
 
@@ -93,6 +93,10 @@ class NetSpec:
         # modules that are replaced while a net is built register tensors that are not in its state
         with torch.device("meta"), limited(self.name, self.args, min(2 * tensors + 200, MOST_TENSORS)):
             return self.build()
+
+    def construct(self) -> nn.Module:
+        """The net as its constructor draws it, from torch's global generator."""
+        return NETS[self.name](**self.args)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -25,6 +25,7 @@ from datadistill.data import RealData
 from datadistill.device import refuse_too_large, resolve
 from datadistill.errors import DataError, UsageError, worded
 from datadistill.nets.fits import check_fits
+from datadistill.nets.initialization import undrawn
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.pool import FILE_NAME, KIND, Pool, refuse_buffers
 from datadistill.runs.environment import environment
@@ -141,6 +142,11 @@ def _prepared(config: PoolConfig, data: RealData | None, options: RunOptions) ->
     net = spec.build()
     check_fits(net, real.shape, len(real.classes))
     refuse_buffers(net, config.net)
+    if kept := undrawn(net, config.init):
+        raise UsageError(
+            f"{config.init} does not draw {', '.join(kept[:5])}, so the nets would not be independent; choose "
+            "another initialization (--init)"
+        )
     needed = 4 * config.total * sum(p.numel() for p in net.parameters())
     refuse_too_large(
         needed, f"for {config.total} nets of {config.net}; lower nets, validation_nets or held_out", CPU

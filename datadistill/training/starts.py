@@ -22,6 +22,7 @@ from datadistill.initial import (
     Theta,
     beside_theta,
     put,
+    random_start,
     trainable,
 )
 from datadistill.nets import NETS, arguments
@@ -80,10 +81,12 @@ def starts_of(
         return _from_values(net)
     if make is not None:
         return _from_factory(config, net, make)
-    random = Random(net, config.init, config.seed)
     if config.theta_0 == "random":
-        return Starts(random, Random(net, config.init, config.seed, "validation_theta_0"), {})
-    fixed = Fixed(random.draw(0))
+        random = partial(random_start, net, config.init, config.seed, spec=spec)
+        return Starts(random("theta_0"), random("validation_theta_0"), {})
+    theta_0, buffers = Random(net, config.init, config.seed).whole(0, 0)
+    put(net, buffers)
+    fixed = Fixed(theta_0)
     return Starts(fixed, fixed, {}, _needed(net, config, spec))
 
 
