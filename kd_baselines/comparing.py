@@ -21,6 +21,7 @@ from datadistill.config import RunOptions
 from datadistill.data import RealData
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.spec import CUSTOM
+from datadistill.progress import Report, shows_progress
 from datadistill.runs.signals import StopFlag
 from kd_baselines.compare_runs import Runs, taught
 from kd_baselines.comparison import Comparison, Row, against, write
@@ -34,6 +35,7 @@ __all__ = ["compare"]
 COMPARE_KIND = "kd-compare"
 
 
+@shows_progress
 def compare(
     recipe: str | Page,
     *,
@@ -46,6 +48,7 @@ def compare(
     data: RealData | None = None,
     say: Callable[[str], None] = lambda line: None,
     again: str | None = None,
+    progress: bool | Report = False,
 ) -> Comparison:
     """Train every arm of a recipe with every seed on the teacher they share, and hold the arms against one.
 
@@ -61,6 +64,7 @@ def compare(
         data: your own real data; default: what the configs name.
         say: takes a line for every step.
         again: what to type to go on after a signal.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         A row for each teacher and arm; also in OUT/table.md and OUT/table.csv.

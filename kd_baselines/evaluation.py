@@ -26,6 +26,7 @@ from datadistill.innerloop.net_mode import NetMode
 from datadistill.nets.copying import bare_net
 from datadistill.nets.logits import refuse_one_logit
 from datadistill.objectives import evaluation_logits
+from datadistill.progress import Report, each, shows_progress
 from datadistill.streams import generator
 from datadistill.torch_defaults import library_defaults
 from kd_baselines.features import in_type_of, logits_in
@@ -37,6 +38,7 @@ __all__ = ["LeftOut", "Scores", "choose_shift", "score"]
 
 
 @library_defaults()
+@shows_progress
 def score(
     net: nn.Module | Callable[[Tensor], Tensor],
     data: RealData | Any,
@@ -46,6 +48,7 @@ def score(
     seed: int = 0,
     split: str = "test",
     batch: int = 500,
+    progress: bool | Report = False,
 ) -> Scores:
     """Measure a net on real images, in evaluation mode; neither the net nor the data is changed.
 
@@ -61,6 +64,7 @@ def score(
         seed: of the noise.
         split: which images; the shifts of `missing` are chosen on the validation images all the same.
         batch: images at once.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         The scores.
@@ -210,9 +214,10 @@ def _logits(net: nn.Module, images: Tensor, classes: int | None, batch: int) -> 
     images = in_type_of(net, images)
     if any(isinstance(m, torch.jit.ScriptModule) for m in net.modules()):  # which take no other tensors
         with NetMode(net, "frozen", training=False):
-            returned = [net(x) for x in images.split(batch)]
+            returned = [net(x) for x in each(images.split(batch), "testing")]
     else:
-        returned = list(evaluation_logits(net, theta, images, batch))
+        batches = evaluation_logits(net, theta, images, batch)
+        returned = list(each(batches, "testing", -(-len(images) // batch)))
     parts = [logits_in(one, type(net).__name__) for one in returned]
     if classes is None and parts and parts[0].dim() == 2:
         classes = parts[0].shape[1]

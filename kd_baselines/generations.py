@@ -30,6 +30,7 @@ from datadistill.data import RealData
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.layers import check_whole
 from datadistill.nets.spec import CUSTOM
+from datadistill.progress import Report, shows_progress
 from datadistill.runs.signals import StopFlag
 from datadistill.visualize.canvas import save
 from kd_baselines.chains import Chains, Measured
@@ -60,6 +61,7 @@ ABOUT = (
 )
 
 
+@shows_progress
 def born_again_generations(
     recipe: str | Page,
     *,
@@ -73,6 +75,7 @@ def born_again_generations(
     data: RealData | None = None,
     say: Callable[[str], None] = lambda line: None,
     again: str | None = None,
+    progress: bool | Report = False,
 ) -> Comparison:
     """Train chains of generations for every arm and seed, and hold nets and ensembles against generation 0.
 
@@ -91,6 +94,7 @@ def born_again_generations(
         data: your own real data; default: what the configs name.
         say: takes a line for every net that is trained.
         again: what to type to go on after a signal.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         Rows "teacher", "ARM-g", "ARM-BANE(k)" and "ARM-BANE(G)+teacher", each with a score a seed and its

@@ -17,6 +17,7 @@ from datadistill.data import Split
 from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets.copying import bare_net, copy_net
+from datadistill.progress import Report, shows_progress, track
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit import Batch, Fit, FitPlan, lay_out
 from kd_baselines.distiller import Distiller, TeacherLike
@@ -170,6 +171,7 @@ def _end(net: nn.Module) -> None:
 
 
 @library_defaults()
+@shows_progress
 def fit(
     student: nn.Module,
     split: Any,
@@ -178,6 +180,7 @@ def fit(
     *,
     seed: int = 0,
     on_step: Callable[[str, int, dict[str, Tensor]], None] | None = None,
+    progress: bool | Report = False,
 ) -> nn.Module:
     """Train a copy of a net by stages: your own net, your own teacher, nothing written.
 
@@ -191,6 +194,7 @@ def fit(
         teacher: a `Teacher` or a `CachedTeacher` of the split; None where no term needs one.
         seed: of order, augmentation, dropout, noise and what terms own.
         on_step: called after every step with the stage's name, its steps done and the loss's parts, () each.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         The trained copy, its layers in the modes of `student`.
@@ -216,10 +220,12 @@ def fit(
     for number, stage in enumerate([stages] if isinstance(stages, Stage) else stages):
         parts: Parts = {}
         loop = stage_fit(trained, stage, teacher, split, seed, number, parts)
-        while not loop.done:
-            loop.advance()
-            if on_step is not None:
-                on_step(stage.name, loop.step, {name: value.detach() for name, value in parts.items()})
+        with track(stage.name, stage.plan.epochs * loop.steps_per_epoch) as task:
+            while not loop.done:
+                loop.advance()
+                task.advance()
+                if on_step is not None:
+                    on_step(stage.name, loop.step, {name: value.detach() for name, value in parts.items()})
     _end(trained)
     trained = copy_net(trained)  # without the graph of what it kept of its last forward
     for module, old in zip(trained.modules(), bare_net(student).modules(), strict=True):

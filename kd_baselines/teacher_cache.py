@@ -28,6 +28,7 @@ from torch import Tensor
 from datadistill.data import Split
 from datadistill.data.augmentation import AUGMENTATIONS
 from datadistill.errors import DataError, NumericalError, UsageError, nearest
+from datadistill.progress import each
 from datadistill.runs.tensors import checksum
 from kd_baselines.batch_dependence import refuse_batch_dependence, refuse_other_answer
 from kd_baselines.cache_rows import View, marks, read, write
@@ -222,7 +223,8 @@ class CachedTeacher:
             images, index = images[new], index[new]
         else:
             images, index = self.split.images, torch.arange(len(self.split), device=self.split.images.device)
-        for some, places in zip(images.split(self.batch), index.split(self.batch), strict=True):
+        batches = list(zip(images.split(self.batch), index.split(self.batch), strict=True))
+        for some, places in each(batches, "keeping the teacher's outputs", len(batches)):
             if len(places):
                 for name, rows in self._compute(some).items():
                     table.rows[name][places] = rows

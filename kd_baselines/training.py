@@ -22,6 +22,7 @@ from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import arguments
 from datadistill.nets.spec import CUSTOM
+from datadistill.progress import Report, shows_progress
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.signals import StopFlag
 from datadistill.torch_defaults import library_defaults
@@ -64,6 +65,7 @@ class Trained:
 
 
 @library_defaults()
+@shows_progress
 def train(
     config: KdConfig | None,
     *,
@@ -72,6 +74,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
+    progress: bool | Report = False,
 ) -> Trained:
     """Train a student, and before it its teacher where the method needs one.
 
@@ -84,6 +87,7 @@ def train(
         resume: go on with the run in `out` in the middle of the epoch where it stopped, to the same bytes as
             without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         The student, its teacher and its scores on the test part.

@@ -89,7 +89,7 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.runs.signals import StopFlag
     from datadistill.training import distill
 
-    with output.working(), StopFlag() as stop:  # no gap between learning and measuring
+    with output.working(not args.options.quiet), StopFlag() as stop:  # no gap between learning and measuring
         if not args.options.quiet:
             on = resolve(config.device).type
             output.say(f"{config.recipe}, seed {config.seed}: {config.iterations} iterations on {on} -> {out}")

@@ -34,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
     """Parse, look around, print."""
     args = parse(Doctor, argv, "datadistill doctor")
     output = Output(args.json)
-    with output.working():
+    with output.working(False):
         found = look_around(args.data_root)
     rows = [("Python", f"{found['python']} on {found['platform']}")]
     rows += list(found["packages"].items())

@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.pool import Pool
     from datadistill.training.pretrain import pretrain
 
-    with output.working():
+    with output.working(not args.options.quiet):
         if not args.options.quiet:
             on = resolve(config.device).type
             output.say(

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from datadistill.errors import ResourceError
+from datadistill.progress import reporting
 from datadistill.runs.content import visible
 
 PIPE_WIDTH = 120  # columns of a table that is not on a terminal
@@ -100,9 +101,10 @@ class Output:
         self.stream = sys.stderr if as_json else sys.stdout
 
     @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
-        """While others may print: with --json, their stdout is stderr."""
-        with contextlib.redirect_stdout(sys.stderr) if self.as_json else contextlib.nullcontext():
+    def working(self, progress: bool = True) -> Iterator[None]:
+        """While others may print: with --json, their stdout is stderr. Shows progress, unless that is False."""
+        apart = contextlib.redirect_stdout(sys.stderr) if self.as_json else contextlib.nullcontext()
+        with apart, reporting(progress):
             yield
 
     def say(self, *lines: str) -> None:

@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
     out = args.out or default_out(args.table, args.scale, args.seed)
     output.say(f"{plan.title}, scale {args.scale} -> {out}", *([plan.purpose] if plan.purpose else []))
     began = time.monotonic()
-    with output.working():
+    with output.working(not args.options.quiet):
         made = reproduce(
             args.table, args.scale, out=out, seed=args.seed, only=args.only, reuse=args.reuse,
             weights=args.weights, device=args.device, options=args.options,

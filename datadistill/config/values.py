@@ -1,7 +1,7 @@
 """Which values the fields of a config may hold: their types, and the ranges of their numbers.
 
 Numbers end up in float32 tensors and in counts of tensors, so a number that neither can hold is refused here,
-before data are read: NaN, infinity, floats beyond 1e30, counts beyond 2^31 - 1.
+before data are read: NaN, infinity, floats beyond 3.4e38, counts beyond 2^31 - 1.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from datadistill.errors import UsageError, nearest
 
-LARGEST = 1e30
-"""Of a float field; float32 ends at 3.4e38, and optimizers divide by a bias correction."""
+LARGEST = 3.4e38
+"""Of a float field: where float32 ends."""
 MOST = 2**31 - 1
 """Of a count."""
 LARGEST_SEED = 2**63 - 1

@@ -30,6 +30,7 @@ from datadistill.data.real import RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import stratified
 from datadistill.errors import DataError, UsageError
+from datadistill.progress import each
 from datadistill.torch_defaults import library_defaults
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def load_folder(
     bad = 0
     for k, (name, members) in enumerate(files.items()):
         before = len(paths)
-        for path in members:
+        for path in each(members, f"reading images of class {k + 1}/{len(files)}", len(members)):
             try:
                 image, content = decode(path)
             except DataError:
@@ -178,7 +179,8 @@ def read_images(
 ) -> Pixels:
     """The images of these files, in order, and their labels, where the files are as they were."""
     images = []
-    for path, label, expected in zip(paths, labels.tolist(), ids, strict=True):
+    read = each(zip(paths, labels.tolist(), ids, strict=True), "reading images", len(paths))
+    for path, label, expected in read:
         image, content = decode(path)
         if image_id(classes[label], content) != expected:
             raise DataError(f"{path} has changed since the folder was read; read the folder again")

@@ -26,6 +26,7 @@ from datadistill.data.checked_files import read_cifar, read_svhn
 from datadistill.data.class_names import CIFAR10, CIFAR100, DIGITS, FASHION
 from datadistill.data.source import Pixels, Reader, Source
 from datadistill.errors import DataError, ResourceError, Unavailable
+from datadistill.progress import announce
 
 IDX = (
     "train-images-idx3-ubyte",
@@ -163,6 +164,7 @@ def _read(entry: TorchvisionSet, title: str, sizes: tuple[int, int], root: Path,
 def fetch(entry: TorchvisionSet, title: str, roots: list[Path]) -> Path:
     """Download into a folder beside and move what is whole into place: no partial file is taken for data."""
     root = roots[0]
+    announce(f"fetching {title} into {root}")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (

@@ -30,6 +30,7 @@ from datadistill.nets import has_batchnorm
 from datadistill.nets.factory import NetFactory
 from datadistill.objectives import evaluation_logits
 from datadistill.pool import Pool
+from datadistill.progress import Report, shows_progress, track
 from datadistill.streams import generator
 from datadistill.torch_defaults import library_defaults
 
@@ -69,6 +70,7 @@ class Evaluation:
 
 
 @library_defaults()
+@shows_progress
 def evaluate(
     distilled: DistilledDataset,
     *,
@@ -82,6 +84,7 @@ def evaluate(
     data_root: str | None = None,
     pool: Pool | str | os.PathLike[str] | None = None,
     poll: Poll | None = None,
+    progress: bool | Report = False,
 ) -> Evaluation:
     """Train held-out nets on the set and test them.
 
@@ -99,6 +102,7 @@ def evaluate(
         data_root: where data sets lie.
         pool: for a set that was learned for pretrained nets: the pool whose held-out nets are tested.
         poll: called between chunks of nets, for signals.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         An `Evaluation`.
@@ -278,22 +282,25 @@ def trained_accuracies(
     first: list[M] = []
     after: list[M] = []
     step_sizes = d.step_sizes_for(start.draw(0))
-    for begin in range(0, nets, CHUNK):
-        if poll is not None:
-            poll()
-        size = min(CHUNK, nets - begin)
-        for module, theta_0, count in nets_at_once(start, net, 0, size, begin):
-            theta_T = unroll_with_buffers(
-                module, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin
-            )
-            if before:
-                # the statistics of a net whose values were given are its own, and in the module
-                as_it_is = "given" in d.origin and isinstance(start, Fixed)
-                first += [
-                    taken(module if as_it_is else _finished(d, module, one), one, target)
-                    for one in unstack(theta_0, count)
-                ]
-            after += [taken(_finished(d, module, one), one, target) for one in unstack(theta_T, count)]
+    with track("testing nets", nets) as task:
+        for begin in range(0, nets, CHUNK):
+            if poll is not None:
+                poll()
+            size = min(CHUNK, nets - begin)
+            for module, theta_0, count in nets_at_once(start, net, 0, size, begin):
+                theta_T = unroll_with_buffers(
+                    module, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin
+                )
+                if before:
+                    # the statistics of a net whose values were given are its own, and in the module
+                    as_it_is = "given" in d.origin and isinstance(start, Fixed)
+                    first += [
+                        taken(module if as_it_is else _finished(d, module, one), one, target)
+                        for one in unstack(theta_0, count)
+                    ]
+                for one in unstack(theta_T, count):
+                    after.append(taken(_finished(d, module, one), one, target))
+                    task.advance()
     return first, after
 
 
@@ -336,6 +343,7 @@ def plain_accuracy(
         epoch, part = divmod(t, per_epoch)
         if poll is not None:
             poll()
+        task.update(max(task.done, t))
         index = torch.randperm(n, generator=generator(0, "plain", epoch))[part * batch : (part + 1) * batch]
         return bank["images"][index.to(n_device)], bank["labels"][index.to(n_device)]
 
@@ -346,9 +354,10 @@ def plain_accuracy(
     steps = Steps({"images": d.images, "labels": d.labels}, pair, T)
     rule = momentum(0.9, weight_decay=5e-4)
     found = []
-    for module, theta_0, count in nets_at_once(start, net, 0, nets):
-        theta_T = unroll_with_buffers(module, theta_0, steps, step_sizes, rule, norm=d.norm, stream=0)
-        found += [accuracy(_finished(d, module, one), one, target) for one in unstack(theta_T, count)]
+    with track("training by the plain loop", T) as task:
+        for module, theta_0, count in nets_at_once(start, net, 0, nets):
+            theta_T = unroll_with_buffers(module, theta_0, steps, step_sizes, rule, norm=d.norm, stream=0)
+            found += [accuracy(_finished(d, module, one), one, target) for one in unstack(theta_T, count)]
     return found
 
 

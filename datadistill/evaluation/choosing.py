@@ -29,6 +29,7 @@ from datadistill.evaluation.baselines import (
 )
 from datadistill.evaluation.neighbours import Neighbours, choose_neighbours
 from datadistill.initial import InitialDistribution
+from datadistill.progress import each
 from datadistill.streams import derive
 
 NAMES = ("random-real", "optimized-real", "k-means", "average-real", "knn-random-real", "knn-k-means")
@@ -128,16 +129,19 @@ def choose(
     @functools.cache
     def combination(name: str) -> Combination:
         first = made(name)[:SELECTION_SETS]
-        return max(choices, key=lambda how: merit(trial([trained_by(s, d, how) for s in first])))
+        told = each(choices, f"trying combinations for {name}", len(choices))
+        return max(told, key=lambda how: merit(trial([trained_by(s, d, how) for s in first])))
 
     def optimized() -> list[DistilledDataset]:
         how, stream = combination("random-real"), derive(seed, "optimized_real")
         many = [real_set(d, random_real, train, stream, draw) for draw in range(optimized_from)]
-        many.sort(key=lambda s: merit(trial([trained_by(s, d, how)])), reverse=True)
-        return many[: max(1, round(KEPT * optimized_from))]
+        told = each(many, "trying random sets", len(many))
+        merits = [merit(trial([trained_by(s, d, how)])) for s in told]
+        best = sorted(range(len(many)), key=merits.__getitem__, reverse=True)
+        return [many[n] for n in best[: max(1, round(KEPT * optimized_from))]]
 
     found = []
-    for name in names:
+    for name in each(names, "choosing how baselines are trained", len(names)):
         if is_knn(name):
             ours = made(name.removeprefix("knn-"))
             stored = [(s.images, s.labels) for s in ours[:SELECTION_SETS]]

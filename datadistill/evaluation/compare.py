@@ -29,6 +29,7 @@ from datadistill.evaluation.starts import any_start, start_of
 from datadistill.initial import Fixed, InitialDistribution, Pretrained, nets_of
 from datadistill.nets.factory import NetFactory
 from datadistill.pool import Pool
+from datadistill.progress import Report, each, shows_progress
 from datadistill.streams import generator
 from datadistill.torch_defaults import library_defaults
 
@@ -79,6 +80,7 @@ class Comparison:
 
 
 @library_defaults()
+@shows_progress
 def compare(
     d: DistilledDataset,
     *,
@@ -95,6 +97,7 @@ def compare(
     data_root: str | None = None,
     baselines: Sequence[str] | None = None,
     poll: Poll | None = None,
+    progress: bool | Report = False,
 ) -> Comparison:
     """Test a set and the baselines on held-out nets and the full test split.
 
@@ -125,6 +128,7 @@ def compare(
         data_root: where data sets lie.
         baselines: some of `NAMES`; default: all.
         poll: called between chunks of nets, for signals.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         A `Comparison`, the set itself in the first row.
@@ -157,7 +161,7 @@ def compare(
     # the test split is read from here on, once all is chosen
     tester = trial(any_start(d, module, seed, pool, "held_out", net), nets, real.test)
     rows = _own_rows(d, trial(own_start, nets, real.test), pool is not None)
-    rows += [_tested(c, tester) for c in chosen]
+    rows += [_tested(c, tester) for c in each(chosen, "testing baselines", len(chosen))]
     return Comparison(tuple(rows), real.name, _describe(real, own_start, chooser, tester), candidates, seed)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datadistill.config import RunOptions
 from datadistill.errors import UsageError, nearest
+from datadistill.progress import Report, shows_progress
 from datadistill.reproduce import plan_of
 from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.engine import Engine
@@ -36,6 +37,7 @@ class Reproduced:
     files: Sequence[Path]
 
 
+@shows_progress
 def reproduce(
     table: str | Plan,
     scale: str = "smoke",
@@ -49,6 +51,7 @@ def reproduce(
     options: RunOptions = QUIET,
     say: Callable[[str], None] = lambda line: None,
     again: str | None = None,
+    progress: bool | Report = False,
 ) -> Reproduced:
     """Make a table of the paper again: run what is missing, use again what is there, write the table.
 
@@ -64,6 +67,7 @@ def reproduce(
         options: how runs are carried out.
         say: takes a line for every step.
         again: what to type to go on after a signal; default: the command without options of the place.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         The plan, the rows and the files.

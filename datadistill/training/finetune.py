@@ -26,6 +26,7 @@ from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.evaluation.accuracy import Poll, accuracy, check_data, data_of
 from datadistill.nets.copying import copy_net
 from datadistill.nets.spec import CUSTOM
+from datadistill.progress import Report, shows_progress
 from datadistill.runs.atomic import write_bytes
 from datadistill.runs.tensors import pack
 from datadistill.torch_defaults import library_defaults
@@ -76,6 +77,7 @@ class FineTuning:
 
 
 @library_defaults()
+@shows_progress
 def finetune(
     d: DistilledDataset,
     net: nn.Module,
@@ -90,6 +92,7 @@ def finetune(
     batch: int = 128,
     seed: int = 0,
     poll: Poll | None = None,
+    progress: bool | Report = False,
 ) -> FineTuning:
     """Adapt a net of your own in the set's T steps, and say what ordinary fine-tuning needs for as much.
 
@@ -108,6 +111,7 @@ def finetune(
         lr, batch: its learning rate and images a step.
         seed: of its batches, and of dropout.
         poll: called before its steps, for signals.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         A `FineTuning`, the new net in it.

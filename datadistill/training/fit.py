@@ -27,6 +27,7 @@ from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.nets.copying import copy_net
 from datadistill.nets.fits import refuse_script
 from datadistill.nets.logits import cross_entropy, explained
+from datadistill.progress import Report, shows_progress, track
 from datadistill.streams import generator, global_stream
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import OPTIMIZERS, FitPlan
@@ -142,7 +143,12 @@ class Fit:
         # into .grad and not by autograd.grad: there it takes the memory layout of the parameter, which a
         # fused optimizer relies on
         torch.autograd.backward(loss.sum(), inputs=self.trained)
-        self.optimizer.step()
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:  # a learning rate that a bias correction takes beyond float32
+            if "overflow" not in str(error):
+                raise
+            self._refuse("the learning rate is beyond float32")
         self.step += 1
         if self.done and not all(bool(torch.isfinite(p).all()) for p in self.trained):
             self._refuse("the parameters are not finite")
@@ -256,6 +262,7 @@ def of_stack(
 
 
 @library_defaults()
+@shows_progress
 def fit(
     net: nn.Module,
     split: Split,
@@ -264,6 +271,7 @@ def fit(
     seed: int = 0,
     on_step: Callable[[int, nn.Module], bool | None] | None = None,
     poll: Callable[[], None] | None = None,
+    progress: bool | Report = False,
 ) -> nn.Module:
     """Train a copy of a net by cross-entropy on real images.
 
@@ -276,6 +284,7 @@ def fit(
         on_step: called after every step with the number of steps done and the net being trained, which it
             must leave in training mode; True stops.
         poll: called before every step, for signals.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         The trained copy, its layers in the modes of `net`.
@@ -297,12 +306,14 @@ def fit(
     """
     trained = copy_net(net)
     loop = of_module(trained, split, plan, seed=seed)
-    while not loop.done:
-        if poll is not None:
-            poll()
-        loop.advance()
-        if on_step is not None and on_step(loop.step, trained):
-            break
+    with track("training", plan.epochs * loop.steps_per_epoch) as task:
+        while not loop.done:
+            if poll is not None:
+                poll()
+            loop.advance()
+            task.advance()
+            if on_step is not None and on_step(loop.step, trained):
+                break
     for module, old in zip(trained.modules(), net.modules(), strict=True):
         module.training = old.training
     lay_out(trained, None)

@@ -129,6 +129,8 @@ class OuterLoop:
         try:
             self.optimizer.step()
         except RuntimeError as error:  # a learning rate that Adam's bias correction takes beyond float32
+            if "overflow" not in str(error):
+                raise
             raise NumericalError(f"outer iteration {i}: {str(error)[:120]}; {_LOWER_RATES}") from error
         for name, p in self.learned.parameters().items():
             if not bool(torch.isfinite(p).all()):

@@ -28,6 +28,7 @@ from datadistill.nets.fits import check_fits
 from datadistill.nets.initialization import undrawn
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.pool import FILE_NAME, KIND, Pool, refuse_buffers
+from datadistill.progress import Report, shows_progress
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
@@ -49,6 +50,7 @@ CPU = torch.device("cpu")  # where the pool is put together
 
 
 @library_defaults()
+@shows_progress
 def pretrain(
     config: PoolConfig | None,
     *,
@@ -56,6 +58,7 @@ def pretrain(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
+    progress: bool | Report = False,
 ) -> Pool:
     """Train a pool of nets to draw theta_0 from.
 
@@ -67,6 +70,7 @@ def pretrain(
         resume: go on with the pool in `out` in the middle of the net where it stopped, to the same bytes as
             without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         The pool, on the CPU.

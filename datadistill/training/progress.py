@@ -1,75 +1,63 @@
-"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere."""
+"""What a person sees of a run: a bar on a terminal, plain lines elsewhere; see `datadistill.progress`."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import rich.progress
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from datadistill.progress import LINE_EVERY, Terminal, announce, display, per_second, reporting, say, track
 
-from datadistill.runs.content import visible
-
-LINE_EVERY = 5.0  # seconds between lines about nets or epochs
+__all__ = ["LINE_EVERY", "PoolProgress", "Progress", "RunProgress", "say"]
 
 
 class Progress:
-    """A bar on a terminal, and lines of text.
+    """The task of a run, and lines of text.
 
     Args:
         total: units of work in all.
         start: units already done.
-        quiet: show nothing.
+        quiet: show nothing, unless whoever calls asked for progress.
+        what: a few words.
     """
 
-    def __init__(self, total: int, start: int = 0, quiet: bool = False) -> None:
-        self.total, self.start, self.quiet = total, start, quiet
+    def __init__(self, total: int, start: int = 0, quiet: bool = False, what: str = "training") -> None:
+        self.total, self.start, self.quiet, self.what = total, start, quiet, what
         self.began = time.monotonic()
-        self.console = Console(stderr=True)
-        self.bar: rich.progress.Progress | None = None
+        self._shown = contextlib.ExitStack()
 
     def __enter__(self) -> Progress:
-        if not self.quiet and self.console.is_terminal:
-            self.bar = rich.progress.Progress(
-                BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False),
-                TimeRemainingColumn(), console=self.console,
-            )  # fmt: skip
-            self.task = self.bar.add_task("starting", total=self.total, completed=self.start)
-            self.bar.start()
+        self._shown.enter_context(reporting(not self.quiet))
+        self.task = self._shown.enter_context(track(self.what, self.total, self.start))
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        self._shown.close()
 
-    def speed(self, done: int) -> float:
+    @property
+    def draws(self) -> bool:
+        """Whether there is a bar, and lines would only repeat it."""
+        shown = display()
+        return isinstance(shown, Terminal) and shown.draws
+
+    def speed(self) -> str:
         """Units a second since the start."""
-        return (done - self.start) / max(time.monotonic() - self.began, 1e-9)
+        return per_second(self.task.speed())
 
     def left(self, done: int) -> str:
         """Time left, as minutes:seconds."""
-        speed = self.speed(done)
-        seconds = int((self.total - done) / speed) if speed > 0 else 0
-        return f"{seconds // 60}:{seconds % 60:02d} left"
+        self.task.done = done
+        return self.task.left() or "0:00 left"
 
-    def update(self, done: int, description: str) -> None:
+    def update(self, done: int, *parts: str) -> None:
         """Move the bar, where there is one."""
-        if self.bar is not None:
-            self.bar.update(self.task, completed=done, description=description)
+        self.task.update(done, *parts)
 
     def say(self, line: str) -> None:
         """A line of its own."""
-        if self.quiet:
-            return
-        line = visible(line)
-        if self.bar is not None:
-            self.bar.console.print(line, highlight=False, markup=False)
-        else:
-            say(line)
+        announce(line)
 
 
 class RunProgress:
@@ -82,10 +70,10 @@ class RunProgress:
     """
 
     def __init__(self, total: int, start: int = 0, quiet: bool = False) -> None:
-        self.shown = Progress(total, start, quiet)
+        self.shown = Progress(total, start, quiet, "learning")
         self.began, self.say = self.shown.began, self.shown.say
         self.loss: float | None = None
-        self.text = ""
+        self.found: tuple[str, ...] = ()
 
     def __enter__(self) -> RunProgress:
         self.shown.__enter__()
@@ -97,19 +85,21 @@ class RunProgress:
     def iteration(self, done: int, loss: float) -> None:
         """After each outer iteration."""
         self.loss = loss if self.loss is None or self.loss != self.loss else 0.95 * self.loss + 0.05 * loss
-        self.shown.update(done, f"loss {self.loss:.3f}  {self.text}{self.shown.speed(done):.1f} it/s")
+        self.shown.update(done, f"loss {self.loss:.3f}", *self.found)
 
     def record(self, record: dict[str, Any]) -> None:
         """After each look at the validation split."""
-        text = f"accuracy {record['accuracy']:.1f}% (validation)  step sizes {_few(record['step_sizes'])}  "
-        if self.shown.bar is not None:
-            self.text = text
+        sizes = f"step sizes {_few(record['step_sizes'])}"
+        self.found = (f"validation {record['accuracy']:.1f}%", sizes)
+        if self.shown.draws:
             return
         done = record["iteration"]
         loss = "-" if record["loss"] is None else f"{record['loss']:.3f}"
+        self.shown.task.done = done
         self.say(
-            f"iteration {done}/{self.shown.total}  loss {loss}  {text}{self.shown.speed(done):.1f} it/s  "
-            f"{self.shown.left(done)}"
+            f"iteration {done}/{self.shown.total}  loss {loss}  "
+            f"accuracy {record['accuracy']:.1f}% (validation)  {sizes}  "
+            f"{self.shown.speed()}  {self.shown.left(done)}"
         )
 
 
@@ -124,9 +114,10 @@ class PoolProgress:
     """
 
     def __init__(self, nets: int, steps: int, start: int = 0, quiet: bool = False) -> None:
-        self.shown = Progress(steps, start, quiet)
+        self.shown = Progress(steps, start, quiet, "training nets")
         self.say = self.shown.say
-        self.nets, self.text, self.said = nets, "", -math.inf
+        self.nets, self.said = nets, -math.inf
+        self.found: tuple[str, ...] = ()
 
     def __enter__(self) -> PoolProgress:
         self.shown.__enter__()
@@ -137,29 +128,16 @@ class PoolProgress:
 
     def step(self, done: int, net: int) -> None:
         """After gradient steps of net number `net`, from 0; `done` counts those of all nets."""
-        self.shown.update(done, f"net {net + 1}/{self.nets}  {self.text}")
+        self.shown.update(done, f"net {net + 1}/{self.nets}", *self.found)
 
     def finished(self, done: int, nets: int, accuracies: Sequence[float]) -> None:
         """After a net: how many are trained, and their accuracies so far."""
         mean = sum(accuracies) / len(accuracies)
-        self.text = f"accuracy {mean:.1f}% (validation, mean so far)"
+        self.found = (f"accuracy {mean:.1f}% (validation, mean so far)",)
         now = time.monotonic()
-        if self.shown.bar is None and (now - self.said >= LINE_EVERY or nets == self.nets):
+        if not self.shown.draws and (now - self.said >= LINE_EVERY or nets == self.nets):
             self.said = now
-            self.say(f"net {nets}/{self.nets}  {self.text}  {self.shown.left(done)}")
-
-
-def say(line: str) -> None:
-    """A plain line on stderr; an absent, closed or narrow-charset stream does not stop a run."""
-    if sys.stderr is None:
-        return
-    try:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
-    except UnicodeEncodeError:
-        sys.stderr.write(line.encode("ascii", "replace").decode() + "\n")
-    except (OSError, ValueError):
-        pass
+            self.say(f"net {nets}/{self.nets}  {self.found[0]}  {self.shown.left(done)}")
 
 
 def _few(values: list[float]) -> str:

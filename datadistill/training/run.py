@@ -23,6 +23,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM
+from datadistill.progress import Report, shows_progress
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
@@ -47,6 +48,7 @@ KIND = "distill"
 
 
 @library_defaults()
+@shows_progress
 def distill(
     config: DistillConfig | None,
     *,
@@ -55,6 +57,7 @@ def distill(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
+    progress: bool | Report = False,
 ) -> DistilledDataset:
     """Learn a distilled set.
 
@@ -71,6 +74,7 @@ def distill(
         resume: go on with the run in `out` from its last checkpoint, to the same bytes as without a stop on
             the same machine, torch version and thread count.
         options: how to carry the run out.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         The distilled set.
@@ -97,8 +101,8 @@ def distill(
             raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
         with named_failures(_needs(config)), StopFlag() as stop:
             loop = outer_loop(config, options, data, net)
-            with RunProgress(config.iterations, quiet=options.quiet) as progress:
-                _iterate(loop, None, options, progress, stop)
+            with RunProgress(config.iterations, quiet=options.quiet) as shown:
+                _iterate(loop, None, options, shown, stop)
             return loop.result()
     path = Path(out)
     folder, config = _resumed(path, config, options) if resume else (None, config)
@@ -120,8 +124,8 @@ def distill(
         with folder.lock(), taken_back(folder, lambda: not fresh or loop.iteration > 0):
             folder.clean()
             _restore(loop, folder, options)
-            with RunProgress(config.iterations, loop.iteration, options.quiet) as progress:
-                _iterate(loop, folder, options, progress, stop)
+            with RunProgress(config.iterations, loop.iteration, options.quiet) as shown:
+                _iterate(loop, folder, options, shown, stop)
             result = loop.result()
             result.accuracies = _measured_before(folder, result)
             result.save(folder.distilled)

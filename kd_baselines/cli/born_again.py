@@ -91,7 +91,7 @@ def run(argv: Sequence[str]) -> int:
 
     out = args.out or Path("runs") / "born-again" / name
     began = time.monotonic()
-    with output.working():
+    with output.working(not args.options.quiet):
         found = born_again_generations(
             name, generations=args.generations, seeds=seeds_of(args.seeds),
             arms=args.arms or None, average=args.average, out=out, options=args.options, changes=changes,

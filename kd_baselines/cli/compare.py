@@ -61,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
 
     out = args.out or Path("runs") / "compare" / name
     began = time.monotonic()
-    with output.working():
+    with output.working(not args.options.quiet):
         found = compare(
             name, seeds=seeds_of(args.seeds), arms=args.arms or None,
             base=args.base, out=out, options=args.options, changes=changes_of(args.config, base, words),

@@ -79,7 +79,7 @@ def run(argv: Sequence[str]) -> int:
 
     out = args.out or Path("runs") / "ledger" / name
     began = time.monotonic()
-    with output.working():
+    with output.working(not args.options.quiet):
         found = make_ledger(
             name, seeds=seeds_of(args.seeds), rows=args.rows or None,
             distilled=args.distilled, teacher=args.teacher, out=out, options=args.options, changes=changes,

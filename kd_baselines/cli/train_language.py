@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
     from kd_baselines.language.netfile import SavedLanguageModel
     from kd_baselines.language.training import train_language
 
-    with output.working():
+    with output.working(not args.options.quiet):
         if not args.options.quiet:
             on = resolve(config.device).type
             output.say(f"{title(config)}, seed {config.seed}: {config.net}, {config.method}, on {on} -> {out}")

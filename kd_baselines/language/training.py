@@ -17,6 +17,7 @@ from pathlib import Path
 from datadistill.config import RunOptions
 from datadistill.errors import UsageError
 from datadistill.nets.spec import CUSTOM
+from datadistill.progress import Report, shows_progress
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.signals import StopFlag
 from datadistill.training.resume import named_failures
@@ -55,6 +56,7 @@ class TrainedLanguage:
         return f"TrainedLanguage({config.net}, {config.method} on {config.text}: {self.perplexity:.2f})"
 
 
+@shows_progress
 def train_language(
     config: LanguageConfig | None,
     *,
@@ -63,6 +65,7 @@ def train_language(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
+    progress: bool | Report = False,
 ) -> TrainedLanguage:
     """Train a language model, on words alone or on words and a teacher.
 
@@ -76,6 +79,7 @@ def train_language(
         resume: go on with the run in `out` in the middle of the epoch where it stopped, to the same bytes as
             without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         The net and its perplexities.

@@ -23,6 +23,7 @@ from datadistill.config import RunOptions
 from datadistill.data import RealData
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.spec import CUSTOM
+from datadistill.progress import Report, shows_progress
 from datadistill.reproduce.write import machine
 from datadistill.runs.atomic import write_text
 from datadistill.runs.folder import RunFolder
@@ -45,6 +46,7 @@ FILES = ("ledger.md", "ledger.csv", "ledger.png")
 HOLDS = "is the ledger of"
 
 
+@shows_progress
 def make_ledger(
     plan: str | LedgerConfig,
     *,
@@ -58,6 +60,7 @@ def make_ledger(
     data: RealData | None = None,
     say: Callable[[str], None] = lambda line: None,
     again: str | None = None,
+    progress: bool | Report = False,
 ) -> Ledger:
     """Make every row of a ledger with every seed, and write the table.
 
@@ -73,6 +76,7 @@ def make_ledger(
         data: your own real data; default: what the config names.
         say: takes a line for every step.
         again: what to type to go on after a signal.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
         The table; also in OUT/ledger.md, ledger.csv and ledger.png.
