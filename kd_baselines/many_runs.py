@@ -211,6 +211,7 @@ def _flag(field: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{'' if value else 'no-'}{name}"
     if isinstance(value, dict):
-        value = [word for pair in value.items() for word in pair]
+        cleared = [(name, "-") for name in getattr(value, "cleared", ())]
+        value = [word for pair in (*value.items(), *cleared) for word in pair]
     many = isinstance(value, list | tuple)
     return f"--{name} {' '.join(map(str, value)) if many else value}"

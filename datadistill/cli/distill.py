@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from datadistill.cli.options import NAMES_AND_VALUES, given, parse, set_threads, value_of, wants_help
+from datadistill.cli.options import (
+    NAMES_AND_VALUES,
+    given,
+    parse,
+    set_threads,
+    value_of,
+    wants_help,
+    with_arguments,
+)
 from datadistill.cli.printing import Output, shape_of
 from datadistill.config import DistillConfig, RunOptions, Value
 from datadistill.config.values import check_range
@@ -155,11 +163,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[Distill, DistillConfig, bool]:
         if given(words, "--dataset"):
             raise UsageError(f"both --dataset {config.dataset} and --data {config.data} were given; drop one")
         config = replace(config, dataset="folder")
-    # the recipe's arguments are those of its own net and update rule
-    if config.net != base.net and not given(words, "--net-args"):
-        config = replace(config, net_args={})
-    if config.update != base.update and not given(words, "--update-args"):
-        config = replace(config, update_args={})
+    config = with_arguments(config, base, words)
     return args, config, resumed is None or config != base
 
 

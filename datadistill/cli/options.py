@@ -5,28 +5,36 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import TypeVar
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import tyro
 import tyro.constructors
 
 from datadistill.config import Value
+from datadistill.config.choices import OWNERS, Arguments
 from datadistill.config.values import MOST, check_range, check_types
 from datadistill.errors import UsageError
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Any)
+
+
+CLEAR = "-"
+"""Typed as the value of an argument: the one that a recipe sets is taken out, and the default counts."""
 
 
 def _values(words: list[str]) -> dict[str, Value]:
     """Names and values in turn: numbers and true or false become such.
 
-    >>> _values(["width", "32", "norm", "instance", "bias", "true"])
+    >>> _values(["width", "32", "norm", "instance", "bias", "true", "depth", "-"])
     {'width': 32, 'norm': 'instance', 'bias': True}
     """
     if len(words) % 2:
         raise ValueError(f"names and values must come in pairs, and {words[-1]!r} is left over")
-    return {name: _value(text) for name, text in zip(words[::2], words[1::2], strict=True)}
+    pairs = dict(zip(words[::2], words[1::2], strict=True))
+    typed = {name: _value(text) for name, text in pairs.items() if text != CLEAR}
+    return Arguments(typed, [name for name, text in pairs.items() if text == CLEAR])
 
 
 def _value(text: str) -> Value:
@@ -45,7 +53,7 @@ NAMES_AND_VALUES = tyro.constructors.PrimitiveConstructorSpec[dict[str, Value]](
     is_instance=lambda value: isinstance(value, dict),
     str_from_instance=lambda value: [word for pair in value.items() for word in map(str, pair)],
 )
-"""How a dict is typed: --net-args width 32 norm instance. (tyro's own way makes a flag of each key.)"""
+"""How a dict is typed: --net-args width 32 norm instance depth -. (tyro's own way makes a flag of each key.)"""
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
@@ -100,6 +108,28 @@ def value_of(argv: Sequence[str], flag: str) -> str | None:
 def given(argv: Sequence[str], flag: str) -> bool:
     """Whether a flag was typed."""
     return any(word == flag or word.startswith(flag + "=") for word in argv)
+
+
+def with_arguments(config: C, base: C, argv: Sequence[str]) -> C:
+    """A config as typed, its dictionaries of arguments put over those of the recipe, name by name.
+
+    The recipe's arguments are those of its own net, method or update rule: they go where another one is typed.
+
+    Args:
+        config: as parsed, with `Arguments` where some were typed.
+        base: the recipe's config, or that of the run to go on with.
+        argv: the words after the command.
+    """
+    changes: dict[str, Any] = {}
+    for arguments, owner in OWNERS.items():
+        if not hasattr(base, arguments):
+            continue
+        typed, is_given = getattr(config, arguments), given(argv, "--" + arguments.replace("_", "-"))
+        if is_given and isinstance(typed, Arguments):
+            changes[arguments] = typed.over(base, {owner: getattr(config, owner), arguments: typed})
+        elif not is_given and getattr(config, owner) != getattr(base, owner):
+            changes[arguments] = {}
+    return replace(config, **changes)
 
 
 def wants_help(argv: Sequence[str]) -> bool:

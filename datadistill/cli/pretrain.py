@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from datadistill.cli.options import NAMES_AND_VALUES, given, parse, set_threads, value_of, wants_help
+from datadistill.cli.options import (
+    NAMES_AND_VALUES,
+    given,
+    parse,
+    set_threads,
+    value_of,
+    wants_help,
+    with_arguments,
+)
 from datadistill.cli.printing import Output, percent, size_of
 from datadistill.config import PoolConfig, RunOptions, Value
 from datadistill.errors import UsageError, nearest
@@ -109,9 +117,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[Pretrain, PoolConfig, bool]:
     shown = f"{PROG} {name}" if name else f"{PROG} {'--resume DIR' if resumed else 'RECIPE'}"
     args = parse(Pretrain, words, shown, Pretrain(config=default))
     config = PoolConfig(**{f.name: getattr(args.config, f.name) for f in fields(PoolConfig)})
-    # the recipe's arguments are those of its own net
-    if config.net != base.net and not given(words, "--net-args"):
-        config = replace(config, net_args={})
+    config = with_arguments(config, base, words)
     return args, config, resumed is None or config != base
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -9,6 +10,49 @@ from datadistill.errors import UsageError, nearest
 
 Value = int | float | str | bool
 C = TypeVar("C", bound=Any)
+
+
+OWNERS = {
+    "net_args": "net", "teacher_args": "teacher_net", "method_args": "method", "update_args": "update",
+    "student_args": "student_net", "distill_changes": "distill",
+}  # fmt: skip
+"""Field with arguments -> the field that names what they are arguments of."""
+
+
+class Arguments(dict[str, Value]):
+    """Arguments as they are typed: they are put over those that a config has, name by name.
+
+    Args:
+        typed: name -> value.
+        cleared: names that are taken out, so that the default counts again.
+    """
+
+    def __init__(self, typed: Mapping[str, Value], cleared: Collection[str] = ()) -> None:
+        super().__init__(typed)
+        self.cleared = tuple(cleared)
+
+    def over(self, config: Any, changes: Mapping[str, Any]) -> dict[str, Value]:
+        """These over the arguments of a config; alone where the net (method, update rule) is another one, and
+        nothing where nothing is typed.
+
+        Args:
+            config: has the field with arguments under which `changes` holds these.
+            changes: fields of the config that change.
+
+        Raises:
+            UsageError: a name to take out that is not there.
+        """
+        field = next(name for name, value in changes.items() if value is self)
+        owner = OWNERS[field]
+        same = changes.get(owner, getattr(config, owner)) == getattr(config, owner)
+        own = dict(getattr(config, field)) if same and (self or self.cleared) else {}
+        for name in self.cleared:
+            if name not in own:
+                raise UsageError(
+                    f"{field} has no {name!r} to take out; {nearest(name, own) if own else 'it is empty'}"
+                )
+            del own[name]
+        return {**own, **self}
 
 
 def refuse_unknown_choices(config: Any) -> None:
@@ -25,4 +69,5 @@ def changed(config: C, changes: dict[str, Any]) -> C:
     for name in changes:
         if name not in known:
             raise UsageError(f"the config has no field {name!r}; {nearest(name, known)}")
-    return replace(config, **changes)
+    own = {name: value.over(config, changes) for name, value in changes.items() if isinstance(value, Arguments)}
+    return replace(config, **{**changes, **own})

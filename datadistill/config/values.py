@@ -145,7 +145,7 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
             return value if typed == value and type(value) is tuple else typed
     if origin is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         typed_items = {key: _argument(f"{name}.{key}", item) for key, item in value.items()}
-        return value if typed_items == value and type(value) is dict else typed_items
+        return value if typed_items == value and isinstance(value, dict) else typed_items
     plain = not isinstance(value, bool)
     if hint is int and plain and isinstance(value, numbers.Integral):
         number = value if type(value) is int else int(value)

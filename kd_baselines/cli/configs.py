@@ -8,20 +8,16 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from datadistill.cli.options import NAMES_AND_VALUES, given
+from datadistill.cli.options import NAMES_AND_VALUES, given, with_arguments
 from datadistill.cli.recipes import flag
 from datadistill.config import RunOptions, Value
+from datadistill.config.choices import Arguments
 from datadistill.errors import UsageError, nearest
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.ledger.config import LedgerConfig
 from kd_baselines.recipes import RECIPES
 
-ARGUMENTS = {
-    "net": "net_args", "teacher_net": "teacher_args", "method": "method_args",
-    "student_net": "student_args", "distill": "distill_changes",
-}  # fmt: skip
-"""Field -> the field with the arguments of what it names, in the configs that have it."""
 C = TypeVar("C", KdConfig, LanguageConfig, LedgerConfig)
 
 
@@ -54,27 +50,25 @@ def flags_of(cls: type[Config], config: KdConfig) -> Any:
 
 
 def config_of(typed: C, base: C, words: Sequence[str]) -> C:
-    """The plain config that flags make of a recipe's or a ledger's.
-
-    Its arguments are those of its own nets and method: they go where another one is typed.
-    """
+    """The plain config that flags make of a recipe's or a ledger's; see `with_arguments`."""
     config = type(base)(**{f.name: getattr(typed, f.name) for f in fields(base)})
-    for name, arguments in ARGUMENTS.items():
-        if not hasattr(base, arguments) or given(words, flag(arguments)):
-            continue
-        if getattr(config, name) != getattr(base, name):
-            config = config.with_changes(**{arguments: {}})
-    return config
+    return with_arguments(config, base, words)
 
 
 def changes_of(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:
-    """The fields that were typed, with their values: for configs other than `base` too."""
+    """The fields that were typed, with their values: for configs other than `base` too.
+
+    Arguments are as typed, to be put over those of each config.
+    """
     config = config_of(typed, base, words)
-    return {
-        f.name: getattr(config, f.name)
-        for f in fields(base)
-        if getattr(config, f.name) != getattr(base, f.name) or given(words, flag(f.name))
-    }
+    found = {}
+    for f in fields(base):
+        value = getattr(typed, f.name)
+        if isinstance(value, Arguments) and given(words, flag(f.name)):
+            found[f.name] = value
+        elif getattr(config, f.name) != getattr(base, f.name) or given(words, flag(f.name)):
+            found[f.name] = getattr(config, f.name)
+    return found
 
 
 def seeds_of(typed: tuple[int, ...]) -> int | tuple[int, ...]:

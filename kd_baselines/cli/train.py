@@ -15,7 +15,7 @@ from datadistill.cli.options import given, parse, set_threads, value_of, wants_h
 from datadistill.cli.printing import Output, size_of
 from datadistill.errors import UsageError
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import build_config
+from datadistill.runs.jsonconfig import build_config, differing
 from kd_baselines.cli.configs import Config, Options, config_of, flags_of, recipe_missing
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
@@ -75,7 +75,7 @@ def run(argv: Sequence[str]) -> int:
         )  # fmt: skip
         seconds = time.monotonic() - began
         saved = SavedNet.load(out)  # from disk: what is told of is what is kept
-    tell(output, saved, config, out, seconds)
+    tell(output, saved, config, out, seconds, RunFolder.open(out).environment.get("teacher") is not None)
     return 0
 
 
@@ -147,21 +147,54 @@ def title(config: KdConfig | LanguageConfig) -> str:
     return config.recipe if config.arm == OWN else f"{config.recipe} ({config.arm})"
 
 
-def published(config: KdConfig | LanguageConfig) -> str:
-    """The published number of a config's arm, or a dash."""
+SAME_NUMBER = ("seed", "teacher_seed", "images_seed", "device", "cache", "noise")
+"""Fields that a published number does not depend on: seeds, and how a run is carried out and tested besides."""
+
+
+def published(config: KdConfig | LanguageConfig, given_teacher: bool = False) -> tuple[str, list[str]]:
+    """The published number of a config's arm, or a dash where there is none or the config is another one.
+
+    Args:
+        config: as it was run.
+        given_teacher: whether the teacher was trained elsewhere.
+
+    Returns:
+        The number, and what is not the recipe's, as `field recipe -> run`.
+
+    >>> published(KdConfig(recipe="hinton-missing-digit", arm="x"))
+    ('-', [])
+    """
     known = RECIPES.get(config.recipe)
-    return known.published_of(config.arm) if known and config.arm in (OWN, *known.arms) else "-"
+    if known is None or config.arm not in (OWN, *known.arms) or known.published_of(config.arm) == "-":
+        return "-", []
+    found = differing(known.config(config.arm), config)
+    changed = [text for text in found if text.split()[0].partition(".")[0] not in SAME_NUMBER]
+    if given_teacher:
+        changed.append("teacher the recipe's -> given")
+    return "-" if changed else known.published_of(config.arm), changed
 
 
-def tell(output: Output, saved: SavedNet, config: KdConfig, out: Path, seconds: float) -> None:
+def say_published(output: Output, config: KdConfig | LanguageConfig, given_teacher: bool) -> None:
+    """The published number beside a run of its recipe; beside another one a dash, and what is other."""
+    number, changed = published(config, given_teacher)
+    if number != "-":
+        output.say(f"published: {number}")
+    elif changed:
+        more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
+        output.say(f"published: - (not the recipe as it is: {', '.join(changed[:6])}{more})")
+
+
+def tell(
+    output: Output, saved: SavedNet, config: KdConfig, out: Path, seconds: float, given_teacher: bool
+) -> None:
     """What came out, where it is, what to type next."""
     from kd_baselines.cli.results import score_table
     from kd_baselines.evaluation import Scores
 
     scores = Scores.from_dict(saved.scores or {})
     score_table(output, scores, saved.classes)
-    if published(config) != "-":
-        output.say(f"published: {published(config)}")
+    say_published(output, config, given_teacher)
+    number, changed = published(config, given_teacher)
     own_teacher = "teacher.safetensors, " if (out / "teacher.safetensors").exists() else ""
     output.say(
         f"trained in {seconds:.1f} s; wrote {out}: student.safetensors ({size_of(saved.bytes)}), {own_teacher}"
@@ -171,6 +204,6 @@ def tell(output: Output, saved: SavedNet, config: KdConfig, out: Path, seconds: 
     output.result({
         "run": str(out), "recipe": config.recipe, "arm": config.arm, "run_seed": config.seed,
         "method": config.method, "dataset": saved.dataset, "net": saved.spec.name, "bytes": saved.bytes,
-        "fingerprint": saved.fingerprint, "seconds": seconds, "published": published(config),
-        **scores.as_dict(),
+        "fingerprint": saved.fingerprint, "seconds": seconds, "published": number,
+        "changed": changed, **scores.as_dict(),
     })  # fmt: skip

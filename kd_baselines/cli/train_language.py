@@ -15,7 +15,7 @@ from datadistill.cli.printing import Output, size_of
 from datadistill.config import Value
 from datadistill.runs.folder import RunFolder
 from kd_baselines.cli.configs import Options, config_of
-from kd_baselines.cli.train import base_of, default_out, published, title
+from kd_baselines.cli.train import base_of, default_out, published, say_published, title
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.recipes import OWN
 
@@ -75,7 +75,7 @@ def run(argv: Sequence[str]) -> int:
         )  # fmt: skip
         seconds = time.monotonic() - began
         saved = SavedLanguageModel.load(out)  # from disk: what is told of is what is kept
-    tell(output, saved, config, out, seconds)
+    tell(output, saved, config, out, seconds, False)  # the method asks for a teacher from elsewhere
     return 0
 
 
@@ -92,13 +92,16 @@ def perplexities(output: Output, found: dict[str, float]) -> None:
     output.table(("text", "perplexity"), [(name, f"{v:.2f}") for name, v in found.items()], right=(1,))
 
 
-def tell(output: Output, saved: SavedLanguageModel, config: LanguageConfig, out: Path, seconds: float) -> None:
+def tell(
+    output: Output, saved: SavedLanguageModel, config: LanguageConfig, out: Path, seconds: float,
+    given_teacher: bool,
+) -> None:  # fmt: skip
     """What came out, where it is, what to type next."""
     scores = saved.scores or {}
     test, validation = scores["perplexity"], scores["validation perplexity"]
     perplexities(output, {"validation": validation, "test": test})
-    if published(config) != "-":
-        output.say(f"published: {published(config)}")
+    say_published(output, config, given_teacher)
+    number, changed = published(config, given_teacher)
     output.say(
         f"trained in {seconds:.1f} s; wrote {out}: student.safetensors ({size_of(saved.bytes)}), "
         "metrics.jsonl, checkpoints/",
@@ -108,5 +111,5 @@ def tell(output: Output, saved: SavedLanguageModel, config: LanguageConfig, out:
         "run": str(out), "recipe": config.recipe, "arm": config.arm, "run_seed": config.seed,
         "method": config.method, "dataset": saved.dataset, "net": saved.name, "words": len(saved.words),
         "bytes": saved.bytes, "fingerprint": saved.fingerprint, "seconds": seconds,
-        "published": published(config), "perplexity": test, "validation_perplexity": validation,
+        "published": number, "changed": changed, "perplexity": test, "validation_perplexity": validation,
     })  # fmt: skip

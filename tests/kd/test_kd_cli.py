@@ -7,10 +7,13 @@ import sys
 
 import pytest
 
+from datadistill.config.choices import Arguments
+from datadistill.errors import UsageError
 from datadistill.runs.folder import RunFolder
 from kd_baselines.cli import COMMANDS, main
 from kd_baselines.cli.compare import Compare
 from kd_baselines.cli.configs import Config, ConfigOfAllSeeds, changes_of, config_of, flags_of
+from kd_baselines.cli.train import published, read_arguments
 from kd_baselines.config import KdConfig
 from kd_baselines.methods import METHODS, arguments
 from kd_baselines.netfile import SavedNet
@@ -185,8 +188,46 @@ def test_a_teacher_that_is_trained_is_used(finished, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["fingerprint"] == SavedNet.load(finished).fingerprint
     assert (found["arm"], found["run_seed"], found["images"]) == ("own", 0, 359) and found["missing"]["3"]
-    assert found["published"] == RECIPES[NAME].published
+    assert found["published"] == "-" and "epochs 10 -> 1" in " ".join(found["changed"])
+    assert found["changed"][-1] == "teacher the recipe's -> given"
     assert not (tmp_path / "run/teacher.safetensors").exists()
+
+
+def test_a_number_stands_beside_the_recipe_as_it_is_alone():
+    own = recipe(NAME)
+    assert published(own.with_changes(seed=5, device="cpu", noise=(0.1,))) == (RECIPES[NAME].published, [])
+    number, changed = published(own.with_changes(epochs=own.epochs + 1, net_args={"width": 9}))
+    assert number == "-" and {text.split()[0] for text in changed} >= {"epochs", "net_args.width"}
+    assert published(own, given_teacher=True) == ("-", ["teacher the recipe's -> given"])
+
+
+def arguments_of(*words, name="mnist5k-few-images"):
+    return read_arguments([name, *words])[1]
+
+
+def test_typed_arguments_go_over_those_of_the_recipe():
+    own = recipe("mnist5k-few-images")
+    changed = arguments_of("--method-args", "jacobian_weight", "5", "--teacher-args", "depth", "1")
+    assert changed.method_args == {**own.method_args, "jacobian_weight": 5}
+    assert changed.teacher_args == {**own.teacher_args, "depth": 1}
+    cleared = arguments_of("--method-args", "jacobian_weight", "-", "output", "top").method_args
+    assert cleared == {"label_weight": 1.0, "activation_weight": 0.1, "output": "top"}
+    assert arguments_of("--method-args").method_args == {}
+    assert arguments_of("--method", "logits").method_args == {}
+    other = arguments_of("--method", "soft-targets", "--method-args", "temperature", "5").method_args
+    assert other == {"temperature": 5}
+    with pytest.raises(UsageError, match="no 'jacobian' to take out; did you mean jacobian_weight"):
+        arguments_of("--method-args", "jacobian", "-")
+
+
+def test_arguments_go_over_those_of_every_arm():
+    base = recipe(NAME)
+    arm = base.with_changes(net_args={"width": 3, "depth": 1}, method_args={"soft_weight": 0.5})
+    changed = arm.with_changes(
+        net_args=Arguments({"width": 7}), method_args=Arguments({"temperature": 2}, ["soft_weight"])
+    )
+    assert changed.net_args == {"width": 7, "depth": 1} and changed.method_args == {"temperature": 2}
+    assert arm.with_changes(net="lenet", net_args=Arguments({"width": 7})).net_args == {"width": 7}
 
 
 def test_an_occupied_folder_is_refused(finished, capsys):
