@@ -13,7 +13,7 @@ from datadistill.data.batches import Split
 from datadistill.data.images import refuse_values, to_channels, to_size, unit_range
 from datadistill.data.naming import refuse_names
 from datadistill.data.normalization import Normalization, measured
-from datadistill.data.parts import Parts
+from datadistill.data.parts import LARGEST, Parts
 from datadistill.data.real import HeldOut, RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import stratified
@@ -55,11 +55,7 @@ def assemble(
     check(images, labels, classes, "the training part")
     native = images.shape[1]
     if normalization is not None:
-        if size not in (None, normalization.size) or channels not in (None, normalization.channels):
-            raise UsageError(
-                f"size={size}, channels={channels} contradict the normalization, which is for size "
-                f"{normalization.size} and {normalization.channels} channel(s); leave them out"
-            )
+        refuse_contradiction(normalization, size, channels)
         size, channels = normalization.size, normalization.channels
     channels = native if channels is None else channels
     if size is None and images.shape[2] == images.shape[3]:
@@ -79,7 +75,7 @@ def assemble(
         split = stratified(labels, validation, streams.generator(seed, "validation"))
     kept, held_out = split
     parts = None
-    if ids is not None:
+    if ids is not None and len(ids[0]) + len(ids[1]) <= LARGEST:
         learned, validated = (tuple(ids[0][i] for i in places.tolist()) for places in split)
         parts = Parts(learned, validated, tuple(ids[1]))
     rest = HeldOut(partial(finished_test, part, test, tuple(classes)))
@@ -88,6 +84,15 @@ def assemble(
         tuple(classes), normalization, description, rest, parts=parts,
     )  # fmt: skip
     return data if torch.device(device).type == "cpu" else data.to(device)
+
+
+def refuse_contradiction(normalization: Normalization, size: int | None, channels: int | None) -> None:
+    """Refuse a size or a number of channels beside a normalization that is for others."""
+    if size not in (None, normalization.size) or channels not in (None, normalization.channels):
+        raise UsageError(
+            f"size={size}, channels={channels} contradict the normalization, which is for size "
+            f"{normalization.size} and {normalization.channels} channel(s); leave them out"
+        )
 
 
 def finished(normalization: Normalization, pixels: Tensor, targets: Tensor) -> Split:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datadistill import streams
 from datadistill.data.arrays import image_tensor, refuse_channels_last
-from datadistill.data.assemble import assemble, check
+from datadistill.data.assemble import assemble, check, refuse_contradiction
 from datadistill.data.images import from_pil, to_channels, to_size, unit_range
 from datadistill.data.labels import LARGEST, class_number, class_numbers
 from datadistill.data.naming import Names, class_names, in_order_of, unified
@@ -44,20 +44,20 @@ def from_tensors(
 ) -> RealData:
     """`RealData.from_tensors`, where the arguments are explained."""
     images, test_images = image_tensor(images, "images"), image_tensor(test_images, "test_images")
+    known = channels if normalization is None else normalization.channels
     for what, tensor in (("images", images), ("test_images", test_images)):
         if tensor.ndim != 4 or tensor.numel() == 0:
             raise DataError(
                 f"{what} have shape {tuple(tensor.shape)}; wanted (N, channels, height, width), none of them "
                 "0: reshape them"
             )
-        refuse_channels_last(tuple(tensor.shape), what, channels)
+        refuse_channels_last(tuple(tensor.shape), what, known)
     labels = class_numbers(labels, len(images), "the training part")
     test_labels = class_numbers(test_labels, len(test_images), "the test part")
     names = _names(class_names(classes), labels)
     test_labels = _renumbered(test_labels, class_names(test_classes), names)
-    if normalization is not None:
-        size = normalization.size
-    if test_images.shape[1:] != images.shape[1:] and size is None:
+    side = size if normalization is None else normalization.size
+    if test_images.shape[1:] != images.shape[1:] and side is None:
         raise DataError(
             f"test images have shape {tuple(test_images.shape[1:])} and training images "
             f"{tuple(images.shape[1:])}; wanted the same (C,H,W), or size= to bring them to"
@@ -102,7 +102,8 @@ def from_dataset(
     """Your own torch Dataset of (image, label) pairs, read into memory once.
 
     Random transforms in the data set are drawn once, from `seed`: hand over one without, and use
-    `datadistill.data.augment` on batches instead.
+    `datadistill.data.augment` on batches instead. torchvision's ImageFolder makes 8-bit RGB of every file and
+    passes over orientation tags, before anything here sees the image; `load_folder` does neither.
 
     Args:
         dataset: map-style (`len` and indexing), or a DataLoader of one; images are Pillow images, or tensors
@@ -134,6 +135,7 @@ def from_dataset(
         test, names_of_test = unified(test, "the test data set")
         test = in_order_of(test, names_of_test, own or chosen)
     if normalization is not None:
+        refuse_contradiction(normalization, size, channels)
         size, channels = normalization.size, normalization.channels
     channels = _channels(dataset, channels) if channels is None else channels
     images, labels = _read(dataset, range(len(dataset)), size, channels, seed)

@@ -24,6 +24,8 @@ from torch import Tensor
 from datadistill.errors import DataError
 
 LENGTH = 8
+LARGEST = 500_000
+"""Images beyond which no record is kept: it would take more of a file's header than readers allow."""
 NAMES = ("train", "validation", "test")
 _IDS = re.compile(rf"(?:[A-Za-z0-9_-]{{{LENGTH}}})*")
 

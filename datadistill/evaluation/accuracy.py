@@ -192,8 +192,9 @@ def _parts(d: DistilledDataset, folder: str | os.PathLike[str]) -> Parts | None:
         _check_classes(d, os.fspath(folder), folder_classes(folder))
         return Parts.from_dict(d.origin["parts"])
     warnings.warn(
-        f"the set does not say which images of {os.fspath(folder)} were held out (its file is older): they are "
-        "drawn again by place, which is right only if no file was added, renamed or taken away since",
+        f"the set does not say which images of {os.fspath(folder)} were held out (its file is older, or it "
+        "has very many images): they are drawn again by place, which is right only if no file was added, renamed "
+        "or taken away since",
         stacklevel=3,
     )
     return None

@@ -93,6 +93,15 @@ def test_many_channels_are_taken_where_they_are_said():
     assert data.shape == (22, 50, 1)
 
 
+@pytest.mark.parametrize("options", [{"size": 5}, {"channels": 1}])
+def test_options_that_contradict_a_normalization_are_refused(options):
+    options = {"normalization": PLAIN.normalization, **options}
+    with pytest.raises(UsageError, match="contradict the normalization"):
+        RealData.from_tensors(X, Y, test_images=X, test_labels=Y, **options)
+    with pytest.raises(UsageError, match="contradict the normalization"):
+        RealData.from_dataset(TensorDataset(X, Y), **options)
+
+
 # --- torch's modes and defaults
 
 
