@@ -193,8 +193,8 @@ def _parts(d: DistilledDataset, folder: str | os.PathLike[str]) -> Parts | None:
         return Parts.from_dict(d.origin["parts"])
     warnings.warn(
         f"the set does not say which images of {os.fspath(folder)} were held out (its file is older, or it "
-        "has very many images): they are drawn again by place, which is right only if no file was added, renamed "
-        "or taken away since",
+        "has very many images): they are drawn again by place, which is right only if no file was added, "
+        "renamed or taken away since",
         stacklevel=3,
     )
     return None
