@@ -4,7 +4,7 @@
     trained = kd.train(kd.recipe("hinton-missing-digit"))          # a teacher, a student, its scores
 
     teacher = kd.Teacher(net)                                      # or in your own loop:
-    distiller = kd.Distiller(student, kd.CE() + kd.KD(T=4, weight=0.9), teacher)
+    distiller = kd.Distiller(student, kd.CE() + kd.KD(temperature=4, weight=0.9), teacher)
     distiller.step((images, labels))["loss"].backward()
 
 Losses as pure functions are in `kd_baselines.losses`. Names are loaded when they are first used, so that the

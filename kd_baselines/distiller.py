@@ -1,6 +1,6 @@
 """One batch of distillation: compute what the objective needs, and nothing else.
 
-    distiller = Distiller(student, CE() + KD(T=4, weight=0.9), Teacher(net))
+    distiller = Distiller(student, CE() + KD(temperature=4, weight=0.9), Teacher(net))
     out = distiller.step((images, labels))        # {"loss", "ce", "kd"}
     out["loss"].backward()                        # your own loop, your own optimizer
     optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1)
@@ -74,7 +74,7 @@ class Distiller:
     Example:
         >>> from kd_baselines import CE, KD, Teacher
         >>> net = lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-        >>> distiller = Distiller(net(), CE() + KD(T=4, weight=0.9), Teacher(net()))
+        >>> distiller = Distiller(net(), CE() + KD(temperature=4, weight=0.9), Teacher(net()))
         >>> out = distiller.step((torch.randn(8, 1, 2, 2), torch.arange(8) % 3))
         >>> list(out)
         ['loss', 'ce', 'kd']

@@ -181,6 +181,7 @@ class AttentionTransfer(Term):
         p: of `attention_map`, 1 or more.
         pool: "map" or "features".
         weight: see `Term`. Papers: beta / 2 for at_paper, beta for at_code, with beta = 1000.
+        name: see `Term`.
 
     Raises:
         UsageError: no layer, an unknown form or pool, p out of range; at the first batch, features that are
@@ -198,8 +199,9 @@ class AttentionTransfer(Term):
         p: float = 2,
         pool: Pool = "map",
         weight: Weight = 1.0,
+        name: str | None = None,
     ) -> None:
-        super().__init__(weight)
+        super().__init__(weight, name)
         self.layers = check_layers(layers)
         _check_choice("form", form, get_args(Form))
         _check_choice("pool", pool, get_args(Pool))

@@ -93,6 +93,7 @@ class AttentionJacobian(Term):
         layers: the student's layer -> the teacher's layer; outputs (B,C,H,W).
         p: of `attention_map`: 1, or 2 and more (between, the second derivative is infinite at 0).
         weight: see `Term`.
+        name: see `Term`.
 
     Raises:
         UsageError: no layer, p out of range; at the first batch, features that are no maps, a BatchNorm
@@ -103,8 +104,10 @@ class AttentionJacobian(Term):
         True
     """
 
-    def __init__(self, layers: Mapping[str, str], p: float = 2, weight: Weight = 1.0) -> None:
-        super().__init__(weight)
+    def __init__(
+        self, layers: Mapping[str, str], p: float = 2, weight: Weight = 1.0, name: str | None = None
+    ) -> None:
+        super().__init__(weight, name)
         self.layers, self.p = check_layers(layers), p
         attention_map(torch.zeros(1, 1, 1, 1), p)  # refuses a power out of range
         if 1 < p < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from numbers import Real
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -83,6 +84,33 @@ def _check_table(logits: Tensor, whose: str) -> None:
     if logits.dim() != 2 or not logits.is_floating_point() or not logits.numel():
         found = f"{tuple(logits.shape)} {logits.dtype}"
         raise UsageError(f"the {whose}'s logits are {found}; pass floats (samples, classes), 1 or more of each")
+
+
+def one_name(name: str, value: Any, default: Any, **other: Any) -> Any:
+    """The value of an argument that has a second name, by which it was given or not.
+
+    Args:
+        name: of the argument.
+        value: as given.
+        default: of the argument.
+        other: second name -> value, None where not given.
+
+    Raises:
+        UsageError: both are given, and differ.
+
+    Example:
+        >>> one_name("temperature", 4.0, 4.0, T=2.0)
+        2.0
+    """
+    for second, again in other.items():
+        if again is None:
+            continue
+        if value != default and value != again:
+            raise UsageError(
+                f"{name} is {value} and {second} is {again}, two names of one number; give one of them"
+            )
+        value = again
+    return value
 
 
 def check_temperature(T: float) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from datadistill.errors import UsageError
 from kd_baselines.features import in_type_of, logits_in
-from kd_baselines.losses.checks import check_temperature
+from kd_baselines.losses.checks import check_temperature, one_name
 from kd_baselines.losses.input_gradients import Net, check_choice, step_noise
 from kd_baselines.losses.logit_regression import logit_regression_loss
 from kd_baselines.losses.schedules import Weight
@@ -47,6 +47,7 @@ def input_noise_loss(
     *,
     teacher_noisy: bool = True,
     generator: torch.Generator | None = None,
+    temperature: float | None = None,
 ) -> Float[Tensor, ""]:
     """`soft_target_loss` or `logit_regression_loss` on noisy images, mean over the batch and the draws.
 
@@ -64,6 +65,7 @@ def input_noise_loss(
         teacher_noisy: the teacher sees the same noisy images, as proposition 1 has it; False: it sees the clean
             ones, and the student learns to ignore the noise.
         generator: of the noise, on the images' device; None: torch's own.
+        temperature: another name of T.
 
     Raises:
         UsageError: sigma, T, samples or loss out of range, or logits that do not fit.
@@ -76,6 +78,7 @@ def input_noise_loss(
     References:
         Srinivas and Fleuret 2018, proposition 1.
     """
+    T = one_name("T", T, 1.0, temperature=temperature)
     _check(sigma, loss, T, samples)
 
     def teach(images: Tensor) -> Tensor:
@@ -94,10 +97,12 @@ class InputNoise(Term):
     Args:
         sigma: deviation of the noise, 0 or more, in the units of the images as the nets see them (normalized).
         loss: "kd" or "logits".
-        T: temperature of "kd".
+        temperature: T of "kd".
         samples: draws a step.
         weight: see `Term`.
         teacher_noisy: see the function.
+        name: see `Term`.
+        T: another name of the temperature.
 
     Raises:
         UsageError: see the function.
@@ -111,12 +116,17 @@ class InputNoise(Term):
         self,
         sigma: float,
         loss: Match = "kd",
-        T: float = 1.0,
+        temperature: float = 1.0,
         samples: int = 1,
         weight: Weight = 1.0,
         teacher_noisy: bool = True,
+        name: str | None = None,
+        *,
+        T: float | None = None,
     ) -> None:
-        super().__init__(weight)
+        super().__init__(weight, name)
+        T = one_name("temperature", temperature, 1.0, T=T)
+        assert T is not None
         _check(sigma, loss, T, samples)
         self.sigma, self.loss, self.T, self.samples, self.teacher_noisy = sigma, loss, T, samples, teacher_noisy
         self.needs = Needs(student=True, teacher=teacher_noisy, teacher_logits=not teacher_noisy)

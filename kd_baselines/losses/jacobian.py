@@ -145,6 +145,7 @@ class JacobianMatching(Term):
         projections: draws of "projected".
         logits: name of the student's layer whose output (B,K) stands for its logits, such as the second head of
             a student of two; None: the logits.
+        name: see `Term`.
 
     Raises:
         UsageError: see the function.
@@ -162,8 +163,9 @@ class JacobianMatching(Term):
         normalize: bool = False,
         projections: int = 1,
         logits: str | None = None,
+        name: str | None = None,
     ) -> None:
-        super().__init__(weight)
+        super().__init__(weight, name)
         _check(output, form, normalize, projections)
         self.output, self.form, self.normalize, self.projections = output, form, normalize, projections
         self.logits = logits

@@ -113,6 +113,7 @@ class JacobianNorm(Term):
         output: "full", "top", "label" or "projected".
         form: "squared", "cross-entropy" or "fisher".
         weight: see `Term`.
+        name: see `Term`.
 
     Raises:
         UsageError: see the function.
@@ -124,8 +125,10 @@ class JacobianNorm(Term):
 
     needs = Needs(student_logits=True, student_input_gradients=True, student=True)
 
-    def __init__(self, output: Output = "full", form: Form = "squared", weight: Weight = 1.0) -> None:
-        super().__init__(weight)
+    def __init__(
+        self, output: Output = "full", form: Form = "squared", weight: Weight = 1.0, name: str | None = None
+    ) -> None:
+        super().__init__(weight, name)
         _check(output, form)
         self.output, self.form = output, form
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kd_baselines.losses.checks import at_least_float32, check_softmax, check_temperature
+from kd_baselines.losses.checks import at_least_float32, check_softmax, check_temperature, one_name
 from kd_baselines.losses.divergence import in_double, scaled_divergence
 from kd_baselines.losses.labels import class_labels
 from kd_baselines.losses.schedules import Weight, check_weight
@@ -156,25 +156,35 @@ class KD(Term):
     """`soft_target_loss` with the teacher's probabilities at T: of an ensemble, softened net by net.
 
     Args:
-        T: temperature, above 0.
+        temperature: T, above 0.
         weight: see `Term`.
         name: see `Term`.
+        T: another name of the temperature.
+        alpha: another name of the weight.
 
     Raises:
-        UsageError: a temperature or weight out of range.
+        UsageError: a temperature or weight out of range, or two of one.
 
     Example:
         >>> from kd_baselines.losses import CE
-        >>> list((CE(weight=0.1) + KD(T=4.0, weight=0.9)).named_terms)
+        >>> list((CE(weight=0.1) + KD(temperature=4.0, weight=0.9)).named_terms)
         ['ce', 'kd']
     """
 
     needs = Needs(student_logits=True, teacher_logits=True)
 
-    def __init__(self, T: float = 4.0, weight: Weight = 1.0, name: str | None = None) -> None:
-        super().__init__(weight, name)
-        check_temperature(T)
-        self.T = T
+    def __init__(
+        self,
+        temperature: float = 4.0,
+        weight: Weight = 1.0,
+        name: str | None = None,
+        *,
+        T: float | None = None,
+        alpha: Weight | None = None,
+    ) -> None:
+        super().__init__(one_name("weight", weight, 1.0, alpha=alpha), name)
+        self.T = one_name("temperature", temperature, 4.0, T=T)
+        check_temperature(self.T)
 
     def prepare(self, seen: Seen) -> None:
         check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
@@ -186,20 +196,22 @@ class KD(Term):
 class FitNetsKD(Term):
     """The soft part of FitNets' second stage, H(P_T^tau, P_S^tau), weighted by lambda. Add it to `CE()`.
 
-    `CE() + FitNetsKD(T, lam)` is `fitnets_kd_loss`. lambda is this term's weight, so its schedule is too.
+    `CE() + FitNetsKD(tau, lam)` is `fitnets_kd_loss`. lambda is this term's weight, so its schedule is too.
 
     Args:
-        T: tau, above 0.
+        temperature: tau, above 0.
         lam: lambda, 0 or more, or a schedule; the paper's is Linear(4.0, 1.0, epochs=500) (MNIST: 150).
-        student_T: see `fitnets_kd_loss`.
+        student_temperature: see `fitnets_kd_loss`.
         name: see `Term`.
+        T, student_T: other names of the temperatures.
+        weight: another name of lambda.
 
     Raises:
-        UsageError: a temperature or lambda out of range.
+        UsageError: a temperature or lambda out of range, or two of one.
 
     Example:
         >>> from kd_baselines.losses import CE, Linear
-        >>> objective = CE() + FitNetsKD(T=3.0, lam=Linear(4.0, 1.0, epochs=500))
+        >>> objective = CE() + FitNetsKD(temperature=3.0, lam=Linear(4.0, 1.0, epochs=500))
         >>> objective.named_terms["fitnetskd"].weight(499)
         1.0
     """
@@ -207,12 +219,21 @@ class FitNetsKD(Term):
     needs = Needs(student_logits=True, teacher_logits=True)
 
     def __init__(
-        self, T: float = 3.0, lam: Weight = 1.0, student_T: float | None = None, name: str | None = None
+        self,
+        temperature: float = 3.0,
+        lam: Weight = 1.0,
+        student_temperature: float | None = None,
+        name: str | None = None,
+        *,
+        T: float | None = None,
+        student_T: float | None = None,
+        weight: Weight | None = None,
     ) -> None:
-        super().__init__(lam, name)
-        for temperature in (T, T if student_T is None else student_T):
-            check_temperature(temperature)
-        self.T, self.student_T = T, student_T
+        super().__init__(one_name("lam", lam, 1.0, weight=weight), name)
+        self.T = one_name("temperature", temperature, 3.0, T=T)
+        self.student_T = one_name("student_temperature", student_temperature, None, student_T=student_T)
+        for one in (self.T, self.T if self.student_T is None else self.student_T):
+            check_temperature(one)
 
     def prepare(self, seen: Seen) -> None:
         check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
