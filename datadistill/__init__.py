@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from datadistill.innerloop import momentum as momentum
     from datadistill.innerloop import sgd as sgd
     from datadistill.innerloop import unroll as unroll
+    from datadistill.innerloop.check_net import NetCheck as NetCheck
+    from datadistill.innerloop.check_net import check_net as check_net
     from datadistill.nets.spec import NetSpec as NetSpec
     from datadistill.pool import Pool as Pool
     from datadistill.recipes import recipe as recipe
@@ -59,6 +61,7 @@ _HOME = {
     "FullUnroll": "innerloop", "Higher": "innerloop", "StepReplay": "innerloop", "Steps": "innerloop",
     "Truncated": "innerloop", "adam": "innerloop", "momentum": "innerloop", "sgd": "innerloop",
     "unroll": "innerloop",
+    "NetCheck": "innerloop.check_net", "check_net": "innerloop.check_net",
     "NetSpec": "nets.spec",
     "Pool": "pool",
     "recipe": "recipes", "pool_recipe": "recipes.pools",

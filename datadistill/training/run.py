@@ -31,6 +31,7 @@ from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.signals import StopFlag
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.torch_defaults import library_defaults
+from datadistill.training.before_learning import check_before_learning
 from datadistill.training.outer import OuterLoop
 from datadistill.training.progress import RunProgress
 from datadistill.training.resume import (
@@ -216,6 +217,8 @@ def _iterate(
     saved_at, saved_time = loop.iteration, time.monotonic()
     if folder is not None and loop.iteration:
         progress.say(f"going on from iteration {loop.iteration} of {config.iterations}")
+    elif (note := check_before_learning(loop)) is not None:
+        progress.say(note)
     while loop.iteration < config.iterations:
         if stop:
             if folder is None:
