@@ -17,6 +17,7 @@ from datadistill.data.parts import LARGEST, Parts
 from datadistill.data.real import HeldOut, RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import stratified
+from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 
 
@@ -50,6 +51,7 @@ def assemble(
         split: places of the images to learn from and of the validation images, in place of a draw.
         ids: of the images of the training part and of the test part; see `datadistill.data.parts`.
     """
+    where = place(device)
     refuse_names(classes, name)
     images, labels = train
     check(images, labels, classes, "the training part")
@@ -83,11 +85,29 @@ def assemble(
         name, part(images[kept], labels[kept]), part(images[held_out], labels[held_out]),
         tuple(classes), normalization, description, rest, parts=parts,
     )  # fmt: skip
-    return data if torch.device(device).type == "cpu" else data.to(device)
+    return data if where.type == "cpu" else data.to(where)
+
+
+def place(device: torch.device | str) -> torch.device:
+    """The device of that name, before the images are made ready for it.
+
+    Raises:
+        UsageError, Unavailable: no such name, or no such device on this machine.
+    """
+    try:
+        where = torch.device(device)
+    except (RuntimeError, TypeError):
+        return resolve(str(device))  # "auto", or refused
+    return resolve(str(where)) if where.type == "cuda" else where
 
 
 def refuse_contradiction(normalization: Normalization, size: int | None, channels: int | None) -> None:
-    """Refuse a size or a number of channels beside a normalization that is for others."""
+    """Refuse a size or a number of channels beside a normalization that is for others, and what is none."""
+    if not isinstance(normalization, Normalization):
+        raise UsageError(
+            f"normalization is a {type(normalization).__name__}; wanted a Normalization, such as a distilled "
+            "set's .normalization"
+        )
     if size not in (None, normalization.size) or channels not in (None, normalization.channels):
         raise UsageError(
             f"size={size}, channels={channels} contradict the normalization, which is for size "

@@ -44,6 +44,8 @@ def from_tensors(
 ) -> RealData:
     """`RealData.from_tensors`, where the arguments are explained."""
     images, test_images = image_tensor(images, "images"), image_tensor(test_images, "test_images")
+    if normalization is not None:
+        refuse_contradiction(normalization, size, channels)
     known = channels if normalization is None else normalization.channels
     for what, tensor in (("images", images), ("test_images", test_images)):
         if tensor.ndim != 4 or tensor.numel() == 0:

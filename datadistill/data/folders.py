@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from datadistill import streams
-from datadistill.data.assemble import assemble
+from datadistill.data.assemble import assemble, refuse_contradiction
 from datadistill.data.image_files import read_with_hash
 from datadistill.data.images import to_size
 from datadistill.data.normalization import Normalization
@@ -86,8 +86,7 @@ def load_folder(
         ('jay', 'pelican')
     """
     if normalization is not None:
-        if size not in (None, normalization.size) or channels not in (None, normalization.channels):
-            raise UsageError("size and channels contradict the normalization; leave them out")
+        refuse_contradiction(normalization, size, channels)
         size, channels = normalization.size or 32, normalization.channels
     side, depth = 32 if size is None else size, 3 if channels is None else channels
     if depth not in (1, 3):

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from datadistill.data import RealData, load, load_folder
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, Unavailable, UsageError
 
 X = torch.randint(0, 256, (30, 3, 6, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(30) % 3
@@ -100,6 +100,25 @@ def test_options_that_contradict_a_normalization_are_refused(options):
         RealData.from_tensors(X, Y, test_images=X, test_labels=Y, **options)
     with pytest.raises(UsageError, match="contradict the normalization"):
         RealData.from_dataset(TensorDataset(X, Y), **options)
+
+
+@pytest.mark.parametrize(
+    "options, error, words",
+    [
+        ({"normalization": "mean-std"}, UsageError, "normalization is a str; wanted a Normalization"),
+        ({"device": "nonsense"}, UsageError, "'nonsense' is unknown"),
+        ({"device": "cuda:99"}, Unavailable, "cuda:99 is not on this machine"),
+    ],
+)
+def test_options_of_no_sense_are_refused(options, error, words, tmp_path):
+    doors = [
+        lambda: RealData.from_tensors(X, Y, test_images=X, test_labels=Y, **options),
+        lambda: RealData.from_dataset(TensorDataset(X, Y), **options),
+        lambda: load_folder(folder(tmp_path), **options),
+    ]
+    for door in doors:
+        with pytest.raises(error, match=words):
+            door()
 
 
 # --- torch's modes and defaults
