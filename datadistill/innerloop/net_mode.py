@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.batchnorm import keeps_statistics, norms_of
@@ -113,14 +114,15 @@ _OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
 
 @contextlib.contextmanager
 def attributes_kept(net: nn.Module) -> Iterator[None]:
-    """What forward passes leave in a net's attributes, and in lists, dicts and sets that stand there, is taken
-    away afterwards. Parameters and buffers are not its concern.
+    """What forward passes do to a net's attributes, and to lists, dicts and sets that stand there, is undone
+    afterwards; an attribute that a pass made stays, without its graph. Parameters and buffers are not its
+    concern.
 
     Example:
         >>> net = nn.Linear(1, 1)
         >>> with attributes_kept(net):
         ...     net.features = net(torch.zeros(1, 1))
-        >>> hasattr(net, "features")
+        >>> net.features.requires_grad
         False
     """
     before = [(m, dict(m.__dict__)) for m in net.modules()]
@@ -134,9 +136,8 @@ def attributes_kept(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         for m, own in before:
-            for name in [k for k in m.__dict__ if k not in own]:
-                del m.__dict__[name]
-            m.__dict__.update(own)
+            made = {k: v for k, v in m.__dict__.items() if k not in own}
+            m.__dict__.update(own, **tree_map_only(Tensor, Tensor.detach, made))
         for container, content in inside:
             container.clear()
             container.extend(content) if isinstance(container, list) else container.update(content)

@@ -24,7 +24,7 @@ from torch.func import functional_call, vmap
 
 from datadistill.data import Split, augment
 from datadistill.errors import DataError, NumericalError, UsageError
-from datadistill.nets.copying import copy_net
+from datadistill.nets.copying import bare_net, copy_net
 from datadistill.nets.fits import refuse_script
 from datadistill.nets.logits import cross_entropy, explained
 from datadistill.progress import Report, shows_progress, track
@@ -306,6 +306,7 @@ def fit(
     """
     trained = copy_net(net)
     loop = of_module(trained, split, plan, seed=seed)
+<<<<<<< Updated upstream
     with track("training", plan.epochs * loop.steps_per_epoch) as task:
         while not loop.done:
             if poll is not None:
@@ -315,6 +316,15 @@ def fit(
             if on_step is not None and on_step(loop.step, trained):
                 break
     for module, old in zip(trained.modules(), net.modules(), strict=True):
+=======
+    while not loop.done:
+        if poll is not None:
+            poll()
+        loop.advance()
+        if on_step is not None and on_step(loop.step, trained):
+            break
+    for module, old in zip(trained.modules(), bare_net(net).modules(), strict=True):
+>>>>>>> Stashed changes
         module.training = old.training
     lay_out(trained, None)
     for p in trained.parameters():

@@ -272,3 +272,13 @@ def test_batchnorm_frozen_by_the_user_keeps_its_statistics(frozen):
     out = fit(net, split, FitPlan(epochs=1, batch=10))
     assert torch.equal(out[1].running_mean, before) == frozen
     assert [m.training for m in out.modules()] == [m.training for m in net.modules()]
+
+
+def test_a_wrapped_net_is_trained_as_the_module_inside():
+    split = Split(torch.randn(20, 1, 6, 6), torch.arange(20) % 10)
+    inside = build("mlp", channels=1, size=6, classes=10, width=4)
+    plan = FitPlan(epochs=1, batch=10)
+    found, wanted = (fit(net, split, plan) for net in (nn.DataParallel(inside), inside))
+    assert type(found) is type(inside)
+    for a, b in zip(found.parameters(), wanted.parameters(), strict=True):
+        assert torch.equal(a, b)
