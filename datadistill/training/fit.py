@@ -306,7 +306,6 @@ def fit(
     """
     trained = copy_net(net)
     loop = of_module(trained, split, plan, seed=seed)
-<<<<<<< Updated upstream
     with track("training", plan.epochs * loop.steps_per_epoch) as task:
         while not loop.done:
             if poll is not None:
@@ -315,16 +314,7 @@ def fit(
             task.advance()
             if on_step is not None and on_step(loop.step, trained):
                 break
-    for module, old in zip(trained.modules(), net.modules(), strict=True):
-=======
-    while not loop.done:
-        if poll is not None:
-            poll()
-        loop.advance()
-        if on_step is not None and on_step(loop.step, trained):
-            break
     for module, old in zip(trained.modules(), bare_net(net).modules(), strict=True):
->>>>>>> Stashed changes
         module.training = old.training
     lay_out(trained, None)
     for p in trained.parameters():

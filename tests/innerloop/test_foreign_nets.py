@@ -252,8 +252,7 @@ def test_nothing_of_the_pass_stays_in_the_net(name):
         assert torch.equal(x, values[k]), k
     for m, attributes, training in before:
         assert m.training == training
-        made = [m.__dict__[k] for k in m.__dict__.keys() - attributes.keys()]
-        assert all(x.grad_fn is None for x in made)
+        assert all(m.__dict__[k].grad_fn is None for k in m.__dict__.keys() - attributes.keys())
         assert all(m.__dict__[k] is v for k, v in attributes.items())
     assert getattr(net, "seen", []) == seen
 
