@@ -35,10 +35,16 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(
             f"{args.set_} holds a {kind}, which has no such figures; type datadistill inspect {args.set_}"
         )
+    from datadistill.unfinished import unfinished_set
     from datadistill.visualize.run_figures import write_figures
 
     with output.working():
+        stopped = unfinished_set(args.set_)
         written = write_figures(args.set_, args.out)
-    output.say(*(f"wrote {path}" for path in written), f"next: datadistill inspect {args.set_}")
+    if stopped is not None:
+        done = stopped.origin["iterations"]
+        output.say(f"{args.set_} has not finished: drawn as its checkpoint of iteration {done} has it")
+    following = f"inspect {args.set_}" if stopped is None else f"distill --resume {args.set_}"
+    output.say(*(f"wrote {path}" for path in written), f"next: datadistill {following}")
     output.result({"figures": [str(path) for path in written]})
     return 0

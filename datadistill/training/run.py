@@ -44,6 +44,7 @@ from datadistill.training.resume import (
     taken_back,
 )
 from datadistill.training.setup import outer_loop
+from datadistill.unfinished import describe
 
 KIND = "distill"
 
@@ -251,7 +252,10 @@ def _iterate(
 
 def _checkpoint(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
     tensors, state = flatten_state(loop.state())
-    record = {"loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(loop.config)}
+    record = {
+        "loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(loop.config),
+        "set": describe(loop.distilled()),
+    }  # fmt: skip
     save_checkpoint(folder, loop.iteration, tensors, record, options)
 
 

@@ -71,7 +71,7 @@ def title(distilled: DistilledDataset, steps: int) -> str:
 
 def net_line(distilled: DistilledDataset) -> str:
     """Such as "Learned for one fixed initialization (xavier) of lenet, seed 0, 2,000 outer iterations"."""
-    origin, one = distilled.origin, distilled.theta_0 is not None
+    origin, one = distilled.origin, distilled.theta_0 is not None or distilled.origin.get("fixed") is True
     own = str(distilled.net.args.get("model", distilled.net.name))  # of torchvision's nets, the model
     name = "a net of the user's own" if distilled.net.name == CUSTOM else clean(own, 30)
     init = clean(distilled.net.init, 30)

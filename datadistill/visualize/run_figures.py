@@ -8,6 +8,7 @@ from pathlib import Path
 from datadistill.distilled import DistilledDataset
 from datadistill.runs.atomic import named
 from datadistill.runs.jsonlines import read_lines
+from datadistill.unfinished import unfinished_set
 from datadistill.visualize.canvas import save
 from datadistill.visualize.curves import curves_figure
 from datadistill.visualize.images import images_figure
@@ -20,7 +21,7 @@ def write_figures(
     """Write the figures of a run folder or a distilled set's file as PNGs; the same data give the same bytes.
 
     A run folder gives `images.png`, `step_sizes.png` and, where it has metrics, `curves.png`; one that has not
-    finished gives what its metrics show. A file gives `images.png` and `step_sizes.png`.
+    finished gives those of its latest checkpoint. A file gives `images.png` and `step_sizes.png`.
 
     Args:
         run_path_or_file: a run folder, or the file of a distilled set.
@@ -40,7 +41,9 @@ def write_figures(
     path = Path(run_path_or_file)
     metrics = read_lines(path / "metrics.jsonl") if path.is_dir() else []
     unfinished = bool(metrics) and not (path / "distilled.safetensors").exists()
-    distilled = None if unfinished else DistilledDataset.load(path)
+    distilled = unfinished_set(path)
+    if distilled is None and not unfinished:
+        distilled = DistilledDataset.load(path)
     if out is None:
         out = path / "figures" if path.is_dir() else path.with_name(f"{path.stem}-figures")
     figures = {}

@@ -12,7 +12,7 @@ import datadistill as dd
 ROOT = Path(dd.__file__).parent
 BOTTOM = {"errors", "config", "streams", "runs", "progress"}
 BUILDING = {"innerloop", "nets", "data", "device", "torch_defaults"}
-SETS = {"objectives", "initial", "distilled", "distilled_file", "pool", "quantization"}
+SETS = {"objectives", "initial", "distilled", "distilled_file", "pool", "quantization", "unfinished"}
 BELOW_METHODS = BOTTOM | BUILDING | SETS
 # room -> the rooms it may import from, itself apart. A new room needs a line.
 MAY_IMPORT = {

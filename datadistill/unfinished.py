@@ -1,0 +1,101 @@
+"""A distillation that has not finished: the set as its latest checkpoint has it.
+
+A checkpoint holds what is learned. What else a set is (classes, normalization, net) does not change during a
+run, and stands in the checkpoint's state under "set", so that neither data nor net are needed to draw it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datadistill.config import DistillConfig
+from datadistill.data.normalization import Normalization
+from datadistill.distilled import DistilledDataset
+from datadistill.distilled_file import FILE_NAME
+from datadistill.errors import DataError, UsageError
+from datadistill.innerloop import step_sizes, update_rules
+from datadistill.nets.spec import NetSpec
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import build_config
+from datadistill.runs.state import unflatten_state
+
+KIND = "distill"
+
+
+def describe(d: DistilledDataset) -> dict[str, Any]:
+    """What a checkpoint says of a set besides what is learned, as plain values."""
+    return {
+        "classes": list(d.classes),
+        "normalization": d.normalization.as_dict(),
+        "net": d.net.as_dict(),
+        "update": update_rules.describe(d.update),
+        "fixed": d.theta_0 is not None,
+        "origin": {name: value for name, value in d.origin.items() if name != "parts"},
+    }
+
+
+def unfinished_set(path: str | os.PathLike[str]) -> DistilledDataset | None:
+    """The set of a run that has not finished, as its latest checkpoint has it; it has no theta_0.
+
+    Args:
+        path: the run folder; nothing in it is changed.
+
+    Returns:
+        The set, its `origin["iterations"]` those of the checkpoint. None for a run that has finished, a folder
+        of another kind, or one without a checkpoint that says what its set is.
+
+    Raises:
+        DataError: the checkpoint does not hold such a set.
+
+    Example:
+        `unfinished_set("runs/mnist-fixed-s0")`
+    """
+    path = Path(path)
+    if not path.is_dir() or (path / FILE_NAME).exists():
+        return None
+    try:
+        folder = RunFolder.open(path, kind=KIND)
+    except UsageError:
+        return None
+    checkpoint = folder.checkpoints.latest(clean=False)
+    if checkpoint is None or "set" not in checkpoint.state:
+        return None
+    try:
+        learned = unflatten_state(checkpoint.tensors, checkpoint.state["loop"])["learned"]
+        config = build_config(DistillConfig, checkpoint.state["config"], str(checkpoint.path))
+        return _set_of(checkpoint.state["set"], learned, config, checkpoint.iteration)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise DataError(
+            f"{checkpoint.path} does not hold a distilled set ({error!r:.120}); "
+            "draw it once the run has finished"
+        ) from error
+
+
+def _set_of(
+    about: dict[str, Any], learned: dict[str, Tensor], config: DistillConfig, iteration: int
+) -> DistilledDataset:
+    images, classes = learned["images"], tuple(about["classes"])
+    labels = torch.arange(len(images)) % len(classes)
+    if config.objective == "attack":
+        labels[labels == config.attack_class] = config.target_class
+    if "labels" in learned:
+        labels = learned["labels"].softmax(1)
+    index = torch.arange(len(images)).split(len(images) // config.steps)
+    eta = step_sizes.expand(learned["step_sizes"], config.inner_steps)
+    return DistilledDataset(
+        images,
+        labels,
+        eta.clamp_min(torch.finfo(eta.dtype).tiny),
+        [index[t % config.steps] for t in range(config.inner_steps)],
+        classes=classes,
+        normalization=Normalization.from_dict(about["normalization"]),
+        net=NetSpec.from_dict(about["net"]),
+        update=update_rules.from_description(about["update"]),
+        norm=config.norm,
+        origin={**about["origin"], "iterations": iteration, "fixed": bool(about["fixed"])},
+    )
