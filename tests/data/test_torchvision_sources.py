@@ -86,7 +86,7 @@ def test_a_set_that_is_not_there_names_the_offline_default(tmp_path, name, title
         load(name, root=[tmp_path, tmp_path])
     sentence = str(error.value)
     assert sentence.startswith(f"{title} was not found under {tmp_path}, {tmp_path} and")
-    for word in ("--no-download", "--data-root", "mnist5k"):
+    for word in ("download=False", "data_root", "mnist5k"):
         assert word in sentence
     assert error.value.exit_code == 6
     assert list(tmp_path.iterdir()) == []
