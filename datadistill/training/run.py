@@ -146,7 +146,7 @@ def _say_unused_values(config: DistillConfig) -> None:
             f'the values of net are not used: theta_0 is "{config.theta_0}", {kept} by the scheme '
             f'{config.init}; theta_0="given" starts from them, and net=lambda: MyNet() draws as MyNet does',
             ValuesNotUsed,
-            stacklevel=4,  # the line that calls `distill`, through its decorator
+            stacklevel=5,  # the line that calls `distill`, through its two decorators
         )
 
 

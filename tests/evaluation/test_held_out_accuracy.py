@@ -11,7 +11,7 @@ from torch import nn
 import datadistill as dd
 from datadistill.data import RealData
 from datadistill.data.real import HeldOut
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.evaluation.accuracy import (
     CHUNK,
     Evaluation,
@@ -376,7 +376,8 @@ def test_a_fixed_set_of_a_net_with_frozen_parameters_is_tested_on_its_own_start(
 
     net = Frozen()
     config = dd.DistillConfig(theta_0="fixed", iterations=2, epochs=1, batch=16, device="cpu")
-    d = dd.distill(config, data=data, net=net)
+    with pytest.warns(ValuesNotUsed):
+        d = dd.distill(config, data=data, net=net)
     assert list(d.theta_0) == ["learned.weight", "learned.bias"]
     found = dd.evaluate(d, net=net, data=data, split="validation", **CPU)
     assert (found.nets, found.accuracy_std) == (1, 0.0)

@@ -7,6 +7,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from torch.nn.utils.spectral_norm import spectral_norm as older_spectral_norm
 from torch.nn.utils.weight_norm import weight_norm as older_weight_norm
 
+import datadistill as dd
 from datadistill.errors import UsageError
 from datadistill.initial import Built, Random, nets_at_once, put, random_start
 from datadistill.nets import NETS, draw
@@ -246,6 +247,19 @@ def test_a_net_of_the_library_is_built_anew_where_its_reset_is_not_enough(monkey
     assert not torch.equal(start.one(0, 0)["table"], start.one(0, 1)["table"])
     with pytest.raises(UsageError, match=r"xavier does not draw slopes.*or choose init default"):
         random_start(spec.build(), "xavier", 0, "theta_0", spec)
+
+
+def test_a_pool_of_nets_that_a_scheme_does_not_reach_is_refused(monkeypatch):
+    monkeypatch.setitem(NETS, "bare", lambda channels, size, classes: Slopes())
+    config = dd.PoolConfig(dataset="digits", net="bare", nets=1, validation_nets=1, held_out=1, device="cpu")
+    with pytest.raises(UsageError, match=r"xavier does not draw slopes, so the nets would not be independent"):
+        dd.pretrain(config)
+
+
+class Slopes(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+        self.slopes = nn.Parameter(torch.randn(10))
 
 
 def closed():

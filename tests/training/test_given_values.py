@@ -5,13 +5,16 @@ import warnings
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from training_cases import config
 
 import datadistill as dd
+from datadistill.cli import main
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.nets.spec import NetSpec
 from datadistill.training.fit import FitPlan, fit
+from datadistill.visualize.describe import net_line
 
 SPEC = {"channels": 1, "size": 8, "classes": 10, "width": 6, "depth": 1}
 
@@ -218,4 +221,22 @@ def test_a_module_whose_values_are_not_used_is_told(theta_0, said, digits):
 def test_given_values_are_used_without_a_word(digits):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        dd.distill(small(), data=digits, net=Trained())
+        dd.distill(small(), data=digits, net=Trained()).train(Trained(1))
+
+
+def test_given_weights_as_typed(digits, tmp_path, monkeypatch, capsys):
+    """distill, inspect and finetune of the command line."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(NetSpec("mlp", SPEC).build().state_dict(), "net.pt")
+    small = ["--net", "mlp", "--net-args", "width", "6", "depth", "1", "--iterations", "1", "--device", "cpu"]
+    command = ["distill", "digits-random", "--theta-0", "given", *small, "--no-evaluate", "--no-figures"]
+    assert main([*command, "--out", "none"]) == 2
+    assert "theta_0 is given, but no values are" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+    assert main([*command, "--weights", "net.pt", "--out", "run"]) == 0
+    assert main(["inspect", "run"]) == 0
+    assert "one net of given values, carried along" in capsys.readouterr().out
+    assert main(["finetune", "run", "--weights", "net.pt", "--no-reach", "--out", "tuned.safetensors"]) == 0
+    tuned, d = load_file("tuned.safetensors"), dd.DistilledDataset.load("run")
+    assert same(values(d.train()), tuned)
+    assert net_line(d).startswith("Learned for mlp from its given values, seed 0")
