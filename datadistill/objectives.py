@@ -26,6 +26,7 @@ from datadistill.initial import Theta, unstack
 from datadistill.innerloop.net_mode import NetMode, attributes_kept
 from datadistill.innerloop.problem import stacked_nets
 from datadistill.nets.logits import cross_entropy
+from datadistill.runs.signals import poll
 
 Objective = Callable[[nn.Module, Theta, Tensor, Tensor, str], Tensor]
 
@@ -33,6 +34,7 @@ Objective = Callable[[nn.Module, Theta, Tensor, Tensor, str], Tensor]
 def logits_of(net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
     """Outputs of one net at `theta`. Convolution weights go in channels-last memory: on CPU that halves the
     time of a large batch; values stay the same up to rounding, and gradients pass through."""
+    poll()
     theta = {
         k: p.contiguous(memory_format=torch.channels_last) if p.dim() == 4 else p for k, p in theta.items()
     }

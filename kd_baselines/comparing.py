@@ -22,12 +22,12 @@ from datadistill.data import RealData
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
-from datadistill.runs.signals import StopFlag
+from datadistill.runs.signals import StopFlag, interruptible
 from kd_baselines.compare_runs import Runs, taught
 from kd_baselines.comparison import Comparison, Row, against, write
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores
-from kd_baselines.many_runs import ManyRuns, chosen, numbers_of, opened, stored, typed
+from kd_baselines.many_runs import ManyRuns, chosen, kept, numbers_of, opened, stored, typed
 from kd_baselines.recipes import OWN, Page, page
 
 __all__ = ["compare"]
@@ -87,12 +87,13 @@ def compare(
     held = _base(base, {arm: configs[arm] for arm in chosen_arms})
     some = chosen_arms if len(chosen_arms) < len(configs) else None
     command = typed("kd-baselines compare", name, numbers, {"arms": some, "base": base}, changed)
-    with StopFlag() as stop:
+    way = again or (command if data is None else f"compare(..., out={str(out)!r}, data=...)")
+    with StopFlag() as stop, interruptible(kept(Path(out), way)):
         asked = {"recipe": name, "changes": stored(changed, KdConfig)}
         folder = opened(Path(out), asked, COMPARE_KIND, "compares")
         with folder.lock():
-            way = command if data is None else f"compare(..., out={str(out)!r}, data=...)"
-            many = ManyRuns(folder, say, stop, again or way)
+            folder.clean()
+            many = ManyRuns(folder, say, stop, way)
             runs = Runs(many, configs, options, data)
             scores = {arm: [runs.scores(arm, seed) for seed in numbers] for arm in chosen_arms}
             teachers = runs.teacher_rows(chosen_arms)

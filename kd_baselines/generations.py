@@ -31,7 +31,7 @@ from datadistill.errors import UsageError, nearest
 from datadistill.nets.layers import check_whole
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
-from datadistill.runs.signals import StopFlag
+from datadistill.runs.signals import StopFlag, interruptible
 from datadistill.visualize.canvas import save
 from kd_baselines.chains import Chains, Measured
 from kd_baselines.compare_runs import taught
@@ -40,7 +40,7 @@ from kd_baselines.config import KdConfig
 from kd_baselines.generations_plot import generations_figure
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.lineage import Lineage
-from kd_baselines.many_runs import ManyRuns, chosen, numbers_of, opened, stored, typed
+from kd_baselines.many_runs import ManyRuns, chosen, kept, numbers_of, opened, stored, typed
 from kd_baselines.recipes import OWN, Page, page
 from kd_baselines.teachers import AVERAGES
 
@@ -133,7 +133,8 @@ def born_again_generations(
     some = names if arms is not None and len(names) < len(configs) else None
     flags: dict[str, Any] = {"arms": some, "average": None if average == AVERAGES[0] else average}
     command = typed("kd-baselines born-again", name, numbers, {"generations": generations, **flags}, changed)
-    with StopFlag() as stop:
+    way = again or (command if data is None else f"born_again_generations(..., out={str(out)!r}, data=...)")
+    with StopFlag() as stop, interruptible(kept(Path(out), way)):
         asked: dict[str, Any] = {"recipe": name, "changes": stored(changed, kind)}
         asked |= {"generations": generations, "average": average}
         free = ("generations", "average")  # more may be asked of the same nets
@@ -141,8 +142,8 @@ def born_again_generations(
         with folder.lock():
             if folder.config != asked:
                 folder.replace_config(asked)
-            way = command if data is None else f"born_again_generations(..., out={str(out)!r}, data=...)"
-            many = ManyRuns(folder, say, stop, again or way)
+            folder.clean()
+            many = ManyRuns(folder, say, stop, way)
             for arm in left_out:
                 say(f"{arm} is left out: {configs[arm].method} has no teacher")
             chains = Chains(lineage, many, configs, options, data, average)

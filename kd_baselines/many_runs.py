@@ -27,6 +27,7 @@ __all__ = [
     "begun",
     "chosen",
     "config_of",
+    "kept",
     "numbers_of",
     "opened",
     "refuse_other",
@@ -67,8 +68,7 @@ class ManyRuns:
                 self.say(words)
             run()
         except Interrupted as stopped:  # a run's own sentence would go on with that run only
-            kept = f"stopped; what was done is kept in {self.folder.path}; go on with: {self.again}"
-            raise Interrupted(kept, stopped.exit_code - 128) from stopped
+            raise Interrupted(kept(self.folder.path, self.again), stopped.exit_code - 128) from stopped
 
     def result(
         self, path: Path, config: Any, words: str, run: Callable[[bool], object], file: str = STUDENT
@@ -101,6 +101,11 @@ class ManyRuns:
         env = {k: v for k, v in folder.environment.items() if k not in left_out}
         if env not in self.environments:
             self.environments.append(env)
+
+
+def kept(path: Path, again: str) -> str:
+    """What is said where a signal stops the work, and how to go on."""
+    return f"stopped; what was done is kept in {path}; go on with: {again}"
 
 
 def begun(path: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from datadistill.config import RunOptions
+from datadistill.errors import Interrupted
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
@@ -22,7 +23,7 @@ from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.training.progress import LINE_EVERY, Progress
 from datadistill.training.resume import changes, refuse_others, save_checkpoint, taken_back
 
-__all__ = ["KIND", "Loop", "Run", "carry_out", "come_back", "in_folder"]
+__all__ = ["KIND", "Loop", "Run", "carry_out", "come_back", "in_folder", "not_begun"]
 
 KIND = "kd"
 """What config.json calls a run that trains an image classifier."""
@@ -48,7 +49,8 @@ class Loop(Protocol):
 
     def advance(self) -> dict[str, Any] | None:
         """One step. Returns the line of metrics, with the epoch from 1 and the mean loss, where it was the last
-        of an epoch."""
+        of an epoch. Leaves by `Interrupted` where a signal breaks off the test after an epoch, which is then
+        what the next call begins with."""
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs, as nested tensors and plain values."""
@@ -75,6 +77,11 @@ class Run:
     now: Callable[[], tuple[str, int]]
     after: Callable[[str], None] = lambda name: None
 
+    @property
+    def all_done(self) -> str:
+        """What is said where a signal breaks off the test at the end."""
+        return f"all steps were done, and the net was not tested to the end; go on with: {self.again}"
+
 
 def come_back(
     path: Path, kind: str, config: C | None, cls: type[C], options: RunOptions
@@ -95,6 +102,13 @@ def come_back(
     config = stored if config is None else config
     changes(path, kind, folder.config, dump_config(config), options)
     return folder, config
+
+
+def not_begun(path: Path, folder: RunFolder | None) -> str:
+    """What is said where a signal comes while data and nets are read."""
+    if folder is None:
+        return "stopped before the run began; nothing was written"
+    return f"stopped before the run went on; nothing was changed in {path}"
 
 
 def in_folder(
@@ -122,7 +136,7 @@ def in_folder(
     """
     fresh = folder is None
     if folder is None:
-        stop.raise_if_requested("stopped before the run began; nothing was written")
+        stop.raise_if_requested(not_begun(path, None))
         folder = RunFolder.create(path, dump_config(config), {**environment(device), **found}, kind)
     with folder.lock(), taken_back(folder, lambda: not fresh or (path / "checkpoints").exists()):
         folder.clean()
@@ -155,6 +169,8 @@ def _steps(
     saved_at, said = loop.step, -LINE_EVERY
     if loop.step:
         progress.say(f"going on from step {loop.step} of {loop.steps}")
+        if folder is not None and not loop.done:
+            folder.append_timing({"stage": run.now()[0], "epoch": None, "seconds": 0.0})  # a session begins
     while not loop.done:
         if stop:
             if folder is None:
@@ -162,9 +178,14 @@ def _steps(
                 raise AssertionError  # the flag is set, so the line above raised
             if loop.step != saved_at:
                 _checkpoint(loop, run, folder, options)
+            stage, seconds = run.now()[0], time.monotonic() - began
+            folder.end_session({"stage": stage, "epoch": None, "seconds": seconds})
             stop.raise_if_requested(f"saved at step {loop.step} of {loop.steps}; go on with: {run.again}")
         name, epochs = run.now()
-        line = loop.advance()
+        try:
+            line = loop.advance()
+        except Interrupted:
+            continue  # to the top, where it is saved
         progress.update(loop.step, name)
         if line is not None:
             now = time.monotonic()

@@ -18,12 +18,14 @@ from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets.copying import bare_net, copy_net
 from datadistill.progress import Report, shows_progress, track
+from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit import Batch, Fit, FitPlan, lay_out
 from kd_baselines.distiller import Distiller, TeacherLike
 from kd_baselines.losses.term import Objective
 from kd_baselines.splits import as_split
 from kd_baselines.stages import Stage, groups_of
+from kd_baselines.teacher_cache import CachedTeacher
 
 __all__ = ["Job", "StagedLoop", "fit", "stage_fit"]
 
@@ -75,6 +77,11 @@ def stage_fit(
         parts.update(distiller.step(batch, step=own.step, epoch=own.epoch, view=view))
         return parts["loss"]
 
+    if isinstance(teacher, CachedTeacher) and (
+        distiller.needs.teacher_logits or distiller.needs.teacher_features
+    ):
+        with interruptible():  # here and not in the first step, in which nothing may be broken off
+            teacher.complete()
     groups = groups_of(stage, student, objective)
     own = Fit(tensors, loss, split, stage.plan, groups=groups, seed=seed, nets=number)
     return own
@@ -93,11 +100,13 @@ class StagedLoop:
         self._start(0)
 
     def _start(self, job: int) -> None:
-        self.job = job
-        self.parts: Parts = {}
+        """Stand at the beginning of a job, from 0; of the end, after the last. A failure changes nothing."""
+        parts: Parts = {}
+        if job < len(self.jobs):
+            self.fit = self.jobs[job].make(parts)
+        self.job, self.parts = job, parts
         self.sums: dict[str, float] = {}
-        if not self.done:
-            self.fit = self.jobs[job].make(self.parts)
+        self.due = False  # whether the test after an epoch is still to come
 
     @property
     def done(self) -> bool:
@@ -121,24 +130,31 @@ class StagedLoop:
 
         Raises:
             NumericalError: a loss that is not finite, with the stage's name.
+            Interrupted: a signal came while the net was tested, or the next job's teacher asked; the next call
+                tests it again.
         """
-        job, epoch = self.jobs[self.job], self.fit.epoch
-        try:
-            self.fit.advance()
-        except NumericalError as error:
-            raise NumericalError(f"{job.name}: {error}") from None
-        for name, value in self.parts.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
-        if self.fit.step % self.fit.steps_per_epoch:
+        job = self.jobs[self.job]
+        if not self.due:
+            try:
+                self.fit.advance()
+            except NumericalError as error:
+                raise NumericalError(f"{job.name}: {error}") from None
+            for name, value in self.parts.items():
+                self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+            self.due = self.fit.step % self.fit.steps_per_epoch == 0
+        if not self.due:
             return None
         means = {name: total / self.fit.steps_per_epoch for name, total in self.sums.items()}
-        line: dict[str, Any] = {"stage": job.name, "epoch": epoch + 1, **means}
-        if len(self.validation):
-            line["accuracy"] = accuracy(job.net, {}, self.validation)
-        self.sums = {}
+        line: dict[str, Any] = {
+            "stage": job.name, "epoch": self.fit.step // self.fit.steps_per_epoch, **means
+        }  # fmt: skip
+        with interruptible():
+            if len(self.validation):
+                line["accuracy"] = accuracy(job.net, {}, self.validation)
         if self.fit.done:
             _end(job.net)
             self._start(self.job + 1)
+        self.sums, self.due = {}, False
         return line
 
     def state(self) -> dict[str, Any]:
@@ -148,7 +164,13 @@ class StagedLoop:
             {} if job.net is present else {k: v.detach() for k, v in job.net.state_dict().items()}
             for job in self.jobs[: self.job]
         ]
-        return {"job": self.job, "finished": finished, "fit": self.fit.state(), "sums": self.sums}
+        return {
+            "job": self.job,
+            "finished": finished,
+            "fit": self.fit.state(),
+            "sums": self.sums,
+            "due": self.due,
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from `state()`."""
@@ -159,7 +181,7 @@ class StagedLoop:
         self._start(state["job"])
         if not self.done:
             self.fit.load(state["fit"])
-        self.sums = dict(state["sums"])
+        self.sums, self.due = dict(state["sums"]), state.get("due", False)
 
 
 def _end(net: nn.Module) -> None:

@@ -171,6 +171,11 @@ class CachedTeacher:
         features = {name: table.rows[f"feature.{name}"].index_select(0, index) for name in layers}
         return TeacherOutputs(members, features, self.teacher.average)
 
+    def complete(self) -> None:
+        """Compute the rows of the whole split now, where images are not augmented; else each step asks."""
+        if not self.augment and not (table := self._table(None)).complete:
+            self._complete(table, self.split.images[:0], torch.empty(0, dtype=torch.int64))
+
     def save(self) -> None:
         """Write the rows to `path`, atomically, where there is one and something new.
 

@@ -31,6 +31,7 @@ from datadistill.errors import UsageError, nearest
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.nets.copying import bare_net, copy_net
 from datadistill.runs.canonical import canonical_json
+from datadistill.runs.signals import poll
 from datadistill.runs.tensors import checksum
 from kd_baselines.features import Outputs, run
 from kd_baselines.losses.divergence import SMALL, exp_rest, in_double
@@ -209,6 +210,7 @@ class Teacher:
                 it is wanted, nets with different numbers of classes, or a batch without a variance in the
                 mode "batch_stats".
         """
+        poll()
         names = tuple(dict.fromkeys(layers))
         if names and len(self.nets) > 1:
             raise UsageError(

@@ -24,7 +24,7 @@ from datadistill.nets import arguments
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.signals import StopFlag
+from datadistill.runs.signals import StopFlag, interruptible
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import FitPlan
 from datadistill.training.resume import named_failures
@@ -32,7 +32,7 @@ from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
-from kd_baselines.running import KIND, Run, carry_out, come_back, in_folder
+from kd_baselines.running import KIND, Run, carry_out, come_back, in_folder, not_begun
 from kd_baselines.setup import Setup
 from kd_baselines.splits import refuse_distilled
 from kd_baselines.staged import StagedLoop
@@ -138,7 +138,8 @@ def train(
             f"out={str(path)!r}, resume=True, data=...)"
         )
     with named_failures(_needs(config)), StopFlag() as stop:
-        setup = _setup(config, data, given, options)
+        with interruptible(not_begun(path, folder)):
+            setup = _setup(config, data, given, options)
         return in_folder(
             path, folder, KIND, config, setup.data.device, setup.fingerprints(), options, stop,
             lambda own: _train(setup, own, options, stop),
@@ -216,14 +217,17 @@ def refuse_other_classes(who: str, saved: SavedNet, real: RealData) -> None:
 
 def _train(setup: Setup, folder: RunFolder | None, options: RunOptions, stop: StopFlag) -> Trained:
     """Train what is not yet trained, measure the student, and write it."""
-    config, data = setup.config, setup.data
-    loop = setup.loop()
-    carry_out(loop, _run(loop, setup, folder), folder, options, stop)
+    config, data, path = setup.config, setup.data, None if folder is None else folder.path
+    with interruptible(f"stopped before the first step; go on with: kd-baselines train --resume {path}"):
+        loop = setup.loop()
+    run = _run(loop, setup, folder)
+    carry_out(loop, run, folder, options, stop)
     teacher = setup.teacher
     if teacher is not None:
         teacher.check()
     student = setup.student.eval()
-    scores = score(student, data, noise=config.noise, missing=config.without, seed=config.seed)
+    with interruptible(run.all_done):
+        scores = score(student, data, noise=config.noise, missing=config.without, seed=config.seed)
     saved = setup.saved([student], setup.student_spec, scores.as_dict(), setup.source_classes)
     if folder is not None:
         saved.save(folder.path / STUDENT)

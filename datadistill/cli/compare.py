@@ -76,20 +76,16 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.evaluation.accuracy import data_of
     from datadistill.evaluation.compare import compare
     from datadistill.runs.atomic import write_text
-    from datadistill.runs.signals import StopFlag
+    from datadistill.runs.signals import StopFlag, interruptible
 
     d = DistilledDataset.load(args.set_)
-    with StopFlag() as stop, output.working():
-
-        def poll() -> None:
-            stop.raise_if_requested("stopped; nothing was measured to the end, and no file was written")
-
+    stopped = "stopped; nothing was measured to the end, and no file was written"
+    with StopFlag(), interruptible(stopped), output.working():
         data = data_of(d, data_root=args.data_root, folder=args.data, download=args.download)
-        poll()
         found = compare(
             d, data=data, net=args.net, pool=args.pool, nets=args.nets, sets=args.sets,
             selection_nets=args.selection_nets, candidates=args.candidates, optimized_from=args.optimized_from,
-            seed=args.seed, device=args.device, baselines=args.baselines or None, poll=poll,
+            seed=args.seed, device=args.device, baselines=args.baselines or None,
         ).as_dict()  # fmt: skip
     _table(output, found)
     if args.out is not None:

@@ -8,11 +8,14 @@ such a table under a name of its own; `kd-baselines` is another one.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import TextIO
 
 from datadistill.cli.printing import close_quietly, prepare, write
@@ -41,6 +44,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "say what is on this machine: versions, devices, data sets"),
 }
 """Command: its module in this folder, and one line about it."""
+
+
+class _Terminated(BaseException):
+    """SIGTERM came where no run is there to be saved: while torch is imported, say."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,11 @@ class Program:
         """
         arguments = list(sys.argv[1:] if argv is None else argv)
         prepare()
+        # a run has a handler of its own meanwhile (StopFlag), which lets it save
+        handled = threading.current_thread() is threading.main_thread()
+        former = signal.getsignal(signal.SIGTERM)
+        if handled and former == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
         with warnings.catch_warnings(), command_line():
             warnings.showwarning = self._warn
             try:
@@ -101,9 +113,9 @@ class Program:
             except DatadistillError as error:
                 write(sys.stderr, visible(f"{self.name}: error: {error}") + "\n")
                 return error.exit_code
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, _Terminated) as stopped:
                 write(sys.stderr, f"{self.name}: interrupted\n")
-                return 130
+                return 128 + (signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM)
             except BrokenPipeError:  # whoever read our output has gone
                 close_quietly(sys.stdout)
                 return 0
@@ -122,6 +134,8 @@ class Program:
                 write(sys.stderr, traceback.format_exc())
                 return 1
             finally:
+                if handled and former == signal.SIG_DFL:
+                    signal.signal(signal.SIGTERM, former)
                 write(sys.stderr, "")  # else lines that nobody reads would make the exit code 120
 
     def _run(self, arguments: list[str]) -> int:
@@ -168,6 +182,10 @@ class Program:
         line: str | None = None,
     ) -> None:
         write(sys.stderr, visible(f"{self.name}: warning: {message}") + "\n")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 DATADISTILL = Program(

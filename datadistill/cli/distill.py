@@ -36,7 +36,6 @@ from datadistill.runs.jsonconfig import build_config
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
-    from datadistill.runs.signals import StopFlag
 
 PROG = "datadistill distill"
 
@@ -94,25 +93,35 @@ def run(argv: Sequence[str]) -> int:
     set_threads(args.threads)
     from datadistill.device import resolve
     from datadistill.distilled import DistilledDataset
-    from datadistill.runs.signals import StopFlag
+    from datadistill.runs.signals import StopFlag, interruptible
+    from datadistill.runs.timing import spent
     from datadistill.training import distill
 
+    stopped = f"the set is saved in {out}, and was not measured to the end; go on with: "
+    stopped += f"datadistill evaluate {out} --save"
     with output.working(not args.options.quiet), StopFlag() as stop:  # no gap between learning and measuring
         if not args.options.quiet:
             on = resolve(config.device).type
             output.say(f"{config.recipe}, seed {config.seed}: {config.iterations} iterations on {on} -> {out}")
         if config.objective == "attack":
             output.say(PURPOSE)
+        before = spent(out) or 0.0  # a resumed run has sessions behind it
         began = time.monotonic()
         distill(config if changed else None, out=out, resume=args.resume is not None, options=args.options)
-        seconds = time.monotonic() - began
+        seconds = before + time.monotonic() - began
         d = DistilledDataset.load(out)  # from disk: what is measured is what is kept
         output.say(
             f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {len(d.order)} "
             f"step{'s' if len(d.order) != 1 else ''} in {seconds:.1f} s"
         )
-        found, unsaved = measure(d, out, config, args, stop) if args.evaluate else (None, None)
+        found, unsaved = None, None
+        if args.evaluate:
+            with interruptible(stopped):
+                found = measure(d, config, args)
+            unsaved = keep(found, d, out)
         figures = draw(out) if args.figures else []
+    if args.evaluate or args.figures:
+        stop.raise_if_requested(f"all is saved in {out}; look at it with: datadistill inspect {out}")
     tell(output, d, found, out, figures)
     summary = {
         "run": str(out),
@@ -173,39 +182,28 @@ def stored_config(path: Path) -> DistillConfig:
     return build_config(DistillConfig, stored, str(path / "config.json"))
 
 
-def measure(
-    d: DistilledDataset, out: Path, config: DistillConfig, args: Distill, stop: StopFlag
-) -> tuple[dict[str, Any], DatadistillError | None]:
-    """Test the set and write the accuracies into its file. Returns them, and what kept them out of it."""
+def measure(d: DistilledDataset, config: DistillConfig, args: Distill) -> dict[str, Any]:
+    """Test the set."""
     from datadistill.evaluation import evaluate
     from datadistill.evaluation.accuracy import data_of
-    from datadistill.evaluation.saving import save_accuracies
 
-    def poll() -> None:
-        stop.raise_if_requested(
-            f"the set is saved in {out}, and was not measured to the end; go on with: "
-            f"datadistill evaluate {out} --save"
-        )
-
-    poll()
     folder = Path(config.data) if config.dataset == "folder" and config.data else None
     data = data_of(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
-    poll()
     pool = config.pool if config.theta_0 == "random" else None  # a fixed one is in the file
-    found = evaluate(
-        d,
-        nets=args.nets_tested,
-        data=data,
-        device=config.device,
-        pool=pool,
-        poll=poll,
-        plain_nets=args.plain_nets,
+    return evaluate(
+        d, nets=args.nets_tested, data=data, device=config.device, pool=pool, plain_nets=args.plain_nets
     ).as_dict()
+
+
+def keep(found: dict[str, Any], d: DistilledDataset, out: Path) -> DatadistillError | None:
+    """Write the accuracies into the set's file. Returns what kept them out of it, to be said after the rest."""
+    from datadistill.evaluation.saving import save_accuracies
+
     try:
         save_accuracies(out, d, found)
     except DatadistillError as error:
-        return found, error
-    return found, None
+        return error
+    return None
 
 
 def draw(out: Path) -> list[Path]:

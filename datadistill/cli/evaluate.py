@@ -66,21 +66,17 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.evaluation import evaluate
     from datadistill.evaluation.accuracy import data_of
     from datadistill.evaluation.saving import save_accuracies
-    from datadistill.runs.signals import StopFlag
+    from datadistill.runs.signals import StopFlag, interruptible
 
     d = DistilledDataset.load(args.set_)
     if args.quantize is not None:
         d = d.quantized(args.quantize)
-    with StopFlag() as stop, output.working():
-
-        def poll() -> None:
-            stop.raise_if_requested("stopped; nothing was measured to the end, and no file was changed")
-
+    stopped = "stopped; nothing was measured to the end, and no file was changed"
+    with StopFlag(), interruptible(stopped), output.working():
         data = data_of(d, data_root=args.data_root, folder=args.data, download=args.download)
-        poll()
         found = evaluate(
             d, net=args.net, nets=args.nets, data=data, split=args.split, seed=args.seed, device=args.device,
-            pool=args.pool, plain_nets=args.plain_nets, poll=poll,
+            pool=args.pool, plain_nets=args.plain_nets,
         ).as_dict()  # fmt: skip
     if found["attack"]:
         output.say(PURPOSE)

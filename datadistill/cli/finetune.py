@@ -82,30 +82,24 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.device import resolve
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.accuracy import data_of
-    from datadistill.runs.signals import StopFlag
+    from datadistill.runs.signals import StopFlag, interruptible
     from datadistill.training.finetune import beside_ordinary, finetune
 
     d = DistilledDataset.load(args.set_)
     out = place(args)
     net = own_net(d, args)
-    with StopFlag() as stop, output.working():
-        data = data_of(d, data_root=args.data_root, folder=args.data, download=args.download)
-        data = data.to(resolve(args.device))
-        stop.raise_if_requested("stopped; nothing was written")
-        tuning = finetune(d, net, data=data, device=args.device, reach=False, seed=args.seed)
+    with StopFlag(), output.working():
+        with interruptible("stopped; nothing was written"):
+            data = data_of(d, data_root=args.data_root, folder=args.data, download=args.download)
+            data = data.to(resolve(args.device))
+            tuning = finetune(d, net, data=data, device=args.device, reach=False, seed=args.seed)
         tuning.save(out)  # now, for the comparison may take minutes
-
-        def poll() -> None:
-            stop.raise_if_requested(
-                f"the adapted net is in {out}; it was not compared with ordinary fine-tuning"
-            )
-
         if args.reach:
-            poll()
-            tuning = beside_ordinary(
-                tuning, net, data, max_steps=args.max_steps, every=args.every, lr=args.lr, batch=args.batch,
-                seed=args.seed, poll=poll,
-            )  # fmt: skip
+            with interruptible(f"the adapted net is in {out}; it was not compared with ordinary fine-tuning"):
+                tuning = beside_ordinary(
+                    tuning, net, data, max_steps=args.max_steps, every=args.every, lr=args.lr, batch=args.batch,
+                    seed=args.seed,
+                )  # fmt: skip
     tell(output, tuning, args)
     output.say(
         f"tested on the test split; {tuning.description}",

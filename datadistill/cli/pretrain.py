@@ -74,6 +74,7 @@ def run(argv: Sequence[str]) -> int:
     set_threads(args.threads)
     from datadistill.device import resolve
     from datadistill.pool import Pool
+    from datadistill.runs.timing import spent
     from datadistill.training.pretrain import pretrain
 
     with output.working(not args.options.quiet):
@@ -83,9 +84,10 @@ def run(argv: Sequence[str]) -> int:
                 f"{config.recipe}, seed {config.seed}: {config.total} nets ({config.net}), {config.epochs} "
                 f"epochs each, on {on} -> {out}"
             )
+        before = spent(out) or 0.0  # a resumed run has sessions behind it
         began = time.monotonic()
         pretrain(config if changed else None, out=out, resume=args.resume is not None, options=args.options)
-        seconds = time.monotonic() - began
+        seconds = before + time.monotonic() - began
         pool = Pool.load(out)  # from disk: what is told of is what is kept
     tell(output, pool, config, out, seconds)
     return 0

@@ -22,6 +22,7 @@ from datadistill.data.real import RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import stratified
 from datadistill.errors import DataError
+from datadistill.runs.signals import poll
 from datadistill.torch_defaults import library_defaults
 
 
@@ -198,6 +199,7 @@ def _read(dataset: Any, indices: Sequence[int], size: int | None, channels: int,
     labels: list[int] = []
     with streams.global_stream(seed, "dataset"):
         for index in indices:
+            poll()
             image, label = _pair(dataset, index, channels)
             try:
                 if isinstance(image, Image.Image):

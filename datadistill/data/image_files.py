@@ -27,6 +27,7 @@ from torch import Tensor
 
 from datadistill.data.images import from_pil, to_channels
 from datadistill.errors import DataError, UsageError
+from datadistill.runs.signals import poll
 
 # What Pillow may open here. EPS and the like, which start other programs, are not among them.
 FORMATS = (
@@ -69,6 +70,7 @@ def read_file(path: Path, channels: int | None = None) -> Float[Tensor, "c h w"]
 
 def read_with_hash(path: Path, channels: int | None = None) -> tuple[Float[Tensor, "c h w"], bytes]:
     """As `read_file`, and the SHA-256 of the bytes that were decoded."""
+    poll()
     if not path.is_file():  # a named pipe would hang, a device never end
         state = "is not a regular file" if path.exists() else "does not exist"
         raise DataError(f"{path} {state}; wanted an image: replace it, or skip such files (skip_bad=True)")

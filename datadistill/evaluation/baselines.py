@@ -27,6 +27,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError, nearest
 from datadistill.evaluation.attack import attacked
 from datadistill.innerloop import sgd
+from datadistill.runs.signals import poll
 from datadistill.streams import derive, generator
 
 STEP_SIZES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -115,6 +116,7 @@ def k_means(split: Split, classes: int, ipc: int, seed: int, draw: int) -> Float
 
     parts = []
     for k, index in enumerate(_by_class(split, classes, ipc)):
+        poll()
         images = split.images[index]
         clusters = KMeans(ipc, n_init=1, random_state=derive(seed, "k_means", draw, k) % 2**32)
         centres = torch.from_numpy(clusters.fit(images.flatten(1).cpu().numpy()).cluster_centers_)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from datadistill.errors import UsageError
+from datadistill.runs.signals import poll
 
 Pair = tuple[Tensor, Tensor]
 
@@ -41,6 +42,7 @@ class Steps:
     T: int
 
     def __call__(self, t: int) -> Pair:
+        poll()
         return self.fn(self.tensors, t)
 
 

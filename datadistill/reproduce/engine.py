@@ -32,7 +32,7 @@ from datadistill.pool import FILE_NAME as POOL_FILE
 from datadistill.pool import Pool
 from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.drawn import draw_weights
-from datadistill.reproduce.kept import begun, stored_rows
+from datadistill.reproduce.kept import begun, kept, stored_rows
 from datadistill.reproduce.measure import KINDS, Tools
 from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan
 from datadistill.reproduce.results import Measured, Result, over_runs
@@ -275,7 +275,7 @@ class Engine:
         self.stop.raise_if_requested(self._kept())
 
     def _kept(self) -> str:
-        return f"stopped; what was done is kept in {self.folder.path}; go on with: {self.again}"
+        return kept(self.folder.path, self.again)
 
     @contextlib.contextmanager
     def _step(self, what: str) -> Iterator[None]:

@@ -15,6 +15,11 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.regular import read_run_file
 
 
+def kept(path: Path, again: str) -> str:
+    """What is said where a signal stops the work, and how to go on."""
+    return f"stopped; what was done is kept in {path}; go on with: {again}"
+
+
 def begun(path: Path) -> bool:
     """Whether a run was started in this folder."""
     return (path / "config.json").exists()

@@ -13,11 +13,11 @@ from datadistill.progress import Report, shows_progress
 from datadistill.reproduce import plan_of
 from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.engine import Engine
-from datadistill.reproduce.kept import open_folder
+from datadistill.reproduce.kept import kept, open_folder
 from datadistill.reproduce.plan import Plan
 from datadistill.reproduce.results import Result
 from datadistill.reproduce.write import write
-from datadistill.runs.signals import StopFlag
+from datadistill.runs.signals import StopFlag, interruptible
 
 QUIET = RunOptions(quiet=True)
 
@@ -91,13 +91,14 @@ def reproduce(
     command += f" --seed {seed}" if seed else ""
     if weights is not None and any(part.needs_weights for part in plan.parts):
         command += f" --weights {weights if weights == 'imagenet' else Path(weights).name}"
-    with StopFlag() as stop:
+    way = again or command
+    with StopFlag() as stop, interruptible(kept(path, way)):
         folder = open_folder(path, plan, seed)
         with folder.lock():
             folder.clean()
             engine = Engine(
                 plan.with_seed(seed), folder, reuse=folders, weights=weights, options=options, device=device,
-                say=say, stop=stop, again=again or command,
+                say=say, stop=stop, again=way,
             )  # fmt: skip
             result = engine.run(only)
             files = write(plan, result, path, command)

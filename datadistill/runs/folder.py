@@ -256,6 +256,11 @@ class RunFolder:
         """Add a line to timing.jsonl; see `append_metrics`."""
         append_line(self.timing, record)
 
+    def end_session(self, record: Mapping[str, Any]) -> None:
+        """A last line of timing.jsonl before a signal ends the process; a disk that is full does not matter."""
+        with contextlib.suppress(ResourceError):
+            self.append_timing(record)
+
     def metrics_length(self) -> int:
         """Bytes of metrics.jsonl, forced to disk, for a checkpoint to remember."""
         return durable_length(self.metrics)

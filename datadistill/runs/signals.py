@@ -6,6 +6,13 @@ with StopFlag() as stop:
         if stop.requested:
             checkpoint(i)
             stop.raise_if_requested(f"stopped after iteration {i}; go on with --resume {folder}")
+
+What takes long and changes nothing (reading data, testing nets) need not finish: it calls `poll()` once an
+image or a batch, and whoever started it says by `interruptible` that it may be broken off there, and with
+which sentence. No function in between knows of it.
+
+    with StopFlag(), interruptible("stopped; nothing was written"):
+        test_all(nets)                                                # calls poll() now and then
 """
 
 from __future__ import annotations
@@ -15,12 +22,14 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 from ..errors import Interrupted
 
 _LINE = "stopping after this iteration; press Ctrl-C again to stop at once"
+_current = threading.local()  # .flag: the innermost StopFlag of this thread
 
 
 class StopFlag:
@@ -30,6 +39,9 @@ class StopFlag:
     after that leaves the process at once with code 130: files are written atomically, so whatever was being
     saved is complete or absent. A SIGTERM after the first signal changes nothing. The former handlers come
     back at the end of the block.
+
+    Flags nest: only the innermost sees a signal, hands it to the one around it at its end, and starts set where
+    that one is.
 
     Signals that the process was started with ignored (a background job of a shell script, `nohup`) stay
     ignored. Outside the main thread Python allows no handlers: the block then does nothing, and `requested`
@@ -45,8 +57,13 @@ class StopFlag:
     def __init__(self) -> None:
         self.requested: int | None = None
         self._previous: dict[int, Any] = {}
+        self._sentences: list[str] = []  # of the `interruptible` blocks around
+        self._around: StopFlag | None = None
 
     def __enter__(self) -> StopFlag:
+        self._around, _current.flag = getattr(_current, "flag", None), self
+        if self._around is not None and self.requested is None:
+            self.requested = self._around.requested
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -56,6 +73,9 @@ class StopFlag:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _current.flag = self._around
+        if self._around is not None and self._around.requested is None:
+            self._around.requested = self.requested
         while self._previous:
             number, handler = self._previous.popitem()
             # None: installed by other than Python, which cannot put it back
@@ -85,6 +105,48 @@ class StopFlag:
                 with contextlib.suppress(Exception):
                     stream.flush()
             os._exit(128 + signal.SIGINT)
+
+
+@contextlib.contextmanager
+def interruptible(message: str = "") -> Iterator[None]:
+    """Let `poll` raise in this block, where a `StopFlag` is around it.
+
+    Args:
+        message: what was saved and how to go on; default: that of the block around.
+
+    Raises:
+        Interrupted: from `poll`; at once where a signal has come before.
+
+    Example:
+        >>> with StopFlag() as stop, interruptible("stopped; nothing was written"):
+        ...     stop.requested = signal.SIGTERM
+        ...     poll()
+        Traceback (most recent call last):
+        ...
+        datadistill.errors.Interrupted: stopped; nothing was written
+    """
+    flag: StopFlag | None = getattr(_current, "flag", None)
+    if flag is None:
+        yield
+        return
+    around = flag._sentences[-1] if flag._sentences else ""
+    flag._sentences.append(message or around)
+    try:
+        poll()
+        yield
+    finally:
+        flag._sentences.pop()
+
+
+def poll() -> None:
+    """Raise `Interrupted` where a signal has come and the innermost `StopFlag` is in an `interruptible` block.
+
+    Called where breaking off leaves nothing half done: before an image is read, a batch tested, a step of a net
+    that is only tested.
+    """
+    flag: StopFlag | None = getattr(_current, "flag", None)
+    if flag is not None and flag.requested is not None and flag._sentences:
+        flag.raise_if_requested(flag._sentences[-1])
 
 
 def _say(line: str) -> None:

@@ -28,6 +28,7 @@ from datadistill.nets.copying import bare_net, copy_net
 from datadistill.nets.fits import refuse_script
 from datadistill.nets.logits import cross_entropy, explained
 from datadistill.progress import Report, shows_progress, track
+from datadistill.runs.signals import poll
 from datadistill.streams import generator, global_stream
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import OPTIMIZERS, FitPlan
@@ -131,6 +132,7 @@ class Fit:
             NumericalError: a loss that is not finite (nothing was updated), or parameters that are not after
                 the last step.
         """
+        poll()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.plan.factor(self.epoch)
         batch = self.batch(self.step)

@@ -25,6 +25,7 @@ from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets import draw
 from datadistill.runs.atomic import write_bytes
 from datadistill.runs.content import check_number, content_of, shown
+from datadistill.runs.signals import interruptible
 from datadistill.runs.tensors import pack, unpack
 from datadistill.streams import generator
 from datadistill.training.fit import Fit, FitPlan, of_module, of_stack
@@ -111,18 +112,21 @@ class PoolLoop:
 
         Raises:
             NumericalError: a loss that is not finite, with the nets' numbers.
+            Interrupted: a signal came while they were tested; the next call tests them again.
         """
         numbers = self.groups[self.group]
-        try:
-            losses = self.fit.advance()
-        except NumericalError as error:
-            which = f"net {numbers[0]}" if len(numbers) == 1 else f"nets {numbers[0]} to {numbers[-1]}"
-            raise NumericalError(f"{which}: {error}") from None
-        if self.fit.step > self.fit.steps - self.fit.steps_per_epoch:
-            self.loss_sum += losses.double().cpu().reshape(-1)
+        if not self.fit.done:  # else a signal broke off their test
+            try:
+                losses = self.fit.advance()
+            except NumericalError as error:
+                which = f"net {numbers[0]}" if len(numbers) == 1 else f"nets {numbers[0]} to {numbers[-1]}"
+                raise NumericalError(f"{which}: {error}") from None
+            if self.fit.step > self.fit.steps - self.fit.steps_per_epoch:
+                self.loss_sum += losses.double().cpu().reshape(-1)
         if not self.fit.done:
             return None
-        trained = self._trained(numbers)
+        with interruptible():
+            trained = self._trained(numbers)
         self.start(self.group + 1)
         return trained
 

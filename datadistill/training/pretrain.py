@@ -23,7 +23,7 @@ from datadistill import data as data_module
 from datadistill.config import PoolConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.device import refuse_too_large, resolve
-from datadistill.errors import DataError, UsageError, worded
+from datadistill.errors import DataError, Interrupted, UsageError, worded
 from datadistill.nets.fits import check_fits
 from datadistill.nets.initialization import undrawn
 from datadistill.nets.spec import CUSTOM, NetSpec
@@ -32,7 +32,7 @@ from datadistill.progress import Report, shows_progress
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
-from datadistill.runs.signals import StopFlag
+from datadistill.runs.signals import StopFlag, interruptible
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.pool_loop import FinishedNets, PoolLoop, Trained, near_chance
@@ -47,6 +47,8 @@ from datadistill.training.resume import (
 )
 
 CPU = torch.device("cpu")  # where the pool is put together
+
+NOT_BEGUN = "stopped before the run began; nothing was written"
 
 
 @library_defaults()
@@ -96,7 +98,9 @@ def pretrain(
         if resume or config is None:
             raise UsageError("a pool in memory cannot be resumed; pass out=FOLDER, and a config to start one")
         with named_failures(_needs(config)), StopFlag() as stop:
-            return _train(*_prepared(config, data, options), None, options, stop)
+            with interruptible(NOT_BEGUN):
+                prepared = _prepared(config, data, options)
+            return _train(*prepared, None, options, stop)
     path = Path(out)
     folder = None
     if resume:
@@ -116,10 +120,12 @@ def pretrain(
             f"out={str(path)!r}, resume=True, data=...)"
         )
     with named_failures(_needs(config)), StopFlag() as stop:
-        loop, spec = _prepared(config, data, options)
+        resumed = f"nothing was changed; go on with: {_way(config, path)}"
+        with interruptible(NOT_BEGUN if folder is None else resumed):
+            loop, spec = _prepared(config, data, options)
         fresh = folder is None
         if folder is None:
-            stop.raise_if_requested("stopped before the run began; nothing was written")
+            stop.raise_if_requested(NOT_BEGUN)
             found = {**environment(loop.data.device), **fingerprints(loop.data, loop.net)}
             folder = RunFolder.create(path, dump_config(config), found, KIND)
         with folder.lock(), taken_back(folder, lambda: not fresh or loop.step > 0):
@@ -196,6 +202,8 @@ def _steps(
     saved_at = loop.step
     if loop.step:
         progress.say(f"going on from step {loop.step} of {loop.steps}, {len(nets.accuracies)} nets trained")
+        if folder is not None:
+            folder.append_timing({"net": len(nets.accuracies), "seconds": 0.0})  # a session begins
     while not loop.done:
         if stop:
             if folder is None:
@@ -203,15 +211,16 @@ def _steps(
                 raise AssertionError  # the flag is set, so the line above raised
             if loop.step != saved_at:
                 _checkpoint(loop, folder, options)
-            way = f"datadistill pretrain --resume {folder.path}"
-            if loop.config.dataset == CUSTOM:
-                way = f"pretrain(None, out={str(folder.path)!r}, resume=True, data=...)"
+            folder.end_session({"net": len(nets.accuracies), "seconds": time.monotonic() - began})
             stop.raise_if_requested(
                 f"saved at step {loop.step} of {loop.steps}, {len(nets.accuracies)} nets trained; go on "
-                f"with: {way}"
+                f"with: {_way(loop.config, folder.path)}"
             )
         number = loop.groups[loop.group][0]
-        trained = loop.advance()
+        try:
+            trained = loop.advance()
+        except Interrupted:
+            continue  # to the top, where it is saved
         progress.step(loop.step, number)
         if trained is not None:
             nets.add(trained, config)
@@ -227,6 +236,13 @@ def _steps(
             if since >= interval:
                 _checkpoint(loop, folder, options)
                 saved_at, saved_time = loop.step, time.monotonic()
+
+
+def _way(config: PoolConfig, path: Path) -> str:
+    """What to type to go on."""
+    if config.dataset == CUSTOM:
+        return f"pretrain(None, out={str(path)!r}, resume=True, data=...)"
+    return f"datadistill pretrain --resume {path}"
 
 
 def _lines(trained: Trained) -> list[dict[str, Any]]:

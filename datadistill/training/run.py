@@ -20,7 +20,7 @@ from datadistill import distilled_file
 from datadistill.config import RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, UsageError, ValuesNotUsed
+from datadistill.errors import DataError, Interrupted, UsageError, ValuesNotUsed
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
@@ -28,7 +28,7 @@ from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
 from datadistill.runs.jsonconfig import build_config, dump_config
-from datadistill.runs.signals import StopFlag
+from datadistill.runs.signals import StopFlag, interruptible
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.before_learning import check_before_learning
@@ -47,6 +47,7 @@ from datadistill.training.setup import outer_loop
 from datadistill.unfinished import describe
 
 KIND = "distill"
+NOT_BEGUN = "stopped before the run began; nothing was written"
 
 
 @library_defaults()
@@ -102,7 +103,8 @@ def distill(
         if resume or config is None:
             raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
         with named_failures(_needs(config)), StopFlag() as stop:
-            loop = outer_loop(config, options, data, net)
+            with interruptible(NOT_BEGUN):
+                loop = outer_loop(config, options, data, net)
             with RunProgress(config.iterations, quiet=options.quiet) as shown:
                 _iterate(loop, None, options, shown, stop)
             return loop.result()
@@ -117,17 +119,18 @@ def distill(
         RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
     _refuse_missing(path, config, data, net)
     with named_failures(_needs(config)), StopFlag() as stop:
-        loop = outer_loop(config, options, data, net)
+        with interruptible(NOT_BEGUN if folder is None else _go_on(config, path, "nothing was changed")):
+            loop = outer_loop(config, options, data, net)
         fresh = folder is None
         if folder is None:
-            stop.raise_if_requested("stopped before the run began; nothing was written")
+            stop.raise_if_requested(NOT_BEGUN)
             env = {**environment(loop.data.device), **fingerprints(loop.data, loop.net, loop.origin)}
             folder = RunFolder.create(path, dump_config(config), env, KIND)
         with folder.lock(), taken_back(folder, lambda: not fresh or loop.iteration > 0):
             folder.clean()
-            _restore(loop, folder, options)
+            due = _restore(loop, folder, options)
             with RunProgress(config.iterations, loop.iteration, options.quiet) as shown:
-                _iterate(loop, folder, options, shown, stop)
+                _iterate(loop, folder, options, shown, stop, due)
             result = loop.result()
             result.accuracies = _measured_before(folder, result)
             result.save(folder.distilled)
@@ -160,12 +163,14 @@ def _resumed(path: Path, config: DistillConfig | None, options: RunOptions) -> t
     return folder, config
 
 
-def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
-    """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it."""
+def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> bool:
+    """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it. Returns whether the look
+    at the validation split after that iteration is still to come."""
     refuse_others(folder, loop.data.device, fingerprints(loop.data, loop.net, loop.origin), options)
     config = dump_config(loop.config)
     changed = changes(folder.path, KIND, folder.config, config, options, RESUMABLE_CHANGES)
     checkpoint = folder.checkpoints.latest()
+    due = checkpoint is not None and checkpoint.state.get("look_due", False) is True
     if checkpoint is not None:
         stored = checkpoint.state.get("config", config)
         changed |= changes_since_checkpoint(folder, stored, config, options, RESUMABLE_CHANGES)
@@ -179,7 +184,8 @@ def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
     if changed:  # only now that everything fits, and nobody else is in the folder
         folder.replace_config(config)
         if checkpoint is not None:
-            _checkpoint(loop, folder, options)
+            _checkpoint(loop, folder, options, due)
+    return due
 
 
 def _refuse_missing(
@@ -210,32 +216,47 @@ def _measured_before(folder: RunFolder, result: DistilledDataset) -> dict[str, A
 
 
 def _iterate(
-    loop: OuterLoop, folder: RunFolder | None, options: RunOptions, progress: RunProgress, stop: StopFlag
+    loop: OuterLoop,
+    folder: RunFolder | None,
+    options: RunOptions,
+    progress: RunProgress,
+    stop: StopFlag,
+    due: bool = False,
 ) -> None:
-    """Outer iterations up to the last one, with looks at the validation split, checkpoints and signals."""
+    """Outer iterations up to the last one, with looks at the validation split, checkpoints and signals.
+
+    A look that a signal breaks off is still due; the checkpoint says so.
+    """
     config = loop.config
     unit, interval = options.checkpoint_interval
     saved_at, saved_time = loop.iteration, time.monotonic()
     if folder is not None and loop.iteration:
         progress.say(f"going on from iteration {loop.iteration} of {config.iterations}")
+        folder.append_timing({"iteration": loop.iteration, "seconds": 0.0})  # a session begins
     elif (note := check_before_learning(loop)) is not None:
         progress.say(note)
-    while loop.iteration < config.iterations:
+    while due or loop.iteration < config.iterations:
         if stop:
             if folder is None:
                 stop.raise_if_requested(f"stopped at iteration {loop.iteration}; nothing was saved (no folder)")
                 raise AssertionError  # the flag is set, so the line above raised
             if loop.iteration != saved_at:
-                _checkpoint(loop, folder, options)
-            resume = f"datadistill distill --resume {folder.path}"
-            if CUSTOM in (config.dataset, config.net):
-                resume = f"dd.distill(None, out={str(folder.path)!r}, resume=True, data=..., net=...)"
-            stop.raise_if_requested(f"saved at iteration {loop.iteration}; go on with: {resume}")
-        loss = loop.advance()
-        progress.iteration(loop.iteration, loss)
-        if loop.iteration % config.validate_every == 0 or loop.iteration == config.iterations:
+                _checkpoint(loop, folder, options, due)
+            seconds = time.monotonic() - progress.began
+            folder.end_session({"iteration": loop.iteration, "seconds": seconds})
+            stop.raise_if_requested(_go_on(config, folder.path, f"saved at iteration {loop.iteration}"))
+        if not due:
+            loss = loop.advance()
+            progress.iteration(loop.iteration, loss)
+            due = loop.iteration % config.validate_every == 0 or loop.iteration == config.iterations
+        if due:
             began = time.monotonic()
-            record = loop.validate()
+            try:
+                with interruptible():
+                    record = loop.validate()
+            except Interrupted:
+                continue  # to the top, where it is saved
+            due = False
             progress.record(record)
             if folder is not None:
                 folder.append_metrics(record)
@@ -250,12 +271,22 @@ def _iterate(
                 saved_at, saved_time = loop.iteration, time.monotonic()
 
 
-def _checkpoint(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> None:
+def _go_on(config: DistillConfig, path: Path, done: str) -> str:
+    """What was done, and how to go on."""
+    way = f"datadistill distill --resume {path}"
+    if CUSTOM in (config.dataset, config.net):
+        way = f"dd.distill(None, out={str(path)!r}, resume=True, data=..., net=...)"
+    return f"{done}; go on with: {way}"
+
+
+def _checkpoint(loop: OuterLoop, folder: RunFolder, options: RunOptions, due: bool = False) -> None:
     tensors, state = flatten_state(loop.state())
     record = {
         "loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(loop.config),
         "set": describe(loop.distilled()),
     }  # fmt: skip
+    if due:  # the look at the validation split after this iteration
+        record["look_due"] = True
     save_checkpoint(folder, loop.iteration, tensors, record, options)
 
 

@@ -61,6 +61,7 @@ def run(argv: Sequence[str]) -> int:
     output = Output(args.json)
     set_threads(args.threads)
     from datadistill.device import resolve
+    from datadistill.runs.timing import spent
     from kd_baselines.netfile import SavedNet
     from kd_baselines.training import train
 
@@ -68,12 +69,13 @@ def run(argv: Sequence[str]) -> int:
         if not args.options.quiet:
             on = resolve(config.device).type
             output.say(f"{title(config)}, seed {config.seed}: {config.net} by {config.method} on {on} -> {out}")
+        before = spent(out) or 0.0  # a resumed run has sessions behind it
         began = time.monotonic()
         train(
             config if changed else None, teacher=args.teacher, out=out, resume=args.resume is not None,
             options=args.options,
         )  # fmt: skip
-        seconds = time.monotonic() - began
+        seconds = before + time.monotonic() - began
         saved = SavedNet.load(out)  # from disk: what is told of is what is kept
     tell(output, saved, config, out, seconds, RunFolder.open(out).environment.get("teacher") is not None)
     return 0

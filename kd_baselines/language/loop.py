@@ -33,6 +33,7 @@ from torch import Tensor
 
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.innerloop.net_mode import NetMode
+from datadistill.runs.signals import interruptible
 from datadistill.streams import global_stream
 from kd_baselines.language.model import LanguageModel
 from kd_baselines.language.perplexity import perplexity
@@ -95,6 +96,7 @@ class LanguageFit:
         self.lr = plan.lr
         self.last: float | None = None  # validation perplexity after the last epoch
         self.sum = 0.0  # of the loss over this epoch's words
+        self.due = False  # whether the test after an epoch is still to come
         self.state_of_net: Any = None
         self.state_of_teacher: Any = None
         self.net.train()
@@ -112,7 +114,7 @@ class LanguageFit:
     @property
     def done(self) -> bool:
         """Whether all epochs are over."""
-        return self.step >= self.steps
+        return self.step >= self.steps and not self.due
 
     @property
     def epoch(self) -> int:
@@ -129,7 +131,10 @@ class LanguageFit:
         Raises:
             NumericalError: a loss or gradient that is not finite (nothing was updated), or a perplexity that is
                 not.
+            Interrupted: a signal came while the net was tested; the next call tests it again.
         """
+        if self.due:
+            return self._end_of_epoch()
         inputs, targets = self.windows[self.step % self.steps_per_epoch]
         loss, state = self._loss(inputs, targets)
         value = loss.item()
@@ -148,7 +153,8 @@ class LanguageFit:
         self.state_of_net = _detached(state)
         self.sum += value * targets.numel()
         self.step += 1
-        return None if self.step % self.steps_per_epoch else self._end_of_epoch()
+        self.due = self.step % self.steps_per_epoch == 0
+        return self._end_of_epoch() if self.due else None
 
     def _loss(self, inputs: Int[Tensor, "u b"], targets: Int[Tensor, "u b"]) -> tuple[Float[Tensor, ""], Any]:
         """L of one window, and the state after it."""
@@ -172,9 +178,12 @@ class LanguageFit:
     def _end_of_epoch(self) -> dict[str, Any]:
         words = sum(targets.numel() for _, targets in self.windows)
         line: dict[str, Any] = {"epoch": self.epoch, "loss": self.sum / words, "lr": self.lr}
-        self.sum, self.state_of_net, self.state_of_teacher = 0.0, None, None
+        found = None
         if self.validation is not None:
-            found = perplexity(self.net, self.validation)
+            with interruptible():
+                found = perplexity(self.net, self.validation)
+        self.sum, self.state_of_net, self.state_of_teacher, self.due = 0.0, None, None, False
+        if found is not None:
             if not math.isfinite(found):
                 self._refuse(f"the validation perplexity became {found}")
             line["perplexity"] = found
@@ -215,7 +224,7 @@ class LanguageFit:
         tensors = {name: tensor.detach() for name, tensor in self.net.state_dict().items()}
         return {
             "tensors": tensors, "state_of_net": self.state_of_net, "state_of_teacher": self.state_of_teacher,
-            "step": self.step, "lr": self.lr, "last": self.last, "sum": self.sum,
+            "step": self.step, "lr": self.lr, "last": self.last, "sum": self.sum, "due": self.due,
         }  # fmt: skip
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -225,6 +234,7 @@ class LanguageFit:
         self.state_of_net = _detached(state["state_of_net"], device)
         self.state_of_teacher = _detached(state["state_of_teacher"], device)
         self.step, self.lr, self.last, self.sum = (state[name] for name in ("step", "lr", "last", "sum"))
+        self.due = state.get("due", False)
         self.net.train(not self.done)
 
 

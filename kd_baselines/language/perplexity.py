@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from datadistill.errors import NumericalError, UsageError
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.nets.layers import check_choice
+from datadistill.runs.signals import poll
 from kd_baselines.language.model import LanguageModel, State
 from kd_baselines.language.windows import columns, windows
 from kd_baselines.teachers import AVERAGES
@@ -139,6 +140,7 @@ def perplexity(
     state: State | None = None
     with NetMode(net, "frozen", training=False):
         for inputs, targets in windows(cols, min(unroll, len(cols) - 1)):
+            poll()
             logits, state = net(inputs, state)
             total += F.cross_entropy(logits.flatten(0, 1).double(), targets.flatten(), reduction="sum")
     mean = float(total) / cols[1:].numel()

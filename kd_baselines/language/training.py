@@ -19,7 +19,7 @@ from datadistill.errors import UsageError
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.signals import StopFlag
+from datadistill.runs.signals import StopFlag, interruptible
 from datadistill.training.resume import named_failures
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.language.corpus import Corpus
@@ -28,7 +28,7 @@ from kd_baselines.language.nets import LanguageModel
 from kd_baselines.language.perplexity import perplexity
 from kd_baselines.language.setup import Given, LanguageSetup
 from kd_baselines.netfile import STUDENT
-from kd_baselines.running import Run, carry_out, come_back, in_folder
+from kd_baselines.running import Run, carry_out, come_back, in_folder, not_begun
 
 __all__ = ["TrainedLanguage", "train_language"]
 
@@ -129,7 +129,8 @@ def train_language(
             f"out={str(path)!r}, resume=True, corpus=...)"
         )
     with named_failures(_needs(config)), StopFlag() as stop:
-        setup = LanguageSetup(config, corpus, given, options)
+        with interruptible(not_begun(path, folder)):
+            setup = LanguageSetup(config, corpus, given, options)
         return in_folder(
             path, folder, LANGUAGE_KIND, config, setup.device, setup.fingerprints(), options, stop,
             lambda own: _train(setup, own, options, stop),
@@ -141,10 +142,12 @@ def _train(
 ) -> TrainedLanguage:
     """Train what is not yet trained, measure the net, and write it."""
     fit, config = setup.fit, setup.config
-    carry_out(fit, _run(setup, folder), folder, options, stop)
+    run = _run(setup, folder)
+    carry_out(fit, run, folder, options, stop)
     if setup.teacher is not None:
         setup.teacher.check()
-    found = perplexity(setup.net, setup.corpus.test)
+    with interruptible(run.all_done):
+        found = perplexity(setup.net, setup.corpus.test)
     assert fit.last is not None  # there is a validation text
     saved = setup.saved({"perplexity": found, "validation perplexity": fit.last})
     if folder is not None:

@@ -1,21 +1,18 @@
-"""What exists before a ledger is made: a distilled set, a teacher; and the seconds that a run has taken."""
+"""What exists before a ledger is made: a distilled set, a teacher; and the seconds that their runs took."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
 from datadistill.errors import DataError, UsageError
 from datadistill.nets.spec import NetSpec
-from datadistill.runs.folder import RunFolder
-from kd_baselines.many_runs import begun
+from datadistill.runs.timing import spent
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
 
-__all__ = ["Given", "spent", "summed"]
+__all__ = ["Given"]
 
 
 class Given:
@@ -69,46 +66,12 @@ class Given:
             raise UsageError("the teacher is an ensemble or has two heads; pass one net with one head")
 
 
-def spent(run: Path, teacher_only: bool = False) -> float | None:
-    """Seconds of a run over all its sessions, from timing.jsonl; a killed session counts up to its last line.
-
-    Args:
-        run: a run folder of kd-baselines train or datadistill distill.
-        teacher_only: those of the teacher's stages alone.
-
-    Returns:
-        None where the run has no such line.
-    """
-    if not begun(run):
-        return None
-    lines = RunFolder.open(run).read_timing()
-    return summed([x for x in lines if not teacher_only or str(x.get("stage", "")).startswith("teacher")])
-
-
-def summed(lines: Sequence[Mapping[str, Any]]) -> float | None:
-    """Each line tells the seconds since its session began; a new session begins where they fall, or where an
-    epoch or iteration comes a second time.
-
-    Example:
-        >>> summed([{"iteration": 1, "seconds": 2.0}, {"iteration": 2, "seconds": 4.0},
-        ...         {"iteration": 2, "seconds": 5.0}, {"iteration": 3, "seconds": 1.0}])
-        10.0
-    """
-    total, last = 0.0, 0.0
-    seen: set[tuple[Any, ...]] = set()
-    for line in lines:
-        place = (line.get("stage"), line.get("epoch"), line.get("iteration"))
-        if line["seconds"] < last or place in seen:
-            total, seen = total + last, set()
-        last = line["seconds"]
-        seen.add(place)
-    return total + last if lines else None
-
-
 def _spent_beside(path: Path, name: str, teacher_only: bool = False) -> float | None:
     """Of the run folder that a file lies in, where it does."""
     folder = path if path.is_dir() else path.parent
-    return spent(folder, teacher_only) if path.is_dir() or path.name == name else None
+    if not path.is_dir() and path.name != name:
+        return None
+    return spent(folder, stage="teacher") if teacher_only else spent(folder)
 
 
 def _net_file(path: Path) -> Path:

@@ -28,7 +28,7 @@ from datadistill.reproduce.write import machine
 from datadistill.runs.atomic import write_text
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
-from datadistill.runs.signals import StopFlag
+from datadistill.runs.signals import StopFlag, interruptible
 from datadistill.visualize.canvas import save
 from kd_baselines.ledger.config import LEDGER_KIND, LedgerConfig
 from kd_baselines.ledger.given import Given
@@ -38,7 +38,7 @@ from kd_baselines.ledger.plot import ledger_figure
 from kd_baselines.ledger.rows import IMAGE_ROWS, Record, Rows
 from kd_baselines.ledger.senders import LABELS_SEED, Senders, net_spec, real_data, refuse_nets
 from kd_baselines.ledger.table import ABOUT, FULL, Entry, Ledger, comma_separated
-from kd_baselines.many_runs import ManyRuns, begun, numbers_of, opened, stored, typed
+from kd_baselines.many_runs import ManyRuns, begun, kept, numbers_of, opened, stored, typed
 
 __all__ = ["FILES", "make_ledger"]
 
@@ -113,7 +113,8 @@ def make_ledger(
         opened(path, own, LEDGER_KIND, HOLDS)
     else:
         RunFolder.refuse_occupied(path)
-    with StopFlag() as stop:
+    way = again or (command if data is None else f"make_ledger(..., out={str(out)!r}, data=...)")
+    with StopFlag() as stop, interruptible(kept(path, way)):
         real = real_data(config, options, data)
         named = data is None and config.real_per_class is None
         refuse_nets(config, real)
@@ -123,8 +124,7 @@ def make_ledger(
             folder.clean()
             for left in path.glob("*/.*.tmp"):  # of a killed call, in rows/ and payloads/
                 left.unlink(missing_ok=True)
-            way = command if data is None else f"make_ledger(..., out={str(out)!r}, data=...)"
-            runs = ManyRuns(folder, say, stop, again or way)
+            runs = ManyRuns(folder, say, stop, way)
             senders = Senders(config, runs, real, named, given, options)
             made = Rows(senders)
             for row in asked:

@@ -18,11 +18,12 @@ from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
 from datadistill.nets.spec import CUSTOM, NetSpec
+from datadistill.runs.timing import spent
 from datadistill.training import distill
 from kd_baselines.chains import seed_of
 from kd_baselines.config import KdConfig
 from kd_baselines.ledger.config import LedgerConfig, distill_config
-from kd_baselines.ledger.given import Given, spent
+from kd_baselines.ledger.given import Given
 from kd_baselines.many_runs import ManyRuns
 from kd_baselines.netfile import STUDENT
 from kd_baselines.setup import spec_for

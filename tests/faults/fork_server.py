@@ -3,7 +3,8 @@
 A process of its own, so that nobody has used a thread of torch before the fork. It reads requests as JSON
 lines and answers each with one:
 
-    {"argv": [...], "folder": DIR, "name": NAME}   ->  {"pid": 123}      also "patch": NAME, "gone": [1, 2]
+    {"argv": [...], "folder": DIR, "name": NAME}   ->  {"pid": 123}      also "patch": NAME, "gone": [1, 2],
+                                                                       "closed": [0, 1, 2], "program": NAME
     {"wait": 123, "seconds": 20}                   ->  {"code": 143}     (-9: killed by signal 9)
 """
 
@@ -16,6 +17,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from small_kinds import add_small_recipes
 
 
 def slow_saves() -> None:
@@ -31,11 +34,14 @@ def slow_saves() -> None:
     checkpoints.write_bytes = slow
 
 
-PATCHES = {"slow_saves": slow_saves}
+PATCHES = {"slow_saves": slow_saves, "small_recipes": add_small_recipes}
 
 
 def child(request: dict) -> int:
-    from datadistill.cli import main
+    if request["program"] == "kd-baselines":
+        from kd_baselines.cli import main
+    else:
+        from datadistill.cli import main
 
     os.chdir(request["folder"])
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,6 +54,9 @@ def child(request: dict) -> int:
         os.dup2(writer, fd)
     if request["patch"]:
         PATCHES[request["patch"]]()
+    for fd in request["closed"]:  # as Python itself starts then
+        os.close(fd)
+        setattr(sys, ("stdin", "stdout", "stderr")[fd], None)
     try:
         return main(request["argv"])
     except SystemExit as stopped:
@@ -70,8 +79,10 @@ def serve() -> None:
     import torch
 
     torch.set_num_threads(1)
-    import datadistill.cli.distill
-    import datadistill.training  # noqa: F401
+    import kd_baselines.generations
+    import kd_baselines.language.lineage
+    import kd_baselines.ledger.making
+    import kd_baselines.training  # noqa: F401
     from datadistill.data import load
 
     load("digits").test  # noqa: B018  (imports what reads it)
@@ -88,8 +99,9 @@ def serve() -> None:
                 code = 1
                 try:
                     code = child(request)
-                    sys.stdout.flush()
-                    sys.stderr.flush()
+                    for stream in (sys.stdout, sys.stderr):
+                        if stream is not None:
+                            stream.flush()
                 finally:
                     os._exit(code)
             answer = {"pid": pid}
@@ -131,15 +143,26 @@ class Server:
         print(json.dumps(request), file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
 
-    def start(self, *argv: object, folder: Path, patch: str | None = None, gone: Sequence[int] = ()) -> Child:
+    def start(
+        self,
+        *argv: object,
+        folder: Path,
+        patch: str | None = None,
+        gone: Sequence[int] = (),
+        closed: Sequence[int] = (),
+        program: str = "datadistill",
+    ) -> Child:
         self.count += 1
         name = f"child-{self.count}"
         words = [str(a) for a in argv]
-        answer = self.ask(argv=words, folder=str(folder), name=name, patch=patch, gone=list(gone))
+        answer = self.ask(
+            argv=words, folder=str(folder), name=name, patch=patch, gone=list(gone), closed=list(closed),
+            program=program,
+        )  # fmt: skip
         return Child(self, answer["pid"], folder, name)
 
-    def run(self, *argv: object, folder: Path, gone: Sequence[int] = ()) -> Child:
-        started = self.start(*argv, folder=folder, gone=gone)
+    def run(self, *argv: object, folder: Path, **how) -> Child:
+        started = self.start(*argv, folder=folder, **how)
         started.code = started.wait()
         return started
 

@@ -1,7 +1,9 @@
 """Pools on the command line: signals, edited and damaged files, other data, options that do not fit."""
 
 import json
+import shutil
 import signal
+import socket
 
 import pytest
 import torch
@@ -140,6 +142,17 @@ def test_stopped_and_resumed_to_the_same_bytes(stopped, straight, capsys):
     assert digest(stopped) == digest(straight)
     assert main(["pretrain", "--resume", str(stopped)]) == 0  # a finished one resumes to itself
     assert digest(stopped) == digest(straight)
+
+
+def test_what_a_killed_finished_pool_left_is_removed(straight, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    (run / "lock").write_text(json.dumps({"pid": 2**22 + 1, "host": socket.gethostname(), "started": 1}))
+    (run / "nets").mkdir()
+    (run / ".pool.safetensors.x.tmp").write_text("")
+    with pytest.warns(UserWarning, match="took over the lock of pid"):
+        dd.pretrain(None, out=run, resume=True)
+    assert contents(run) == contents(straight) and not (run / "nets").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """Faults 6, 7, 8 and 31: stopped at any iteration; resumed with another config, environment or data."""
 
 import json
+import shutil
 import signal
 import warnings
 
 import pytest
 from small_run import SMALL, contents, digest
 
+import datadistill as dd
 from datadistill.cli import main
+from datadistill.runs.checkpoints import CheckpointStore
 from datadistill.runs.folder import RunFolder
 from datadistill.training.outer import OuterLoop
 
@@ -72,6 +75,47 @@ def test_more_iterations_are_a_change_that_may_be_made(stopped):
     assert folder.config["iterations"] == 80
     assert folder.read_metrics()[-1]["iteration"] == 80
     assert resume(stopped) == 0  # from now on the run's own config
+
+
+def dies(*args):
+    raise KeyboardInterrupt
+
+
+def replaced_and_dies(folder, config, replace=RunFolder.replace_config):
+    replace(folder, config)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "death"),
+    [
+        (RunFolder, "replace_config", dies),
+        (RunFolder, "replace_config", replaced_and_dies),
+        (CheckpointStore, "save", dies),
+        (OuterLoop, "advance", dies),
+    ],
+)
+def test_an_extension_that_was_killed_resumes(stopped, monkeypatch, owner, name, death):
+    whole = stopped.with_name("whole")
+    shutil.copytree(stopped, whole)
+    extend = ["--iterations", "80", "--resume-with-changes"]
+    assert resume(whole, *extend) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, death)
+        assert resume(stopped, *extend) == 130
+    # until config.json is replaced nobody has asked for more
+    assert resume(stopped, *(extend if death is dies and owner is RunFolder else [])) == 0
+    assert digest(stopped) == digest(whole)
+
+
+def test_an_older_checkpoint_of_an_extended_run_is_used(stopped):
+    """Its config is a former one, which config.json knows."""
+    assert resume(stopped, "--iterations", "30", "--resume-with-changes") == 0
+    for step in (30, 25):
+        (stopped / f"checkpoints/step-{step:06d}/state.json").write_text("{}")
+    with pytest.warns(UserWarning, match="passed over"):
+        dd.distill(None, out=stopped, resume=True)
+    assert RunFolder.open(stopped).checkpoints.iterations()[-1] == 30
 
 
 def test_a_run_from_before_a_field_existed_goes_on_to_the_same_set(stopped, straight):

@@ -1,5 +1,6 @@
 """Faults 1 to 3 and 9: signals at any stage of a run, and two processes in one folder."""
 
+import os
 import signal
 
 import pytest
@@ -62,7 +63,7 @@ def test_sigterm_while_data_are_read_leaves_nothing(tmp_path, monkeypatch, capsy
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sigterm_in_the_last_iteration_keeps_the_set_and_stops(tmp_path, monkeypatch, capsys, straight):
+def test_sigterm_in_the_last_iteration_leaves_its_look_due(tmp_path, monkeypatch, capsys, straight):
     from datadistill.training.outer import OuterLoop
 
     advance = OuterLoop.advance
@@ -73,10 +74,12 @@ def test_sigterm_in_the_last_iteration_keeps_the_set_and_stops(tmp_path, monkeyp
             signal.raise_signal(signal.SIGTERM)
         return loss
 
-    monkeypatch.setattr(OuterLoop, "advance", last)
     out = tmp_path / "run"
-    assert main(["distill", *SMALL, "--out", str(out)]) == 143
-    assert f"datadistill evaluate {out}" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(OuterLoop, "advance", last)
+        assert main(["distill", *SMALL, "--out", str(out)]) == 143
+    assert f"saved at iteration 60; go on with: datadistill distill --resume {out}" in capsys.readouterr().err
+    assert main(["distill", "--resume", str(out), "--no-evaluate", "--no-figures"]) == 0
     assert digest(out) == straight
 
 
@@ -94,6 +97,26 @@ def test_a_second_ctrl_c_while_saving_leaves_whole_checkpoints(server, tmp_path,
     assert resumed.code == 0, resumed.err
     assert "left by an interrupted save" in resumed.err
     assert digest(tmp_path / "run") == straight
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_of_two_processes_started_together_one_is_refused(server, tmp_path, straight, resumed):
+    """A few times here; `DATADISTILL_PAIRS=20` for more."""
+    for pair in range(int(os.environ.get("DATADISTILL_PAIRS", "2"))):
+        name = f"run-{pair}"
+        argv = ["distill", *SMALL, "--out", name]
+        if resumed:
+            first = server.start(*argv, folder=tmp_path)
+            until(lambda: (tmp_path / name / "checkpoints/step-000010").exists())  # noqa: B023
+            first.send(signal.SIGKILL)
+            first.wait()
+            argv = ["distill", "--resume", name, "--no-evaluate", "--no-figures"]
+        both = [server.start(*argv, folder=tmp_path) for _ in range(2)]
+        codes = sorted(run.wait() for run in both)
+        assert codes == [0, 2], [run.err for run in both]
+        refused = next(run.err for run in both if "error:" in run.err)
+        assert "in use by pid" in refused or "already holds a run" in refused
+        assert digest(tmp_path / name) == straight
 
 
 def test_two_processes_on_one_folder(server, tmp_path):

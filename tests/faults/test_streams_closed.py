@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from small_kinds import KINDS, write_text
 from small_run import SMALL, digest
 
 from datadistill.cli import main
@@ -40,6 +41,27 @@ def test_a_run_goes_on_without_a_reader(server, tmp_path, straight, gone):
     assert run.code == 0, run.err
     assert "Traceback" not in run.err
     assert digest(tmp_path / "run") == straight
+
+
+@pytest.mark.parametrize("closed", [(2,), (1,), (0, 1, 2)])
+def test_a_run_that_was_started_without_streams(server, tmp_path, straight, closed):
+    run = server.run("distill", *SMALL, "--out", "run", folder=tmp_path, closed=closed)
+    assert run.code == 0, run.err
+    assert digest(tmp_path / "run") == straight
+
+
+@pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
+@pytest.mark.parametrize("name", ["pretrain", "kd train", "language"])
+def test_other_runs_without_streams(server, tmp_path, name, closed):
+    kind = KINDS[name]
+    write_text(tmp_path)
+    run = server.run(*kind.start, folder=tmp_path, program=kind.program, closed=closed)
+    assert run.code == 0, run.err
+    assert len(kind.digest(tmp_path)) == len(kind.results)
+
+
+def test_an_error_without_streams_has_its_exit_code(server, tmp_path):
+    assert server.run("distill", "no-such-recipe", folder=tmp_path, closed=(0, 1, 2)).code == 2
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")

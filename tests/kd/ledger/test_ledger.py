@@ -11,9 +11,9 @@ from datadistill.errors import DataError, Interrupted, UsageError
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.canonical import parse_json
+from datadistill.runs.timing import spent, summed
 from kd_baselines.ledger import making, rows, senders
 from kd_baselines.ledger.config import LedgerConfig, distill_config
-from kd_baselines.ledger.given import spent, summed
 from kd_baselines.ledger.making import make_ledger
 from kd_baselines.ledger.payload import Payload
 from kd_baselines.ledger.plans import LEDGERS

@@ -1,0 +1,48 @@
+"""How long a run took, over all its sessions: a run that was stopped and resumed has several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .folder import RunFolder
+
+
+def spent(run: str | os.PathLike[str], **wanted: str) -> float | None:
+    """Seconds of a run over all its sessions, from timing.jsonl; a killed session counts up to its last line.
+
+    Args:
+        run: a run folder.
+        wanted: how values of a line must start: `stage="teacher"` for the teacher's stages alone.
+
+    Returns:
+        None where no run is there, or it has no such line.
+    """
+    if not (Path(run) / "config.json").exists():
+        return None
+    lines = RunFolder.open(run).read_timing()
+    return summed([x for x in lines if all(str(x.get(k, "")).startswith(v) for k, v in wanted.items())])
+
+
+def summed(lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """Each line tells the seconds since its session began; a new session begins where they fall, or where an
+    epoch, iteration or net comes a second time.
+
+    Example:
+        >>> summed([{"iteration": 1, "seconds": 2.0}, {"iteration": 2, "seconds": 4.0},
+        ...         {"iteration": 2, "seconds": 5.0}, {"iteration": 3, "seconds": 1.0}])
+        10.0
+    """
+    total, last = 0.0, 0.0
+    seen: set[tuple[Any, ...]] = set()
+    for line in lines:
+        if not isinstance(line.get("seconds"), int | float):
+            continue
+        place = tuple(line.get(name) for name in ("stage", "epoch", "iteration", "net"))
+        if line["seconds"] < last or place in seen:
+            total, seen = total + last, set()
+        last = line["seconds"]
+        seen.add(place)
+    return total + last if lines else None
