@@ -2,6 +2,9 @@
 
 saved = SavedNet.load("runs/hinton-missing-digit-s0")     # the student; which="teacher" for the other
 net = saved.net()                                          # in evaluation mode
+
+The tensors of one net have the names of its state dict, so `safetensors.torch.load_file` gives a state dict. In
+files of ensembles, and in those of schema 1, the net's number stands before each name.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from datadistill.runs.content import (
     content_of,
     shown,
 )
+from datadistill.runs.folder import RunFolder
 from datadistill.runs.header import read_header
 from datadistill.runs.tensors import checksum, pack, unpack
 from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
@@ -42,6 +46,7 @@ STUDENT, TEACHER = "student.safetensors", "teacher.safetensors"
 """What a run folder calls its nets."""
 
 SCHEMA = 1
+PLAIN_NAMES = 2  # the schema of a single net
 KIND = "kd-net"
 LANGUAGE_NET = "kd-language-net"
 _WHAT = {KIND: "an image classifier", LANGUAGE_NET: "a language model"}
@@ -109,13 +114,15 @@ class SavedNet:
         Raises:
             UsageError, ResourceError: it could not be written.
         """
+        single = len(self.states) == 1
         meta = {
-            "schema": SCHEMA, "kind": KIND, "nets": len(self.states), "net": self.spec.as_dict(),
+            "schema": PLAIN_NAMES if single else SCHEMA,
+            "kind": KIND, "nets": len(self.states), "net": self.spec.as_dict(),
             "source_classes": self.source_classes, "average": self.average, "dataset": self.dataset,
             "classes": list(self.classes), "normalization": self.normalization.as_dict(),
             "scores": self.scores, "record": self.record,
         }  # fmt: skip
-        write_bytes(path, pack(self._tensors(), meta))
+        write_bytes(path, pack(self.states[0] if single else self._tensors(), meta))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], which: str = "student") -> SavedNet:
@@ -133,8 +140,9 @@ class SavedNet:
             # a net has a tensor: no more nets are made room for than there are tensors
             check_whole("nets", meta["nets"], least=1, most=max(len(tensors), 1))
             states: list[dict[str, Tensor]] = [{} for _ in range(meta["nets"])]
+            plain = meta["schema"] == PLAIN_NAMES and meta["nets"] == 1
             for name, tensor in tensors.items():
-                number, _, rest = name.partition(".")
+                number, _, rest = ("0", "", name) if plain else name.partition(".")
                 if number not in map(str, range(meta["nets"])) or not rest:
                     raise DataError(f"tensor {shown(name)} is of none of the {meta['nets']} nets")
                 states[int(number)][rest] = tensor
@@ -219,11 +227,9 @@ def read_net(
     path = Path(path)
     if path.is_dir():
         if not (path / f"{which}.safetensors").exists():
-            way = f"go on with it (kd-baselines train --resume {path})"
-            is_run = (path / "config.json").exists()
-            raise DataError(f"{path} has no {which}.safetensors; {way if is_run else 'pass a run folder'}")
+            raise DataError(f"{path} has no {which}.safetensors; {_way(path, which)}")
         path = path / f"{which}.safetensors"
-    tensors, meta = unpack(path, schema=SCHEMA, kind=list(_WHAT), what="a net of kd-baselines train")
+    tensors, meta = unpack(path, schema=PLAIN_NAMES, kind=list(_WHAT), what="a net of kd-baselines train")
     if meta["kind"] != kind:
         raise DataError(f"{path} holds {_WHAT[meta['kind']]}, wanted {_WHAT[kind]}; pass the file of one")
     if meta.keys() != set(keys):
@@ -231,6 +237,30 @@ def read_net(
         found = f"lacks {missing} and has unknown {shown(unknown)}"
         raise DataError(f"{path}: its metadata {found}; get the file again")
     return path, tensors, meta
+
+
+def _way(path: Path, which: str) -> str:
+    """What to do about a folder without a net's file."""
+    if not (path / "config.json").exists():
+        return "pass a run folder"
+    if which == "teacher" and "teacher" in RunFolder.open(path).environment:
+        return "its teacher came from elsewhere; pass the file or the run of that one"
+    if which == "teacher" and (path / STUDENT).exists():
+        return "it has finished without one, as its method or its teacher's weights have it; pass another run"
+    return f"go on with it (kd-baselines train --resume {path})"
+
+
+def is_plain_weights(path: str | os.PathLike[str]) -> bool:
+    """Whether a file holds weights by name alone: a torch checkpoint, or somebody else's safetensors file."""
+    path = Path(path)
+    if not path.is_file() or path.suffix.lower() in (".pt", ".pth", ".bin"):
+        return path.is_file()
+    try:
+        with open(path, "rb") as file:
+            header, _ = read_header(file, os.fstat(file.fileno()).st_size, str(path))
+    except (OSError, DataError):
+        return False
+    return "datadistill" not in header.get("__metadata__", {})
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:

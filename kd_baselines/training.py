@@ -31,7 +31,7 @@ from datadistill.training.resume import named_failures
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import METHODS, stages_of
-from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
+from kd_baselines.netfile import STUDENT, TEACHER, SavedNet, is_plain_weights
 from kd_baselines.running import KIND, Run, carry_out, come_back, in_folder, not_begun
 from kd_baselines.setup import Setup
 from kd_baselines.splits import refuse_distilled
@@ -71,6 +71,7 @@ def train(
     *,
     data: RealData | None = None,
     teacher: Teacher | str | os.PathLike[str] | None = None,
+    net: None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
@@ -81,7 +82,10 @@ def train(
     Args:
         config: what to train; `recipe` returns one. None with `resume` takes the run folder's own.
         data: your own real data; default: what the config names.
-        teacher: a trained one, or its file or run folder; default: trained here, as the config says.
+        teacher: a trained one, or its file or run folder; or a file of weights by name (.pt, .pth,
+            .safetensors) of the net that `teacher_net` and `teacher_args` name. Default: trained here, as the
+            config says.
+        net: none; a module of your own is trained by `kd_baselines.fit`.
         out: a run folder to write: config, metrics (a line an epoch), checkpoints, both nets. None writes
             nothing.
         resume: go on with the run in `out` in the middle of the epoch where it stopped, to the same bytes as
@@ -117,6 +121,15 @@ def train(
         )
     if config is not None and data is not None:  # what came from Python is named so
         config = replace(config, dataset=CUSTOM)
+    if net is not None:
+        raise UsageError(
+            "train builds the student that its config names and takes no module; train your own by "
+            "kd_baselines.fit(net, data, stages, teacher)"
+        )
+    if isinstance(teacher, str | os.PathLike) and is_plain_weights(teacher):
+        # weights without their net, which is the config's teacher_net; a resumed run has them in its config
+        config = None if config is None else replace(config, teacher_weights=os.fspath(teacher))
+        teacher = None
     given = _teacher(teacher)
     if out is None:
         if resume or config is None:

@@ -123,7 +123,8 @@ def _own(data: bytes, source: str) -> dict[str, Tensor]:
         found = f"{meta['nets']} nets" if kind in _NETS else f"a {str(kind)[:40]}"
         raise DataError(f"{source} holds {found}, wanted the weights of one net")
     tensors, _ = unpack(data, schema=_ANY_SCHEMA, source=source)
-    return {name.removeprefix(_NETS[kind]): tensor for name, tensor in tensors.items()}
+    before = "" if meta["schema"] > 1 else _NETS[kind]  # later ones have the names of the state dict
+    return {name.removeprefix(before): tensor for name, tensor in tensors.items()}
 
 
 def plain(content: Any, source: str) -> dict[str, Tensor]:

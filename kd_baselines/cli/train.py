@@ -77,7 +77,9 @@ def run(argv: Sequence[str]) -> int:
         )  # fmt: skip
         seconds = before + time.monotonic() - began
         saved = SavedNet.load(out)  # from disk: what is told of is what is kept
-    tell(output, saved, config, out, seconds, RunFolder.open(out).environment.get("teacher") is not None)
+    tell(
+        output, saved, config, out, seconds, bool(args.teacher) or "teacher" in RunFolder.open(out).environment
+    )
     return 0
 
 

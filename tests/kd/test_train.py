@@ -6,10 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import datadistill.training.fit as fit_module
 from datadistill.config import RunOptions
-from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
+from datadistill.errors import DatadistillError, DataError, Interrupted, NumericalError, UsageError
+from datadistill.nets import build
+from datadistill.nets.weights import read_weights
+from datadistill.runs.tensors import pack, unpack
 from kd_baselines.config import KdConfig
 from kd_baselines.methods import METHODS
 from kd_baselines.netfile import SavedNet
@@ -260,3 +264,53 @@ def test_a_run_with_a_given_teacher_goes_on_with_it_alone(straight, tmp_path, mo
     with pytest.raises(UsageError, match="another teacher"):
         train(None, out=out, resume=True, teacher=Teacher(changed))
     assert train(None, out=out, resume=True, teacher=folder).saved.fingerprint == whole
+
+
+# --- teachers and nets from elsewhere
+
+
+def digits_net(width):
+    torch.manual_seed(width)
+    return build("mlp", channels=1, size=8, classes=10, width=width)
+
+
+@pytest.mark.parametrize("name", ["t.pth", "t.safetensors"])
+def test_a_file_of_weights_is_a_teacher(name, tmp_path):
+    teacher = digits_net(16)
+    if name == "t.pth":
+        torch.save(teacher.state_dict(), tmp_path / name)
+    else:
+        save_file(teacher.state_dict(), tmp_path / name)
+    config = KdConfig(
+        dataset="digits", method="soft-targets", net_args={"width": 4}, teacher_args={"width": 16}, epochs=1
+    )
+    found = train(config, teacher=tmp_path / name)
+    assert (
+        found.student.state_dict().keys() == train(config, teacher=Teacher(teacher)).student.state_dict().keys()
+    )
+    for a, b in zip(found.teacher.nets[0].parameters(), teacher.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(DatadistillError, match=r"shape|width|fit"):
+        train(replace(config, teacher_args={"width": 8}), teacher=tmp_path / name)
+
+
+def test_a_students_file_is_a_state_dict(tmp_path):
+    config = KdConfig(dataset="digits", method="soft-targets", net_args={"width": 4}, epochs=1)
+    trained = train(config, teacher=Teacher(digits_net(8)), out=tmp_path / "run")
+    plain = load_file(tmp_path / "run/student.safetensors")
+    net = digits_net(4)
+    net.load_state_dict(plain)
+    for name, tensor in trained.student.state_dict().items():
+        assert torch.equal(tensor, plain[name])
+    tensors, meta = unpack(tmp_path / "run/student.safetensors", schema=2)
+    older = tmp_path / "older.safetensors"
+    older.write_bytes(pack({f"0.{k}": t for k, t in tensors.items()}, {**meta, "schema": 1}))
+    saved = SavedNet.load(tmp_path / "run")
+    assert SavedNet.load(older).fingerprint == saved.fingerprint == trained.saved.fingerprint
+    for path in (older, tmp_path / "run/student.safetensors"):
+        read = read_weights(path, net, download=False).fit(net)[0]
+        assert all(torch.equal(tensor, plain[name]) for name, tensor in read.items())
+    with pytest.raises(DataError, match="its teacher came from elsewhere; pass the file or the run of that"):
+        SavedNet.load(tmp_path / "run", "teacher")
+    with pytest.raises(UsageError, match=r"takes no module; train your own by kd_baselines\.fit"):
+        train(config, net=net)
