@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from datadistill.config import DistillConfig
@@ -73,6 +74,17 @@ def starts_of(
         UsageError: a pool or weights that do not fit the net, or a factory that builds one net again and again.
         DataError: a pool of other classes, or a file that is damaged.
     """
+    trained = {name: net.get_parameter(name) for name in trainable(net)}
+    if not trained:
+        raise UsageError(
+            "no parameter of the net requires a gradient, so nothing would be trained; unfreeze some"
+        )
+    held = [name for name, p in trained.items() if p.is_complex()]
+    if held and config.theta_0 != "random":
+        raise UsageError(
+            f"{held[0]} of the net is {trained[held[0]].dtype}, and a set's file holds no complex theta_0; "
+            'choose theta_0="random"'
+        )
     if pool is not None:
         return _from_pool(config, data, net, spec, pool)
     if config.weights is not None:
@@ -143,7 +155,7 @@ def _from_pool(config: DistillConfig, data: RealData, net: nn.Module, spec: NetS
 def _from_factory(config: DistillConfig, net: nn.Module, make: NetFactory) -> Starts:
     """Nets that a function of the user's own builds; with one theta_0, the first of them."""
     named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    origin = {"factory": checksum({name: value.detach() for name, value in named.items()})}
+    origin = {"factory": _fingerprint(named)}
     if config.theta_0 == "random":
         check_draws(make, config.seed, "theta_0")
         built = partial(Built, make, net, config.seed)
@@ -201,4 +213,10 @@ def _from_values(net: nn.Module) -> Starts:
     beside, stored = beside_theta(net), net.state_dict()
     fixed = Fixed({name: values[name] for name in trainable(net)})
     named = {**values, **{name: b for name, b in beside.items() if name in stored}}
-    return Starts(fixed, fixed, {"given": checksum(named)}, _finite(beside))
+    return Starts(fixed, fixed, {"given": _fingerprint(named)}, _finite(beside))
+
+
+def _fingerprint(named: Mapping[str, Tensor]) -> str:
+    """The checksum of a net's tensors; of complex ones, of their parts."""
+    values = {name: value.detach() for name, value in named.items()}
+    return checksum({name: torch.view_as_real(v) if v.is_complex() else v for name, v in values.items()})

@@ -188,7 +188,21 @@ def broken():
     return net
 
 
+def complex_net():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    net.register_parameter("phase", nn.Parameter(torch.zeros(3, dtype=torch.complex64)))
+    return net
+
+
 REFUSED = [
+    (
+        lambda data: dd.distill(small(), data=data, net=complex_net()),
+        "phase of the net is torch.complex64, and",
+    ),
+    (
+        lambda data: dd.distill(small(), data=data, net=Trained().requires_grad_(False)),
+        "no parameter of the net requires a gradient",
+    ),
     (lambda data: dd.distill(config(theta_0="given"), data=data), "no values are: pass your net"),
     (lambda data: dd.distill(small(), data=data, net=broken()), "'head.bias' of the net is not finite"),
     (lambda data: config(theta_0="given", pool="p"), "theta_0 is given, but the pool p holds many nets"),

@@ -155,6 +155,21 @@ def test_held_out_nets_are_like_nets_built_anew(make, digits):
     assert found.accuracy_std > 0
 
 
+class Complex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(64, 10, dtype=torch.complex64) * 0.1)
+
+    def forward(self, x):
+        return (x.flatten(1).to(torch.complex64) @ self.weight).abs()
+
+
+def test_complex_parameters_are_drawn_and_tested(digits):
+    d = dd.distill(small(theta_0="random"), data=digits, net=Complex)
+    found = dd.evaluate(d, net=Complex, nets=2, data=digits, plain_nets=0, device="cpu")
+    assert found.accuracy_std > 0
+
+
 def test_compare_tests_baselines_on_nets_built_anew(digits):
     d = dd.distill(small(theta_0="fixed"), data=digits, net=RandomFeatures)
     found = dd.compare(
