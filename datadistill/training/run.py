@@ -8,6 +8,7 @@ dd.distill(None, out="runs/a", resume=True)
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 from dataclasses import replace
@@ -145,12 +146,14 @@ def _say_unused_values(config: DistillConfig) -> None:
     """Once for each place that calls `distill`, as Python's own filter has it."""
     if config.theta_0 != "given" and config.pool is None and config.weights is None:
         kept = "one draw" if config.theta_0 == "fixed" else "fresh draws"
-        warnings.warn(
+        said = ValuesNotUsed(
             f'the values of net are not used: theta_0 is "{config.theta_0}", {kept} by the scheme '
-            f'{config.init}; theta_0="given" starts from them, and net=lambda: MyNet() draws as MyNet does',
-            ValuesNotUsed,
-            stacklevel=5,  # the line that calls `distill`, through its two decorators
+            f'{config.init}; theta_0="given" starts from them, and net=lambda: MyNet() draws as MyNet does'
         )
+        try:
+            warnings.warn(said, stacklevel=5)  # the line that calls `distill`, through its two decorators
+        except ValuesNotUsed:  # said of what is meant as often as not, so no error where warnings are errors
+            print(said, file=sys.stderr)
 
 
 def _resumed(path: Path, config: DistillConfig | None, options: RunOptions) -> tuple[RunFolder, DistillConfig]:

@@ -254,3 +254,10 @@ def test_given_weights_as_typed(digits, tmp_path, monkeypatch, capsys):
     tuned, d = load_file("tuned.safetensors"), dd.DistilledDataset.load("run")
     assert same(values(d.train()), tuned)
     assert net_line(d).startswith("Learned for mlp from its given values, seed 0")
+
+
+def test_unused_values_are_no_error_where_warnings_are(digits, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dd.distill(small().with_changes(theta_0="random", iterations=1), data=digits, net=Trained())
+    assert "the values of net are not used" in capsys.readouterr().err
