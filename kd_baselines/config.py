@@ -31,7 +31,9 @@ class KdConfig:
 
     # --- real data
     dataset: str = "mnist5k"
-    """A data set of `datadistill doctor`'s list."""
+    """A data set of `datadistill doctor`'s list, or "folder"."""
+    data: str | None = None
+    """With dataset "folder": the folder of class sub-folders, of which a fifth is held out as the test set."""
     size: int | None = None
     """Side in pixels that images are brought to; None keeps the data set's own."""
     channels: int | None = None
@@ -127,6 +129,8 @@ class KdConfig:
         check_range(self, ("lr", "teacher_lr"), above=0, hint="Adam's usual one is 0.001")
         check_range(self, ("momentum",), least=0, below=1)
         check_range(self, ("decay_factor",), above=0, most=1)
+        if self.dataset == "folder" and not self.data:
+            raise UsageError("the data set is your own folder, but none was given; pass --data FOLDER")
         for value in self.noise:
             if not 0 <= value < float("inf"):
                 raise UsageError(f"noise is {value}, but a deviation is 0 or more")

@@ -168,7 +168,9 @@ class Setup:
         source_classes: int | None = None,
     ) -> SavedNet:  # fmt: skip
         """Trained nets as a file holds them."""
-        record = {name: value for name, value in dump_config(self.config).items() if name != "device"}
+        record = {
+            name: value for name, value in dump_config(self.config).items() if name not in ("device", "data")
+        }
         for name in ("weights", "teacher_weights"):  # a file tells no path
             record[name] = record[name] and Path(record[name]).name
         states = tuple({k: v.detach().cpu().clone() for k, v in net.state_dict().items()} for net in nets)

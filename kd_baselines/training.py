@@ -24,6 +24,7 @@ from datadistill.nets import arguments
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
 from datadistill.runs.folder import RunFolder
+from datadistill.runs.inside import refuse_inside
 from datadistill.runs.signals import StopFlag, interruptible
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import FitPlan
@@ -145,6 +146,8 @@ def train(
         raise UsageError("no config was given; pass a recipe's config, or resume a run folder")
     if folder is None:
         RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
+    if config.dataset == "folder":
+        refuse_inside(path, config.data)
     if config.dataset == CUSTOM and data is None:
         raise UsageError(
             f"{path} trains on data of your own from Python; go on from Python with train(None, "
@@ -211,7 +214,7 @@ def _setup(
 def load_data(config: KdConfig, options: RunOptions) -> RealData:
     """The data that a config names, on the CPU; what refuses them is `datadistill.data.load`."""
     return data_module.load(
-        config.dataset, root=options.data_root, download=options.download, size=config.size,
+        config.dataset, folder=config.data, root=options.data_root, download=options.download, size=config.size,
         channels=config.channels, validation=config.validation, seed=config.teacher_seed,
     )  # fmt: skip
 

@@ -51,8 +51,14 @@ def flags_of(cls: type[Config], config: KdConfig) -> Any:
 
 def config_of(typed: C, base: C, words: Sequence[str]) -> C:
     """The plain config that flags make of a recipe's or a ledger's; see `with_arguments`."""
-    config = type(base)(**{f.name: getattr(typed, f.name) for f in fields(base)})
-    return with_arguments(config, base, words)
+    values = {f.name: getattr(typed, f.name) for f in fields(base)}
+    if values.get("data") is not None and values["dataset"] != "folder":
+        if given(words, "--dataset"):
+            raise UsageError(
+                f"both --dataset {values['dataset']} and --data {values['data']} were given; drop one"
+            )
+        values["dataset"] = "folder"
+    return with_arguments(type(base)(**values), base, words)
 
 
 def changes_of(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:

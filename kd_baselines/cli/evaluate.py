@@ -86,6 +86,11 @@ def data_of(saved: SavedNet, args: Evaluate) -> RealData:
     """The data that a net was trained on, split and normalized as then."""
     from datadistill.data import SOURCES, load
 
+    if (saved.record or {}).get("dataset") == "folder":
+        raise UsageError(
+            f"the net was trained on a folder of images ({saved.dataset}), and its file does not say which of "
+            "them were held out; its scores stand in the file and were told by kd-baselines train"
+        )
     if saved.dataset not in SOURCES:
         raise UsageError(
             f"the net was trained on data of your own from Python ({saved.dataset}); test it from Python with "

@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from PIL import Image
 
 from datadistill.config.choices import Arguments
 from datadistill.errors import UsageError
@@ -286,3 +288,48 @@ def test_inspect_says_whose_run_it_is(tmp_path, capsys):
     RunFolder.create(tmp_path / "run", {}, {}, "kd").append_metrics({"stage": "student", "epoch": 1})
     assert datadistill_main(["inspect", str(tmp_path / "run")]) == 3
     assert "kd-baselines evaluate" in capsys.readouterr().err
+
+
+def test_a_folder_of_images_trains_teacher_and_student(tmp_path, capsys):
+    generator = torch.Generator().manual_seed(0)
+    for k in range(2):
+        (tmp_path / f"images/{k}").mkdir(parents=True)
+        for n in range(10):
+            pixels = torch.randint(100 * k, 100 * k + 100, (8, 8), generator=generator, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(tmp_path / f"images/{k}/{n}.png")
+    words = [
+        "train",
+        "mnist5k-few-images",
+        "--data",
+        str(tmp_path / "images"),
+        "--size",
+        "8",
+        "--channels",
+        "1",
+    ]
+    words += ["--per-class", "2", "--epochs", "1", "--teacher-epochs", "1", "--quiet"]
+    assert (
+        main(
+            [
+                *words,
+                "--method",
+                "logits",
+                "--net",
+                "mlp",
+                "--teacher-net",
+                "mlp",
+                "--out",
+                str(tmp_path / "r"),
+                "--json",
+            ]
+        )
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    saved = SavedNet.load(tmp_path / "r")
+    assert found["images"] == 4 and saved.classes == ("0", "1") and "data" not in saved.record
+    assert main(["evaluate", str(tmp_path / "r")]) == 2
+    assert "trained on a folder of images" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "images/r")]) == 2
+    assert main([*words, "--dataset", "digits"]) == 2
+    assert "drop one" in capsys.readouterr().err
