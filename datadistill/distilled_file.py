@@ -143,6 +143,12 @@ def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, An
         raise DataError(
             f"images are {images.dtype} with quantization {meta['quantization']}; one needs the other"
         )
+    for name in ("step_sizes", "labels"):
+        kind = tensors[name].dtype
+        if kind.is_floating_point and kind != torch.float32:
+            raise DataError(f"{name} are {kind}, wanted torch.float32")
+    if quantization is None and images.dtype != torch.float32:
+        raise DataError(f"images are {images.dtype}, wanted torch.float32, or codes and their range")
     if quantization is not None and int(images.max() if images.numel() else 0) >= 2**quantization.bits:
         raise DataError(f"images has the code {int(images.max())}, wanted codes of {quantization.bits} bits")
     order = meta["order"]

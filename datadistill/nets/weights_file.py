@@ -119,8 +119,8 @@ def _own(data: bytes, source: str) -> dict[str, Tensor]:
     """The net in one of our own files: that of `finetune`, or of `kd-baselines train`."""
     meta = unpack(data, schema=_ANY_SCHEMA, verify=False, finite=False, source=source)[1]
     kind = meta.get("kind", meta.get("what"))
-    if kind not in _NETS or meta.get("nets", 1) != 1:
-        found = f"{meta['nets']} nets" if kind in _NETS else f"a {str(kind)[:40]}"
+    if not isinstance(kind, str) or kind not in _NETS or meta.get("nets", 1) != 1:
+        found = f"{str(meta.get('nets'))[:40]} nets" if kind in list(_NETS) else f"a {str(kind)[:40]}"
         raise DataError(f"{source} holds {found}, wanted the weights of one net")
     tensors, _ = unpack(data, schema=_ANY_SCHEMA, source=source)
     before = "" if meta["schema"] > 1 else _NETS[kind]  # later ones have the names of the state dict

@@ -36,7 +36,7 @@ def content_of(source: object, what: str) -> Iterator[None]:
     try:
         yield
     except (DataError, UsageError) as error:
-        raise DataError(f"{source}: {error}") from None
+        raise DataError(f"{source}: {str(error)[:1000]}") from None
     except (OutOfMemory, MemoryError):
         raise
     except Exception as error:
