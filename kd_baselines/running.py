@@ -216,7 +216,7 @@ def _words(name: str, line: Mapping[str, Any], epochs: int) -> str:
 
 def _checkpoint(loop: Loop, run: Run, folder: RunFolder, options: RunOptions) -> None:
     tensors, state = flatten_state(loop.state())
-    record = {"loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(run.config)}
+    record = {"loop": state, **folder.metrics_record(), "config": dump_config(run.config)}
     save_checkpoint(folder, loop.step, tensors, record, options)
 
 
@@ -230,4 +230,4 @@ def _restore(loop: Loop, run: Run, folder: RunFolder, options: RunOptions) -> No
     # the checkpoint's own config, for config.json may have been edited
     changes(folder.path, run.kind, checkpoint.state.get("config", config), config, options)
     loop.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
-    folder.truncate_metrics(checkpoint.state["metrics_bytes"])
+    folder.truncate_metrics(checkpoint.state["metrics_bytes"], checkpoint.state.get("metrics_sha256"))

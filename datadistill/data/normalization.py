@@ -142,7 +142,9 @@ class Normalization:
             raise DataError(f"normalization: kind is {values['kind']!r}; this version reads {KIND!r}")
         for name in ("mean", "std"):
             if not isinstance(values[name], list) or not all(type(v) is float for v in values[name]):
-                raise DataError(f"normalization: {name} is {str(values[name])[:80]}; wanted a list of numbers")
+                raise DataError(
+                    f"normalization: {name} is {str(values[name])[:80]}; wanted a list of finite numbers"
+                )
         return cls(**{name: values[name] for name in ("mean", "std", "size", "channels")})
 
     def _pixels(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Tensor:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ResourceError, UsageError
 from .atomic import named, write_json
 from .canonical import canonical_json, parse_json
-from .jsonlines import append_line, durable_length, read_lines, truncate
+from .checkpoint_state import newest_state
+from .jsonlines import append_line, digest_of, durable_length, read_lines, refuse_edited, truncate
 from .lock import RunLock
 from .regular import read_run_file, refuse_irregular
 
@@ -265,20 +266,35 @@ class RunFolder:
         """Bytes of metrics.jsonl, forced to disk, for a checkpoint to remember."""
         return durable_length(self.metrics)
 
-    def truncate_metrics(self, n_bytes: int) -> None:
+    def metrics_record(self) -> dict[str, Any]:
+        """Length and SHA-256 of metrics.jsonl, forced to disk, as a checkpoint keeps them in its state."""
+        length = self.metrics_length()
+        return {"metrics_bytes": length, "metrics_sha256": digest_of(self.metrics, length)}
+
+    def truncate_metrics(self, n_bytes: int, sha256: str | None = None) -> None:
         """Cut metrics.jsonl back to the length that a checkpoint remembers.
 
+        Args:
+            n_bytes: the length.
+            sha256: what the lines up to there must have; None in checkpoints that do not remember it.
+
         Raises:
-            DataError: the file is shorter, or the cut would leave half a line: it is not this run's file.
+            DataError: the file is shorter, was edited, or the cut would leave half a line: it is not this run's
+                file.
         """
+        if sha256 is not None and n_bytes <= self.metrics_length():
+            refuse_edited(self.metrics, n_bytes, sha256)
         truncate(self.metrics, n_bytes)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; half a line at the end (a killed process) is left out.
 
         Raises:
-            DataError: a line before the last is damaged.
+            DataError: a line before the last is damaged, or one before the newest checkpoint was edited.
         """
+        state = newest_state(self.path / "checkpoints")
+        if state is not None and isinstance(state.get("metrics_sha256"), str):
+            refuse_edited(self.metrics, state["metrics_bytes"], state["metrics_sha256"])
         return read_lines(self.metrics)
 
     def read_timing(self) -> list[dict[str, Any]]:

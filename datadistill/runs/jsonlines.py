@@ -6,6 +6,7 @@ is appended takes its place.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,6 +96,32 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path} line {number} holds no JSON object")
         records.append(record)
     return records
+
+
+def refuse_edited(path: Path, n_bytes: int, sha256: str) -> None:
+    """Compare the beginning of the file with the digest that a checkpoint remembers; lines after it are newer.
+
+    Raises:
+        DataError: it is shorter, or another.
+        UsageError: it is no regular file.
+    """
+    begin = digest_of(path, n_bytes)
+    if begin != sha256:
+        raise DataError(
+            f"{path} is damaged or was edited: its first {n_bytes} bytes are not those that the run wrote "
+            "before its checkpoint; restore it from a copy"
+        )
+
+
+def digest_of(path: Path, n_bytes: int) -> str:
+    """SHA-256 of the first bytes, as 64 hexadecimal digits; an absent file is empty."""
+    try:
+        data = read_run_file(path)
+    except FileNotFoundError:
+        data = b""
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    return hashlib.sha256(data[:n_bytes]).hexdigest()
 
 
 def durable_length(path: Path) -> int:

@@ -183,7 +183,10 @@ def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> bool:
                 f"{loop.config.iterations} that are wanted now; ask for more, or start a new run"
             )
         loop.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
-    folder.truncate_metrics(checkpoint.state["metrics_bytes"] if checkpoint is not None else 0)
+    if checkpoint is None:
+        folder.truncate_metrics(0)
+    else:
+        folder.truncate_metrics(checkpoint.state["metrics_bytes"], checkpoint.state.get("metrics_sha256"))
     if changed:  # only now that everything fits, and nobody else is in the folder
         folder.replace_config(config)
         if checkpoint is not None:
@@ -285,7 +288,7 @@ def _go_on(config: DistillConfig, path: Path, done: str) -> str:
 def _checkpoint(loop: OuterLoop, folder: RunFolder, options: RunOptions, due: bool = False) -> None:
     tensors, state = flatten_state(loop.state())
     record = {
-        "loop": state, "metrics_bytes": folder.metrics_length(), "config": dump_config(loop.config),
+        "loop": state, **folder.metrics_record(), "config": dump_config(loop.config),
         "set": describe(loop.distilled()),
     }  # fmt: skip
     if due:  # the look at the validation split after this iteration

@@ -130,7 +130,7 @@ def make_run(folder: Path) -> None:
     run = RunFolder.create(folder / "run", config, {"torch": "2.6.0", "data": "abc"}, kind="distill")
     for iteration in range(4):
         run.append_metrics({"iteration": iteration, "loss": 1.5 / (iteration + 1), "accuracy": 50.0})
-    run.checkpoints.save(3, {}, {"config": config, "metrics_bytes": run.metrics_length()})
+    run.checkpoints.save(3, {}, {"config": config, **run.metrics_record()})
 
 
 def load_config_of_run(folder: Path) -> Any:
@@ -139,7 +139,16 @@ def load_config_of_run(folder: Path) -> Any:
     stored = build_config(DistillConfig, run.config, "config.json")
     checkpoint = run.checkpoints.load(3)
     changes(run.path, run.kind, checkpoint.state["config"], dump_config(stored), RunOptions())
-    return stored
+    return dataclasses.replace(stored, data=None)  # a folder may move: the fingerprint of its images counts
+
+
+def load_metrics(folder: Path) -> Any:
+    """As a resume reads them: lines after the checkpoint are cut off."""
+    run = RunFolder.open(folder / "run", kind="distill")
+    state = run.checkpoints.load(3).state
+    run.read_metrics()
+    run.truncate_metrics(state["metrics_bytes"], state["metrics_sha256"])
+    return run.read_metrics()
 
 
 def make_kd_net(folder: Path) -> None:
@@ -248,9 +257,7 @@ LOADERS = {
     "nets of an unfinished pool": Loader(make_nets, load_nets, ("net-000000.safetensors",)),
     "checkpoint and manifest": Loader(make_checkpoint, load_checkpoint, CHECKPOINT),
     "config of a run": Loader(make_run, load_config_of_run, ("run/config.json",)),
-    "metrics": Loader(
-        make_run, lambda folder: RunFolder.open(folder / "run").read_metrics(), ("run/metrics.jsonl",)
-    ),
+    "metrics": Loader(make_run, load_metrics, ("run/metrics.jsonl",)),
     "kd net": Loader(make_kd_net, _read(SavedNet), save=_write),
     "language net": Loader(make_language_net, _read(SavedLanguageModel), save=_write),
     "teacher cache": Loader(make_cache, load_cache),

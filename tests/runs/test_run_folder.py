@@ -285,3 +285,21 @@ assert not {{"torch", "numpy"}} & set(sys.modules)
 def test_config_json_says_what_it_is(run):
     stored = json.loads((run.path / "config.json").read_text())
     assert stored == {"schema": 1, "kind": "distill", "config": CONFIG}
+
+
+def test_metrics_that_a_checkpoint_has_seen_are_compared(tmp_path):
+    run = RunFolder.create(tmp_path / "run", {"seed": 0}, {}, kind="distill")
+    run.append_metrics({"iteration": 0, "loss": 2.5})
+    run.checkpoints.save(1, {}, run.metrics_record())
+    run.append_metrics({"iteration": 1, "loss": 1.5})
+    assert len(run.read_metrics()) == 2
+    whole = run.metrics.read_bytes()
+    run.metrics.write_bytes(whole.replace(b"2.5", b"2.7"))
+    state = run.checkpoints.load(1).state
+    with pytest.raises(DataError, match=r"metrics.jsonl is damaged or was edited"):
+        run.read_metrics()
+    with pytest.raises(DataError, match=r"metrics.jsonl is damaged or was edited"):
+        run.truncate_metrics(state["metrics_bytes"], state["metrics_sha256"])
+    run.metrics.write_bytes(whole)
+    run.truncate_metrics(state["metrics_bytes"], state["metrics_sha256"])
+    assert run.read_metrics() == [{"iteration": 0, "loss": 2.5}]

@@ -13,8 +13,9 @@ from datadistill.runs.checkpoints import flatten_state, unflatten_state
 from datadistill.runs.tensors import pack, unpack
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8]
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-KEYS = st.integers() | st.text() | st.booleans() | st.none() | st.tuples(st.integers(), st.text())
+WHOLE = st.integers(-(2**63), 2**63 - 1)  # no file holds larger ones
+SCALARS = st.none() | st.booleans() | WHOLE | st.floats() | st.text()
+KEYS = WHOLE | st.text() | st.booleans() | st.none() | st.tuples(WHOLE, st.text())
 
 
 @st.composite
