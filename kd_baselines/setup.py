@@ -75,7 +75,7 @@ class Setup:
 
     def __init__(self, config: KdConfig, data: RealData, teacher: Teacher | None, options: RunOptions) -> None:
         self.config, self.data, self.options = config, data, options
-        self.plan = _plan(config)
+        self.plan, self.teacher_plan = _plan(config), _teacher_plan(config)
         self.stages = stages_of(config.method, self.plan, config.method_args)
         self.method = METHODS[config.method]
         self.split = student_split(config, data)
@@ -151,7 +151,7 @@ class Setup:
         """Teacher nets that must be trained, then the student's stages."""
         config, jobs = self.config, []
         if config.teacher_weights is None:
-            plan = _teacher_plan(config)
+            plan = self.teacher_plan
             labels = Stage("teacher", CE(), plan)
             for n, net in enumerate(self.teacher_nets):
                 make: Callable[[dict[str, Any]], Fit] = partial(

@@ -13,7 +13,7 @@ import tyro.constructors
 
 from datadistill.config import Value
 from datadistill.config.choices import OWNERS, Arguments
-from datadistill.config.values import MOST, check_range, check_types
+from datadistill.config.values import LONGEST_PATH, MOST, check_range, check_types
 from datadistill.errors import UsageError
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
             value. Both have said what there is to say.
         UsageError: the dataclass refuses the values, or one of them is empty.
     """
-    _refuse_empty(argv)
+    _refuse_unreadable(argv)
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     if default is None:
         found = tyro.cli(cls, args=list(argv), prog=prog, config=config)
@@ -82,13 +82,18 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
     return found
 
 
-def _refuse_empty(argv: Sequence[str]) -> None:
-    """An empty word is a variable of the shell that is not set: as a path it would be the working folder."""
+def _refuse_unreadable(argv: Sequence[str]) -> None:
+    """An empty word is a variable of the shell that is not set: as a path it would be the working folder. A word
+    longer than any path is no value."""
     for i, word in enumerate(argv):
         flag, equals, value = word.partition("=")
         if word == "" or (word.startswith("--") and equals and not value):
             before = flag if word else next((w for w in reversed(argv[:i]) if w.startswith("--")), "")
             raise UsageError(f"{before or 'an argument'} is empty; give it a value, or leave it out")
+        if len(word) > LONGEST_PATH:
+            raise UsageError(
+                f"an argument has {len(word)} characters ({word[:40]}...); at most {LONGEST_PATH} can be"
+            )
 
 
 def value_of(argv: Sequence[str], flag: str) -> str | None:

@@ -19,6 +19,7 @@ from datadistill.errors import ResourceError
 from datadistill.progress import reporting
 from datadistill.runs.content import visible
 
+NARROW = 12  # columns of a terminal that the last column of a table must have at least
 PIPE_WIDTH = 120  # columns of a table that is not on a terminal
 
 
@@ -117,6 +118,15 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
+        terminal = bool(getattr(self.stream, "isatty", lambda: False)())
+        held = io.StringIO()
+        console = Console(
+            file=held, width=None if terminal else PIPE_WIDTH, highlight=False, force_terminal=terminal
+        )
+        taken = sum(max(len(row[i]) for row in (columns, *rows)) + 2 for i in range(len(columns) - 1))
+        if rows and console.width - taken < NARROW:  # no room beside the others: below them
+            self._below(columns, rows)
+            return
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
         for i, name in enumerate(columns):
             # the last column is the one to break: names and numbers stay whole
@@ -128,13 +138,17 @@ class Output:
         for row in rows:
             # Text: brackets in a name are no markup. Encoded first, so that columns stay columns
             table.add_row(*(Text(writable(visible(cell), self.stream)) for cell in row))
-        terminal = bool(getattr(self.stream, "isatty", lambda: False)())
-        held = io.StringIO()
-        console = Console(
-            file=held, width=None if terminal else PIPE_WIDTH, highlight=False, force_terminal=terminal
-        )
         console.print(table)
         write(self.stream, "\n".join(line.rstrip() for line in held.getvalue().splitlines()) + "\n")
+
+    def _below(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table for a narrow terminal: a line for each value, under the name of its row."""
+        lines = []
+        for row in rows:
+            lines.append(row[0])
+            named = zip(columns[1:], row[1:], strict=True)
+            lines += [f"  {name} {value}" if name else f"  {value}" for name, value in named if value]
+        self.say(*lines)
 
     def result(self, value: dict[str, Any]) -> None:
         """The JSON object, where it was asked for."""

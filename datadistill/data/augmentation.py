@@ -75,8 +75,19 @@ def augment(
         >>> augment(torch.zeros(2, 3, 32, 32), torch.Generator().manual_seed(0), ("crop", "flip")).shape
         torch.Size([2, 3, 32, 32])
     """
-    for kind in (kinds,) if isinstance(kinds, str) else kinds:
-        if kind not in AUGMENTATIONS:
-            raise UsageError(f"unknown augmentation {kind!r}; {nearest(kind, AUGMENTATIONS)}")
+    kinds = (kinds,) if isinstance(kinds, str) else kinds
+    check_augmentations(kinds)
+    for kind in kinds:
         images = AUGMENTATIONS[kind](images, generator)
     return images
+
+
+def check_augmentations(kinds: Iterable[str]) -> None:
+    """Refuse the name of an augmentation that there is not.
+
+    Raises:
+        UsageError: the name, and the nearest.
+    """
+    for kind in kinds:
+        if kind not in AUGMENTATIONS:
+            raise UsageError(f"unknown augmentation {kind!r}; {nearest(kind, AUGMENTATIONS)}")

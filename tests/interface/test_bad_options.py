@@ -134,6 +134,19 @@ def test_fields_refuse_what_is_out_of_range(cls, field, value, sentence):
         cls(**{field: value})
 
 
+def test_a_value_longer_than_any_path_is_one_sentence(capsys):
+    assert main(["distill", "digits-random", "--ipc", "9" * 5000]) == 2
+    assert "an argument has 5000 characters (99999" in capsys.readouterr().err
+
+
+def test_an_unknown_augmentation_is_refused_before_the_folder_is_made(tmp_path):
+    for field in ("augment", "teacher_augment"):
+        config = kd.KdConfig(dataset="digits", method="soft-targets", epochs=1, **{field: ("flop",)})
+        with pytest.raises(UsageError, match="unknown augmentation 'flop'; did you mean flip"):
+            kd.train(config, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
 def test_numpy_numbers_lists_and_paths_become_plain():
     config = dd.DistillConfig(ipc=np.int64(2), steps=np.int32(2), lr_images=np.float32(0.5), augment=["crop"])
     assert (config.ipc, config.lr_images, config.augment) == (2, 0.5, ("crop",))

@@ -39,3 +39,15 @@ def test_an_unknown_character_is_an_escape_in_ascii(monkeypatch):
     Output().say("größe ± 1")
     out.seek(0)
     assert out.read() == "gr\\xf6\\xdfe +- 1\n"
+
+
+def test_a_narrow_terminal_gets_a_line_for_each_value(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    rows = [("after its 10 steps", "73.97 ± 2.49", "its order and step sizes")]
+    Output().table(("", "accuracy (%)", ""), rows, right=(1,))
+    assert capsys.readouterr().out.splitlines() == [
+        "after its 10 steps",
+        "  accuracy (%) 73.97 ± 2.49",
+        "  its order and step sizes",
+    ]
