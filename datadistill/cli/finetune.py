@@ -15,6 +15,7 @@ from datadistill.cli.options import NAMES_AND_VALUES, parse, set_threads
 from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent
 from datadistill.config import Value
+from datadistill.config.values import check_range
 from datadistill.errors import DataError, UsageError
 from datadistill.runs.inside import refuse_inside
 
@@ -74,9 +75,8 @@ def run(argv: Sequence[str]) -> int:
     args = parse(Finetune, argv, "datadistill finetune")
     if args.net_args and args.net is None:
         raise UsageError("--net-args go with --net; name the architecture")
-    for name in ("max_steps", "every", "batch"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"{name} is {getattr(args, name)}, but it must be at least 1")
+    check_range(args, ("max_steps", "every", "batch"), least=1)
+    check_range(args, ("lr",), above=0, hint="Adam's usual one is 0.001")
     output = Output(args.json)
     set_threads(args.threads)
     from datadistill.device import resolve

@@ -83,8 +83,8 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
 
 
 def _refuse_unreadable(argv: Sequence[str]) -> None:
-    """An empty word is a variable of the shell that is not set: as a path it would be the working folder. A word
-    longer than any path is no value."""
+    """An empty word is a variable of the shell that is not set: as a path it would be the working folder.
+    A word longer than any path is no value."""
     for i, word in enumerate(argv):
         flag, equals, value = word.partition("=")
         if word == "" or (word.startswith("--") and equals and not value):
@@ -92,7 +92,7 @@ def _refuse_unreadable(argv: Sequence[str]) -> None:
             raise UsageError(f"{before or 'an argument'} is empty; give it a value, or leave it out")
         if len(word) > LONGEST_PATH:
             raise UsageError(
-                f"an argument has {len(word)} characters ({word[:40]}...); at most {LONGEST_PATH} can be"
+                f"an argument has {len(word)} characters ({word[:40]}...); give one of at most {LONGEST_PATH}"
             )
 
 

@@ -167,7 +167,7 @@ def test_net_args_may_repeat_what_the_data_say(net_args):
     [
         ({"net_args": {"classes": 5}}, "have classes 5, but the data have 10; leave classes out"),
         ({"net_args": {"channels": 1.0}}, "have channels 1.0, but the data have 1"),
-        ({"net_args": {"depth": 10**9}}, "depth is 1e.09; it must be at most 2000"),
+        ({"net_args": {"depth": 10**9}}, "depth is 1000000000, but no net here"),
         ({"nets": 2**31 - 1}, "TB for 2147483647 nets of mlp at once; lower nets"),
         ({"ipc": 2**31 - 1, "steps": 1}, "TB to learn 2147483647 images a class; lower ipc"),
     ],
