@@ -43,14 +43,19 @@ CACHE_BYTES = 2 << 30
 """Features of a teacher are kept where they take at most this much memory."""
 
 
-def spec_for(data: RealData, name: str, args: Mapping[str, Any], init: str) -> NetSpec:
-    """A net for these images and classes.
+def spec_for(
+    data: RealData, name: str, args: Mapping[str, Any], init: str, *, own_classes: bool = False
+) -> NetSpec:
+    """A net for these images and classes; with `own_classes` for those that its arguments say, if they do.
 
     Raises:
         DataError: images that are not square.
         UsageError: arguments that contradict the images.
     """
-    return NetSpec.of_images(name, args, init, shape=data.shape, classes=len(data.classes))
+    classes = len(data.classes)
+    if own_classes and isinstance(args.get("classes"), int):
+        classes = args["classes"]
+    return NetSpec.of_images(name, args, init, shape=data.shape, classes=classes)
 
 
 def drawn(spec: NetSpec, stream: torch.Generator) -> nn.Module:
@@ -80,7 +85,9 @@ class Setup:
         self.method = METHODS[config.method]
         self.split = student_split(config, data)
         self.student_spec = spec_for(data, config.net, config.net_args, config.init)
-        self.teacher_spec = spec_for(data, config.teacher_net, config.teacher_args, config.teacher_init)
+        self.teacher_spec = spec_for(  # terms of logits refuse other classes than the student's
+            data, config.teacher_net, config.teacher_args, config.teacher_init, own_classes=True
+        )
         self.wants_teacher = any(_needs(stage).any_teacher for stage in self.stages)
         self.given = teacher
         self.weights: dict[str, str] = {}  # fingerprints of the files that nets start from
