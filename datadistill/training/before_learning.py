@@ -41,5 +41,5 @@ def check_before_learning(loop: OuterLoop) -> str | None:
         raise UsageError(
             f"{found}; differentiating through training needs second derivatives: use another layer"
         )
-    warnings.warn(f"{found}; what is learned follows another direction", InexactGradients, stacklevel=5)
+    warnings.warn(f"{found}; what is learned follows another direction", InexactGradients, stacklevel=6)
     return None

@@ -239,7 +239,7 @@ def _iterate(
     if folder is not None and loop.iteration:
         progress.say(f"going on from iteration {loop.iteration} of {config.iterations}")
         folder.append_timing({"iteration": loop.iteration, "seconds": 0.0})  # a session begins
-    elif (note := check_before_learning(loop)) is not None:
+    elif (note := _checked(loop)) is not None:
         progress.say(note)
     while due or loop.iteration < config.iterations:
         if stop:
@@ -275,6 +275,15 @@ def _iterate(
             if since >= interval or loop.iteration == config.iterations:
                 _checkpoint(loop, folder, options)
                 saved_at, saved_time = loop.iteration, time.monotonic()
+
+
+def _checked(loop: OuterLoop) -> str | None:
+    """What is to be said before learning; nothing where a signal comes meanwhile, on which the loop acts."""
+    try:
+        with interruptible():
+            return check_before_learning(loop)
+    except Interrupted:
+        return None
 
 
 def _go_on(config: DistillConfig, path: Path, done: str) -> str:
