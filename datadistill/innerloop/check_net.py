@@ -141,7 +141,7 @@ class _Check:
         mixed = self._random((2 * BATCH, classes)).softmax(1).to(device)
         self.images = list(images.double().split(BATCH))
         self.labels = list((0.8 * hard + 0.2 * mixed).split(BATCH))
-        self.step_sizes = torch.tensor([0.05, 0.03], dtype=torch.float64, device=device)
+        self.step_sizes = torch.tensor([1.0, 0.6], dtype=torch.float64, device=device)
         self.r = [self._random(p.shape).to(device) for p in self.theta.values()]
 
     def _random(self, shape: Any) -> Tensor:
@@ -165,6 +165,7 @@ class _Check:
     def result(self) -> NetCheck:
         try:
             with torch.no_grad():
+                self.step_sizes *= self.mild_step()
                 a, b = (float(self.outer(self.point())) for _ in range(2))
         except (UsageError, RuntimeError, TypeError) as error:
             if out_of_memory(error):
@@ -195,6 +196,16 @@ class _Check:
             note = f"finite differences are {off} away, but every layer's own derivatives are right"
             return NetCheck(None, errors, note=note)
         return NetCheck(False, errors, tuple(faults))
+
+    def mild_step(self) -> float:
+        """The step size that moves theta by a hundredth of its length: farther away a net may be too steep."""
+        pairs = [(self.images[0], self.labels[0])]
+        theta = unroll(
+            self.net, self.theta, pairs, self.step_sizes[:1], loss=self.loss, buffers=self.buffers,
+            norm=self.norm, stream=0,
+        )  # fmt: skip
+        moved = length([theta[k] - p for k, p in self.theta.items()])
+        return 0.01 * length(list(self.theta.values())) / moved if moved else 0.01
 
     def point(self) -> dict[str, list[Tensor]]:
         """z by group."""

@@ -47,7 +47,10 @@ def relative_error(found: float, ends: Callable[[float], tuple[Tensor, Tensor]],
         if nearest <= TOLERANCE / 10:
             return nearest
     in_order = [differences[h] for h in sorted(STEPS)]
-    agree = any(abs(a - b) <= TOLERANCE * max(abs(a), abs(b), size) for a, b in itertools.pairwise(in_order))
+    agree = any(
+        abs(a - b) <= TOLERANCE * max(abs(a), abs(b)) or max(abs(a), abs(b)) <= 1e-6 * size
+        for a, b in itertools.pairwise(in_order)
+    )
     return nearest if agree or nearest <= TOLERANCE else float("nan")
 
 

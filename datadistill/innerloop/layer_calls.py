@@ -36,6 +36,7 @@ class Call:
         run: z -> y, differentiable in z; random numbers are the same at every call.
         inside: the torch functions that a layer calls itself, not by way of layers inside it.
         cuts: ways of leaving the graph among them, such as "detach".
+        delegates: whether it is a sequence of layers and computes nothing itself.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Call:
     run: Callable[[list[Tensor]], list[Tensor]]
     inside: list[Call] = field(default_factory=list)
     cuts: list[str] = field(default_factory=list)
+    delegates: bool = False
 
 
 def record_calls(
@@ -118,7 +120,8 @@ class _Recorder(TorchFunctionMode):
             with self.mode, TwiceDifferentiable(module), global_stream(0, "layer_calls"):
                 return _floating(functional_call(module, again_own, again_args, again_kwargs))
 
-        return Call(path, type(module).__name__, inputs, run)
+        delegates = type(module).forward is nn.Sequential.forward
+        return Call(path, type(module).__name__, inputs, run, delegates=delegates)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -103,7 +103,7 @@ def _innermost(calls: list[Call], find: Callable[[Call], tuple[str, str] | None]
         prefix = f"{call.path}." if call.path else ""
         if any(f.path.startswith(prefix) and f.path != "loss" for f in faults if f.path != call.path):
             continue
-        if call.kind == "Sequential":  # it only calls layers, which were looked at
+        if call.delegates:  # its layers were looked at
             continue
         found = find(call)
         if found is None or any(f.path == call.path for f in faults):

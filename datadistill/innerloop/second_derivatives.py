@@ -18,6 +18,7 @@ of the layer, before anything is learned.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -113,8 +114,8 @@ class _Replacing(TorchFunctionMode):
 class TwiceDifferentiable:
     """Forward passes whose gradient can be differentiated again: `with twice: logits = net(images)`.
 
-    The first pass finds out whether the net calls a function of the module's table. One that does not pays
-    nothing in the passes that follow.
+    The first pass of a net finds out whether it calls a function of the module's table. One that does not pays
+    nothing from then on.
 
     Args:
         net: the net of these passes; its layers that are known to need it are recognized without a pass.
@@ -129,9 +130,13 @@ class TwiceDifferentiable:
     """
 
     def __init__(self, net: object = None) -> None:
-        modules = net.modules() if isinstance(net, nn.Module) else ()
-        known = any(isinstance(m, nn.Hardsigmoid | nn.MultiheadAttention | nn.RNNBase) for m in modules)
-        self.needed: bool | None = True if known else None
+        self.needed: bool | None = None
+        self.net, self.layers = net, 0
+        if isinstance(net, nn.Module):
+            modules = list(net.modules())
+            known = any(isinstance(m, nn.Hardsigmoid | nn.MultiheadAttention | nn.RNNBase) for m in modules)
+            self.layers = len(modules)
+            self.needed = True if known else _PLAIN.get(net, {}).get((net.training, self.layers))
         self._active: list[_Replacing | None] = []
 
     def __enter__(self) -> None:
@@ -147,3 +152,9 @@ class TwiceDifferentiable:
         mode.__exit__(kind, error, trace)
         if self.needed is None and error is None:
             self.needed = mode.used
+            if not mode.used and isinstance(self.net, nn.Module):
+                _PLAIN.setdefault(self.net, {})[self.net.training, self.layers] = False
+
+
+# nets that were found to need nothing, by their mode and number of layers
+_PLAIN: weakref.WeakKeyDictionary[nn.Module, dict[tuple[bool, int], bool]] = weakref.WeakKeyDictionary()
