@@ -163,9 +163,11 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         ("size", f"{size_of(s['bytes'])} of images, labels and step sizes"),
         *((key, words(value)) for key, value in origin.items() if key != "parts"),
     ]
-    if found:
+    if found.keys() >= {"accuracy_before_mean", "accuracy_mean", "accuracy_std", "nets", "split"}:
         before, after = found["accuracy_before_mean"], percent(found["accuracy_mean"], found["accuracy_std"])
         rows.append(("accuracy (%)", f"{before:.2f} -> {after} over {found['nets']} nets ({found['split']})"))
+    elif found:  # measured by other means
+        rows.append(("accuracy (%)", words(found)))
     else:
         rows.append(("accuracy (%)", "not measured yet"))
     output.table(("", ""), rows)

@@ -228,3 +228,14 @@ def test_a_folder_of_another_kind_says_so(tmp_path):
     RunFolder.create(tmp_path / "pool", {}, {}, "pool")
     with pytest.raises(DataError, match="holds a run of pool; pass the file or run folder of a distilled set"):
         DistilledDataset.load(tmp_path / "pool")
+
+
+@pytest.mark.parametrize(
+    "accuracies", [{"test": 12.5}, {"accuracy_mean": 90.0}, {"test": {"accuracy_mean": 90.0}}, {"note": "none"}]
+)
+def test_inspect_tells_of_accuracies_of_any_form(accuracies, tmp_path, capsys):
+    d = distilled()
+    d.accuracies = accuracies
+    d.save(tmp_path / "set")
+    assert main(["inspect", str(tmp_path / "set")]) == 0
+    assert next(iter(accuracies)) in capsys.readouterr().out
