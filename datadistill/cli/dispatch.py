@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "train held-out nets on a set and test them"),
     "compare": ("compare", "put a set beside real images, k-means, averages and nearest neighbours"),
     "finetune": ("finetune", "adapt your own net with a set, and compare with ordinary fine-tuning"),
-    "reproduce": ("reproduce", "make a table or figure of the paper again, published numbers beside ours"),
+    "reproduce": ("reproduce", "make a table or figure of the paper again, beside its own numbers"),
     "pretrain": ("pretrain", "train a pool of nets to start from: a pool recipe, or --resume DIR"),
     "show": ("show", "draw a set's figures"),
     "inspect": ("inspect", "say what is in a file or a run folder"),
@@ -149,7 +149,9 @@ class Program:
             return 0
         command, *rest = arguments
         if command not in self.commands:
-            raise UsageError(f"there is no command {command!r}; {nearest(command, self.commands)}")
+            raise UsageError(
+                f"there is no command {command!r}; {nearest(command, self.commands, f'{self.name} --help')}"
+            )
         module = importlib.import_module(f"{self.package}.{self.commands[command][0]}")
         code: int = module.run(rest)
         return code
