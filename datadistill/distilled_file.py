@@ -151,6 +151,10 @@ def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, An
         raise DataError(f"images are {images.dtype}, wanted torch.float32, or codes and their range")
     if quantization is not None and int(images.max() if images.numel() else 0) >= 2**quantization.bits:
         raise DataError(f"images has the code {int(images.max())}, wanted codes of {quantization.bits} bits")
+    update = update_rules.from_description(meta["update"])
+    lacking = sorted(update_rules.describe(update).keys() - meta["update"].keys())
+    if lacking and meta["schema"] > 1:  # older files may be older than an argument
+        raise DataError(f"update lacks {lacking}, wanted every argument of {meta['update']['name']}")
     order = meta["order"]
     if not isinstance(order, list) or not all(
         isinstance(index, list) and all(type(i) is int for i in index) for index in order
@@ -167,7 +171,7 @@ def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, An
         "classes": meta["classes"],
         "normalization": Normalization.from_dict(meta["normalization"]),
         "net": NetSpec.from_dict(meta["net"]),
-        "update": update_rules.from_description(meta["update"]),
+        "update": update,
         "theta_0": theta_0,
         "buffers": {k: tensors[f"buffer.{k}"] for k in meta["buffers"]} if "buffers" in meta else None,
         "tensors": meta["tensors"],

@@ -181,7 +181,16 @@ CASES = {
     "no size": ("fixed", entry("net", "args", {}), ["images are 1x6x6"]),
     "unknown initialization": ("fixed", entry("net", "init", "xavir"), ["'xavir'", "xavier"]),
     "unknown update rule": ("fixed", entry("update", {"name": "sdg"}), ["'sdg'", "sgd"]),
-    "momentum of 2": ("fixed", entry("update", {"name": "momentum", "beta": 2}), ["beta is 2"]),
+    "an argument of the rule missing": (
+        "fixed",
+        entry("update", {"name": "sgd"}),
+        ["update lacks ['weight_decay']"],
+    ),
+    "momentum of 2": (
+        "fixed",
+        entry("update", {"name": "momentum", "beta": 2.0, "nesterov": False, "weight_decay": 0.0}),
+        ["beta is 2"],
+    ),
     "norm it cannot replay": ("fixed", entry("norm", "track"), ["norm is 'track'", "batch or frozen"]),
     "deviation 0": ("fixed", entry("normalization", "std", [0.0]), ["std", "above 0"]),
     "nine bits": ("quantized", entry("quantization", "bits", 9), ["bits is 9", "1 to 8"]),
