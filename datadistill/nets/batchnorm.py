@@ -28,8 +28,8 @@ from datadistill.errors import UsageError
 def norms_of(net: nn.Module) -> list[_BatchNorm | _InstanceNorm]:
     """The layers whose statistics are a choice: every BatchNorm, and InstanceNorm with running statistics.
 
-    >>> norms_of(nn.Sequential(nn.InstanceNorm2d(2), nn.InstanceNorm2d(2, track_running_stats=True)))
-    [InstanceNorm2d(2, eps=1e-05, momentum=0.1, affine=False, track_running_stats=True)]
+    >>> len(norms_of(nn.Sequential(nn.InstanceNorm2d(2), nn.InstanceNorm2d(2, track_running_stats=True))))
+    1
     """
     return [
         m

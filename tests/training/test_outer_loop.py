@@ -229,7 +229,7 @@ def test_what_is_not_finite_is_refused_before_anything_moves(digits, monkeypatch
         f"step size {size:.4g}" in message or 0.08 < float(message.split("step size ")[1].split(";")[0]) < 0.12
     )
     assert "nothing was updated" in message
-    assert "--lr-step-sizes" in message
+    assert "lr_step_sizes" in message
     assert "--on-nan skip:3" in message
     assert refusal.value.exit_code == 4
 
