@@ -33,8 +33,8 @@ from datadistill.runs.content import visible
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("distill", "learn a distilled set: a recipe, or --resume DIR"),
     "evaluate": ("evaluate", "train held-out nets on a set and test them"),
-    "compare": ("compare", "put a set beside real images, k-means, averages and nearest neighbours"),
-    "finetune": ("finetune", "adapt your own net with a set, and compare with ordinary fine-tuning"),
+    "compare": ("compare", "put a set beside real images, k-means, averages and neighbours"),
+    "finetune": ("finetune", "adapt your own net with a set, beside ordinary fine-tuning"),
     "reproduce": ("reproduce", "make a table or figure of the paper again, beside its own numbers"),
     "pretrain": ("pretrain", "train a pool of nets to start from: a pool recipe, or --resume DIR"),
     "show": ("show", "draw a set's figures"),
@@ -194,7 +194,7 @@ DATADISTILL = Program(
     "datadistill",
     "datadistill.cli",
     COMMANDS,
-    "Learn a few synthetic images, labels and step sizes that train a network in seconds.",
+    "Learn a few synthetic images, labels and step sizes that train a net in seconds.",
     "datadistill distill mnist5k-fixed",
 )
 

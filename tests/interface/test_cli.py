@@ -28,6 +28,7 @@ def test_help_lists_every_command(capsys):
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
     assert all(f"\n  {name} " in said for name in COMMANDS)
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_no_command_is_a_usage_error(capsys):
