@@ -81,7 +81,7 @@ def evaluation_logits(
     with NetMode(net, "frozen", training=False):
         theta = with_buffers(net, theta)
         for x in images.split(batch):
-            yield logits_of(net, theta, x)
+            yield logits_of(net, theta, x.clone())  # a first layer may work in place
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,8 @@ class InnerProblem:
         tensors = {**theta, **self.frozen, **buffers}
         with self.twice:
             with self.mode, explained(self.net, pair[0]):
-                logits = functional_call(self.net, tensors, (pair[0],))  # puts into tensors what was replaced
+                # a clone, for a first layer may work in place; what the net replaces is put into tensors
+                logits = functional_call(self.net, tensors, (pair[0].clone(),))
             return self.loss(logits, pair[1]), {k: tensors[k] for k in buffers}
 
     @torch.no_grad()

@@ -151,6 +151,13 @@ def pruned():
     return net
 
 
+class FirstInPlace(Flat):
+    """Writes into the images it is given."""
+
+    def forward(self, x):
+        return super().forward(x.relu_())
+
+
 def with_parametrization(register):
     net = Flat()
     register(net.a)
@@ -173,6 +180,7 @@ NETS = {
     "buffer in place": InPlace,
     "keeps tensors": Keeps,
     "branch": Branch,
+    "first layer in place": FirstInPlace,
     "LSTM": Recurrent,
     "GRU": lambda: Recurrent(nn.GRU),
     "RNN": lambda: Recurrent(nn.RNN),
@@ -204,7 +212,7 @@ def torch_loop(net):
     optimizer = torch.optim.SGD(net.parameters(), ETA)
     for _ in range(T):
         optimizer.zero_grad()
-        F.cross_entropy(net(IMAGES), LABELS).backward()
+        F.cross_entropy(net(IMAGES.clone()), LABELS).backward()
         optimizer.step()
     return net
 
@@ -247,7 +255,8 @@ def test_nothing_of_the_pass_stays_in_the_net(name):
     before = [(m, dict(m.__dict__), m.training) for m in net.modules()]
     values = {k: x.detach().clone() for k, x in state_of(net).items()}
     seen = list(getattr(net, "seen", []))
-    ours(net, theta_of(net), adjoint=StepReplay())
+    images = IMAGES.clone()
+    ours(net, theta_of(net), images, StepReplay())
     for k, x in state_of(net).items():
         assert torch.equal(x, values[k]), k
     for m, attributes, training in before:
@@ -255,6 +264,7 @@ def test_nothing_of_the_pass_stays_in_the_net(name):
         assert all(m.__dict__[k].grad_fn is None for k in m.__dict__.keys() - attributes.keys())
         assert all(m.__dict__[k] is v for k, v in attributes.items())
     assert getattr(net, "seen", []) == seen
+    assert torch.equal(images, IMAGES)
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -230,7 +230,7 @@ def test_what_is_not_finite_is_refused_before_anything_moves(digits, monkeypatch
     )
     assert "nothing was updated" in message
     assert "lr_step_sizes" in message
-    assert "--on-nan skip:3" in message
+    assert "on_nan" in message
     assert refusal.value.exit_code == 4
 
 
