@@ -209,11 +209,11 @@ class Distiller:
                 seen = self.see(images, labels)
                 if seen.student_logits is not None and seen.student_logits.dim() == 2:
                     self._classes = seen.student_logits.shape[1]
+                self.objective.prepare(seen)
                 if self.needs.student_input_gradients:
                     _refuse_mixing("student", seen.student_logits, seen.images)
                 if self.needs.teacher_input_gradients:
                     _refuse_mixing("teacher", seen.teacher_logits, seen.images)
-                self.objective.prepare(seen)
                 self.objective.to(images.device)
                 loss = self.objective(seen)["loss"]
                 if self.needs.student_input_gradients:

@@ -12,7 +12,14 @@ from torch import Tensor
 from datadistill.errors import UsageError
 from datadistill.nets.logits import refuse_one_logit
 
-__all__ = ["at_least_float32", "check_logits", "check_softmax", "check_teacher_softmax", "check_temperature"]
+__all__ = [
+    "NOT_GIVEN",
+    "at_least_float32",
+    "check_logits",
+    "check_softmax",
+    "check_teacher_softmax",
+    "check_temperature",
+]
 
 
 def check_logits(student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"]) -> None:
@@ -86,6 +93,10 @@ def _check_table(logits: Tensor, whose: str) -> None:
         raise UsageError(f"the {whose}'s logits are {found}; pass floats (samples, classes), 1 or more of each")
 
 
+NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "not given"})()
+"""The default of a second name of an argument."""
+
+
 def one_name(name: str, value: Any, default: Any, **other: Any) -> Any:
     """The value of an argument that has a second name, by which it was given or not.
 
@@ -93,7 +104,7 @@ def one_name(name: str, value: Any, default: Any, **other: Any) -> Any:
         name: of the argument.
         value: as given.
         default: of the argument.
-        other: second name -> value, None where not given.
+        other: second name -> value, NOT_GIVEN where it is.
 
     Raises:
         UsageError: both are given, and differ.
@@ -103,7 +114,7 @@ def one_name(name: str, value: Any, default: Any, **other: Any) -> Any:
         2.0
     """
     for second, again in other.items():
-        if again is None:
+        if again is NOT_GIVEN:
             continue
         if value != default and value != again:
             raise UsageError(

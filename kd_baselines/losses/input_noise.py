@@ -24,7 +24,7 @@ from torch import Tensor
 
 from datadistill.errors import UsageError
 from kd_baselines.features import in_type_of, logits_in
-from kd_baselines.losses.checks import check_temperature, one_name
+from kd_baselines.losses.checks import NOT_GIVEN, check_temperature, one_name
 from kd_baselines.losses.input_gradients import Net, check_choice, step_noise
 from kd_baselines.losses.logit_regression import logit_regression_loss
 from kd_baselines.losses.schedules import Weight
@@ -47,7 +47,7 @@ def input_noise_loss(
     *,
     teacher_noisy: bool = True,
     generator: torch.Generator | None = None,
-    temperature: float | None = None,
+    temperature: float = NOT_GIVEN,
 ) -> Float[Tensor, ""]:
     """`soft_target_loss` or `logit_regression_loss` on noisy images, mean over the batch and the draws.
 
@@ -122,11 +122,10 @@ class InputNoise(Term):
         teacher_noisy: bool = True,
         name: str | None = None,
         *,
-        T: float | None = None,
+        T: float = NOT_GIVEN,
     ) -> None:
         super().__init__(weight, name)
         T = one_name("temperature", temperature, 1.0, T=T)
-        assert T is not None
         _check(sigma, loss, T, samples)
         self.sigma, self.loss, self.T, self.samples, self.teacher_noisy = sigma, loss, T, samples, teacher_noisy
         self.needs = Needs(student=True, teacher=teacher_noisy, teacher_logits=not teacher_noisy)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kd_baselines.losses.checks import at_least_float32, check_softmax, check_temperature, one_name
+from kd_baselines.losses.checks import NOT_GIVEN, at_least_float32, check_softmax, check_temperature, one_name
 from kd_baselines.losses.divergence import in_double, scaled_divergence
 from kd_baselines.losses.labels import class_labels
 from kd_baselines.losses.schedules import Weight, check_weight
@@ -179,8 +179,8 @@ class KD(Term):
         weight: Weight = 1.0,
         name: str | None = None,
         *,
-        T: float | None = None,
-        alpha: Weight | None = None,
+        T: float = NOT_GIVEN,
+        alpha: Weight = NOT_GIVEN,
     ) -> None:
         super().__init__(one_name("weight", weight, 1.0, alpha=alpha), name)
         self.T = one_name("temperature", temperature, 4.0, T=T)
@@ -225,9 +225,9 @@ class FitNetsKD(Term):
         student_temperature: float | None = None,
         name: str | None = None,
         *,
-        T: float | None = None,
-        student_T: float | None = None,
-        weight: Weight | None = None,
+        T: float = NOT_GIVEN,
+        student_T: float | None = NOT_GIVEN,
+        weight: Weight = NOT_GIVEN,
     ) -> None:
         super().__init__(one_name("lam", lam, 1.0, weight=weight), name)
         self.T = one_name("temperature", temperature, 3.0, T=T)
