@@ -160,7 +160,7 @@ class RunFolder:
         if not isinstance(before, list) or not all(isinstance(former, dict) for former in before):
             raise UsageError(f"{source}: before is {repr(before)[:80]}, wanted configs; restore the file")
         if kind is not None and stored["kind"] != kind:
-            raise UsageError(f"{path} holds a run of {stored['kind']}, wanted one of {kind}")
+            raise UsageError(f"{path} holds a run of {stored['kind'][:40]}, wanted one of {kind}")
         environment = _load_object(path / "environment.json", f"{path} is no complete run")
         folder = cls(path, stored["kind"], stored["config"], environment, keep_last)
         folder.before = before

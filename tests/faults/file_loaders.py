@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from datadistill.config import DistillConfig, RunOptions
+from datadistill.config import HARMLESS, DistillConfig, RunOptions
 from datadistill.data import Normalization, Split
 from datadistill.distilled import DistilledDataset
 from datadistill.export.wang import import_results
@@ -139,7 +139,8 @@ def load_config_of_run(folder: Path) -> Any:
     stored = build_config(DistillConfig, run.config, "config.json")
     checkpoint = run.checkpoints.load(3)
     changes(run.path, run.kind, checkpoint.state["config"], dump_config(stored), RunOptions())
-    return dataclasses.replace(stored, data=None)  # a folder may move: the fingerprint of its images counts
+    # where things lie may change: what counts are the fingerprints of the images, the pool and the weights
+    return {name: value for name, value in dump_config(stored).items() if name not in HARMLESS}
 
 
 def load_metrics(folder: Path) -> Any:
