@@ -132,9 +132,9 @@ def read_bytes(path: str | os.PathLike[str], wanted: str) -> bytes:
 def _refuse_damaged_archive(path: object, data: bytes) -> None:
     """torch.save never compresses, so an archive whose parts are larger than itself is a trap; and torch does
     not compare the checksum that an archive has of each part, so that a flipped bit would pass for a weight."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        return
     try:
+        if not zipfile.is_zipfile(io.BytesIO(data)):  # which fails of some archives
+            return
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             parts = archive.infolist()
             total = sum(part.file_size for part in parts)

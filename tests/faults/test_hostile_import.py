@@ -88,6 +88,15 @@ def test_places_that_are_no_files(tmp_path):
             import_results(tmp_path / name, "digits", **OWN)
 
 
+def test_an_archive_that_claims_to_span_several_disks(tmp_path):
+    path = saved(tmp_path, [step()])
+    whole = path.read_bytes()
+    end = whole.rindex(b"PK\x06\x07")  # its number of disks stands at the end of this record
+    path.write_bytes(whole[: end + 16] + b"\x07\0\0\0" + whole[end + 20 :])
+    with pytest.raises(DataError, match="damaged archive"):
+        import_results(path, "digits", **OWN)
+
+
 def test_an_archive_that_unfolds(tmp_path):
     source = saved(tmp_path, [step(images=torch.zeros(200, 1, 64, 64))])
     packed = io.BytesIO()
