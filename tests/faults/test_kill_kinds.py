@@ -20,6 +20,7 @@ KILLS = int(os.environ.get("DATADISTILL_KILLS", len(KINDS)))
 def unbroken(server, tmp_path_factory):
     """Digest and seconds of an undisturbed run of a kind; each made once."""
     known = {}
+    server.run("recipes", folder=tmp_path_factory.mktemp("first"))  # waits until torch is loaded there
 
     def of(name):
         if name not in known:
