@@ -99,24 +99,32 @@ def test_a_second_ctrl_c_while_saving_leaves_whole_checkpoints(server, tmp_path,
     assert digest(tmp_path / "run") == straight
 
 
-@pytest.mark.parametrize("resumed", [False, True])
-def test_of_two_processes_started_together_one_is_refused(server, tmp_path, straight, resumed):
-    """A few times here; `DATADISTILL_PAIRS=20` for more."""
-    for pair in range(int(os.environ.get("DATADISTILL_PAIRS", "2"))):
-        name = f"run-{pair}"
-        argv = ["distill", *SMALL, "--out", name]
-        if resumed:
-            first = server.start(*argv, folder=tmp_path)
-            until(lambda: (tmp_path / name / "checkpoints/step-000010").exists())  # noqa: B023
-            first.send(signal.SIGKILL)
-            first.wait()
-            argv = ["distill", "--resume", name, "--no-evaluate", "--no-figures"]
+PAIRS = range(int(os.environ.get("DATADISTILL_PAIRS", "2")))  # 20 by hand
+
+
+def test_of_two_processes_that_begin_a_run_together_one_is_refused(server, tmp_path, straight):
+    for pair in PAIRS:
+        argv = ["distill", *SMALL, "--out", f"run-{pair}"]
         both = [server.start(*argv, folder=tmp_path) for _ in range(2)]
-        codes = sorted(run.wait() for run in both)
-        assert codes == [0, 2], [run.err for run in both]
+        assert sorted(run.wait() for run in both) == [0, 2], [run.err for run in both]
         refused = next(run.err for run in both if "error:" in run.err)
         assert "in use by pid" in refused or "already holds a run" in refused
-        assert digest(tmp_path / name) == straight
+        assert digest(tmp_path / f"run-{pair}") == straight
+
+
+def test_of_two_processes_that_resume_a_run_together_one_is_refused(server, tmp_path):
+    first = server.start("distill", *LONG, folder=tmp_path)
+    until(lambda: (tmp_path / "run/checkpoints/step-000010").exists())
+    first.send(signal.SIGKILL)
+    first.wait()
+    for _ in PAIRS:
+        both = [server.start("distill", "--resume", "run", folder=tmp_path) for _ in range(2)]
+        until(lambda: any("error:" in run.err for run in both))  # noqa: B023
+        refused, winner = sorted(both, key=lambda run: "error:" not in run.err)
+        assert refused.wait() == 2 and f"in use by pid {winner.pid} on " in refused.err
+        until(lambda: "going on from iteration" in winner.err)  # noqa: B023
+        winner.send(signal.SIGTERM)
+        assert winner.wait() == 143
 
 
 def test_two_processes_on_one_folder(server, tmp_path):
