@@ -73,8 +73,8 @@ def run(argv: Sequence[str]) -> int:
     output = Output(args.json)
     set_threads(args.threads)
     from datadistill.distilled import DistilledDataset
-    from datadistill.evaluation.accuracy import data_of
     from datadistill.evaluation.compare import compare
+    from datadistill.evaluation.own_data import data_of
     from datadistill.runs.atomic import write_text
     from datadistill.runs.signals import StopFlag, interruptible
 

@@ -185,7 +185,7 @@ def stored_config(path: Path) -> DistillConfig:
 def measure(d: DistilledDataset, config: DistillConfig, args: Distill) -> dict[str, Any]:
     """Test the set."""
     from datadistill.evaluation import evaluate
-    from datadistill.evaluation.accuracy import data_of
+    from datadistill.evaluation.own_data import data_of
 
     folder = Path(config.data) if config.dataset == "folder" and config.data else None
     data = data_of(d, data_root=args.options.data_root, folder=folder, download=args.options.download)

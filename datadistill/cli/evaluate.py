@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.cli.results import accuracy_table
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation import evaluate
-    from datadistill.evaluation.accuracy import data_of
+    from datadistill.evaluation.own_data import data_of
     from datadistill.evaluation.saving import save_accuracies
     from datadistill.runs.signals import StopFlag, interruptible
 

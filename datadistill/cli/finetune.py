@@ -81,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
     set_threads(args.threads)
     from datadistill.device import resolve
     from datadistill.distilled import DistilledDataset
-    from datadistill.evaluation.accuracy import data_of
+    from datadistill.evaluation.own_data import data_of
     from datadistill.runs.signals import StopFlag, interruptible
     from datadistill.training.finetune import beside_ordinary, finetune
 

@@ -20,11 +20,12 @@ from datadistill.data import RealData, Split
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError, nearest
-from datadistill.evaluation.accuracy import Poll, check_data, data_of
+from datadistill.evaluation.accuracy import Poll
 from datadistill.evaluation.attack import AttackScores, attacked, mean_and_std, measure_of
 from datadistill.evaluation.baselines import Candidates, combinations
 from datadistill.evaluation.choosing import NAMES, SELECTION_IMAGES, Chosen, Trial, choose, is_knn
 from datadistill.evaluation.neighbours import Neighbours, neighbours_accuracy
+from datadistill.evaluation.own_data import check_data, data_of
 from datadistill.evaluation.starts import any_start, start_of
 from datadistill.initial import Fixed, InitialDistribution, Pretrained, nets_of
 from datadistill.nets.factory import NetFactory

@@ -14,9 +14,10 @@ from typing import Any
 from datadistill.data import RealData, Split
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
-from datadistill.evaluation.accuracy import accuracy, data_of, trained_accuracies
+from datadistill.evaluation.accuracy import accuracy, trained_accuracies
 from datadistill.evaluation.attack import measure_of
 from datadistill.evaluation.compare import compare
+from datadistill.evaluation.own_data import data_of
 from datadistill.evaluation.starts import start_of
 from datadistill.initial import nets_of
 from datadistill.pool import Pool

@@ -23,7 +23,8 @@ from datadistill.data import RealData, Split
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, NumericalError, UsageError
-from datadistill.evaluation.accuracy import Poll, accuracy, check_data, data_of
+from datadistill.evaluation.accuracy import Poll, accuracy
+from datadistill.evaluation.own_data import check_data, data_of
 from datadistill.nets.copying import copy_net
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress

@@ -16,10 +16,10 @@ from datadistill.evaluation.accuracy import (
     CHUNK,
     Evaluation,
     accuracy,
-    data_of,
     plain_accuracy,
     trained_accuracies,
 )
+from datadistill.evaluation.own_data import data_of
 from datadistill.evaluation.starts import HELD_OUT
 from datadistill.initial import Fixed, Random
 from datadistill.innerloop import sgd

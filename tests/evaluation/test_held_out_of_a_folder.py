@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, TensorDataset
 import datadistill as dd
 from datadistill.data import RealData, load_folder
 from datadistill.errors import DataError
-from datadistill.evaluation.accuracy import data_of
+from datadistill.evaluation.own_data import data_of
 
 TINY = dd.DistillConfig(
     net="mlp", net_args={"width": 4}, theta_0="random", init="default", ipc=1, epochs=1, iterations=1, batch=8,

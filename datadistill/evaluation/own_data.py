@@ -1,0 +1,106 @@
+"""The real data that a set was learned from, with the images that were held out from it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+
+from datadistill.data import SOURCES, RealData, load, load_folder
+from datadistill.data.folders import folder_classes
+from datadistill.data.parts import Parts
+from datadistill.distilled import DistilledDataset
+from datadistill.errors import DataError, UsageError
+
+
+def data_of(
+    d: DistilledDataset,
+    *,
+    data_root: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    download: bool = True,
+) -> RealData:
+    """What a set was learned from, in its own normalization and with the run's own held-out images.
+
+    Args:
+        d: the set.
+        data_root: where named data sets lie.
+        folder: your own folder of images; required for a set that was learned from one.
+        download: whether a named data set may be fetched.
+
+    Raises:
+        UsageError: the set came from a folder, and none was given.
+        DataError, Unavailable: the data are damaged, or not on this machine.
+    """
+    origin = d.origin
+    name, seed, validation = origin.get("dataset"), origin.get("seed", 0), origin.get("validation")
+    if folder is not None:
+        return load_folder(
+            folder, holdout=origin.get("holdout", 0.2), skip_bad=origin.get("skip_bad", False),
+            validation=validation, seed=seed, normalization=d.normalization, parts=_parts(d, folder),
+        )  # fmt: skip
+    if "holdout" in origin or name not in SOURCES:  # a folder may be called mnist
+        raise UsageError(
+            f"the set was learned from {name or 'unknown data'}, which is no data set that can be found by "
+            "name; pass its folder (--data FOLDER)"
+        )
+    return load(
+        name, root=data_root, normalization=d.normalization, seed=seed, validation=validation, download=download
+    )
+
+
+def _parts(d: DistilledDataset, folder: str | os.PathLike[str]) -> Parts | None:
+    """Which of the folder's images are in which part; None in files from before this was kept."""
+    if "parts" in d.origin:
+        _check_classes(d, os.fspath(folder), folder_classes(folder))
+        return Parts.from_dict(d.origin["parts"])
+    warnings.warn(
+        f"the set does not say which images of {os.fspath(folder)} were held out (its file is older, or it "
+        "has very many images): they are drawn again by place, which is right only if no file was added, "
+        "renamed or taken away since",
+        stacklevel=3,
+    )
+    return None
+
+
+def check_data(d: DistilledDataset, real: RealData, split: str = "test") -> None:
+    """Refuse real data that do not fit a set.
+
+    Args:
+        d: the set.
+        real: the data.
+        split: the split that is to be tested on.
+
+    Raises:
+        DataError: other classes, images of another shape, or images in the split that the set was learned
+            from.
+    """
+    _check_classes(d, real.name, real.classes)
+    if real.shape != tuple(d.images.shape[1:]):
+        raise DataError(
+            f"the set's images are {'x'.join(map(str, d.images.shape[1:]))}, those of {real.name} are "
+            f"{'x'.join(map(str, real.shape))}; use its own data, loaded with its normalization"
+        )
+    then = d.origin.get("data_fingerprint")
+    if split == "validation" and real.parts is None and then not in (None, real.fingerprint):
+        raise DataError(
+            f"the data {real.name} are not the ones that the set was learned from (their fingerprint differs), "
+            "so that some of its validation images may have been learned from; pass those data, or test on the "
+            "test split"
+        )
+    if real.parts is not None and "parts" in d.origin and split != "train":
+        tested = getattr(real.parts, split)
+        if seen := Parts.from_dict(d.origin["parts"]).seen(tested, split):
+            raise DataError(
+                f"{seen} of the {len(tested)} {split} images of {real.name} are some that the set was learned "
+                "from or chosen by: other images are held out now, since some were added, edited or renamed; "
+                "load the folder with parts=d.origin['parts'], or test on a data set of its own (test=)"
+            )
+
+
+def _check_classes(d: DistilledDataset, name: str, classes: Sequence[str]) -> None:
+    if tuple(classes) != d.classes:
+        raise DataError(
+            f"the set has {len(d.classes)} classes ({', '.join(d.classes[:4])}, ...), the data {name} "
+            f"has {len(classes)} ({', '.join(classes[:4])}, ...); use its own data"
+        )
