@@ -1,9 +1,10 @@
-"""Faults 24, 25, 27 and 28: numbers that are not finite, memory that is not there, devices likewise."""
+"""Faults 24 to 28: numbers that are not finite, memory that is not there, devices likewise."""
 
 import pytest
 import torch
 from small_run import SMALL
 
+from datadistill import DistilledDataset
 from datadistill.cli import main
 from datadistill.config import RunOptions
 from datadistill.errors import NumericalError
@@ -77,7 +78,7 @@ def test_the_last_good_checkpoint_is_kept_and_others_nets_may_be_tried(tmp_path,
 
 
 def test_no_memory(tmp_path, monkeypatch, capsys):
-    run, real, calls = tmp_path / "run", outer.unroll, []
+    run, real, calls = tmp_path / "run", outer.unroll_with_buffers, []
 
     def hungry(*args, **options):
         calls.append(1)
@@ -86,12 +87,37 @@ def test_no_memory(tmp_path, monkeypatch, capsys):
         return real(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(outer, "unroll", hungry)
+        patch.setattr(outer, "unroll_with_buffers", hungry)
         assert main(["distill", *SMALL, "--out", str(run)]) == 5
     said = capsys.readouterr().err
     assert "out of memory: 2 inner steps" in said and "--adjoint step-replay" in said
     assert "Traceback" not in said
     assert RunFolder.open(run).checkpoints.latest().iteration > 0
+
+
+@pytest.mark.parametrize("said", ["CUDA out of memory. Tried to allocate 2.00 GiB", "HIP out of memory"])
+def test_no_memory_on_a_gpu_keeps_the_checkpoint(tmp_path, monkeypatch, capsys, said):
+    run, advance = tmp_path / "run", outer.OuterLoop.advance
+
+    def full(loop):
+        if loop.iteration == 25:
+            raise torch.OutOfMemoryError(said)  # what torch raises for a GPU
+        return advance(loop)
+
+    monkeypatch.setattr(outer.OuterLoop, "advance", full)
+    assert main(["distill", *SMALL, "--out", str(run)]) == 5
+    told = capsys.readouterr().err
+    assert said in told and "--adjoint step-replay" in told and "Traceback" not in told
+    assert RunFolder.open(run).checkpoints.latest().iteration == 20
+
+
+def test_a_huge_rate_of_the_step_sizes_leaves_them_positive(tmp_path, capsys):
+    run = tmp_path / "run"
+    argv = [*SMALL, "--iterations", "10", "--lr-step-sizes", "1000", "--step-size", "1e-5", "--out", str(run)]
+    assert main(["distill", *argv]) == 0
+    assert "wanted within 1e-06 to 100; try a smaller --lr-step-sizes" in capsys.readouterr().err
+    sizes = DistilledDataset.load(run).step_sizes
+    assert (sizes > 0).all() and torch.isfinite(sizes).all()
 
 
 def test_a_device_that_is_not_here(tmp_path, monkeypatch, capsys):

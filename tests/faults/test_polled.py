@@ -78,7 +78,7 @@ def test_a_signal_is_acted_on_where_it_comes(tmp_path, monkeypatch, capsys, unbr
         calls = signal_in(patch, AT[name][what], when)
         code = main([*kind.start])
     if len(calls) < when:
-        assert code == 0  # it is not called as often
+        assert code == 0 and when > 1  # it is not called as often
         return
     assert code == 143
     said = capsys.readouterr().err.splitlines()[-1]
