@@ -9,7 +9,6 @@ from small_run import SMALL, digest
 from datadistill.cli import main
 from datadistill.runs.folder import RunFolder
 
-
 SHORT = [*SMALL, "--iterations", "20"]
 
 
