@@ -205,7 +205,7 @@ HOSTILE = [
 
 
 def test_hostile_names_are_shown_as_they_stand():
-    origin = {"recipe": "$\\bad{", "description": "a $ and\nb", "dataset": 3, "seed": "x", "iterations": None}
+    origin = {"recipe": "$\\bad{", "description": "a $ and\nb", "dataset": "$3"}
     figure = images_figure(distilled_set(classes=8, names=HOSTILE, origin=origin))
     assert png_bytes(figure)[:8] == b"\x89PNG\r\n\x1a\n"
     found = texts(figure)
