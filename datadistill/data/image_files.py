@@ -73,7 +73,7 @@ def read_with_hash(path: Path, channels: int | None = None) -> tuple[Float[Tenso
     poll()
     if not path.is_file():  # a named pipe would hang, a device never end
         state = "is not a regular file" if path.exists() else "does not exist"
-        raise DataError(f"{path} {state}; wanted an image: replace it, or skip such files (skip_bad=True)")
+        raise DataError(f"{path} {state}; wanted an image: replace it, or skip such files (--skip-bad)")
     try:
         with path.open("rb") as file, _strict():
             digest = hashlib.file_digest(file, "sha256").digest()
@@ -88,14 +88,14 @@ def read_with_hash(path: Path, channels: int | None = None) -> tuple[Float[Tenso
     except Image.UnidentifiedImageError as error:
         raise DataError(
             f"{path} is not an image that can be read here; wanted PNG, JPEG, WebP, GIF, BMP, TIFF or the "
-            "like: take it out, or skip such files (skip_bad=True)"
+            "like: take it out, or skip such files (--skip-bad)"
         ) from error
     except (MemoryError, UsageError):
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, ...
         raise DataError(
             f"{path} cannot be decoded ({type(error).__name__}: {error}); replace it, or skip "
-            "such files (skip_bad=True)"
+            "such files (--skip-bad)"
         ) from error
 
 
