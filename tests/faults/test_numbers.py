@@ -8,6 +8,7 @@ from datadistill import DistilledDataset
 from datadistill.cli import main
 from datadistill.config import RunOptions
 from datadistill.errors import NumericalError
+from datadistill.evaluation import accuracy
 from datadistill.recipes import recipe
 from datadistill.runs.folder import RunFolder
 from datadistill.training import outer, setup
@@ -109,6 +110,21 @@ def test_no_memory_on_a_gpu_keeps_the_checkpoint(tmp_path, monkeypatch, capsys, 
     told = capsys.readouterr().err
     assert said in told and "--adjoint step-replay" in told and "Traceback" not in told
     assert RunFolder.open(run).checkpoints.latest().iteration == 20
+
+
+def test_no_memory_while_a_set_is_measured_leaves_its_file(tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    assert main(["distill", *SMALL, "--iterations", "1", "--out", str(run)]) == 0
+    before = (run / "distilled.safetensors").read_bytes()
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(accuracy, "trained_accuracies", full)
+    assert main(["evaluate", str(run), "--save"]) == 5
+    said = capsys.readouterr().err
+    assert "out of memory (CUDA out of memory); use fewer nets" in said and "Traceback" not in said
+    assert (run / "distilled.safetensors").read_bytes() == before
 
 
 def test_a_huge_rate_of_the_step_sizes_leaves_them_positive(tmp_path, capsys):

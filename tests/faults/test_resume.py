@@ -183,6 +183,15 @@ def test_another_number_of_threads_is_said(stopped, capsys):
     assert "threads 1 -> 2" in capsys.readouterr().err
 
 
+def test_another_device_is_said(stopped, capsys):
+    document = json.loads((stopped / "environment.json").read_text())
+    (stopped / "environment.json").write_text(json.dumps({**document, "device": "cuda"}))
+    assert resume(stopped, "--require-exact") == 6
+    assert "not bit-exact with the run so far: device cuda -> cpu" in capsys.readouterr().err
+    assert resume(stopped) == 0
+    assert "warning: not bit-exact with the run so far: device cuda -> cpu" in capsys.readouterr().err
+
+
 def test_changed_data_are_refused(pictures, tmp_path, monkeypatch, capsys):
     argv = ["own-images", "--data", str(pictures), "--size", "8", "--net", "mlp", "--iterations", "4"]
     argv += ["--batch", "4", "--nets", "1", "--validate-every", "2", *RESUME]
