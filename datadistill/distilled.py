@@ -70,6 +70,7 @@ class DistilledDataset:
         torch.Size([3, 2])
     """
 
+    @library_defaults()
     def __init__(
         self,
         images: Float[Tensor, "n c h w"],
@@ -113,6 +114,7 @@ class DistilledDataset:
 
     # --- using it
 
+    @library_defaults()
     def build(self) -> nn.Module:
         """The net it was learned with, with the buffers it carries; its parameters have no meaning."""
         net = self.net.build()
@@ -125,6 +127,7 @@ class DistilledDataset:
         values = {k: p.shape for k, p in net.named_parameters() if p.requires_grad and k not in carried}
         return self.theta_0 is not None and _shapes(self.theta_0) == values
 
+    @library_defaults()
     def steps(self) -> list[Pair]:
         """The T pairs (images, labels) in the order of training, for `unroll`."""
         return [(self.images[i], self.labels[i]) for i in self.order]
@@ -240,11 +243,13 @@ class DistilledDataset:
         """Images (normalized) and labels for a plain loop of your own; order and step sizes stay behind."""
         return TensorDataset(self.images, self.labels)
 
+    @library_defaults()
     def pixels(self) -> Float[Tensor, "n c h w"]:
         """Images in 0..1, for looking only: each image's own smallest value becomes 0, its largest 1."""
         low, high = self.images.amin((1, 2, 3), keepdim=True), self.images.amax((1, 2, 3), keepdim=True)
         return (self.images - low) / (high - low).clamp_min(1e-12)
 
+    @library_defaults()
     def quantized(self, bits: int = 8) -> DistilledDataset:
         """A copy whose images have 2**bits levels over their own range (1 to 8 bits), one byte each when saved.
 
@@ -255,6 +260,7 @@ class DistilledDataset:
         images = quantization.rounded(self.images)
         return self._with(images=images, quantization=quantization, accuracies={})  # those were of other images
 
+    @library_defaults()
     def to(self, device: torch.device | str) -> DistilledDataset:
         """A copy with its tensors on `device`."""
         moved = {k: getattr(self, k).to(device) for k in ("images", "labels", "step_sizes")}
@@ -295,6 +301,7 @@ class DistilledDataset:
         distilled_file.save(self, path)
 
     @classmethod
+    @library_defaults()
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> DistilledDataset:
         """Read a file of `save`, or the one in a run folder.
 

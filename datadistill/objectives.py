@@ -21,11 +21,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from datadistill.errors import UsageError
+from datadistill.data import Split
+from datadistill.data.labels import class_numbers
+from datadistill.errors import DataError, UsageError
 from datadistill.initial import Theta, unstack
 from datadistill.innerloop.net_mode import NetMode, attributes_kept
 from datadistill.innerloop.problem import stacked_nets
-from datadistill.nets.logits import cross_entropy
+from datadistill.nets.logits import cross_entropy, refuse_labels_beyond, refuse_no_logits
 from datadistill.runs.signals import poll
 
 Objective = Callable[[nn.Module, Theta, Tensor, Tensor, str], Tensor]
@@ -82,6 +84,39 @@ def evaluation_logits(
         theta = with_buffers(net, theta)
         for x in images.split(batch):
             yield logits_of(net, theta, x.clone())  # a first layer may work in place
+
+
+@torch.no_grad()
+def predictions(
+    net: nn.Module, theta: Theta, target: Split, batch: int = 1000
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], int]:
+    """The class that one net takes each image for, in evaluation mode.
+
+    Args:
+        net, theta: the net.
+        target: images, and labels as `data.labels.class_numbers` takes them.
+        batch: images at once.
+
+    Returns:
+        Predictions and labels, int64 on the device of the images, and the number of classes.
+
+    Raises:
+        UsageError: a net that makes no logits (B,K), or labels of other classes.
+        DataError: no image, or labels that are no class numbers.
+    """
+    images = len(target.images)
+    if not images:
+        raise DataError("there is no image to test on; pass some")
+    found, classes = [], 0
+    for logits, x in zip(
+        evaluation_logits(net, theta, target.images, batch), target.images.split(batch), strict=True
+    ):
+        refuse_no_logits(logits, len(x), "evaluation")
+        found.append(logits.argmax(1))
+        classes = logits.shape[1]
+    labels = class_numbers(target.labels, images, "the tested split")
+    refuse_labels_beyond(labels, classes)
+    return torch.cat(found), labels.to(target.images.device), classes
 
 
 @dataclass(frozen=True)

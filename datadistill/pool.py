@@ -32,6 +32,7 @@ from datadistill.runs.content import (
     shown,
 )
 from datadistill.runs.tensors import checksum, pack, unpack
+from datadistill.torch_defaults import library_defaults
 
 SCHEMA = 1
 KIND = "pool"
@@ -105,6 +106,7 @@ class Pool:
         """All nets."""
         return self.nets + self.validation_nets + self.held_out
 
+    @library_defaults()
     def part(self, name: str) -> dict[str, Tensor]:
         """Stacked parameters of one part, in the net's order.
 
@@ -132,6 +134,7 @@ class Pool:
         place = PARTS.index(name)
         return ends[place], ends[place + 1]
 
+    @library_defaults()
     def to(self, device: torch.device | str) -> Pool:
         """The same pool on another device."""
         return replace(self, tensors={k: p.to(device) for k, p in self.tensors.items()})
@@ -161,6 +164,7 @@ class Pool:
         write_bytes(path, pack(self.tensors, self._meta()))
 
     @classmethod
+    @library_defaults()
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Pool:
         """Read a pool's file, or the one in a run folder.
 

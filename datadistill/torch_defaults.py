@@ -2,7 +2,8 @@
 
 A notebook with gradients switched off, an evaluation script under `torch.inference_mode()` or a program whose
 default type is float64 must not change what is learned: the public functions are decorated with
-`library_defaults()`, so that gradients are on, new tensors are ordinary ones, and the default type is float32.
+`library_defaults()`, so that gradients are on, new tensors are ordinary ones, the default type is float32, and
+autocast is off (a net's own autocast, inside its forward, stays).
 `unroll` alone follows the caller, since its types and its graph are asked for by what is passed to it.
 """
 
@@ -16,7 +17,7 @@ import torch
 
 @contextlib.contextmanager
 def library_defaults() -> Iterator[None]:
-    """Gradients on, no inference mode, float32 as the default type; the caller's own are put back.
+    """Gradients on, no inference mode, float32 as the default type, no autocast; the caller's own are put back.
 
     Example:
         >>> @library_defaults()
@@ -29,7 +30,12 @@ def library_defaults() -> Iterator[None]:
     caller = torch.get_default_dtype()
     try:
         torch.set_default_dtype(torch.float32)
-        with torch.inference_mode(False), torch.enable_grad():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
             yield
     finally:
         torch.set_default_dtype(caller)

@@ -164,8 +164,10 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         *((key, words(value)) for key, value in origin.items() if key != "parts"),
     ]
     if found.keys() >= {"accuracy_before_mean", "accuracy_mean", "accuracy_std", "nets", "split"}:
-        before, after = found["accuracy_before_mean"], percent(found["accuracy_mean"], found["accuracy_std"])
-        rows.append(("accuracy (%)", f"{before:.2f} -> {after} over {found['nets']} nets ({found['split']})"))
+        before, nets = found["accuracy_before_mean"], found["nets"]
+        after = percent(found["accuracy_mean"], found["accuracy_std"], nets)
+        over = f"{nets} net{'s' if nets != 1 else ''} ({found['split']})"
+        rows.append(("accuracy (%)", f"{before:.2f} -> {after} over {over}"))
     elif found:  # measured by other means
         rows.append(("accuracy (%)", words(found)))
     else:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datadistill.errors import DataError, UsageError
+from datadistill.torch_defaults import library_defaults
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,6 +30,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @library_defaults()
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """A uniform random batch without repetition; everything, in order, where `size` is N or more.
 
@@ -57,15 +59,16 @@ class Split:
         indices = distinct(len(self), size, generator).to(self.labels.device)
         return self.images[indices], self.labels[indices]
 
+    @library_defaults()
     def of_class(self, k: int) -> Split:
         """The images of one class, as a split of their own (empty where there are none)."""
         mask = self.labels == k
         return Split(self.images[mask], self.labels[mask])
 
+    @library_defaults()
     def to(self, device: torch.device | str) -> Split:
         """The same split on another device."""
-        with torch.inference_mode(False):  # a copy made here would be an inference tensor
-            return Split(self.images.to(device), self.labels.to(device))
+        return Split(self.images.to(device), self.labels.to(device))
 
 
 def distinct(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " size"]:

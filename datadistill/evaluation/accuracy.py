@@ -26,7 +26,7 @@ from datadistill.initial import Fixed, InitialDistribution, Theta, nets_at_once,
 from datadistill.innerloop import Steps, momentum, unroll_with_buffers
 from datadistill.nets import has_batchnorm
 from datadistill.nets.factory import NetFactory
-from datadistill.objectives import evaluation_logits
+from datadistill.objectives import predictions
 from datadistill.pool import Pool
 from datadistill.progress import Report, shows_progress, track
 from datadistill.streams import generator
@@ -218,9 +218,8 @@ def _finished(d: DistilledDataset, net: nn.Module, theta: Theta) -> nn.Module:
 @torch.no_grad()
 def accuracy(net: nn.Module, theta: Theta, target: Split, batch: int = 1000) -> float:
     """Percent of `target` that `net` at `theta` classifies right, in evaluation mode."""
-    logits = evaluation_logits(net, theta, target.images, batch)
-    hits = sum(int((z.argmax(1) == y).sum()) for z, y in zip(logits, target.labels.split(batch), strict=True))
-    return 100.0 * hits / len(target)
+    found, labels, _ = predictions(net, theta, target, batch)
+    return 100.0 * int((found == labels).sum()) / len(labels)
 
 
 @torch.no_grad()

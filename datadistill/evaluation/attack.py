@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from datadistill.data import Split
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.initial import Theta
-from datadistill.objectives import Attack, evaluation_logits
+from datadistill.objectives import Attack, predictions
 from datadistill.torch_defaults import library_defaults
 
 
@@ -64,8 +63,8 @@ def attack_scores(
         target_class: T, another class.
 
     Raises:
-        UsageError: K equals T, or one of them is no class of the net.
-        DataError: no image of class K, or none of another class.
+        UsageError: K equals T, one of them is no class of the net, or the net makes no logits (B,K).
+        DataError: no image of class K, none of another class, or labels that are no class numbers.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
@@ -75,9 +74,8 @@ def attack_scores(
         >>> found.attacked_accuracy, found.attacked_to_target, found.others_accuracy
         (50.0, 50.0, 100.0)
     """
-    found, classes = _predictions(net, theta, target.images)
+    found, labels, classes = predictions(net, theta, target)
     wanted = Attack(attack_class, target_class, classes)
-    labels = target.labels
     attacked = labels == attack_class
     if not bool(attacked.any()) or bool(attacked.all()):
         raise DataError(
@@ -121,15 +119,6 @@ def mean_and_std(scores: Sequence[AttackScores]) -> tuple[AttackScores, AttackSc
     table = torch.tensor([list(s.as_dict().values()) for s in scores], dtype=torch.float64)
     mean, std = table.mean(0), table.std(0, correction=0)
     return AttackScores(*mean.tolist()), AttackScores(*std.tolist())
-
-
-@torch.no_grad()
-def _predictions(
-    net: nn.Module, theta: Theta, images: Float[Tensor, "n c h w"], batch: int = 1000
-) -> tuple[Int[Tensor, " n"], int]:
-    """The class of every image, and the number of classes of the net."""
-    logits = torch.cat(list(evaluation_logits(net, theta, images, batch)))
-    return logits.argmax(1), logits.shape[1]
 
 
 def _percent(hits: Tensor) -> float:

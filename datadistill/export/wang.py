@@ -30,6 +30,7 @@ from datadistill.initial import Theta
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.torchfile import plain, read_torch_file
+from datadistill.torch_defaults import library_defaults
 
 _MNIST = ((0.1307,), (0.3081,), "lenet")
 _VOC = ((0.4850, 0.4560, 0.4060), (0.2290, 0.2240, 0.2250), "alexnet")
@@ -49,6 +50,7 @@ AUTHORS: dict[str, tuple[tuple[float, ...], tuple[float, ...], str]] = {
 of our own sources. Their USPS is brought to 28 px."""
 
 
+@library_defaults()
 def import_results(
     path: str | os.PathLike[str],
     dataset: str,

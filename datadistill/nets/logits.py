@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from datadistill.errors import DatadistillError, UsageError, out_of_memory
 
-__all__ = ["cross_entropy", "explained", "refuse_one_logit"]
+__all__ = ["cross_entropy", "explained", "refuse_labels_beyond", "refuse_no_logits", "refuse_one_logit"]
 
 
 def refuse_one_logit(logits: Float[Tensor, "b k"], whose: str = "the net") -> None:
@@ -43,6 +43,48 @@ def refuse_one_logit(logits: Float[Tensor, "b k"], whose: str = "the net") -> No
         )
 
 
+def refuse_no_logits(returned: Any, images: int | None = None, mode: str = "training") -> None:
+    """Refuse what is no tensor of logits (B,K), K at least 2.
+
+    Args:
+        returned: what the net made of a batch.
+        images: B, where known.
+        mode: of the net, named in the error.
+
+    Raises:
+        UsageError: another type or shape, with what was found.
+    """
+    if not isinstance(returned, Tensor):
+        own_loss = ", or a loss of your own that takes what it returns" if mode == "training" else ""
+        raise UsageError(
+            f"the net makes a {type(returned).__name__} in {mode} mode, wanted a tensor of logits (B, K); pass "
+            f"a net that returns its logits alone{own_loss}"
+        )
+    if returned.dim() != 2 or images not in (None, len(returned)):
+        batch = "a batch" if images is None else f"{images} images"
+        raise UsageError(f"the net makes {tuple(returned.shape)} of {batch}, wanted logits (B, K), one a class")
+    refuse_one_logit(returned)
+
+
+def refuse_labels_beyond(labels: Tensor, classes: int) -> None:
+    """Refuse class numbers outside 0..K-1.
+
+    Args:
+        labels: whole numbers.
+        classes: K.
+
+    Raises:
+        UsageError: with the smallest and the largest.
+    """
+    if len(labels):
+        low, high = torch.stack(torch.aminmax(labels)).tolist()  # one wait for an accelerator
+        if low < 0 or high >= classes:
+            raise UsageError(
+                f"labels go from {low} to {high} and the net has {classes} logits; number the classes 0 to "
+                f"{classes - 1}"
+            )
+
+
 def cross_entropy(logits: Any, labels: Tensor) -> Float[Tensor, ""]:
     """Mean cross-entropy over the batch, as `torch.nn.functional.cross_entropy`; integer labels of any type.
 
@@ -59,14 +101,7 @@ def cross_entropy(logits: Any, labels: Tensor) -> Float[Tensor, ""]:
         >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3], dtype=torch.int16))
         tensor(1.3863)
     """
-    if not isinstance(logits, Tensor):
-        raise UsageError(
-            f"the net makes a {type(logits).__name__} in training mode, wanted a tensor of logits (B, K); pass "
-            "a net that returns its logits alone, or a loss of your own that takes what it returns"
-        )
-    if logits.dim() != 2:
-        raise UsageError(f"the net makes {tuple(logits.shape)} of a batch, wanted logits (B, K), one a class")
-    refuse_one_logit(logits)
+    refuse_no_logits(logits)
     if labels.shape == logits.shape:
         return F.cross_entropy(logits, labels.to(logits.dtype))
     if labels.shape != logits.shape[:1]:
@@ -76,14 +111,8 @@ def cross_entropy(logits: Any, labels: Tensor) -> Float[Tensor, ""]:
         )
     if labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool:
         raise UsageError(f"labels are {labels.dtype}, wanted whole numbers of 0 to K - 1; pass labels.long()")
-    whole, classes = labels.long(), logits.shape[1]
-    if len(whole):
-        low, high = torch.stack(torch.aminmax(whole)).tolist()  # one wait for an accelerator
-        if low < 0 or high >= classes:
-            raise UsageError(
-                f"labels go from {low} to {high} and the net has {classes} logits; number the classes 0 to "
-                f"{classes - 1}"
-            )
+    whole = labels.long()
+    refuse_labels_beyond(whole, logits.shape[1])
     return F.cross_entropy(logits, whole)
 
 

@@ -31,6 +31,7 @@ from datadistill.nets.factory import NetFactory, check_draws
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.nets.weights import read_weights
 from datadistill.pool import Pool
+from datadistill.runs.header import DTYPES
 from datadistill.runs.tensors import checksum
 
 
@@ -79,11 +80,12 @@ def starts_of(
         raise UsageError(
             "no parameter of the net requires a gradient, so nothing would be trained; unfreeze some"
         )
-    held = [name for name, p in trained.items() if p.is_complex()]
+    written = {**trained, **(beside_theta(net) if spec.name == CUSTOM else {})}
+    held = [name for name, p in written.items() if p.dtype not in DTYPES.values()]
     if held and config.theta_0 != "random":
         raise UsageError(
-            f"{held[0]} of the net is {trained[held[0]].dtype}, and a set's file holds no complex theta_0; "
-            'choose theta_0="random"'
+            f"{held[0]} of the net is {written[held[0]].dtype}, and a set's file holds no such tensor beside "
+            'theta_0; choose theta_0="random", or keep it as another type (a complex tensor as two real ones)'
         )
     if pool is not None:
         return _from_pool(config, data, net, spec, pool)

@@ -239,3 +239,40 @@ def test_inspect_tells_of_accuracies_of_any_form(accuracies, tmp_path, capsys):
     d.save(tmp_path / "set")
     assert main(["inspect", str(tmp_path / "set")]) == 0
     assert next(iter(accuracies)) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda d: d,
+        lambda d: d.quantized(),
+        lambda d: d.to("cpu"),
+        lambda d: DistilledDataset(*d.as_tensor_dataset().tensors, d.step_sizes, d.order, **about(d)),
+    ],
+)
+def test_a_set_read_in_inference_mode_can_be_trained_on(use, saved):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            d = use(DistilledDataset.load(saved))
+            pairs, net = d.steps(), d.build()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for x, y in [*pairs, d.as_tensor_dataset().tensors]:
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+    assert all(p.grad is not None for p in net.parameters()) and d.images.dtype is torch.float32
+
+
+def about(d):
+    return {k: getattr(d, k) for k in ("classes", "normalization", "net", "update", "theta_0")}
+
+
+@pytest.mark.parametrize(("nets", "shown"), [(1, "40.00 over 1 net (test)"), (2, "40.00 ± 0.00 over 2 nets")])
+def test_one_net_has_no_deviation(nets, shown, saved, capsys):
+    d = DistilledDataset.load(saved)
+    d.accuracies = {
+        "accuracy_before_mean": 10.0, "accuracy_mean": 40.0, "accuracy_std": 0.0, "nets": nets, "split": "test"
+    }  # fmt: skip
+    d.save(saved)
+    assert main(["inspect", str(saved)]) == 0
+    assert shown in capsys.readouterr().out

@@ -188,3 +188,10 @@ def test_three_entries_are_a_set_and_no_measurement(tmp_path):
 def test_accuracies_out_of_range(tmp_path):
     with pytest.raises(DataError, match=r"0\.\.1"):
         read_test_results(saved(tmp_path, (torch.tensor([0]), torch.tensor([[80.0]]), torch.ones(1, 1))))
+
+
+def test_a_set_imported_in_inference_mode_has_ordinary_tensors(tmp_path):
+    path = saved(tmp_path, entries(digits_set()))
+    with torch.inference_mode():
+        found = import_results(path, "digits", **MLP, **OWN)
+    assert not any(t.is_inference() for t in (found.images, found.labels, found.step_sizes, *found.order))

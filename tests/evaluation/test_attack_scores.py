@@ -90,3 +90,67 @@ def test_the_deviation_is_the_populations():
     assert mean_and_std([mean]) == (mean, AttackScores(0, 0, 0, 0, 0))
     with pytest.raises(UsageError, match="no scores"):
         mean_and_std([])
+
+
+class Returns(nn.Module):
+    """A net that makes something else of its images."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, images):
+        return self.make(images.flatten(1))
+
+
+MADE = [
+    (lambda z: z[:, :, None], r"makes \(4, 3, 1\) of 4 images, wanted logits \(B, K\)"),
+    (lambda z: z[:, 0], r"makes \(4,\) of 4 images"),
+    (lambda z: z[:2], r"makes \(2, 3\) of 4 images"),
+    (lambda z: z[:, :1], "one logit an image"),
+    (lambda z: {"logits": z}, "makes a dict in evaluation mode"),
+    (lambda z: (z, z), "makes a tuple in evaluation mode"),
+    (lambda z: None, "makes a NoneType in evaluation mode"),
+]
+
+
+@pytest.mark.parametrize(
+    "measure", [accuracy, functools.partial(attack_scores, attack_class=0, target_class=1)]
+)
+@pytest.mark.parametrize(("make", "said"), MADE)
+def test_a_net_that_makes_no_logits_is_refused(measure, make, said):
+    with pytest.raises(UsageError, match=said):
+        measure(Returns(make), {}, seen_as([0, 1, 2, 2], [0, 0, 1, 2]))
+
+
+LABELS = {
+    "uint16": lambda y: y.to(torch.uint16),
+    "uint64": lambda y: y.to(torch.uint64),
+    "float": lambda y: y.float(),
+    "column": lambda y: y[:, None],
+    "one-hot": lambda y: nn.functional.one_hot(y, 3),
+    "list": lambda y: y.tolist(),
+    "numpy": lambda y: y.numpy(),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_any_kind_give_the_same_scores(kind):
+    target = seen_as([0, 1, 2, 2], [0, 0, 1, 2])
+    other = Split(target.images, LABELS[kind](target.labels))
+    assert attack_scores(reader(), THETA, other, 0, 1) == attack_scores(reader(), THETA, target, 0, 1)
+    assert accuracy(reader(), THETA, other) == 50
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "said"),
+    [
+        (torch.tensor([0, 3]), UsageError, "labels go from 0 to 3 and the net has 3 logits"),
+        (torch.tensor([0, -1]), UsageError, "labels go from -1 to 0"),
+        (torch.tensor([[0.5, 0.5, 0], [0, 0, 1]]), DataError, "not one-hot"),
+        (torch.tensor([0]), DataError, "for 2 images"),
+    ],
+)
+def test_labels_of_no_class_of_the_net_are_refused(labels, error, said):
+    with pytest.raises(error, match=said):
+        accuracy(reader(), THETA, Split(seen_as([0, 1], [0, 1]).images, labels))

@@ -78,3 +78,15 @@ def test_library_defaults_are_put_in_place_and_back():
         assert made.requires_grad and not made.is_inference() and made.dtype is torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_library_defaults_switch_autocast_off_and_back(kind):
+    caller = torch.is_autocast_enabled(kind)
+    torch.set_autocast_enabled(kind, True)
+    try:
+        with library_defaults():
+            assert not torch.is_autocast_enabled(kind)
+        assert torch.is_autocast_enabled(kind)
+    finally:
+        torch.set_autocast_enabled(kind, caller)

@@ -36,7 +36,7 @@ class Trained(nn.Module):
 
 
 def small(**changes):
-    return config(net="lenet", net_args={}, theta_0="given", iterations=2, **changes)
+    return config(**{"net": "lenet", "net_args": {}, "theta_0": "given", "iterations": 2, **changes})
 
 
 def values(net):
@@ -194,10 +194,26 @@ def complex_net():
     return net
 
 
+def with_buffer(dtype):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    net.register_buffer("turns", torch.ones(3).to(dtype))
+    return net
+
+
 REFUSED = [
     (
         lambda data: dd.distill(small(), data=data, net=complex_net()),
         "phase of the net is torch.complex64, and",
+    ),
+    *(
+        (
+            lambda data, start=start, dtype=dtype: dd.distill(
+                small(theta_0=start), data=data, net=with_buffer(dtype)
+            ),
+            f"turns of the net is {dtype}, and",
+        )
+        for start in ("given", "fixed")
+        for dtype in (torch.complex64, torch.complex128, torch.uint16)
     ),
     (
         lambda data: dd.distill(small(), data=data, net=Trained().requires_grad_(False)),

@@ -125,6 +125,14 @@ def test_saving_and_loading_is_the_identity(pool, tmp_path):
     assert (tmp_path / "q").read_bytes() == (tmp_path / "p").read_bytes()
 
 
+def test_a_pool_read_in_inference_mode_can_be_trained_on(pool, tmp_path):
+    pool.save(tmp_path / "p")
+    with torch.inference_mode():
+        read = Pool.load(tmp_path / "p")
+        found = [*read.tensors.values(), *read.part("train").values(), *read.to("cpu").tensors.values()]
+    assert not any(p.is_inference() for p in found)
+
+
 def test_the_fingerprint_is_of_all_that_is_in_it(pool):
     from dataclasses import replace
 
