@@ -205,7 +205,7 @@ class Distiller:
         try:
             self.student.eval()
             self.teacher = getattr(online, "teacher", online)  # a cache knows none of these two alone
-            with global_stream(self.seed, "kd_terms", self.number):
+            with global_stream(self.seed, "kd_terms", self.number, everything=True):
                 seen = self.see(images, labels)
                 if seen.student_logits is not None and seen.student_logits.dim() == 2:
                     self._classes = seen.student_logits.shape[1]

@@ -214,7 +214,7 @@ def _logits(net: nn.Module, images: Tensor, classes: int | None, batch: int) -> 
     images = in_type_of(net, images)
     if any(isinstance(m, torch.jit.ScriptModule) for m in net.modules()):  # which take no other tensors
         with NetMode(net, "frozen", training=False):
-            returned = [net(x) for x in each(images.split(batch), "testing")]
+            returned = [net(x.clone()) for x in each(images.split(batch), "testing")]
     else:
         batches = evaluation_logits(net, theta, images, batch)
         returned = list(each(batches, "testing", -(-len(images) // batch)))

@@ -127,7 +127,7 @@ def run(
     try:
         for name, place in places.items():
             handles.append(_tap(name, place, found, enough))
-        images = in_type_of(net, images)
+        images = in_type_of(net, images).clone()  # a first layer may work in place
         with _uncompiled(net) if places or images.requires_grad else nullcontext():
             result = net(images) if tensors is None else functional_call(net, dict(tensors), (images,))
     except _Enough:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from datadistill.data import Split
 from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import accuracy
-from datadistill.nets.copying import bare_net, copy_net
+from datadistill.nets.copying import bare_net, copy_net, keep_hooks
 from datadistill.progress import Report, shows_progress, track
 from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import library_defaults
-from datadistill.training.fit import Batch, Fit, FitPlan, lay_out
+from datadistill.training.fit import Batch, Fit, FitPlan, lay_out, train_mode
 from kd_baselines.distiller import Distiller, TeacherLike
 from kd_baselines.losses.term import Objective
 from kd_baselines.splits import as_split
@@ -66,7 +66,7 @@ def stage_fit(
     """
     distiller = Distiller(student, stage.objective, teacher, sample=split, seed=seed, number=number)
     objective: Objective = distiller.objective
-    student.train()
+    train_mode(student)
     lay_out(student, split.images.device)
     tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
     extra = {**dict(objective.named_parameters()), **dict(objective.named_buffers())}
@@ -208,7 +208,7 @@ def fit(
 
     Args:
         student: images (B,C,H,W) to logits (B,K); never changed. Of a compiled or replicated net the module
-            inside is trained.
+            inside is trained. Layers in evaluation mode inside a net in training mode stay frozen.
         split: images and labels, on the net's device: a `Split`, a `DistilledDataset` (its images in batches of
             the plan, not by its own steps), a pair of tensors, a torch data set, a list of pairs or a
             DataLoader; see `kd_baselines.splits.as_split`.
@@ -238,7 +238,7 @@ def fit(
         True
     """
     split = as_split(split, "split")
-    trained = copy_net(student)
+    trained = keep_hooks(copy_net(student), student)
     for number, stage in enumerate([stages] if isinstance(stages, Stage) else stages):
         parts: Parts = {}
         loop = stage_fit(trained, stage, teacher, split, seed, number, parts)
@@ -249,7 +249,7 @@ def fit(
                 if on_step is not None:
                     on_step(stage.name, loop.step, {name: value.detach() for name, value in parts.items()})
     _end(trained)
-    trained = copy_net(trained)  # without the graph of what it kept of its last forward
+    trained = keep_hooks(copy_net(trained), student)  # without the graph of what it kept of its last forward
     for module, old in zip(trained.modules(), bare_net(student).modules(), strict=True):
         module.training = old.training
     return trained

@@ -43,6 +43,26 @@ def bare_net(net: nn.Module) -> nn.Module:
             return net
 
 
+def keep_hooks(copied: nn.Module, net: nn.Module) -> nn.Module:
+    """Give the parameters of a copy of `bare_net(net)` the hooks of the net's own (which mask a gradient, say);
+    a deep copy has none. Returns the copy.
+
+    Example:
+        >>> net = nn.Linear(1, 1)
+        >>> _ = net.weight.register_hook(lambda g: 0 * g)
+        >>> copied = keep_hooks(copy_net(net), net)
+        >>> copied(torch.ones(1, 1)).sum().backward()
+        >>> copied.weight.grad
+        tensor([[0.]])
+    """
+    for p, own in zip(copied.parameters(), bare_net(net).parameters(), strict=True):
+        for hook in (own._backward_hooks or {}).values():
+            p.register_hook(hook)
+        for hook in (getattr(own, "_post_accumulate_grad_hooks", None) or {}).values():
+            p.register_post_accumulate_grad_hook(hook)
+    return copied
+
+
 def copy_net(net: nn.Module) -> nn.Module:
     """A deep copy of `bare_net(net)`; tensors that it keeps of a forward pass are copied without their graph.
 

@@ -24,16 +24,16 @@ from torch.func import functional_call, vmap
 
 from datadistill.data import Split, augment
 from datadistill.errors import DataError, NumericalError, UsageError
-from datadistill.nets.copying import bare_net, copy_net
+from datadistill.nets.copying import bare_net, copy_net, keep_hooks
 from datadistill.nets.fits import refuse_script
 from datadistill.nets.logits import cross_entropy, explained
 from datadistill.progress import Report, shows_progress, track
 from datadistill.runs.signals import poll
-from datadistill.streams import generator, global_stream
+from datadistill.streams import generator, global_stream, other_generators, same_generators
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import OPTIMIZERS, FitPlan
 
-__all__ = ["Batch", "Fit", "FitPlan", "fit", "lay_out", "of_module", "of_stack"]
+__all__ = ["Batch", "Fit", "FitPlan", "fit", "lay_out", "of_module", "of_stack", "train_mode"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits, labels) -> mean over the batch."""
@@ -110,6 +110,9 @@ class Fit:
         self.steps_per_epoch = -(-len(split) // plan.batch)
         self.steps = plan.epochs * self.steps_per_epoch
         self.step = 0  # steps done
+        self.every_generator: bool | None = (
+            None  # whether the loss draws from numpy's or Python's; a step tells
+        )
         self._orders: tuple[int, tuple[Tensor, ...]] | None = None  # the epoch's, in parts
 
     @property
@@ -137,8 +140,8 @@ class Fit:
             group["lr"] = rate * self.plan.factor(self.epoch)
         batch = self.batch(self.step)
         self.optimizer.zero_grad()
-        with global_stream(self.seed, "fit_dropout", self.step):
-            loss = self.loss(batch)
+        with global_stream(self.seed, "fit_dropout", self.step, everything=self.every_generator is not False):
+            loss = self._first_loss(batch) if self.every_generator is None else self.loss(batch)
         found = loss.detach()
         if not bool(torch.isfinite(found).all()):
             self._refuse(f"the loss became {found.tolist()}")
@@ -155,6 +158,13 @@ class Fit:
         if self.done and not all(bool(torch.isfinite(p).all()) for p in self.trained):
             self._refuse("the parameters are not finite")
         return found
+
+    def _first_loss(self, batch: Batch) -> Tensor:
+        """The loss, and whether numpy's and Python's generators must be seeded for it (2% of a small step)."""
+        before = other_generators()
+        loss = self.loss(batch)
+        self.every_generator = not same_generators(before, other_generators())
+        return loss
 
     def batch(self, step: int) -> Batch:
         """The images of a step, from 0: a pure function of the seed and the nets' numbers."""
@@ -216,8 +226,7 @@ def of_module(
     A layer in evaluation mode inside a net in training mode stays as it is: it was frozen on purpose.
     """
     refuse_script(net)
-    if not net.training:
-        net.train()
+    train_mode(net)
     lay_out(net, split.images.device)
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
 
@@ -306,7 +315,7 @@ def fit(
         >>> bool(hits.float().mean() > 0.8)
         True
     """
-    trained = copy_net(net)
+    trained = keep_hooks(copy_net(net), net)
     loop = of_module(trained, split, plan, seed=seed)
     with track("training", plan.epochs * loop.steps_per_epoch) as task:
         while not loop.done:
@@ -321,7 +330,20 @@ def fit(
     lay_out(trained, None)
     for p in trained.parameters():
         p.grad = None
-    return trained
+    return keep_hooks(copy_net(trained), net)  # without the graph of what it kept of its last forward
+
+
+def train_mode(net: nn.Module) -> None:
+    """Put a net in training mode, unless it is in it: layers in evaluation mode were then frozen on purpose.
+
+    Example:
+        >>> net = nn.Sequential(nn.Dropout().eval())
+        >>> train_mode(net)
+        >>> net[0].training
+        False
+    """
+    if not net.training:
+        net.train()
 
 
 def lay_out(net: nn.Module, device: torch.device | None) -> None:

@@ -35,6 +35,7 @@ from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.runs.signals import interruptible
 from datadistill.streams import global_stream
+from datadistill.training.fit import train_mode
 from kd_baselines.language.model import LanguageModel
 from kd_baselines.language.perplexity import perplexity
 from kd_baselines.language.plan import LanguagePlan
@@ -99,7 +100,7 @@ class LanguageFit:
         self.due = False  # whether the test after an epoch is still to come
         self.state_of_net: Any = None
         self.state_of_teacher: Any = None
-        self.net.train()
+        train_mode(self.net)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -158,7 +159,7 @@ class LanguageFit:
 
     def _loss(self, inputs: Int[Tensor, "u b"], targets: Int[Tensor, "u b"]) -> tuple[Float[Tensor, ""], Any]:
         """L of one window, and the state after it."""
-        with global_stream(self.seed, "language_dropout", self.step):
+        with global_stream(self.seed, "language_dropout", self.step, everything=True):
             logits, state = self.net(inputs, self.state_of_net)
         logits, words = logits.flatten(0, 1), targets.flatten()
         if self.teacher is None:
@@ -235,7 +236,10 @@ class LanguageFit:
         self.state_of_teacher = _detached(state["state_of_teacher"], device)
         self.step, self.lr, self.last, self.sum = (state[name] for name in ("step", "lr", "last", "sum"))
         self.due = state.get("due", False)
-        self.net.train(not self.done)
+        if self.done:
+            self.net.eval()
+        else:
+            train_mode(self.net)
 
 
 def _detached(state: Any, device: torch.device | None = None) -> Any:

@@ -1,7 +1,9 @@
 """The plain training loop: it is torch's, it stops and goes on anywhere, and nets in a stack train as alone."""
 
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -282,3 +284,55 @@ def test_a_wrapped_net_is_trained_as_the_module_inside():
     assert type(found) is type(inside)
     for a, b in zip(found.parameters(), wanted.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def layers(first=None):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        rest = [nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(48, 4)]
+    return nn.Sequential(first or nn.Identity(), *rest)
+
+
+class Noisy(nn.Module):
+    """Draws from a generator that is not torch's."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, x):
+        return x * self.draw()
+
+
+@pytest.mark.parametrize("draw", [lambda: np.random.rand(), lambda: random.random()], ids=["numpy", "python"])
+def test_noise_of_numpy_and_python_follows_the_seed(split, draw):
+    found = []
+    for n in (1, 2):
+        np.random.seed(n)
+        random.seed(n)
+        before = random.getstate(), np.random.get_state()[1].tolist()
+        found.append(values(fit(layers(Noisy(draw)), split, SGD, seed=3)))
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    assert same(*found)
+    assert not same(found[0], values(fit(layers(Noisy(draw)), split, SGD, seed=4)))
+
+
+def test_a_net_that_keeps_its_features_can_be_copied_after_a_fit(split):
+    net = layers()
+    net.register_forward_hook(lambda module, _, out: setattr(module, "kept", out))
+    trained = fit(net, split, SGD)
+    assert not copy.deepcopy(trained).kept.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_of_parameters_are_obeyed(split, kind):
+    net = layers()
+    if kind == "register_hook":
+        net[-1].weight.register_hook(lambda g: 0 * g)
+    else:
+        net[-1].weight.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", 0 * p.grad))
+    trained = fit(net, split, FitPlan(epochs=1, batch=8, lr=0.1))
+    assert torch.equal(trained[-1].weight, net[-1].weight)
+    assert not torch.equal(trained[-1].bias, net[-1].bias)
+    trained(split.images).square().sum().backward()  # the copy has them too
+    assert not trained[-1].weight.grad.any()
