@@ -56,6 +56,8 @@ def keep_hooks(copied: nn.Module, net: nn.Module) -> nn.Module:
         tensor([[0.]])
     """
     for p, own in zip(copied.parameters(), bare_net(net).parameters(), strict=True):
+        if not p.requires_grad:  # frozen: nothing to hook
+            continue
         for hook in (own._backward_hooks or {}).values():
             p.register_hook(hook)
         for hook in (getattr(own, "_post_accumulate_grad_hooks", None) or {}).values():
