@@ -19,18 +19,26 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.data import Dataset
 
-from datadistill.data import RealData
-from datadistill.errors import UsageError, out_of_memory
+from datadistill.data import RealData, Split
+from datadistill.data.arrays import image_tensor
+from datadistill.data.labels import class_numbers
+from datadistill.errors import DataError, UsageError, out_of_memory
 from datadistill.innerloop.differences import inner, percent, relative_error, shift
 from datadistill.innerloop.differences import norm as length
 from datadistill.innerloop.layer_faults import LayerFault, calls_of, find_faults
+from datadistill.innerloop.net_mode import attributes_kept
 from datadistill.innerloop.problem import Loss, NetMode
 from datadistill.innerloop.unroll import unroll
 from datadistill.innerloop.update_rules import Theta
+from datadistill.nets.copying import Called, bare_net, calls_raise, copy_net
+from datadistill.nets.factory import NetFactory, as_module, refuse_lazy
+from datadistill.nets.fits import refuse_script
+from datadistill.nets.logits import cross_entropy, refuse_one_logit
 from datadistill.streams import generator, global_stream
 from datadistill.torch_defaults import library_defaults
 
@@ -76,8 +84,8 @@ class NetCheck:
 
 @library_defaults()
 def check_net(
-    net: nn.Module,
-    data: RealData | tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]],
+    net: nn.Module | NetFactory,
+    data: RealData | Split | Dataset[Any] | tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]],
     *,
     norm: str = "batch",
     loss: Loss = F.cross_entropy,
@@ -86,12 +94,13 @@ def check_net(
     """Check that training on distilled images can be differentiated exactly through a net.
 
     A layer whose second derivative is missing, wrong or approximate makes every learned image wrong without an
-    error. The net is run in the modes its layers are in, and is not changed; torch's random numbers stay as
-    they are. The cost is about 40 training steps of 4 images.
+    error. A copy of the net is run, in the modes its layers are in; torch's random numbers stay as they are.
+    The cost is about 40 training steps of 4 images.
 
     Args:
-        net: any module, images to logits (B, K).
-        data: real data, or (images, labels), of which up to eight images are used.
+        net: any module, images to logits (B, K), or a function that builds one.
+        data: real data, a split of it, a torch Dataset of pairs, or (images, labels) in tensors, arrays or
+            lists, of which up to eight images are used.
         norm: what BatchNorm uses, as in `unroll`.
         loss: `loss(logits, labels)` for labels (B, K) of probabilities.
         theta_0: name -> tensor, the parameters that train; default: all, at the net's own values.
@@ -101,15 +110,50 @@ def check_net(
         at every call, or is too steep for finite differences.
 
     Raises:
-        UsageError: the net does not take these images.
+        UsageError: the net does not take these images, or makes one logit.
+        DataError: no images, or labels that are no class numbers.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3))
         >>> check_net(net, (torch.rand(8, 1, 4, 4), torch.arange(8) % 3)).ok
         True
     """
-    images, labels = (data.train.images, data.train.labels) if isinstance(data, RealData) else data
-    return _Check(net, images, labels, norm, loss, theta_0).result()
+    given = bare_net(as_module(net, 0, "check_net"))
+    refuse_script(given)
+    images, labels = _first_images(data)
+    try:
+        copied = copy_net(given)
+        with calls_raise(given):
+            check = _Check(copied, images, labels, norm, loss, theta_0, own=True)
+    except (Called, TypeError, AttributeError, NotImplementedError):  # no copy, or one that runs the original
+        with attributes_kept(given):
+            return _Check(given, images, labels, norm, loss, theta_0, own=False).result()
+    return check.result()
+
+
+def _first_images(data: Any) -> tuple[Shaped[Tensor, "b ..."], Int[Tensor, " b"]]:
+    """Up to eight images and their class numbers, on the CPU."""
+    pairs: Any = data.train if isinstance(data, RealData) else data
+    if isinstance(pairs, Split):
+        pairs = pairs.images, pairs.labels
+    elif isinstance(pairs, Dataset) and hasattr(pairs, "__len__"):
+        items = [pairs[i] for i in range(min(len(pairs), 2 * BATCH))]
+        if all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
+            pairs = [item[0] for item in items], [item[1] for item in items]
+    if not isinstance(pairs, tuple | list) or len(pairs) != 2:
+        what = f"{len(data)} things" if isinstance(data, tuple | list) else f"a {type(data).__name__}"
+        raise UsageError(
+            f"data is {what}; wanted RealData, a split of it, a torch Dataset of pairs, or (images, labels)"
+        )
+    images, labels = pairs
+    if not isinstance(images, Tensor):
+        images = image_tensor(images, "images")
+    if images.dim() < 2 or len(images) == 0 or images.is_complex():
+        raise DataError(
+            f"images have shape {tuple(images.shape)}, {images.dtype}; wanted (B, C, H, W) real numbers, one "
+            "image or more"
+        )
+    return image_tensor(images[: 2 * BATCH], "images"), class_numbers(labels, len(images), "data")[: 2 * BATCH]
 
 
 def is_cheap(net: nn.Module, images: Tensor) -> bool:
@@ -118,41 +162,54 @@ def is_cheap(net: nn.Module, images: Tensor) -> bool:
 
 
 class _Check:
-    """The tensors of one check, in float64 on the net's device."""
+    """The tensors of one check, in float64 on the net's device; a net of the check's own becomes float64."""
 
     def __init__(
-        self, net: nn.Module, images: Tensor, labels: Tensor, norm: str, loss: Loss, theta_0: Theta | None
+        self,
+        net: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        norm: str,
+        loss: Loss,
+        theta_0: Theta | None,
+        *,
+        own: bool,
     ) -> None:
         self.net, self.norm, self.loss = net, norm, loss
-        values: Theta = dict(net.named_parameters())
+        if not any(True for _ in net.parameters()):
+            raise UsageError(f"the net ({type(net).__name__}) has no parameters, so there is nothing to train")
+        refuse_lazy(net)
+        # whole numbers have no gradient, and stay in the net
+        values: Theta = {k: p for k, p in net.named_parameters() if p.is_floating_point() or p.is_complex()}
+        if not values:
+            raise UsageError(f"the net ({type(net).__name__}) has whole numbers alone as parameters")
         trains = set(values if theta_0 is None else theta_0)
         self.theta = {k: _double(p) for k, p in {**values, **(theta_0 or {})}.items()}
         self.trains = [k in trains for k in self.theta]
         self.buffers = {k: _double(b) for k, b in net.named_buffers()}
-        first = next(iter(net.parameters()), None)
-        if first is None:
-            raise UsageError(f"the net ({type(net).__name__}) has no parameters, so there is nothing to train")
-        device, dtype = first.device, first.dtype
+        device = next(iter(values.values())).device
         self.noise = generator(0, "check_net")
-        index = torch.arange(2 * BATCH) % len(images) if len(images) < 2 * BATCH else torch.arange(2 * BATCH)
-        images = images[index.to(images.device)].to(device)
-        classes = self._classes(images.to(dtype))
-        hard = F.one_hot(labels[index.to(labels.device)].to(device) % classes, classes).double()
+        index = torch.arange(2 * BATCH) % len(images)
+        images = images[index].to(device)
+        classes = self._classes(images.to(_precision(values)))
+        if own:
+            net.double()  # for code that reads the module on the way back
+        hard = F.one_hot(labels[index].to(device) % classes, classes).double()
         mixed = self._random((2 * BATCH, classes)).softmax(1).to(device)
         self.images = list(images.double().split(BATCH))
         self.labels = list((0.8 * hard + 0.2 * mixed).split(BATCH))
         self.step_sizes = torch.tensor([1.0, 0.6], dtype=torch.float64, device=device)
-        self.r = [self._random(p.shape).to(device) for p in self.theta.values()]
+        self.r = [self._random(p.shape, p.dtype).to(device) for p in self.theta.values()]
 
-    def _random(self, shape: Any) -> Tensor:
-        return torch.randn(shape, generator=self.noise, dtype=torch.float64)
+    def _random(self, shape: Any, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.randn(shape, generator=self.noise, dtype=dtype)
 
     def _classes(self, images: Tensor) -> int:
         """K, by one pass in the net's own precision."""
-        buffers = {k: b.clone() for k, b in self.net.named_buffers()}
+        kept = {k: x.detach().clone() for k, x in [*self.net.named_parameters(), *self.net.named_buffers()]}
         try:
-            with torch.no_grad(), global_stream(0, "check_net"):
-                logits = functional_call(self.net, buffers, (images,))
+            with torch.no_grad(), global_stream(0, "check_net"), attributes_kept(self.net):
+                logits = functional_call(self.net, kept, (images,))
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if out_of_memory(error):
                 raise
@@ -160,6 +217,8 @@ class _Check:
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             what = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             raise UsageError(f"the net makes {what} of {len(images)} images, wanted logits (B, K)")
+        if self.loss in (F.cross_entropy, cross_entropy):
+            refuse_one_logit(logits)
         return logits.shape[1]
 
     def result(self) -> NetCheck:
@@ -252,7 +311,7 @@ class _Check:
         return errors
 
     def direction(self, z: list[Tensor], scales: list[Tensor]) -> list[Tensor]:
-        return [s * self._random(x.shape).to(x.device) for x, s in zip(z, scales, strict=True)]
+        return [s * self._random(x.shape, x.dtype).to(x.device) for x, s in zip(z, scales, strict=True)]
 
     def ends(
         self, point: Mapping[str, list[Tensor]], group: str, d: list[Tensor]
@@ -276,11 +335,21 @@ class _Check:
 
 
 def _double(x: Tensor) -> Tensor:
-    return x.detach().double() if x.is_floating_point() else x.detach()
+    """A copy in double precision; whole numbers as they are."""
+    if x.is_complex():
+        return x.detach().to(torch.complex128, copy=True)
+    return x.detach().to(torch.float64 if x.is_floating_point() else x.dtype, copy=True)
+
+
+def _precision(values: Theta) -> torch.dtype:
+    """What the net takes images in."""
+    floating = [p for p in values.values() if p.is_floating_point()]
+    trained = [p for p in floating if p.requires_grad] or floating
+    return trained[0].dtype if trained else torch.float32
 
 
 def _scale(x: Tensor) -> Tensor:
-    return x.square().mean().sqrt().clamp_min(1e-3)
+    return x.abs().square().mean().sqrt().clamp_min(1e-3)
 
 
 def _first_line(error: BaseException) -> str:

@@ -60,13 +60,13 @@ def shift(z: Sequence[Tensor], d: Sequence[Tensor], h: float) -> list[Tensor]:
 
 
 def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """<a, b> over all tensors, ()."""
-    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
+    """Re <a, b> over all tensors, (); the derivative of a real number along b where a is its gradient."""
+    return torch.stack([(x.conj() * y).real.sum() for x, y in zip(a, b, strict=True)]).sum()
 
 
 def norm(a: Sequence[Tensor]) -> float:
     """||a|| over all tensors."""
-    return float(torch.stack([x.detach().square().sum() for x in a]).sum().sqrt())
+    return float(torch.stack([x.detach().abs().square().sum() for x in a]).sum().sqrt())
 
 
 def worst(*errors: float) -> float:

@@ -7,7 +7,9 @@ its graph: what follows from the parameters is computed again by the next forwar
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -82,3 +84,31 @@ def copy_net(net: nn.Module) -> nn.Module:
             if not p.is_leaf:  # of TorchScript, which copies with a graph to the original
                 p.detach_().requires_grad_()
         return copied
+
+
+class Called(Exception):
+    """A layer was called inside `calls_raise`."""
+
+
+@contextlib.contextmanager
+def calls_raise(net: nn.Module) -> Iterator[None]:
+    """Whoever calls a layer of this net meanwhile gets `Called`, before the layer runs.
+
+    A copy of a net calls the original where a function closes over it (`self.f = lambda x: self.layer(x)`).
+
+    Example:
+        >>> net = nn.Linear(1, 1)
+        >>> with contextlib.suppress(Called), calls_raise(net):
+        ...     net(torch.zeros(1, 1))
+    """
+    layers = {id(m) for m in net.modules()}
+
+    def refuse(module: nn.Module, args: Any) -> None:
+        if id(module) in layers:
+            raise Called
+
+    handle = nn.modules.module.register_module_forward_pre_hook(refuse)
+    try:
+        yield
+    finally:
+        handle.remove()

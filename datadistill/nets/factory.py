@@ -59,10 +59,15 @@ def make_net(factory: NetFactory, seed: int, name: str, *indices: int) -> nn.Mod
             f"net is {_called(factory)}, which returned {type(net).__name__}; wanted a torch module, or a "
             "function that builds one"
         )
+    refuse_lazy(net)
+    return bare_net(net)
+
+
+def refuse_lazy(net: nn.Module) -> None:
+    """UsageError for parameters that get their shapes in the first forward pass."""
     for parameter, value in net.named_parameters():
         if nn.parameter.is_lazy(value):
             raise UsageError(f"{parameter} has no shape yet; run one batch through the net in its factory")
-    return bare_net(net)
 
 
 def as_module(net: nn.Module | NetFactory, seed: int, name: str, *indices: int) -> nn.Module:

@@ -22,7 +22,7 @@ def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
         raise UsageError(f"net is {net!r:.80}, wanted a torch module, or a function that builds one")
     refuse_script(net)
     for name, p in net.named_parameters():
-        if p.is_floating_point() and p.dtype is not torch.float32:
+        if p.requires_grad and p.is_floating_point() and p.dtype is not torch.float32:
             raise UsageError(f"{name} of the net is {p.dtype}, but images are float32; pass net.float()")
     try:
         with global_stream(0, "fits", everything=True):  # on a copy, whose buffers may be written
