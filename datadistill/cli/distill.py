@@ -24,6 +24,7 @@ from datadistill.cli.options import (
     with_arguments,
 )
 from datadistill.cli.printing import Output, shape_of
+from datadistill.cli.published import published_number
 from datadistill.config import DistillConfig, RunOptions, Value
 from datadistill.config.values import check_range
 from datadistill.errors import DatadistillError, UsageError, nearest
@@ -123,13 +124,16 @@ def run(argv: Sequence[str]) -> int:
     if args.evaluate or args.figures:
         stop.raise_if_requested(f"all is saved in {out}; look at it with: datadistill inspect {out}")
     tell(output, d, found, out, figures)
+    page = RECIPES.get(config.recipe)
+    number, other = ("-", []) if page is None else published_number(page.published, page.make(), config)
     summary = {
         "run": str(out),
         "recipe": config.recipe,
         "run_seed": config.seed,
         "iterations": config.iterations,
         "seconds": seconds,
-        "published": RECIPES[config.recipe].published if config.recipe in RECIPES else "-",
+        "published": number,
+        "changed": other,
         "figures": [str(path) for path in figures],
     }
     output.result({**summary, **(found or {})})

@@ -23,6 +23,7 @@ from datadistill.cli.options import (
     with_arguments,
 )
 from datadistill.cli.printing import Output, percent, size_of
+from datadistill.cli.published import published_number
 from datadistill.config import PoolConfig, RunOptions, Value
 from datadistill.errors import UsageError, nearest
 from datadistill.recipes.pools import POOLS, pool_recipe
@@ -128,6 +129,8 @@ def tell(output: Output, pool: Pool, config: PoolConfig, out: Path, seconds: flo
     found = pool.accuracies
     mean = sum(found) / len(found)
     deviation = (sum((a - mean) ** 2 for a in found) / len(found)) ** 0.5
+    page = POOLS.get(config.recipe)
+    number, changed = ("-", []) if page is None else published_number(page.published, page.make(), config)
     bytes_ = sum(p.numel() * p.element_size() for p in pool.tensors.values())
     output.say(
         f"trained {pool.nets} + {pool.validation_nets} + {pool.held_out} nets (to learn with, for looks, held "
@@ -143,5 +146,5 @@ def tell(output: Output, pool: Pool, config: PoolConfig, out: Path, seconds: flo
         "held_out": pool.held_out, "accuracy_mean": mean, "accuracy_std": deviation,
         "accuracy_min": min(found), "accuracy_max": max(found), "split": "validation", "bytes": bytes_,
         "fingerprint": pool.fingerprint, "seconds": seconds,
-        "published": POOLS[config.recipe].published if config.recipe in POOLS else "-",
+        "published": number, "changed": changed,
     })  # fmt: skip

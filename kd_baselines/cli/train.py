@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from datadistill.cli.options import given, parse, set_threads, value_of, wants_help
 from datadistill.cli.printing import Output, size_of
+from datadistill.cli.published import published_number
 from datadistill.errors import UsageError
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import build_config, differing
+from datadistill.runs.jsonconfig import build_config
 from kd_baselines.cli.configs import Config, Options, config_of, flags_of, recipe_missing
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
@@ -171,11 +172,12 @@ def published(config: KdConfig | LanguageConfig, given_teacher: bool = False) ->
     known = RECIPES.get(config.recipe)
     if known is None or config.arm not in (OWN, *known.arms) or known.published_of(config.arm) == "-":
         return "-", []
-    found = differing(known.config(config.arm), config)
-    changed = [text for text in found if text.split()[0].partition(".")[0] not in SAME_NUMBER]
+    number, changed = published_number(
+        known.published_of(config.arm), known.config(config.arm), config, SAME_NUMBER
+    )
     if given_teacher:
-        changed.append("teacher the recipe's -> given")
-    return "-" if changed else known.published_of(config.arm), changed
+        number, changed = "-", [*changed, "teacher the recipe's -> given"]
+    return number, changed
 
 
 def say_published(output: Output, config: KdConfig | LanguageConfig, given_teacher: bool) -> None:

@@ -11,6 +11,8 @@ import torch
 
 import datadistill as dd
 from datadistill.cli import main
+from datadistill.cli.published import published_number
+from datadistill.recipes import RECIPES
 
 SMALL = [
     "digits-random", "--net", "mlp", "--net-args", "width", "16", "--iterations", "20", "--batch", "32",
@@ -279,3 +281,16 @@ def test_inspect_an_unfinished_run(copied, capsys):
     assert f"datadistill distill --resume {copied}" in capsys.readouterr().out
     assert main(["evaluate", str(copied)]) == 3
     assert "--resume" in capsys.readouterr().err
+
+
+def test_a_published_number_stands_beside_its_own_recipe_alone(tmp_path, capsys):
+    learn = ["distill", "mnist-random", *SMALL[1:], "--no-evaluate", "--no-figures"]
+    train = ["pretrain", "mnist-lenet-cpu", "--nets", "1", "--validation-nets", "1", "--held-out", "1"]
+    for words in (learn, [*train, "--epochs", "1"]):
+        folder = str(tmp_path / words[0])
+        assert main([*words, "--dataset", "digits", "--out", folder, "--json", "--quiet"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["published"] == "-" and "dataset 'mnist' -> 'digits'" in found["changed"]
+    page = RECIPES["mnist-random"]
+    same = page.make().with_changes(seed=3, device="cpu")
+    assert published_number(page.published, page.make(), same) == (page.published, [])

@@ -1,0 +1,36 @@
+"""The published number of a recipe stands beside a run only where the run is of that recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from datadistill.runs.jsonconfig import differing
+
+SAME_NUMBER = ("seed", "device", "data", "pool", "at_once", "validate_every", "validate_nets")
+"""Fields that a published number does not depend on: seeds, places, and how a run is carried out."""
+
+
+def published_number(
+    published: str, recipe: Any, run: Any, same: Collection[str] = SAME_NUMBER
+) -> tuple[str, list[str]]:
+    """The published number of a recipe, or a dash where the run's config is another one.
+
+    Args:
+        published: the recipe's number, or a dash.
+        recipe: its config, a dataclass or its dict.
+        run: the config that was run.
+        same: fields that the number does not depend on.
+
+    Returns:
+        The number, and what is not the recipe's, as `field recipe -> run`.
+
+    >>> published_number("79.5", {"ipc": 1, "seed": 0}, {"ipc": 1, "seed": 3})
+    ('79.5', [])
+    >>> published_number("79.5", {"ipc": 1, "seed": 0}, {"ipc": 5, "seed": 3})
+    ('-', ['ipc 1 -> 5'])
+    """
+    if published == "-":
+        return "-", []
+    changed = [text for text in differing(recipe, run) if text.split()[0].partition(".")[0] not in same]
+    return "-" if changed else published, changed
