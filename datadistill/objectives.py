@@ -25,10 +25,12 @@ from datadistill.data import Split
 from datadistill.data.labels import class_numbers
 from datadistill.errors import DataError, UsageError
 from datadistill.initial import Theta, unstack
-from datadistill.innerloop.net_mode import NetMode, attributes_kept
+from datadistill.innerloop.attributes import attributes_kept, put_attributes, take_attributes
+from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.problem import stacked_nets
 from datadistill.nets.logits import cross_entropy, refuse_labels_beyond, refuse_no_logits
 from datadistill.runs.signals import poll
+from datadistill.streams import global_stream
 
 Objective = Callable[[nn.Module, Theta, Tensor, Tensor, str], Tensor]
 
@@ -71,8 +73,19 @@ def classification(
     nets = stacked_nets(net, theta, buffers=True) or 1
     with attributes_kept(net), NetMode(net, norm, training=False):
         theta = with_buffers(net, theta, nets)
-        losses = [cross_entropy(logits_of(net, one, images), labels) for one in unstack(theta, nets)]
-    return torch.stack(losses).mean()
+        attributes = take_attributes(net) if nets > 1 else []
+        losses = []
+        for one in unstack(theta, nets):  # each starts from the same attributes, and has images of its own
+            put_attributes(attributes)
+            mine = images.clone() if nets > 1 else images
+            losses.append(cross_entropy(logits_of(net, one, mine), labels))
+    loss = torch.stack(losses).mean()
+    if any(p.requires_grad for p in theta.values()) and torch.is_grad_enabled() and not loss.requires_grad:
+        raise UsageError(
+            "the net's outputs in evaluation mode have no gradient (no_grad or set_grad_enabled in its forward "
+            "pass), so nothing can be learned through it; take that out of the net"
+        )
+    return loss
 
 
 @torch.no_grad()
@@ -82,8 +95,10 @@ def evaluation_logits(
     """Logits of one net in evaluation mode, batch after batch; its parameters and buffers are not changed."""
     with NetMode(net, "frozen", training=False):
         theta = with_buffers(net, theta)
-        for x in images.split(batch):
-            yield logits_of(net, theta, x.clone())  # a first layer may work in place
+        for n, x in enumerate(images.split(batch)):
+            with global_stream(0, "evaluation", n, everything=True):  # for a net that is noisy here too
+                logits = logits_of(net, theta, x.clone())  # a first layer may work in place
+            yield logits
 
 
 @torch.no_grad()

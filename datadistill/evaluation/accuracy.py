@@ -24,6 +24,7 @@ from datadistill.evaluation.own_data import check_data, data_of
 from datadistill.evaluation.starts import start_of
 from datadistill.initial import Fixed, InitialDistribution, Theta, nets_at_once, nets_of, unstack
 from datadistill.innerloop import Steps, momentum, unroll_with_buffers
+from datadistill.innerloop.attributes import attributes_kept
 from datadistill.nets import has_batchnorm
 from datadistill.nets.factory import NetFactory
 from datadistill.objectives import predictions
@@ -197,15 +198,14 @@ def trained_accuracies(
                 theta_T = unroll_with_buffers(
                     module, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin
                 )
-                if before:
+                for one in unstack(theta_0, count) if before else []:
                     # the statistics of a net whose values were given are its own, and in the module
                     as_it_is = "given" in d.origin and isinstance(start, Fixed)
-                    first += [
-                        taken(module if as_it_is else _finished(d, module, one), one, target)
-                        for one in unstack(theta_0, count)
-                    ]
+                    with attributes_kept(module):
+                        first.append(taken(module if as_it_is else _finished(d, module, one), one, target))
                 for one in unstack(theta_T, count):
-                    after.append(taken(_finished(d, module, one), one, target))
+                    with attributes_kept(module):
+                        after.append(taken(_finished(d, module, one), one, target))
                     task.advance()
     return first, after
 

@@ -35,7 +35,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils import _pytree as pytree
 
 from datadistill.errors import UsageError
-from datadistill.innerloop.net_mode import attributes_kept
+from datadistill.innerloop.attributes import attributes_kept
 from datadistill.innerloop.problem import InnerProblem
 from datadistill.innerloop.update_rules import State, Theta
 from datadistill.streams import other_generators, same_generators
@@ -251,7 +251,8 @@ class _ReplayFunction(torch.autograd.Function):
                 raise UsageError("the update rule's state changes its structure between steps; keep it fixed")
         (of_torch, others), (of_torch_now, others_now) = rng, replay.random_state()
         # those of a stream are put back
-        if not (all(map(torch.equal, of_torch, of_torch_now)) and same_generators(others, others_now)):
+        same = replay.problem.stream is not None or same_generators(others, others_now)  # else unroll minds it
+        if not (all(map(torch.equal, of_torch, of_torch_now)) and same):
             who = "the net or Steps.fn" if replay.problem.stream is None else "Steps.fn"
             raise UsageError(
                 f"{who} drew random numbers, which a replay cannot repeat; pass stream=SEED to unroll for "

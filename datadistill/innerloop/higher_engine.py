@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from datadistill.errors import UsageError
+from datadistill.innerloop.net_mode import without_checkpointing
 from datadistill.innerloop.problem import InnerProblem
 from datadistill.innerloop.update_rules import Momentum, Sgd, State, Theta
 
 
-def _refuse_what_higher_cannot(problem: InnerProblem, state: State) -> None:
+def _refuse_what_higher_cannot(problem: InnerProblem, theta: Theta, state: State) -> None:
     reason = None
     if type(problem.update) not in (Sgd, Momentum):
         reason = f"runs sgd and momentum only, not {type(problem.update).__name__}"
@@ -33,6 +34,8 @@ def _refuse_what_higher_cannot(problem: InnerProblem, state: State) -> None:
         reason = "does not run forward hooks"
     elif any(float(v.detach().abs().max()) for v in (state or {}).get("v", {}).values() if v.numel()):
         reason = "does not start from a given momentum"
+    elif problem.steps.T and problem.writes_buffers(theta):
+        reason = "does not carry the buffers that the net writes"
     if reason:
         raise UsageError(f"the higher engine {reason}; use FullUnroll() or StepReplay()")
 
@@ -42,7 +45,7 @@ class Higher:
     """Differentiate with the `higher` library's engine; same gradients as FullUnroll, sgd and momentum only."""
 
     def run(self, problem: InnerProblem, theta: Theta, state: State, step_sizes: Tensor) -> Any:
-        _refuse_what_higher_cannot(problem, state)
+        _refuse_what_higher_cannot(problem, theta, state)
         if problem.steps.T == 0:
             return theta, state, problem.buffers_0
         import higher
@@ -81,7 +84,7 @@ class Higher:
                 rates = list(eta.unbind()) if eta.dim() else [eta] * len(theta)
 
                 def forward(x: Tensor = images, y: Tensor = labels) -> Tensor:
-                    with problem.twice:
+                    with problem.twice, without_checkpointing():
                         return problem.loss(fnet(x), y)
 
                 loss = problem.seeded(t, forward)

@@ -2,8 +2,8 @@
 
 The inner loop puts theta_t in a module's place for one forward pass (torch.func.functional_call). The graph of
 that pass is walked later, when the module holds its own values again. So during a pass nothing may put off a
-computation that reads the module (activation checkpointing, compiled code), and after the loop nothing of it
-may stay in the module (a tensor kept with its graph, a counter, a list that grew).
+computation that reads the module (activation checkpointing, compiled code). What a pass leaves in a module:
+attributes.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch import nn
 
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.batchnorm import keeps_statistics, norms_of
@@ -37,7 +36,8 @@ class NetMode:
         net: any module.
         norm: "batch": BatchNorm uses statistics of the batch, and has no buffers meanwhile; "frozen": its
             buffers; "track": statistics of the batch, and buffers are updated where they are passed in.
-            InstanceNorm with running statistics likewise, with those of each image.
+            InstanceNorm with running statistics likewise, with those of each image. A layer that stands in
+            evaluation mode inside a net in training mode was frozen on purpose, and stays so.
         training: False puts all other layers in evaluation mode (dropout off).
     """
 
@@ -107,37 +107,3 @@ def without_checkpointing() -> Iterator[None]:
     finally:
         for name, value in own.items():
             setattr(module, name, value)
-
-
-_OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
-
-
-@contextlib.contextmanager
-def attributes_kept(net: nn.Module) -> Iterator[None]:
-    """What forward passes do to a net's attributes, and to lists, dicts and sets that stand there, is undone
-    afterwards; an attribute that a pass made stays, without its graph. Parameters and buffers are not its
-    concern.
-
-    Example:
-        >>> net = nn.Linear(1, 1)
-        >>> with attributes_kept(net):
-        ...     net.features = net(torch.zeros(1, 1))
-        >>> net.features.requires_grad
-        False
-    """
-    before = [(m, dict(m.__dict__)) for m in net.modules()]
-    inside = [(v, v.copy()) for m, own in before for k, v in own.items() if k not in _OF_EVERY_MODULE
-              and isinstance(v, (list, dict, set))]  # fmt: skip
-    for m, own in before:
-        for name, value in own.items():  # a tensor that is neither parameter nor buffer may be written in place
-            if isinstance(value, Tensor) and not value.requires_grad:
-                m.__dict__[name] = value.clone()
-    try:
-        yield
-    finally:
-        for m, own in before:
-            made = {k: v for k, v in m.__dict__.items() if k not in own}
-            m.__dict__.update(own, **tree_map_only(Tensor, Tensor.detach, made))
-        for container, content in inside:
-            container.clear()
-            container.extend(content) if isinstance(container, list) else container.update(content)

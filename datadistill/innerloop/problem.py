@@ -13,6 +13,7 @@ that one `autograd.grad` gives each net its own gradient.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -24,14 +25,15 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.dropout import _DropoutNd
 
 from datadistill.errors import UsageError, nearest, out_of_memory
+from datadistill.innerloop.attributes import Attributes, attributes_kept, put_attributes, take_attributes
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.required_derivative import has_passed, require_derivative
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.innerloop.steps import Steps
 from datadistill.innerloop.update_rules import Eta, State, Theta, UpdateRule
-from datadistill.nets.fits import refuse_script
+from datadistill.nets.fits import refuse_foreign
 from datadistill.nets.logits import cross_entropy, explained
-from datadistill.streams import global_stream, other_generators, same_generators, set_other_generators
+from datadistill.streams import global_stream
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 T = TypeVar("T")
@@ -83,7 +85,7 @@ class InnerProblem:
         norm: str,
         stream: int | None,
     ) -> None:
-        refuse_script(net)
+        refuse_foreign(net)
         self.nets = stacked_nets(net, theta_0)
         self.net, self.mode = net, NetMode(net, norm)
         self.steps, self.update, self.norm = steps, update, norm
@@ -94,7 +96,7 @@ class InnerProblem:
         self.stream = stream
         self.twice = TwiceDifferentiable(net)
         self.unchecked = False  # whether the next gradient must be found to have a derivative
-        self.every_generator = False  # whether the net draws from numpy or from Python's random
+        self.every_generator = net in _DRAW_ELSEWHERE  # from numpy's or Python's global generator
         self.given_buffers = bool(buffers)
         everything = dict(net.named_buffers())
         for k in buffers or {}:
@@ -106,8 +108,8 @@ class InnerProblem:
         self.buffers_0 = ordinary({k: b.detach() for k, b in {**own, **given}.items()})
         self._dims = {k: b.dim() for k, b in own.items()}
         self.stacked = norm == "track"  # whether each of several nets has buffers of its own
-        self.vectorized: bool | None = None  # whether vmap runs the nets; a first pass tells
-        self._tried = False
+        self.vectorized = True  # until a pass shows that vmap cannot run the nets
+        self.attributes: list[Attributes] = []  # of each net, where they run one after another
         self.loss_of_step = torch.zeros(())  # of the last call of `step`
         if self.stacked:
             self.buffers_0 = {k: b.clone() for k, b in self.of_each_net(self.buffers_0).items()}
@@ -119,61 +121,84 @@ class InnerProblem:
         return {k: b.expand(self.nets, *b.shape) if b.dim() == self._dims[k] else b for k, b in buffers.items()}
 
     def losses(self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Theta]:
-        """Loss of step t's batch, one entry a net where nets are stacked, and the buffers after the pass."""
-        if self._tried or self.stream is None:
-            return self._losses(theta, buffers, t, pair)
-        self._tried, before = True, other_generators()
-        found = self._losses(theta, buffers, t, pair)
-        if not same_generators(before, other_generators()):
-            self.every_generator = True
-            set_other_generators(before)
-            found = self._losses(theta, buffers, t, pair)
+        """Loss of step t's batch, one entry a net where nets are stacked, and the buffers after the pass.
+
+        Raises:
+            UsageError: the net's forward pass writes its parameters (found in a net's first pass).
+        """
+        if self.net in _LEAVE_PARAMETERS:
+            return self._losses(theta, self.frozen, buffers, t, pair)
+        own, frozen = _clones(theta), _clones(self.frozen)
+        found = self._losses(own, frozen, buffers, t, pair)
+        for name, p in {**own, **frozen}.items():
+            if not same_values(p.detach(), {**theta, **self.frozen}[name].detach()):
+                raise UsageError(
+                    f"the net's forward pass writes its parameter {name}, which no gradient knows of; do that "
+                    "outside of the pass, or compute the weight in use from the parameter (parametrizations)"
+                )
+        _LEAVE_PARAMETERS.add(self.net)
         return found
 
     def _losses(
-        self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
+        self, theta: Theta, frozen: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Theta]:
         if self.nets is None:
-            return self.seeded(t, lambda: self._pass(theta, _clones(buffers), pair))
-        if self.vectorized is None:
-            self.vectorized = self.stacked or not self._writes_buffers(theta, buffers, pair)
+            return self.seeded(t, lambda: self._pass({**theta, **frozen}, _clones(buffers), pair))
         if self.vectorized:
+            before = take_attributes(self.net)
             try:
-                losses, new = self.seeded(t, lambda: self._vmapped(theta, buffers, pair))
-                return losses, new if self.stacked else buffers
+                found = self.seeded(t, lambda: self._vmapped(theta, frozen, buffers, pair))
             except Exception as error:  # whatever it is, one net alone says it plainly or does not have it
                 if out_of_memory(error):
                     raise
-                self.vectorized = False
-        return self._one_by_one(theta, buffers, t, pair)
+                found = None
+            if found is not None:
+                return found
+            self.vectorized = False
+            put_attributes(before)
+        return self._one_by_one(theta, frozen, buffers, t, pair)
 
-    def _vmapped(self, theta: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Theta]:
+    def _vmapped(
+        self, theta: Theta, frozen: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Theta] | None:
+        """All nets in one pass; None where they share a buffer that the pass writes."""
+        replaced: list[str] = []
+
         def one(theta: Theta, buffers: Theta) -> tuple[Tensor, Theta]:
-            loss, new = self._pass(theta, buffers, pair)
+            loss, new = self._pass({**theta, **frozen}, buffers, pair)
+            replaced.extend(k for k in buffers if new[k] is not buffers[k])
             return loss, new if self.stacked else {}
 
-        axis = 0 if self.stacked else None
+        axis, own = 0 if self.stacked else None, _clones(buffers)
         # the same masks for every net, as each would draw alone
-        found: tuple[Tensor, Theta] = vmap(one, (0, axis), randomness="same")(theta, _clones(buffers))
-        return found
+        losses, new = vmap(one, (0, axis), randomness="same")(theta, own)
+        if self.stacked:
+            return losses, new
+        written = replaced or not all(same_values(own[k], b) for k, b in buffers.items())
+        return None if written else (losses, buffers)
 
     def _one_by_one(
-        self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
+        self, theta: Theta, frozen: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Theta]:
-        """For nets that vmap cannot run: recurrent ones, branches on values, buffers written in place."""
+        """For nets that vmap cannot run: recurrent ones, branches on values, buffers written in place. Each has
+        attributes of its own in the one module."""
         self.stacked, each = True, self.of_each_net(buffers)
+        if not self.attributes:
+            self.attributes = [take_attributes(self.net) for _ in range(self.nets or 0)]
         losses, new = [], []
-        for n in range(self.nets or 0):
-            own = {k: p[n] for k, p in theta.items()}
+        for n, attributes in enumerate(self.attributes):
+            put_attributes(attributes)
+            own = {**{k: p[n] for k, p in theta.items()}, **frozen}
             own_buffers = {k: b[n].clone() for k, b in each.items()}
             loss, after = self.seeded(t, partial(self._pass, own, own_buffers, pair))
             losses.append(loss)
             new.append(after)
+            self.attributes[n] = take_attributes(self.net)
         return torch.stack(losses), {k: torch.stack([after[k] for after in new]) for k in each}
 
-    def _pass(self, theta: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Theta]:
+    def _pass(self, parameters: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Theta]:
         """Loss of one net on a batch, and its buffers afterwards; those passed in may be written."""
-        tensors = {**theta, **self.frozen, **buffers}
+        tensors = {**parameters, **buffers}
         with self.twice:
             with self.mode, explained(self.net, pair[0]):
                 # a clone, for a first layer may work in place; what the net replaces is put into tensors
@@ -181,14 +206,13 @@ class InnerProblem:
             return self.loss(logits, pair[1]), {k: tensors[k] for k in buffers}
 
     @torch.no_grad()
-    def _writes_buffers(self, theta: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]) -> bool:
-        """Whether a pass of the first net changes a buffer, so that the nets cannot share it."""
-        if not buffers:
+    def writes_buffers(self, theta: Theta) -> bool:
+        """Whether a pass of the net on the first step's images changes a buffer."""
+        if not self.buffers_0:
             return False
-        first = {k: p[0] for k, p in theta.items()}
-        with global_stream(0, "probe", everything=True):
-            _, new = self._pass(first, _clones(buffers), pair)
-        return not all(same_values(new[k], b) for k, b in buffers.items())
+        with attributes_kept(self.net), global_stream(0, "probe", everything=True):
+            _, new = self._pass(_clones({**theta, **self.frozen}), _clones(self.buffers_0), self.steps(0))
+        return not all(same_values(new[k], b) for k, b in self.buffers_0.items())
 
     def seeded(self, t: int, forward: Callable[[], T]) -> T:
         """Run step t's forward pass with the random numbers of its stream."""
@@ -243,6 +267,16 @@ def ordinary(tensors: Any) -> Any:
     if isinstance(tensors, Tensor):
         return tensors.clone() if tensors.is_inference() else tensors
     return {k: ordinary(x) for k, x in tensors.items()}
+
+
+def draws_elsewhere(net: nn.Module) -> None:
+    """Remember that a net draws from numpy's or Python's global generator."""
+    _DRAW_ELSEWHERE.add(net)
+
+
+# what a pass of these nets was found to do
+_DRAW_ELSEWHERE: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_LEAVE_PARAMETERS: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def _clones(buffers: Theta) -> Theta:

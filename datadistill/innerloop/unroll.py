@@ -24,11 +24,12 @@ from torch import Tensor, nn
 
 from datadistill.errors import UsageError
 from datadistill.innerloop.adjoints import Adjoint, FullUnroll, Result
-from datadistill.innerloop.net_mode import attributes_kept
-from datadistill.innerloop.problem import InnerProblem, Loss, ordinary
+from datadistill.innerloop.attributes import attributes_kept
+from datadistill.innerloop.problem import InnerProblem, Loss, draws_elsewhere, ordinary
 from datadistill.innerloop.steps import Pair, Steps, as_steps
 from datadistill.innerloop.update_rules import Sgd, State, Theta, UpdateRule
 from datadistill.nets.logits import cross_entropy
+from datadistill.streams import other_generators, same_generators, set_other_generators
 
 
 def unroll(
@@ -166,8 +167,13 @@ def _run(
     problem = InnerProblem(net, theta_0, program, update, loss, buffers, norm, stream)
     problem.unchecked = _takes_second_derivatives(theta_0, program, step_sizes)
     state_0 = update.init(theta_0) if state is None else state
+    eta, before = ordinary(step_sizes), other_generators()
     with attributes_kept(net):
-        theta_T, state_T, buffers_T = adjoint.run(problem, theta_0, state_0, ordinary(step_sizes))
+        theta_T, state_T, buffers_T = adjoint.run(problem, theta_0, state_0, eta)
+    if stream is not None and not same_generators(before, other_generators()):
+        set_other_generators(before)  # the net draws from them too: once more, from the stream
+        draws_elsewhere(net)
+        return _run(net, theta_0, program, step_sizes, update, adjoint, loss, buffers, norm, stream, state)
     return theta_T, state_T, problem.of_each_net(buffers_T)
 
 

@@ -26,7 +26,8 @@ from datadistill.errors import UsageError
 
 
 def norms_of(net: nn.Module) -> list[_BatchNorm | _InstanceNorm]:
-    """The layers whose statistics are a choice: every BatchNorm, and InstanceNorm with running statistics.
+    """The layers whose statistics are a choice: every BatchNorm, and InstanceNorm with running statistics; but
+    not one in evaluation mode inside a net in training mode, which was frozen on purpose.
 
     >>> len(norms_of(nn.Sequential(nn.InstanceNorm2d(2), nn.InstanceNorm2d(2, track_running_stats=True))))
     1
@@ -35,6 +36,7 @@ def norms_of(net: nn.Module) -> list[_BatchNorm | _InstanceNorm]:
         m
         for m in net.modules()
         if isinstance(m, _BatchNorm) or (isinstance(m, _InstanceNorm) and keeps_statistics(m))
+        if m.training or not net.training or not keeps_statistics(m)
     ]
 
 

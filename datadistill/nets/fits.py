@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from datadistill.nets.copying import copy_net
+from datadistill.nets.copying import bare_net, copy_net
 from datadistill.streams import global_stream
 
 
@@ -20,7 +20,7 @@ def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
     """
     if not isinstance(net, nn.Module):
         raise UsageError(f"net is {net!r:.80}, wanted a torch module, or a function that builds one")
-    refuse_script(net)
+    refuse_foreign(bare_net(net))
     for name, p in net.named_parameters():
         if p.requires_grad and p.is_floating_point() and p.dtype is not torch.float32:
             raise UsageError(f"{name} of the net is {p.dtype}, but images are float32; pass net.float()")
@@ -43,6 +43,24 @@ def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
             raise UsageError(
                 f"the net makes {what} of 2 images{mode}, wanted (2, {classes}): one logit a class and nothing "
                 "else (for a net with auxiliary outputs pass a wrapper that returns its logits alone)"
+            )
+
+
+def refuse_foreign(net: nn.Module) -> None:
+    """UsageError for what the inner loop cannot put other parameters into, or would run otherwise than a
+    `backward()` does: TorchScript, replicas, hooks on the gradient of a parameter."""
+    refuse_script(net)
+    if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise UsageError(
+            f"the net is wrapped in {type(net).__name__}, whose replicas have parameters of their own; pass "
+            "the module inside (net.module), with its names"
+        )
+    for name, p in net.named_parameters():
+        if p._backward_hooks:
+            raise UsageError(
+                f"the parameter {name} has a hook on its gradient, which does not run in differentiable steps; "
+                "take the hook away (requires_grad_(False) freezes a parameter, a mask can stand in the "
+                "forward pass)"
             )
 
 

@@ -39,7 +39,7 @@ from datadistill.innerloop import (
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.objectives import Attack, Objective
-from datadistill.streams import derive, generator
+from datadistill.streams import derive, generator, global_stream
 from datadistill.training.learned import Learned
 from datadistill.training.schedule import learning_rate_factor
 from datadistill.training.starts import Starts
@@ -151,7 +151,8 @@ class OuterLoop:
                 net, theta_0, learned.steps(), learned.step_sizes(), self.update, self.adjoint,
                 norm=config.norm, stream=derive(config.seed, "dropout", i),
             )  # fmt: skip
-            losses.append(self.objective(net, theta_T, images, labels, config.norm))
+            with global_stream(config.seed, "outer_noise", i, everything=True):  # a net may be noisy here too
+                losses.append(self.objective(net, theta_T, images, labels, config.norm))
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()  # each is of one net, or all
         gradients = torch.autograd.grad(loss, list(learned.parameters().values()), materialize_grads=True)
         return float(loss.detach()), list(gradients)

@@ -1,5 +1,6 @@
 """Nets of the user's own: the result of an ordinary torch loop in float64, whatever they do in their pass."""
 
+import collections
 import copy
 import random
 import warnings
@@ -13,7 +14,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from datadistill.errors import UsageError
-from datadistill.innerloop import FullUnroll, StepReplay, unroll, unroll_with_buffers
+from datadistill.innerloop import FullUnroll, Higher, StepReplay, unroll, unroll_with_buffers
 from datadistill.streams import global_stream
 
 T, ETA = 6, 0.3
@@ -131,6 +132,14 @@ class OwnFunction(Flat):
         return Relu.apply(self.a(x))
 
 
+def frozen(norm):
+    """A norm layer of the user's in evaluation mode, inside a net in training mode."""
+    net = Flat()
+    net.norm = norm.eval()
+    nn.init.uniform_(norm.running_mean)
+    return net
+
+
 def legacy_weight_norm():
     net = Flat()
     with warnings.catch_warnings():
@@ -149,6 +158,48 @@ def pruned():
     net = Flat()
     prune.l1_unstructured(net.a, "weight", 0.5)
     return net
+
+
+class Counts(Flat):
+    """Computes with a counter that is neither parameter nor buffer; has a buffer that it does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+        self.register_buffer("unused", torch.ones(2))
+
+    def forward(self, x):
+        self.n += 1
+        return super().forward(x) * (1 + 0.1 * self.n)
+
+
+class WritesLater(Counter):
+    """Writes its buffer from the third pass on."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        if self.calls > 2:
+            self.n += 1
+        return Flat.forward(self, x) / (1 + self.n)
+
+
+class Stateful(Flat):
+    """Keeps a hidden state, which the next pass starts from, and a queue of features."""
+
+    def __init__(self):
+        super().__init__()
+        self.h, self.queue = None, collections.deque(maxlen=2)
+
+    def forward(self, x):
+        z = self.block(x.flatten(1))
+        z = z if self.h is None else z + 0.5 * self.h
+        self.h = z.detach()
+        self.queue.append({"h": [z]})
+        return self.b(z if z.mean().item() > -9 else -z)
 
 
 class FirstInPlace(Flat):
@@ -180,7 +231,11 @@ NETS = {
     "buffer in place": InPlace,
     "keeps tensors": Keeps,
     "branch": Branch,
+    "counter in Python": Counts,
+    "buffer written later": WritesLater,
+    "hidden state": Stateful,
     "first layer in place": FirstInPlace,
+    "frozen BatchNorm": lambda: frozen(nn.BatchNorm1d(8)),
     "LSTM": Recurrent,
     "GRU": lambda: Recurrent(nn.GRU),
     "RNN": lambda: Recurrent(nn.RNN),
@@ -267,7 +322,17 @@ def test_nothing_of_the_pass_stays_in_the_net(name):
     assert torch.equal(images, IMAGES)
 
 
-@pytest.mark.parametrize("name", NETS)
+OF_THEIR_OWN = {"counter in Python", "buffer written later", "hidden state"}  # state that no step is given
+
+
+@pytest.mark.parametrize("name", sorted(OF_THEIR_OWN))
+def test_a_state_that_no_step_is_given_is_not_replayed(name):
+    images = IMAGES.clone().requires_grad_()
+    with pytest.raises(UsageError, match="came out otherwise"):
+        cubes(theta_T_of(made(name), images, StepReplay())).backward()
+
+
+@pytest.mark.parametrize("name", sorted(NETS.keys() - OF_THEIR_OWN))
 def test_replayed_gradients_are_those_of_the_full_unroll(name):
     gradients = []
     for adjoint in (FullUnroll(), StepReplay()):
@@ -368,6 +433,77 @@ def test_a_replay_that_is_another_step_is_refused(noise):
     found = ours(net, theta_of(net), images, StepReplay(), stream=1)
     with pytest.raises(UsageError, match="came out otherwise"):
         cubes(found).backward()
+
+
+def sometimes():
+    """Noise of numpy's from the third pass on."""
+    made = []
+    return lambda: np.random.randn() if made.append(1) or len(made) > 2 else 0.0
+
+
+@pytest.mark.parametrize("adjoint", [FullUnroll(), StepReplay()])
+def test_noise_that_comes_late_is_of_the_stream(adjoint):
+    found = []
+    for seed in (0, 1):
+        np.random.seed(seed)
+        net = Noisy(sometimes()).double()
+        theta = {k: torch.full_like(p, 0.1) for k, p in theta_of(net).items()}
+        # once the net is known to draw from numpy, every step draws from the stream
+        ours(net, theta, stream=3)
+        found.append(ours(net, theta, IMAGES.clone().requires_grad_(), adjoint, stream=3))
+    for k in found[0]:
+        torch.testing.assert_close(found[0][k], found[1][k], rtol=1e-12, atol=0)
+
+
+class Clamps(Flat):
+    def forward(self, x):
+        self.a.weight.data.clamp_(-0.1, 0.1)
+        return super().forward(x)
+
+
+class Renormed(Flat):
+    def forward(self, x):
+        self.a.weight.data = torch.renorm(self.a.weight.data, 2, 0, 0.5)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("make", [Clamps, Renormed])
+def test_a_net_that_writes_its_parameters_is_refused(make):
+    net = make().double()
+    before = theta_of(net)
+    with pytest.raises(UsageError, match=r"writes its parameter a\.weight"):
+        ours(net, {k: p.detach() for k, p in net.named_parameters()})
+    assert all(torch.equal(p, before[k]) for k, p in net.named_parameters())
+
+
+def test_a_gradient_hook_of_a_parameter_is_refused():
+    net = Flat().double()
+    net.a.weight.register_hook(lambda g: 0 * g)
+    with pytest.raises(UsageError, match=r"a\.weight has a hook"):
+        ours(net, theta_of(net))
+
+
+def test_a_replica_wrapper_is_refused():
+    net = nn.DataParallel(Flat().double())
+    with pytest.raises(UsageError, match=r"net\.module"):
+        ours(net, theta_of(net))
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "checkpoint, BatchNorm", "weight_norm", "frozen BatchNorm"])
+def test_higher_takes_the_same_steps(name):
+    gradients = []
+    for adjoint in (FULL, Higher()):
+        images = IMAGES.clone().requires_grad_()
+        theta_T = theta_T_of(made(name), images, adjoint)
+        gradients += torch.autograd.grad(cubes(theta_T), images)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["spectral_norm", "buffer in place"])
+def test_higher_refuses_buffers_that_are_written(name):
+    net = made(name)
+    with pytest.raises(UsageError, match="buffers that the net writes"):
+        ours(net, theta_of(net), adjoint=Higher())
 
 
 def test_a_compiled_net_runs_eagerly_in_the_loop():

@@ -73,7 +73,8 @@ def test_the_past_of_the_buffers_does_not_matter():
 
 def test_only_the_buffers_change():
     net = net_for_tests()
-    net.body[1].eval()  # a mixture of flags
+    net.eval()
+    net.body[1].train()  # a mixture of flags
     flags = [m.training for m in net.modules()]
     parameters = [p.detach().clone() for p in net.parameters()]
     torch.manual_seed(4)
@@ -85,6 +86,14 @@ def test_only_the_buffers_change():
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), parameters, strict=True))
     assert all(p.grad is None for p in net.parameters())
     assert (net.body[1].running_mean != 0).all()
+
+
+def test_a_layer_frozen_inside_a_training_net_keeps_its_statistics():
+    net = net_for_tests()
+    net.body[1].eval()
+    before = net.body[1].running_mean.clone()
+    reestimate(net, [images(0)])
+    assert torch.equal(net.body[1].running_mean, before)
 
 
 def failing():

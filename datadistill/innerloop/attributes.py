@@ -1,0 +1,101 @@
+"""What forward passes leave in a module: features that are kept, counters, lists that grow, hidden states.
+
+Attributes that are neither parameters nor buffers are a net's own business, and belong to one net: nets that
+are trained one after another in the same module each have theirs, and the caller's are as they were when the
+loop is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+_OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
+_CONTAINERS = (list, dict, set, deque)
+Attributes = list[tuple[nn.Module, dict[str, Any]]]
+
+
+def _own(module: nn.Module) -> dict[str, Any]:
+    return {k: v for k, v in module.__dict__.items() if k not in _OF_EVERY_MODULE}
+
+
+def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
+    """The containers that a value is, or holds."""
+    if isinstance(value, SimpleNamespace):
+        value = value.__dict__
+    if id(value) in seen or not isinstance(value, (*_CONTAINERS, tuple)):
+        return
+    seen.add(id(value))
+    if isinstance(value, _CONTAINERS):
+        yield value
+    for inner in list(value.values() if isinstance(value, dict) else value):
+        yield from _containers(inner, seen)
+
+
+def _copied(value: Any) -> Any:
+    """A value that a pass may write to: tensors and containers are copied."""
+    if isinstance(value, Tensor):
+        return value if _is_of_vmap(value) or value.requires_grad else value.clone()
+    if isinstance(value, dict):
+        return type(value)({k: _copied(v) for k, v in value.items()}) if type(value) is dict else value
+    return type(value)(map(_copied, value)) if type(value) in (list, tuple, set, deque) else value
+
+
+def _is_of_vmap(value: Any) -> bool:
+    """Whether a tensor was made inside of vmap, and is of no use outside."""
+    return isinstance(value, Tensor) and torch._C._functorch.is_batchedtensor(value)
+
+
+def take_attributes(net: nn.Module) -> Attributes:
+    """Copies of the attributes of all modules of a net."""
+    return [(m, {k: _copied(v) for k, v in _own(m).items()}) for m in net.modules()]
+
+
+def put_attributes(attributes: Attributes) -> None:
+    """Put them in place."""
+    for module, own in attributes:
+        for name in _own(module).keys() - own.keys():
+            del module.__dict__[name]
+        module.__dict__.update(own)
+
+
+@contextlib.contextmanager
+def attributes_kept(net: nn.Module) -> Iterator[None]:
+    """What forward passes do to a net's attributes, and to containers that stand there, is undone afterwards;
+    an attribute that a pass made stays, without its graph. Parameters and buffers are not its concern.
+
+    Example:
+        >>> net = nn.Linear(1, 1)
+        >>> with attributes_kept(net):
+        ...     net.features = net(torch.zeros(1, 1))
+        >>> net.features.requires_grad
+        False
+    """
+    before = [(m, _own(m)) for m in net.modules()]
+    seen: set[int] = set()
+    inside = [(c, c.copy()) for _, own in before for v in own.values() for c in _containers(v, seen)]
+    for m, own in before:
+        for name, value in own.items():  # a tensor that is neither parameter nor buffer may be written in place
+            if isinstance(value, Tensor) and not value.requires_grad:
+                m.__dict__[name] = value.clone()
+    try:
+        yield
+    finally:
+        for m, own in before:
+            made = {k: v for k, v in _own(m).items() if k not in own}
+            for name in [k for k, v in made.items() if any(map(_is_of_vmap, tree_leaves(v)))]:
+                del m.__dict__[name], made[name]
+            m.__dict__.update(own, **tree_map_only(Tensor, Tensor.detach, made))
+        for container, content in inside:
+            container.clear()
+            if isinstance(container, dict | set):
+                container.update(content)
+            else:
+                container.extend(content)
