@@ -28,10 +28,10 @@ from datadistill.data import RealData, Split
 from datadistill.data.arrays import image_tensor
 from datadistill.data.labels import class_numbers
 from datadistill.errors import DataError, UsageError, out_of_memory
+from datadistill.innerloop.attributes import attributes_kept
 from datadistill.innerloop.differences import inner, percent, relative_error, shift
 from datadistill.innerloop.differences import norm as length
 from datadistill.innerloop.layer_faults import LayerFault, calls_of, find_faults
-from datadistill.innerloop.net_mode import attributes_kept
 from datadistill.innerloop.problem import Loss, NetMode
 from datadistill.innerloop.unroll import unroll
 from datadistill.innerloop.update_rules import Theta
