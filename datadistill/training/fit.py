@@ -22,7 +22,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from datadistill.data import Split, augment
+from datadistill.data import RealData, Split, augment
+from datadistill.data.given import split_of
+from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.nets.copying import bare_net, copy_net, keep_hooks
 from datadistill.nets.fits import refuse_script
@@ -276,7 +278,7 @@ def of_stack(
 @shows_progress
 def fit(
     net: nn.Module,
-    split: Split,
+    split: Split | Any,
     plan: FitPlan,
     *,
     seed: int = 0,
@@ -289,7 +291,8 @@ def fit(
     Args:
         net: images (B,C,H,W) to logits (B,K); never changed. Parameters without a gradient stay frozen, and so
             do layers in evaluation mode inside a net in training mode (BatchNorm keeps its statistics).
-        split: images and labels, on the net's device.
+        split: images and labels, on the net's device: a `Split`, a `DistilledDataset`, a pair of tensors, a
+            torch data set, a list of pairs or a DataLoader; see `datadistill.data.given.split_of`.
         plan: how to train.
         seed: of order, augmentation and dropout.
         on_step: called after every step with the number of steps done and the net being trained, which it
@@ -301,7 +304,7 @@ def fit(
         The trained copy, its layers in the modes of `net`.
 
     Raises:
-        UsageError: nothing to train.
+        UsageError: nothing to train, or data or a net of another form.
         DataError: the split is empty.
         NumericalError: the loss is not finite.
 
@@ -315,6 +318,9 @@ def fit(
         >>> bool(hits.float().mean() > 0.8)
         True
     """
+    split = _split(split)
+    if not isinstance(net, nn.Module):
+        raise UsageError(f"net is {net!r:.80}, wanted a torch module; build one first: fit(make_net(), ...)")
     trained = keep_hooks(copy_net(net), net)
     loop = of_module(trained, split, plan, seed=seed)
     with track("training", plan.epochs * loop.steps_per_epoch) as task:
@@ -331,6 +337,14 @@ def fit(
     for p in trained.parameters():
         p.grad = None
     return keep_hooks(copy_net(trained), net)  # without the graph of what it kept of its last forward
+
+
+def _split(data: Any) -> Split:
+    if isinstance(data, RealData):
+        raise UsageError(f"split is the RealData {data.name!r}; pass the part to train on: data.train")
+    if isinstance(data, DistilledDataset):
+        data = (data.images, data.labels)
+    return split_of(data, "split")
 
 
 def train_mode(net: nn.Module) -> None:

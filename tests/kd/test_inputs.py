@@ -65,6 +65,8 @@ DATA = {
     "a loader": DataLoader(TensorDataset(X, Y), batch_size=3, shuffle=True),
     "a list of pairs": list(zip(X, Y.tolist(), strict=True)),
     "a pair": (X, Y.float()),
+    "a list of labels": (X, Y.tolist()),
+    "arrays": (X.numpy(), Y.numpy()),
     "double": Split(X.double(), Y.int()),
 }
 

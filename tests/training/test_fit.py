@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 from training_cases import through_a_checkpoint
 
 from datadistill.data import Split
@@ -19,6 +20,7 @@ from datadistill.training.fit import Fit, FitPlan, fit, of_module, of_stack
 
 ADAM = FitPlan(epochs=3, batch=8, lr=0.01, decay_epochs=1, decay_factor=0.5)
 SGD = FitPlan(epochs=2, batch=8, optimizer="sgd", lr=0.05, momentum=0.8, weight_decay=0.01)
+X = torch.zeros(2, 2, 6, 6)
 PLANS = pytest.mark.parametrize("plan", [ADAM, SGD], ids=["adam", "sgd"])
 
 
@@ -336,3 +338,38 @@ def test_hooks_of_parameters_are_obeyed(split, kind):
     assert not torch.equal(trained[-1].bias, net[-1].bias)
     trained(split.images).square().sum().backward()  # the copy has them too
     assert not trained[-1].weight.grad.any()
+
+
+DATA = {
+    "a pair": lambda x, y: (x, y),
+    "a list of labels": lambda x, y: (x, y.tolist()),
+    "arrays": lambda x, y: (x.numpy(), y.numpy()),
+    "labels of any type": lambda x, y: Split(x, y.double()),
+    "one-hot rows": lambda x, y: (x, F.one_hot(y)),
+    "a data set": TensorDataset,
+    "a list of pairs": lambda x, y: list(zip(x, y.tolist(), strict=True)),
+    "a loader": lambda x, y: DataLoader(TensorDataset(x, y), batch_size=4),
+}
+
+
+@pytest.mark.parametrize("make", DATA.values(), ids=DATA)
+def test_data_of_every_form_trains_alike(split, make):
+    data = make(split.images, split.labels)
+    assert same(values(fit(layers(), data, SGD)), values(fit(layers(), split, SGD)))
+
+
+REFUSED = [
+    (lambda net, digits: fit(net, digits, SGD), "the RealData .*; pass .*data.train"),
+    (lambda net, digits: fit(net, {"images": 1}, SGD), "split is a dict; pass a Split"),
+    (lambda net, digits: fit(net, 7, SGD), "split is a int"),
+    (lambda net, digits: fit(net, (X.byte(), [0, 1]), SGD), "torch.uint8; pass floats"),
+    (lambda net, digits: fit(net, (X, [0, 1, 2]), SGD), "for 2 samples"),
+    (lambda net, digits: fit(net, (X, ["cat", "dog"]), SGD), "labels are a list that makes no tensor"),
+    (lambda net, digits: fit(lambda: net, (X, [0, 1]), SGD), "wanted a torch module; build one first"),
+]
+
+
+@pytest.mark.parametrize("call, pattern", REFUSED, ids=[p for _, p in REFUSED])
+def test_what_is_no_data_or_no_net_is_refused(digits, call, pattern):
+    with pytest.raises(UsageError, match=pattern):
+        call(layers(), digits)
