@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from datadistill.data import Split
 from datadistill.errors import DataError, UsageError, out_of_memory
+from datadistill.innerloop.net_mode import attributes_kept
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.streams import generator, global_stream
 from datadistill.training.fit import Batch
@@ -205,7 +206,8 @@ class Distiller:
         try:
             self.student.eval()
             self.teacher = getattr(online, "teacher", online)  # a cache knows none of these two alone
-            with global_stream(self.seed, "kd_terms", self.number, everything=True):
+            draws = global_stream(self.seed, "kd_terms", self.number, everything=True)
+            with draws, attributes_kept(self.student):
                 seen = self.see(images, labels)
                 if seen.student_logits is not None and seen.student_logits.dim() == 2:
                     self._classes = seen.student_logits.shape[1]

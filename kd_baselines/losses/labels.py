@@ -22,6 +22,7 @@ def class_labels(labels: Shaped[Tensor, "b ..."], logits: Float[Tensor, "b k"]) 
         UsageError: another shape or type, probabilities, or a class that the logits do not have.
 
     Example:
+        >>> import torch
         >>> class_labels(torch.tensor([0, 3]), torch.zeros(2, 3))
         Traceback (most recent call last):
         datadistill.errors.UsageError: labels are 0 to 3, the logits have 3 classes; number the classes 0 to 2

@@ -122,3 +122,23 @@ def test_hooks_of_parameters_are_obeyed(split):
     trained = fit(student, split, Stage("a", CE(), PLAN))
     assert torch.equal(trained[5].weight, student[5].weight)
     assert not torch.equal(trained[5].bias, student[5].bias)
+
+
+class Counts(nn.Module):
+    """Counts its passes and keeps what it returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.kept = 0, []
+
+    def forward(self, x):
+        self.calls += 1
+        self.kept.append(x * 1.0)
+        return self.kept[-1]
+
+
+def test_looking_at_a_student_leaves_no_pass_in_it(split):
+    student = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), Counts())
+    Distiller(student, CE(), sample=split)
+    assert (student[2].calls, student[2].kept) == (0, [])
+    assert fit(student, split, Stage("a", CE(), PLAN))[2].calls == 4
