@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from datadistill.errors import UsageError
+
 
 class _WithoutGraph(TorchFunctionMode):
     """`Tensor.__deepcopy__` of a tensor that has a graph copies its value."""
@@ -112,3 +114,16 @@ def calls_raise(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextlib.contextmanager
+def own_layers_alone(net: nn.Module) -> Iterator[None]:
+    """Around a pass of a copy of `net`: UsageError where the copy calls a layer of the original."""
+    try:
+        with calls_raise(bare_net(net)):
+            yield
+    except Called:
+        raise UsageError(
+            "a function that the net keeps calls the layers of the module it was made in (self.f = lambda x: "
+            "self.layer(x)), so a copy of the net would train nothing there; make it a method of the class"
+        ) from None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from datadistill.nets.copying import bare_net, copy_net
+from datadistill.nets.copying import bare_net, copy_net, own_layers_alone
 from datadistill.streams import global_stream
 
 
@@ -25,7 +25,8 @@ def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
         if p.requires_grad and p.is_floating_point() and p.dtype is not torch.float32:
             raise UsageError(f"{name} of the net is {p.dtype}, but images are float32; pass net.float()")
     try:
-        with global_stream(0, "fits", everything=True):  # on a copy, whose buffers may be written
+        # on a copy, whose buffers may be written
+        with global_stream(0, "fits", everything=True), own_layers_alone(net):
             trial = copy_net(net).cpu()
             modes = [m.training for m in trial.modules()]
             found = [trial.eval()(torch.zeros(2, *shape, dtype=torch.float32))]

@@ -13,6 +13,7 @@ so a fit can stop and go on at any step, and net k trains alike alone and beside
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from datadistill.data import RealData, Split, augment
 from datadistill.data.given import split_of
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, NumericalError, UsageError
-from datadistill.nets.copying import bare_net, copy_net, keep_hooks
+from datadistill.nets.copying import bare_net, copy_net, keep_hooks, own_layers_alone
 from datadistill.nets.fits import refuse_script
 from datadistill.nets.logits import cross_entropy, explained
 from datadistill.progress import Report, shows_progress, track
@@ -327,7 +328,8 @@ def fit(
         while not loop.done:
             if poll is not None:
                 poll()
-            loop.advance()
+            with nullcontext() if loop.step else own_layers_alone(net):
+                loop.advance()
             task.advance()
             if on_step is not None and on_step(loop.step, trained):
                 break

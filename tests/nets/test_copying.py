@@ -7,8 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from datadistill.data import Split
+from datadistill.errors import UsageError
 from datadistill.nets.copying import bare_net, copy_net
+from datadistill.nets.fits import check_fits
 from datadistill.torch_defaults import library_defaults
+from datadistill.training.fit import FitPlan, fit
 
 
 class Keeps(nn.Module):
@@ -90,3 +94,13 @@ def test_library_defaults_switch_autocast_off_and_back(kind):
         assert torch.is_autocast_enabled(kind)
     finally:
         torch.set_autocast_enabled(kind, caller)
+
+
+def test_a_closure_over_the_module_is_refused():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    net.f = lambda x: net[1](x)
+    net.forward = lambda x: net.f(x.flatten(1))
+    split = Split(torch.rand(4, 1, 2, 2), torch.arange(4) % 2)
+    for call in (lambda: check_fits(net, (1, 2, 2), 2), lambda: fit(net, split, FitPlan(epochs=1))):
+        with pytest.raises(UsageError, match="make it a method"):
+            call()
