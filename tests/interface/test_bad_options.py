@@ -62,12 +62,14 @@ def bad_values(name, kind, first):
     if "bool" in kind:
         return ()
     if "Literal" in kind and "tuple" not in kind:
-        return (["nosuch"], [""]) if first else ()
+        return (["nosuch"],) if first else ()
     if "int" in kind:
         return ([HUGE], *((["x"], ["1e300"], ["nan"], [""]) if first else ()))
     if "float" in kind:
-        return (["nan"], ["1e300"], *((["x"], ["inf"], [""]) if first else ()))
-    return ([""],) if name in ANY else ([LONG], [""])
+        return (["nan"], *((["x"], ["inf"], ["1e300"], [""]) if first else ()))
+    if name in ANY:
+        return ([""],)
+    return ([LONG], [""]) if first or "Path" in kind else ([LONG],)
 
 
 def calls():
