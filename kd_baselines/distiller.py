@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from datadistill.data import Split
 from datadistill.errors import DataError, UsageError, out_of_memory
-from datadistill.innerloop.net_mode import attributes_kept
+from datadistill.innerloop.attributes import attributes_kept
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.streams import generator, global_stream
 from datadistill.training.fit import Batch
