@@ -279,3 +279,10 @@ def test_the_first_weights_are_of_the_seed():
         a = lstm(3)
     assert torch.equal(a.embedding.weight, lstm(3).embedding.weight)
     assert not torch.equal(a.embedding.weight, lstm(4).embedding.weight)
+
+
+def test_a_layer_that_was_frozen_stays_in_evaluation_mode():
+    net = build_language("lstm", ["a", "b", "c"], seed=0, width=4, dropout=0.5)
+    frozen = next(m for m in net.modules() if isinstance(m, torch.nn.Dropout)).eval()
+    LanguageFit(net, torch.tensor([0, 1, 2]).repeat(20), LanguagePlan(epochs=1, batch=2, unroll=5)).advance()
+    assert (net.training, frozen.training) == (True, False)
