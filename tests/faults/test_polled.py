@@ -10,7 +10,9 @@ from small_kinds import KINDS, add_small_recipes, write_text
 import datadistill.cli
 import kd_baselines.cli
 from datadistill.errors import Interrupted
+from datadistill.reproduce import TABLES
 from datadistill.runs.signals import StopFlag, interruptible, poll
+from kd_baselines.recipes import RECIPES
 
 MAIN = {"datadistill": datadistill.cli.main, "kd-baselines": kd_baselines.cli.main}
 AT = {
@@ -67,9 +69,16 @@ def signal_in(patch, place, when):
     return calls
 
 
+@pytest.fixture(autouse=True)
+def small_recipes(monkeypatch):
+    """The recipes and tables of these tests, for these tests alone."""
+    monkeypatch.setitem(TABLES, "table9", None)  # both are taken away afterwards
+    monkeypatch.setitem(RECIPES, "tiny", None)
+    add_small_recipes()
+
+
 @pytest.mark.parametrize(("name", "what", "when"), CASES, ids=lambda value: str(value).replace(" ", "-"))
 def test_a_signal_is_acted_on_where_it_comes(tmp_path, monkeypatch, capsys, unbroken, name, what, when):
-    add_small_recipes()
     kind, wanted = KINDS[name], unbroken(name, monkeypatch)
     main = MAIN[kind.program]
     write_text(tmp_path)

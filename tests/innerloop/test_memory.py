@@ -38,7 +38,8 @@ def alive():
     """Bytes of the storages of all tensors alive."""
     gc.collect()
     tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
-    tensors = [x for x in tensors if x.layout == torch.strided]  # sparse ones of other tests have no storage
+    # sparse and lazy ones of other tests have no storage
+    tensors = [x for x in tensors if x.layout == torch.strided and not torch.nn.parameter.is_lazy(x)]
     return sum({x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}.values())
 
 
