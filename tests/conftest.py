@@ -6,8 +6,15 @@ where it is set, says how many threads each process has.
 """
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+
+
+def pytest_configure(config):
+    """Take Ctrl-C where a shell's background job was started with it ignored: tests send it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config):
