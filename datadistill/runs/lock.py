@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import socket
+import time
 import warnings
 import weakref
 from pathlib import Path
@@ -59,16 +60,17 @@ class RunLock:
         self._fd: int | None = None
 
     def acquire(self) -> RunLock:
-        """Take the lock or raise `UsageError`; never waits."""
+        """Take the lock or raise `UsageError`; waits, a second at most, only for an owner to write its name."""
         if self._fd is not None:
             return self
+        deadline = time.monotonic() + 1.0
         while self._fd is None:
             try:
                 fd = open_run_file(self.path, os.O_RDWR | os.O_CREAT)
             except OSError as error:
                 raise named(error, self.path) from error
             try:
-                self._take(fd)
+                self._take(fd, wait=time.monotonic() < deadline)
             finally:
                 if self._fd is None:
                     os.close(fd)
@@ -92,12 +94,15 @@ class RunLock:
     ) -> None:
         self.release()
 
-    def _take(self, fd: int) -> None:
-        """Lock the open file and sign it. Leaves `_fd` None if the file was removed meanwhile: open again."""
+    def _take(self, fd: int, wait: bool) -> None:
+        """Lock the open file and sign it. Leaves `_fd` None where the file must be opened again."""
         locked = _flock(fd)
         owner = _read_owner(fd)
         here = socket.gethostname()
         mine = owner.get("pid") == os.getpid() and owner.get("started") == _start_time(os.getpid())
+        if locked is False and not owner and wait:  # taken a moment ago: its owner is still to write its name
+            time.sleep(0.01)
+            return
         if locked is False or (locked is None and not mine and owner.get("host") == here and _lives(owner)):
             who = f"pid {owner['pid']} on {owner['host']}" if owner else "another process"
             raise UsageError(f"{self.folder} is in use by {who}; wait until it ends, or choose another folder")

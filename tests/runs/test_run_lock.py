@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -39,6 +40,20 @@ def test_the_second_process_is_refused_and_changes_nothing(tmp_path, holder):
         RunLock(tmp_path).acquire()
     assert str(caught.value).startswith(f"{tmp_path} is in use by pid {holder.pid} on {socket.gethostname()}")
     assert (tmp_path / "lock").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text, who", [(b'{"pid": 7, "host": "far"}', "pid 7 on far"), (b"", "another process")]
+)
+def test_an_owner_that_is_still_to_write_its_name_is_waited_for(tmp_path, text, who):
+    fcntl = pytest.importorskip("fcntl")
+    with open(tmp_path / "lock", "wb", buffering=0) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        writer = threading.Timer(0.2, held.write, [text])
+        writer.start()
+        with pytest.raises(UsageError, match=f"is in use by {who}; wait"):
+            RunLock(tmp_path).acquire()
+        writer.join()
 
 
 def test_a_killed_process_leaves_a_lock_that_is_taken_over_with_a_note(tmp_path, holder):
