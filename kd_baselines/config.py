@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datadistill.config import KINDS
 from datadistill.config.choices import Value, changed
 from datadistill.config.values import check_images, check_range, check_types
 from datadistill.errors import UsageError
@@ -138,6 +137,3 @@ class KdConfig:
     def with_changes(self, **changes: Any) -> KdConfig:
         """A copy with some fields changed; an unknown one names the nearest."""
         return changed(self, changes)
-
-
-KINDS["kd"] = KdConfig()

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from datadistill.config import KINDS
+from datadistill.config import KINDS, config_class
 from datadistill.errors import Interrupted, UsageError, nearest
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
@@ -145,7 +145,7 @@ def config_of(path: Path, cls: type[C]) -> C:
     Raises:
         UsageError: no run of that kind is there.
     """
-    kind = next(name for name, default in KINDS.items() if type(default) is cls)
+    kind = next(name for name in KINDS if config_class(name) is cls)
     return build_config(cls, RunFolder.open(path, kind=kind).config, str(path / "config.json"))
 
 

@@ -36,7 +36,6 @@ from datadistill.runs.content import (
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.header import read_header
 from datadistill.runs.tensors import checksum, pack, unpack
-from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 from kd_baselines.scores import Scores
 from kd_baselines.teachers import AVERAGES
 

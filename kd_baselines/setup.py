@@ -21,7 +21,6 @@ from datadistill.streams import generator
 from datadistill.training.fit import Fit
 from datadistill.training.fit_plan import FitPlan
 from datadistill.training.resume import fingerprints
-from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 from kd_baselines.batch_dependence import DependsOnBatch
 from kd_baselines.config import KdConfig
 from kd_baselines.distiller import Distiller

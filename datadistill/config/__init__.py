@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -20,24 +21,44 @@ __all__ = [
     "RunOptions",
     "Value",
     "completed",
+    "config_class",
     "refuse_unknown_choices",
 ]
 
-KINDS: dict[str, Any] = {"distill": DistillConfig(), "pool": PoolConfig()}
-"""Kind of run -> its default config. Whoever makes another kind of run puts a line here."""
+KINDS = {
+    "distill": "datadistill.config.distill:DistillConfig",
+    "pool": "datadistill.config.pool:PoolConfig",
+    "kd": "kd_baselines.config:KdConfig",
+    "kd-language": "kd_baselines.language.config:LanguageConfig",
+}
+"""Kind of run -> the class of its config, imported when it is needed."""
+
+
+def config_class(kind: str) -> type[Any]:
+    """The class of a kind's config.
+
+    Args:
+        kind: a key of `KINDS`.
+
+    Example:
+        >>> config_class("pool") is PoolConfig
+        True
+    """
+    found: type[Any] = pkgutil.resolve_name(KINDS[kind])
+    return found
 
 
 def completed(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
     """A stored config with the fields that came later, at their defaults.
 
     Args:
-        kind: of the run: "distill" or "pool"; of any other the config is returned as it is.
+        kind: of the run; a config of a kind that is not in `KINDS` is returned as it is.
         stored: the config of a run folder.
 
     Example:
         >>> completed("distill", {"ipc": 3})["objective"]
         'classification'
     """
-    defaults = asdict(KINDS[kind]) if kind in KINDS else {}
+    defaults = asdict(config_class(kind)()) if kind in KINDS else {}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     return {**plain, **stored}

@@ -3,12 +3,14 @@
     net = build("lenet", channels=1, size=28, classes=10)
 
 A net is any `nn.Module` from images (B, channels, size, size) to logits (B, classes); nothing in the library
-needs it to come from here. To add one, add a file and a line to `NETS`.
+needs it to come from here. To add one, add a file and a line to `NETS`. A name that is not in `NETS` is looked
+up in the tables of `OTHER_TABLES`.
 """
 
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -32,15 +34,18 @@ __all__ = [
     "INITIALIZATIONS",
     "MLP",
     "NETS",
+    "OTHER_TABLES",
     "VGG11",
     "AlexCifarNet",
     "AlexNet",
     "ConvNet",
     "LeNet",
     "ResNet18",
+    "all_nets",
     "arguments",
     "build",
     "draw",
+    "find_net",
     "has_batchnorm",
     "reestimate",
 ]
@@ -55,13 +60,50 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "vgg11": VGG11,
     "torchvision": torchvision_net,
 }
+OTHER_TABLES = ("kd_baselines.nets:KD_NETS",)
+"""Tables of more nets, each a module and the name of a dictionary in it; imported when they are needed."""
+
+
+def all_nets() -> dict[str, Callable[..., nn.Module]]:
+    """Every net by name: `NETS` and the tables of `OTHER_TABLES`.
+
+    Example:
+        >>> sorted(all_nets())[:3]
+        ['alexcifarnet', 'alexnet', 'convnet']
+    """
+    found: dict[str, Callable[..., nn.Module]] = {}
+    for path in OTHER_TABLES:
+        found.update(pkgutil.resolve_name(path))
+    return {**found, **NETS}
+
+
+def find_net(name: str) -> Callable[..., nn.Module]:
+    """The constructor of a net.
+
+    Args:
+        name: a key of `all_nets()`.
+
+    Raises:
+        UsageError: no net has this name.
+
+    Example:
+        >>> find_net("mlp") is MLP
+        True
+    """
+    if name in NETS:
+        return NETS[name]
+    known = all_nets()
+    if name not in known:
+        found = f"there is no net called {name!r}"
+        raise UsageError(f"{found}; {nearest(str(name), known, 'datadistill.nets.all_nets()')}")
+    return known[name]
 
 
 def arguments(name: str) -> dict[str, Any]:
     """The arguments a net takes besides `channels`, `size` and `classes`, with their defaults.
 
     Args:
-        name: a key of `NETS`.
+        name: a key of `all_nets()`.
 
     Raises:
         UsageError: no net has this name.
@@ -70,11 +112,7 @@ def arguments(name: str) -> dict[str, Any]:
         >>> arguments("mlp")
         {'width': 128, 'depth': 2}
     """
-    if name not in NETS:
-        raise UsageError(
-            f"there is no net called {name!r}; {nearest(str(name), NETS, 'datadistill.nets.NETS')}"
-        )
-    parameters = inspect.signature(NETS[name]).parameters.values()
+    parameters = inspect.signature(find_net(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in ("channels", "size", "classes")}
 
 
@@ -85,7 +123,7 @@ def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> 
     draws its theta_0 with `draw`, from a stream of its own.
 
     Args:
-        name: a key of `NETS`.
+        name: a key of `all_nets()`.
         channels: colour channels of the images, at least 1.
         size: side of the images in pixels; not every net takes every size.
         classes: number of logits, at least 1.
@@ -112,7 +150,7 @@ def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> 
     every = {"channels": channels, "size": size, "classes": classes, **args}
     with global_stream(0, "build"), limited(name, every):
         try:
-            return NETS[name](**every)
+            return find_net(name)(**every)
         except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
             if out_of_memory(error):
                 raise

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from datadistill.errors import DataError, UsageError
-from datadistill.nets import NETS, build
+from datadistill.nets import build, find_net
 from datadistill.nets.limits import MOST_TENSORS, limited
 from datadistill.runs.content import check_text, shown
 
@@ -23,7 +23,8 @@ class NetSpec:
     """Which net a set was learned with.
 
     Args:
-        name: a key of `NETS`, or "custom" for a module of the user's own, which no file can build again.
+        name: of a net in `datadistill.nets`, or "custom" for a module of the user's own, which no file can
+            build again.
         args: all arguments of the architecture, channels, size and classes among them.
         init: the initialization scheme theta_0 was drawn by; "factory" where a function of the user's own built
             the nets.
@@ -45,7 +46,7 @@ class NetSpec:
         """The spec of a net for given images.
 
         Args:
-            name: a key of `NETS`.
+            name: of a net in `datadistill.nets`.
             args: the architecture's own arguments. Channels, size and classes are those of the images; they may
                 be among the arguments only with the same values.
             init: the initialization scheme.
@@ -96,7 +97,7 @@ class NetSpec:
 
     def construct(self) -> nn.Module:
         """The net as its constructor draws it, from torch's global generator."""
-        return NETS[self.name](**self.args)
+        return find_net(self.name)(**self.args)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

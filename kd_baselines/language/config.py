@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datadistill.config import KINDS
 from datadistill.config.choices import Value, changed
 from datadistill.config.values import check_range, check_types
 
@@ -77,6 +76,3 @@ class LanguageConfig:
     def with_changes(self, **changes: Any) -> LanguageConfig:
         """A copy with some fields changed; an unknown one names the nearest."""
         return changed(self, changes)
-
-
-KINDS[LANGUAGE_KIND] = LanguageConfig()

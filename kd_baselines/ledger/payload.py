@@ -25,7 +25,6 @@ from datadistill.errors import UsageError
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
 from datadistill.runs.atomic import write_bytes
-from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 from kd_baselines.ledger import payload_file
 from kd_baselines.ledger.stored_images import (
     images_stored,

@@ -26,7 +26,6 @@ from datadistill.nets.spec import NetSpec
 from datadistill.streams import generator
 from datadistill.training.fit import Batch, Fit, lay_out
 from datadistill.training.fit_plan import FitPlan
-from kd_baselines import nets as _registers_the_papers_nets  # noqa: F401
 from kd_baselines.ledger.payload import Payload
 from kd_baselines.setup import drawn
 from kd_baselines.teachers import Teacher

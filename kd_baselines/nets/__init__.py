@@ -2,10 +2,8 @@
 
     net = kd_baselines.nets.build("fitnet1", channels=3, size=32, classes=10)
 
-Importing this package adds them to `datadistill.nets.NETS`, so that `build`, `arguments` and every file that
-names a net know them beside datadistill's own.
-
-To add one, add a file and a line to `KD_NETS`, with a name that `NETS` does not have.
+`datadistill.nets` looks names up in `KD_NETS` too, so that `build`, `arguments` and every file that names a net
+know them beside datadistill's own. To add one, add a file and a line to `KD_NETS`, with a new name.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from datadistill.nets import NETS, arguments, build
+from datadistill.nets import arguments, build
 from kd_baselines.nets.counting import multiplications, parameters
 from kd_baselines.nets.dense_residual import DenseResidualNet
 from kd_baselines.nets.densenet import DenseNet
@@ -69,5 +67,3 @@ KD_NETS: dict[str, Callable[..., nn.Module]] = {
     "preresnet": PreResNet,
     "dense-residual": DenseResidualNet,
 }
-
-NETS.update(KD_NETS)

@@ -9,8 +9,7 @@ import torchvision
 from torch import nn
 
 from datadistill.errors import UsageError
-from datadistill.nets import NETS as ALL_NETS
-from datadistill.nets import AlexNet, arguments, build
+from datadistill.nets import NETS, AlexNet, arguments, build
 from datadistill.nets.alexcifarnet import ResponseNorm
 
 
@@ -26,8 +25,6 @@ def linear(inputs, outputs):
     return inputs * outputs + outputs
 
 
-# kd_baselines, where it was imported, has added nets of its own
-NETS = {name: net for name, net in ALL_NETS.items() if net.__module__.startswith("datadistill.")}
 ANY_SIZE = [(8, 1), (28, 1), (28, 3), (32, 1), (32, 3), (33, 3), (64, 3)]
 SIZES = {name: ANY_SIZE for name in NETS} | {
     "lenet": [(28, 1), (28, 3), (32, 1), (32, 3)],
