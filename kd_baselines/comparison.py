@@ -13,7 +13,8 @@ from typing import Any
 from datadistill.errors import UsageError
 from datadistill.reproduce.write import machine
 from datadistill.runs.atomic import write_text
-from kd_baselines.paired import Difference, deviation, mean, paired_difference, table_text
+from datadistill.stats import Interval, deviation, format_mean, mean, paired_difference
+from datadistill.studies.table import to_csv
 
 __all__ = ["FILES", "Comparison", "Row", "against", "write"]
 
@@ -40,7 +41,7 @@ class Row:
     arm: str
     method: str
     values: Mapping[str, tuple[float, ...]]
-    differences: Mapping[str, Difference] = field(default_factory=dict)
+    differences: Mapping[str, Interval] = field(default_factory=dict)
     published: str = "-"
 
     def mean(self, column: str) -> float:
@@ -64,7 +65,7 @@ class Row:
         if column not in self.values:
             return "-"
         several = len(self.values[column]) > 1
-        return f"{self.mean(column):.2f}" + (f" ± {self.deviation(column):.2f}" if several else "")
+        return format_mean(self.mean(column), self.deviation(column) if several else None)
 
 
 def against(row: Row, base: Row) -> Row:
@@ -196,4 +197,4 @@ def remarks(found: Comparison) -> list[str]:
 
 def comma_separated(found: Comparison) -> str:
     """One line for each row and column; numbers with four decimals."""
-    return table_text(COLUMNS, found.records())
+    return to_csv(COLUMNS, found.records())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from datadistill.errors import UsageError
+from datadistill.stats import deviation, mean
 from datadistill.visualize.canvas import BLUE, GREEN, GREY, ORANGE, clean, new_figure, own_style
 
 __all__ = ["Descent", "generations_figure"]
@@ -65,8 +65,8 @@ def generations_figure(title: str, descents: Sequence[Descent], y: str) -> Figur
     for n, chain in enumerate(descents):
         colour = COLOURS[n % len(COLOURS)]
         marker = MARKERS[n // len(COLOURS) % len(MARKERS)]
-        means = [statistics.fmean(values) for values in chain.nets]
-        spread = [statistics.pstdev(values) for values in chain.nets]
+        means = [mean(values) for values in chain.nets]
+        spread = [deviation(values) for values in chain.nets]
         name = clean(chain.arm, LABEL)
         beside = BESIDE * (n - (len(descents) - 1) / 2)  # so that bars of several arms do not hide each other
         xs = [g + beside for g in range(len(means))]
@@ -77,7 +77,7 @@ def generations_figure(title: str, descents: Sequence[Descent], y: str) -> Figur
             ax.axhline(means[0], color=colour, linestyle=":", linewidth=1, zorder=1)
         if chain.ensembles:
             ks = sorted(chain.ensembles)
-            levels = [statistics.fmean(chain.ensembles[k]) for k in ks]
+            levels = [mean(chain.ensembles[k]) for k in ks]
             ax.plot(
                 [k + beside for k in ks], levels, color=colour, linestyle="--", marker=marker, markersize=7,
                 markerfacecolor="white", label=f"{name}, BANE(k)",
@@ -85,11 +85,11 @@ def generations_figure(title: str, descents: Sequence[Descent], y: str) -> Figur
         if chain.with_teacher:
             last = len(means) - 1
             ax.plot(
-                last + beside, statistics.fmean(chain.with_teacher), color=colour, linestyle="none", marker="*",
+                last + beside, mean(chain.with_teacher), color=colour, linestyle="none", marker="*",
                 markersize=11, markerfacecolor="white", label=f"{name}, BANE({last}) and the teacher",
             )  # fmt: skip
     if len(teachers) == 1:
-        level = statistics.fmean(descents[0].nets[0])
+        level = mean(descents[0].nets[0])
         ax.axhline(level, color=GREY, linestyle=":", linewidth=1.2, zorder=1, label="teacher")
     ax.set(xlabel="generation (of an ensemble: its last)", ylabel=clean(y, LABEL))
     ax.set_title(clean(title, 110))

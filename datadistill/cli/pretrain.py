@@ -29,6 +29,7 @@ from datadistill.errors import UsageError, nearest
 from datadistill.recipes.pools import POOLS, pool_recipe
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config
+from datadistill.stats import deviation, mean
 
 if TYPE_CHECKING:
     from datadistill.pool import Pool
@@ -127,15 +128,14 @@ def read_arguments(argv: Sequence[str]) -> tuple[Pretrain, PoolConfig, bool]:
 def tell(output: Output, pool: Pool, config: PoolConfig, out: Path, seconds: float) -> None:
     """What came out, where it is, what to type next."""
     found = pool.accuracies
-    mean = sum(found) / len(found)
-    deviation = (sum((a - mean) ** 2 for a in found) / len(found)) ** 0.5
+    average, spread = mean(found), deviation(found)
     page = POOLS.get(config.recipe)
     number, changed = ("-", []) if page is None else published_number(page.published, page.make(), config)
     bytes_ = sum(p.numel() * p.element_size() for p in pool.tensors.values())
     output.say(
         f"trained {pool.nets} + {pool.validation_nets} + {pool.held_out} nets (to learn with, for looks, held "
         f"out) on {pool.dataset} in {seconds:.1f} s",
-        f"accuracy {percent(mean, deviation, len(found))} % on images held out of its training part, "
+        f"accuracy {percent(average, spread, len(found))} % on images held out of its training part, "
         f"{min(found):.2f} to {max(found):.2f}",
         f"wrote {out}: pool.safetensors ({size_of(bytes_)}), metrics.jsonl",
         f"next: datadistill distill RECIPE --pool {out} (datadistill recipes lists those for pretrained nets)",
@@ -143,7 +143,7 @@ def tell(output: Output, pool: Pool, config: PoolConfig, out: Path, seconds: flo
     output.result({
         "run": str(out), "recipe": config.recipe, "run_seed": config.seed, "dataset": pool.dataset,
         "net": pool.net.name, "nets": pool.nets, "validation_nets": pool.validation_nets,
-        "held_out": pool.held_out, "accuracy_mean": mean, "accuracy_std": deviation,
+        "held_out": pool.held_out, "accuracy_mean": average, "accuracy_std": spread,
         "accuracy_min": min(found), "accuracy_max": max(found), "split": "validation", "bytes": bytes_,
         "fingerprint": pool.fingerprint, "seconds": seconds,
         "published": number, "changed": changed,

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from datadistill.errors import ResourceError
 from datadistill.progress import reporting
 from datadistill.runs.content import visible
+from datadistill.stats import format_mean
 
 NARROW = 12  # columns of a terminal that the last column of a table must have at least
 PIPE_WIDTH = 120  # columns of a table that is not on a terminal
@@ -177,8 +178,7 @@ def percent(mean: float, deviation: float | None = None, over: int = 2) -> str:
     >>> percent(93.456, 0.5), percent(93.456, 0.0, over=1)
     ('93.46 ± 0.50', '93.46')
     """
-    known = deviation is not None and over > 1
-    return f"{mean:.2f} ± {deviation:.2f}" if known else f"{mean:.2f}"
+    return format_mean(mean, deviation if over > 1 else None)
 
 
 def size_of(count: int) -> str:

@@ -30,6 +30,7 @@ from datadistill.nets.factory import NetFactory
 from datadistill.objectives import predictions
 from datadistill.pool import Pool
 from datadistill.progress import Report, shows_progress, track
+from datadistill.stats import deviation, mean
 from datadistill.streams import generator
 from datadistill.torch_defaults import library_defaults
 
@@ -139,9 +140,9 @@ def evaluate(
     if plain_nets:
         plain = plain_accuracy(on_device, module, start, target, nets=min(count, plain_nets), poll=poll)
     return Evaluation(
-        accuracy_mean=_mean(after), accuracy_std=_std(after),
-        accuracy_before_mean=_mean(before), accuracy_before_std=_std(before),
-        accuracy_plain=_mean(plain) if plain else None, nets=count,
+        accuracy_mean=mean(after), accuracy_std=deviation(after),
+        accuracy_before_mean=mean(before), accuracy_before_std=deviation(before),
+        accuracy_plain=mean(plain) if plain else None, nets=count,
         net=net if isinstance(net, str) else distilled.net.name if net is None else "custom",
         images=len(distilled.images), bytes=distilled.bytes, bytes_theta_0=distilled.bytes_theta_0,
         dataset=real.name, split=split, description=real.description, seed=seed,
@@ -153,9 +154,9 @@ def _attack(pair: tuple[int, int], before: list[AttackScores], after: list[Attac
     """What an attack does: mean and deviation over nets of every score, before and after."""
     said: dict[str, Any] = {"attack_class": pair[0], "target_class": pair[1]}
     for when, scores in (("before", before), ("after", after)):
-        mean, std = mean_and_std(scores)
+        average, std = mean_and_std(scores)
         said[when] = {
-            **{f"{k}_mean": v for k, v in mean.as_dict().items()},
+            **{f"{k}_mean": v for k, v in average.as_dict().items()},
             **{f"{k}_std": v for k, v in std.as_dict().items()},
         }
     return said
@@ -264,12 +265,3 @@ def plain_accuracy(
             theta_T = unroll_with_buffers(module, theta_0, steps, step_sizes, rule, norm=d.norm, stream=0)
             found += [accuracy(_finished(d, module, one), one, target) for one in unstack(theta_T, count)]
     return found
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _std(values: list[float]) -> float:
-    mean = _mean(values)
-    return (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5

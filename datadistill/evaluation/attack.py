@@ -12,7 +12,6 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-import torch
 from torch import Tensor, nn
 
 from datadistill.data import Split
@@ -20,6 +19,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.initial import Theta
 from datadistill.objectives import Attack, predictions
+from datadistill.stats import deviation, mean
 from datadistill.torch_defaults import library_defaults
 
 
@@ -68,6 +68,7 @@ def attack_scores(
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+        >>> import torch
         >>> theta = {"1.weight": torch.eye(2)}
         >>> images = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]).view(3, 2, 1, 1)
         >>> found = attack_scores(net, theta, Split(images, torch.tensor([0, 0, 1])), 0, 1)
@@ -116,9 +117,9 @@ def mean_and_std(scores: Sequence[AttackScores]) -> tuple[AttackScores, AttackSc
     """
     if not scores:
         raise UsageError("there are no scores to take a mean of; measure at least one net")
-    table = torch.tensor([list(s.as_dict().values()) for s in scores], dtype=torch.float64)
-    mean, std = table.mean(0), table.std(0, correction=0)
-    return AttackScores(*mean.tolist()), AttackScores(*std.tolist())
+    table = [s.as_dict() for s in scores]
+    columns = [[row[name] for row in table] for name in table[0]]
+    return AttackScores(*map(mean, columns)), AttackScores(*map(deviation, columns))
 
 
 def _percent(hits: Tensor) -> float:

@@ -30,6 +30,7 @@ from datadistill.evaluation.baselines import (
 from datadistill.evaluation.neighbours import Neighbours, choose_neighbours
 from datadistill.initial import InitialDistribution
 from datadistill.progress import each
+from datadistill.stats import mean
 from datadistill.streams import derive
 
 NAMES = ("random-real", "optimized-real", "k-means", "average-real", "knn-random-real", "knn-k-means")
@@ -165,11 +166,11 @@ def merit(values: Sequence[float] | Sequence[AttackScores]) -> tuple[float, ...]
     """
     scores = [v for v in values if isinstance(v, AttackScores)]
     if not scores:
-        return (sum(values) / len(values),)  # type: ignore[arg-type]
-    mean, _ = mean_and_std(scores)
-    if mean.attacked_to_target < LEAST_SUCCESS:
-        return 0.0, mean.attacked_to_target
-    return 1.0, mean.modified_accuracy
+        return (mean(values),)  # type: ignore[arg-type]
+    average, _ = mean_and_std(scores)
+    if average.attacked_to_target < LEAST_SUCCESS:
+        return 0.0, average.attacked_to_target
+    return 1.0, average.modified_accuracy
 
 
 def is_knn(name: str) -> bool:

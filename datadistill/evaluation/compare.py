@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from datadistill.data import RealData, Split
@@ -31,6 +30,7 @@ from datadistill.initial import Fixed, InitialDistribution, Pretrained, nets_of
 from datadistill.nets.factory import NetFactory
 from datadistill.pool import Pool
 from datadistill.progress import Report, each, shows_progress
+from datadistill.stats import deviation, mean
 from datadistill.streams import generator
 from datadistill.torch_defaults import library_defaults
 
@@ -189,13 +189,14 @@ def _tested(c: Chosen, tester: Trial) -> Row:
 
 
 def _row(name: str, values: list[Any], bytes: int, combination: str, nets: int, sets: int) -> Row:
-    mean = std = None
+    average = std = None
     if isinstance(values[0], AttackScores):
-        mean, std = mean_and_std(values)
+        average, std = mean_and_std(values)
         values = [scores.accuracy for scores in values]
-    measured = torch.tensor(values, dtype=torch.float64)
-    average, deviation = float(measured.mean()), float(measured.std(correction=0))
-    return Row(name, average, deviation, bytes, combination, nets, sets, attack_mean=mean, attack_std=std)
+    return Row(
+        name, mean(values), deviation(values), bytes, combination, nets, sets, attack_mean=average,
+        attack_std=std,
+    )  # fmt: skip
 
 
 def _describe(real: RealData, own: InitialDistribution, chooser: Trial, tester: Trial) -> str:

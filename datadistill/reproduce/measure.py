@@ -23,6 +23,7 @@ from datadistill.initial import nets_of
 from datadistill.pool import Pool
 from datadistill.reproduce.plan import ACCURACY
 from datadistill.reproduce.results import Measured, Value
+from datadistill.stats import deviation, mean
 from datadistill.training.fit import FitPlan, fit
 
 Scores = dict[str, float]
@@ -86,11 +87,11 @@ def baselines(d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: 
     )
     rows = []
     for row in found.rows:
-        mean, std = {ACCURACY: row.accuracy_mean}, {ACCURACY: row.accuracy_std}
+        means, stds = {ACCURACY: row.accuracy_mean}, {ACCURACY: row.accuracy_std}
         if row.attack_mean is not None and row.attack_std is not None:
-            mean, std = row.attack_mean.as_dict(), row.attack_std.as_dict()
+            means, stds = row.attack_mean.as_dict(), row.attack_std.as_dict()
         several = row.nets > 1 or row.sets > 1
-        values = {k: Value(v, std[k] if several else None) for k, v in mean.items()}
+        values = {k: Value(v, stds[k] if several else None) for k, v in means.items()}
         rows.append(Measured(row.name, values, row.nets, row.sets, 1, row.bytes, row.combination))
     return rows
 
@@ -147,7 +148,5 @@ def _values(found: Sequence[Scores]) -> dict[str, Value]:
     values = {}
     for column in found[0]:
         numbers = [scores[column] for scores in found]
-        mean = sum(numbers) / len(numbers)
-        std = (sum((v - mean) ** 2 for v in numbers) / len(numbers)) ** 0.5
-        values[column] = Value(mean, std if len(numbers) > 1 else None)
+        values[column] = Value(mean(numbers), deviation(numbers) if len(numbers) > 1 else None)
     return values

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from datadistill.reproduce.plan import Part
+from datadistill.stats import deviation, mean
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ def over_runs(runs: Sequence[Sequence[Measured]]) -> list[Measured]:
         first, values = rows[0], {}
         for column in first.values:
             means = [row.values[column].mean for row in rows if column in row.values]
-            mean = sum(means) / len(means)
-            values[column] = Value(mean, math.sqrt(sum((m - mean) ** 2 for m in means) / len(means)))
+            values[column] = Value(mean(means), deviation(means))
         chosen = list(dict.fromkeys(row.how for row in rows if row.how))
         how = chosen[0] if len(chosen) == 1 else "chosen anew in each run" if chosen else ""
         merged.append(Measured(first.name, values, first.nets, first.sets, len(rows), first.bytes, how))

@@ -15,6 +15,7 @@ from datadistill.reproduce.paper import SOURCE
 from datadistill.reproduce.plan import Part, Plan, Published, Row
 from datadistill.reproduce.results import Measured, Result, Value
 from datadistill.runs.atomic import write_text
+from datadistill.stats import format_mean
 from datadistill.visualize.canvas import save
 from datadistill.visualize.tables import (
     Bar,
@@ -120,8 +121,7 @@ def published(known: Published) -> str:
     >>> published(Published(93.76)), published(Published(75.0, read_off=True))
     ('93.76', '~75')
     """
-    spread = "" if known.deviation is None else f" ± {known.deviation:g}"
-    return f"{'~' if known.read_off else ''}{known.value:g}{spread}"
+    return f"{'~' if known.read_off else ''}{format_mean(known.value, known.deviation, 'g')}"
 
 
 def _sources(result: Result) -> list[str]:

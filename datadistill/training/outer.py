@@ -39,6 +39,7 @@ from datadistill.innerloop import (
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.objectives import Attack, Objective
+from datadistill.stats import deviation, mean
 from datadistill.streams import derive, generator, global_stream
 from datadistill.training.learned import Learned
 from datadistill.training.schedule import learning_rate_factor
@@ -211,19 +212,19 @@ class OuterLoop:
         if isinstance(self.objective, Attack):  # how often the modified labels are right
             target = Split(target.images, self.objective.labels(target.labels))
         _, found = trained_accuracies(d, self.net, self.validation_start, target, nets=nets, before=False)
-        mean = sum(found) / len(found)
+        average = mean(found)
         record = {
             "iteration": self.iteration,
             "loss": self.loss_sum / self.loss_count if self.loss_count else None,
-            "accuracy": mean,
-            "accuracy_std": math.sqrt(sum((a - mean) ** 2 for a in found) / len(found)),
+            "accuracy": average,
+            "accuracy_std": deviation(found),
             "gradient_norm": self.gradient_norm,
             "step_sizes": d.step_sizes.double().log().reshape(len(d.step_sizes), -1).mean(1).exp().tolist(),
             "skipped": self.skipped,
         }
         self.loss_sum, self.loss_count = 0.0, 0
-        if self.config.keep == "best" and (self.best is None or mean > self.best[0]):
-            self.best = (mean, self.iteration)
+        if self.config.keep == "best" and (self.best is None or average > self.best[0]):
+            self.best = (average, self.iteration)
             self.best_tensors = {k: p.detach().clone() for k, p in self.learned.parameters().items()}
         return record
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from datadistill.distilled import DistilledDataset
 from datadistill.nets.spec import CUSTOM
+from datadistill.stats import format_mean
 from datadistill.visualize.canvas import clean, is_number
 
 MAX_ETAS = 5  # step sizes spelled out in one line
@@ -123,7 +124,7 @@ def _clause(distilled: DistilledDataset, split: str, value: Any) -> str | None:
     of = f"{clean(value.get('split') or split or 'unnamed', 30)} split of {where}"
     nets, deviation = value.get("nets"), value.get("accuracy_std")
     many = isinstance(nets, int) and nets > 1 and is_number(deviation)
-    text = f"{value['accuracy_mean']:.1f}" + (f" ± {deviation:.1f}" if many else "") + f" % on the {of}"
+    text = f"{format_mean(value['accuracy_mean'], deviation if many else None, '.1f')} % on the {of}"
     notes = [f"mean ± deviation over {nets} nets"] if many else ["1 net"] if nets == 1 else []
     other = value.get("net")
     if isinstance(other, str) and other != distilled.net.name:

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator
 
 from datadistill.errors import UsageError
+from datadistill.stats import format_mean
 from datadistill.visualize.canvas import BLUE, GREY, ORANGE, clean, new_figure, own_style
 
 WIDTH = 1000  # pixels
@@ -39,8 +40,7 @@ class Number:
     read_off: bool = False
 
     def __str__(self) -> str:
-        spread = "" if self.deviation is None else f" ± {self.deviation:.1f}"
-        return f"{'~' if self.read_off else ''}{self.value:.1f}{spread}"
+        return f"{'~' if self.read_off else ''}{format_mean(self.value, self.deviation, '.1f')}"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from datadistill.runs.atomic import write_text
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.signals import StopFlag, interruptible
+from datadistill.stats import mean
 from datadistill.visualize.canvas import save
 from kd_baselines.ledger.config import LEDGER_KIND, LedgerConfig
 from kd_baselines.ledger.given import Given
@@ -170,8 +171,8 @@ def _entry(senders: Senders, records: Sequence[Record]) -> Entry:
     return Entry(
         first.row, first.storage, first.parts, first.file_bytes,
         {record.seed: record.accuracy for record in records},
-        math.fsum(record.seconds for record in records) / len(records), first.steps,
-        math.fsum(known) / len(known) if len(known) == len(several) else None,
+        mean([record.seconds for record in records]), first.steps,
+        mean(known) if len(known) == len(several) else None,
     )  # fmt: skip
 
 

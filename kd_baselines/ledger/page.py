@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from datadistill.stats import Interval, format_mean
 from kd_baselines.ledger.sentences import sentences
 from kd_baselines.ledger.table import ABOUT, BASE, FORMULA, NEVER, Entry, Ledger
-from kd_baselines.paired import Difference
 
 __all__ = ["HEADS", "cells", "markdown", "remarks"]
 
@@ -24,20 +24,19 @@ def cells(found: Ledger, entry: Entry) -> list[str]:
         >>> cells(found, net)
         ['student', 'float32', '246,824', '98.50 ± 0.50', '[92.15, 104.85]', '-', '0.0', '0', '61', '-']
     """
-    accuracy, several = entry.accuracy, len(entry.values) > 1
-    spread = f" ± {entry.deviation:.2f}" if several else ""
+    accuracy = format_mean(entry.accuracy.mean, entry.deviation if len(entry.values) > 1 else None)
     base = found.base(entry)
     difference = None if base is None else entry.minus(base)
     even = found.break_even(entry)
     return [
-        entry.row, entry.storage, f"{entry.bytes:,}", f"{accuracy.mean:.2f}{spread}", _interval(accuracy),
+        entry.row, entry.storage, f"{entry.bytes:,}", accuracy, _interval(entry.accuracy),
         "-" if difference is None else str(difference), _seconds(entry.seconds), f"{entry.steps:,}",
         "-" if entry.sender_seconds is None else _seconds(entry.sender_seconds),
         "-" if even is None else "never" if even == NEVER else f"{even:,.0f}",
     ]  # fmt: skip
 
 
-def _interval(found: Difference) -> str:
+def _interval(found: Interval) -> str:
     return "-" if found.low is None else f"[{found.low:.2f}, {found.high:.2f}]"
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from datadistill.stats import Interval
 from kd_baselines.ledger.stored_images import IMAGE_STORAGE
 from kd_baselines.ledger.table import FULL, Entry, Ledger
 from kd_baselines.ledger.worth import images_a_class_worth
-from kd_baselines.paired import Difference
 
 __all__ = ["sentences"]
 
@@ -107,7 +107,7 @@ def _against(images: Entry, net: Entry, ledger: Ledger) -> str:
     return f"{start}, {'but' if contrary else 'and'} its students are {by}{both}."
 
 
-def _told(found: Difference | None) -> int | None:
+def _told(found: Interval | None) -> int | None:
     """1 better, -1 worse, 0 not told apart, as one seed never is; None where there is nothing to pair."""
     if found is None:
         return None

@@ -7,22 +7,23 @@ Notation: S the seconds that the sender spends once, F those of a student that l
     with the payload        S + n P
     break-even              n = ceil(S / (F - P)), at least 1; never where P >= F
 
-Intervals are Student's t over the seeds, as in `kd_baselines.paired`. The files hold no date, host or path.
+Intervals are Student's t over the seeds, as in `datadistill.stats`. The files hold no date, host or path.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from datadistill.errors import UsageError
-from kd_baselines.paired import Difference, deviation, paired_difference, table_text
+from datadistill.stats import Interval, deviation, mean_interval, paired_difference
+from datadistill.studies.table import to_csv
 
-__all__ = ["ABOUT", "BASE", "FORMULA", "FULL", "NEVER", "Entry", "Ledger", "break_even", "mean_interval"]
+__all__ = ["ABOUT", "BASE", "FORMULA", "FULL", "NEVER", "Entry", "Ledger", "break_even"]
 
 BASE, FULL = "real-hard", "full"
 """The row that differences are held against, and the row of all real data."""
@@ -80,17 +81,6 @@ def break_even(sender: float | None, full: float | None, own: float) -> float | 
     return None if sender is None else max(1, math.ceil(sender / (full - own) * (1 - 1e-9)))
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Difference:
-    """The mean of a score over seeds and its confidence interval by Student's t; no interval for one seed.
-
-    Example:
-        >>> found = mean_interval([1.0, 2.0, 3.0])  # deviation 1, t = 4.303 with two degrees of freedom
-        >>> [round(value, 2) for value in (found.mean, found.low, found.high)]
-        [2.0, -0.48, 4.48]
-    """
-    return paired_difference(values, [0.0] * len(values), level)
-
-
 @dataclass(frozen=True)
 class Entry:
     """One row with one storage.
@@ -121,7 +111,7 @@ class Entry:
         return sum(self.parts.values())
 
     @cached_property
-    def accuracy(self) -> Difference:
+    def accuracy(self) -> Interval:
         """Mean and 95% interval."""
         return mean_interval(list(self.values.values()))
 
@@ -139,7 +129,7 @@ class Entry:
         """
         return f"{self.row} {self.storage}"
 
-    def minus(self, other: Entry) -> Difference | None:
+    def minus(self, other: Entry) -> Interval | None:
         """The paired difference over the seeds that both have; None where there is none."""
         seeds = [seed for seed in self.values if seed in other.values]
         if not seeds:
@@ -218,4 +208,4 @@ def comma_separated(found: Ledger) -> str:
         {**record, "parts": "; ".join(f"{part} {count}" for part, count in record["parts"].items())}
         for record in found.records()
     )
-    return table_text(COLUMNS, records)
+    return to_csv(COLUMNS, records)

@@ -10,7 +10,7 @@ import pytest
 import datadistill as dd
 
 ROOT = Path(dd.__file__).parent
-BOTTOM = {"errors", "config", "streams", "runs", "progress"}
+BOTTOM = {"errors", "config", "streams", "runs", "progress", "stats"}
 BUILDING = {"innerloop", "nets", "data", "device", "torch_defaults"}
 SETS = {"objectives", "initial", "distilled", "distilled_file", "pool", "quantization", "unfinished"}
 BELOW_METHODS = BOTTOM | BUILDING | SETS
@@ -21,11 +21,12 @@ MAY_IMPORT = {
     **{room: BOTTOM | BUILDING for room in BUILDING},
     **{room: BELOW_METHODS for room in SETS},
     "recipes": {"config", "errors"},
+    "studies": BOTTOM,
     "evaluation": BELOW_METHODS,
     "visualize": BELOW_METHODS,
     "export": BELOW_METHODS,
     "training": BELOW_METHODS | {"evaluation"},
-    "reproduce": BELOW_METHODS | {"recipes", "training", "evaluation", "visualize"},
+    "reproduce": BELOW_METHODS | {"recipes", "studies", "training", "evaluation", "visualize"},
     "cli": BELOW_METHODS | {"recipes", "training", "evaluation", "visualize", "export", "reproduce", "cli"},
 }
 WITHOUT_TORCH = ("datadistill", "datadistill.config", "datadistill.recipes", "datadistill.cli")

@@ -4,19 +4,18 @@ import csv
 
 import pytest
 import torch
-from scipy import stats
 
 from datadistill.data import RealData
 from datadistill.errors import Interrupted, UsageError
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
+from datadistill.stats import paired_difference
 from kd_baselines import compare_runs
 from kd_baselines.comparing import compare as compare_named
 from kd_baselines.comparison import Comparison, Row, comma_separated, markdown
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
-from kd_baselines.paired import paired_difference
 from kd_baselines.recipes import RECIPES, Arm, Page
 from kd_baselines.running import KIND
 from kd_baselines.training import train
@@ -63,35 +62,6 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(compare_runs, "train", counting)
     return calls
-
-
-# --- differences
-
-
-@pytest.mark.parametrize("n", [2, 3, 10])
-@pytest.mark.parametrize("level", [0.9, 0.95])
-def test_the_interval_is_that_of_the_paired_t_test(n, level):
-    g = torch.Generator().manual_seed(n)
-    a, b = (torch.rand(n, generator=g, dtype=torch.float64) * 100 for _ in range(2))
-    found = paired_difference(a.tolist(), b.tolist(), level)
-    wanted = stats.ttest_rel(a.numpy(), b.numpy()).confidence_interval(level)
-    assert found.mean == pytest.approx(float((a - b).mean()), rel=1e-12)
-    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-10)
-    back = paired_difference(b.tolist(), a.tolist(), level)
-    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
-
-
-def test_the_interval_of_equal_differences_is_a_point_and_of_one_seed_none():
-    found = paired_difference([3.0, 4.0, 5.0], [1.0, 2.0, 3.0])
-    assert (found.mean, found.low, found.high) == (2.0, 2.0, 2.0)
-    one = paired_difference([3.0], [1.0])
-    assert (one.mean, one.low, one.high) == (2.0, None, None) and str(one) == "+2.00"
-
-
-@pytest.mark.parametrize("args", [([], []), ([1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0, 2.0], 1.0)])
-def test_what_is_no_pair_is_refused(args):
-    with pytest.raises(UsageError):
-        paired_difference(*args)
 
 
 # --- runs

@@ -10,7 +10,7 @@ from datadistill.errors import UsageError
 from kd_baselines.ledger.page import cells, markdown
 from kd_baselines.ledger.plot import _drawn, _overlap, ledger_figure, place
 from kd_baselines.ledger.sentences import ONE_SEED, sentences
-from kd_baselines.ledger.table import NEVER, Entry, Ledger, break_even, comma_separated, mean_interval
+from kd_baselines.ledger.table import NEVER, Entry, Ledger, break_even, comma_separated
 
 SPREAD = (-0.2, 0.0, 0.2)
 
@@ -61,15 +61,6 @@ def test_break_even_is_the_first_number_of_students_that_saves(sender, own):
     n = break_even(sender, 5.0, own)
     assert sender + n * own <= n * 5.0
     assert n == 1 or sender + (n - 1) * own > (n - 1) * 5.0
-
-
-def test_the_interval_of_a_mean_is_that_of_the_t_test():
-    from scipy import stats
-
-    values = [91.0, 93.5, 90.25, 92.0]
-    found, wanted = mean_interval(values), stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-12)
-    assert mean_interval([90.0]).low is None
 
 
 # --- rows
