@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.data import Split
+from datadistill.data.given import to_labels
 from datadistill.errors import DataError, UsageError, out_of_memory
 from datadistill.innerloop.attributes import attributes_kept
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
@@ -27,7 +28,6 @@ from datadistill.streams import generator, global_stream
 from datadistill.training.fit import Batch
 from kd_baselines.features import run
 from kd_baselines.losses.input_gradients import refuse_once_differentiable
-from kd_baselines.losses.labels import to_labels
 from kd_baselines.losses.term import Objective, Seen, Term
 from kd_baselines.splits import as_split, float_images
 

@@ -24,13 +24,12 @@ from datadistill.data import RealData, Split
 from datadistill.errors import DataError, NumericalError, UsageError, nearest
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.nets.copying import bare_net
-from datadistill.nets.logits import refuse_one_logit
+from datadistill.nets.logits import refuse_labels_beyond, refuse_one_logit
 from datadistill.objectives import evaluation_logits
 from datadistill.progress import Report, each, shows_progress
 from datadistill.streams import generator
 from datadistill.torch_defaults import library_defaults
 from kd_baselines.features import in_type_of, logits_in
-from kd_baselines.losses.labels import refuse_classes
 from kd_baselines.scores import LeftOut, Scores
 from kd_baselines.splits import as_split, refuse_distilled
 
@@ -201,7 +200,7 @@ def _accuracy_alone(
     device = next(net.parameters(), target.images).device
     images, labels = target.images.to(device), target.labels.to(device)
     logits = _logits(net, images, None, batch)
-    refuse_classes(labels, logits.shape[1])
+    refuse_labels_beyond(labels, logits.shape[1])
     right = logits.argmax(1) == labels
     groups = [right[labels == k] for k in range(logits.shape[1])]
     per_class = tuple(_percent(group) if len(group) else None for group in groups)

@@ -3,7 +3,9 @@
     soft_target_loss(student_logits, teacher_logits, temperature=4.0)      a number
     CE() + KD(T=4.0, weight=0.9)                                           an objective for `Distiller`
 
-To add one, write its file, and a line here that names it.
+The function has the formula, the arguments and the source; its term takes the same arguments, reads what they
+need of the nets, and adds a `weight` and a `name` (see `Term`). What does not fit raises a UsageError that says
+what was found and what to pass. To add a loss, write its file, and a line here that names it.
 """
 
 from __future__ import annotations

@@ -1,19 +1,10 @@
 """Attention transfer: the student looks where the teacher looks.
 
-Notation: Z (B,C,H,W) the output of a layer, A(Z)_hw = sum_c |Z_chw|^p its attention map, N(A) = A / ||A||_2
-the map of one sample as a unit vector of H W pixels, j a pair of layers.
-
-    at_paper    sum_j || N(A_S) - N(A_T) ||_2                          mean over the batch
-    at_code     sum_j || N(A_S) - N(A_T) ||_2^2 / (H W)                mean over the batch
-    jm          sum_j || N(A_T) - N(A_S) ||_2                          mean over the batch
-
-The first is the paper's without its factor beta / 2, which belongs to the weight. The second is what the
-authors' code computes (with a mean over channels, which the normalization takes out): smaller by H W and a
-square, so its weight is another one (beta = 1000 there). The third is what Jacobian matching adds for feature
-maps; its printed formula has the value of the first at the same p.
+Notation: Z (B,C,H,W) the output of a layer, A(Z) its attention map, N(A) = A / ||A||_2 the map of one sample
+as a unit vector of H W pixels, j a pair of layers.
 
 References:
-    Zagoruyko and Komodakis, Paying more attention to attention, 2017, https://arxiv.org/abs/1612.03928, eq. 2
+    Zagoruyko and Komodakis, Paying more attention to attention, 2017, https://arxiv.org/abs/1612.03928
     Srinivas and Fleuret, Knowledge transfer with Jacobian matching, 2018, https://arxiv.org/abs/1803.00443
 """
 
@@ -28,11 +19,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError
+from kd_baselines.losses.checks import check_choice, check_layers
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
-__all__ = ["AttentionTransfer", "attention_map", "attention_transfer_loss", "check_layers", "to_same_size"]
+__all__ = ["AttentionTransfer", "attention_map", "attention_transfer_loss", "check_power", "to_same_size"]
 
 Form = Literal["at_paper", "at_code", "jm"]
 Pool = Literal["map", "features"]
@@ -41,37 +33,34 @@ EPS = 1e-12  # under the root of the norm: identical maps give 1e-6, and a gradi
 
 
 def attention_map(features: Float[Tensor, "b c h w"], p: float = 2) -> Float[Tensor, "b h w"]:
-    """A(Z)_hw = sum_c |Z_chw|^p.
-
-    The absolute value matters for odd p on signed features.
+    """A(Z)_hw = sum_c |Z_chw|^p, not normalized (Zagoruyko and Komodakis 2017, section 3.1).
 
     Args:
-        features: (B,C,H,W), a layer's output.
-        p: 1 or more.
+        features: Z, (B,C,H,W), a layer's output.
+        p: 1 or more; 2 is the paper's. The absolute value matters for odd p on signed features.
 
     Returns:
-        (B,H,W), not normalized.
-
-    Raises:
-        UsageError: features of another rank, or p out of range.
+        (B,H,W).
 
     Example:
         >>> attention_map(torch.tensor([[[[1.0, -2.0]], [[3.0, 0.0]]]]))
         tensor([[[10.,  4.]]])
-
-    References:
-        Zagoruyko and Komodakis 2017, section 3.1, F_sum^p.
     """
     if features.ndim != 4 or 0 in features.shape:
         raise UsageError(
             f"an attention map was asked of features of shape {tuple(features.shape)}; wanted (batch, "
             "channels, height, width), none of them 0: name a convolution or pooling layer"
         )
-    if not (math.isfinite(p) and p >= 1):
-        raise UsageError(f"the power p of an attention map is {p}; give 1 or more (2 is the paper's)")
+    check_power(p)
     if p % 2 == 0:  # without the kink of |z|, whose second derivative torch takes as 0 at 0
         return features.pow(p).sum(1)
     return features.abs().pow(p).sum(1)
+
+
+def check_power(p: float) -> None:
+    """Refuse a power of an attention map that is not finite or below 1."""
+    if not (math.isfinite(p) and p >= 1):
+        raise UsageError(f"the power p of an attention map is {p}; give 1 or more (2 is the paper's)")
 
 
 def attention_transfer_loss(
@@ -84,6 +73,14 @@ def attention_transfer_loss(
 ) -> Float[Tensor, ""]:
     """Distance of normalized attention maps: sum over the pairs of layers, mean over the batch.
 
+        at_paper    sum_j || N(A_S) - N(A_T) ||_2              Zagoruyko and Komodakis 2017, eq. 2
+        at_code     sum_j || N(A_S) - N(A_T) ||_2^2 / (H W)    the authors' code
+        jm          sum_j || N(A_T) - N(A_S) ||_2              Srinivas and Fleuret 2018, section 5.2
+
+    The first is the paper's without its factor beta / 2, which belongs to the weight. The second (with a mean
+    over channels there, which the normalization takes out) is smaller by H W and a square, so its weight is
+    another one (beta = 1000 there). The third's printed formula has the value of the first at the same p.
+
     Channels may differ. Where heights or widths differ, the larger is averaged down first. A map that is zero
     everywhere stays zero under the normalization. The norm of at_paper and jm is sqrt(||.||^2 + 1e-12), at most
     sqrt(2) up to 1e-12, so that the gradient is finite where maps are equal.
@@ -91,16 +88,10 @@ def attention_transfer_loss(
     Args:
         student_features: (B,C,H,W) of one layer, or a list of these.
         teacher_features: of the same number of layers, in the same order; no gradient goes there.
-        form: "at_paper", "at_code" or "jm"; see the module's formulas.
+        form: "at_paper", "at_code" or "jm".
         p: of `attention_map`.
         pool: what is averaged down where sizes differ: the "map", or the "features" before it. The results
             differ.
-
-    Returns:
-        0 or more, ().
-
-    Raises:
-        UsageError: an unknown form or pool, other numbers of layers or of images, features of another rank.
 
     Example:
         >>> one, other = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[0.0, 3.0]]]])
@@ -108,12 +99,9 @@ def attention_transfer_loss(
         tensor(1.4142)
         >>> attention_transfer_loss(one, other, "at_code")         # 2 / 2 pixels
         tensor(1.)
-
-    References:
-        Zagoruyko and Komodakis 2017, eq. 2, and the authors' code; Srinivas and Fleuret 2018, section 5.2.
     """
-    _check_choice("form", form, get_args(Form))
-    _check_choice("pool", pool, get_args(Pool))
+    check_choice("form", form, get_args(Form))
+    check_choice("pool", pool, get_args(Pool))
     student = [student_features] if isinstance(student_features, Tensor) else list(student_features)
     teacher = [teacher_features] if isinstance(teacher_features, Tensor) else list(teacher_features)
     if len(student) != len(teacher) or not student:
@@ -149,20 +137,7 @@ def _normalized(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b pixels"]:
 
 
 def to_same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both averaged down to the smaller height and the smaller width; unchanged where they are the same.
-
-    Args:
-        a: (B,H,W) or (B,C,H,W).
-        b: of the same rank and batch.
-
-    Raises:
-        UsageError: other numbers of images.
-
-    Example:
-        >>> a, b = to_same_size(torch.ones(1, 4, 4), torch.ones(1, 2, 3))
-        >>> a.shape == b.shape == (1, 2, 3)
-        True
-    """
+    """Maps (B,H,W) or features (B,C,H,W), averaged down to the smaller height and the smaller width."""
     if len(a) != len(b):
         raise UsageError(
             f"the student's map has {len(a)} images and the teacher's {len(b)}; wanted the same images through "
@@ -173,19 +148,9 @@ def to_same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class AttentionTransfer(Term):
-    """`attention_transfer_loss` of named layers.
+    """`attention_transfer_loss` of pairs of layers, the student's -> the teacher's, with outputs (B,C,H,W).
 
-    Args:
-        layers: the student's layer -> the teacher's layer; outputs (B,C,H,W).
-        form: "at_paper", "at_code" or "jm".
-        p: of `attention_map`, 1 or more.
-        pool: "map" or "features".
-        weight: see `Term`. Papers: beta / 2 for at_paper, beta for at_code, with beta = 1000.
-        name: see `Term`.
-
-    Raises:
-        UsageError: no layer, an unknown form or pool, p out of range; at the first batch, features that are
-            no maps.
+    The weight is beta / 2 for at_paper and beta for at_code, with the papers' beta = 1000.
 
     Example:
         >>> sorted(AttentionTransfer({"layer3": "layer2"}, weight=1e3).needs.teacher_features)
@@ -203,13 +168,11 @@ class AttentionTransfer(Term):
     ) -> None:
         super().__init__(weight, name)
         self.layers = check_layers(layers)
-        _check_choice("form", form, get_args(Form))
-        _check_choice("pool", pool, get_args(Pool))
-        attention_map(torch.zeros(1, 1, 1, 1), p)  # refuses a power out of range
+        check_choice("form", form, get_args(Form))
+        check_choice("pool", pool, get_args(Pool))
+        check_power(p)
         self.form, self.p, self.pool = form, p, pool
-        self.needs = Needs(
-            student_features=frozenset(self.layers), teacher_features=frozenset(self.layers.values())
-        )
+        self.needs = Needs.layers(self.layers)
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         student = [seen.student_features[name] for name in self.layers]
@@ -217,30 +180,11 @@ class AttentionTransfer(Term):
         return attention_transfer_loss(student, teacher, self.form, p=self.p, pool=self.pool)
 
     def prepare(self, seen: Seen) -> None:
-        """Refuse layers whose outputs are no maps, by name."""
         check_maps(self.layers, seen)
 
 
-def check_layers(layers: Mapping[str, str]) -> dict[str, str]:
-    """A copy of the pairs of layers; UsageError where there is none.
-
-    Args:
-        layers: the student's layer -> the teacher's layer.
-
-    Example:
-        >>> check_layers({"conv1": "conv2"})
-        {'conv1': 'conv2'}
-    """
-    if not isinstance(layers, Mapping) or not layers:
-        raise UsageError(
-            f"attention is to be matched on {layers!r}; name pairs of layers, the student's first: "
-            '{"layer3": "layer3"}'
-        )
-    return dict(layers)
-
-
 def check_maps(layers: Mapping[str, str], seen: Seen) -> None:
-    """UsageError that names a layer whose output is not (B,C,H,W)."""
+    """Refuse a layer whose output is not (B,C,H,W), by name."""
     for side, features, names in (
         ("student", seen.student_features, layers),
         ("teacher", seen.teacher_features, layers.values()),
@@ -251,8 +195,3 @@ def check_maps(layers: Mapping[str, str], seen: Seen) -> None:
                     f"the {side}'s layer {name!r} makes {tuple(features[name].shape)} of a batch; wanted "
                     "(batch, channels, height, width): name a convolution or pooling layer"
                 )
-
-
-def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(f"attention transfer has no {what} {value!r}; {nearest(str(value), known)}")

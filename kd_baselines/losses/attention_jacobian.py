@@ -1,13 +1,5 @@
 """Matching the Jacobian of attention maps at the teacher's brightest pixel.
 
-Notation: A_T(x), A_S(x) (H,W) the attention maps of one image x, (i,j) = argmax A_T(x), f = A_T(x)_ij and
-g = A_S(x)_ij at the same pixel. With the angle phi between the input gradients,
-
-    loss = || grad_x f / ||grad_x f||_2 - grad_x g / ||grad_x g||_2 ||_2^2 = 2 - 2 cos phi,    in [0, 4],
-
-summed over the pixels and channels of x, mean over the batch. The student learns through grad_x g, so the
-gradient of the loss goes through a second derivative of the student.
-
 Reference: Srinivas and Fleuret, Knowledge transfer with Jacobian matching, 2018,
 https://arxiv.org/abs/1803.00443, section 5.2.1
 """
@@ -22,7 +14,8 @@ from torch import Tensor
 
 from datadistill.errors import UsageError
 from kd_baselines.features import run
-from kd_baselines.losses.attention import attention_map, check_layers, check_maps, to_same_size
+from kd_baselines.losses.attention import attention_map, check_maps, check_power, to_same_size
+from kd_baselines.losses.checks import check_layers
 from kd_baselines.losses.input_gradients import (
     fresh_images,
     mixes_samples,
@@ -43,11 +36,18 @@ def attention_jacobian_loss(
     teacher_maps: Callable[[Tensor], Tensor],
     x: Float[Tensor, "b c h w"],
 ) -> Float[Tensor, ""]:
-    """2 - 2 cos of the angle between the input gradients at the teacher's brightest pixel, mean over the batch.
+    """2 - 2 cos of the angle between input gradients of attention maps, mean over the batch.
+
+    For one image x, with the maps A_S and A_T (H,W), (i,j) = argmax A_T, f = A_T at (i,j), g = A_S at (i,j):
+
+        || grad_x f / ||grad_x f||_2 - grad_x g / ||grad_x g||_2 ||_2^2        in [0, 4]
+
+    summed over the pixels and channels of x (Srinivas and Fleuret 2018, section 5.2.1). The student learns
+    through grad_x g, so the gradient of the loss goes through a second derivative of the student.
 
     Of several brightest pixels the first counts. A gradient whose norm is below 1e-3 of the batch's root mean
     square is divided by that instead of by its own norm, and so is no unit vector: the factor 1 / ||grad||,
-    which the backward pass meets again, stays bounded. The loss is still at most 4.
+    which the backward pass meets again, stays bounded.
 
     Args:
         student_maps: images (B,C,H,W) to maps (B,h,w), each image for itself. BatchNorm in training mode mixes
@@ -56,21 +56,12 @@ def attention_jacobian_loss(
         teacher_maps: likewise. Its weights get no gradient. The larger map is averaged down.
         x: (B,C,H,W); it gets no gradient.
 
-    Returns:
-        in [0, 4], differentiable in the student's weights.
-
-    Raises:
-        UsageError: maps that are not (B,h,w), or do not depend on the images.
-
     Example:
         >>> x = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
         >>> conv = torch.nn.Conv2d(1, 2, 3)
         >>> maps = lambda images: attention_map(conv(images))
         >>> attention_jacobian_loss(maps, lambda images: 3 * maps(images), x).item() < 1e-10
         True
-
-    References:
-        Srinivas and Fleuret 2018, section 5.2.1.
     """
     x = fresh_images(x)
     with torch.enable_grad():
@@ -84,24 +75,12 @@ def attention_jacobian_loss(
 
 
 class AttentionJacobian(Term):
-    """`attention_jacobian_loss` of the attention maps of named layers, summed over the pairs.
+    """`attention_jacobian_loss` of the attention maps of pairs of layers, the student's -> the teacher's,
+    summed.
 
-    A student with BatchNorm in training mode mixes the images of a batch, so that there is no gradient of a
-    sample: such a student is run once more with its running statistics, which that pass leaves as they are.
-
-    Args:
-        layers: the student's layer -> the teacher's layer; outputs (B,C,H,W).
-        p: of `attention_map`: 1, or 2 and more (between, the second derivative is infinite at 0).
-        weight: see `Term`.
-        name: see `Term`.
-
-    Raises:
-        UsageError: no layer, p out of range; at the first batch, features that are no maps, a BatchNorm
-            without running statistics, or a teacher in the mode batch_stats.
-
-    Example:
-        >>> AttentionJacobian({"conv1": "conv1"}).needs.teacher_input_gradients
-        True
+    A student with BatchNorm in training mode mixes the images of a batch: such a student is run once more with
+    its running statistics, which that pass leaves as they are. p of `attention_map` is 1, or 2 and more
+    (between, the second derivative is infinite at 0).
     """
 
     def __init__(
@@ -109,16 +88,11 @@ class AttentionJacobian(Term):
     ) -> None:
         super().__init__(weight, name)
         self.layers, self.p = check_layers(layers), p
-        attention_map(torch.zeros(1, 1, 1, 1), p)  # refuses a power out of range
+        check_power(p)
         if 1 < p < 2:
             raise UsageError(f"p is {p}, of which |z|^p has no second derivative at 0; give 1, or 2 and more")
-        self.needs = Needs(
-            student_features=frozenset(self.layers),
-            teacher_features=frozenset(self.layers.values()),
-            student_input_gradients=True,
-            teacher_input_gradients=True,
-            student=True,
-            teacher=True,
+        self.needs = Needs.layers(self.layers) | Needs(
+            student_input_gradients=True, teacher_input_gradients=True, student=True, teacher=True
         )
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
@@ -134,7 +108,6 @@ class AttentionJacobian(Term):
         return torch.stack(values).sum()
 
     def prepare(self, seen: Seen) -> None:
-        """Refuse layers whose outputs are no maps, by name, and a teacher that mixes images."""
         refuse_mixing(seen.teacher, "teacher")
         check_maps(self.layers, seen)
 
@@ -161,7 +134,7 @@ def _of_maps(student: Tensor, teacher: Tensor, x: Tensor) -> Float[Tensor, ""]:
 
 
 def _gradient(side: str, maps: Tensor, pixel: Tensor, x: Tensor, create_graph: bool) -> Float[Tensor, "b d"]:
-    """d maps[b, pixel of b] / d x[b], flat. The sum over b is each sample's own where samples do not mix."""
+    """d maps[b, pixel of b] / d x[b], flat; the sum over b is each sample's own where samples do not mix."""
     picked = maps.flatten(1).gather(1, pixel).sum()
     if picked.requires_grad:
         (gradient,) = torch.autograd.grad(

@@ -1,17 +1,11 @@
 """Born-Again Networks: the student learns the teacher's probabilities as they are, at T = 1.
 
-Notation: logits z of the student and v of the teacher, (B,K); q = softmax(z), p = softmax(v); y_s
-the label of sample s; H(p, q) = -sum_i p_i log q_i.
+Notation: logits z of the student and v of the teacher, (B,K); q = softmax(z), p = softmax(v); y the labels,
+(B,); H(p, q) = -sum_i p_i log q_i. The gradient q - p falls into two parts: the label's entry, and "dark
+knowledge", the others. CWTM (confidence weighted by teacher max) keeps of the teacher one number a sample, how
+sure it is; DKPP, in `kd_baselines.losses.dark_knowledge`, spoils the dark knowledge and keeps the rest.
 
-    BAN      mean_s H(p_s, q_s)                     gradient in z_s: (q_s - p_s) / B
-    BAN+L    mean_s H(p_s, q_s) + w CE(z_s, y_s)    the paper does not tell w; 1 here
-    CWTM     sum_s w_s CE(z_s, y_s)                 w_s = max p_s / sum_u max p_u; gradient: w_s (q_s - y_s)
-
-The gradient of BAN falls into two parts (eqs. 5 to 8): the label's entry, and "dark knowledge", the others.
-CWTM (confidence weighted by teacher max) keeps of the teacher one number a sample, how sure it is; DKPP, in
-`kd_baselines.losses.dark_knowledge`, spoils the dark knowledge and keeps the rest.
-
-Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018, https://arxiv.org/abs/1805.04770.
+Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018, https://arxiv.org/abs/1805.04770
 """
 
 from __future__ import annotations
@@ -23,14 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kd_baselines.losses.checks import at_least_float32, check_softmax, check_teacher_softmax
-from kd_baselines.losses.labels import class_labels
+from kd_baselines.losses.checks import at_least_float32, check_softmax, check_teacher_softmax, class_labels
 from kd_baselines.losses.schedules import check_weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
 __all__ = [
-    "CWTM", "BornAgain", "GradientParts", "born_again_loss", "cwtm_loss",
-    "cwtm_weights", "gradient_parts", "teacher_logits_of",
+    "CWTM", "BornAgain", "GradientParts", "born_again_loss", "cwtm_loss", "cwtm_weights", "gradient_parts",
 ]  # fmt: skip
 
 
@@ -40,29 +32,20 @@ def born_again_loss(
     labels: Int[Tensor, " b"] | None = None,
     label_weight: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """H(softmax(v), softmax(z)), mean over the batch; with labels, + label_weight * CE(z, y).
+    """H(p, q), mean over the batch; with labels, + label_weight * H(y, q) (Furlanello et al. 2018, eq. 3).
 
-    Without labels it is BAN, with them BAN+L. There is no temperature, and no gradient flows to the teacher.
+    Without labels it is BAN, with them BAN+L, whose weight the paper does not tell. There is no temperature.
 
     Args:
         student_logits: z, (B,K), finite.
-        teacher_logits: v, (B,K); -inf is probability 0.
+        teacher_logits: v, (B,K); -inf is probability 0. No gradient flows to it.
         labels: y, (B,), 0 to K-1; None leaves the label term out.
         label_weight: 0 or more; of no effect without labels.
-
-    Returns:
-        A number, at least the entropy of softmax(v).
-
-    Raises:
-        UsageError: shapes or classes that do not fit, or a negative weight.
 
     Example:
         >>> z, v = torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, -2.0]])
         >>> born_again_loss(z, v), born_again_loss(z, v, torch.tensor([0]))
         (tensor(0.6931), tensor(1.3863))
-
-    References:
-        Furlanello et al. 2018, eq. 3 and section 4.
     """
     check_weight(label_weight)
     check_softmax(student_logits, teacher_logits)
@@ -75,12 +58,7 @@ def born_again_loss(
 
 
 class GradientParts(NamedTuple):
-    """The gradient of `born_again_loss` without labels, in two parts that add up to it.
-
-    Args:
-        dark_knowledge: (B,K), 0 at the label's entry of each row.
-        ground_truth: (B,K), 0 everywhere else.
-    """
+    """What `gradient_parts` returns: (B,K) each, 0 at the label's entry of each row, and 0 everywhere else."""
 
     dark_knowledge: Float[Tensor, "b k"]
     ground_truth: Float[Tensor, "b k"]
@@ -89,24 +67,19 @@ class GradientParts(NamedTuple):
 def gradient_parts(
     student_logits: Float[Tensor, "b k"], teacher_logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]
 ) -> GradientParts:
-    """d/dz of `born_again_loss` without labels, (q - p) / B, split at the label * of each sample:
+    """d/dz of `born_again_loss` without labels, (q - p) / B, split at the label * of each sample.
 
         ground_truth     (q_* - p_*) / B at the label: with a label alone it would be (q_* - 1) / B
         dark_knowledge   (q_i - p_i) / B at the other classes i
 
-    Both are vectors, one row a sample. The paper's eq. 7 adds up numbers, sum_i (q_i - p_i); that sum is 0 for
-    every z and v (derived: q and p both sum to 1), so as numbers the parts only cancel.
+    Furlanello et al. 2018, eqs. 5 to 8. Both are vectors, one row a sample, without gradient. The paper's eq. 7
+    adds up numbers, sum_i (q_i - p_i); that sum is 0 for every z and v (derived: q and p both sum to 1), so as
+    numbers the parts only cancel.
 
     Args:
         student_logits: z, (B,K).
         teacher_logits: v, (B,K).
         labels: y, (B,), 0 to K-1.
-
-    Returns:
-        Both parts, without gradient, 1/B included.
-
-    Raises:
-        UsageError: shapes or classes that do not fit.
 
     Example:
         >>> z, v = torch.zeros(1, 3), torch.tensor([[0.0, 0.0, -torch.inf]])
@@ -115,9 +88,6 @@ def gradient_parts(
         tensor([[-0.1667,  0.0000,  0.0000]])
         >>> parts.dark_knowledge
         tensor([[ 0.0000, -0.1667,  0.3333]])
-
-    References:
-        Furlanello et al. 2018, eqs. 5 to 8.
     """
     check_softmax(student_logits, teacher_logits)
     z, v = at_least_float32(student_logits.detach()), at_least_float32(teacher_logits.detach())
@@ -131,23 +101,14 @@ def gradient_parts(
 
 
 def cwtm_weights(teacher_logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-    """w_s = max p_s / sum_u max p_u over the batch, p = softmax(v).
+    """w_s = max p_s / sum_u max p_u over the batch, (B,), without gradient (Furlanello et al. 2018, eq. 10).
 
     Args:
         teacher_logits: v, (B,K).
 
-    Returns:
-        (B,), above 0, sum 1, without gradient.
-
-    Raises:
-        UsageError: no table of floats.
-
     Example:
         >>> cwtm_weights(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))  # 1/2 and 1
         tensor([0.3333, 0.6667])
-
-    References:
-        Furlanello et al. 2018, eq. 10.
     """
     check_teacher_softmax(teacher_logits)
     confidence = F.softmax(at_least_float32(teacher_logits.detach()), dim=1).amax(1)
@@ -157,30 +118,21 @@ def cwtm_weights(teacher_logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
 def cwtm_loss(
     student_logits: Float[Tensor, "b k"], teacher_logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]
 ) -> Float[Tensor, ""]:
-    """sum_s w_s CE(z_s, y_s) with `cwtm_weights`: labels weighted by the teacher's confidence.
+    """sum_s w_s H(y_s, q_s) with `cwtm_weights`: labels weighted by the teacher's confidence.
 
     The weights sum to 1, so there is no further 1/B: equal confidences give the mean cross-entropy. y are the
     true labels even where the teacher is wrong, and its confidence counts there too. The gradient in z_s is
-    w_s (softmax(z_s) - y_s).
+    w_s (q_s - y_s).
 
     Args:
         student_logits: z, (B,K).
         teacher_logits: v, (B,K); no gradient flows to it.
         labels: y, (B,), 0 to K-1.
 
-    Returns:
-        A number, 0 or more.
-
-    Raises:
-        UsageError: shapes or classes that do not fit.
-
     Example:
         >>> z, v = torch.zeros(3, 2), torch.tensor([[5.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
         >>> cwtm_loss(z, v, torch.tensor([0, 0, 1]))
         tensor(0.6931)
-
-    References:
-        Furlanello et al. 2018, eq. 10 (its gradient).
     """
     check_softmax(student_logits, teacher_logits)
     z = at_least_float32(student_logits)
@@ -189,57 +141,24 @@ def cwtm_loss(
 
 
 class BornAgain(Term):
-    """`born_again_loss` without labels: BAN. BAN+L is `BornAgain() + CE(weight=label_weight)`.
+    """`born_again_loss` without labels, BAN; an ensemble teaches by its mean. BAN+L is `BornAgain() + CE()`."""
 
-    Of an ensemble, the teacher's probabilities are those of its mean.
-
-    Args:
-        weight: see `Term`.
-        name: see `Term`.
-
-    Raises:
-        UsageError: a weight out of range.
-
-    Example:
-        >>> from kd_baselines.losses import CE
-        >>> list((BornAgain() + CE()).named_terms)
-        ['bornagain', 'ce']
-    """
-
-    needs = Needs(student_logits=True, teacher_logits=True)
+    needs = Needs.both_logits()
 
     def prepare(self, seen: Seen) -> None:
         check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return born_again_loss(seen.got("student_logits"), teacher_logits_of(seen))
+        return born_again_loss(seen.got("student_logits"), seen.softened_teacher(1.0))
 
 
 class CWTM(Term):
-    """`cwtm_loss`: labels weighted by the teacher's confidence; of an ensemble, by that of its mean.
+    """`cwtm_loss`; of an ensemble, the confidence is that of its mean."""
 
-    Args:
-        weight: see `Term`.
-        name: see `Term`.
-
-    Raises:
-        UsageError: a weight out of range.
-
-    Example:
-        >>> CWTM().needs.teacher_logits
-        True
-    """
-
-    needs = Needs(student_logits=True, teacher_logits=True)
+    needs = Needs.both_logits()
 
     def prepare(self, seen: Seen) -> None:
         check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return cwtm_loss(seen.got("student_logits"), teacher_logits_of(seen), seen.labels)
-
-
-def teacher_logits_of(seen: Seen) -> Float[Tensor, "b k"]:
-    """Logits whose softmax are the teacher's probabilities, of an ensemble those of its mean."""
-    assert seen.teacher_at is not None, "a term reads teacher_at where no teacher's logits were computed"
-    return seen.teacher_at(1.0)
+        return cwtm_loss(seen.got("student_logits"), seen.softened_teacher(1.0), seen.labels)

@@ -1,45 +1,35 @@
-"""What losses on logits refuse."""
+"""What the losses refuse, each rule once."""
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Collection, Mapping
 from numbers import Real
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from datadistill.errors import UsageError
-from datadistill.nets.logits import refuse_one_logit
+from datadistill.data.given import to_labels
+from datadistill.errors import UsageError, nearest
+from datadistill.nets.logits import refuse_labels_beyond, refuse_one_logit
 
-__all__ = [
-    "NOT_GIVEN",
-    "at_least_float32",
-    "check_logits",
-    "check_softmax",
-    "check_teacher_softmax",
-    "check_temperature",
-]
+NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "not given"})()
+"""The default of a second name of an argument."""
 
 
 def check_logits(student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"]) -> None:
     """Refuse logits that are not two tables (B,K) of the same samples and classes, B and K at least 1.
 
-    Args:
-        student: (B,K).
-        teacher: (B,K).
-
-    Raises:
-        UsageError: no floats, not two-dimensional, empty, another number of samples or of classes.
-
     Example:
-        >>> import torch
         >>> check_logits(torch.zeros(4, 10), torch.zeros(4, 100))
         Traceback (most recent call last):
         datadistill.errors.UsageError: the student has 10 classes, the teacher 100; give both the same classes
     """
-    for whose, logits in (("student", student), ("teacher", teacher)):
-        _check_table(logits, whose)
+    _check_table(student, "student")
+    _check_table(teacher, "teacher")
     if len(student) != len(teacher):
         found = f"the student has logits of {len(student)} samples, the teacher of {len(teacher)}"
         raise UsageError(f"{found}; pass both the same samples, in the same order")
@@ -49,42 +39,15 @@ def check_logits(student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"]) -
 
 
 def check_softmax(student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"]) -> None:
-    """`check_logits` for a loss of probabilities: K is at least 2.
-
-    Args:
-        student: (B,K).
-        teacher: (B,K).
-
-    Raises:
-        UsageError: see `check_logits`; or one logit a sample, whose softmax is 1 whatever it is.
-
-    Example:
-        >>> import torch
-        >>> check_softmax(torch.zeros(4, 2), torch.zeros(4, 2))
-    """
+    """`check_logits` for a loss of probabilities: K is at least 2."""
     check_logits(student, teacher)
     refuse_one_logit(student, "the student")
 
 
 def check_teacher_softmax(teacher: Float[Tensor, "b k"]) -> None:
-    """Refuse a teacher's logits that are no table (B,K) of floats, K at least 2.
-
-    Raises:
-        UsageError: no floats, not two-dimensional, empty, or one logit a sample.
-    """
+    """Refuse a teacher's logits that are no table (B,K) of floats, K at least 2."""
     _check_table(teacher, "teacher")
     refuse_one_logit(teacher, "the teacher")
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """The same numbers in float32 where they are in half precision, whose squares and sums overflow.
-
-    Example:
-        >>> import torch
-        >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
-        torch.float32
-    """
-    return x.float() if x.is_floating_point() and x.dtype.itemsize < 4 else x
 
 
 def _check_table(logits: Tensor, whose: str) -> None:
@@ -93,21 +56,39 @@ def _check_table(logits: Tensor, whose: str) -> None:
         raise UsageError(f"the {whose}'s logits are {found}; pass floats (samples, classes), 1 or more of each")
 
 
-NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "not given"})()
-"""The default of a second name of an argument."""
+def class_labels(labels: Shaped[Tensor, "b ..."], logits: Float[Tensor, "b k"]) -> Int[Tensor, " b"]:
+    """One class of 0..K-1 a sample, int64, from class numbers of any integer type or one-hot rows.
+
+    Example:
+        >>> class_labels(torch.tensor([[0, 0, 1], [1, 0, 0]]), torch.zeros(2, 3))
+        tensor([2, 0])
+    """
+    if isinstance(labels, Tensor) and labels.is_floating_point():
+        what = f"labels are {tuple(labels.shape)} {labels.dtype} for {len(logits)} samples"
+        if labels.dim() == 2 and labels.shape[1] > 1:
+            raise UsageError(
+                f"{what}, probabilities, and this loss reads one true class a sample; pass class numbers "
+                "(labels.argmax(1) takes the likeliest), or leave its term out: CE() takes probabilities"
+            )
+        raise UsageError(f"{what}; pass one int64 a sample, ({len(logits)},)")
+    found = to_labels(labels, len(logits))
+    refuse_labels_beyond(found, logits.shape[1])
+    return found
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same numbers in float32 where they are in half precision, whose squares and sums overflow."""
+    return x.float() if x.is_floating_point() and x.dtype.itemsize < 4 else x
 
 
 def one_name(name: str, value: Any, default: Any, **other: Any) -> Any:
-    """The value of an argument that has a second name, by which it was given or not.
+    """The value of an argument that has a second name; two different values are refused.
 
     Args:
         name: of the argument.
         value: as given.
         default: of the argument.
         other: second name -> value, NOT_GIVEN where it is.
-
-    Raises:
-        UsageError: both are given, and differ.
 
     Example:
         >>> one_name("temperature", 4.0, 4.0, T=2.0)
@@ -127,12 +108,6 @@ def one_name(name: str, value: Any, default: Any, **other: Any) -> Any:
 def check_temperature(T: float) -> None:
     """Refuse a temperature that is not a finite number above 0.
 
-    Args:
-        T: temperature.
-
-    Raises:
-        UsageError: 0, negative, infinite, NaN or no number.
-
     Example:
         >>> check_temperature(0)
         Traceback (most recent call last):
@@ -141,3 +116,39 @@ def check_temperature(T: float) -> None:
     # as a float: a whole number of 400 digits has none, and a fraction may be rounded to 0
     if not (isinstance(T, Real) and 0 < T <= sys.float_info.max and float(T) > 0):
         raise UsageError(f"the temperature is {T}; give a finite number above 0 (1 changes nothing)")
+
+
+def check_sigma(sigma: float) -> None:
+    """Refuse a standard deviation of noise that is not finite or below 0."""
+    if not (math.isfinite(sigma) and sigma >= 0):
+        raise UsageError(f"sigma is {sigma}; give the noise's standard deviation, a finite number, 0 or more")
+
+
+def check_draws(what: str, number: int) -> None:
+    """Refuse fewer than one draw."""
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise UsageError(f"{what} is {number!r}; give a whole number of draws, at least 1")
+
+
+def check_generator(generator: torch.Generator | None, logits: Tensor) -> None:
+    """Refuse a generator of another device than the logits'."""
+    if generator is not None and generator.device.type != logits.device.type:
+        raise UsageError(
+            f"the generator draws on {generator.device}, the logits are on {logits.device}; "
+            f"make it with torch.Generator({logits.device.type!r})"
+        )
+
+
+def check_choice(what: str, value: str, known: Collection[str]) -> None:
+    """Refuse a text that is none of those known, naming the nearest."""
+    if value not in known:
+        raise UsageError(f"{what} is {value!r}; {nearest(str(value), known)}")
+
+
+def check_layers(layers: Mapping[str, str]) -> dict[str, str]:
+    """A copy of the pairs of layers, the student's -> the teacher's; no pair is refused."""
+    if not isinstance(layers, Mapping) or not layers:
+        raise UsageError(
+            f'the layers are {layers!r}; name pairs of layers, the student\'s first: {{"layer3": "layer3"}}'
+        )
+    return dict(layers)

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from datadistill.data.given import to_labels
 from datadistill.errors import UsageError
-from datadistill.nets.logits import refuse_one_logit
+from datadistill.nets.logits import refuse_labels_beyond, refuse_one_logit
 from kd_baselines.losses.checks import at_least_float32
-from kd_baselines.losses.labels import refuse_classes, to_labels
 from kd_baselines.losses.term import Needs, Seen, Term
 
 __all__ = ["CE"]
@@ -17,12 +17,6 @@ __all__ = ["CE"]
 
 class CE(Term):
     """-log softmax(z)_y, mean over the batch; with labels p (B,K), probabilities, -sum_i p_i log softmax(z)_i.
-
-    Args:
-        weight: see `Term`.
-
-    Raises:
-        UsageError: at a step, one logit a sample, or labels that do not fit the logits.
 
     Example:
         >>> objective = CE() + CE(weight=0.5)
@@ -37,7 +31,7 @@ class CE(Term):
         refuse_one_logit(z, "the student")
         labels = to_labels(seen.labels, len(z))
         if not labels.is_floating_point():
-            refuse_classes(labels, z.shape[1])
+            refuse_labels_beyond(labels, z.shape[1])
         elif labels.shape != z.shape:
             raise UsageError(
                 f"labels are probabilities {tuple(labels.shape)} for logits {tuple(z.shape)}; pass one for "

@@ -1,16 +1,14 @@
 """Dark knowledge with permuted predictions: does it matter which wrong class is how likely?
 
-Notation: logits z of the student and v of the teacher, (B,K); p = softmax(v); phi_s permutes all entries
-but the largest.
+Notation: logits z of the student and v of the teacher, (B,K); p = softmax(v); phi_s permutes all entries of a
+row but the largest, another permutation for each sample (one for all would only rename classes).
 
-    DKPP    mean_s H(phi_s(p_s), softmax(z_s))      gradient in z_s: (softmax(z_s) - phi_s(p_s)) / B
+Whether the paper draws phi_s once or again and again is not told, and differs [derived]. Redrawn, the expected
+target is max p at the argmax and (1 - max p) / (K-1) at every other class: label smoothing by the teacher's
+confidence. Kept, each image has a ranking of its own, wrong and the same in every epoch, that can be learned by
+heart.
 
-phi_s is another one for each sample: one for all would only rename classes. Whether the paper draws it once or
-again and again is not told, and differs [derived]. Redrawn, the expected target is max p at the argmax and
-(1 - max p) / (K-1) at every other class: label smoothing by the teacher's confidence. Kept, each image has a
-ranking of its own, wrong and the same in every epoch, that can be learned by heart.
-
-Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018, https://arxiv.org/abs/1805.04770.
+Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018, https://arxiv.org/abs/1805.04770
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ from torch import Tensor
 
 from datadistill.errors import UsageError
 from datadistill.streams import generator as stream
-from kd_baselines.losses.born_again import teacher_logits_of
-from kd_baselines.losses.checks import at_least_float32, check_softmax, check_teacher_softmax
+from kd_baselines.losses.checks import at_least_float32, check_generator, check_softmax, check_teacher_softmax
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -39,14 +36,14 @@ def dkpp_targets(
     *,
     keys: Shaped[Tensor, "b k-1"] | None = None,
 ) -> Float[Tensor, "b k"]:
-    """softmax(v) with the largest probability of each row in its place and the others permuted, row by row.
+    """phi_s(p_s): the largest probability of each row in its place, the others permuted.
 
-    The numbers of a row stay the same to the bit; only their places change. The entry that keeps its place is
-    the argmax of v (the first, where several are equal; an equal probability may then move before it). With
-    two classes there is nothing to permute.
+    Furlanello et al. 2018, eq. 11. The numbers of a row stay the same to the bit; only their places change.
+    The entry that keeps its place is the argmax of v (the first, where several are equal; an equal
+    probability may then move before it).
 
     Args:
-        teacher_logits: v, (B,K), K at least 2.
+        teacher_logits: v, (B,K), K at least 2, of which 2 leave nothing to permute.
         generator: draws the permutations, on the logits' device; None: torch's global one.
         keys: (B,K-1), instead of a draw: of each row's other probabilities, in the order of the classes, the
             one with the smallest key goes to the first of the other places, and so on.
@@ -54,20 +51,10 @@ def dkpp_targets(
     Returns:
         (B,K), probabilities without gradient.
 
-    Raises:
-        UsageError: fewer than 2 classes, no table of floats, keys of another shape, keys and a generator, or a
-            generator on another device.
-
     Example:
         >>> v = torch.tensor([[0.1, 0.6, 0.2, 0.1]]).log()
         >>> dkpp_targets(v, keys=torch.tensor([[2, 1, 3]]))  # of 0.1, 0.2, 0.1 the second comes first
         tensor([[0.2000, 0.6000, 0.1000, 0.1000]])
-        >>> draw = torch.Generator().manual_seed(0)
-        >>> dkpp_targets(v, draw).argmax(1)
-        tensor([1])
-
-    References:
-        Furlanello et al. 2018, eq. 11.
     """
     if teacher_logits.dim() == 2 and teacher_logits.shape[1] == 1:
         raise UsageError("the teacher has 1 class, so no other probability to permute; give at least 2 classes")
@@ -75,11 +62,7 @@ def dkpp_targets(
     v = at_least_float32(teacher_logits.detach())
     b, k = v.shape
     if keys is None:
-        if generator is not None and generator.device.type != v.device.type:
-            raise UsageError(
-                f"the generator draws on {generator.device}, the logits are on {v.device}; "
-                f"make it with torch.Generator({v.device.type!r})"
-            )
+        check_generator(generator, v)
         # float64, in which two of a row are never equal: every order is as likely as any other
         keys = torch.rand(b, k - 1, generator=generator, device=v.device, dtype=torch.float64)
     elif generator is not None:
@@ -95,33 +78,16 @@ def dkpp_targets(
 
 
 class DKPP(Term):
-    """H(`dkpp_targets`, softmax(z)), mean over the batch: the teacher's probabilities, the small ones permuted.
+    """H(`dkpp_targets`, softmax(z)), mean over the batch.
 
     With `redraw` the permutations come from the step's stream "dkpp": an image gets another one in each epoch.
-    Its expected target is max p at the argmax and (1 - max p) / (K-1) elsewhere, which is label smoothing by
-    the teacher's confidence [derived]. Without, each image of the split keeps one, whatever the step, the epoch
-    and the rest of the batch: a function of its place in the split and of a seed, which is a buffer of this
-    module, drawn in `prepare` and held by checkpoints. 2 (K-1) bytes an image are kept (4 from 32769 classes
-    on), and a step wants the places: train by `fit` or `train`, or pass (images, labels, places) to
-    `Distiller.step`.
-
-    Args:
-        redraw: False keeps one permutation an image.
-        weight: see `Term`.
-        name: see `Term`.
-
-    Raises:
-        UsageError: a weight out of range; at a step without `redraw`, no places.
-
-    Example:
-        >>> dict(DKPP().named_buffers()), list(dict(DKPP(redraw=False).named_buffers()))
-        ({}, ['seed'])
-
-    References:
-        Furlanello et al. 2018, eq. 11. Which of the two the paper does is not told.
+    Without, each image of the split keeps one, whatever the step, the epoch and the rest of the batch: a
+    function of its sample id and of a seed, which is a buffer of this module, drawn in `prepare` and held by
+    checkpoints. 2 (K-1) bytes an image are kept (4 from 32769 classes on), and a step needs the sample ids:
+    train by `fit` or `train`, or pass (images, labels, places) to `Distiller.step`.
     """
 
-    needs = Needs(student_logits=True, teacher_logits=True)
+    needs = Needs.both_logits()
     seed: Tensor
 
     def __init__(self, redraw: bool = True, weight: Weight = 1.0, name: str | None = None) -> None:
@@ -139,12 +105,11 @@ class DKPP(Term):
             self._shown, self._kept = seen, None
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        z, v = seen.got("student_logits"), teacher_logits_of(seen)
+        z, v = seen.got("student_logits"), seen.softened_teacher(1.0)
         check_softmax(z, v)
         z, v = at_least_float32(z), at_least_float32(v)
         if self.redraw:
-            assert seen.noise is not None, "a term draws noise where none is given"
-            return F.cross_entropy(z, dkpp_targets(v, seen.noise("dkpp")))
+            return F.cross_entropy(z, dkpp_targets(v, seen.generator("dkpp")))
         return F.cross_entropy(z, dkpp_targets(v, keys=self._keys(self._places(seen, len(v)), v.shape[1])))
 
     def _places(self, seen: Seen, b: int) -> Int[Tensor, " b"]:

@@ -10,13 +10,11 @@ C = D - sum_i p_i D_i; g(x) = e^x - 1 - x, which is x^2/2 + x^3/6 + ... and neve
                = T (T (q - p) - p T l)                               beyond                                  (5)
     d/dz = T (q - p) = p T l (1 + l/2 s(l))                          |l| <= 1/8                              (6)
 
-Every summand of (1) is 0 or more, so nothing cancels: an error e of l costs (q - p) e + e^2/2. For T to
-infinity (4) is half the variance of D over p, the squared distance of the centred logits over 2K. The usual
-sum p log p - sum p log q is a difference of two numbers near log K, whose rounding is multiplied by T^2. (3) is
-taken where |C| <= T/8 in all classes; else k is a difference of two logsumexp.
-
-Half precision and float32 are computed in float64, where the device has it; there the usual sum is taken as
-long as T is at most 1,000 and no sample's KL is below 1e-6.
+Every summand of (1) is 0 or more, so nothing cancels: an error e of l costs (q - p) e + e^2/2. The usual sum
+p log p - sum p log q is a difference of two numbers near log K, whose rounding is multiplied by T^2. (3) is
+taken where |C| <= T/8 in all classes; else k is a difference of two logsumexp. Half precision and float32 are
+computed in float64, where the device has it; there the usual sum is taken as long as T is at most 1,000 and no
+sample's KL is below 1e-6.
 """
 
 from __future__ import annotations
@@ -57,10 +55,7 @@ def scaled_divergence(
 ) -> Float[Tensor, " b"]:
     """T^2 KL(softmax(v/T) || softmax(z/T)) of each sample, in float64, differentiable any number of times.
 
-    Args:
-        student: z, (B,K); -inf is probability 0.
-        teacher: v, (B,K); -inf is probability 0. No gradient flows to it.
-        temperature: T, above 0 and finite.
+    Logits of -inf are probability 0, and no gradient flows to the teacher's.
 
     Example:
         >>> z, v = torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, -2.0]])

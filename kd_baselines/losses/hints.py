@@ -1,17 +1,14 @@
 """Hints: a layer of the student, the guided one, learns to predict a layer of the teacher, the hint.
 
-Notation: hint u_h(x) of the teacher, (B,O_h,N_h1,N_h2); guided layer v_g(x) of the student,
-(B,O_g,N_g1,N_g2); regressor r, a convolution on top of the guided layer that is trained with it and then
-thrown away. From N_g - k + 1 = N_h its kernel is k = N_g - N_h + 1.
+Notation: hint u_h(x) of the teacher, (B,O_h,N_h1,N_h2); guided layer v_g(x) of the student, (B,O_g,N_g1,N_g2);
+regressor r on top of the guided layer, which is trained with it and then thrown away.
 
-    L_HT = 1/(2B) sum_b || u_h(x_b) - r(v_g(x_b)) ||^2                        (sum over the map)
+FitNets trains the layers up to the guided one on `hint_loss` alone (a `Stage` with `until`), then the whole
+student on `CE() + FitNetsKD()`. Many re-implementations add it to the second stage's loss instead; the paper
+tried that on its 19-layer net, which then failed to learn.
 
-FitNets trains the layers up to the guided one on this alone (a `Stage` with `until`), then the whole student on
-`CE() + FitNetsKD()`. Many re-implementations add it to the second stage's loss instead; the paper tried that on
-its 19-layer net, which then failed to learn.
-
-References:
-    Romero et al., FitNets: Hints for Thin Deep Nets, 2015, section 2.2, eq. 3 and 4, algorithm 1.
+Reference: Romero et al., FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550, section 2.2
+and algorithm 1
 """
 
 from __future__ import annotations
@@ -21,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError
+from kd_baselines.losses.checks import check_choice, check_layers
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -32,25 +30,16 @@ ACTIVATIONS = {"none": 1, "relu": 1, "maxout": 2}
 
 
 def hint_loss(regressed: Float[Tensor, "b ..."], hint: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """Half the squared distance a sample, summed over channels and pixels, mean over the batch.
+    """1/(2B) sum_b || u_h(x_b) - r(v_g(x_b)) ||^2, summed over channels and pixels (Romero et al. 2015, eq. 3).
 
     Args:
         regressed: r(v_g(x)), (B,...).
         hint: u_h(x), of the same shape; no gradient flows to it.
 
-    Returns:
-        A number, 0 or more.
-
-    Raises:
-        UsageError: different or empty shapes.
-
     Example:
         >>> import torch
         >>> hint_loss(torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4))  # 48 / 2
         tensor(24.)
-
-    References:
-        Romero et al. 2015, eq. 3.
     """
     if regressed.shape != hint.shape or hint.dim() < 2 or not hint.numel():
         raise UsageError(
@@ -61,7 +50,8 @@ def hint_loss(regressed: Float[Tensor, "b ..."], hint: Float[Tensor, "b ..."]) -
 
 
 class Regressor(nn.Module):
-    """What predicts a hint from a guided layer: a convolution N_g - N_h + 1, stride 1, no padding, with bias.
+    """What predicts a hint from a guided layer: a convolution of kernel N_g - N_h + 1, stride 1, no
+    padding, with bias (Romero et al. 2015, eq. 4).
 
     Vectors get a linear layer instead. A convolution has k1 k2 O_h O_g weights; a linear layer between the same
     maps would have N_h1 N_h2 O_h N_g1 N_g2 O_g.
@@ -74,20 +64,9 @@ class Regressor(nn.Module):
         activation: "none", "relu" or "maxout" (of two pieces) on the output. The paper wants the regressor to
             have the hint's own: a ReLU cannot predict a hint taken before one.
 
-    Raises:
-        UsageError: a teacher's map larger than the student's, a vector against a map, another number of
-            dimensions, or an unknown activation.
-
     Example:
-        >>> import torch
-        >>> regressor = Regressor(guided=(16, 12, 12), hint=(32, 8, 8))
-        >>> regressor.predict
+        >>> Regressor(guided=(16, 12, 12), hint=(32, 8, 8)).predict
         Conv2d(16, 32, kernel_size=(5, 5), stride=(1, 1))
-        >>> regressor(torch.zeros(2, 16, 12, 12)).shape
-        torch.Size([2, 32, 8, 8])
-
-    References:
-        Romero et al. 2015, section 2.2.
     """
 
     def __init__(
@@ -95,8 +74,7 @@ class Regressor(nn.Module):
     ) -> None:
         super().__init__()
         guided, hint = tuple(guided), tuple(hint)
-        if activation not in ACTIVATIONS:
-            raise UsageError(f"there is no activation {activation!r}; {nearest(str(activation), ACTIVATIONS)}")
+        check_choice("activation", activation, ACTIVATIONS)
         if len(guided) != len(hint) or len(hint) not in (1, 3):
             raise UsageError(
                 f"the student's layer gives {guided} a sample, the hint is {hint}; "
@@ -129,33 +107,11 @@ class Regressor(nn.Module):
 
 
 class Hint(Term):
-    """`hint_loss` of each pair of layers, summed over pairs. Owns one regressor a pair, made in `prepare`.
+    """`hint_loss` of each pair of layers, summed over pairs. Owns one `Regressor` a pair, made in `prepare`.
 
     Args:
         layers: name of the student's guided layer -> name of the teacher's layer that is its hint.
-        weight: see `Term`.
-        identity: see `Regressor`.
-        activation: see `Regressor`.
-        name: see `Term`.
-
-    Raises:
-        UsageError: no pair, an unknown activation, or a weight out of range.
-
-    Example:
-        >>> import torch
-        >>> hints = Hint({"features.5": "features.1"})
-        >>> seen = Seen(
-        ...     torch.zeros(2, 1, 8, 8),
-        ...     torch.tensor([0, 1]),
-        ...     student_features={"features.5": torch.zeros(2, 4, 6, 6)},
-        ...     teacher_features={"features.1": torch.zeros(2, 8, 4, 4)},
-        ... )
-        >>> hints.prepare(seen)
-        >>> [tuple(p.shape) for p in hints.parameters()]
-        [(8, 4, 3, 3), (8,)]
-
-    References:
-        Romero et al. 2015, eq. 3 and algorithm 1.
+        identity, activation: see `Regressor`.
     """
 
     def __init__(
@@ -167,15 +123,10 @@ class Hint(Term):
         name: str | None = None,
     ) -> None:
         super().__init__(weight, name)
-        if not isinstance(layers, Mapping) or not layers:
-            raise UsageError(f"the layers of a hint are {layers!r}; give {{student's layer: teacher's layer}}")
-        if activation not in ACTIVATIONS:
-            raise UsageError(f"there is no activation {activation!r}; {nearest(str(activation), ACTIVATIONS)}")
-        self.layers, self.identity, self.activation = dict(layers), identity, activation
+        check_choice("activation", activation, ACTIVATIONS)
+        self.layers, self.identity, self.activation = check_layers(layers), identity, activation
         self.regressors = nn.ModuleList()
-        self.needs = Needs(
-            student_features=frozenset(self.layers), teacher_features=frozenset(self.layers.values())
-        )
+        self.needs = Needs.layers(self.layers)
 
     def prepare(self, seen: Seen) -> None:
         regressors = []

@@ -26,20 +26,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # BatchNorm1d, 2d, 3d and SyncBatchNorm
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError
 from datadistill.innerloop.layer_faults import name_missing, refusal
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from kd_baselines.features import run
-from kd_baselines.losses.labels import class_labels
-from kd_baselines.losses.logit_regression import student_logits_of
+from kd_baselines.losses.checks import check_choice, check_draws, class_labels
 from kd_baselines.losses.term import Seen
 
 __all__ = [
     "Net",
     "Output",
-    "check_choice",
-    "check_projections",
     "cotangents",
     "fresh_images",
     "input_jacobian",
@@ -47,7 +44,6 @@ __all__ = [
     "per_sample",
     "refuse_mixing",
     "refuse_once_differentiable",
-    "step_noise",
     "student_pass",
 ]
 
@@ -55,25 +51,8 @@ Net = Callable[[Tensor], Tensor]
 Output = Literal["full", "top", "label", "projected"]
 
 
-def check_choice(what: str, value: str, choices: object) -> None:
-    """UsageError for a text that is none of a Literal's."""
-    known = get_args(choices)
-    if value not in known:
-        raise UsageError(f"{what} is {value!r}; {nearest(str(value), known)}")
-
-
-def check_projections(projections: int) -> None:
-    """UsageError for fewer than one random projection."""
-    if isinstance(projections, bool) or not isinstance(projections, int) or projections < 1:
-        raise UsageError(f"projections is {projections!r}; give a whole number of draws, at least 1")
-
-
 def fresh_images(x: Tensor) -> Tensor:
-    """The same images as a leaf of its own that requires a gradient; the argument gets none.
-
-    Raises:
-        UsageError: images of whole numbers, which have no gradient.
-    """
+    """The same images as a leaf of its own that requires a gradient; images of whole numbers are refused."""
     if not x.is_floating_point():
         raise UsageError(f"x holds {x.dtype}, which has no gradient; pass floating point images (x.float())")
     return x.detach().requires_grad_()
@@ -95,21 +74,18 @@ def cotangents(
         generator: of the coins of "projected", on the logits' device; None: torch's own.
         projections: R of "projected", at least 1.
 
-    Raises:
-        UsageError: an unknown output, "label" without labels that fit, or fewer than 1 projection.
-
     Example:
         >>> cotangents("top", torch.tensor([[0.0, 3.0], [2.0, 1.0]]))
         tensor([[[0., 1.],
                  [1., 0.]]])
     """
-    check_choice("output", output, Output)
+    check_choice("output", output, get_args(Output))
     logits = logits.detach()
     batch, classes = logits.shape
     if output == "full":
         return torch.eye(classes, dtype=logits.dtype, device=logits.device)[:, None].expand(-1, batch, -1)
     if output == "projected":
-        check_projections(projections)
+        check_draws("projections", projections)
         shape = (projections, batch, classes)
         coins = torch.randint(0, 2, shape, generator=generator, device=logits.device).to(logits.dtype)
         return (2 * coins - 1) / projections**0.5
@@ -137,13 +113,9 @@ def input_jacobian(
         outputs: f(x), with its graph, which is kept.
         x: what f was computed from; requires a gradient.
         rows: u, from `cotangents`.
-        create_graph: whether the result can be differentiated in the net's weights. Without, it is detached
-            and no weight can get a gradient through it.
+        create_graph: whether the result can be differentiated in the net's weights; else it is detached.
         scale: factor on u, output by output; it is differentiated in too.
         whose: named in the error.
-
-    Raises:
-        UsageError: the outputs are no (B,K), or come without a graph to x.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0]], requires_grad=True)
@@ -180,13 +152,8 @@ def _no_graph(whose: str) -> UsageError:
 
 
 def mixes_samples(net: object) -> bool:
-    """Whether a net holds a BatchNorm layer that now normalizes with the batch's own statistics, so that a
-    sample's output depends on the other images.
-
-    Example:
-        >>> net = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
-        >>> mixes_samples(net), mixes_samples(net.eval())
-        (True, False)
+    """Whether a sample's output depends on the other images: the net holds a BatchNorm layer that now
+    normalizes with the batch's own statistics.
     """
     return isinstance(net, nn.Module) and any(
         (isinstance(m, _BatchNorm) and (m.training or m.running_mean is None))
@@ -208,9 +175,6 @@ def per_sample(net: object, whose: str = "student", *, evaluation: bool = False)
         net: whose pass it is; what is no module is taken as it is.
         whose: named in the error.
         evaluation: whether the other layers go to evaluation mode; else they stay in theirs.
-
-    Raises:
-        UsageError: see `refuse_mixing`.
     """
     refuse_mixing(net, whose)
     if not evaluation and isinstance(net, nn.Module) and any(_is_scripted_norm(m) for m in net.modules()):
@@ -228,8 +192,9 @@ def per_sample(net: object, whose: str = "student", *, evaluation: bool = False)
 def refuse_once_differentiable(
     loss: Tensor, net: object, images: Float[Tensor, "b ..."], labels: Int[Tensor, " b"] | None = None
 ) -> None:
-    """UsageError where a loss of input gradients cannot be differentiated in a net's weights, with the layer
-    that is the reason. A net that passed is not looked at again.
+    """Refuse a loss of input gradients that cannot be differentiated in a net's weights, naming the layer.
+
+    A net that passed is not tested again.
 
     Args:
         loss: (), with its graph, which is kept.
@@ -259,8 +224,9 @@ _PASSED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def refuse_mixing(net: object, whose: str) -> None:
-    """UsageError for a net whose samples can never be told apart: a BatchNorm layer without running statistics,
-    or a `Teacher` of such nets, or one that normalizes with the batch's."""
+    """Refuse a net whose samples can never be told apart: a BatchNorm layer without running statistics, or a
+    `Teacher` of such nets, or one that normalizes with the batch's.
+    """
     nets = (net,) if isinstance(net, nn.Module) else getattr(net, "nets", ())
     if any(isinstance(m, _BatchNorm) and m.running_mean is None for one in nets for m in one.modules()):
         raise UsageError(
@@ -274,30 +240,17 @@ def refuse_mixing(net: object, whose: str) -> None:
 
 
 def student_pass(seen: Seen, layer: str | None = None) -> tuple[Tensor, Tensor]:
-    """The student's outputs with their graph, and the images they hang on.
+    """The student's outputs (B,K) with their graph, and the images (B,C,H,W) they hang on.
 
-    They are those of the step's own pass, at no cost; only where that pass mixes samples (see `mixes_samples`)
-    is there a second one, by `per_sample`.
-
-    Args:
-        seen: with what the term declares.
-        layer: the student's layer whose output stands for the logits; None: the logits.
-
-    Returns:
-        outputs (B,K), images (B,C,H,W)
+    They are those of the step's own pass, at no cost; only where that pass mixes samples is there a second one,
+    by `per_sample`. The outputs are those of `layer`, or of None the logits.
     """
     student = seen.student
     assert student is not None, "a term of input gradients declares the student in its needs"
     if not mixes_samples(student):
-        return student_logits_of(seen, layer), seen.images
+        return seen.student_output(layer), seen.images
     x = fresh_images(seen.images)
     with per_sample(student):
         out = run(student, x, [] if layer is None else [layer], logits=layer is None)
     own = Seen(x, seen.labels, student_logits=out.logits, student_features=out.features)
-    return student_logits_of(own, layer), x
-
-
-def step_noise(seen: Seen, name: str) -> torch.Generator:
-    """This step's generator of a name."""
-    assert seen.noise is not None, "a term draws random numbers of a step that has none"
-    return seen.noise(name)
+    return own.student_output(layer), x

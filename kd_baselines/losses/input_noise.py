@@ -1,31 +1,28 @@
 """Distillation on noisy images: teacher and student answer on x + xi, xi = sigma * n, n ~ N(0, I).
 
-What Jacobian matching does without noise. For logits that are affine over the noise's reach (ReLU and
-max-pooling nets inside one linear region), in expectation over xi and exactly,
-
-    (1/2) ||S(x + xi) - T(x + xi)||^2  ->  (1/2) ||S - T||^2 + (sigma^2/2) sum_i ||grad S_i - grad T_i||^2
-
-that is `logit_regression_loss` + sigma^2/2 `jacobian_matching_loss`. Smooth nets add
-(sigma^2/2) sum_i f_i Lap f_i + O(sigma^4) with f = T - S; for soft targets see `losses.jacobian`.
-
 Reference: Srinivas and Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018,
 https://arxiv.org/abs/1803.00443, proposition 1
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datadistill.errors import UsageError
 from kd_baselines.features import in_type_of, logits_in
-from kd_baselines.losses.checks import NOT_GIVEN, check_temperature, one_name
-from kd_baselines.losses.input_gradients import Net, check_choice, step_noise
+from kd_baselines.losses.checks import (
+    NOT_GIVEN,
+    check_choice,
+    check_draws,
+    check_sigma,
+    check_temperature,
+    one_name,
+)
+from kd_baselines.losses.input_gradients import Net
 from kd_baselines.losses.logit_regression import logit_regression_loss
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.soft_targets import soft_target_loss
@@ -51,6 +48,11 @@ def input_noise_loss(
 ) -> Float[Tensor, ""]:
     """`soft_target_loss` or `logit_regression_loss` on noisy images, mean over the batch and the draws.
 
+    By Srinivas and Fleuret 2018, proposition 1, it is Jacobian matching by sampling: with "logits" its mean
+    over the noise is `logit_regression_loss` + sigma^2/2 `jacobian_matching_loss`, exactly so for logits that
+    are affine over the noise's reach (ReLU and max-pooling nets inside one linear region). Smooth nets add
+    (sigma^2/2) sum_i f_i Lap f_i + O(sigma^4) with f = T - S.
+
     Both nets are called as they are: BatchNorm in training mode normalizes with the noisy batch, and writes its
     running statistics, as on any images that a net is trained on.
 
@@ -59,7 +61,7 @@ def input_noise_loss(
         teacher: images -> (B,K); no gradient flows to it.
         x: images, any shape behind the batch; they are not changed.
         sigma: deviation of the noise, 0 or more, in the units of x (normalized images: of their deviation).
-        loss: "kd": T^2 KL of soft targets; "logits": half the squared distance.
+        loss: "kd": `soft_target_loss`; "logits": `logit_regression_loss`.
         T: temperature of "kd", above 0.
         samples: draws of the noise an image, at least 1; each is one more pass of both nets.
         teacher_noisy: the teacher sees the same noisy images, as proposition 1 has it; False: it sees the clean
@@ -67,16 +69,10 @@ def input_noise_loss(
         generator: of the noise, on the images' device; None: torch's own.
         temperature: another name of T.
 
-    Raises:
-        UsageError: sigma, T, samples or loss out of range, or logits that do not fit.
-
     Example:
         >>> net = torch.nn.Linear(3, 2)
         >>> input_noise_loss(net, net, torch.zeros(4, 3), sigma=0.5, loss="logits").item()
         0.0
-
-    References:
-        Srinivas and Fleuret 2018, proposition 1.
     """
     T = one_name("T", T, 1.0, temperature=temperature)
     _check(sigma, loss, T, samples)
@@ -92,24 +88,7 @@ class InputNoise(Term):
     """`input_noise_loss` of the step: one more pass of the student a draw, and of the teacher where it sees the
     noise too; else the teacher's answers to the clean images are used, which a cache may hold.
 
-    An arithmetic ensemble is softened net by net. The student is called as it is in the step: see the function.
-
-    Args:
-        sigma: deviation of the noise, 0 or more, in the units of the images as the nets see them (normalized).
-        loss: "kd" or "logits".
-        temperature: T of "kd".
-        samples: draws a step.
-        weight: see `Term`.
-        teacher_noisy: see the function.
-        name: see `Term`.
-        T: another name of the temperature.
-
-    Raises:
-        UsageError: see the function.
-
-    Example:
-        >>> InputNoise(0.3, teacher_noisy=False).needs.teacher
-        False
+    An arithmetic ensemble is softened net by net. T is another name of the temperature.
     """
 
     def __init__(
@@ -133,12 +112,7 @@ class InputNoise(Term):
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         assert seen.student is not None, "InputNoise declares the student in its needs"
         T = self.T if self.loss == "kd" else 1.0
-        clean = None
-        if not self.teacher_noisy:
-            assert seen.teacher_at is not None, (
-                "a term reads teacher_at where no teacher's logits were computed"
-            )
-            clean = seen.teacher_at(T)
+        clean = None if self.teacher_noisy else seen.softened_teacher(T)
 
         def teach(images: Tensor) -> Tensor:
             assert seen.teacher is not None, "InputNoise declares the teacher in its needs"
@@ -146,7 +120,7 @@ class InputNoise(Term):
             outputs = getattr(online, "outputs", None)  # a `Teacher`; a plain callable has none
             return seen.teacher(images) if T == 1 or outputs is None else outputs(images).at(T)
 
-        noise = step_noise(seen, "input_noise")
+        noise = seen.generator("input_noise")
         return _mean(
             seen.student, teach, clean, seen.images, self.sigma, self.loss, self.T, self.samples, noise
         )
@@ -181,9 +155,7 @@ def _without_gradient(teach: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _check(sigma: float, loss: Match, T: float, samples: int) -> None:
-    if not (math.isfinite(sigma) and sigma >= 0):
-        raise UsageError(f"the noise's deviation is {sigma}; give a finite number, 0 or more")
-    check_choice("loss", loss, Match)
+    check_sigma(sigma)
+    check_choice("loss", loss, get_args(Match))
     check_temperature(T)
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise UsageError(f"samples is {samples!r}; give a whole number of draws, at least 1")
+    check_draws("samples", samples)

@@ -24,7 +24,7 @@ https://arxiv.org/abs/1803.00443
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -32,22 +32,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datadistill.errors import UsageError
-from kd_baselines.losses.checks import check_logits, check_softmax
+from kd_baselines.losses.checks import check_choice, check_draws, check_logits, check_softmax
 from kd_baselines.losses.input_gradients import (
     Net,
     Output,
-    check_choice,
-    check_projections,
     cotangents,
     fresh_images,
     input_jacobian,
     per_sample,
     refuse_mixing,
     refuse_once_differentiable,
-    step_noise,
     student_pass,
 )
-from kd_baselines.losses.logit_regression import logit_needs
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -73,10 +69,9 @@ def jacobian_matching_loss(
         squared          sum_i ||grad S_i - grad T_i||^2
         cross-entropy    (1/2) sum_i p_i ||grad log q_i - grad log p_i||^2
 
-    Either stands for noise of deviation sigma on the images with the weight sigma^2: beside the *full* squared
-    distance of logits sum_i (T_i - S_i)^2 for the first (beside half of it, as `logit_regression_loss` is, the
-    weight is sigma^2 / 2), beside KL or cross-entropy at T = 1 for the second. The half of the second form is
-    part of the loss.
+    By Srinivas and Fleuret 2018, proposition 1, either stands for noise of deviation sigma on the images
+    with the weight sigma^2: the first beside the *full* squared distance of logits (beside half of it, as
+    `logit_regression_loss` is, the weight is sigma^2 / 2), the second beside KL or cross-entropy at T = 1.
 
     The result is differentiable in the student's weights: biases before ReLU and max-pooling get no gradient
     (the Jacobian does not depend on them but by jumps), nor does the last layer's bias in the squared form.
@@ -89,21 +84,17 @@ def jacobian_matching_loss(
         x: images, any shape behind the batch. They are not changed and get no gradient.
         labels: (B,), for "label".
         output: which i: "full": all, K backward passes each; "top": the teacher's largest, for both, one pass;
-            "label": the image's class, one pass; "projected": all, by an unbiased estimate (Hutchinson) from
-            `projections` passes with the same random signs for both.
-        form: see above.
-        normalize: compare J_S / ||J_S|| with J_T / ||J_T|| (Frobenius norm of what `output` names, a sample at
-            a time): 2 - 2 cos, from 0 to 4. The norm is sqrt(||J||^2 + eps) with eps = 1e-6 times the batch
-            mean of the teacher's ||J||^2, so that the factor 1/norm stays finite as a gradient vanishes; a
-            student's gradient less than about 1e-3 of the teacher's is not stretched to length 1. With
-            "projected" the projection is brought to length 1, which is no unbiased estimate of "full".
+            "label": the image's class, one pass (section 4.1); "projected": all, by an unbiased estimate
+            (Hutchinson) from `projections` passes with the same random signs for both.
+        form: "squared" or "cross-entropy".
+        normalize: of the squared form, compare J_S / ||J_S|| with J_T / ||J_T|| (Frobenius norm of what
+            `output` names, a sample at a time): 2 - 2 cos, from 0 to 4. The norm is sqrt(||J||^2 + eps)
+            with eps = 1e-6 times the batch mean of the teacher's ||J||^2, so that the factor 1/norm stays
+            finite as a gradient vanishes; a student's gradient less than about 1e-3 of the teacher's is not
+            stretched to length 1. With "projected" the projection is brought to length 1, which is no
+            unbiased estimate of "full".
         generator: of the signs, on the images' device; None: torch's own.
         projections: how many draws of signs, at least 1.
-
-    Raises:
-        UsageError: an unknown choice, logits that are not both (B,K), labels that do not fit, a net whose
-            logits have no gradient to the images, BatchNorm without running statistics, or normalize with
-            cross-entropy.
 
     Example:
         >>> from torch import nn
@@ -114,9 +105,6 @@ def jacobian_matching_loss(
         >>> loss.backward()
         >>> loss.item(), student.weight.grad, teacher.weight.grad  # 5, -2 (W_T - W_S), nothing
         (5.0, tensor([[-4., -2.]]), None)
-
-    References:
-        Srinivas and Fleuret 2018, proposition 1 and section 4.1 (one output).
     """
     _check(output, form, normalize, projections)
     create_graph, x = torch.is_grad_enabled(), fresh_images(x)
@@ -132,23 +120,9 @@ def jacobian_matching_loss(
 
 
 class JacobianMatching(Term):
-    """`jacobian_matching_loss` on the step's own passes: no second forward pass, but one of the student where
-    it holds BatchNorm in training mode (with running statistics, not written).
-
-    Weight: sigma^2 where it stands for noise of deviation sigma on the images; see the function.
-
-    Args:
-        output: "full", "top", "label" or "projected".
-        form: "squared" or "cross-entropy".
-        weight: see `Term`.
-        normalize: compare unit Jacobians.
-        projections: draws of "projected".
-        logits: name of the student's layer whose output (B,K) stands for its logits, such as the second head of
-            a student of two; None: the logits.
-        name: see `Term`.
-
-    Raises:
-        UsageError: see the function.
+    """`jacobian_matching_loss` on the step's own passes: no second forward pass, but one of the student
+    where it holds BatchNorm in training mode. `logits` names a layer of the student whose output (B,K)
+    stands for its logits, such as the second head of a student of two.
 
     Example:
         >>> JacobianMatching("top", weight=0.01, logits="source").needs.student_features
@@ -169,7 +143,7 @@ class JacobianMatching(Term):
         _check(output, form, normalize, projections)
         self.output, self.form, self.normalize, self.projections = output, form, normalize, projections
         self.logits = logits
-        self.needs = logit_needs(logits) | Needs(
+        self.needs = Needs.both_logits(logits) | Needs(
             student_input_gradients=True, teacher_input_gradients=True, student=True, teacher=True
         )
 
@@ -178,7 +152,7 @@ class JacobianMatching(Term):
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         ours, x = student_pass(seen, self.logits)
-        generator = step_noise(seen, "jacobian_projection") if self.output == "projected" else None
+        generator = seen.generator("jacobian_projection") if self.output == "projected" else None
         rows = (self.output, seen.labels, generator, self.projections)
         theirs = seen.got("teacher_logits")
         return _distance(ours, x, theirs, seen.images, rows, self.form, self.normalize, create_graph=True)
@@ -216,9 +190,9 @@ def _unit(j: Tensor, eps: Tensor) -> Tensor:
 
 
 def _check(output: Output, form: Form, normalize: bool, projections: int) -> None:
-    check_choice("output", output, Output)
-    check_choice("form", form, Form)
-    check_projections(projections)
+    check_choice("output", output, get_args(Output))
+    check_choice("form", form, get_args(Form))
+    check_draws("projections", projections)
     if normalize and form != "squared":
         raise UsageError(
             f'normalize=True with form="{form}", whose gradients weigh by their length; use form="squared"'

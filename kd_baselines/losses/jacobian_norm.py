@@ -21,7 +21,7 @@ https://arxiv.org/abs/1803.00443
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -29,17 +29,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datadistill.errors import UsageError
-from kd_baselines.losses.checks import check_logits, check_softmax
+from kd_baselines.losses.checks import check_choice, check_logits, check_softmax
 from kd_baselines.losses.input_gradients import (
     Net,
     Output,
-    check_choice,
     cotangents,
     fresh_images,
     input_jacobian,
     per_sample,
     refuse_once_differentiable,
-    step_noise,
     student_pass,
 )
 from kd_baselines.losses.schedules import Weight
@@ -65,33 +63,25 @@ def jacobian_norm_penalty(
         cross-entropy    (1/2) ||grad log q_y||^2 = (1/2) sum_i y_i ||grad q_i||^2 / q_i^2
         fisher           (1/2) sum_d Var_{i~q}(dS_i/dx_d) = (1/2) sum_i q_i ||grad log q_i||^2
 
-    Each stands for noise of deviation sigma on the images with the weight sigma^2: the first beside the squared
-    error sum_i (y_i - S_i)^2, the others beside cross-entropy. The halves are part of the loss.
+    By Srinivas and Fleuret 2018, proposition 2, each stands for noise of deviation sigma on the images with the
+    weight sigma^2: the first beside the squared error sum_i (y_i - S_i)^2, the others beside cross-entropy.
 
     Args:
-        student: images -> (B,K). A module with BatchNorm in training mode is run with its running statistics,
-            which are not written: with the batch's a sample's Jacobian would depend on the other images.
+        student: images -> (B,K); BatchNorm as in `jacobian_matching_loss`.
         x: images, any shape behind the batch. They are not changed and get no gradient.
         labels: (B,), for "label" and for the cross-entropy form.
         output: which i: "full": all, K backward passes; "top": the student's own largest; "label": the image's
             class; "projected": all, by an unbiased estimate (Hutchinson) from one pass with random signs. The
             cross-entropy form has one i, y: "full" and "label" are the same there, "top" puts the student's
             largest output in the label's place. The fisher form takes "full" or "projected".
-        form: see above.
+        form: "squared", "cross-entropy" or "fisher".
         generator: of the signs, on the images' device; None: torch's own.
-
-    Raises:
-        UsageError: an unknown choice or a pair that does not go together, labels that do not fit, a student
-            whose logits have no gradient to the images, or BatchNorm without running statistics.
 
     Example:
         >>> student = torch.nn.Linear(2, 1, bias=False)
         >>> _ = student.weight.data.copy_(torch.tensor([[1.0, 2.0]]))
         >>> jacobian_norm_penalty(student, torch.zeros(4, 2)).item()  # ||W||^2
         5.0
-
-    References:
-        Srinivas and Fleuret 2018, proposition 2.
     """
     _check(output, form)
     create_graph, x = torch.is_grad_enabled(), fresh_images(x)
@@ -105,22 +95,7 @@ def jacobian_norm_penalty(
 
 class JacobianNorm(Term):
     """`jacobian_norm_penalty` on the step's own pass: no second forward pass, but one where the student holds
-    BatchNorm in training mode (with running statistics, not written).
-
-    Weight: sigma^2 where it stands for noise of deviation sigma on the images; see the function.
-
-    Args:
-        output: "full", "top", "label" or "projected".
-        form: "squared", "cross-entropy" or "fisher".
-        weight: see `Term`.
-        name: see `Term`.
-
-    Raises:
-        UsageError: see the function.
-
-    Example:
-        >>> JacobianNorm(weight=0.1).needs.any_teacher
-        False
+    BatchNorm in training mode.
     """
 
     needs = Needs(student_logits=True, student_input_gradients=True, student=True)
@@ -134,7 +109,7 @@ class JacobianNorm(Term):
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         logits, x = student_pass(seen)
-        generator = step_noise(seen, "jacobian_projection") if self.output == "projected" else None
+        generator = seen.generator("jacobian_projection") if self.output == "projected" else None
         return _penalty(logits, x, seen.labels, self.output, self.form, generator, create_graph=True)
 
 
@@ -163,8 +138,8 @@ def _penalty(
 
 
 def _check(output: Output, form: Form) -> None:
-    check_choice("output", output, Output)
-    check_choice("form", form, Form)
+    check_choice("output", output, get_args(Output))
+    check_choice("form", form, get_args(Form))
     fitting: dict[str, tuple[str, ...]] = {
         "cross-entropy": ("full", "label", "top"),
         "fisher": ("full", "projected"),

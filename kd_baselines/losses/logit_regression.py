@@ -1,14 +1,7 @@
 """Logit regression: the student's logits are fitted to the teacher's by least squares, without any softmax.
 
-Notation: logits z of the student and v of the teacher, (B,K).
-
-    L = 1/(2B) sum_b || z_b - v_b ||^2                              gradient in z: (z - v) / B
-
-It is K/2 times the mean squared error over all numbers, and, up to each sample's mean logit, K times the limit
-of `soft_target_loss` at high temperature.
-
-References:
-    Ba, Caruana, Do Deep Nets Really Need to be Deep?, 2014, section 2 (their "mimic" nets).
+Reference: Ba, Caruana, Do Deep Nets Really Need to be Deep?, 2014, https://arxiv.org/abs/1312.6184, section 2
+(their "mimic" nets).
 """
 
 from __future__ import annotations
@@ -24,7 +17,7 @@ from kd_baselines.losses.checks import at_least_float32, check_logits
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
-__all__ = ["LogitRegression", "logit_needs", "logit_regression_loss", "student_logits_of"]
+__all__ = ["LogitRegression", "logit_regression_loss"]
 
 Statistic = float | Sequence[float] | Float[Tensor, " k"]
 """One number for all classes, or one a class."""
@@ -38,7 +31,10 @@ def logit_regression_loss(
     mean: Statistic | None = None,
     std: Statistic | None = None,
 ) -> Float[Tensor, ""]:
-    """Half the squared distance of the logits a sample, mean over the batch.
+    """1/(2B) sum_b || z_b - v_b ||^2: half the squared distance of the logits (Ba and Caruana 2014, section 2).
+
+    The gradient in z is (z - v) / B. It is K/2 times the mean squared error over all numbers, and, up to each
+    sample's mean logit, K times the limit of `soft_target_loss` at high temperature.
 
     With `standardize` the student is fitted to (v_k - m_k) / s_k. By default m_k and s_k are each class's mean
     and standard deviation (divisor B) over this batch's teacher logits, so that targets change a little with
@@ -49,16 +45,9 @@ def logit_regression_loss(
     Args:
         student_logits: z, (B,K).
         teacher_logits: v, (B,K); no gradient flows to it.
-        standardize: fit the standardized logits.
+        standardize: fit the standardized logits; by the batch's own statistics it wants two samples or more.
         mean: m, a number or (K,); together with `std`, and only with `standardize`.
         std: s, above 0, a number or (K,).
-
-    Returns:
-        A number, 0 or more.
-
-    Raises:
-        UsageError: shapes or classes that do not fit; only one of `mean` and `std`, or without `standardize`;
-            a `std` not above 0; a batch of one sample standardized by itself.
 
     Example:
         >>> z, v = torch.zeros(2, 2), torch.tensor([[1.0, 6.0], [3.0, 2.0]])
@@ -68,9 +57,6 @@ def logit_regression_loss(
         tensor(1.)
         >>> logit_regression_loss(z, v, standardize=True, mean=3.0, std=2.0)
         tensor(0.8750)
-
-    References:
-        Ba & Caruana 2014, section 2.
     """
     check_logits(student_logits, teacher_logits)
     _check_statistics(standardize, mean, std)
@@ -81,19 +67,8 @@ def logit_regression_loss(
 
 
 class LogitRegression(Term):
-    """`logit_regression_loss` of the student's logits, or of a layer's output that stands for them.
-
-    Args:
-        standardize: fit the teacher's standardized logits.
-        weight: see `Term`.
-        output: name of the student's layer whose output (B,K) is fitted, such as the second head of a student
-            with two; None: the student's logits.
-        mean: see `logit_regression_loss`.
-        std: see `logit_regression_loss`.
-        name: see `Term`.
-
-    Raises:
-        UsageError: a value out of range, or statistics without `standardize`.
+    """`logit_regression_loss` of the student's logits, or of the layer `output` that stands for them, such as
+    the second head of a student with two.
 
     Example:
         >>> from kd_baselines.losses import CE
@@ -115,10 +90,10 @@ class LogitRegression(Term):
         _check_statistics(standardize, mean, std)
         self.standardize, self.output = standardize, output
         self.mean, self.std = mean, std
-        self.needs = logit_needs(output)
+        self.needs = Needs.both_logits(output)
 
     def prepare(self, seen: Seen) -> None:
-        z = student_logits_of(seen, self.output)
+        z = seen.student_output(self.output)
         check_logits(z, seen.got("teacher_logits"))
         if self.standardize and z.shape[1] == 1:
             raise UsageError(
@@ -127,54 +102,8 @@ class LogitRegression(Term):
             )
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        z, v = student_logits_of(seen, self.output), seen.got("teacher_logits")
+        z, v = seen.student_output(self.output), seen.got("teacher_logits")
         return logit_regression_loss(z, v, self.standardize, mean=self.mean, std=self.std)
-
-
-def logit_needs(output: str | None) -> Needs:
-    """What a term reads that compares the teacher's logits with the student's, or with a layer of it.
-
-    Args:
-        output: name of the student's layer; None: its logits.
-
-    Returns:
-        The needs.
-
-    Example:
-        >>> logit_needs("head").student_logits
-        False
-    """
-    if output is None:
-        return Needs(student_logits=True, teacher_logits=True)
-    return Needs(student_features=frozenset({output}), teacher_logits=True)
-
-
-def student_logits_of(seen: Seen, output: str | None) -> Float[Tensor, "b k"]:
-    """The student's logits, or the output of a layer that stands for them.
-
-    Args:
-        seen: of a batch.
-        output: name of the student's layer; None: its logits.
-
-    Returns:
-        (B,K).
-
-    Raises:
-        UsageError: the layer's output is not (B,K).
-
-    Example:
-        >>> images, labels = torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])
-        >>> seen = Seen(images, labels, student_features={"head": torch.ones(2, 3)})
-        >>> student_logits_of(seen, "head").shape
-        torch.Size([2, 3])
-    """
-    if output is None:
-        return seen.got("student_logits")
-    z = seen.student_features[output]
-    if z.dim() != 2:
-        found = f"the student's layer {output!r} gives {tuple(z.shape)}"
-        raise UsageError(f"{found}; name a layer that gives logits (samples, classes)")
-    return z
 
 
 def _standardized(

@@ -15,20 +15,16 @@ __all__ = ["Linear", "Weight", "at", "check_weight"]
 class Linear:
     """From `start` in the first epoch to `end` in epoch number `epochs`, by equal steps; `end` from then on.
 
+    FitNets (Romero et al. 2015) anneals its weight lambda so.
+
     Args:
         start: 0 or more.
         end: 0 or more.
         epochs: 1 or more; 1 is `end` at once.
 
-    Raises:
-        UsageError: a value out of range.
-
     Example:
         >>> [Linear(4.0, 1.0, epochs=4)(epoch) for epoch in range(6)]
         [4.0, 3.0, 2.0, 1.0, 1.0, 1.0]
-
-    References:
-        FitNets (Romero et al. 2015) anneals its weight lambda so.
     """
 
     start: float
@@ -57,6 +53,6 @@ def at(weight: Weight, epoch: int) -> float:
 
 
 def check_weight(weight: Weight) -> None:
-    """UsageError for a weight that is negative, not finite or no number."""
+    """Refuse a weight that is negative, not finite or no number."""
     if not isinstance(weight, Linear) and not (isinstance(weight, Real) and 0 <= weight < math.inf):
         raise UsageError(f"a weight is {weight!r}; give 0 or more, finite, or a `Linear` schedule")

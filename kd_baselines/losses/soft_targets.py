@@ -1,18 +1,11 @@
 """Soft targets: the student learns the teacher's probabilities, both softened by a temperature.
 
-Notation: logits z of the student and v of the teacher, (B,K); temperature T (FitNets: tau);
-P_S = softmax(z), P_S^T = softmax(z / T), P_T^T = softmax(v / T); H(p, q) = -sum_i p_i log q_i.
-
-    Hinton et al.   T^2 KL(P_T^T || P_S^T)                          gradient in z: T (P_S^T - P_T^T)
-    FitNets         H(y, P_S) + lambda H(P_T^tau, P_S^tau)          gradient of the H: (P_S^tau - P_T^tau) / tau
-
-Conversion: the soft parts have the same gradient in z where the weight of the T^2 form is lambda / tau^2. So
-FitNets' lambda from 4 to 1 at tau = 3 is a weight of T^2 KL from 0.444 to 0.111. Values differ by the entropy
-of the teacher's soft targets, which the student cannot change.
+Notation: logits z of the student and v of the teacher, (B,K); y the labels, (B,); temperature T, which FitNets
+calls tau; H(p, q) = -sum_i p_i log q_i.
 
 References:
-    Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, section 2;
-    Romero et al., FitNets: Hints for Thin Deep Nets, 2015, eq. 1 and 2.
+    Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531
+    Romero et al., FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550
 """
 
 from __future__ import annotations
@@ -22,9 +15,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kd_baselines.losses.checks import NOT_GIVEN, at_least_float32, check_softmax, check_temperature, one_name
+from kd_baselines.losses.checks import (
+    NOT_GIVEN,
+    at_least_float32,
+    check_softmax,
+    check_temperature,
+    class_labels,
+    one_name,
+)
 from kd_baselines.losses.divergence import in_double, scaled_divergence
-from kd_baselines.losses.labels import class_labels
 from kd_baselines.losses.schedules import Weight, check_weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -34,30 +33,20 @@ __all__ = ["KD", "FitNetsKD", "fitnets_kd_loss", "soft_cross_entropy", "soft_tar
 def soft_target_loss(
     student_logits: Float[Tensor, "b k"], teacher_logits: Float[Tensor, "b k"], temperature: float
 ) -> Float[Tensor, ""]:
-    """T^2 KL(softmax(v/T) || softmax(z/T)), summed over classes, mean over the batch.
+    """T^2 KL(softmax(v/T) || softmax(z/T)), mean over the batch (Hinton et al. 2015, section 2).
 
-    The factor T^2 keeps the gradient T (q - p) / B of the same size at every T: for T -> infinity the loss goes
-    to the squared distance of the centred logits over 2K. Right to rounding at every T (`losses.divergence`).
-    No gradient flows to the teacher.
+    The factor T^2 keeps the gradient T (softmax(z/T) - softmax(v/T)) / B of the same size at every T: for T to
+    infinity the loss is the squared distance of the centred logits over 2K. Right to rounding at every T, and
+    in float32 for logits of half precision.
 
     Args:
         student_logits: z, (B,K), K at least 2.
-        teacher_logits: v, (B,K); -inf is probability 0.
+        teacher_logits: v, (B,K); -inf is probability 0. No gradient flows to it.
         temperature: T, above 0.
 
-    Returns:
-        A number, 0 or more; in float32 for logits of half precision.
-
-    Raises:
-        UsageError: shapes or classes that do not fit, or a temperature that is not above 0.
-
     Example:
-        >>> import torch
         >>> soft_target_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, -2.0]]), temperature=4.0)
         tensor(1.7751)
-
-    References:
-        Hinton et al. 2015, section 2 and 2.1.
     """
     check_softmax(student_logits, teacher_logits)
     check_temperature(temperature)
@@ -72,27 +61,11 @@ def soft_cross_entropy(
     *,
     student_temperature: float | None = None,
 ) -> Float[Tensor, ""]:
-    """H(softmax(v/tau), softmax(z/tau)), mean over the batch: the soft part of FitNets' loss, without tau^2.
-
-    Args:
-        student_logits: z, (B,K).
-        teacher_logits: v, (B,K); no gradient flows to it.
-        temperature: tau, above 0.
-        student_temperature: of the student, above 0; None: tau, as in the paper.
-
-    Returns:
-        A number, at least the entropy of softmax(v/tau).
-
-    Raises:
-        UsageError: shapes or classes that do not fit, or a temperature that is not above 0.
+    """H(softmax(v/tau), softmax(z/tau)), the soft part of `fitnets_kd_loss`, with its arguments.
 
     Example:
-        >>> import torch
         >>> soft_cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, -2.0]]), temperature=4.0)
         tensor(0.6931)
-
-    References:
-        Romero et al. 2015, eq. 2, second summand.
     """
     check_softmax(student_logits, teacher_logits)
     student_temperature = temperature if student_temperature is None else student_temperature
@@ -115,10 +88,12 @@ def fitnets_kd_loss(
     *,
     student_temperature: float | None = None,
 ) -> Float[Tensor, ""]:
-    """H(y, P_S) + lambda H(P_T^tau, P_S^tau), mean over the batch. There is no tau^2.
+    """H(y, softmax(z)) + lambda H(softmax(v/tau), softmax(z/tau)), mean over the batch.
 
-    The same gradient as H(y, P_S) + w `soft_target_loss` with w = lambda / tau^2: 4 -> 1 at tau = 3 is
-    w = 0.444 -> 0.111. The values differ by lambda times the entropy of P_T^tau.
+    Romero et al. 2015, eq. 2. There is no tau^2. The gradient is that of H(y, softmax(z)) + w
+    `soft_target_loss` with w = lambda / tau^2: lambda from 4 to 1 at tau = 3 is w from 0.444 to 0.111. The
+    values differ by lambda times the entropy of the teacher's soft targets, which the student cannot
+    change.
 
     Args:
         student_logits: z, (B,K).
@@ -129,20 +104,10 @@ def fitnets_kd_loss(
         student_temperature: None: tau, as the paper says. 1 softens the teacher alone, which the authors' code
             seems to do: it sets the student's temperature only while the graph is built.
 
-    Returns:
-        A number.
-
-    Raises:
-        UsageError: shapes or classes that do not fit, a temperature that is not above 0, or a negative weight.
-
     Example:
-        >>> import torch
         >>> z, v, y = torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, -2.0]]), torch.tensor([0])
         >>> fitnets_kd_loss(z, v, y, temperature=3.0, lam=4.0)
         tensor(3.4657)
-
-    References:
-        Romero et al. 2015, eq. 2.
     """
     check_weight(lam)
     soft = soft_cross_entropy(
@@ -153,25 +118,10 @@ def fitnets_kd_loss(
 
 
 class KD(Term):
-    """`soft_target_loss` with the teacher's probabilities at T: of an ensemble, softened net by net.
+    """`soft_target_loss`; an ensemble is softened net by net. T and alpha are other names of temperature and
+    weight."""
 
-    Args:
-        temperature: T, above 0.
-        weight: see `Term`.
-        name: see `Term`.
-        T: another name of the temperature.
-        alpha: another name of the weight.
-
-    Raises:
-        UsageError: a temperature or weight out of range, or two of one.
-
-    Example:
-        >>> from kd_baselines.losses import CE
-        >>> list((CE(weight=0.1) + KD(temperature=4.0, weight=0.9)).named_terms)
-        ['ce', 'kd']
-    """
-
-    needs = Needs(student_logits=True, teacher_logits=True)
+    needs = Needs.both_logits()
 
     def __init__(
         self,
@@ -190,24 +140,14 @@ class KD(Term):
         check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return soft_target_loss(seen.got("student_logits"), _teacher_at(seen, self.T), self.T)
+        return soft_target_loss(seen.got("student_logits"), seen.softened_teacher(self.T), self.T)
 
 
 class FitNetsKD(Term):
-    """The soft part of FitNets' second stage, H(P_T^tau, P_S^tau), weighted by lambda. Add it to `CE()`.
+    """The soft part of `fitnets_kd_loss`, whose lambda is the term's weight: add it to `CE()`.
 
-    `CE() + FitNetsKD(tau, lam)` is `fitnets_kd_loss`. lambda is this term's weight, so its schedule is too.
-
-    Args:
-        temperature: tau, above 0.
-        lam: lambda, 0 or more, or a schedule; the paper's is Linear(4.0, 1.0, epochs=500) (MNIST: 150).
-        student_temperature: see `fitnets_kd_loss`.
-        name: see `Term`.
-        T, student_T: other names of the temperatures.
-        weight: another name of lambda.
-
-    Raises:
-        UsageError: a temperature or lambda out of range, or two of one.
+    T, student_T and weight are other names of temperature, student_temperature and lam. The paper's lambda is
+    Linear(4.0, 1.0, epochs=500) (MNIST: 150).
 
     Example:
         >>> from kd_baselines.losses import CE, Linear
@@ -216,7 +156,7 @@ class FitNetsKD(Term):
         1.0
     """
 
-    needs = Needs(student_logits=True, teacher_logits=True)
+    needs = Needs.both_logits()
 
     def __init__(
         self,
@@ -239,10 +179,5 @@ class FitNetsKD(Term):
         check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        z, v = seen.got("student_logits"), _teacher_at(seen, self.T)
+        z, v = seen.got("student_logits"), seen.softened_teacher(self.T)
         return soft_cross_entropy(z, v, self.T, student_temperature=self.student_T)
-
-
-def _teacher_at(seen: Seen, T: float) -> Float[Tensor, "b k"]:
-    assert seen.teacher_at is not None, "a term reads teacher_at where no teacher's logits were computed"
-    return seen.teacher_at(T)

@@ -5,8 +5,7 @@
     objective(seen)["loss"]             # sum over terms of weight(epoch) * term(seen)
 
 A term is a small module around a pure function of tensors. What it owns (a regressor, say) is trained with
-the student and never enters the student's state dict. To add one, write its file in this folder and its line
-in losses/__init__.py.
+the student and never enters the student's state dict.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ class Needs:
         student_features: names of the student's layers whose outputs are read.
         teacher_features: names of the teacher's layers whose outputs are read.
         student_input_gradients: the images require a gradient in the student's pass.
-        teacher_input_gradients: the images require a gradient in the teacher's pass too, so that no cache can
-            stand in for it.
+        teacher_input_gradients: the same in the teacher's pass, so that no cache can stand in for it.
         student: the student itself is called again (on noisy images, say).
         teacher: the teacher itself is called again.
 
@@ -53,6 +51,18 @@ class Needs:
     teacher_input_gradients: bool = False
     student: bool = False
     teacher: bool = False
+
+    @classmethod
+    def both_logits(cls, output: str | None = None) -> Needs:
+        """The teacher's logits, and the student's, or the output of a layer that stands for them."""
+        if output is None:
+            return cls(student_logits=True, teacher_logits=True)
+        return cls(student_features=frozenset({output}), teacher_logits=True)
+
+    @classmethod
+    def layers(cls, pairs: Mapping[str, str]) -> Needs:
+        """The outputs of pairs of layers, the student's -> the teacher's."""
+        return cls(student_features=frozenset(pairs), teacher_features=frozenset(pairs.values()))
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -77,7 +87,7 @@ class Seen:
         student_logits: (B,K).
         teacher_logits: (B,K), without gradient to the teacher's weights. Of an ensemble: logits of its mean.
         student_features: outputs of the student's layers by name.
-        teacher_features: the same of the teacher.
+        teacher_features: outputs of the teacher's layers by name.
         teacher_at: temperature T -> logits v (B,K) with softmax(v / T) the teacher's probabilities at T: of
             one net and of a geometric mean always `teacher_logits`; an arithmetic mean softens each net
             before it averages.
@@ -85,7 +95,7 @@ class Seen:
         teacher: the teacher, for terms that call it again.
         noise: name -> a generator for this step on the images' device; the same name draws the same numbers.
         epoch: of this step, from 0.
-        index: (B,) places of the images in the split, for what a term keeps by image; None where unknown.
+        index: (B,) sample ids, the places of the images in the split; None where unknown.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -107,17 +117,40 @@ class Seen:
         assert value is not None, f"a term reads {name} without declaring it in its needs"
         return value  # type: ignore[no-any-return]
 
+    def student_output(self, layer: str | None) -> Float[Tensor, "b k"]:
+        """The student's logits, or the output of a layer that stands for them.
+
+        Example:
+            >>> batch = Seen(torch.zeros(2, 1, 1, 1), torch.tensor([0, 1]), torch.ones(2, 3))
+            >>> batch.student_output(None).shape
+            torch.Size([2, 3])
+        """
+        if layer is None:
+            return self.got("student_logits")
+        z = self.student_features[layer]
+        if z.dim() != 2:
+            found = f"the student's layer {layer!r} gives {tuple(z.shape)}"
+            raise UsageError(f"{found}; name a layer that gives logits (samples, classes)")
+        return z
+
+    def softened_teacher(self, T: float) -> Float[Tensor, "b k"]:
+        """Logits v with softmax(v / T) the teacher's probabilities at temperature T; see `teacher_at`."""
+        assert self.teacher_at is not None, "a term reads teacher_at where no teacher's logits were computed"
+        return self.teacher_at(T)
+
+    def generator(self, name: str) -> torch.Generator:
+        """This step's generator of a name."""
+        assert self.noise is not None, "a term draws random numbers of a step that has none"
+        return self.noise(name)
+
 
 class Term(nn.Module):
     """One summand of an objective. Subclasses give `needs` and `forward(seen) -> ()`.
 
     Args:
         weight: 0 or more, or a schedule of it (`Linear`).
-        name: under which its value is told; default: the class's name in lower case. Not "loss", which is
+        name: under which its value is reported; default: the class's name in lower case. Not "loss", which is
             the sum.
-
-    Raises:
-        UsageError: a weight that is negative or not finite, or the name "loss".
 
     Example:
         >>> class Small(Term):
@@ -152,14 +185,7 @@ class Term(nn.Module):
 
 
 class Objective(nn.Module):
-    """A weighted sum of terms; `a + b` makes one. Equal names get numbers: kd, kd-2.
-
-    Args:
-        terms: at least one.
-
-    Raises:
-        UsageError: no term, or something that is none.
-    """
+    """A weighted sum of one or more terms; `a + b` makes one. Equal names get numbers: kd, kd-2."""
 
     def __init__(self, *terms: Term) -> None:
         super().__init__()

@@ -233,9 +233,9 @@ REFUSED = [
     (lambda: Regressor((3, 8, 8), (3,)), "the student's layer gives (3, 8, 8) a sample, the hint is (3,)"),
     (lambda: Regressor((3, 8), (3, 8)), "(channels, height, width), or both vectors"),
     (lambda: Regressor((3,), (3,), activation="rellu"), "did you mean relu?"),
-    (lambda: Hint({"a": "b"}, activation="tanh"), "there is no activation 'tanh'"),
-    (lambda: Hint({}), "the layers of a hint are {}"),
-    (lambda: Hint("layer3"), "the layers of a hint are 'layer3'"),
+    (lambda: Hint({"a": "b"}, activation="tanh"), "activation is 'tanh'"),
+    (lambda: Hint({}), "the layers are {}"),
+    (lambda: Hint("layer3"), "the layers are 'layer3'"),
     (lambda: Hint({"a": "b"}, weight=-1.0), "a weight is -1.0"),
 ]
 

@@ -126,8 +126,8 @@ def test_student_with_batchnorm_sees_the_noisy_batch():
 @pytest.mark.parametrize(
     ("match", "change"),
     [
-        ("deviation is -1", {"sigma": -1.0}),
-        ("deviation is nan", {"sigma": float("nan")}),
+        ("sigma is -1", {"sigma": -1.0}),
+        ("sigma is nan", {"sigma": float("nan")}),
         ("loss is 'kl'", {"loss": "kl"}),
         ("temperature is 0", {"T": 0.0}),
         ("samples is 0", {"samples": 0}),

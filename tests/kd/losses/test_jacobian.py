@@ -322,7 +322,7 @@ def test_teacher_is_in_evaluation_mode():
         ("form is 'kl'", {"form": "kl"}),
         ("there are no labels", {"output": "label"}),
         ("labels are", {"output": "label", "labels": torch.tensor([0, 1])}),
-        ("labels are 0 to 3", {"output": "label", "labels": torch.tensor([0, 1, 2, 3, 0])}),
+        ("labels go from 0 to 3", {"output": "label", "labels": torch.tensor([0, 1, 2, 3, 0])}),
         ("projections is 0", {"output": "projected", "projections": 0}),
         ("normalize=True", {"form": "cross-entropy", "normalize": True}),
         ("floating point", {"x": torch.ones(5, 4, dtype=torch.long)}),

@@ -263,9 +263,9 @@ REFUSED = [
     (lambda z, v: fitnets_kd_loss(z, v, labels(), 3.0, -1.0), "a weight is -1.0"),
     (
         lambda z, v: fitnets_kd_loss(z, v, labels() + 1, 3.0, 1.0),
-        "labels are 1 to 5, the logits have 5 classes",
+        "labels go from 1 to 5 and the net has 5 logits",
     ),
-    (lambda z, v: fitnets_kd_loss(z, v, labels() - 1, 3.0, 1.0), "labels are -1 to 3"),
+    (lambda z, v: fitnets_kd_loss(z, v, labels() - 1, 3.0, 1.0), "labels go from -1 to 3"),
     (lambda z, v: fitnets_kd_loss(z, v, labels()[:4], 3.0, 1.0), "labels are (4,) torch.int64 for 6 samples"),
     (lambda z, v: fitnets_kd_loss(z, v, labels().double(), 3.0, 1.0), "torch.float64 for 6 samples"),
     (lambda z, v: KD(T=0), "the temperature is 0"),
