@@ -1,25 +1,29 @@
-"""What a comparison found, arm by arm, and how it is written: paired differences, Markdown, CSV.
-
-The files hold no date, duration, host or path: what was measured once gives the same bytes again.
-"""
+"""What a comparison found, arm by arm, and its table.md and table.csv."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from datadistill.errors import UsageError
-from datadistill.reproduce.write import machine
 from datadistill.runs.atomic import write_text
-from datadistill.stats import Interval, deviation, format_mean, mean, paired_difference
-from datadistill.studies.table import to_csv
+from datadistill.stats import Interval, mean_interval, paired_difference
+from datadistill.studies.table import (
+    Column,
+    Score,
+    Table,
+    describe_machines,
+    format_difference,
+    page,
+    to_markdown,
+)  # fmt: skip
 
 __all__ = ["FILES", "Comparison", "Row", "against", "write"]
 
 FILES = ("table.md", "table.csv")
-COLUMNS = (
+FIELDS = (
     "recipe", "arm", "method", "column", "seeds", "mean", "deviation", "base", "difference", "low", "high",
     "published", "values",
 )  # fmt: skip
@@ -46,26 +50,17 @@ class Row:
 
     def mean(self, column: str) -> float:
         """Over the seeds."""
-        return mean(self.values[column])
+        return mean_interval(self.values[column]).mean
 
-    def deviation(self, column: str) -> float:
-        """Over the seeds, of the population.
+    def score(self, column: str) -> Score:
+        """Mean, deviation and difference; no mean where it was not measured.
 
-        >>> Row("own", "plain", {"accuracy": (90.0, 94.0)}).deviation("accuracy")
-        2.0
-        """
-        return deviation(self.values[column])
-
-    def told(self, column: str) -> str:
-        """Mean and deviation as they are printed; a dash for what was not measured.
-
-        >>> Row("own", "plain", {"accuracy": (90.0, 94.0)}).told("accuracy")
+        >>> str(Row("own", "plain", {"accuracy": (90.0, 94.0)}).score("accuracy"))
         '92.00 ± 2.00'
         """
         if column not in self.values:
-            return "-"
-        several = len(self.values[column]) > 1
-        return format_mean(self.mean(column), self.deviation(column) if several else None)
+            return Score()
+        return Score.of(self.values[column], difference=self.differences.get(column))
 
 
 def against(row: Row, base: Row) -> Row:
@@ -130,21 +125,25 @@ class Comparison:
                 return row
         raise UsageError(f"{arm!r} was not compared; there are {', '.join(row.arm for row in self.rows)}")
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """One dict for each row and column, JSON-able: what --json prints and table.csv holds."""
+    def score(self, row: Row, column: str) -> Score:
+        """Of a row, with the published number; without a mean where it was not measured."""
+        known = row.published if column == self.measure and row.published != "-" else None
+        return replace(row.score(column), published=known)
+
+    def table(self) -> Table:
+        """One record for each row and column: what table.csv holds and --json prints."""
+        rows = []
         for row in self.rows:
-            for column, values in row.values.items():
-                found = row.differences.get(column)
-                yield {
-                    "recipe": self.recipe, "arm": row.arm, "method": row.method, "column": column,
-                    "seeds": len(values), "mean": row.mean(column), "deviation": row.deviation(column),
-                    "base": None if found is None else self.base,
-                    "difference": None if found is None else found.mean,
-                    "low": None if found is None else found.low,
-                    "high": None if found is None else found.high,
-                    "published": row.published if row.published != "-" and column == self.measure else None,
-                    "values": list(values),
-                }  # fmt: skip
+            for column in row.values:
+                score = self.score(row, column)
+                base = None if score.difference is None else self.base
+                labels = {"recipe": self.recipe, "arm": row.arm, "method": row.method, "column": column}
+                rows.append(({**labels, "seeds": len(score.values), "base": base}, score))
+        return Table(FIELDS, rows, {"low": "difference_low", "high": "difference_high"})
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The records of `table`."""
+        return self.table().records()
 
 
 def write(found: Comparison, folder: Path, command: str) -> tuple[Path, ...]:
@@ -159,24 +158,28 @@ def write(found: Comparison, folder: Path, command: str) -> tuple[Path, ...]:
         The files.
     """
     write_text(folder / FILES[0], markdown(found, command))
-    write_text(folder / FILES[1], comma_separated(found))
+    write_text(folder / FILES[1], found.table().to_csv())
     return tuple(folder / name for name in FILES)
 
 
 def markdown(found: Comparison, command: str) -> str:
     """The page: a table for each score, remarks, hardware."""
-    lines = [f"# {found.recipe}", "", f"`{command}`", ""]
+    blocks: list[str | Sequence[str]] = [f"# {found.recipe}", f"`{command}`"]
     for column in found.columns:
-        lines += [f"## {found.title(column)}", "", f"| arm | method | ours | published | minus {found.base} |"]
-        lines += ["| --- | --- | ---: | --- | ---: |"]
-        for row in found.rows:
-            known = row.published if column == found.measure else "-"
-            against = str(row.differences.get(column, "-"))
-            lines.append(f"| {row.arm} | {row.method} | {row.told(column)} | {known} | {against} |")
-        lines.append("")
-    lines += ["## Remarks", "", *(f"- {remark}" for remark in remarks(found))]
-    lines += ["", "## Machine", "", *(f"- {line}" for line in machine(found.environments)), ""]
-    return "\n".join(lines)
+        entries = [(row, found.score(row, column)) for row in found.rows]
+        blocks += [f"## {found.title(column)}", to_markdown(_columns(found.base), entries)]
+    blocks += ["## Remarks", remarks(found)]
+    return page(*blocks, "## Machine", describe_machines(found.environments))
+
+
+def _columns(base: str) -> list[Column[tuple[Row, Score]]]:
+    return [
+        Column("arm", lambda entry: entry[0].arm),
+        Column("method", lambda entry: entry[0].method),
+        Column("ours", lambda entry: str(entry[1]), number=True),
+        Column("published", lambda entry: str(entry[1].published or "-")),
+        Column(f"minus {base}", lambda entry: format_difference(entry[1]), number=True),
+    ]
 
 
 def remarks(found: Comparison) -> list[str]:
@@ -193,8 +196,3 @@ def remarks(found: Comparison) -> list[str]:
         changed = ", ".join(f"{name} {value}" for name, value in found.changes.items())
         lines.append(f"Not the recipe as it is, but with {changed}.")
     return lines
-
-
-def comma_separated(found: Comparison) -> str:
-    """One line for each row and column; numbers with four decimals."""
-    return to_csv(COLUMNS, found.records())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from datadistill.cli.printing import Output, percent, size_of
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
 from datadistill.runs.inside import refuse_inside
+from datadistill.studies.table import to_csv
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def run(argv: Sequence[str]) -> int:
         ).as_dict()  # fmt: skip
     _table(output, found)
     if args.out is not None:
-        write_text(args.out, _csv(found["rows"]))
+        write_text(args.out, to_csv(list(found["rows"][0]), found["rows"], spec=""))
         output.say(f"wrote {args.out}")
     output.say(f"next: datadistill show {args.set_}")
     output.result(found)
@@ -116,11 +115,3 @@ _ATTACK = {
     "others_accuracy": "other classes",
     "modified_accuracy": "modified labels",
 }
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

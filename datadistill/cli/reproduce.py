@@ -85,7 +85,7 @@ def run(argv: Sequence[str]) -> int:
 
 def tell(output: Output, made: Reproduced) -> None:
     """The rows, part by part, and what is to be known about them."""
-    from datadistill.reproduce.write import number, published
+    from datadistill.reproduce.write import measured_cell, published_cell
 
     for part, rows in made.result.parts:
         output.say("", part.title)
@@ -96,8 +96,7 @@ def tell(output: Output, made: Reproduced) -> None:
                 front = [f"{row.x:g}"] if part.x is not None and row.x is not None else []
                 front.append(row.label if n == 0 else "")
                 front += [part.headings[column]] if several else []
-                measured = number(m.values[column]) if m is not None and column in m.values else "-"
-                known = published(row.published[column]) if column in row.published else "-"
+                measured, known = measured_cell(column, (row, m)), published_cell(column, (row, m))
                 lines.append([*front, measured, known, m.over if m is not None and n == 0 else ""])
         heads = [*([part.x] if part.x is not None else []), "", *([""] if several else [])]
         words = "percent" if several else f"{part.headings[part.columns[0]]} (%)"
@@ -110,14 +109,14 @@ def tell(output: Output, made: Reproduced) -> None:
 
 def summary(made: Reproduced, out: Path, seconds: float) -> dict[str, object]:
     """What --json prints."""
-    from datadistill.reproduce.write import records
+    from datadistill.reproduce.write import table_of
 
     return {
         "table": made.plan.table,
         "scale": made.plan.scale,
         "run": str(out),
         "seconds": seconds,
-        "rows": list(records(made.plan, made.result)),
+        "rows": list(table_of(made.plan, made.result).records()),
         "missing": list(made.result.missing),
         "files": [str(path) for path in made.files],
     }

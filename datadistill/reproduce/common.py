@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datadistill.config import DistillConfig
-from datadistill.reproduce.plan import ACCURACY, Published, Row, Scale
+from datadistill.reproduce.plan import ACCURACY, Row, Scale
+from datadistill.studies.table import Published
 
 LABELS = {
     "before": "before training",

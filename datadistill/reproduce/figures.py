@@ -9,7 +9,8 @@ from datadistill.config import DistillConfig
 from datadistill.recipes import ablations
 from datadistill.reproduce import paper
 from datadistill.reproduce.common import SMOKE, sized
-from datadistill.reproduce.plan import ACCURACY, Measurement, Part, Plan, Published, Row, Scale
+from datadistill.reproduce.plan import ACCURACY, Measurement, Part, Plan, Row, Scale
+from datadistill.studies.table import Published
 
 PAPERS_FORM = (
     "Random initialization, in the paper's own form: plain gradient descent, hard labels, one step size for "

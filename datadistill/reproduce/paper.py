@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from datadistill.reproduce.plan import ACCURACY, Published
+from datadistill.reproduce.plan import ACCURACY
+from datadistill.studies.table import Published
 
 SOURCE = "Wang et al. 2018, Dataset Distillation, https://arxiv.org/abs/1811.10959"
 

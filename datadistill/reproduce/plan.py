@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from datadistill.config import DistillConfig, PoolConfig
 from datadistill.errors import UsageError
+from datadistill.studies.table import Published
 
 Scale = Literal["smoke", "cpu", "full"]
 SCALES: tuple[Scale, ...] = ("smoke", "cpu", "full")
@@ -25,23 +26,6 @@ WEIGHTS = "WEIGHTS"
 """Stands for the weights file that the command is given, or that a part draws (`Part.drawn_weights`)."""
 
 ACCURACY = "accuracy"
-
-
-@dataclass(frozen=True)
-class Published:
-    """A number of the paper, in percent.
-
-    Args:
-        value: the number.
-        deviation: what stands behind its ±, if anything.
-        where: "table 1", "fig. 4a", "project page".
-        read_off: read by eye off a plot, ± 2.
-    """
-
-    value: float
-    deviation: float | None = None
-    where: str = ""
-    read_off: bool = False
 
 
 @dataclass(frozen=True)

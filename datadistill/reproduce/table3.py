@@ -8,7 +8,8 @@ from datadistill.config import DistillConfig
 from datadistill.recipes import recipe
 from datadistill.reproduce import paper
 from datadistill.reproduce.common import AS_LONG, BEST, FEWER, ONE_NET, SMOKE, ours, row, sized
-from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan, Published, Scale
+from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan, Scale
+from datadistill.studies.table import Published
 
 CROPS = (
     "The paper's code crops every annotated object of VOC 2007; here are whole pictures of VOC 2012, each with "

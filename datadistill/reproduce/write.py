@@ -5,17 +5,16 @@ The files hold no date, duration, host or path: what was measured once gives the
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datadistill.reproduce.paper import SOURCE
-from datadistill.reproduce.plan import Part, Plan, Published, Row
-from datadistill.reproduce.results import Measured, Result, Value
+from datadistill.reproduce.plan import Part, Plan, Row
+from datadistill.reproduce.results import Measured, Result
 from datadistill.runs.atomic import write_text
-from datadistill.stats import format_mean
+from datadistill.studies.table import Column, Score, Table, describe_machines, page, to_markdown
 from datadistill.visualize.canvas import save
 from datadistill.visualize.tables import (
     Bar,
@@ -29,7 +28,7 @@ from datadistill.visualize.tables import (
 )
 
 FILES = ("table.md", "table.csv", "figure.png")
-COLUMNS = (
+FIELDS = (
     "table", "scale", "part", "row", "x", "column", "mean", "deviation", "over", "nets", "sets", "runs",
     "bytes", "how", "published", "published_deviation", "published_in", "read_off_plot",
 )  # fmt: skip
@@ -51,77 +50,61 @@ def write(plan: Plan, result: Result, folder: Path, command: str) -> list[Path]:
         The files.
     """
     write_text(folder / FILES[0], markdown(plan, result, command))
-    write_text(folder / FILES[1], comma_separated(plan, result))
+    write_text(folder / FILES[1], table_of(plan, result).to_csv())
     save(figure(plan, result), folder / FILES[2])
     return [folder / name for name in FILES]
 
 
-# --- Markdown
-
-
 def markdown(plan: Plan, result: Result, command: str) -> str:
     """The page: how it was made, a table for each part, remarks, sources, hardware."""
-    lines = [f"# {plan.title}, scale {plan.scale}", "", f"`{command}`", ""]
-    lines += [plan.purpose, ""] if plan.purpose else []
+    blocks: list[str | Sequence[str]] = [f"# {plan.title}, scale {plan.scale}", f"`{command}`", plan.purpose]
     for part, rows in result.parts:
         entries = list(zip(part.rows, rows, strict=True))
-        lines += [f"## {part.title}", "", *_table(part, entries), ""]
-        lines += [*(f"- {remark}" for remark in part.remarks), ""] if part.remarks else []
+        blocks += [f"## {part.title}", to_markdown(_columns(part, entries), entries), part.remarks]
     if result.missing:
-        lines += [f"Not run here: {', '.join(result.missing)} (`{command} --only NAME`).", ""]
-    lines += ["## Remarks", ""]
-    lines += [f"- {remark}" for remark in (*plan.remarks, *_sources(result))]
-    lines += ["", "## Machine", "", *(f"- {line}" for line in machine(result.environments)), ""]
-    return "\n".join(lines)
+        blocks.append(f"Not run here: {', '.join(result.missing)} (`{command} --only NAME`).")
+    blocks += ["## Remarks", [*plan.remarks, *_sources(result)]]
+    return page(*blocks, "## Machine", describe_machines(result.environments))
 
 
-def _table(part: Part, entries: Sequence[Entry]) -> list[str]:
-    first = f"{part.x} |" if part.x is not None else ""
-    head = [f"| {first} |"] if first else ["| |"]
-    marks = ["| ---: | --- |"] if first else ["| --- |"]
-    for column in part.columns:
-        head.append(f" {part.headings[column]} (%) |")
-        marks.append(" ---: |")
-        if any(column in row.published for row in part.rows):
-            head.append(" published (%) |")
-            marks.append(" ---: |")
-    tail = [" over |", " how |", " bytes |"] if any(m is not None for _, m in entries) else []
-    return [
-        "".join([*head, *tail]),
-        "".join([*marks, *(" --- |" for _ in tail[:2]), *(" ---: |" for _ in tail[2:])]),
-        *(_line(part, row, measured, bool(tail)) for row, measured in entries),
-    ]
+def _columns(part: Part, entries: Sequence[Entry]) -> list[Column[Entry]]:
+    columns: list[Column[Entry]] = []
+    if part.x is not None:
+        columns.append(Column(part.x, lambda entry: f"{entry[0].x:g}", number=True))
+    columns.append(Column("", lambda entry: f"**{entry[0].label}**" if entry[0].ours else entry[0].label))
+    for name in part.columns:
+        columns.append(Column(f"{part.headings[name]} (%)", partial(measured_cell, name), number=True))
+        if any(name in row.published for row in part.rows):
+            columns.append(Column("published (%)", partial(published_cell, name), number=True))
+    if any(m is not None for _, m in entries):
+        columns += [
+            Column("over", lambda entry: "-" if entry[1] is None else entry[1].over),
+            Column("how", lambda entry: "" if entry[1] is None else entry[1].how),
+            Column("bytes", _bytes_cell, number=True),
+        ]
+    return columns
 
 
-def _line(part: Part, row: Row, m: Measured | None, tail: bool) -> str:
-    label = f"**{row.label}**" if row.ours else row.label
-    cells = [f"{row.x:g}", label] if row.x is not None else [label]
-    for column in part.columns:
-        cells.append(number(m.values[column]) if m is not None and column in m.values else "-")
-        if any(column in other.published for other in part.rows):
-            known = row.published.get(column)
-            cells.append("-" if known is None else published(known))
-    if tail:
-        cells += ["-", "", "-"] if m is None else [m.over, m.how, "-" if not m.bytes else f"{m.bytes:,}"]
-    return f"| {' | '.join(cells)} |"
+def score_of(row: Row, m: Measured | None, column: str) -> Score:
+    """What was measured and what was published for one row in one column."""
+    known = row.published.get(column)
+    if m is None or column not in m.values:
+        return Score(published=known)
+    return Score(m.values[column].mean, m.values[column].std, published=known)
 
 
-def number(value: Value) -> str:
-    """A measured value.
-
-    >>> number(Value(93.456, 1.0)), number(Value(96.6))
-    ('93.5 ± 1.0', '96.6')
-    """
-    return str(Number(value.mean, value.std))
+def measured_cell(column: str, entry: Entry) -> str:
+    """Our number as it is printed."""
+    return score_of(*entry, column).format(".1f")
 
 
-def published(known: Published) -> str:
-    """A published number as the paper has it.
+def published_cell(column: str, entry: Entry) -> str:
+    """The paper's number as it is printed."""
+    return str(entry[0].published.get(column, "-"))
 
-    >>> published(Published(93.76)), published(Published(75.0, read_off=True))
-    ('93.76', '~75')
-    """
-    return f"{'~' if known.read_off else ''}{format_mean(known.value, known.deviation, 'g')}"
+
+def _bytes_cell(entry: Entry) -> str:
+    return f"{entry[1].bytes:,}" if entry[1] is not None and entry[1].bytes else "-"
 
 
 def _sources(result: Result) -> list[str]:
@@ -133,59 +116,21 @@ def _sources(result: Result) -> list[str]:
     return [*lines, READ_OFF] if any(p.read_off for p in numbers) else lines
 
 
-def machine(environments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line for each environment that numbers came from.
-
-    Example:
-        >>> machine([{"versions": {"torch": "2.6.0", "datadistill": "0.1.0"}, "device": "cpu",
-        ...           "device_name": "some CPU", "threads": 2}])
-        ['2 threads of some CPU, torch 2.6.0, datadistill 0.1.0']
-    """
-    lines = []
-    for env in environments:
-        versions = env.get("versions", {})
-        count = env.get("threads", "?")
-        on = f"{count} thread{'s' if count != 1 else ''} of {env.get('device_name', 'a CPU')}"
-        if env.get("device") != "cpu":
-            on = str(env.get("device_name", env.get("device")))
-        lines.append(f"{on}, torch {versions.get('torch')}, datadistill {versions.get('datadistill')}")
-    return list(dict.fromkeys(lines))
-
-
-# --- CSV
-
-
-def comma_separated(plan: Plan, result: Result) -> str:
-    """One line for each row and column of each part; numbers in percent with four decimals."""
-    held = io.StringIO()
-    writer = csv.DictWriter(held, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for record in records(plan, result):
-        writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in record.items()})
-    return held.getvalue()
-
-
-def records(plan: Plan, result: Result) -> Iterator[dict[str, Any]]:
-    """The same as dicts, with None for what is not there: what --json prints."""
-    for part, rows in result.parts:
-        for row, m in zip(part.rows, rows, strict=True):
+def table_of(plan: Plan, result: Result) -> Table:
+    """One record for each row and column of each part, in percent: what table.csv holds and --json prints."""
+    rows = []
+    for part, measured in result.parts:
+        for row, m in zip(part.rows, measured, strict=True):
+            labels = {
+                "table": plan.table, "scale": plan.scale, "part": part.name, "row": row.label, "x": row.x,
+                "over": None if m is None else m.over,
+                **{name: None if m is None else getattr(m, name) for name in COUNTED},
+            }  # fmt: skip
             for column in part.columns:
-                value = m.values.get(column) if m is not None else None
-                known = row.published.get(column)
-                if value is None and known is None:
-                    continue
-                yield {
-                    "table": plan.table, "scale": plan.scale, "part": part.name, "row": row.label, "x": row.x,
-                    "column": column,
-                    "mean": None if value is None else value.mean,
-                    "deviation": None if value is None else value.std,
-                    "over": None if m is None else m.over,
-                    **{k: None if m is None else getattr(m, k) for k in COUNTED},
-                    "published": None if known is None else known.value,
-                    "published_deviation": None if known is None else known.deviation,
-                    "published_in": None if known is None else known.where,
-                    "read_off_plot": None if known is None else known.read_off,
-                }  # fmt: skip
+                score = score_of(row, m, column)
+                if score.mean is not None or score.published is not None:
+                    rows.append(({**labels, "column": column}, score))
+    return Table(FIELDS, rows)
 
 
 # --- figure

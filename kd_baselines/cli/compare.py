@@ -82,13 +82,15 @@ def run(argv: Sequence[str]) -> int:
 
 def tell(output: Output, found: Comparison) -> None:
     """A table for each score, and what it is over."""
+    from datadistill.studies.table import format_difference
     from kd_baselines.comparison import remarks
 
     for column in found.columns:
         known = any(row.published != "-" for row in found.rows) and column == found.measure
         rows = []
         for row in found.rows:
-            cells = [row.arm, row.method, row.told(column), str(row.differences.get(column, "-"))]
+            score = row.score(column)
+            cells = [row.arm, row.method, str(score), format_difference(score)]
             rows.append([*cells, row.published] if known else cells)
         heads = [found.title(column), "method", "ours", f"minus {found.base}"]
         heads += ["published"] if known else []

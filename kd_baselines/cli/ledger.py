@@ -102,11 +102,12 @@ def run(argv: Sequence[str]) -> int:
 
 def tell(output: Output, found: Ledger) -> None:
     """The table, and what it says."""
-    from kd_baselines.ledger.page import HEADS, cells
+    from kd_baselines.ledger.page import columns
 
-    narrow = [i for i, head in enumerate(HEADS) if head not in ("95% interval", "steps")]  # ledger.md has these
-    rows = [[cells(found, entry)[i] for i in narrow] for entry in found.entries]
-    output.table([HEADS[i] for i in narrow], rows, right=range(2, len(narrow)))
+    # the others are in ledger.md
+    shown = [column for column in columns(found) if column.heading not in ("95% interval", "steps")]
+    rows = [[column.cell(entry) for column in shown] for entry in found.entries]
+    output.table([column.heading for column in shown], rows, right=range(2, len(shown)))
     output.say("", *sentences_of(found), "")
 
 

@@ -24,12 +24,12 @@ from datadistill.data import RealData
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
-from datadistill.reproduce.write import machine
 from datadistill.runs.atomic import write_text
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.signals import StopFlag, interruptible
 from datadistill.stats import mean
+from datadistill.studies.table import describe_machines
 from datadistill.visualize.canvas import save
 from kd_baselines.ledger.config import LEDGER_KIND, LedgerConfig
 from kd_baselines.ledger.given import Given
@@ -38,7 +38,7 @@ from kd_baselines.ledger.plans import ledger_config
 from kd_baselines.ledger.plot import ledger_figure
 from kd_baselines.ledger.rows import IMAGE_ROWS, Record, Rows
 from kd_baselines.ledger.senders import LABELS_SEED, Senders, net_spec, real_data, refuse_nets
-from kd_baselines.ledger.table import ABOUT, FULL, Entry, Ledger, comma_separated
+from kd_baselines.ledger.table import ABOUT, FULL, Entry, Ledger
 from kd_baselines.many_runs import ManyRuns, begun, kept, numbers_of, opened, stored, typed
 
 __all__ = ["FILES", "make_ledger"]
@@ -160,7 +160,7 @@ def _gathered(made: Rows, seeds: tuple[int, ...]) -> Ledger:
         config.name, seeds, tuple(entries), made.data.shape, classes, config.per_class,
         len(senders.distilled().images) / classes if has_set else None,
         tuple(_notes(made, entries)),
-        tuple(dict.fromkeys([*machines, *machine(senders.runs.environments)])),
+        tuple(dict.fromkeys([*machines, *describe_machines(senders.runs.environments)])),
     )  # fmt: skip
 
 
@@ -220,6 +220,6 @@ def _notes(made: Rows, entries: Sequence[Entry]) -> list[str]:
 
 def _write(found: Ledger, folder: Path, command: str) -> Ledger:
     write_text(folder / FILES[0], markdown(found, command))
-    write_text(folder / FILES[1], comma_separated(found))
+    write_text(folder / FILES[1], found.table().to_csv())
     save(ledger_figure(found), folder / FILES[2])
     return replace(found, files=tuple(folder / name for name in FILES))

@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-from datadistill.stats import Interval, format_mean
+from datadistill.studies.table import Column, format_difference, page, to_markdown
 from kd_baselines.ledger.sentences import sentences
 from kd_baselines.ledger.table import ABOUT, BASE, FORMULA, NEVER, Entry, Ledger
 
-__all__ = ["HEADS", "cells", "markdown", "remarks"]
-
-HEADS = (
-    "row", "storage", "bytes", "accuracy (%)", "95% interval", f"minus {BASE}", "student (s)", "steps",
-    "sender (s)", "break-even",
-)  # fmt: skip
-"""The columns of the table on a page and on a terminal."""
+__all__ = ["columns", "markdown", "remarks"]
 
 
-def cells(found: Ledger, entry: Entry) -> list[str]:
-    """An entry as it is printed, one text for each of `HEADS`.
+def columns(found: Ledger) -> list[Column[Entry]]:
+    """The columns of the table on a page and on a terminal.
 
     Example:
         >>> net = Entry("student", "float32", {"weights": 246824}, None, {0: 98.0, 1: 99.0}, 0.0, 0, 61.3)
         >>> found = Ledger("mnist", (0, 1), (net,), shape=(1, 28, 28), classes=10, per_class=10)
-        >>> cells(found, net)
+        >>> [column.cell(net) for column in columns(found)]
         ['student', 'float32', '246,824', '98.50 ± 0.50', '[92.15, 104.85]', '-', '0.0', '0', '61', '-']
     """
-    accuracy = format_mean(entry.accuracy.mean, entry.deviation if len(entry.values) > 1 else None)
-    base = found.base(entry)
-    difference = None if base is None else entry.minus(base)
-    even = found.break_even(entry)
     return [
-        entry.row, entry.storage, f"{entry.bytes:,}", accuracy, _interval(entry.accuracy),
-        "-" if difference is None else str(difference), _seconds(entry.seconds), f"{entry.steps:,}",
-        "-" if entry.sender_seconds is None else _seconds(entry.sender_seconds),
-        "-" if even is None else "never" if even == NEVER else f"{even:,.0f}",
-    ]  # fmt: skip
+        Column("row", lambda entry: entry.row),
+        Column("storage", lambda entry: entry.storage),
+        Column("bytes", lambda entry: f"{entry.bytes:,}", number=True),
+        Column("accuracy (%)", lambda entry: str(found.score(entry)), number=True),
+        Column("95% interval", _interval),
+        Column(f"minus {BASE}", lambda entry: format_difference(found.score(entry))),
+        Column("student (s)", lambda entry: _seconds(entry.seconds), number=True),
+        Column("steps", lambda entry: f"{entry.steps:,}", number=True),
+        Column("sender (s)", lambda entry: _seconds(entry.sender_seconds), number=True),
+        Column("break-even", lambda entry: _break_even(found.break_even(entry)), number=True),
+    ]
 
 
-def _interval(found: Interval) -> str:
-    return "-" if found.low is None else f"[{found.low:.2f}, {found.high:.2f}]"
+def _interval(entry: Entry) -> str:
+    score = entry.accuracy
+    return "-" if score.low is None else f"[{score.low:.2f}, {score.high:.2f}]"
 
 
-def _seconds(value: float) -> str:
+def _break_even(students: float | None) -> str:
+    if students is None:
+        return "-"
+    return "never" if students == NEVER else f"{students:,.0f}"
+
+
+def _seconds(value: float | None) -> str:
     """
     >>> _seconds(0.0312), _seconds(9.96), _seconds(1234.5)
     ('0.03', '10.0', '1,234')
     """
+    if value is None:
+        return "-"
     return f"{value:.2f}" if 0 < value < 0.1 else f"{value:.1f}" if value < 20 else f"{value:,.0f}"
 
 
@@ -55,28 +60,22 @@ def markdown(found: Ledger, command: str) -> str:
         found: what was measured.
         command: what makes it.
     """
-    right = ("---:",)
-    marks = ("---", "---", *right, *right, "---", "---", *right, *right, *right, *right)
-    lines = [f"# {found.name}", "", f"`{command}`", "", f"| {' | '.join(HEADS)} |", f"| {' | '.join(marks)} |"]
-    lines += [f"| {' | '.join(cells(found, entry))} |" for entry in found.entries]
-    lines += ["", "## What it says", "", *(f"- {line}" for line in sentences(found))]
-    lines += [
-        "",
-        "## Bytes",
-        "",
-        "| row | storage | parts | bytes | file |",
-        "| --- | --- | --- | ---: | ---: |",
+    sizes: list[Column[Entry]] = [
+        Column("row", lambda entry: entry.row),
+        Column("storage", lambda entry: entry.storage),
+        Column("parts", lambda entry: ", ".join(f"{part} {count:,}" for part, count in entry.parts.items())),
+        Column("bytes", lambda entry: f"{entry.bytes:,}", number=True),
+        Column("file", lambda entry: "-" if entry.file_bytes is None else f"{entry.file_bytes:,}", number=True),
     ]
-    for entry in found.entries:
-        parts = ", ".join(f"{part} {count:,}" for part, count in entry.parts.items())
-        held = "-" if entry.file_bytes is None else f"{entry.file_bytes:,}"
-        lines.append(f"| {entry.row} | {entry.storage} | {parts} | {entry.bytes:,} | {held} |")
-    lines += ["", "## Rows", ""]
     rows = dict.fromkeys(entry.row for entry in found.entries)
-    lines += [f"- {row}: {ABOUT[row]}" for row in rows]
-    lines += ["", "## Remarks", "", *(f"- {remark}" for remark in remarks(found))]
-    lines += ["", "## Machine", "", *(f"- {line}" for line in found.machines), ""]
-    return "\n".join(lines)
+    return page(
+        f"# {found.name}", f"`{command}`", to_markdown(columns(found), found.entries),
+        "## What it says", sentences(found),
+        "## Bytes", to_markdown(sizes, found.entries),
+        "## Rows", [f"{row}: {ABOUT[row]}" for row in rows],
+        "## Remarks", remarks(found),
+        "## Machine", found.machines,
+    )  # fmt: skip
 
 
 def remarks(found: Ledger) -> list[str]:

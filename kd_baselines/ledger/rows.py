@@ -18,11 +18,11 @@ from torch import Tensor
 
 from datadistill.device import resolve
 from datadistill.errors import DataError
-from datadistill.reproduce.write import machine
 from datadistill.runs.atomic import write_json
 from datadistill.runs.canonical import parse_json
 from datadistill.runs.environment import environment
 from datadistill.runs.regular import read_run_file
+from datadistill.studies.table import describe_machines
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.ledger.payload import Payload
@@ -93,7 +93,7 @@ class Rows:
         self.senders, self.config, self.data = senders, senders.config, senders.data
         self.path = senders.path
         self.device = resolve(self.config.device)
-        (self.machine,) = machine([environment(self.device)])
+        (self.machine,) = describe_machines([environment(self.device)])
 
     def storages(self, row: str) -> tuple[str, ...]:
         """Of a row, in order."""

@@ -1,4 +1,4 @@
-"""What a ledger found, row by row, and how it is written: Markdown, CSV.
+"""What a ledger found, row by row, and its table.
 
 Notation: S the seconds that the sender spends once, F those of a student that learns from all real data (row
 `full`), P those of a student that learns from the payload; n students.
@@ -7,7 +7,7 @@ Notation: S the seconds that the sender spends once, F those of a student that l
     with the payload        S + n P
     break-even              n = ceil(S / (F - P)), at least 1; never where P >= F
 
-Intervals are Student's t over the seeds, as in `datadistill.stats`. The files hold no date, host or path.
+Intervals are Student's t over the seeds, as in `datadistill.stats`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from datadistill.errors import UsageError
-from datadistill.stats import Interval, deviation, mean_interval, paired_difference
-from datadistill.studies.table import to_csv
+from datadistill.stats import Interval, mean_interval, paired_difference
+from datadistill.studies.table import Score, Table
 
 __all__ = ["ABOUT", "BASE", "FORMULA", "FULL", "NEVER", "Entry", "Ledger", "break_even"]
 
@@ -49,7 +49,7 @@ FORMULA = (
     "real data, n = ceil(S / (F - P)), at least 1; S the sender's seconds, F a student's on all real data, P a "
     'student\'s on what was sent; "never" where P is not below F.'
 )
-COLUMNS = (
+FIELDS = (
     "ledger", "row", "storage", "bytes", "parts", "file_bytes", "seeds", "mean", "deviation", "low", "high",
     "difference", "difference_low", "difference_high", "seconds", "steps", "sender_seconds", "break_even",
     "values",
@@ -112,13 +112,8 @@ class Entry:
 
     @cached_property
     def accuracy(self) -> Interval:
-        """Mean and 95% interval."""
+        """Mean and 95% interval over the seeds."""
         return mean_interval(list(self.values.values()))
-
-    @property
-    def deviation(self) -> float:
-        """Over the seeds, of the population."""
-        return deviation(list(self.values.values()))
 
     @property
     def name(self) -> str:
@@ -184,28 +179,25 @@ class Ledger:
         full = next((one.seconds for one in self.entries if one.row == FULL), None)
         return None if entry.row == FULL else break_even(entry.sender_seconds, full, entry.seconds)
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """One dict for each entry, JSON-able: what --json prints and ledger.csv holds."""
+    def score(self, entry: Entry) -> Score:
+        """The accuracy of an entry with its difference to `base`."""
+        base = self.base(entry)
+        return Score.of(list(entry.values.values()), difference=None if base is None else entry.minus(base))
+
+    def table(self) -> Table:
+        """One record for each entry: what ledger.csv holds and --json prints."""
+        rows = []
         for entry in self.entries:
-            base = self.base(entry)
-            difference = None if base is None else entry.minus(base)
-            found, even = entry.accuracy, self.break_even(entry)
-            yield {
+            even = self.break_even(entry)
+            labels = {
                 "ledger": self.name, "row": entry.row, "storage": entry.storage, "bytes": entry.bytes,
                 "parts": dict(entry.parts), "file_bytes": entry.file_bytes, "seeds": list(entry.values),
-                "mean": found.mean, "deviation": entry.deviation, "low": found.low, "high": found.high,
-                "difference": None if difference is None else difference.mean,
-                "difference_low": None if difference is None else difference.low,
-                "difference_high": None if difference is None else difference.high,
                 "seconds": entry.seconds, "steps": entry.steps, "sender_seconds": entry.sender_seconds,
-                "break_even": "never" if even == NEVER else even, "values": list(entry.values.values()),
+                "break_even": "never" if even == NEVER else even,
             }  # fmt: skip
+            rows.append((labels, self.score(entry)))
+        return Table(FIELDS, rows)
 
-
-def comma_separated(found: Ledger) -> str:
-    """One line for each entry; numbers with four decimals."""
-    records = (
-        {**record, "parts": "; ".join(f"{part} {count}" for part, count in record["parts"].items())}
-        for record in found.records()
-    )
-    return to_csv(COLUMNS, records)
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The records of `table`."""
+        return self.table().records()

@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "export": BELOW_METHODS,
     "training": BELOW_METHODS | {"evaluation"},
     "reproduce": BELOW_METHODS | {"recipes", "studies", "training", "evaluation", "visualize"},
-    "cli": BELOW_METHODS | {"recipes", "training", "evaluation", "visualize", "export", "reproduce", "cli"},
+    "cli": BELOW_METHODS
+    | {"recipes", "training", "evaluation", "visualize", "export", "reproduce", "studies", "cli"},
 }
 WITHOUT_TORCH = ("datadistill", "datadistill.config", "datadistill.recipes", "datadistill.cli")
 

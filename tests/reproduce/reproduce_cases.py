@@ -1,7 +1,8 @@
 """A table of a few seconds: two parts, one pool, on digits with a small net."""
 
 from datadistill.config import DistillConfig, PoolConfig
-from datadistill.reproduce.plan import Measurement, Part, Plan, Published, Row
+from datadistill.reproduce.plan import Measurement, Part, Plan, Row
+from datadistill.studies.table import Published
 
 NET = {"net": "mlp", "net_args": {"width": 8}}
 POOL = PoolConfig(

@@ -6,9 +6,10 @@ import io
 import pytest
 
 from datadistill.config import DistillConfig
-from datadistill.reproduce.plan import Measurement, Part, Plan, Published, Row
+from datadistill.reproduce.plan import Measurement, Part, Plan, Row
 from datadistill.reproduce.results import Measured, Result, Value
-from datadistill.reproduce.write import comma_separated, markdown, write
+from datadistill.reproduce.write import markdown, table_of, write
+from datadistill.studies.table import Published
 
 COMMAND = "datadistill reproduce table9 --scale cpu"
 ENVIRONMENT = {
@@ -65,7 +66,7 @@ def test_a_table_without_published_numbers_has_no_column_for_them():
 
 
 def test_the_csv_reads_back():
-    rows = list(csv.DictReader(io.StringIO(comma_separated(plan(part()), result(part())))))
+    rows = list(csv.DictReader(io.StringIO(table_of(plan(part()), result(part())).to_csv())))
     assert [r["row"] for r in rows] == ["ours", "elsewhere"]
     assert (float(rows[0]["mean"]), rows[0]["nets"], rows[0]["published"]) == (90.126, "20", "79.5000")
     assert (rows[1]["mean"], rows[1]["read_off_plot"]) == ("", "True")

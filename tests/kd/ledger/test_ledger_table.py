@@ -7,10 +7,10 @@ import math
 import pytest
 
 from datadistill.errors import UsageError
-from kd_baselines.ledger.page import cells, markdown
+from kd_baselines.ledger.page import columns, markdown
 from kd_baselines.ledger.plot import _drawn, _overlap, ledger_figure, place
 from kd_baselines.ledger.sentences import ONE_SEED, sentences
-from kd_baselines.ledger.table import NEVER, Entry, Ledger, break_even, comma_separated
+from kd_baselines.ledger.table import NEVER, Entry, Ledger, break_even
 
 SPREAD = (-0.2, 0.0, 0.2)
 
@@ -214,13 +214,13 @@ def test_the_page_has_the_table_the_bytes_and_the_formula():
     assert "| distilled | uint8 | images 78,500, range 8 | 78,508 | 79,108 |" in lines
     text = "\n".join(lines)
     assert "n = ceil(S / (F - P))" in text and "of that machine alone" in text
-    slow = cells(ledger(entry("distilled", seconds=20.0), full), entry("distilled", seconds=20.0))
-    assert slow[-1] == "never"
+    slow = entry("distilled", seconds=20.0)
+    assert columns(ledger(slow, full))[-1].cell(slow) == "never"
 
 
 def test_the_csv_holds_every_number():
     found = ledger(entry("real-hard"), entry("distilled", sender=None), net(), entry("full", seconds=13.0))
-    rows = list(csv.DictReader(io.StringIO(comma_separated(found))))
+    rows = list(csv.DictReader(io.StringIO(found.table().to_csv())))
     assert [(r["row"], r["storage"], r["bytes"]) for r in rows][:3] == [
         ("real-hard", "uint8", "78508"), ("distilled", "uint8", "78508"), ("student", "float32", "246824"),
     ]  # fmt: skip
