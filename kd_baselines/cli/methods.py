@@ -44,8 +44,8 @@ def run(argv: Sequence[str]) -> int:
         return 0
     known = arguments(args.name)  # names the nearest where there is none
     method = METHODS[args.name]
-    about = (inspect.getdoc(method.stages) or "").partition("\nExample:")[0].rstrip()
-    output.say(args.name, "", method.about, f"source: {method.source}", "", about, "")
+    about = inspect.getdoc(method.stages) or ""
+    output.say(args.name, "", method.about, f"source: {method.source}", "", *about.splitlines(), "")
     if known:
         output.table(("argument", "default"), [(name, words(value) or '""') for name, value in known.items()])
     output.say("", f"next: kd-baselines train RECIPE --method {args.name}{_arguments(known)}")

@@ -12,9 +12,6 @@ __all__ = ["layer_pairs", "one_layer", "weighted"]
 def weighted(*terms: Term) -> Objective:
     """The sum of the terms whose weight is not 0, so that nothing is computed for the others.
 
-    Raises:
-        UsageError: every weight is 0.
-
     Example:
         >>> from kd_baselines.losses import CE
         >>> len(weighted(CE(), CE(weight=0.0)).terms)
@@ -37,14 +34,9 @@ def layer_pairs(text: str) -> dict[str, str]:
 
     A name alone means the same name in both.
 
-    Raises:
-        UsageError: no pair, a pair with an empty side, or a student's layer named twice.
-
     Example:
-        >>> layer_pairs("group1:group1, group2:group4")
-        {'group1': 'group1', 'group2': 'group4'}
-        >>> layer_pairs("group3")
-        {'group3': 'group3'}
+        >>> layer_pairs("group1:group1, group2:group4,group3")
+        {'group1': 'group1', 'group2': 'group4', 'group3': 'group3'}
     """
     found: dict[str, str] = {}
     for pair in str(text).split(","):
@@ -62,11 +54,7 @@ def layer_pairs(text: str) -> dict[str, str]:
 
 
 def one_layer(argument: str, name: str, of: str) -> str:
-    """The name of a layer, where a method cannot do without one.
-
-    Raises:
-        UsageError: the name is empty.
-    """
+    """The name of a layer, where a method cannot do without one."""
     if not name:
         raise UsageError(f"{argument} is empty; give the name of a layer of the {of}, such as convs.3")
     return name
