@@ -21,7 +21,9 @@ from torch.utils.data import TensorDataset
 
 from datadistill import distilled_file
 from datadistill.data.normalization import Normalization
+from datadistill.errors import UsageError
 from datadistill.initial import Random, Theta, put
+from datadistill.innerloop import update_rules
 from datadistill.innerloop.steps import Pair
 from datadistill.innerloop.unroll import unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule
@@ -296,9 +298,14 @@ class DistilledDataset:
         """Write one safetensors file: temporary file, sync, rename; mode 0644.
 
         Raises:
-            UsageError, ResourceError: the place cannot be written, or is full.
+            UsageError, ResourceError: the place cannot be written, or is full; or the update rule is your own.
         """
-        distilled_file.save(self, path)
+        if update_rules.describe(self.update)["name"] == "custom":
+            raise UsageError(
+                f"the update rule is {self.update!r}, your own, which no file can hold; "
+                f"use {', '.join(update_rules.UPDATE_RULES)}, or keep the tensors yourself"
+            )
+        distilled_file.SET.save(self, path)
 
     @classmethod
     @library_defaults()
@@ -313,7 +320,7 @@ class DistilledDataset:
             DataError: truncated, altered, of the wrong shapes, not finite, or from a newer schema; the
                 sentence says which and gives the value found.
         """
-        return distilled_file.load(path, cls, verify=verify)
+        return distilled_file.SET.load(path, cls, verify=verify)
 
 
 def _shapes(theta: Theta) -> dict[str, torch.Size]:

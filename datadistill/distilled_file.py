@@ -2,49 +2,43 @@
 
 Tensors: images (float32, or uint8 codes), labels (int64, or float32 probabilities), step_sizes, and
 theta_0.NAME (and, of a net whose values were given, buffer.NAME for buffers and frozen parameters) for a set
-learned for one fixed initialization. The JSON
-says the rest; no date, duration, host or path is in it, so the same run gives the same bytes.
-`runs/tensors.py` has the checksum and the refusals of damaged files; here a whole file is checked for sense.
+learned for one fixed initialization. The JSON says the rest; no date, duration, host or path is in it, so the
+same run gives the same bytes. `runs/artifact.py` has the refusals of damaged and other files; here a whole file
+is checked for sense.
 
 Schema 2: the checksum covers all of the file. In schema 1, which is still read, it left the accuracies out.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from datadistill.data.normalization import Normalization
-from datadistill.errors import DataError, UsageError, nearest
+from datadistill.errors import DataError, nearest
 from datadistill.innerloop import update_rules
 from datadistill.nets import INITIALIZATIONS
 from datadistill.nets.limits import MOST_TENSORS
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.quantization import Quantization
-from datadistill.runs.atomic import write_bytes
-from datadistill.runs.content import check_class_names, check_texts, content_of, shown
-from datadistill.runs.folder import RunFolder
+from datadistill.runs.artifact import Artifact
+from datadistill.runs.content import (
+    accept,
+    check_class_names,
+    check_object,
+    check_texts,
+    optional,
+    parse_with,
+    shown,
+)
 from datadistill.runs.set_record import check_accuracies, check_origin
-from datadistill.runs.tensors import checksum, pack, unpack
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
 
-SCHEMA = 2
-UNCOVERED = {1: ("accuracies",)}
-"""Schema -> the keys that its checksum leaves out."""
 FILE_NAME = "distilled.safetensors"
-WHAT = "distilled dataset"
-_KEYS = {
-    "schema", "checksum", "what", "classes", "normalization", "net", "update", "norm", "order", "tensors",
-    "theta_0", "origin", "accuracies", "quantization",
-}  # fmt: skip
-_OPTIONAL = {"buffers"}  # there only where the net has some
 
 
 def to_tensors(d: DistilledDataset) -> dict[str, Tensor]:
@@ -56,93 +50,44 @@ def to_tensors(d: DistilledDataset) -> dict[str, Tensor]:
     return {"images": images, "labels": labels, "step_sizes": d.step_sizes.float(), **carried}
 
 
-def to_meta(d: DistilledDataset) -> dict[str, Any]:
-    """The JSON object, less the checksum."""
+def _values(d: DistilledDataset) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
-        "what": WHAT,
-        "classes": list(d.classes),
-        "normalization": d.normalization.as_dict(),
-        "net": d.net.as_dict(),
         "update": update_rules.describe(d.update),
-        "norm": d.norm,
         "order": [i.tolist() for i in d.order],
-        "tensors": None if d.tensors is None else list(d.tensors),
         "theta_0": None if d.theta_0 is None else list(d.theta_0),
-        **({} if d.buffers is None else {"buffers": list(d.buffers)}),
-        "origin": d.origin,
-        "accuracies": d.accuracies,
-        "quantization": None if d.quantization is None else d.quantization.as_dict(),
+        "buffers": None if d.buffers is None else list(d.buffers),
     }
 
 
-def identity(d: DistilledDataset) -> str:
-    """'sha256:' and the digest of all but the accuracies: equal for the same set, whatever was measured on it.
-    It is the checksum that files of schema 1 carry."""
-    covered = {name: value for name, value in to_meta(d).items() if name not in UNCOVERED[1]}
-    return checksum(to_tensors(d), {**covered, "schema": 1})
-
-
-def save(d: DistilledDataset, path: str | os.PathLike[str]) -> None:
-    """See `DistilledDataset.save`."""
-    if update_rules.describe(d.update)["name"] == "custom":
-        raise UsageError(
-            f"the update rule is {d.update!r}, your own, which no file can hold; "
-            f"use {', '.join(update_rules.UPDATE_RULES)}, or keep the tensors yourself"
-        )
-    write_bytes(path, pack(to_tensors(d), to_meta(d)))
-
-
-def load(
-    path: str | os.PathLike[str], make: Callable[..., DistilledDataset], *, verify: bool = True
-) -> DistilledDataset:
-    """What `make` makes of a file or of the one in a run folder; see `DistilledDataset.load`."""
-    path = Path(path)
-    if path.is_dir():
-        if not (path / FILE_NAME).exists():
-            if (kind := _kind(path)) not in (None, "distill"):
-                raise DataError(f"{path} holds a run of {kind}; pass the file or run folder of a distilled set")
-            raise DataError(
-                f"{path} has no {FILE_NAME}: the run has not finished; go on with it "
-                f"(datadistill distill --resume {path})"
-                if (path / "config.json").exists()
-                else f"{path} is a folder without {FILE_NAME}; pass a file or a run folder of datadistill"
-            )
-        path = path / FILE_NAME
-    tensors, meta = unpack(
-        path, schema=SCHEMA, verify=verify, uncovered=UNCOVERED, kind=[WHAT], what="a distilled set"
-    )
-    with content_of(path, "a distilled set"):
-        return make(**_arguments(tensors, meta))
-
-
-def _kind(path: Path) -> str | None:
-    """The kind of run that a folder holds; None where it holds none that can be read."""
-    try:
-        return RunFolder.open(path).kind
-    except UsageError:
-        return None
-
-
-def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, Any]:
-    if set(meta) - _OPTIONAL != _KEYS:
-        missing, unknown = sorted(_KEYS - set(meta)), sorted(set(meta) - _KEYS - _OPTIONAL)
-        raise DataError(
-            f"metadata lacks {missing} and has unknown {shown(unknown)}; wanted exactly the known keys"
-        )
-    for name in ("theta_0", "tensors"):
-        check_texts(name, meta[name], optional=True)
-    check_texts("buffers", meta.get("buffers"), optional="buffers" not in meta)
-    wanted = {"images", "labels", "step_sizes", *(f"theta_0.{k}" for k in meta["theta_0"] or [])}
-    wanted |= {f"buffer.{k}" for k in meta.get("buffers", [])}
+def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
+    carried = {"theta_0": "theta_0.", "buffers": "buffer."}
+    wanted = {"images", "labels", "step_sizes"}
+    wanted |= {f"{prefix}{k}" for name, prefix in carried.items() for k in values[name] or []}
     if set(tensors) != wanted:
         raise DataError(f"holds the tensors {shown(sorted(tensors), 400)}, wanted {shown(sorted(wanted), 400)}")
-    quantization = None if meta["quantization"] is None else Quantization.from_dict(meta["quantization"])
+    _check_stored(tensors, values["quantization"])
+    update = update_rules.from_description(values["update"])
+    lacking = sorted(update_rules.describe(update).keys() - values["update"].keys())
+    if lacking and schema > 1:  # older files may be older than an argument
+        raise DataError(f"update lacks {lacking}, wanted every argument of {values['update']['name']}")
+    quantization = values["quantization"]
+    return {
+        **values,
+        "images": quantization.values(tensors["images"]) if quantization else tensors["images"],
+        "labels": tensors["labels"],
+        "step_sizes": tensors["step_sizes"],
+        "update": update,
+        **{
+            name: None if values[name] is None else {k: tensors[f"{prefix}{k}"] for k in values[name]}
+            for name, prefix in carried.items()
+        },
+    }
+
+
+def _check_stored(tensors: dict[str, Tensor], quantization: Quantization | None) -> None:
     images = tensors["images"]
     if (images.dtype == torch.uint8) != (quantization is not None):
-        raise DataError(
-            f"images are {images.dtype} with quantization {meta['quantization']}; one needs the other"
-        )
+        raise DataError(f"images are {images.dtype} with quantization {quantization}; one needs the other")
     for name in ("step_sizes", "labels"):
         kind = tensors[name].dtype
         if kind.is_floating_point and kind != torch.float32:
@@ -151,35 +96,49 @@ def _arguments(tensors: dict[str, Tensor], meta: dict[str, Any]) -> dict[str, An
         raise DataError(f"images are {images.dtype}, wanted torch.float32, or codes and their range")
     if quantization is not None and int(images.max() if images.numel() else 0) >= 2**quantization.bits:
         raise DataError(f"images has the code {int(images.max())}, wanted codes of {quantization.bits} bits")
-    update = update_rules.from_description(meta["update"])
-    lacking = sorted(update_rules.describe(update).keys() - meta["update"].keys())
-    if lacking and meta["schema"] > 1:  # older files may be older than an argument
-        raise DataError(f"update lacks {lacking}, wanted every argument of {meta['update']['name']}")
-    order = meta["order"]
-    if not isinstance(order, list) or not all(
-        isinstance(index, list) and all(type(i) is int for i in index) for index in order
+
+
+def _check_order(field: str, value: Any) -> list[Tensor]:
+    if not isinstance(value, list) or not all(
+        isinstance(index, list) and all(type(i) is int for i in index) for index in value
     ):
-        raise DataError(f"order is {shown(order)}, wanted whole numbers for each step")
-    check_accuracies(meta["accuracies"])
-    check_origin(meta["origin"], len(check_class_names(meta["classes"])))
-    theta_0 = None if meta["theta_0"] is None else {k: tensors[f"theta_0.{k}"] for k in meta["theta_0"]}
-    return {
-        "images": quantization.values(images) if quantization else images,
-        "labels": tensors["labels"],
-        "step_sizes": tensors["step_sizes"],
-        "order": [torch.tensor(i, dtype=torch.long) for i in order],
-        "classes": meta["classes"],
-        "normalization": Normalization.from_dict(meta["normalization"]),
-        "net": NetSpec.from_dict(meta["net"]),
-        "update": update,
-        "theta_0": theta_0,
-        "buffers": {k: tensors[f"buffer.{k}"] for k in meta["buffers"]} if "buffers" in meta else None,
-        "tensors": meta["tensors"],
-        "norm": meta["norm"],
-        "origin": meta["origin"],
-        "accuracies": meta["accuracies"],
-        "quantization": quantization,
-    }
+        raise DataError(f"{field} is {shown(value)}, wanted whole numbers for each step")
+    return [torch.tensor(index, dtype=torch.long) for index in value]
+
+
+SET = Artifact(
+    "distilled dataset",
+    schema=2,
+    uncovered={1: ("accuracies",)},
+    name_key="what",
+    fields={
+        "classes": parse_with(check_class_names),
+        "normalization": parse_with(Normalization.from_dict),
+        "net": parse_with(NetSpec.from_dict),
+        "update": accept,
+        "norm": accept,
+        "order": _check_order,
+        "tensors": optional(check_texts),
+        "theta_0": optional(check_texts),
+        "buffers": check_texts,
+        "origin": check_object,
+        "accuracies": check_accuracies,
+        "quantization": optional(parse_with(Quantization.from_dict)),
+    },
+    optional=["buffers"],
+    tensors=to_tensors,
+    values=_values,
+    arguments=_arguments,
+    file_name=FILE_NAME,
+    runs=["distill"],
+    command="datadistill distill",
+)
+
+
+def identity(d: DistilledDataset) -> str:
+    """'sha256:' and the digest of all but the accuracies: equal for the same set, whatever was measured on it.
+    It is the checksum that files of schema 1 carry."""
+    return SET.fingerprint(d, schema=1)
 
 
 def check(d: DistilledDataset) -> None:
@@ -187,7 +146,7 @@ def check(d: DistilledDataset) -> None:
     _check_images(d.images, d.normalization, d.net)
     _check_labels(d.labels, len(d.images), d.classes)
     _check_steps(d.step_sizes, d.order, len(d.images), d.tensors)
-    check_origin(d.origin, len(d.classes))
+    check_origin("origin", d.origin, len(d.classes))
     if d.norm not in ("batch", "frozen"):
         raise DataError(f"norm is {shown(d.norm)}, wanted batch or frozen")
     if d.net.init not in INITIALIZATIONS and (d.net.name, d.net.init) != (CUSTOM, FACTORY):

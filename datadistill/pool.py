@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -22,25 +21,42 @@ from datadistill.data.normalization import Normalization
 from datadistill.errors import DataError, UsageError, nearest
 from datadistill.nets import INITIALIZATIONS, has_batchnorm
 from datadistill.nets.spec import NetSpec
-from datadistill.runs.atomic import write_bytes
+from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
+    Check,
     check_class_names,
-    check_record,
+    check_list,
+    check_object,
     check_text,
     check_whole,
-    content_of,
+    optional,
+    parse_with,
     shown,
 )
-from datadistill.runs.tensors import checksum, pack, unpack
 from datadistill.torch_defaults import library_defaults
 
-SCHEMA = 1
 KIND = "pool"
 FILE_NAME = "pool.safetensors"
 PARTS = ("train", "validation", "held_out")
-_COUNTS = ("nets", "validation_nets", "held_out")
-_PLAIN = (*_COUNTS, "dataset", "data_fingerprint", "record")
-_KEYS = {"schema", "checksum", "kind", "net", "classes", "normalization", "accuracies", *_PLAIN}
+_PLAIN: dict[str, Check] = {
+    **dict.fromkeys(("nets", "validation_nets", "held_out"), partial(check_whole, least=1)),
+    **dict.fromkeys(("dataset", "data_fingerprint"), check_text),
+    "record": optional(check_object),
+}
+POOL = Artifact(
+    KIND,
+    fields={
+        **_PLAIN,
+        "net": parse_with(NetSpec.from_dict),
+        "classes": parse_with(check_class_names),
+        "normalization": parse_with(Normalization.from_dict),
+        "accuracies": check_list,
+    },
+    finite=False,  # the class names the net that is not
+    file_name=FILE_NAME,
+    runs=[KIND],
+    command="datadistill pretrain",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,6 +109,7 @@ class Pool:
         order = [name for name, _ in self.net.shapes(len(self.tensors)).named_parameters()]
         # in the net's own order, by which step sizes of a parameter tensor go
         object.__setattr__(self, "tensors", {name: self.tensors[name] for name in order})
+        object.__setattr__(self, "accuracies", tuple(self.accuracies))
 
     def __repr__(self) -> str:
         found = self.accuracies
@@ -142,18 +159,7 @@ class Pool:
     @cached_property
     def fingerprint(self) -> str:
         """The checksum of its file: equal for the same nets and record."""
-        return checksum(self.tensors, self._meta())
-
-    def _meta(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "kind": KIND,
-            "net": self.net.as_dict(),
-            "classes": list(self.classes),
-            "normalization": self.normalization.as_dict(),
-            "accuracies": list(self.accuracies),
-            **{name: getattr(self, name) for name in _PLAIN},
-        }
+        return POOL.fingerprint(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pool's file, atomically.
@@ -161,7 +167,7 @@ class Pool:
         Raises:
             UsageError, ResourceError: it could not be written.
         """
-        write_bytes(path, pack(self.tensors, self._meta()))
+        POOL.save(self, path)
 
     @classmethod
     @library_defaults()
@@ -175,30 +181,7 @@ class Pool:
         Raises:
             DataError: it is missing, unfinished, damaged, or no pool; the sentence says which.
         """
-        path = Path(path)
-        if path.is_dir():
-            if not (path / FILE_NAME).exists():
-                raise DataError(_unfinished(path))
-            path = path / FILE_NAME
-        what = "a pool of nets (datadistill pretrain)"
-        # not refused here where it is not finite: the check below names the net
-        tensors, meta = unpack(path, schema=SCHEMA, verify=verify, finite=False, kind=[KIND], what=what)
-        with content_of(path, "a pool"):
-            if meta.keys() != _KEYS:
-                missing, unknown = sorted(_KEYS - meta.keys()), sorted(meta.keys() - _KEYS)
-                raise DataError(
-                    f"metadata lacks {missing} and has unknown {shown(unknown)}; get the file again"
-                )
-            if not isinstance(meta["accuracies"], list):
-                raise DataError(f"accuracies are {shown(meta['accuracies'])}, wanted one a net")
-            return cls(
-                tensors,
-                net=NetSpec.from_dict(meta["net"]),
-                classes=check_class_names(meta["classes"]),
-                normalization=Normalization.from_dict(meta["normalization"]),
-                accuracies=tuple(meta["accuracies"]),
-                **{name: meta[name] for name in _PLAIN},
-            )
+        return POOL.load(path, cls, verify=verify)
 
 
 def refuse_buffers(net: nn.Module, name: str) -> None:
@@ -210,23 +193,9 @@ def refuse_buffers(net: nn.Module, name: str) -> None:
         )
 
 
-def _unfinished(path: Path) -> str:
-    if not (path / "config.json").exists():
-        return f"{path} is a folder without {FILE_NAME}; pass a pool's file or its run folder"
-    if (path / "distilled.safetensors").exists():
-        return f"{path} holds a distilled set, wanted a pool of nets (datadistill pretrain)"
-    return (
-        f"{path} has no {FILE_NAME}: its nets are not all trained; go on with it "
-        f"(datadistill pretrain --resume {path})"
-    )
-
-
 def _check(pool: Pool) -> None:
-    for name in _COUNTS:
-        check_whole(name, getattr(pool, name), least=1)
-    for name in ("dataset", "data_fingerprint"):
-        check_text(name, getattr(pool, name))
-    check_record("record", dict(pool.record) if isinstance(pool.record, Mapping) else pool.record)
+    for name, check in _PLAIN.items():
+        check(name, getattr(pool, name))
     k = len(check_class_names(pool.classes))
     if pool.net.init not in INITIALIZATIONS:
         init = pool.net.init[:80]

@@ -10,21 +10,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from datadistill.errors import DataError
-from datadistill.runs.atomic import write_bytes
-from datadistill.runs.tensors import pack, unpack
+from datadistill.runs.artifact import Artifact
 
 __all__ = ["View", "marks", "read", "write"]
 
-SCHEMA = 1
-KIND = "teacher outputs"
+
+class Rows(NamedTuple):
+    """The tensors of a file, and what they were computed from."""
+
+    tensors: dict[str, Tensor]
+    source: Mapping[str, Any]
+
+
+CACHE = Artifact(
+    "teacher outputs",
+    fields=None,  # compared with those that are wanted
+    values=attrgetter("source"),
+    arguments=lambda tensors, values, schema: {"tensors": tensors, "source": values},
+)
 
 
 @dataclass(eq=False)
@@ -74,7 +86,7 @@ def write(path: Path, views: Mapping[int, View], meta: Mapping[str, Any]) -> Non
     for view, table in views.items():
         tensors[f"{view}.have"] = table.have
         tensors |= {f"{view}.{name}": rows for name, rows in table.rows.items()}
-    write_bytes(path, pack(tensors, {"schema": SCHEMA, "kind": KIND, **meta}))
+    CACHE.save(Rows(tensors, meta), path)
 
 
 def read(path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], images: Tensor) -> dict[int, View]:
@@ -89,9 +101,7 @@ def read(path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], images
     Raises:
         DataError: a file that is stale, damaged, or something else.
     """
-    wanted = "outputs of a teacher; give another path"
-    tensors, found = unpack(path, schema=SCHEMA, kind=[KIND], what=wanted)
-    found = {k: v for k, v in found.items() if k not in ("schema", "kind", "checksum")}
+    tensors, found = CACHE.load(path, Rows)
     names = [k for k in {**meta, **found} if found.get(k) != meta.get(k)]
     if names:
         parts = [f"{k} was {str(found.get(k))[:24]} and is {str(meta.get(k))[:24]}" for k in names]

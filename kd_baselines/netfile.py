@@ -10,9 +10,9 @@ files of ensembles, and in those of schema 1, the net's number stands before eac
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +23,95 @@ from datadistill.data import Normalization
 from datadistill.errors import DataError
 from datadistill.nets.limits import LARGEST
 from datadistill.nets.spec import NetSpec
-from datadistill.runs.atomic import write_bytes
-from datadistill.runs.canonical import parse_json
+from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
+    check_choice,
     check_class_names,
-    check_record,
+    check_object,
     check_text,
     check_whole,
-    content_of,
+    optional,
+    parse_with,
     shown,
 )
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.header import read_header
-from datadistill.runs.tensors import checksum, pack, unpack
+from datadistill.runs.tensors import KEY, checksum
 from kd_baselines.scores import Scores
 from kd_baselines.teachers import AVERAGES
 
-__all__ = ["LANGUAGE_NET", "STUDENT", "TEACHER", "SavedNet", "kind_of", "read_net"]
+__all__ = ["STUDENT", "TEACHER", "SavedNet"]
 
 STUDENT, TEACHER = "student.safetensors", "teacher.safetensors"
 """What a run folder calls its nets."""
 
-SCHEMA = 1
-PLAIN_NAMES = 2  # the schema of a single net
-KIND = "kd-net"
-LANGUAGE_NET = "kd-language-net"
-_WHAT = {KIND: "an image classifier", LANGUAGE_NET: "a language model"}
-_KEYS = {
-    "schema", "kind", "checksum", "nets", "net", "source_classes", "average", "dataset", "classes",
-    "normalization", "scores", "record",
-}  # fmt: skip
+NUMBERED_NAMES, PLAIN_NAMES = 1, 2
+"""Schemas: of ensembles (and older files), and of a single net."""
+
+
+def check_scores(field: str, value: Any) -> dict[str, Any]:
+    """The value, if it is what `Scores.as_dict` gives."""
+    found = check_object(field, value)
+    Scores.from_dict(found)
+    return found
+
+
+def _check_classes(field: str, value: Any) -> tuple[str, ...]:
+    return () if value == [] else check_class_names(value)
+
+
+def _tensors(saved: SavedNet) -> dict[str, Tensor]:
+    if len(saved.states) == 1:
+        return dict(saved.states[0])
+    return number_names(saved.states)
+
+
+def number_names(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of several nets, each net's number before its names."""
+    return {f"{n}.{name}": t for n, state in enumerate(states) for name, t in state.items()}
+
+
+def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
+    nets = values.pop("nets")
+    # a net has a tensor: no more nets are made room for than there are tensors
+    check_whole("nets", nets, least=1, most=max(len(tensors), 1))
+    states: list[dict[str, Tensor]] = [{} for _ in range(nets)]
+    plain = schema == PLAIN_NAMES and nets == 1
+    for name, tensor in tensors.items():
+        number, _, rest = ("0", "", name) if plain else name.partition(".")
+        if number not in map(str, range(nets)) or not rest:
+            raise DataError(f"tensor {shown(name)} is of none of the {nets} nets")
+        states[int(number)][rest] = tensor
+    spec = values.pop("net")
+    _check(states, spec, values["normalization"], values["classes"], values["source_classes"])
+    return {"states": tuple(states), "spec": spec, **values}
+
+
+NET = Artifact(
+    "kd-net",
+    schema=PLAIN_NAMES,
+    fields={
+        "nets": check_whole,
+        "net": parse_with(NetSpec.from_dict),
+        "source_classes": optional(partial(check_whole, least=1, most=LARGEST)),
+        "average": partial(check_choice, choices=AVERAGES),
+        "dataset": check_text,
+        "classes": _check_classes,
+        "normalization": parse_with(Normalization.from_dict),
+        "scores": optional(check_scores),
+        "record": optional(check_object),
+    },
+    tensors=_tensors,
+    values=lambda saved: {
+        "net": saved.spec,
+        "nets": len(saved.states),
+        "schema": PLAIN_NAMES if len(saved.states) == 1 else NUMBERED_NAMES,
+    },
+    arguments=_arguments,
+    file_name=STUDENT,
+    runs=["kd"],
+    command="kd-baselines train",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,10 +161,7 @@ class SavedNet:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the nets' tensors alone."""
-        return checksum(self._tensors())
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {f"{n}.{name}": t for n, state in enumerate(self.states) for name, t in state.items()}
+        return checksum(number_names(self.states))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, atomically: the same bytes for the same content.
@@ -113,15 +169,7 @@ class SavedNet:
         Raises:
             UsageError, ResourceError: it could not be written.
         """
-        single = len(self.states) == 1
-        meta = {
-            "schema": PLAIN_NAMES if single else SCHEMA,
-            "kind": KIND, "nets": len(self.states), "net": self.spec.as_dict(),
-            "source_classes": self.source_classes, "average": self.average, "dataset": self.dataset,
-            "classes": list(self.classes), "normalization": self.normalization.as_dict(),
-            "scores": self.scores, "record": self.record,
-        }  # fmt: skip
-        write_bytes(path, pack(self.states[0] if single else self._tensors(), meta))
+        NET.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], which: str = "student") -> SavedNet:
@@ -134,53 +182,49 @@ class SavedNet:
         Raises:
             DataError: it is missing, unfinished, damaged, or something else.
         """
-        path, tensors, meta = read_net(path, KIND, _KEYS, which)
-        with content_of(path, "a net"):
-            # a net has a tensor: no more nets are made room for than there are tensors
-            check_whole("nets", meta["nets"], least=1, most=max(len(tensors), 1))
-            states: list[dict[str, Tensor]] = [{} for _ in range(meta["nets"])]
-            plain = meta["schema"] == PLAIN_NAMES and meta["nets"] == 1
-            for name, tensor in tensors.items():
-                number, _, rest = ("0", "", name) if plain else name.partition(".")
-                if number not in map(str, range(meta["nets"])) or not rest:
-                    raise DataError(f"tensor {shown(name)} is of none of the {meta['nets']} nets")
-                states[int(number)][rest] = tensor
-            saved = cls(
-                tuple(states), NetSpec.from_dict(meta["net"]), meta["dataset"], meta["classes"],
-                Normalization.from_dict(meta["normalization"]), meta["source_classes"], meta["average"],
-                meta["scores"], meta["record"],
-            )  # fmt: skip
-            _check(saved)
-            return replace(saved, classes=tuple(saved.classes))
+        if which == "teacher":
+            _refuse_without_teacher(Path(path))
+        return NET.load(path, cls, name=f"{which}.safetensors")
 
 
-def _check(saved: SavedNet) -> None:
-    """Refuse fields that make no sense, and a net that is not of its tensors."""
-    check_text("dataset", saved.dataset)
-    if saved.classes != []:
-        check_class_names(saved.classes)
-    if saved.average not in AVERAGES:
-        raise DataError(f"average is {shown(saved.average)}, wanted {' or '.join(AVERAGES)}")
-    if saved.source_classes is not None:
-        check_whole("source_classes", saved.source_classes, least=1, most=LARGEST)
-    if saved.scores is not None:
-        Scores.from_dict(saved.scores)
-    check_record("record", saved.record)
-    args, scale = saved.spec.args, saved.normalization
-    if args.get("channels") != scale.channels or scale.size not in (None, args.get("size")):
+def _refuse_without_teacher(path: Path) -> None:
+    """Refuse a run folder whose run keeps no teacher."""
+    if (path / TEACHER).exists() or not (path / "config.json").exists():
+        return
+    if "teacher" in RunFolder.open(path).environment:
+        raise DataError(
+            f"{path} has no {TEACHER}; its teacher came from elsewhere; pass the file or the run of that one"
+        )
+    if (path / STUDENT).exists():
+        raise DataError(
+            f"{path} has no {TEACHER}; it has finished without one, as its method or its teacher's weights "
+            "have it; pass another run"
+        )
+
+
+def _check(
+    states: Sequence[Mapping[str, Tensor]],
+    spec: NetSpec,
+    normalization: Normalization,
+    classes: Sequence[str],
+    source_classes: int | None,
+) -> None:
+    """Refuse values that do not fit together, and tensors of another net."""
+    args, size = spec.args, normalization.size
+    if args.get("channels") != normalization.channels or size not in (None, args.get("size")):
         raise DataError(
             f"the net takes images of {args.get('channels')} channels and {args.get('size')} px, its "
-            f"normalization makes {scale.channels} channels and {scale.size} px"
+            f"normalization makes {normalization.channels} channels and {size} px"
         )
-    if saved.classes and args.get("classes") != len(saved.classes):
-        raise DataError(f"the net has {args.get('classes')} outputs for {len(saved.classes)} classes")
-    net = saved.spec.shapes(max(map(len, saved.states)))
-    if saved.source_classes is not None:
+    if classes and args.get("classes") != len(classes):
+        raise DataError(f"the net has {args.get('classes')} outputs for {len(classes)} classes")
+    net = spec.shapes(max(map(len, states)))
+    if source_classes is not None:
         from kd_baselines.heads import two_headed
 
         with torch.device("meta"):
-            net = two_headed(net, saved.source_classes)
-    refuse_other_tensors(net, saved.states, saved.spec.name)
+            net = two_headed(net, source_classes)
+    refuse_other_tensors(net, states, spec.name)
 
 
 def refuse_other_tensors(net: nn.Module, states: Sequence[Mapping[str, Tensor]], name: str) -> None:
@@ -206,49 +250,6 @@ def _kind(t: Tensor) -> str:
     return f"{'floats' if t.is_floating_point() else str(t.dtype)} {tuple(t.shape)}"
 
 
-def read_net(
-    path: str | os.PathLike[str], kind: str, keys: Collection[str], which: str = "student"
-) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
-    """Read the file of a net, or the one in a run folder.
-
-    Args:
-        path: the file or the folder.
-        kind: of the net that is wanted.
-        keys: that its metadata has.
-        which: "student" or "teacher", of a folder.
-
-    Returns:
-        The file's path, its tensors and its metadata.
-
-    Raises:
-        DataError: it is missing, unfinished, damaged, or something else.
-    """
-    path = Path(path)
-    if path.is_dir():
-        if not (path / f"{which}.safetensors").exists():
-            raise DataError(f"{path} has no {which}.safetensors; {_way(path, which)}")
-        path = path / f"{which}.safetensors"
-    tensors, meta = unpack(path, schema=PLAIN_NAMES, kind=list(_WHAT), what="a net of kd-baselines train")
-    if meta["kind"] != kind:
-        raise DataError(f"{path} holds {_WHAT[meta['kind']]}, wanted {_WHAT[kind]}; pass the file of one")
-    if meta.keys() != set(keys):
-        missing, unknown = sorted(set(keys) - meta.keys()), sorted(meta.keys() - set(keys))
-        found = f"lacks {missing} and has unknown {shown(unknown)}"
-        raise DataError(f"{path}: its metadata {found}; get the file again")
-    return path, tensors, meta
-
-
-def _way(path: Path, which: str) -> str:
-    """What to do about a folder without a net's file."""
-    if not (path / "config.json").exists():
-        return "pass a run folder"
-    if which == "teacher" and "teacher" in RunFolder.open(path).environment:
-        return "its teacher came from elsewhere; pass the file or the run of that one"
-    if which == "teacher" and (path / STUDENT).exists():
-        return "it has finished without one, as its method or its teacher's weights have it; pass another run"
-    return f"go on with it (kd-baselines train --resume {path})"
-
-
 def is_plain_weights(path: str | os.PathLike[str]) -> bool:
     """Whether a file holds weights by name alone: a torch checkpoint, or somebody else's safetensors file."""
     path = Path(path)
@@ -259,15 +260,4 @@ def is_plain_weights(path: str | os.PathLike[str]) -> bool:
             header, _ = read_header(file, os.fstat(file.fileno()).st_size, str(path))
     except (OSError, DataError):
         return False
-    return "datadistill" not in header.get("__metadata__", {})
-
-
-def kind_of(path: str | os.PathLike[str]) -> str | None:
-    """What a file says that it holds, from its header alone; None where it says nothing that can be read."""
-    try:
-        with open(path, "rb") as file:
-            header, _ = read_header(file, os.fstat(file.fileno()).st_size, str(path))
-        found = parse_json(header["__metadata__"]["datadistill"])["kind"]
-    except (OSError, DataError, LookupError, TypeError, ValueError):
-        return None
-    return found if isinstance(found, str) else None
+    return KEY not in header.get("__metadata__", {})

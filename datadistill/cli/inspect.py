@@ -86,21 +86,19 @@ def inspect_pool(args: Inspect, output: Output) -> int:
 
 def read_set(path: Path, verify: bool) -> dict[str, Any]:
     """Everything a distilled set's file says, as plain values, tensors by their shapes."""
-    from datadistill import distilled_file
     from datadistill.distilled import DistilledDataset
-    from datadistill.runs.tensors import unpack
+    from datadistill.distilled_file import SET
+    from datadistill.runs.tensors import read_metadata
 
     d = DistilledDataset.load(path, verify=verify)
-    file = path / distilled_file.FILE_NAME if path.is_dir() else path
-    _, meta = unpack(
-        file, schema=distilled_file.SCHEMA, uncovered=distilled_file.UNCOVERED, verify=False, finite=False
-    )
+    file = SET.find(path)
+    meta = read_metadata(file)
     return {
         **meta,
         "file": str(file),
         "file_bytes": file.stat().st_size,
         "verified": verify,
-        "uncovered": list(distilled_file.UNCOVERED.get(meta["schema"], ())),
+        "uncovered": list(SET.uncovered.get(meta["schema"], ())),
         "images": list(d.images.shape),
         "image_range": [float(d.images.min()), float(d.images.max())],
         "labels": "soft" if d.labels.is_floating_point() else "hard",

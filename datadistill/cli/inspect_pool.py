@@ -7,32 +7,30 @@ from typing import Any
 
 from datadistill.cli.printing import Output, size_of
 from datadistill.cli.recipes import flag, words
-from datadistill.errors import DataError
 
 
 def kind_of(path: Path) -> str:
     """What a file or a run folder holds: "pool", "net", ...; "" for a set, and for what cannot be read, which
     is left to others to refuse."""
     from datadistill.errors import UsageError
+    from datadistill.runs.artifact import kind_of_file
     from datadistill.runs.folder import RunFolder
-    from datadistill.runs.tensors import unpack
 
+    if not path.is_dir():
+        return kind_of_file(path) or ""
     try:
-        if path.is_dir():
-            return RunFolder.open(path).kind
-        _, meta = unpack(path, schema=10**6, verify=False, finite=False)
-        return str(meta.get("kind", ""))
-    except (DataError, UsageError):
+        return RunFolder.open(path).kind
+    except UsageError:
         return ""
 
 
 def read_net(path: Path, verify: bool) -> dict[str, Any]:
     """What the file of an adapted net says (`datadistill finetune`), tensors by their shapes."""
-    from datadistill.runs.tensors import unpack
+    from datadistill.training.finetune import ADAPTED
 
-    tensors, meta = unpack(path, schema=10**6, verify=verify)
+    tensors, stored = ADAPTED.read(path, verify=verify)
     shapes = {name: list(p.shape) for name, p in tensors.items()}
-    return {**meta, "file": str(path), "verified": verify, "tensors": shapes}
+    return {**stored, "file": str(path), "verified": verify, "tensors": shapes}
 
 
 def print_net(output: Output, n: dict[str, Any]) -> None:
@@ -49,10 +47,10 @@ def print_net(output: Output, n: dict[str, Any]) -> None:
 
 def read_pool(path: Path, verify: bool) -> dict[str, Any]:
     """Everything a pool's file says, as plain values, tensors by their shapes."""
-    from datadistill.pool import FILE_NAME, Pool
+    from datadistill.pool import POOL, Pool
 
     pool = Pool.load(path, verify=verify)
-    file = path / FILE_NAME if path.is_dir() else path
+    file = POOL.find(path)
     return {
         "file": str(file),
         "file_bytes": file.stat().st_size,

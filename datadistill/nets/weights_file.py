@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from datadistill.data.torchvision_sources import timeout
 from datadistill.errors import DataError, OutOfMemory, Unavailable, UsageError, out_of_memory
 from datadistill.nets.alexnet import AlexNet
+from datadistill.runs.artifact import kind_of, mismatch
 from datadistill.runs.header import LARGEST_HEADER
-from datadistill.runs.tensors import unpack
+from datadistill.runs.tensors import read_metadata, unpack
 from datadistill.runs.torchfile import load_torch, read_bytes
 
 _ANY_SCHEMA = 10**6
@@ -117,13 +118,14 @@ def _safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
 
 def _own(data: bytes, source: str) -> dict[str, Tensor]:
     """The net in one of our own files: that of `finetune`, or of `kd-baselines train`."""
-    meta = unpack(data, schema=_ANY_SCHEMA, verify=False, finite=False, source=source)[1]
-    kind = meta.get("kind", meta.get("what"))
-    if not isinstance(kind, str) or kind not in _NETS or meta.get("nets", 1) != 1:
-        found = f"{str(meta.get('nets'))[:40]} nets" if kind in list(_NETS) else f"a {str(kind)[:40]}"
-        raise DataError(f"{source} holds {found}, wanted the weights of one net")
+    stored = read_metadata(data, source)
+    kind = kind_of(stored)
+    if kind not in _NETS:
+        raise DataError(f"{source} holds {mismatch(stored, source, 'the weights of one net')}")
+    if stored.get("nets", 1) != 1:
+        raise DataError(f"{source} holds {str(stored['nets'])[:40]} nets, wanted the weights of one net")
     tensors, _ = unpack(data, schema=_ANY_SCHEMA, source=source)
-    before = "" if meta["schema"] > 1 else _NETS[kind]  # later ones have the names of the state dict
+    before = "" if stored["schema"] > 1 else _NETS[kind]  # later ones have the names of the state dict
     return {name.removeprefix(before): tensor for name, tensor in tensors.items()}
 
 

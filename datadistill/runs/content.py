@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from ..errors import DataError, OutOfMemory, UsageError
@@ -96,41 +96,83 @@ def check_class_names(classes: Any) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def check_text(field: str, value: Any, *, optional: bool = False) -> None:
-    """DataError unless `value` is a text (or, if optional, None)."""
-    if not isinstance(value, str) and not (optional and value is None):
+# --- checks of one field: (its name, the value in the file) -> the value
+
+Check = Callable[[str, Any], Any]
+
+
+def accept(field: str, value: Any) -> Any:
+    """The value as it is, which the class that takes it checks."""
+    return value
+
+
+def check_text(field: str, value: Any) -> str:
+    """The value, a text; DataError otherwise."""
+    if not isinstance(value, str):
         raise DataError(f"{field} is {shown(value)}, wanted a text")
+    return value
 
 
-def check_texts(field: str, value: Any, *, optional: bool = False) -> None:
-    """DataError unless `value` is a list of different texts (or, if optional, None)."""
-    if value is None and optional:
-        return
+def check_texts(field: str, value: Any) -> list[str]:
+    """The value, a list of different texts; DataError otherwise."""
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise DataError(f"{field} is {shown(value)}, wanted a list of names")
     if len(set(value)) < len(value):
         raise DataError(f"{field} has a name twice, wanted each once")
+    return list(value)
 
 
-def check_whole(field: str, value: Any, least: int = 0, most: int | None = None) -> None:
-    """DataError unless `value` is a whole number from `least` to `most`."""
+def check_whole(field: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """The value, a whole number from `least` to `most`; DataError otherwise."""
     if type(value) is not int or value < least or (most is not None and value > most):
         end = "" if most is None else f" to {most}"
         raise DataError(f"{field} is {shown(value)}, wanted a whole number from {least}{end}")
+    return value
 
 
-def check_number(
-    field: str, value: Any, least: float = -math.inf, most: float = math.inf, *, optional: bool = False
-) -> None:
-    """DataError unless `value` is a finite number from `least` to `most` (or, if optional, None)."""
-    if value is None and optional:
-        return
+def check_number(field: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
+    """The value, a finite number from `least` to `most`; DataError otherwise."""
     if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
         between = "" if math.isinf(most) and math.isinf(least) else f" from {least:g} to {most:g}"
         raise DataError(f"{field} is {shown(value)}, wanted a finite number{between}")
+    return value
 
 
-def check_record(field: str, value: Any) -> None:
-    """DataError unless `value` is None or an object: the config of a training, which only people read."""
-    if value is not None and not isinstance(value, dict):
-        raise DataError(f"{field} is {shown(value)}, wanted the config of the training")
+def check_list(field: str, value: Any) -> list[Any]:
+    """The value, a list; DataError otherwise."""
+    if not isinstance(value, list):
+        raise DataError(f"{field} is {shown(value)}, wanted a list")
+    return value
+
+
+def check_object(field: str, value: Any) -> dict[str, Any]:
+    """The value, an object; DataError otherwise."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise DataError(f"{field} is {shown(value)}, wanted an object: values by name")
+    return dict(value)
+
+
+def check_choice(field: str, value: Any, choices: Collection[str]) -> str:
+    """The value, one of `choices`; DataError otherwise."""
+    if value not in list(choices):
+        raise DataError(f"{field} is {shown(value)}, wanted {' or '.join(choices)}")
+    return value
+
+
+def list_of(check: Check) -> Check:
+    """The check of a list by a check of each of its items."""
+
+    def check_items(field: str, value: Any) -> list[Any]:
+        return [check(f"{field}[{index}]", item) for index, item in enumerate(check_list(field, value))]
+
+    return check_items
+
+
+def optional(check: Check) -> Check:
+    """The same check for a value that may be None."""
+    return lambda field, value: None if value is None else check(field, value)
+
+
+def parse_with(parse: Callable[[Any], Any]) -> Check:
+    """The check of a value by a function of it that refuses, and returns what the value stands for."""
+    return lambda field, value: parse(value)

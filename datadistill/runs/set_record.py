@@ -6,67 +6,73 @@ there, and say what they like.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ..errors import DataError
-from .content import check_number, check_text, check_whole, shown
+from .content import Check, check_number, check_object, check_text, check_whole, optional, shown
 
-_ORIGIN_TEXTS = ("recipe", "dataset", "split", "description", "source", "pool", "weights", "sha256")
-_TEXTS = ("net", "dataset", "split", "description", "source")
-_PERCENT = ("accuracy_mean", "accuracy_std", "accuracy_before_mean", "accuracy_before_std", "accuracy_plain")
-_COUNTS = ("nets", "images", "bytes", "bytes_theta_0")
+_percent: Check = partial(check_number, least=0, most=100)
+_ORIGIN: dict[str, Check] = {
+    **dict.fromkeys(
+        ("recipe", "dataset", "split", "description", "source", "pool", "weights", "sha256"),
+        optional(check_text),
+    ),
+    **dict.fromkeys(("seed", "iterations"), optional(check_whole)),
+    **dict.fromkeys(("validation", "holdout"), optional(partial(check_number, least=0))),
+}
+_MEASURED: dict[str, Check] = {
+    **dict.fromkeys(("net", "dataset", "split", "description", "source"), optional(check_text)),
+    **dict.fromkeys(("accuracy_mean", "accuracy_std", "accuracy_before_mean", "accuracy_before_std"), _percent),
+    "accuracy_plain": optional(_percent),
+    **dict.fromkeys(("nets", "images", "bytes", "bytes_theta_0"), check_whole),
+}
 
 
-def check_origin(origin: Any, classes: int) -> None:
-    """Refuse an origin that cannot be told.
+def check_origin(field: str, origin: Any, classes: int) -> dict[str, Any]:
+    """The origin, if what readers look up in it is what they expect.
 
     Args:
+        field: its name.
         origin: recipe, seed, data set and so on, by name.
         classes: of the set.
 
     Raises:
         DataError: with the name.
     """
-    if not isinstance(origin, dict) or not all(isinstance(name, str) for name in origin):
-        raise DataError(f"origin is {shown(origin)}, wanted an object: what the set came from, by name")
-    for name in _ORIGIN_TEXTS:
-        check_text(f"origin.{name}", origin.get(name), optional=True)
-    for name in ("seed", "iterations"):
-        if origin.get(name) is not None:
-            check_whole(f"origin.{name}", origin[name])
-    for name in ("validation", "holdout"):
-        check_number(f"origin.{name}", origin.get(name), 0, optional=True)
-    if type(origin.get("skip_bad", False)) is not bool:
-        raise DataError(f"origin.skip_bad is {shown(origin['skip_bad'])}, wanted true or false")
-    pair = origin.get("attack")
+    found = check_object(field, origin)
+    for name, check in _ORIGIN.items():
+        check(f"{field}.{name}", found.get(name))
+    if type(found.get("skip_bad", False)) is not bool:
+        raise DataError(f"{field}.skip_bad is {shown(found['skip_bad'])}, wanted true or false")
+    pair = found.get("attack")
     if pair is not None and not _is_pair(pair, classes):
-        raise DataError(f"origin.attack is {shown(pair)}, wanted two different classes within 0..{classes - 1}")
+        raise DataError(
+            f"{field}.attack is {shown(pair)}, wanted two different classes within 0..{classes - 1}"
+        )
+    return found
 
 
-def check_accuracies(found: Any, where: str = "accuracies") -> None:
-    """Refuse accuracies that are none.
+def check_accuracies(field: str, found: Any) -> dict[str, Any]:
+    """What was measured, if its accuracies are percentages and its counts whole numbers.
 
     Args:
+        field: its name.
         found: `Evaluation.as_dict()`, or such an object, or a number, by split.
-        where: its name.
 
     Raises:
         DataError: with the name.
     """
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise DataError(f"{where} is {shown(found)}, wanted an object: what was measured, by name")
+    found = check_object(field, found)
     for name, value in found.items():
-        place = f"{where}.{name[:80]}"
-        if name in _PERCENT:
-            check_number(place, value, 0, 100, optional=name == "accuracy_plain")
-        elif name in _COUNTS:
-            check_whole(place, value)
-        elif name in _TEXTS:
-            check_text(place, value, optional=True)
-        elif isinstance(value, dict) and name != "attack" and where == "accuracies":
-            check_accuracies(value, place)
+        place = f"{field}.{name[:80]}"
+        if name in _MEASURED:
+            _MEASURED[name](place, value)
+        elif isinstance(value, dict) and name != "attack" and field == "accuracies":
+            check_accuracies(place, value)
         elif type(value) in (int, float) and name != "seed":
-            check_number(place, value, 0, 100)
+            _percent(place, value)
+    return found
 
 
 def _is_pair(pair: Any, classes: int) -> bool:

@@ -13,12 +13,12 @@ Reference: the safetensors format, https://huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import stat
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import safetensors.torch
@@ -29,16 +29,20 @@ from ..errors import DataError, OutOfMemory
 from .canonical import canonical_json, parse_json, refuse_unusable, text_of_plain
 from .header import DTYPES, LARGEST_HEADER, Entry, clause, layout, read_header
 
+KEY = "datadistill"
+"""The metadata key under which the JSON object stands."""
+
+Data = bytes | str | os.PathLike[str]
+
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, key: str = "datadistill") -> bytes:
+def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
     """The bytes of a safetensors file with these tensors and this JSON object.
 
     Args:
         tensors: name -> tensor of a dtype in `DTYPES`, any device, any shape.
         meta: JSON-able; must hold `schema`, a whole number from 1; `checksum` is put in (or replaced) here.
-        key: the metadata key.
 
     Returns:
         The file's content, the same for the same arguments.
@@ -57,7 +61,7 @@ def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, key: str = "
     # clone: safetensors refuses tensors that share memory
     ready = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     document = {**meta, "checksum": checksum(ready, meta)}
-    data = safetensors.torch.save(ready, {key: canonical_json(document)})
+    data = safetensors.torch.save(ready, {KEY: canonical_json(document)})
     length = int.from_bytes(data[:8], "little")
     if length > LARGEST_HEADER:
         raise DataError(
@@ -68,29 +72,25 @@ def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, key: str = "
 
 
 def unpack(
-    data: bytes | str | os.PathLike[str],
+    data: Data,
     *,
-    key: str = "datadistill",
     schema: int,
     verify: bool = True,
     uncovered: Mapping[int, Collection[str]] | None = None,
     finite: bool = True,
     source: str | None = None,
-    kind: Collection[str] = (),
-    what: str = "",
+    refuse: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `pack` wrote.
 
     Args:
         data: the content, or the path of a file.
-        key: the metadata key.
         schema: the newest schema that the caller can read.
         verify: compare the checksum; False reads an edited or damaged file all the same.
         uncovered: schema -> the keys that the checksum of files of that schema leaves out.
         finite: refuse NaN and infinity in floating-point tensors.
         source: what to call the file in messages; default: its path.
-        kind: what the file may call itself (its key `kind`, or `what`); empty accepts any.
-        what: the same in words, such as "a pool of nets".
+        refuse: raises where the JSON object is that of another kind of file; called before all else is read.
 
     Returns:
         Fresh CPU tensors by name, sorted, and the JSON object.
@@ -99,20 +99,56 @@ def unpack(
         DataError: anything else than a whole file of `pack`, in one sentence with what was found.
         OutOfMemory: the file is whole but larger than the memory.
     """
+    with _open(data, source) as (file, size, source):
+        header, body_size = read_header(file, size, source)
+        text = _only_key(header.pop("__metadata__", None), source)
+        entries = layout(header, body_size, source)
+        meta = _parse_meta(text, source)
+        if refuse is not None:
+            refuse(meta)
+        _check_meta(meta, text, schema, source)
+        try:
+            body = memoryview(file.read(body_size))
+            if len(body) != body_size:
+                raise DataError(f"{source} is not a complete safetensors file: it was cut while it was read")
+            if verify:
+                left_out = {"checksum", *(uncovered or {}).get(meta["schema"], ())}
+                _compare_checksum(body, entries, meta, left_out, source)
+            tensors = {name: _tensor(body, entries[name]) for name in sorted(entries)}
+        except MemoryError:
+            raise OutOfMemory(f"{source} needs {body_size} bytes of memory, more than there is") from None
+    if finite:
+        for name, tensor in tensors.items():
+            _refuse_nonfinite(name, tensor, source)
+    return tensors, meta
+
+
+def read_metadata(data: Data, source: str | None = None) -> dict[str, Any]:
+    """The JSON object of a file of `pack`, from its header alone: neither checksum nor tensors are read.
+
+    Raises:
+        DataError: no such file.
+    """
+    with _open(data, source) as (file, size, source):
+        header, _ = read_header(file, size, source)
+        return _parse_meta(_only_key(header.get("__metadata__"), source), source)
+
+
+@contextlib.contextmanager
+def _open(data: Data, source: str | None) -> Iterator[tuple[BinaryIO, int, str]]:
+    """The content as a file, its size, and what to call it."""
     if isinstance(data, bytes):
-        source, size = source or "the data", len(data)
-        return _unpack(io.BytesIO(data), size, source, key, schema, verify, uncovered, finite, kind, what)
-    path = Path(data)
-    source = source or str(path)
+        yield io.BytesIO(data), len(data), source or "the data"
+        return
+    source = source or str(data)
     try:
         # looked at before it is opened: opening a pipe would wait for a writer
-        status = os.stat(path)
+        status = os.stat(data)
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise DataError(f"{source} is {what}, wanted a safetensors file")
-        with open(path, "rb") as file:
-            size = status.st_size
-            return _unpack(file, size, source, key, schema, verify, uncovered, finite, kind, what)
+        with open(data, "rb") as file:
+            yield file, status.st_size, source
     except FileNotFoundError:
         raise DataError(f"{source} does not exist; check the path") from None
     except OSError as error:
@@ -158,70 +194,42 @@ def _digest(shapes: Mapping[str, tuple[str, list[int]]], parts: Any, covered: st
     return f"sha256:{digest.hexdigest()}"
 
 
-def _unpack(
-    file: BinaryIO,
-    size: int,
-    source: str,
-    key: str,
-    schema: int,
-    verify: bool,
-    uncovered: Mapping[int, Collection[str]] | None,
-    finite: bool,
-    kind: Collection[str],
-    what: str,
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    header, body_size = read_header(file, size, source)
-    meta_text = _only_key(header.pop("__metadata__", None), key, source)
-    entries = layout(header, body_size, source)
-    meta = _read_meta(meta_text, key, schema, source, kind, what)
-    try:
-        body = memoryview(file.read(body_size))
-        if len(body) != body_size:
-            raise DataError(f"{source} is not a complete safetensors file: it was cut while it was read")
-        if verify:
-            shapes = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
-            parts = (body[entries[name].begin : entries[name].end] for name in sorted(entries))
-            left_out = {"checksum", *(uncovered or {}).get(meta["schema"], ())}
-            covered = text_of_plain({k: v for k, v in meta.items() if k not in left_out})
-            found = _digest(shapes, parts, covered)
-            if meta.get("checksum") != found:
-                stated = repr(meta["checksum"])[:90] if "checksum" in meta else "no checksum"
-                raise DataError(
-                    f"{source} is damaged or was edited: it states {stated}, its content has {found!r}; "
-                    "get the file again"
-                )
-        tensors = {name: _tensor(body, entries[name]) for name in sorted(entries)}
-    except MemoryError:
-        raise OutOfMemory(f"{source} needs {body_size} bytes of memory, more than there is") from None
-    if finite:
-        for name, tensor in tensors.items():
-            _refuse_nonfinite(name, tensor, source)
-    return tensors, meta
+def _compare_checksum(
+    body: memoryview, entries: Mapping[str, Entry], meta: Mapping[str, Any], left_out: set[str], source: str
+) -> None:
+    shapes = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
+    parts = (body[entries[name].begin : entries[name].end] for name in sorted(entries))
+    found = _digest(shapes, parts, text_of_plain({k: v for k, v in meta.items() if k not in left_out}))
+    if meta.get("checksum") != found:
+        stated = repr(meta["checksum"])[:90] if "checksum" in meta else "no checksum"
+        raise DataError(
+            f"{source} is damaged or was edited: it states {stated}, its content has {found!r}; "
+            "get the file again"
+        )
 
 
-def _only_key(metadata: Any, key: str, source: str) -> str:
-    if not isinstance(metadata, dict) or key not in metadata:
+def _only_key(metadata: Any, source: str) -> str:
+    if not isinstance(metadata, dict) or KEY not in metadata:
         found = f"metadata {sorted(metadata)}" if isinstance(metadata, dict) else "no metadata"
-        raise DataError(f"{source} has {found[:200]}, wanted the key {key!r}: this library did not write it")
-    if len(metadata) > 1 or not isinstance(metadata[key], str):
+        raise DataError(f"{source} has {found[:200]}, wanted the key {KEY!r}: this library did not write it")
+    if len(metadata) > 1 or not isinstance(metadata[KEY], str):
         found = f"metadata {sorted(metadata)}"
-        raise DataError(f"{source} has {found[:200]}, wanted the text {key!r} alone: it was edited")
-    text: str = metadata[key]
+        raise DataError(f"{source} has {found[:200]}, wanted the text {KEY!r} alone: it was edited")
+    text: str = metadata[KEY]
     return text
 
 
-def _read_meta(
-    text: str, key: str, schema: int, source: str, kind: Collection[str], what: str
-) -> dict[str, Any]:
+def _parse_meta(text: str, source: str) -> dict[str, Any]:
     try:
         meta = parse_json(text)
     except ValueError as error:
-        raise DataError(f"{source}: its metadata {key!r} is {clause(error)}") from None
+        raise DataError(f"{source}: its metadata {KEY!r} is {clause(error)}") from None
     if not isinstance(meta, dict):
-        raise DataError(f"{source}: its metadata {key!r} is {text[:40]!r}, wanted a JSON object")
-    own = meta.get("kind", meta.get("what"))
-    if kind and own not in list(kind):
-        raise DataError(f"{source} holds a {str(own or 'something else')[:40]}, wanted {what}")
+        raise DataError(f"{source}: its metadata {KEY!r} is {text[:40]!r}, wanted a JSON object")
+    return meta
+
+
+def _check_meta(meta: dict[str, Any], text: str, schema: int, source: str) -> None:
     found = meta.get("schema")
     if type(found) is not int or found < 1:
         raise DataError(f"{source}: its schema is {repr(found)[:40]}, wanted a whole number from 1")
@@ -230,12 +238,11 @@ def _read_meta(
             f"{source} was written by schema {found}, this reads up to {schema}; install a newer version"
         )
     if text_of_plain(meta) != text:
-        raise DataError(f"{source}: its metadata {key!r} is not in canonical form: it was edited by hand")
+        raise DataError(f"{source}: its metadata {KEY!r} is not in canonical form: it was edited by hand")
     try:
         refuse_unusable(meta, text)
     except ValueError as error:
         raise DataError(f"{source}: in its metadata, {error}; get the file again") from None
-    return meta
 
 
 def _tensor(body: memoryview, entry: Entry) -> Tensor:

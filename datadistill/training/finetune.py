@@ -14,6 +14,7 @@ import os
 import time
 import warnings
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -28,12 +29,17 @@ from datadistill.evaluation.own_data import check_data, data_of
 from datadistill.nets.copying import copy_net
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
-from datadistill.runs.atomic import write_bytes
-from datadistill.runs.tensors import pack
+from datadistill.runs.artifact import Artifact
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit import FitPlan, fit
 
-SCHEMA = 1
+ADAPTED = Artifact(
+    "net",
+    fields=None,  # people read them, and weights are compared with the net that they are put into
+    tensors=lambda tuning: tuning.net.state_dict(),
+    values=attrgetter("meta"),
+    command="datadistill finetune",
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class FineTuning:
         Raises:
             UsageError, ResourceError: the place cannot be written, or is full.
         """
-        write_bytes(path, pack(self.net.state_dict(), self.meta))
+        ADAPTED.save(self, path)
 
 
 @library_defaults()
@@ -155,8 +161,8 @@ def finetune(
         steps_ordinary=None, seconds_ordinary=None, max_steps=None,
         dataset=real.name, description=real.description,
         meta={
-            "schema": SCHEMA, "kind": "net", "net": d.net.as_dict() if _is_of(d, trained) else CUSTOM,
-            "classes": list(d.classes), "normalization": d.normalization.as_dict(),
+            "net": d.net if _is_of(d, trained) else CUSTOM,
+            "classes": d.classes, "normalization": d.normalization,
             "accuracies": {"before": before, "after": after, "dataset": real.name, "split": "test"},
         },
     )  # fmt: skip

@@ -8,10 +8,10 @@ A finished group is a file nets/net-000012.safetensors (named by its first net) 
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,32 @@ from datadistill.data import RealData
 from datadistill.errors import DataError, NumericalError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets import draw
-from datadistill.runs.atomic import write_bytes
-from datadistill.runs.content import check_number, content_of, shown
+from datadistill.runs.artifact import Artifact
+from datadistill.runs.content import check_number, check_object, check_whole, list_of
 from datadistill.runs.signals import interruptible
-from datadistill.runs.tensors import pack, unpack
 from datadistill.streams import generator
 from datadistill.training.fit import Fit, FitPlan, of_module, of_stack
 
-SCHEMA = 1
+
+def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
+    counts = {len(values["accuracies"]), len(values["losses"]), *(len(p) for p in tensors.values())}
+    if len(counts) > 1:
+        raise DataError(f"accuracies, losses and tensors are of {sorted(counts)} nets, wanted one each a net")
+    first = values.pop("first")
+    return {"numbers": range(first, first + counts.pop()), "tensors": tensors, **values}
+
+
+NETS = Artifact(
+    "nets",
+    fields={
+        "first": check_whole,
+        "accuracies": list_of(partial(check_number, least=0, most=100)),
+        "losses": list_of(partial(check_number, least=0)),
+        "config": check_object,
+    },
+    arguments=_arguments,
+    command="datadistill pretrain",
+)
 
 
 @dataclass(frozen=True)
@@ -42,12 +60,19 @@ class Trained:
         tensors: name -> (nets of the group, ...), on the CPU.
         accuracies: on the validation split, in percent.
         losses: mean training loss of the last epoch.
+        config: of the pool; known of groups on disk.
     """
 
     numbers: range
     tensors: dict[str, Tensor]
     accuracies: list[float]
     losses: list[float]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def first(self) -> int:
+        """Number of its first net."""
+        return self.numbers[0]
 
 
 class PoolLoop:
@@ -181,12 +206,8 @@ class FinishedNets:
         """Keep a group; on disk, it is there for good when this returns."""
         if self.folder is not None:
             self.folder.mkdir(exist_ok=True)
-            meta = {
-                "schema": SCHEMA, "kind": "nets", "first": group.numbers[0], "accuracies": group.accuracies,
-                "losses": group.losses, "config": dict(config),
-            }  # fmt: skip
-            write_bytes(self.path(group.numbers), pack(group.tensors, meta))
-            group = Trained(group.numbers, {}, group.accuracies, group.losses)
+            NETS.save(replace(group, config=dict(config)), self.path(group.numbers))
+            group = replace(group, tensors={})
         self.groups.append(group)
 
     def read(self, numbers: range) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -198,17 +219,10 @@ class FinishedNets:
         path = self.path(numbers)
         if not path.exists():
             return None
-        tensors, meta = unpack(path, schema=SCHEMA, kind=["nets"], what="trained nets of a pool")
-        shapes = {len(p) for p in tensors.values()}
-        if meta.get("first") != numbers[0] or shapes != {len(numbers)} or "config" not in meta:
+        group = NETS.load(path, Trained)
+        if group.numbers != numbers:
             raise DataError(f"{path} is not the file of nets {numbers[0]} to {numbers[-1]}")
-        with content_of(path, "trained nets"):
-            for name, most in (("accuracies", 100.0), ("losses", math.inf)):
-                if not isinstance(meta.get(name), list) or len(meta[name]) != len(numbers):
-                    raise DataError(f"{name} are {shown(meta.get(name))}, wanted {len(numbers)} numbers")
-                for value in meta[name]:
-                    check_number(name, value, 0, most)
-        return tensors, meta
+        return group.tensors, vars(group)
 
     def stacked(self) -> dict[str, Tensor]:
         """name -> (total, ...): the tensors of all groups."""

@@ -46,9 +46,9 @@ def holds_language(word: str) -> bool:
             return False
     if path.suffix != ".safetensors" or not path.is_file():
         return False
-    from kd_baselines.netfile import LANGUAGE_NET, kind_of
+    from datadistill.runs.artifact import kind_of_file
 
-    return kind_of(path) == LANGUAGE_NET
+    return kind_of_file(path) == "kd-language-net"
 
 
 def run(argv: Sequence[str]) -> int:

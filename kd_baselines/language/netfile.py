@@ -10,23 +10,54 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from datadistill.errors import DataError
 from datadistill.nets.limits import limited
-from datadistill.runs.atomic import write_bytes
-from datadistill.runs.content import check_number, check_record, check_text, content_of, shown
-from datadistill.runs.tensors import checksum, pack
+from datadistill.runs.artifact import Artifact
+from datadistill.runs.content import check_number, check_object, check_text, optional, parse_with
+from datadistill.runs.tensors import checksum
+from kd_baselines.language.config import LANGUAGE_KIND
 from kd_baselines.language.model import vocabulary_of
 from kd_baselines.language.nets import LanguageModel, build_language
-from kd_baselines.netfile import LANGUAGE_NET, SCHEMA, read_net, refuse_other_tensors
+from kd_baselines.netfile import STUDENT, refuse_other_tensors
 
 __all__ = ["SavedLanguageModel"]
 
-_KEYS = {"schema", "kind", "checksum", "net", "args", "words", "dataset", "scores", "record"}
+
+def _check_scores(field: str, value: Any) -> dict[str, float]:
+    found = check_object(field, value)
+    return {name: check_number(f"{field}.{name[:80]}", score, least=0) for name, score in found.items()}
+
+
+def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
+    name = values.pop("net")
+    with torch.device("meta"), limited(name, values["args"], 2 * len(tensors) + 20):
+        built = build_language(name, values["words"], **values["args"])
+    refuse_other_tensors(built, [tensors], name)
+    return {"state": tensors, "name": name, **values}
+
+
+LANGUAGE_NET = Artifact(
+    "kd-language-net",
+    fields={
+        "net": check_text,
+        "args": check_object,
+        "words": parse_with(vocabulary_of),
+        "dataset": check_text,
+        "scores": optional(_check_scores),
+        "record": optional(check_object),
+    },
+    tensors=attrgetter("state"),
+    values=lambda saved: {"net": saved.name},
+    arguments=_arguments,
+    file_name=STUDENT,
+    runs=[LANGUAGE_KIND],
+    command="kd-baselines train",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,13 +107,7 @@ class SavedLanguageModel:
         Raises:
             UsageError, ResourceError: it could not be written.
         """
-        meta = {
-            "schema": SCHEMA, "kind": LANGUAGE_NET, "net": self.name, "args": dict(self.args),
-            "words": list(self.words), "dataset": self.dataset,
-            "scores": None if self.scores is None else dict(self.scores),
-            "record": None if self.record is None else dict(self.record),
-        }  # fmt: skip
-        write_bytes(path, pack(self.state, meta))
+        LANGUAGE_NET.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SavedLanguageModel:
@@ -92,21 +117,4 @@ class SavedLanguageModel:
             DataError: it is missing, unfinished, damaged, or something else: the file of an image classifier,
                 say.
         """
-        path, tensors, meta = read_net(path, LANGUAGE_NET, _KEYS)
-        with content_of(path, "a language model"):
-            for name in ("net", "dataset"):
-                check_text(name, meta[name])
-            if not isinstance(meta["args"], dict):
-                raise DataError(f"args is {shown(meta['args'])}, wanted the arguments of the net by name")
-            vocabulary_of(meta["words"])
-            check_record("record", meta["record"])
-            check_record("scores", meta["scores"])
-            for name, value in (meta["scores"] or {}).items():
-                check_number(f"scores.{name[:80]}", value, 0)
-            with torch.device("meta"), limited(meta["net"], meta["args"], 2 * len(tensors) + 20):
-                built = build_language(meta["net"], meta["words"], **meta["args"])
-            refuse_other_tensors(built, [tensors], meta["net"])
-            return cls(
-                tensors, meta["net"], meta["args"], tuple(meta["words"]), meta["dataset"], meta["scores"],
-                meta["record"],
-            )  # fmt: skip
+        return LANGUAGE_NET.load(path, cls)

@@ -24,7 +24,6 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
-from datadistill.runs.atomic import write_bytes
 from kd_baselines.ledger import payload_file
 from kd_baselines.ledger.stored_images import (
     images_stored,
@@ -179,7 +178,7 @@ class Payload:
     @cached_property
     def file_bytes(self) -> int:
         """Size of the file that `save` writes: `bytes` and its header."""
-        return len(payload_file.packed(self))
+        return len(payload_file.PAYLOAD.pack(self))
 
     # --- what the receiver has
 
@@ -234,7 +233,7 @@ class Payload:
         Raises:
             UsageError, ResourceError: it could not be written.
         """
-        write_bytes(path, payload_file.packed(self))
+        payload_file.PAYLOAD.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Payload:
@@ -243,4 +242,4 @@ class Payload:
         Raises:
             DataError: it is missing, damaged, or something else; the sentence says which.
         """
-        return payload_file.load(path, cls)
+        return payload_file.PAYLOAD.load(path, cls)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from datadistill.data import Normalization
-from datadistill.errors import DataError, UsageError, nearest
+from datadistill.errors import UsageError, nearest
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
-from datadistill.runs.content import check_class_names, check_text, check_texts, content_of, shown
-from datadistill.runs.tensors import pack, unpack
+from datadistill.runs.artifact import Artifact
+from datadistill.runs.content import (
+    check_class_names,
+    check_object,
+    check_text,
+    check_texts,
+    optional,
+    parse_with,
+)
 from kd_baselines.ledger.stored_images import IMAGE_STORAGE, wide, width
 from kd_baselines.ledger.stored_net import NET_STORAGE, net_tensors
 
 if TYPE_CHECKING:
     from kd_baselines.ledger.payload import Payload
 
-SCHEMA = 1
-KIND = "kd-payload"
-_KEYS = {
-    "schema", "checksum", "kind", "what", "storage", "classes", "normalization", "net", "schedule", "note",
-}  # fmt: skip
 _SCHEDULE_KEYS = {"net", "update", "norm", "tensors", "theta_0", "buffers", "passes", "batch"}
 
 
@@ -49,32 +52,25 @@ def bytes_by_part(p: Payload) -> dict[str, int]:
     return {part: size for part, size in sizes.items() if size >= 0}
 
 
-def packed(p: Payload) -> bytes:
-    """The content of the file: the same for the same payload."""
-    meta = {
-        "schema": SCHEMA, "kind": KIND, "what": p.kind, "storage": p.storage, "classes": list(p.classes),
-        "normalization": p.normalization.as_dict(), "net": None if p.spec is None else p.spec.as_dict(),
-        "schedule": None if p.schedule is None else dict(p.schedule), "note": p.note,
-    }  # fmt: skip
-    return pack(p.stored, meta)
+def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
+    return {"kind": values.pop("what"), "stored": tensors, "spec": values.pop("net"), **values}
 
 
-def load(path: str | os.PathLike[str], make: Callable[..., Payload]) -> Payload:
-    """What `make` makes of a file; see `Payload.load`."""
-    tensors, meta = unpack(path, schema=SCHEMA, kind=[KIND], what="a payload of kd-baselines ledger")
-    with content_of(path, "a payload"):
-        if meta.keys() != _KEYS:
-            missing, unknown = sorted(_KEYS - meta.keys()), sorted(meta.keys() - _KEYS)
-            raise DataError(f"metadata lacks {missing} and has unknown {shown(unknown)}; get the file again")
-        if meta["schedule"] is not None and not isinstance(meta["schedule"], dict):
-            raise DataError(f"schedule is {shown(meta['schedule'])}, wanted an object")
-        for name in ("what", "storage"):
-            check_text(name, meta[name])
-        return make(
-            meta["what"], meta["storage"], tensors, check_class_names(meta["classes"]),
-            Normalization.from_dict(meta["normalization"]),
-            None if meta["net"] is None else NetSpec.from_dict(meta["net"]), meta["schedule"], meta["note"],
-        )  # fmt: skip
+PAYLOAD = Artifact(
+    "kd-payload",
+    fields={
+        "what": check_text,
+        "storage": check_text,
+        "classes": parse_with(check_class_names),
+        "normalization": parse_with(Normalization.from_dict),
+        "net": optional(parse_with(NetSpec.from_dict)),
+        "schedule": optional(check_object),
+        "note": check_text,
+    },
+    tensors=attrgetter("stored"),
+    values=lambda p: {"what": p.kind, "net": p.spec},
+    arguments=_arguments,
+)
 
 
 def check(p: Payload) -> None:
@@ -141,7 +137,7 @@ def _check_images(p: Payload) -> None:
         if s.keys() != _SCHEDULE_KEYS:
             raise UsageError(f"the schedule has {sorted(s)}, wanted {sorted(_SCHEDULE_KEYS)}")
         for name in ("tensors", "theta_0", "buffers"):
-            check_texts(f"schedule.{name}", s[name], optional=True)
+            optional(check_texts)(f"schedule.{name}", s[name])
         names |= {"step_sizes"} | ({"order"} if s["batch"] is None else set())
         names |= {"order.sizes"} & p.stored.keys() if s["batch"] is None else set()
         names |= {f"theta_0.{n}" for n in s["theta_0"] or ()} | {f"buffer.{n}" for n in s["buffers"] or ()}

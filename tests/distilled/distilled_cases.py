@@ -8,9 +8,10 @@ import torch
 
 from datadistill.data.normalization import Normalization
 from datadistill.distilled import DistilledDataset
-from datadistill.distilled_file import to_meta, to_tensors
+from datadistill.distilled_file import SET, to_tensors
 from datadistill.innerloop import adam, momentum, sgd
 from datadistill.nets.spec import NetSpec
+from datadistill.runs.canonical import canonical_json
 from datadistill.runs.tensors import pack
 
 K, N, SIZE, T = 4, 8, 6, 4
@@ -73,7 +74,7 @@ VARIANTS = {
 
 def parts(d):
     """Tensors and JSON as a file holds them, free to be edited."""
-    return dict(to_tensors(d)), json.loads(json.dumps(to_meta(d)))
+    return dict(to_tensors(d)), json.loads(canonical_json(SET.metadata(d)))
 
 
 def write(path, tensors, meta):

@@ -173,8 +173,6 @@ CASES = {
         tensor("theta_0.layers.0.bias", put(3, math.nan)),
         ["'theta_0.layers.0.bias' is nan", "(3,)"],
     ),
-    "unknown key": ("fixed", entry("author", "me"), ["unknown ['author']"]),
-    "missing key": ("fixed", without("update"), ["lacks ['update']"]),
     "unknown net": ("fixed", entry("net", "name", "mpl"), ["'mpl'", "mlp"]),
     "unknown argument of the net": ("fixed", entry("net", "args", "widht", 5), ["widht", "width"]),
     "a word for the width": ("fixed", entry("net", "args", "width", "wide"), ["width", "wide"]),

@@ -13,7 +13,7 @@ from small_run import contents
 import datadistill as dd
 from datadistill.cli import main
 from datadistill.errors import DataError, UsageError
-from datadistill.pool import SCHEMA, Pool
+from datadistill.pool import POOL, Pool
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.tensors import pack, unpack
 from datadistill.training.pool_loop import PoolLoop
@@ -228,37 +228,8 @@ def _dies(loop):
 
 
 def test_an_unfinished_pool_says_how_to_go_on(stopped):
-    with pytest.raises(DataError, match=r"its nets are not all trained.*datadistill pretrain --resume"):
+    with pytest.raises(DataError, match=r"the run has not finished.*datadistill pretrain --resume"):
         Pool.load(stopped)
-
-
-def test_places_without_a_pool(tmp_path):
-    with pytest.raises(DataError, match="does not exist"):
-        Pool.load(tmp_path / "nothing")
-    with pytest.raises(DataError, match=r"a folder without pool.safetensors"):
-        Pool.load(tmp_path)
-    (tmp_path / "text").write_text("no pool")
-    with pytest.raises(DataError, match="text"):
-        Pool.load(tmp_path / "text")
-    (tmp_path / "set").write_bytes(pack({"x": torch.zeros(1)}, {"schema": 1, "what": "distilled dataset"}))
-    with pytest.raises(DataError, match="holds a distilled dataset, wanted a pool of nets"):
-        Pool.load(tmp_path / "set")
-
-
-@pytest.mark.parametrize("place", [0, 100, 2000, -1])
-def test_a_flipped_bit_is_noticed(straight, tmp_path, place):
-    content = bytearray((straight / "pool.safetensors").read_bytes())
-    content[place] ^= 1
-    (tmp_path / "p").write_bytes(content)
-    with pytest.raises(DataError, match="p "):
-        Pool.load(tmp_path / "p")
-
-
-@pytest.mark.parametrize("keep", [0, 7, 500, -4])
-def test_a_cut_file_is_noticed(straight, tmp_path, keep):
-    (tmp_path / "p").write_bytes((straight / "pool.safetensors").read_bytes()[:keep])
-    with pytest.raises(DataError):
-        Pool.load(tmp_path / "p")
 
 
 def nan_in(name, n):
@@ -289,18 +260,14 @@ CHANGES = {
     "normalization": (lambda t, m: m["normalization"].update(std=[0.0]), "p: "),
     "dataset": (lambda t, m: m.update(dataset=5), "dataset is 5"),
     "record": (lambda t, m: m.update(record=[1]), r"record is \[1\]"),
-    "a key gone": (lambda t, m: m.pop("record"), r"lacks \['record'\]"),
-    "a key more": (lambda t, m: m.update(extra=1), r"unknown \['extra'\]"),
-    "kind": (lambda t, m: m.update(kind="nets"), "holds a nets, wanted a pool"),
-    "newer": (lambda t, m: m.update(schema=SCHEMA + 1), "install a newer version"),
-    "no number": (lambda t, m: m.update(accuracies=None), "accuracies are None, wanted one a net"),
+    "no number": (lambda t, m: m.update(accuracies=None), "accuracies is None, wanted a list"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_hostile_file_is_refused(straight, tmp_path, what):
     change, sentence = CHANGES[what]
-    tensors, meta = unpack(straight / "pool.safetensors", schema=SCHEMA)
+    tensors, meta = unpack(straight / "pool.safetensors", schema=POOL.schema)
     change(tensors, meta)
     (tmp_path / "p").write_bytes(pack(tensors, meta))
     with pytest.raises(DataError, match=sentence):

@@ -288,7 +288,7 @@ def test_a_pool_that_was_interrupted(made, here, capsys, monkeypatch):
         ["finetune", made / "set", "--weights", "half", "--pool-net", "0", "--out", "x"],
     ):
         code, said = refused(capsys, *argv)
-        assert code == 3 and "its nets are not all trained" in said and way in said
+        assert code == 3 and "the run has not finished" in said and way in said
     _, said = done(capsys, "inspect", "half")
     assert way in said and not (here / "x").exists()
     assert run(capsys, "pretrain", "--resume", "half", "--quiet")[0] == 0
@@ -298,7 +298,7 @@ def test_a_pool_that_was_interrupted(made, here, capsys, monkeypatch):
 def test_a_set_where_a_pool_is_wanted(made, here, capsys):
     argv = [*ADAPT, "--source", "digits", "--pool", made / "set", "--out", "x"]
     code, said = refused(capsys, "distill", *argv)
-    assert code == 3 and "holds a distilled set, wanted a pool of nets" in said
+    assert code == 3 and "holds a run of distill, wanted a pool of nets" in said
 
 
 @pytest.mark.parametrize("command", ["evaluate", "compare"])

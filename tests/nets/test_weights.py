@@ -316,8 +316,8 @@ def test_a_flipped_bit_of_a_weight_in_our_file_is_refused(tmp_path, source):
     ("meta", "words"),
     [
         ({"kind": "kd-net", "nets": 2}, "holds 2 nets, wanted the weights of one"),
-        ({"kind": "pool"}, "holds a pool, wanted the weights of one"),
-        ({"kind": "nets"}, "holds a nets, wanted the weights"),
+        ({"kind": "pool"}, "holds a pool of nets, wanted the weights of one"),
+        ({"kind": "nets"}, "holds trained nets of an unfinished pool, wanted the weights"),
     ],
 )
 def test_files_of_ours_that_hold_no_single_net_are_refused(tmp_path, source, meta, words):

@@ -14,6 +14,7 @@ import torch
 import kd_baselines.language.loop as loop_module
 from datadistill.config import RunOptions
 from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
+from datadistill.runs.artifact import kind_of_file
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from kd_baselines import born_again_generations
@@ -25,7 +26,7 @@ from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import build_language, language_arguments
 from kd_baselines.language.perplexity import Ensemble, perplexity
 from kd_baselines.language.training import train_language
-from kd_baselines.netfile import SavedNet, kind_of
+from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import RECIPES, Page, page, recipe
 
 LINES = ("the cat sat on the mat\n", "a dog ran\n", "the dog sat\n", "<unk> cat ran on a mat\n")
@@ -240,8 +241,11 @@ def test_a_net_of_images_is_no_language_model_and_the_other_way_round(runs, tmp_
     text = runs / "teacher" / "student.safetensors"
     with pytest.raises(DataError, match="holds a language model, wanted an image classifier"):
         SavedNet.load(text)
-    assert (kind_of(text), kind_of(tmp_path / "image.safetensors")) == ("kd-language-net", "kd-net")
-    assert kind_of(tmp_path) is None and kind_of(runs / "teacher" / "config.json") is None
+    kinds = [
+        kind_of_file(path)
+        for path in (text, tmp_path / "image.safetensors", tmp_path, runs / "teacher/config.json")
+    ]
+    assert kinds == ["kd-language-net", "kd-net", None, None]
 
 
 # --- generations

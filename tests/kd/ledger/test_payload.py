@@ -6,7 +6,7 @@ import torch
 
 from datadistill.data import Normalization
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DatadistillError, DataError, UsageError
+from datadistill.errors import DatadistillError, UsageError
 from datadistill.innerloop import adam, momentum, sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
@@ -307,22 +307,3 @@ def test_nets_that_do_not_fit_are_refused():
             of_net(found, MLP, storage="float16", normalization=NORM)
     with pytest.raises(UsageError, match="outputs for"):
         of_net(state, MLP, classes=TEN[:9], normalization=NORM)
-
-
-def test_damaged_and_other_files_are_refused(tmp_path):
-    path = tmp_path / "p"
-    of_images().save(path)
-    whole = path.read_bytes()
-    other = tmp_path / "d.safetensors"
-    distilled().save(other)
-    for data, words in [
-        (whole[:-1], "not a complete|cut|header"),
-        (whole[:-1] + bytes([whole[-1] ^ 1]), "damaged"),
-        (b"", "safetensors"),
-        (other.read_bytes(), "wanted a payload"),
-    ]:
-        path.write_bytes(data)
-        with pytest.raises(DataError, match=words):
-            Payload.load(path)
-    with pytest.raises(DataError, match="does not exist"):
-        Payload.load(tmp_path / "none")

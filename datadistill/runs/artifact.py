@@ -1,0 +1,253 @@
+"""A kind of file, declared once: named tensors and one canonical JSON object in a checksummed safetensors file.
+
+    POOL = Artifact("pool", fields={"nets": check_whole, "net": parse_with(NetSpec.from_dict), ...})
+    POOL.save(pool, path)                 # the same bytes for the same content
+    pool = POOL.load(path, Pool)          # or a DataError that says what was found, wanted, and to be done
+    POOL.fingerprint(pool)                # the checksum in its file
+
+The table `fields` says which values stand in the file beside the tensors, and how each is checked when it is
+read. A value is the object's attribute of that name where `values` does not say otherwise, and the class takes
+the tensors and the values as keyword arguments. `tensors.py` has the layout of the file and its checksum.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+
+from ..errors import DataError, UsageError
+from .atomic import write_bytes
+from .content import Check, content_of, shown
+from .folder import RunFolder
+from .tensors import checksum, pack, read_metadata, unpack
+
+KINDS = {
+    "distilled dataset": ("a distilled set", "datadistill inspect {}"),
+    "pool": ("a pool of nets", "datadistill inspect {}"),
+    "nets": ("trained nets of an unfinished pool", "datadistill pretrain --resume, on its run folder"),
+    "net": ("an adapted net", "datadistill inspect {}"),
+    "kd-net": ("an image classifier", "kd-baselines evaluate {}"),
+    "kd-language-net": ("a language model", "kd-baselines evaluate {}"),
+    "kd-payload": ("a payload of kd-baselines ledger", "Payload.load({!r})"),
+    "teacher outputs": ("the outputs of a teacher", "CachedTeacher(teacher, split, path={!r})"),
+}
+"""What a file calls itself -> the same in words, and what reads such a file."""
+
+T = TypeVar("T")
+Arguments = Callable[[dict[str, Tensor], dict[str, Any], int], dict[str, Any]]
+
+
+@runtime_checkable
+class _Described(Protocol):
+    """A value that is stored as an object, such as a `NetSpec`."""
+
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+def _keywords(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
+    return {"tensors": tensors, **values}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One kind of file.
+
+    Args:
+        kind: what the file calls itself, a key of `KINDS`.
+        fields: name -> check of every value that the file has beside the tensors; None takes any names.
+        schema: the newest layout that is read, and the one that is written where `values` has no "schema".
+        tensors: the object's tensors by name.
+        values: the values that are not the object's attributes of that name. Values with `as_dict` are stored as
+            objects.
+        arguments: (tensors, checked values, schema of the file) -> keyword arguments of the class.
+        name_key: the key under which the file states its kind.
+        optional: names of fields that are left out of a file where the value is None.
+        uncovered: schema -> the names that the checksum of such files leaves out.
+        finite: refuse NaN and infinity; False where the class does, with a better sentence.
+        file_name: of the file in a run folder.
+        runs: the kinds of runs that leave such a file.
+        command: that makes it, and resumes the run.
+
+    Example:
+        >>> import torch
+        >>> from types import SimpleNamespace
+        >>> from datadistill.runs.content import check_text
+        >>> NET = Artifact("net", fields={"dataset": check_text})
+        >>> thing, path = SimpleNamespace(tensors={"w": torch.ones(2)}, dataset="digits"), getfixture("tmp_path") / "f"
+        >>> NET.save(thing, path)
+        >>> NET.load(path, dict)
+        {'tensors': {'w': tensor([1., 1.])}, 'dataset': 'digits'}
+    """  # noqa: E501
+
+    kind: str
+    fields: Mapping[str, Check] | None
+    schema: int = 1
+    tensors: Callable[[Any], Mapping[str, Tensor]] = attrgetter("tensors")
+    values: Callable[[Any], Mapping[str, Any]] = lambda thing: {}
+    arguments: Arguments = _keywords
+    name_key: str = "kind"
+    optional: Collection[str] = ()
+    uncovered: Mapping[int, Collection[str]] = field(default_factory=dict)
+    finite: bool = True
+    file_name: str = ""
+    runs: Collection[str] = ()
+    command: str = ""
+
+    @property
+    def words(self) -> str:
+        """What such a file holds, in words."""
+        return KINDS[self.kind][0]
+
+    # --- writing
+
+    def metadata(self, thing: Any) -> dict[str, Any]:
+        """The JSON object of the file, less the checksum."""
+        values = {"schema": self.schema, self.name_key: self.kind, **self.values(thing)}
+        for name in self.fields or ():
+            if name not in values:
+                values[name] = getattr(thing, name)
+        return {
+            name: value.as_dict() if isinstance(value, _Described) else value
+            for name, value in values.items()
+            if not (value is None and name in self.optional)
+        }
+
+    def pack(self, thing: Any) -> bytes:
+        """The content of the file."""
+        return pack(self.tensors(thing), self.metadata(thing))
+
+    def save(self, thing: Any, path: str | os.PathLike[str]) -> None:
+        """Write the file, atomically: the same bytes for the same content.
+
+        Raises:
+            UsageError, ResourceError: it could not be written.
+        """
+        write_bytes(path, self.pack(thing))
+
+    def fingerprint(self, thing: Any, schema: int | None = None) -> str:
+        """The checksum that a file of the object has, of the given schema where one is named: equal for equal
+        content."""
+        stored = self.metadata(thing)
+        if schema is not None:
+            stored["schema"] = schema
+        left_out = self.uncovered.get(stored["schema"], ())
+        return checksum(self.tensors(thing), {k: v for k, v in stored.items() if k not in left_out})
+
+    # --- reading
+
+    def load(
+        self,
+        path: str | os.PathLike[str],
+        make: Callable[..., T],
+        *,
+        name: str | None = None,
+        verify: bool = True,
+    ) -> T:
+        """What `make` makes of a file, or of the one in a run folder.
+
+        Args:
+            path: the file or the folder.
+            make: the class.
+            name: of the file in a folder, where it is not `file_name`.
+            verify: compare the checksum; False reads an edited or damaged file all the same.
+
+        Raises:
+            DataError: it is missing, unfinished, damaged, or something else; the sentence says which.
+        """
+        path = self.find(path, name)
+        tensors, stored = self.read(path, verify=verify)
+        with content_of(path, self.words):
+            values = self._check(stored)
+            return make(**self.arguments(tensors, values, stored["schema"]))
+
+    def read(
+        self, path: str | os.PathLike[str], *, verify: bool = True
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors and the JSON object of a file of this kind, its values unchecked; see `load`."""
+
+        def refuse(stored: Mapping[str, Any]) -> None:
+            if kind_of(stored) != self.kind:
+                raise DataError(f"{path} holds {mismatch(stored, path, self._wanted)}")
+
+        return unpack(
+            path, schema=self.schema, verify=verify, uncovered=self.uncovered, finite=self.finite, refuse=refuse
+        )
+
+    def find(self, path: str | os.PathLike[str], name: str | None = None) -> Path:
+        """The file itself, or the one in a run folder.
+
+        Raises:
+            DataError: a folder without one, with what it is and what to do.
+        """
+        path, name = Path(path), name or self.file_name
+        if not name or not path.is_dir():
+            return path
+        if (path / name).exists():
+            return path / name
+        if not (path / "config.json").exists():
+            raise DataError(
+                f"{path} is a folder without {name}; pass a file of {self._wanted}, or its run folder"
+            )
+        if (kind := _kind_of_run(path)) not in (None, *self.runs):
+            raise DataError(f"{path} holds a run of {kind}, wanted {self._wanted}; pass its file or run folder")
+        raise DataError(
+            f"{path} has no {name}: the run has not finished; go on with it ({self.command} --resume {path})"
+        )
+
+    @property
+    def _wanted(self) -> str:
+        return f"{self.words} ({self.command})" if self.command else self.words
+
+    def _check(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        found = {k: v for k, v in stored.items() if k not in ("schema", "checksum", self.name_key)}
+        if self.fields is None:
+            return found
+        missing = sorted(self.fields.keys() - found.keys() - set(self.optional))
+        unknown = sorted(found.keys() - self.fields.keys())
+        if missing or unknown:
+            raise DataError(f"metadata lacks {missing} and has unknown {shown(unknown)}; get the file again")
+        return {
+            name: check(name, found[name]) if name in found else None for name, check in self.fields.items()
+        }
+
+
+def kind_of(stored: Mapping[str, Any]) -> str | None:
+    """What a file's JSON object says that it holds; None where it says nothing."""
+    found = stored.get("kind", stored.get("what"))
+    return found if isinstance(found, str) else None
+
+
+def kind_of_file(path: str | os.PathLike[str]) -> str | None:
+    """What a file says that it holds, from its header alone; None where it says nothing that can be read."""
+    try:
+        return kind_of(read_metadata(path))
+    except DataError:
+        return None
+
+
+def mismatch(stored: Mapping[str, Any], source: object, wanted: str) -> str:
+    """What a file of ours holds, what was wanted, and what reads the file, for a refusal.
+
+    Example:
+        >>> mismatch({"kind": "pool"}, "p.safetensors", "a distilled set")
+        'a pool of nets, wanted a distilled set; to use it: datadistill inspect p.safetensors'
+    """
+    kind = kind_of(stored)
+    if kind is None or kind not in KINDS:
+        return f"{'something else' if kind is None else shown(kind, 40)}, wanted {wanted}"
+    words, use = KINDS[kind]
+    return f"{words}, wanted {wanted}; to use it: {use.format(str(source))}"
+
+
+def _kind_of_run(path: Path) -> str | None:
+    """The kind of run that a folder holds; None where it holds none that can be read."""
+    try:
+        return RunFolder.open(path).kind
+    except UsageError:
+        return None
