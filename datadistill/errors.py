@@ -134,6 +134,18 @@ _RESUME = re.compile(r"(?<![\w/-])--resume [^\s,;)]+")
 _COMMANDS = re.compile(r"(\b(?:datadistill|kd-baselines|pip|torchrun) [a-z][^;,()`]*)")
 
 
+def visible(text: str) -> str:
+    """A text as one line of a terminal: what cannot be printed as an escape, so that a name from a file moves
+    no cursor, changes no colour, begins no line and turns none around.
+
+    >>> print(visible("red" + chr(27) + "[31m" + chr(10) + chr(0x202E) + "bird"))
+    red\\x1b[31m\\n\\u202ebird
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\u00a0" else repr(c)[1:-1] for c in text)
+
+
 @contextlib.contextmanager
 def command_line() -> Iterator[None]:
     """While a command that was typed runs: messages keep the options as they are typed."""

@@ -26,8 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from datadistill.errors import UsageError
-from datadistill.runs.content import visible
+from datadistill.errors import UsageError, visible
 
 LINE_EVERY = 5.0  # seconds between plain lines
 BAR, SHORTEST_BAR = 30, 8  # columns

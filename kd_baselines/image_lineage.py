@@ -20,10 +20,9 @@ from datadistill.runs.folder import RunFolder
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.netfile import SavedNet
-from kd_baselines.running import KIND
 from kd_baselines.setup import Setup
 from kd_baselines.teachers import Teacher
-from kd_baselines.training import load_data, refuse_other_classes, train
+from kd_baselines.training import KIND, load_data, refuse_other_classes, train
 
 __all__ = ["ImageLineage", "ensemble"]
 

@@ -18,8 +18,8 @@ from datadistill.errors import Interrupted, UsageError, nearest
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, differing, dump_config
+from datadistill.runs.resume import STARTS
 from datadistill.runs.signals import StopFlag
-from datadistill.training.resume import STARTS
 from kd_baselines.netfile import STUDENT
 
 __all__ = [

@@ -17,10 +17,10 @@ from datadistill.nets import draw
 from datadistill.nets.spec import NetSpec
 from datadistill.nets.weights import read_weights
 from datadistill.runs.jsonconfig import dump_config
+from datadistill.runs.resume import fingerprints
 from datadistill.streams import generator
 from datadistill.training.fit import Fit
 from datadistill.training.fit_plan import FitPlan
-from datadistill.training.resume import fingerprints
 from kd_baselines.batch_dependence import DependsOnBatch
 from kd_baselines.config import KdConfig
 from kd_baselines.distiller import Distiller

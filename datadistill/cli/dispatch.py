@@ -27,8 +27,8 @@ from datadistill.errors import (
     command_line,
     nearest,
     out_of_memory,
+    visible,
 )  # fmt: skip
-from datadistill.runs.content import visible
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("distill", "learn a distilled set: a recipe, or --resume DIR"),

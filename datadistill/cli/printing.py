@@ -15,9 +15,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from datadistill.errors import ResourceError
+from datadistill.errors import ResourceError, visible
 from datadistill.progress import reporting
-from datadistill.runs.content import visible
 from datadistill.stats import format_mean
 
 NARROW = 12  # columns of a terminal that the last column of a table must have at least

@@ -57,18 +57,6 @@ def shown(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"
 
 
-def visible(text: str) -> str:
-    """A text as one line of a terminal: what cannot be printed as an escape, so that a name from a file moves
-    no cursor, changes no colour, begins no line and turns none around.
-
-    >>> print(visible("red" + chr(27) + "[31m" + chr(10) + chr(0x202E) + "bird"))
-    red\\x1b[31m\\n\\u202ebird
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\u00a0" else repr(c)[1:-1] for c in text)
-
-
 def check_class_names(classes: Any) -> tuple[str, ...]:
     """The names, where they are two or more different ones.
 

@@ -100,10 +100,12 @@ class RunLock:
         owner = _read_owner(fd)
         here = socket.gethostname()
         mine = owner.get("pid") == os.getpid() and owner.get("started") == _start_time(os.getpid())
-        if locked is False and not owner and wait:  # taken a moment ago: its owner is still to write its name
+        lives = owner.get("host") == here and _lives(owner)
+        signed = lives or owner.get("host", here) != here
+        if locked is False and not signed and wait:  # taken a moment ago: its owner is still to write its name
             time.sleep(0.01)
             return
-        if locked is False or (locked is None and not mine and owner.get("host") == here and _lives(owner)):
+        if locked is False or (locked is None and not mine and lives):
             who = f"pid {owner['pid']} on {owner['host']}" if owner else "another process"
             raise UsageError(f"{self.folder} is in use by {who}; wait until it ends, or choose another folder")
         if not self._is_current(fd):

@@ -1,4 +1,4 @@
-"""Pools of pretrained nets, from start to end: folder, checkpoints, signals, and the file that is left.
+"""Pretraining of a pool of nets as a kind of run.
 
     pretrain(config)                        in memory, nothing written
     pretrain(config, out="runs/a")          a run folder, with pool.safetensors
@@ -10,9 +10,8 @@ Reference: Wang et al. 2018, sections 3.5 and 4.2, https://arxiv.org/abs/1811.10
 from __future__ import annotations
 
 import os
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,32 +22,23 @@ from datadistill import data as data_module
 from datadistill.config import PoolConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.device import refuse_too_large, resolve
-from datadistill.errors import DataError, Interrupted, UsageError, worded
+from datadistill.errors import DataError, UsageError, worded
 from datadistill.nets.fits import check_fits
 from datadistill.nets.initialization import undrawn
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.pool import FILE_NAME, KIND, Pool, refuse_buffers
 from datadistill.progress import Report, shows_progress
-from datadistill.runs.environment import environment
+from datadistill.runs.checkpoints import Checkpoint
+from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import build_config, dump_config
-from datadistill.runs.signals import StopFlag, interruptible
-from datadistill.runs.state import flatten_state, unflatten_state
+from datadistill.runs.jsonconfig import dump_config
+from datadistill.runs.kinds import Kind, Step, Work
+from datadistill.runs.resume import check_changes, fingerprints
+from datadistill.runs.state import unflatten_state
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.pool_loop import FinishedNets, PoolLoop, Trained, near_chance
-from datadistill.training.progress import PoolProgress
-from datadistill.training.resume import (
-    changes,
-    fingerprints,
-    named_failures,
-    refuse_others,
-    save_checkpoint,
-    taken_back,
-)
 
 CPU = torch.device("cpu")  # where the pool is put together
-
-NOT_BEGUN = "stopped before the run began; nothing was written"
 
 
 @library_defaults()
@@ -90,52 +80,156 @@ def pretrain(
         >>> pool.part("held_out")["layers.0.weight"].shape
         torch.Size([1, 16, 64])
     """
-    if config is not None and not isinstance(config, PoolConfig):
-        raise UsageError(f"config is {config!r:.60}, wanted a PoolConfig; datadistill.recipes.pools has some")
-    if config is not None and data is not None:  # what came from Python is named so
-        config = replace(config, dataset=CUSTOM)
-    if out is None:
-        if resume or config is None:
-            raise UsageError("a pool in memory cannot be resumed; pass out=FOLDER, and a config to start one")
-        with named_failures(_needs(config)), StopFlag() as stop:
-            with interruptible(NOT_BEGUN):
-                prepared = _prepared(config, data, options)
-            return _train(*prepared, None, options, stop)
-    path = Path(out)
-    folder = None
-    if resume:
-        folder = RunFolder.open(path, kind=KIND)
-        stored = build_config(PoolConfig, folder.config, str(path / "config.json"))
-        config = stored if config is None else config
-        changes(path, KIND, folder.config, dump_config(config), options)
-        if (path / FILE_NAME).exists():
-            return _finished(folder, config, options)
-    if config is None:
-        raise UsageError("no config was given; pass a pool recipe's config, or resume a run folder")
-    if folder is None:
-        RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
-    if config.dataset == CUSTOM and data is None:
-        raise UsageError(
-            f"{path} trains on data of your own from Python; go on from Python with pretrain(None, "
-            f"out={str(path)!r}, resume=True, data=...)"
-        )
-    with named_failures(_needs(config)), StopFlag() as stop:
-        resumed = f"nothing was changed; go on with: {_way(config, path)}"
-        with interruptible(NOT_BEGUN if folder is None else resumed):
-            loop, spec = _prepared(config, data, options)
-        fresh = folder is None
-        if folder is None:
-            stop.raise_if_requested(NOT_BEGUN)
-            found = {**environment(loop.data.device), **fingerprints(loop.data, loop.net)}
-            folder = RunFolder.create(path, dump_config(config), found, KIND)
-        with folder.lock(), taken_back(folder, lambda: not fresh or loop.step > 0):
+    return run(Pretraining(data), config, out, resume=resume, options=options)
+
+
+class Pretraining(Kind[PoolConfig, Pool]):
+    """The kind of run that trains a pool.
+
+    Args:
+        data: real data of your own; None: what the config names.
+    """
+
+    name, config, wanted = KIND, PoolConfig, "a config of datadistill.recipes.pools"
+
+    def __init__(self, data: RealData | None = None) -> None:
+        self.data = data
+
+    def prepare(self, config: PoolConfig) -> PoolConfig:
+        return config if self.data is None else replace(config, dataset=CUSTOM)
+
+    def check(self, config: PoolConfig, path: Path | None, options: RunOptions, resumed: bool) -> None:
+        if path is not None and config.dataset == CUSTOM and self.data is None:
+            raise UsageError(
+                f"{path} trains on data of your own from Python; go on from Python with pretrain(None, "
+                f"out={str(path)!r}, resume=True, data=...)"
+            )
+
+    def build(self, config: PoolConfig, options: RunOptions) -> Work[Pool]:
+        return _Training(*_prepare(config, self.data, options), options)
+
+    def finished(self, folder: RunFolder, config: PoolConfig, options: RunOptions) -> Pool | None:
+        """The pool in the folder; what a process left that was killed at the end is removed."""
+        if not (folder.path / FILE_NAME).exists():
+            return None
+        with folder.lock():
+            pool = Pool.load(folder.path)
+            record = {**dict(pool.record or {}), "device": config.device}
+            check_changes(folder.path, KIND, record, dump_config(config), options)
             folder.clean()
-            pool = _train(loop, spec, folder, options, stop)
-        stop.raise_if_requested(f"all nets were trained and the pool is saved in {path}")
-    return pool
+            FinishedNets(folder.path / "nets").remove()
+        return pool
+
+    def command(self, config: PoolConfig, path: Path) -> str:
+        if config.dataset == CUSTOM:
+            return f"pretrain(None, out={str(path)!r}, resume=True, data=...)"
+        return f"datadistill pretrain --resume {path}"
+
+    def needs(self, config: PoolConfig) -> str:
+        taken = f"{config.at_once} nets at once and batches of {config.batch}"
+        return f"{taken}; try a smaller --at-once or --batch"
+
+    def ended(self, config: PoolConfig, path: Path) -> str:
+        return f"all nets were trained and the pool is saved in {path}"
 
 
-def _prepared(config: PoolConfig, data: RealData | None, options: RunOptions) -> tuple[PoolLoop, NetSpec]:
+class _Training(Work[Pool]):
+    """Gradient steps of group after group. A finished group is a file, which is as good as a checkpoint."""
+
+    what = "training nets"
+
+    def __init__(self, loop: PoolLoop, spec: NetSpec, options: RunOptions) -> None:
+        self.loop, self.spec, self.options = loop, spec, options
+        self.device, self.fingerprints = loop.data.device, fingerprints(loop.data, loop.net)
+        self.nets = FinishedNets(None)
+        self.found: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int:
+        return self.loop.step
+
+    @property
+    def steps(self) -> int:
+        return self.loop.steps
+
+    @property
+    def done(self) -> bool:
+        return self.loop.done
+
+    def advance(self) -> Step:
+        total, number = self.loop.config.total, self.loop.groups[self.loop.group][0]
+        trained = self.loop.advance()
+        name = f"net {number + 1}/{total}"
+        if trained is None:
+            return Step((name, *self.found))
+        self.nets.add(trained, dump_config(self.loop.config))
+        accuracies = self.nets.accuracies
+        self.found = (f"accuracy {sum(accuracies) / len(accuracies):.1f}% (validation, mean so far)",)
+        return Step(
+            (name, *self.found), metrics=_records(trained), timing={"net": trained.numbers[-1]},
+            line=f"net {len(accuracies)}/{total}  {self.found[0]}", important=False, kept=True,
+        )  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        return self.loop.state()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.loop.load(state)
+
+    def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:
+        """Take over the nets that are finished and whole, and the state of the group that is not."""
+        config = dump_config(self.loop.config)
+        self.nets = nets = FinishedNets(folder.path / "nets")
+        for numbers in self.loop.groups:
+            try:
+                found = nets.read(numbers)
+            except DataError as error:
+                warnings.warn(f"{error}; these nets are trained again", stacklevel=4)
+                found = None
+            if found is None:
+                break
+            # the file's own config, for config.json may have been edited
+            check_changes(folder.path, KIND, found[1]["config"], config, self.options)
+            nets.groups.append(Trained(numbers, {}, found[1]["accuracies"], found[1]["losses"]))
+        self.loop.start(len(nets))
+        if checkpoint is not None:
+            state = unflatten_state(checkpoint.tensors, checkpoint.state["loop"])
+            if state["group"] == self.loop.group:
+                self.load(state)
+        folder.truncate_metrics(0)
+        for group in nets.groups:
+            for record in _records(group):
+                folder.append_metrics(record)
+
+    def place(self) -> dict[str, Any]:
+        return {"net": len(self.nets.accuracies)}
+
+    def progress(self) -> str:
+        return f", {len(self.nets.accuracies)} nets trained"
+
+    def finish(self, folder: RunFolder | None) -> Pool:
+        config, data = self.loop.config, self.loop.data
+        record = {name: value for name, value in dump_config(config).items() if name != "device"}
+        pool = Pool(
+            self.nets.stacked(), nets=config.nets, validation_nets=config.validation_nets,
+            held_out=config.held_out, net=self.spec, dataset=data.name, classes=data.classes,
+            normalization=data.normalization, accuracies=tuple(self.nets.accuracies), record=record,
+            data_fingerprint=data.fingerprint,
+        )  # fmt: skip
+        if folder is not None:
+            pool.save(folder.path / FILE_NAME)
+            self.nets.remove()
+        _warn_of_chance(self.nets.accuracies, len(data.classes))
+        return pool
+
+
+def _records(trained: Trained) -> list[dict[str, Any]]:
+    """A line of metrics.jsonl for each net."""
+    found = zip(trained.numbers, trained.losses, trained.accuracies, strict=True)
+    return [{"net": n, "loss": loss, "accuracy": accuracy} for n, loss, accuracy in found]
+
+
+def _prepare(config: PoolConfig, data: RealData | None, options: RunOptions) -> tuple[PoolLoop, NetSpec]:
     """Load the data, build the net and the loop."""
     device = resolve(config.device)
     real = data if data is not None else data_module.load(
@@ -164,137 +258,6 @@ def _prepared(config: PoolConfig, data: RealData | None, options: RunOptions) ->
     return PoolLoop(config, real.to(device), net.to(device)), spec
 
 
-def _train(
-    loop: PoolLoop, spec: NetSpec, folder: RunFolder | None, options: RunOptions, stop: StopFlag
-) -> Pool:
-    """Train what is not yet trained, and make the pool."""
-    config, data = loop.config, loop.data
-    nets = FinishedNets(None if folder is None else folder.path / "nets")
-    if folder is not None:
-        _restore(loop, nets, folder, options)
-    with PoolProgress(config.total, loop.steps, loop.step, options.quiet) as progress:
-        _steps(loop, nets, folder, options, progress, stop)
-    record = {name: value for name, value in dump_config(config).items() if name != "device"}
-    pool = Pool(
-        nets.stacked(), nets=config.nets, validation_nets=config.validation_nets, held_out=config.held_out,
-        net=spec, dataset=data.name, classes=data.classes, normalization=data.normalization,
-        accuracies=tuple(nets.accuracies), record=record, data_fingerprint=data.fingerprint,
-    )  # fmt: skip
-    if folder is not None:
-        pool.save(folder.path / FILE_NAME)
-        nets.remove()
-    _warn_of_chance(nets.accuracies, len(data.classes))
-    return pool
-
-
-def _steps(
-    loop: PoolLoop,
-    nets: FinishedNets,
-    folder: RunFolder | None,
-    options: RunOptions,
-    progress: PoolProgress,
-    stop: StopFlag,
-) -> None:
-    """Gradient steps up to the last one, with checkpoints and signals."""
-    config = dump_config(loop.config)
-    unit, interval = options.checkpoint_interval
-    began = saved_time = time.monotonic()
-    saved_at = loop.step
-    if loop.step:
-        progress.say(f"going on from step {loop.step} of {loop.steps}, {len(nets.accuracies)} nets trained")
-        if folder is not None:
-            folder.append_timing({"net": len(nets.accuracies), "seconds": 0.0})  # a session begins
-    while not loop.done:
-        if stop:
-            if folder is None:
-                stop.raise_if_requested(f"stopped at step {loop.step}; nothing was saved (no folder)")
-                raise AssertionError  # the flag is set, so the line above raised
-            if loop.step != saved_at:
-                _checkpoint(loop, folder, options)
-            folder.end_session({"net": len(nets.accuracies), "seconds": time.monotonic() - began})
-            stop.raise_if_requested(
-                f"saved at step {loop.step} of {loop.steps}, {len(nets.accuracies)} nets trained; go on "
-                f"with: {_way(loop.config, folder.path)}"
-            )
-        number = loop.groups[loop.group][0]
-        try:
-            trained = loop.advance()
-        except Interrupted:
-            continue  # to the top, where it is saved
-        progress.step(loop.step, number)
-        if trained is not None:
-            nets.add(trained, config)
-            progress.finished(loop.step, len(nets.accuracies), nets.accuracies)
-            if folder is not None:
-                for record in _lines(trained):
-                    folder.append_metrics(record)
-                seconds = time.monotonic() - began
-                folder.append_timing({"net": trained.numbers[-1], "seconds": seconds})
-                saved_at, saved_time = loop.step, time.monotonic()  # finished nets are as good as a checkpoint
-        elif folder is not None:
-            since = loop.step - saved_at if unit == "iterations" else time.monotonic() - saved_time
-            if since >= interval:
-                _checkpoint(loop, folder, options)
-                saved_at, saved_time = loop.step, time.monotonic()
-
-
-def _way(config: PoolConfig, path: Path) -> str:
-    """What to type to go on."""
-    if config.dataset == CUSTOM:
-        return f"pretrain(None, out={str(path)!r}, resume=True, data=...)"
-    return f"datadistill pretrain --resume {path}"
-
-
-def _lines(trained: Trained) -> list[dict[str, Any]]:
-    """A line for metrics.jsonl for each net."""
-    found = zip(trained.numbers, trained.losses, trained.accuracies, strict=True)
-    return [{"net": n, "loss": loss, "accuracy": accuracy} for n, loss, accuracy in found]
-
-
-def _checkpoint(loop: PoolLoop, folder: RunFolder, options: RunOptions) -> None:
-    tensors, state = flatten_state(loop.state())
-    save_checkpoint(folder, loop.step, tensors, {"loop": state, "config": dump_config(loop.config)}, options)
-
-
-def _restore(loop: PoolLoop, nets: FinishedNets, folder: RunFolder, options: RunOptions) -> None:
-    """Take over the nets that are finished and whole, and the state of the one that is not."""
-    refuse_others(folder, loop.data.device, fingerprints(loop.data, loop.net), options)
-    config = dump_config(loop.config)
-    for numbers in loop.groups:
-        try:
-            found = nets.read(numbers)
-        except DataError as error:
-            warnings.warn(f"{error}; these nets are trained again", stacklevel=4)
-            found = None
-        if found is None:
-            break
-        # the file's own config, for config.json may have been edited
-        changes(folder.path, KIND, found[1]["config"], config, options)
-        nets.groups.append(Trained(numbers, {}, found[1]["accuracies"], found[1]["losses"]))
-    loop.start(len(nets))
-    checkpoint = folder.checkpoints.latest()
-    if checkpoint is not None:
-        changes(folder.path, KIND, checkpoint.state.get("config", config), config, options)
-        state = unflatten_state(checkpoint.tensors, checkpoint.state["loop"])
-        if state["group"] == loop.group:
-            loop.load(state)
-    folder.truncate_metrics(0)
-    for group in nets.groups:
-        for record in _lines(group):
-            folder.append_metrics(record)
-
-
-def _finished(folder: RunFolder, config: PoolConfig, options: RunOptions) -> Pool:
-    """The pool of a run that was over; what a process left that was killed then is removed."""
-    with folder.lock():
-        pool = Pool.load(folder.path)
-        record = {**dict(pool.record or {}), "device": config.device}
-        changes(folder.path, KIND, record, dump_config(config), options)
-        folder.clean()
-        FinishedNets(folder.path / "nets").remove()
-    return pool
-
-
 def _warn_of_chance(accuracies: Sequence[float], classes: int) -> None:
     low = [n for n, a in enumerate(accuracies) if near_chance(a, classes)]
     if low:
@@ -304,8 +267,3 @@ def _warn_of_chance(accuracies: Sequence[float], classes: int) -> None:
             f"{min(accuracies):.1f}%); train longer (--epochs), or with another learning rate (--lr)"
         )
         warnings.warn(worded(message), stacklevel=4)
-
-
-def _needs(config: PoolConfig) -> str:
-    """What takes the memory, and what takes less."""
-    return f"{config.at_once} nets at once and batches of {config.batch}; try a smaller --at-once or --batch"

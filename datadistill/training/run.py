@@ -1,4 +1,4 @@
-"""One distillation from start to end: folder, checkpoints, signals, and the file that is left.
+"""Distillation as a kind of run.
 
 dd.distill(config)                        in memory, nothing written
 dd.distill(config, out="runs/a")          a run folder
@@ -7,10 +7,12 @@ dd.distill(None, out="runs/a", resume=True)
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,34 +23,21 @@ from datadistill import distilled_file
 from datadistill.config import RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, Interrupted, UsageError, ValuesNotUsed
+from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
-from datadistill.runs.environment import environment
+from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
-from datadistill.runs.jsonconfig import build_config, dump_config
-from datadistill.runs.signals import StopFlag, interruptible
-from datadistill.runs.state import flatten_state, unflatten_state
+from datadistill.runs.kinds import Kind, Step, Work
+from datadistill.runs.resume import fingerprints
+from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.before_learning import check_before_learning
 from datadistill.training.outer import OuterLoop
-from datadistill.training.progress import RunProgress
-from datadistill.training.resume import (
-    changes,
-    changes_since_checkpoint,
-    fingerprints,
-    named_failures,
-    refuse_others,
-    save_checkpoint,
-    taken_back,
-)
 from datadistill.training.setup import outer_loop
-from datadistill.unfinished import describe
-
-KIND = "distill"
-NOT_BEGUN = "stopped before the run began; nothing was written"
+from datadistill.unfinished import KIND, describe
 
 
 @library_defaults()
@@ -93,56 +82,146 @@ def distill(
         >>> distill(tiny)
         DistilledDataset(10 images 1x8x8, 10 classes, 10 steps, any initialization of convnet)
     """
-    if isinstance(config, str):
-        raise UsageError(f"config is {config!r}, wanted a config; pass dd.recipe({config!r})")
-    if config is not None:  # what came from Python is named so, not after a default it does not use
-        config = replace(config, dataset="custom") if data is not None else config
-        config = replace(config, net=CUSTOM, net_args={}) if net is not None else config
-    if isinstance(net, nn.Module) and config is not None and not resume:
-        _say_unused_values(config)
-    if out is None:
-        if resume or config is None:
-            raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
-        with named_failures(_needs(config)), StopFlag() as stop:
-            with interruptible(NOT_BEGUN):
-                loop = outer_loop(config, options, data, net)
-            with RunProgress(config.iterations, quiet=options.quiet) as shown:
-                _iterate(loop, None, options, shown, stop)
-            return loop.result()
-    path = Path(out)
-    folder, config = _resumed(path, config, options) if resume else (None, config)
-    if config is None:
-        raise UsageError("no config was given; pass a recipe's config, or resume a run folder")
-    if config.dataset == "folder":
-        refuse_inside(path, config.data)
-        refuse_inside(options.rescue_dir, config.data, "--rescue-dir")
-    if folder is None:
-        RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
-    _refuse_missing(path, config, data, net)
-    with named_failures(_needs(config)), StopFlag() as stop:
-        with interruptible(NOT_BEGUN if folder is None else _go_on(config, path, "nothing was changed")):
-            loop = outer_loop(config, options, data, net)
-        fresh = folder is None
-        if folder is None:
-            stop.raise_if_requested(NOT_BEGUN)
-            env = {**environment(loop.data.device), **fingerprints(loop.data, loop.net, loop.origin)}
-            folder = RunFolder.create(path, dump_config(config), env, KIND)
-        with folder.lock(), taken_back(folder, lambda: not fresh or loop.iteration > 0):
-            folder.clean()
-            due = _restore(loop, folder, options)
-            with RunProgress(config.iterations, loop.iteration, options.quiet) as shown:
-                _iterate(loop, folder, options, shown, stop, due)
-            result = loop.result()
-            result.accuracies = _measured_before(folder, result)
-            result.save(folder.distilled)
-        stop.raise_if_requested(
+    if isinstance(net, nn.Module) and isinstance(config, DistillConfig) and not resume:
+        _warn_of_unused_values(config)
+    return run(Distillation(data, net), config, out, resume=resume, options=options)
+
+
+class Distillation(Kind[DistillConfig, DistilledDataset]):
+    """The kind of run that learns a distilled set.
+
+    Args:
+        data: real data of your own; None: what the config names.
+        net: a module or a factory of your own; None: what the config names.
+    """
+
+    name, unit, config, resumable = KIND, "iteration", DistillConfig, RESUMABLE_CHANGES
+
+    def __init__(self, data: RealData | None = None, net: nn.Module | NetFactory | None = None) -> None:
+        self.data, self.net = data, net
+
+    def refuse_config(self, config: object) -> None:
+        if isinstance(config, str):
+            raise UsageError(f"config is {config!r}, wanted a config; pass dd.recipe({config!r})")
+        super().refuse_config(config)
+
+    def prepare(self, config: DistillConfig) -> DistillConfig:
+        config = replace(config, dataset=CUSTOM) if self.data is not None else config
+        return replace(config, net=CUSTOM, net_args={}) if self.net is not None else config
+
+    def check(self, config: DistillConfig, path: Path | None, options: RunOptions, resumed: bool) -> None:
+        if path is None:
+            return
+        if config.dataset == "folder":
+            refuse_inside(path, config.data)
+            refuse_inside(options.rescue_dir, config.data, "--rescue-dir")
+        missing = [
+            f"{name}="
+            for name, used, given in (("data", config.dataset, self.data), ("net", config.net, self.net))
+            if used == CUSTOM and given is None
+        ]
+        if missing:
+            raise UsageError(
+                f"{path} learns from Python objects of your own; go on from Python with dd.distill(None, "
+                f"out={str(path)!r}, resume=True, {', '.join(missing)} ...)"
+            )
+
+    def build(self, config: DistillConfig, options: RunOptions) -> Work[DistilledDataset]:
+        return _Learning(outer_loop(config, options, self.data, self.net))
+
+    def command(self, config: DistillConfig, path: Path) -> str:
+        if CUSTOM in (config.dataset, config.net):
+            return f"dd.distill(None, out={str(path)!r}, resume=True, data=..., net=...)"
+        return f"datadistill distill --resume {path}"
+
+    def needs(self, config: DistillConfig) -> str:
+        return (
+            f"{config.inner_steps} inner steps with every graph kept; try --adjoint step-replay, fewer "
+            f"--epochs, or a --batch below {config.batch}"
+        )
+
+    def ended(self, config: DistillConfig, path: Path) -> str:
+        return (
             f"all {config.iterations} iterations were done and the set is saved in {path}; measure it with: "
             f"datadistill evaluate {path} --save"
         )
-    return result
 
 
-def _say_unused_values(config: DistillConfig) -> None:
+class _Learning(Work[DistilledDataset]):
+    """Outer iterations, and a look at the validation split after some of them."""
+
+    what = "learning"
+
+    def __init__(self, loop: OuterLoop) -> None:
+        self.loop, self.device = loop, loop.data.device
+        self.fingerprints = fingerprints(loop.data, loop.net, loop.origin)
+        self.due = False  # whether the look at the validation split after this iteration is still to come
+        self.loss: float | None = None  # smoothed, for the bar
+        self.found: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int:
+        return self.loop.iteration
+
+    @property
+    def steps(self) -> int:
+        return self.loop.config.iterations
+
+    @property
+    def done(self) -> bool:
+        return self.step >= self.steps and not self.due
+
+    def check(self) -> str | None:
+        return check_before_learning(self.loop)
+
+    def advance(self) -> Step:
+        loop, every = self.loop, self.loop.config.validate_every
+        if not self.due:
+            loss = loop.advance()
+            if self.loss is None or math.isnan(self.loss):
+                self.loss = loss
+            else:
+                self.loss = 0.95 * self.loss + 0.05 * loss
+            self.due = loop.iteration % every == 0 or loop.iteration == self.steps
+        parts = () if self.loss is None else (f"loss {self.loss:.3f}",)
+        if not self.due:
+            return Step((*parts, *self.found))
+        began = time.monotonic()
+        with interruptible():
+            record = loop.validate()
+        self.due = False
+        self.found = (f"validation {record['accuracy']:.1f}%", f"step sizes {_few(record['step_sizes'])}")
+        shown = "-" if record["loss"] is None else f"{record['loss']:.3f}"
+        return Step(
+            (*parts, *self.found),
+            metrics=[record],
+            timing={**self.place(), "validation": time.monotonic() - began},
+            line=f"iteration {self.step}/{self.steps}  loss {shown}  "
+            f"accuracy {record['accuracy']:.1f}% (validation)  {self.found[1]}",
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {**self.loop.state(), "due": self.due}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.loop.load(state)
+        self.due = state.get("due", False)
+
+    def description(self) -> dict[str, Any]:
+        return {"set": describe(self.loop.distilled())}
+
+    def place(self) -> dict[str, Any]:
+        return {"iteration": self.step}
+
+    def finish(self, folder: RunFolder | None) -> DistilledDataset:
+        result = self.loop.result()
+        if folder is not None:
+            result.accuracies = _measured_before(folder, result)
+            result.save(folder.distilled)
+        return result
+
+
+def _warn_of_unused_values(config: DistillConfig) -> None:
     """Once for each place that calls `distill`, as Python's own filter has it."""
     if config.theta_0 != "given" and config.pool is None and config.weights is None:
         kept = "one draw" if config.theta_0 == "fixed" else "fresh draws"
@@ -156,60 +235,6 @@ def _say_unused_values(config: DistillConfig) -> None:
             print(said, file=sys.stderr)
 
 
-def _resumed(path: Path, config: DistillConfig | None, options: RunOptions) -> tuple[RunFolder, DistillConfig]:
-    """The folder to go on with, and its config, with changes where they are allowed."""
-    folder = RunFolder.open(path, kind=KIND)
-    stored = build_config(DistillConfig, folder.config, str(path / "config.json"))
-    if config is None:
-        return folder, stored
-    changes(path, KIND, folder.config, dump_config(config), options, RESUMABLE_CHANGES)
-    return folder, config
-
-
-def _restore(loop: OuterLoop, folder: RunFolder, options: RunOptions) -> bool:
-    """Put the loop where the last whole checkpoint left it, and metrics.jsonl with it. Returns whether the look
-    at the validation split after that iteration is still to come."""
-    refuse_others(folder, loop.data.device, fingerprints(loop.data, loop.net, loop.origin), options)
-    config = dump_config(loop.config)
-    changed = changes(folder.path, KIND, folder.config, config, options, RESUMABLE_CHANGES)
-    checkpoint = folder.checkpoints.latest()
-    due = checkpoint is not None and checkpoint.state.get("look_due", False) is True
-    if checkpoint is not None:
-        stored = checkpoint.state.get("config", config)
-        changed |= changes_since_checkpoint(folder, stored, config, options, RESUMABLE_CHANGES)
-        if checkpoint.iteration > loop.config.iterations:
-            raise UsageError(
-                f"{folder.path} has done {checkpoint.iteration} iterations, more than the "
-                f"{loop.config.iterations} that are wanted now; ask for more, or start a new run"
-            )
-        loop.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
-    if checkpoint is None:
-        folder.truncate_metrics(0)
-    else:
-        folder.truncate_metrics(checkpoint.state["metrics_bytes"], checkpoint.state.get("metrics_sha256"))
-    if changed:  # only now that everything fits, and nobody else is in the folder
-        folder.replace_config(config)
-        if checkpoint is not None:
-            _checkpoint(loop, folder, options, due)
-    return due
-
-
-def _refuse_missing(
-    path: Path, config: DistillConfig, data: RealData | None, net: nn.Module | NetFactory | None
-) -> None:
-    """A run on data or a module from Python can go on from Python only."""
-    missing = [
-        f"{name}="
-        for name, used, given in (("data", config.dataset, data), ("net", config.net, net))
-        if used == CUSTOM and given is None
-    ]
-    if missing:
-        raise UsageError(
-            f"{path} learns from Python objects of your own; go on from Python with dd.distill(None, "
-            f"out={str(path)!r}, resume=True, {', '.join(missing)} ...)"
-        )
-
-
 def _measured_before(folder: RunFolder, result: DistilledDataset) -> dict[str, Any]:
     """The accuracies in the folder's file, where that is this very set (a finished run that is resumed)."""
     if not folder.distilled.exists():
@@ -221,93 +246,6 @@ def _measured_before(folder: RunFolder, result: DistilledDataset) -> dict[str, A
     return old.accuracies if distilled_file.identity(old) == distilled_file.identity(result) else {}
 
 
-def _iterate(
-    loop: OuterLoop,
-    folder: RunFolder | None,
-    options: RunOptions,
-    progress: RunProgress,
-    stop: StopFlag,
-    due: bool = False,
-) -> None:
-    """Outer iterations up to the last one, with looks at the validation split, checkpoints and signals.
-
-    A look that a signal breaks off is still due; the checkpoint says so.
-    """
-    config = loop.config
-    unit, interval = options.checkpoint_interval
-    saved_at, saved_time = loop.iteration, time.monotonic()
-    if folder is not None and loop.iteration:
-        progress.say(f"going on from iteration {loop.iteration} of {config.iterations}")
-        folder.append_timing({"iteration": loop.iteration, "seconds": 0.0})  # a session begins
-    elif (note := _checked(loop)) is not None:
-        progress.say(note)
-    while due or loop.iteration < config.iterations:
-        if stop:
-            if folder is None:
-                stop.raise_if_requested(f"stopped at iteration {loop.iteration}; nothing was saved (no folder)")
-                raise AssertionError  # the flag is set, so the line above raised
-            if loop.iteration != saved_at:
-                _checkpoint(loop, folder, options, due)
-            seconds = time.monotonic() - progress.began
-            folder.end_session({"iteration": loop.iteration, "seconds": seconds})
-            stop.raise_if_requested(_go_on(config, folder.path, f"saved at iteration {loop.iteration}"))
-        if not due:
-            loss = loop.advance()
-            progress.iteration(loop.iteration, loss)
-            due = loop.iteration % config.validate_every == 0 or loop.iteration == config.iterations
-        if due:
-            began = time.monotonic()
-            try:
-                with interruptible():
-                    record = loop.validate()
-            except Interrupted:
-                continue  # to the top, where it is saved
-            due = False
-            progress.record(record)
-            if folder is not None:
-                folder.append_metrics(record)
-                seconds = time.monotonic() - progress.began
-                folder.append_timing(
-                    {"iteration": loop.iteration, "seconds": seconds, "validation": time.monotonic() - began}
-                )
-        if folder is not None:
-            since = loop.iteration - saved_at if unit == "iterations" else time.monotonic() - saved_time
-            if since >= interval or loop.iteration == config.iterations:
-                _checkpoint(loop, folder, options)
-                saved_at, saved_time = loop.iteration, time.monotonic()
-
-
-def _checked(loop: OuterLoop) -> str | None:
-    """What is to be said before learning; nothing where a signal comes meanwhile, on which the loop acts."""
-    try:
-        with interruptible():
-            return check_before_learning(loop)
-    except Interrupted:
-        return None
-
-
-def _go_on(config: DistillConfig, path: Path, done: str) -> str:
-    """What was done, and how to go on."""
-    way = f"datadistill distill --resume {path}"
-    if CUSTOM in (config.dataset, config.net):
-        way = f"dd.distill(None, out={str(path)!r}, resume=True, data=..., net=...)"
-    return f"{done}; go on with: {way}"
-
-
-def _checkpoint(loop: OuterLoop, folder: RunFolder, options: RunOptions, due: bool = False) -> None:
-    tensors, state = flatten_state(loop.state())
-    record = {
-        "loop": state, **folder.metrics_record(), "config": dump_config(loop.config),
-        "set": describe(loop.distilled()),
-    }  # fmt: skip
-    if due:  # the look at the validation split after this iteration
-        record["look_due"] = True
-    save_checkpoint(folder, loop.iteration, tensors, record, options)
-
-
-def _needs(config: DistillConfig) -> str:
-    """What takes the memory, and what takes less."""
-    return (
-        f"{config.inner_steps} inner steps with every graph kept; try --adjoint step-replay, fewer --epochs, "
-        f"or a --batch below {config.batch}"
-    )
+def _few(values: list[float]) -> str:
+    shown = [f"{v:.3g}" for v in values]
+    return " ".join(shown) if len(shown) <= 5 else f"{shown[0]} {shown[1]} .. {shown[-1]}"

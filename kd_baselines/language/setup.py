@@ -9,7 +9,7 @@ from datadistill.config import RunOptions
 from datadistill.device import resolve
 from datadistill.errors import DataError
 from datadistill.runs.jsonconfig import dump_config
-from datadistill.training.resume import fingerprints
+from datadistill.runs.resume import fingerprints
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.language.corpus import Corpus, read_corpus
 from kd_baselines.language.loop import LanguageFit

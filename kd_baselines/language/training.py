@@ -1,4 +1,4 @@
-"""A language model, from start to end: text, teacher, folder, checkpoints, signals, and the net that is left.
+"""Training of a language model as a kind of run.
 
     train_language(config)                               in memory, nothing written
     train_language(config, out="runs/a")                 a run folder, with student.safetensors
@@ -18,9 +18,10 @@ from datadistill.config import RunOptions
 from datadistill.errors import UsageError
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
+from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.signals import StopFlag, interruptible
-from datadistill.training.resume import named_failures
+from datadistill.runs.kinds import Kind, Work
+from kd_baselines.epoch_work import EpochWork
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.language.corpus import Corpus
 from kd_baselines.language.netfile import SavedLanguageModel
@@ -28,7 +29,6 @@ from kd_baselines.language.nets import LanguageModel
 from kd_baselines.language.perplexity import perplexity
 from kd_baselines.language.setup import Given, LanguageSetup
 from kd_baselines.netfile import STUDENT
-from kd_baselines.running import Run, carry_out, come_back, in_folder, not_begun
 
 __all__ = ["TrainedLanguage", "train_language"]
 
@@ -103,95 +103,92 @@ def train_language(
     References:
         Furlanello et al. 2018, Born-Again Neural Networks, https://arxiv.org/abs/1805.04770, section 4
     """
-    if config is not None and not isinstance(config, LanguageConfig):
-        raise UsageError(f'config is {config!r:.60}, wanted a LanguageConfig; recipe("ban-ptb") returns one')
-    if config is not None and corpus is not None:  # what came from Python is named so
-        config = replace(config, text=CUSTOM)
-    given = _teacher(teacher)
-    if out is None:
-        if resume or config is None:
-            raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
-        _refuse_method(config, given, None)
-        with named_failures(_needs(config)), StopFlag() as stop:
-            return _train(LanguageSetup(config, corpus, given, options), None, options, stop)
-    path = Path(out)
-    folder = None
-    if resume:
-        folder, config = come_back(path, LANGUAGE_KIND, config, LanguageConfig, options)
-    if config is None:
-        raise UsageError("no config was given; pass a recipe's config, or resume a run folder")
-    if folder is None:
-        RunFolder.refuse_occupied(path)
-    _refuse_method(config, given, path if resume else None)
-    if config.text == CUSTOM and corpus is None:
-        raise UsageError(
-            f"{path} trains on a text of your own from Python; go on from Python with train_language(None, "
-            f"out={str(path)!r}, resume=True, corpus=...)"
+    return run(LanguageTraining(corpus, teacher), config, out, resume=resume, options=options)
+
+
+class LanguageTraining(Kind[LanguageConfig, TrainedLanguage]):
+    """The kind of run that trains a language model.
+
+    Args:
+        corpus: a text of your own; None: the one that the config names.
+        teacher: see `train_language`.
+    """
+
+    name, config, wanted = LANGUAGE_KIND, LanguageConfig, 'recipe("ban-ptb")'
+
+    def __init__(
+        self, corpus: Corpus | None = None, teacher: LanguageModel | str | os.PathLike[str] | None = None
+    ) -> None:
+        self.corpus, self.given = corpus, _load_teacher(teacher)
+
+    def prepare(self, config: LanguageConfig) -> LanguageConfig:
+        return config if self.corpus is None else replace(config, text=CUSTOM)
+
+    def check(self, config: LanguageConfig, path: Path | None, options: RunOptions, resumed: bool) -> None:
+        if config.method == "plain" and self.given is not None:
+            raise UsageError(
+                "the method is plain, which learns from the words alone, but a teacher was given; leave it "
+                "out, or take --method born-again"
+            )
+        if config.method == "born-again" and self.given is None:
+            if resumed:
+                raise UsageError(f"{path} was started with a teacher; pass it again (--teacher FILE)")
+            name = config.recipe if config.recipe != CUSTOM else "RECIPE"
+            raise UsageError(
+                f"the method is born-again, but there is no teacher; type kd-baselines born-again {name} to "
+                "train generations, or pass --teacher FILE, or train the teacher itself with --arm teacher"
+            )
+        if path is not None and config.text == CUSTOM and self.corpus is None:
+            raise UsageError(
+                f"{path} trains on a text of your own from Python; go on from Python with train_language(None, "
+                f"out={str(path)!r}, resume=True, corpus=...)"
+            )
+
+    def build(self, config: LanguageConfig, options: RunOptions) -> Work[TrainedLanguage]:
+        return _Training(LanguageSetup(config, self.corpus, self.given, options))
+
+    def command(self, config: LanguageConfig, path: Path) -> str:
+        typed = None if self.given is None else self.given[1]
+        if config.text == CUSTOM or (self.given is not None and typed is None):
+            own = ", corpus=..." if config.text == CUSTOM else ""
+            own += ", teacher=..." if self.given is not None else ""
+            return f"train_language(None, out={str(path)!r}, resume=True{own})"
+        return f"kd-baselines train --resume {path}" + ("" if typed is None else f" --teacher {typed}")
+
+    def needs(self, config: LanguageConfig) -> str:
+        return (
+            f"steps on {config.batch} columns of {config.unroll} words with {config.net}; try a smaller --batch"
         )
-    with named_failures(_needs(config)), StopFlag() as stop:
-        with interruptible(not_begun(path, folder)):
-            setup = LanguageSetup(config, corpus, given, options)
-        return in_folder(
-            path, folder, LANGUAGE_KIND, config, setup.device, setup.fingerprints(), options, stop,
-            lambda own: _train(setup, own, options, stop),
-        )  # fmt: skip
+
+    def ended(self, config: LanguageConfig, path: Path) -> str:
+        return f"the student was trained and is saved in {path}"
 
 
-def _train(
-    setup: LanguageSetup, folder: RunFolder | None, options: RunOptions, stop: StopFlag
-) -> TrainedLanguage:
-    """Train what is not yet trained, measure the net, and write it."""
-    fit, config = setup.fit, setup.config
-    run = _run(setup, folder)
-    carry_out(fit, run, folder, options, stop)
-    if setup.teacher is not None:
-        setup.teacher.check()
-    with interruptible(run.all_done):
+class _Training(EpochWork[TrainedLanguage]):
+    """The epochs of one net."""
+
+    def __init__(self, setup: LanguageSetup) -> None:
+        self.setup, self.device, self.fingerprints = setup, setup.device, setup.fingerprints()
+        self.loop = setup.fit
+
+    def stage(self) -> tuple[str, int]:
+        return "student", self.setup.config.epochs
+
+    def finish(self, folder: RunFolder | None) -> TrainedLanguage:
+        setup, validation = self.setup, self.setup.fit.last
+        if setup.teacher is not None:
+            setup.teacher.check()
         found = perplexity(setup.net, setup.corpus.test)
-    assert fit.last is not None  # there is a validation text
-    saved = setup.saved({"perplexity": found, "validation perplexity": fit.last})
-    if folder is not None:
-        saved.save(folder.path / STUDENT)
-    return TrainedLanguage(setup.net, found, fit.last, config, saved)
+        assert validation is not None  # there is a validation text
+        saved = setup.saved({"perplexity": found, "validation perplexity": validation})
+        if folder is not None:
+            saved.save(folder.path / STUDENT)
+        return TrainedLanguage(setup.net, found, validation, setup.config, saved)
 
 
-def _run(setup: LanguageSetup, folder: RunFolder | None) -> Run:
-    """What is told of the run."""
-    config, path = setup.config, "" if folder is None else str(folder.path)
-    typed = "" if setup.typed is None else f" --teacher {setup.typed}"
-    again = f"kd-baselines train --resume {path}{typed}"
-    if config.text == CUSTOM or (setup.teacher is not None and setup.typed is None):
-        own = ", corpus=..." if config.text == CUSTOM else ""
-        own += ", teacher=..." if setup.teacher is not None else ""
-        again = f"train_language(None, out={path!r}, resume=True{own})"
-    return Run(LANGUAGE_KIND, config, again, lambda: ("student", config.epochs))
-
-
-def _teacher(teacher: LanguageModel | str | os.PathLike[str] | None) -> Given | None:
+def _load_teacher(teacher: LanguageModel | str | os.PathLike[str] | None) -> Given | None:
     if teacher is None or isinstance(teacher, LanguageModel):
         return None if teacher is None else (teacher, None)
     if not isinstance(teacher, str | os.PathLike):
         raise UsageError(f"teacher is a {type(teacher).__name__}; pass a language model or its file")
     return SavedLanguageModel.load(teacher).net(), str(teacher)
-
-
-def _refuse_method(config: LanguageConfig, given: Given | None, resumed: Path | None) -> None:
-    """Refuse a teacher that no one asks, and the lack of one."""
-    if config.method == "plain" and given is not None:
-        raise UsageError(
-            "the method is plain, which learns from the words alone, but a teacher was given; leave it out, or "
-            "take --method born-again"
-        )
-    if config.method == "born-again" and given is None:
-        if resumed is not None:
-            raise UsageError(f"{resumed} was started with a teacher; pass it again (--teacher FILE)")
-        name = config.recipe if config.recipe != CUSTOM else "RECIPE"
-        raise UsageError(
-            f"the method is born-again, but there is no teacher; type kd-baselines born-again {name} to train "
-            "generations, or pass --teacher FILE, or train the teacher itself with --arm teacher"
-        )
-
-
-def _needs(config: LanguageConfig) -> str:
-    """What takes the memory, and what takes less."""
-    return f"steps on {config.batch} columns of {config.unroll} words with {config.net}; try a smaller --batch"

@@ -21,9 +21,9 @@ from datadistill.pool import Pool
 from datadistill.runs.checkpoints import CheckpointStore, flatten_state, unflatten_state
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
+from datadistill.runs.resume import check_changes
 from datadistill.runs.tensors import pack
 from datadistill.training.pool_loop import FinishedNets, Trained
-from datadistill.training.resume import changes
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import build_language
 from kd_baselines.ledger.payload import Payload
@@ -138,7 +138,7 @@ def load_config_of_run(folder: Path) -> Any:
     run = RunFolder.open(folder / "run", kind="distill")
     stored = build_config(DistillConfig, run.config, "config.json")
     checkpoint = run.checkpoints.load(3)
-    changes(run.path, run.kind, checkpoint.state["config"], dump_config(stored), RunOptions())
+    check_changes(run.path, run.kind, checkpoint.state["config"], dump_config(stored), RunOptions())
     # where things lie may change: what counts are the fingerprints of the images, the pool and the weights
     return {name: value for name, value in dump_config(stored).items() if name not in HARMLESS}
 

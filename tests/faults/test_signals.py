@@ -21,7 +21,7 @@ def test_sigterm_in_the_outer_loop_saves_and_says_how_to_go_on(server, tmp_path,
     assert run.wait() == 143
     assert "go on with: datadistill distill --resume run" in run.err.splitlines()[-1]
     saved = RunFolder.open(tmp_path / "run").checkpoints.iterations()[-1]
-    assert f"saved at iteration {saved};" in run.err and 10 <= saved < 60
+    assert f"saved at iteration {saved} of 60;" in run.err and 10 <= saved < 60
     resumed = server.run("distill", "--resume", "run", "--no-evaluate", "--no-figures", folder=tmp_path)
     assert resumed.code == 0, resumed.err
     assert f"going on from iteration {saved} of 60" in resumed.err
@@ -78,7 +78,10 @@ def test_sigterm_in_the_last_iteration_leaves_its_look_due(tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(OuterLoop, "advance", last)
         assert main(["distill", *SMALL, "--out", str(out)]) == 143
-    assert f"saved at iteration 60; go on with: datadistill distill --resume {out}" in capsys.readouterr().err
+    assert (
+        f"saved at iteration 60 of 60; go on with: datadistill distill --resume {out}"
+        in capsys.readouterr().err
+    )
     assert main(["distill", "--resume", str(out), "--no-evaluate", "--no-figures"]) == 0
     assert digest(out) == straight
 

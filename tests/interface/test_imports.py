@@ -17,7 +17,7 @@ BELOW_METHODS = BOTTOM | BUILDING | SETS
 # room -> the rooms it may import from, itself apart. A new room needs a line.
 MAY_IMPORT = {
     **{room: {"errors"} for room in BOTTOM},
-    "progress": {"errors", "runs"},
+    "runs": {"errors", "config", "progress"},
     **{room: BOTTOM | BUILDING for room in BUILDING},
     **{room: BELOW_METHODS for room in SETS},
     "recipes": {"config", "errors"},

@@ -1,7 +1,6 @@
 """Progress: what fits on a line, what is told to a function, and nothing where nobody asked."""
 
 import io
-import sys
 
 import pytest
 from rich.console import Console
@@ -14,7 +13,6 @@ from datadistill.nets import build
 from datadistill.progress import Task, Terminal, each, fitted, per_second, reporting, track
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
-from datadistill.training.progress import RunProgress
 
 TINY = dd.recipe("digits-random").with_changes(
     net="mlp", net_args={"width": 4}, iterations=2, validate_nets=1, nets=1, batch=8, epochs=1
@@ -167,13 +165,3 @@ def test_a_dumb_terminal_gets_lines(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert not Terminal().draws
-
-
-def test_validation_lines_are_as_they_were(capsys):
-    with RunProgress(4) as shown:
-        shown.iteration(2, 1.5)
-        shown.record({"iteration": 2, "accuracy": 50.0, "loss": 1.5, "step_sizes": [0.02]})
-    line = capsys.readouterr().err
-    assert line.startswith("iteration 2/4  loss 1.500  accuracy 50.0% (validation)  step sizes 0.02  ")
-    assert line.rstrip().endswith("0:00 left")
-    assert sys.stderr is not None

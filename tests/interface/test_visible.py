@@ -9,9 +9,8 @@ import pytest
 from datadistill.cli import main
 from datadistill.cli.dispatch import DATADISTILL
 from datadistill.cli.printing import Output
-from datadistill.errors import DataError
-from datadistill.runs.content import visible
-from datadistill.training.progress import Progress
+from datadistill.errors import DataError, visible
+from datadistill.progress import announce, reporting
 
 HOSTILE = "[red]a[/]\x1b[2J\x1b]0;title\x07\r\nforged: line\u202eb\u2066\x9b31m\u2028c\x00"
 SHOWN = r"[red]a[/]\x1b[2J\x1b]0;title\x07\r\nforged: line\u202eb\u2066\x9b31m\u2028c\x00"
@@ -64,8 +63,8 @@ def test_errors_and_warnings_are_harmless(monkeypatch, capsys):
 def test_lines_of_progress_are_harmless(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    with Progress(3) as progress:
-        progress.say(f"net {HOSTILE}")
+    with reporting(True):
+        announce(f"net {HOSTILE}")
     assert_harmless(stream.getvalue())
 
 

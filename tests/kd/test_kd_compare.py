@@ -17,8 +17,7 @@ from kd_baselines.comparison import Comparison, Row, markdown
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import RECIPES, Arm, Page
-from kd_baselines.running import KIND
-from kd_baselines.training import train
+from kd_baselines.training import KIND, train
 
 TINY = {
     "recipe": "tiny", "dataset": "digits", "net_args": {"width": 8}, "epochs": 1, "batch": 128, "lr": 0.01,

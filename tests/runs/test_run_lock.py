@@ -42,14 +42,21 @@ def test_the_second_process_is_refused_and_changes_nothing(tmp_path, holder):
     assert (tmp_path / "lock").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "text, who", [(b'{"pid": 7, "host": "far"}', "pid 7 on far"), (b"", "another process")]
-)
-def test_an_owner_that_is_still_to_write_its_name_is_waited_for(tmp_path, text, who):
+@pytest.mark.parametrize("before", [b"", {"pid": 2**22 + 1, "host": socket.gethostname(), "started": "7"}])
+@pytest.mark.parametrize("after, who", [({"pid": 7, "host": "far"}, "pid 7 on far"), (b"", "another process")])
+def test_an_owner_that_is_still_to_write_its_name_is_waited_for(tmp_path, before, after, who):
     fcntl = pytest.importorskip("fcntl")
+    before, after = (x if isinstance(x, bytes) else json.dumps(x).encode() for x in (before, after))
     with open(tmp_path / "lock", "wb", buffering=0) as held:
+        held.write(before)  # nothing, or what a killed process left
         fcntl.flock(held, fcntl.LOCK_EX)
-        writer = threading.Timer(0.2, held.write, [text])
+
+        def sign():
+            held.seek(0)
+            held.truncate()
+            held.write(after)
+
+        writer = threading.Timer(0.2, sign)
         writer.start()
         with pytest.raises(UsageError, match=f"is in use by {who}; wait"):
             RunLock(tmp_path).acquire()

@@ -45,7 +45,9 @@ def interrupted(config, data, out, k, monkeypatch, options):
 
     with monkeypatch.context() as patched:
         patched.setattr(OuterLoop, "advance", advance_then_signal)
-        with pytest.raises(Interrupted, match=f"saved at iteration {k}; go on with: .*resume=True") as stop:
+        with pytest.raises(
+            Interrupted, match=f"saved at iteration {k} of [45]; go on with: .*resume=True"
+        ) as stop:
             dd.distill(config, data=data, out=out, options=options)
     assert stop.value.exit_code == 128 + signal.SIGTERM
 

@@ -87,7 +87,7 @@ def refuse_others(
         warnings.warn(message, stacklevel=4)
 
 
-def changes(
+def check_changes(
     path: Path,
     kind: str,
     old: dict[str, Any],
@@ -117,7 +117,7 @@ def changes(
     return bool(changed)
 
 
-def changes_since_checkpoint(
+def check_changes_since(
     folder: RunFolder,
     stored: dict[str, Any],
     new: dict[str, Any],
@@ -131,14 +131,14 @@ def changes_since_checkpoint(
 
     Args:
         stored: the checkpoint's.
-        new, allowed: see `changes`.
+        new, allowed: see `check_changes`.
 
     Raises:
         UsageError: a field differs that may not.
     """
     if any(not _changed(folder.kind, former, stored) for former in folder.before):
         options = replace(options, resume_with_changes=True)
-    return changes(folder.path, folder.kind, stored, new, options, allowed)
+    return check_changes(folder.path, folder.kind, stored, new, options, allowed)
 
 
 def _changed(kind: str, old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
@@ -174,7 +174,7 @@ def save_checkpoint(
 
 
 @contextlib.contextmanager
-def taken_back(folder: RunFolder, began: Callable[[], bool]) -> Iterator[None]:
+def undo_create(folder: RunFolder, began: Callable[[], bool]) -> Iterator[None]:
     """Undo `create` where a new run is refused before it `began` (an option that only the loop can judge), so
     that the command can be typed again, corrected. Holds the folder's lock."""
     try:
@@ -189,7 +189,7 @@ def taken_back(folder: RunFolder, began: Callable[[], bool]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def named_failures(what: str) -> Iterator[None]:
+def name_out_of_memory(what: str) -> Iterator[None]:
     """Give running out of memory its name and a way on.
 
     Args:

@@ -1,0 +1,198 @@
+"""What a kind of run is: the contract between `driver.run` and whatever is trained.
+
+    class Kind    what can be configured, run in a folder, interrupted, resumed and kept
+    class Work    one such run, built from its config: steps, state, result
+
+A new kind of run is a subclass of each, in one file.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from ..config import RunOptions
+from ..errors import UsageError
+from .folder import RunFolder
+from .state import unflatten_state
+
+if TYPE_CHECKING:
+    import torch
+
+    from .checkpoints import Checkpoint
+
+__all__ = ["Kind", "Step", "Work"]
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step reports.
+
+    Args:
+        parts: what is known, for the progress bar.
+        metrics: lines for metrics.jsonl.
+        timing: a line for timing.jsonl, to which the driver adds the seconds; None for none.
+        line: for the log where there is no bar.
+        important: whether `line` is logged however little time has passed since the last one.
+        kept: whether the step left everything on disk that a checkpoint would hold.
+    """
+
+    parts: tuple[str, ...] = ()
+    metrics: Sequence[Mapping[str, Any]] = ()
+    timing: Mapping[str, Any] | None = None
+    line: str | None = None
+    important: bool = True
+    kept: bool = False
+
+
+class Work(abc.ABC, Generic[R]):
+    """One run, built from its config. `driver.run` takes the steps."""
+
+    device: torch.device
+    """Where it computes."""
+    fingerprints: Mapping[str, str]
+    """What a resumed run must find again; see `resume.fingerprints`."""
+    what: ClassVar[str] = "training"
+    """Named on the progress bar."""
+
+    @property
+    @abc.abstractmethod
+    def step(self) -> int:
+        """Steps done."""
+
+    @property
+    @abc.abstractmethod
+    def steps(self) -> int:
+        """Steps in all."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.step >= self.steps
+
+    def check(self) -> str | None:
+        """Check before the first step whatever costs time. Returns a line for the log.
+
+        Raises:
+            UsageError: what cannot be trained.
+        """
+        return None
+
+    @abc.abstractmethod
+    def advance(self) -> Step:
+        """Take one step.
+
+        Raises:
+            Interrupted: a signal came during a test after the step; the next call repeats the test only.
+            NumericalError: a loss that is not finite.
+        """
+
+    @abc.abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs, as nested tensors and plain values."""
+
+    @abc.abstractmethod
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Resume from `state()`."""
+
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint says besides the state, for readers that have neither data nor net."""
+        return {}
+
+    def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:
+        """Resume from the latest checkpoint, and cut metrics.jsonl to its length then."""
+        if checkpoint is None:
+            folder.truncate_metrics(0)
+            return
+        self.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
+        folder.truncate_metrics(checkpoint.state["metrics_bytes"], checkpoint.state.get("metrics_sha256"))
+
+    def place(self) -> dict[str, Any]:
+        """Where the run is, for a line of timing.jsonl that begins or ends a session."""
+        return {"step": self.step}
+
+    def progress(self) -> str:
+        """Follows "step 3 of 9" in a sentence."""
+        return ""
+
+    @abc.abstractmethod
+    def finish(self, folder: RunFolder | None) -> R:
+        """The result, written to the folder where there is one.
+
+        Raises:
+            Interrupted: a signal came during the final measurement.
+        """
+
+
+class Kind(abc.ABC, Generic[C, R]):
+    """A kind of run, with the Python objects that one run was given (data, net, teacher)."""
+
+    name: ClassVar[str]
+    """As config.json has it."""
+    config: type[C]
+    """The class of its configs."""
+    unit: ClassVar[str] = "step"
+    """What is counted."""
+    resumable: ClassVar[tuple[str, ...]] = ()
+    """Fields that `--resume-with-changes` lets a resumed run change."""
+    wanted: ClassVar[str] = "a recipe's config"
+    """What to pass as a config, for error sentences."""
+
+    def prepare(self, config: C) -> C:
+        """The config with everything named that came as a Python object.
+
+        Raises:
+            UsageError: objects that do not fit the config.
+        """
+        return config
+
+    def reopen(self, folder: RunFolder) -> None:
+        """Check, before a resume, that the folder's run was given the same kinds of objects."""
+
+    def check(self, config: C, path: Path | None, options: RunOptions, resumed: bool) -> None:
+        """Refuse what cannot be run before anything is read.
+
+        Args:
+            config: of the run.
+            path: the run folder; None for a run in memory.
+            options: of the run.
+            resumed: whether the run is resumed.
+
+        Raises:
+            UsageError: the reason, and what to do.
+        """
+
+    @abc.abstractmethod
+    def build(self, config: C, options: RunOptions) -> Work[R]:
+        """Load data and nets. Refuses what does not fit, before anything is trained.
+
+        Raises:
+            UsageError, DataError, Unavailable: the reason, and what to do.
+        """
+
+    def finished(self, folder: RunFolder, config: C, options: RunOptions) -> R | None:
+        """The result of a run that was resumed although it had finished; None to build it again."""
+        return None
+
+    @abc.abstractmethod
+    def command(self, config: C, path: Path) -> str:
+        """What to type to resume."""
+
+    @abc.abstractmethod
+    def needs(self, config: C) -> str:
+        """What takes the memory and what takes less, for the sentence "out of memory: ..."."""
+
+    def ended(self, config: C, path: Path) -> str:
+        """What is said where a signal came after the last step and everything is saved."""
+        return f"all {self.unit}s were done, and the result is saved in {path}"
+
+    def refuse_config(self, config: object) -> None:
+        """UsageError unless the config is one of this kind."""
+        if not isinstance(config, self.config):
+            raise UsageError(f"config is {config!r:.60}, wanted a {self.config.__name__}; {self.wanted} is one")

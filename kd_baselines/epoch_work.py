@@ -1,0 +1,92 @@
+"""Training that reports once an epoch, as the work of a run."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
+
+from datadistill.runs.kinds import Step, Work
+
+__all__ = ["EpochWork", "Loop"]
+
+R = TypeVar("R")
+
+
+class Loop(Protocol):
+    """Something that is trained step by step and can be resumed at any step."""
+
+    @property
+    def step(self) -> int:
+        """Gradient steps done."""
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps in all."""
+
+    @property
+    def done(self) -> bool:
+        """Whether all of them are."""
+
+    def advance(self) -> dict[str, Any] | None:
+        """One step. Returns the line of metrics, with the epoch from 1 and the mean loss, where it was the last
+        of an epoch. Leaves by `Interrupted` where a signal breaks off the test after an epoch, which is then
+        what the next call begins with."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs, as nested tensors and plain values."""
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Resume from `state()`."""
+
+
+class EpochWork(Work[R]):
+    """The steps of a loop; a subclass says what its stages are called and how it ends."""
+
+    loop: Loop
+
+    @abc.abstractmethod
+    def stage(self) -> tuple[str, int]:
+        """What the next step trains, and of how many epochs."""
+
+    @property
+    def step(self) -> int:
+        return self.loop.step
+
+    @property
+    def steps(self) -> int:
+        return self.loop.steps
+
+    @property
+    def done(self) -> bool:
+        return self.loop.done
+
+    def advance(self) -> Step:
+        name, epochs = self.stage()
+        line = self.loop.advance()
+        if line is None:
+            return Step((name,))
+        return Step(
+            (name,), metrics=[line], timing={"stage": name, "epoch": line["epoch"]},
+            line=format_epoch(name, line, epochs), important=line["epoch"] == epochs,
+        )  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        return self.loop.state()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.loop.load(state)
+
+    def place(self) -> dict[str, Any]:
+        return {"stage": self.stage()[0], "epoch": None}
+
+
+def format_epoch(name: str, line: Mapping[str, Any], epochs: int) -> str:
+    """A line of metrics for a person.
+
+    >>> format_epoch("student", {"epoch": 1, "loss": 5.0, "perplexity": 120.25}, 8)
+    'student  epoch 1/8  loss 5.0000  perplexity 120.2 (validation)'
+    """
+    found = f"  accuracy {line['accuracy']:.1f}% (validation)" if "accuracy" in line else ""
+    found += f"  perplexity {line['perplexity']:.1f} (validation)" if "perplexity" in line else ""
+    return f"{name}  epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}{found}"
