@@ -257,7 +257,7 @@ def is_plain_weights(path: str | os.PathLike[str]) -> bool:
         return path.is_file()
     try:
         with open(path, "rb") as file:
-            header, _ = read_header(file, os.fstat(file.fileno()).st_size, str(path))
+            header = read_header(file, os.fstat(file.fileno()).st_size, str(path))
     except (OSError, DataError):
         return False
     return KEY not in header.get("__metadata__", {})

@@ -23,18 +23,17 @@ from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import DataError, OutOfMemory
 from .canonical import canonical_json, parse_json, refuse_unusable, text_of_plain
-from .header import DTYPES, LARGEST_HEADER, Entry, clause, layout, read_header
+from .header import DTYPES, LARGEST_HEADER, clause, read_header
 
 KEY = "datadistill"
 """The metadata key under which the JSON object stands."""
 
 Data = bytes | str | os.PathLike[str]
-
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
@@ -100,23 +99,21 @@ def unpack(
         OutOfMemory: the file is whole but larger than the memory.
     """
     with _open(data, source) as (file, size, source):
-        header, body_size = read_header(file, size, source)
-        text = _only_key(header.pop("__metadata__", None), source)
-        entries = layout(header, body_size, source)
+        text = _only_key(read_header(file, size, source), source)
         meta = _parse_meta(text, source)
         if refuse is not None:
             refuse(meta)
         _check_meta(meta, text, schema, source)
-        try:
-            body = memoryview(file.read(body_size))
-            if len(body) != body_size:
-                raise DataError(f"{source} is not a complete safetensors file: it was cut while it was read")
-            if verify:
-                left_out = {"checksum", *(uncovered or {}).get(meta["schema"], ())}
-                _compare_checksum(body, entries, meta, left_out, source)
-            tensors = {name: _tensor(body, entries[name]) for name in sorted(entries)}
-        except MemoryError:
-            raise OutOfMemory(f"{source} needs {body_size} bytes of memory, more than there is") from None
+        tensors = _read_tensors(data, file, size, source)
+    if verify:
+        left_out = {"checksum", *(uncovered or {}).get(meta["schema"], ())}
+        found = _digest(tensors, text_of_plain({k: v for k, v in meta.items() if k not in left_out}))
+        if meta.get("checksum") != found:
+            stated = repr(meta["checksum"])[:90] if "checksum" in meta else "no checksum"
+            raise DataError(
+                f"{source} is damaged or was edited: it states {stated}, its content has {found!r}; "
+                "get the file again"
+            )
     if finite:
         for name, tensor in tensors.items():
             _refuse_nonfinite(name, tensor, source)
@@ -130,8 +127,7 @@ def read_metadata(data: Data, source: str | None = None) -> dict[str, Any]:
         DataError: no such file.
     """
     with _open(data, source) as (file, size, source):
-        header, _ = read_header(file, size, source)
-        return _parse_meta(_only_key(header.get("__metadata__"), source), source)
+        return _parse_meta(_only_key(read_header(file, size, source), source), source)
 
 
 @contextlib.contextmanager
@@ -175,40 +171,48 @@ def checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = Non
         >>> checksum({"x": torch.zeros(2)}) == checksum({"x": torch.zeros(2, 1)})
         False
     """
-    shapes = {}
     for name, tensor in tensors.items():
-        if tensor.dtype not in _NAMES:
-            raise DataError(f"tensor {name!r} is {tensor.dtype}, wanted one of {', '.join(map(str, _NAMES))}")
-        shapes[name] = (_NAMES[tensor.dtype], list(tensor.shape))
-    # view as bytes: numpy knows no bfloat16. reshape first: a 0-dimensional tensor has no byte view.
-    parts = (tensors[n].detach().cpu().reshape(-1).view(torch.uint8).numpy().data for n in sorted(shapes))
+        if tensor.dtype not in DTYPES:
+            raise DataError(f"tensor {name!r} is {tensor.dtype}, wanted one of {', '.join(map(str, DTYPES))}")
     covered = {k: v for k, v in (meta or {}).items() if k != "checksum"}
-    return _digest(shapes, parts, canonical_json(covered))
+    return _digest(tensors, canonical_json(covered))
 
 
-def _digest(shapes: Mapping[str, tuple[str, list[int]]], parts: Any, covered: str) -> str:
-    layout = canonical_json([[name, *shapes[name]] for name in sorted(shapes)])
+def _digest(tensors: Mapping[str, Tensor], covered: str) -> str:
+    names = sorted(tensors)
+    layout = canonical_json([[name, DTYPES[tensors[name].dtype], list(tensors[name].shape)] for name in names])
     digest = hashlib.sha256(f"[{covered},{layout}]".encode("ascii") + b"\0")
-    for part in parts:
-        digest.update(part)
+    for name in names:
+        # view as bytes: numpy knows no bfloat16. reshape first: a 0-dimensional tensor has no byte view.
+        digest.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return f"sha256:{digest.hexdigest()}"
 
 
-def _compare_checksum(
-    body: memoryview, entries: Mapping[str, Entry], meta: Mapping[str, Any], left_out: set[str], source: str
-) -> None:
-    shapes = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
-    parts = (body[entries[name].begin : entries[name].end] for name in sorted(entries))
-    found = _digest(shapes, parts, text_of_plain({k: v for k, v in meta.items() if k not in left_out}))
-    if meta.get("checksum") != found:
-        stated = repr(meta["checksum"])[:90] if "checksum" in meta else "no checksum"
-        raise DataError(
-            f"{source} is damaged or was edited: it states {stated}, its content has {found!r}; "
-            "get the file again"
-        )
+def _read_tensors(data: Data, file: BinaryIO, size: int, source: str) -> dict[str, Tensor]:
+    """The tensors, sorted by name; safetensors compares the header with the bytes there are."""
+    broken = f"{source} is not a complete safetensors file"
+    try:
+        if not isinstance(data, bytes):
+            with safe_open(data, "pt"):  # refuses a header that does not fit before the file is read
+                pass
+        file.seek(0)
+        tensors = safetensors.torch.load(file.read(size))
+    except MemoryError:
+        raise OutOfMemory(f"{source} needs {size} bytes of memory, more than there is") from None
+    except OSError:
+        raise
+    except Exception as error:  # SafetensorError, and what torch says of a shape that overflows
+        raise DataError(f"{broken}: {' '.join(str(error).split())[:200]}") from None
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES or tensor.dim() > 64:
+            raise DataError(f"{broken}: tensor {name[:80]!r} is {tensor.dtype} of {tensor.dim()} dimensions")
+        if tensor.dtype is torch.bool:  # a byte other than 0 and 1 is no bool: make it one
+            tensors[name] = tensor.view(torch.uint8).ne(0)
+    return dict(sorted(tensors.items()))
 
 
-def _only_key(metadata: Any, source: str) -> str:
+def _only_key(header: Mapping[str, Any], source: str) -> str:
+    metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or KEY not in metadata:
         found = f"metadata {sorted(metadata)}" if isinstance(metadata, dict) else "no metadata"
         raise DataError(f"{source} has {found[:200]}, wanted the key {KEY!r}: this library did not write it")
@@ -243,16 +247,6 @@ def _check_meta(meta: dict[str, Any], text: str, schema: int, source: str) -> No
         refuse_unusable(meta, text)
     except ValueError as error:
         raise DataError(f"{source}: in its metadata, {error}; get the file again") from None
-
-
-def _tensor(body: memoryview, entry: Entry) -> Tensor:
-    dtype = DTYPES[entry.dtype]
-    if entry.begin == entry.end:
-        return torch.empty(entry.shape, dtype=dtype)
-    fresh = bytearray(body[entry.begin : entry.end])
-    if dtype is torch.bool:  # a byte other than 0 and 1 is no bool: make it one
-        return torch.frombuffer(fresh, dtype=torch.uint8).ne(0).reshape(entry.shape)
-    return torch.frombuffer(fresh, dtype=dtype).reshape(entry.shape)
 
 
 def _refuse_nonfinite(name: str, tensor: Tensor, source: str) -> None:

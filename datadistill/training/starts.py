@@ -81,7 +81,7 @@ def starts_of(
             "no parameter of the net requires a gradient, so nothing would be trained; unfreeze some"
         )
     written = {**trained, **(beside_theta(net) if spec.name == CUSTOM else {})}
-    held = [name for name, p in written.items() if p.dtype not in DTYPES.values()]
+    held = [name for name, p in written.items() if p.dtype not in DTYPES]
     if held and config.theta_0 != "random":
         raise UsageError(
             f"{held[0]} of the net is {written[held[0]].dtype}, and a set's file holds no such tensor beside "
