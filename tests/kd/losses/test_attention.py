@@ -7,9 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from datadistill.errors import UsageError
-from kd_baselines.losses.attention import AttentionTransfer, attention_map, attention_transfer_loss
-from kd_baselines.losses.term import Seen
+from kd_baselines.losses.attention import attention_map, attention_transfer_loss
 
 FORMS = ("at_paper", "at_code", "jm")
 NORMS = ("at_paper", "jm")
@@ -62,25 +60,6 @@ def test_the_authors_code():
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("p", [1, 2, 3])
-def test_gradients_are_finite_differences_twice_over(form, p):
-    student, teacher = features(4, 2, 2, 2, 3).requires_grad_(), features(5, 2, 3, 2, 3)
-    assert torch.autograd.gradcheck(lambda z: attention_transfer_loss(z, teacher, form, p=p), student)
-    assert torch.autograd.gradgradcheck(lambda z: attention_transfer_loss(z, teacher, form, p=p), student)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_central_differences(form):
-    student, teacher, step = features(6, 2, 2, 2, 2).requires_grad_(), features(7, 2, 2, 2, 2), 1e-6
-    (gradient,) = torch.autograd.grad(attention_transfer_loss(student, teacher, form), student)
-    for place in range(student.numel()):
-        e = torch.zeros(student.numel(), dtype=torch.float64)
-        e[place] = step
-        up, down = (in_numpy(student + s * e.view_as(student), teacher, form) for s in (1, -1))
-        assert (up - down) / (2 * step) == pytest.approx(float(gradient.flatten()[place]), rel=1e-6, abs=1e-9)
-
-
-@pytest.mark.parametrize("form", FORMS)
 def test_the_scale_of_a_sample_does_not_matter(form):
     student, teacher = features(8), features(9)
     scale = torch.tensor([1e-6, -2.0, 1.0, 300.0, 1e6], dtype=torch.float64)[:, None, None, None]
@@ -109,7 +88,7 @@ def test_identical_maps_give_nothing_and_a_gradient_of_nothing(form):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1e-18, 1e-6])
 @pytest.mark.parametrize("form", FORMS)
-def test_maps_of_nothing_or_nearly_nothing_have_a_finite_gradient(form, size, dtype):
+def test_maps_of_nearly_nothing_have_a_finite_gradient(form, size, dtype):
     student = (features(11).to(dtype) * size).requires_grad_()
     for teacher in (features(12).to(dtype), torch.zeros(5, 3, 4, 6, dtype=dtype)):
         (gradient,) = torch.autograd.grad(attention_transfer_loss(student, teacher, form), student)
@@ -141,50 +120,3 @@ def test_layers_are_added():
     )
     parts = [attention_transfer_loss(s, t, "at_code") for s, t in zip(student, teacher, strict=True)]
     assert torch.allclose(attention_transfer_loss(student, teacher, "at_code"), parts[0] + parts[1], rtol=1e-14)
-
-
-def test_the_teacher_gets_no_gradient_and_nothing_is_changed():
-    student, teacher = features(19).requires_grad_(), features(20).requires_grad_()
-    before = student.detach().clone(), teacher.detach().clone()
-    attention_transfer_loss(student, teacher).backward()
-    assert teacher.grad is None and student.grad is not None
-    assert torch.equal(student, before[0]) and torch.equal(teacher, before[1])
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: attention_map(torch.zeros(2, 3)), r"shape \(2, 3\); wanted \(batch, channels"),
-        (lambda: attention_map(features(0), 0.5), r"p of an attention map is 0.5; give 1 or more"),
-        (lambda: attention_map(features(0), math.nan), r"is nan"),
-        (lambda: attention_transfer_loss(features(0), features(0), "paper"), r"form is 'paper'; did you mean"),
-        (lambda: attention_transfer_loss(features(0), features(0), pool="maps"), r"pool is 'maps'"),
-        (lambda: attention_transfer_loss([features(0)], []), r"1 layers of the student and 0 of the teacher"),
-        (lambda: attention_transfer_loss(features(0), features(0, batch=4)), r"5 images and the teacher's 4"),
-        (lambda: attention_transfer_loss(features(0), torch.zeros(5, 9)), r"shape \(5, 9\)"),
-        (lambda: AttentionTransfer({}), r"the layers are \{\}; name pairs of layers"),
-        (lambda: AttentionTransfer({"a": "a"}, form="rms"), r"form is 'rms'"),
-        (lambda: AttentionTransfer({"a": "a"}, p=0), r"is 0; give 1 or more"),
-        (lambda: AttentionTransfer({"a": "a"}, weight=-1.0), r"weight is -1.0"),
-    ],
-)
-def test_what_does_not_fit_is_refused(call, words):
-    with pytest.raises(UsageError, match=words):
-        call()
-
-
-def test_the_term_reads_its_layers_and_gives_the_loss():
-    term = AttentionTransfer({"a": "x", "b": "y"}, form="at_code", p=1, pool="features", weight=1e3)
-    assert term.needs.student_features == {"a", "b"} and term.needs.teacher_features == {"x", "y"}
-    assert not (term.needs.teacher_input_gradients or term.needs.student or term.needs.teacher_logits)
-    student = {"a": features(21), "b": features(22)}
-    teacher = {"x": features(23), "y": features(24, height=2)}
-    seen = Seen(features(0), torch.zeros(5).long(), student_features=student, teacher_features=teacher)
-    term.prepare(seen)
-    expected = attention_transfer_loss(
-        list(student.values()), list(teacher.values()), "at_code", p=1, pool="features"
-    )
-    assert torch.equal(term(seen), expected)
-    seen.teacher_features = {"x": torch.zeros(5, 10), "y": teacher["y"]}
-    with pytest.raises(UsageError, match=r"teacher's layer 'x' makes \(5, 10\)"):
-        term.prepare(seen)

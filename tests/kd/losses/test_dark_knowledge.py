@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from loss_cases import close, gradient, logits, seen
 from torch import nn
 
 from datadistill.data import Split
@@ -15,7 +16,6 @@ from datadistill.training.fit_plan import FitPlan
 from kd_baselines.distiller import Distiller
 from kd_baselines.losses import (
     DKPP,
-    Seen,
     dkpp_targets,
 )
 from kd_baselines.staged import fit
@@ -25,33 +25,12 @@ from kd_baselines.teachers import Teacher
 B, K = 6, 5
 
 
-def logits(seed=0, b=B, k=K, dtype=torch.float64):
-    draw = torch.Generator().manual_seed(seed)
-    return 3.0 * torch.randn(2, b, k, generator=draw, dtype=dtype)
-
-
-def labels(b=B, k=K):
-    return torch.arange(b) % k
-
-
-def gradient(function, z):
-    z = z.clone().requires_grad_()
-    return torch.autograd.grad(function(z), z)[0]
-
-
-def seen(z, v, **more):
-    images = torch.zeros(len(v), 1, 1, 1, dtype=v.dtype)
-    noise = more.pop("noise", lambda name: generator(3, name))
-    given = {"teacher_at": lambda T: v, "noise": noise, **more}
-    return Seen(images, labels(len(v), v.shape[1]), z, v, **given)
-
-
 # --- targets
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_argmax_and_multiset_of_10_000_rows(dtype):
-    v = logits(8, 10_000, 100, dtype)[1]
+    v = logits(8, 10_000, 100, dtype=dtype)[1]
     p, found = F.softmax(v, 1), dkpp_targets(v, torch.Generator().manual_seed(0))
     assert torch.equal(found.argmax(1), v.argmax(1)) and torch.equal(found.amax(1), p.amax(1))
     assert torch.equal(found.sort(1).values, p.sort(1).values)  # to the bit
@@ -67,7 +46,7 @@ def test_one_permutation_a_sample_and_not_one_for_all():
     assert len(found.unique(dim=0)) > 450
 
 
-def test_every_permutation_is_as_likely_and_the_expected_target_is_smoothing():
+def test_permutations_are_uniform_and_their_mean_is_smoothing():
     """By enumeration: all (K-1)! orders, once each, have the mean of label smoothing exactly."""
     v = torch.tensor([[0.3, -1.0, 2.0, 0.9, -0.2]], dtype=torch.float64)
     p = F.softmax(v, 1)[0]
@@ -76,13 +55,13 @@ def test_every_permutation_is_as_likely_and_the_expected_target_is_smoothing():
     assert len(found.unique(dim=0)) == 24
     smooth = ((1 - p[2]) / 4).repeat(5)
     smooth[2] = p[2]
-    torch.testing.assert_close(found.mean(0), smooth, rtol=1e-12, atol=0)
+    close(found.mean(0), smooth)
     # and what is really drawn: the variance of one entry is that of a draw from the other four
     n = 20_000
     drawn = dkpp_targets(v.expand(n, 5), torch.Generator().manual_seed(1))
     others = p[[0, 1, 3, 4]]
     assert (drawn.mean(0) - smooth).abs().max() < 5 * math.sqrt(float(others.var(correction=0)) / n)
-    torch.testing.assert_close(drawn[:, 2], p[2].expand(n), rtol=1e-14, atol=0)
+    close(drawn[:, 2], p[2].expand(n), 1e-14)
     ranks = drawn[:, [0, 1, 3, 4]].argsort(1) @ torch.tensor([64, 16, 4, 1])
     counts = ranks.unique(return_counts=True)[1]
     assert len(counts) == 24 and (counts - n / 24).abs().max() < 5 * math.sqrt(n / 24 * 23 / 24)
@@ -121,19 +100,19 @@ def test_permutations_come_from_the_generator_alone():
 # --- the term
 
 
-def test_the_term_is_cross_entropy_to_the_permuted_probabilities_of_the_steps_stream():
+def test_the_term_draws_from_the_steps_stream_or_keeps_rows():
     z, v = logits(12)
     targets = dkpp_targets(v, generator(3, "dkpp"))
     log_q = F.log_softmax(z, 1)
-    torch.testing.assert_close(DKPP()(seen(z, v)), -(targets * log_q).sum() / B, rtol=1e-12, atol=0)
+    close(DKPP()(seen(z, v)), -(targets * log_q).sum() / B)
     found = gradient(lambda z: DKPP()(seen(z, v)), z)
-    torch.testing.assert_close(found, (log_q.exp() - targets) / B, rtol=1e-12, atol=1e-15)
+    close(found, (log_q.exp() - targets) / B)
     by_seed = generator(0, "dkpp", 0)  # a kept one: row i of its chunk's stream
     order = torch.rand(1024, K - 1, generator=by_seed, dtype=torch.float64).argsort(dim=1, stable=True)
     term = DKPP(redraw=False)
     found = term(seen(z, v, index=torch.arange(B) + 7))
     wanted = F.cross_entropy(z, dkpp_targets(v, keys=order[7 : 7 + B]))
-    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+    close(found, wanted)
 
 
 def kept(seed=0, z=None, v=None):
@@ -148,7 +127,7 @@ def kept(seed=0, z=None, v=None):
     return term
 
 
-def test_a_kept_permutation_is_the_images_own_whatever_else_is_in_the_batch():
+def test_a_kept_permutation_is_the_images_own():
     """Of one image: the same in any order, batch, step and epoch, and after any other images."""
     term, n = kept(), 3000  # three chunks
     v = logits(16, 1, K)[1].expand(n, K)
@@ -200,21 +179,3 @@ def test_in_ones_own_loop_the_places_are_wanted():
     for wrong in (torch.arange(7), torch.arange(8) - 1, torch.zeros(8)):
         with pytest.raises(UsageError, match="the places are"):
             distiller.step((images, y, wrong))
-
-
-REFUSED = [
-    (lambda z, v: dkpp_targets(v[:0]), "the teacher's logits are (0, 5)"),
-    (lambda z, v: dkpp_targets(v[:, :1]), "1 class, so no other probability to permute; give at least 2"),
-    (lambda z, v: dkpp_targets(v, keys=torch.zeros(B, K)), "keys are (6, 5) for logits (6, 5); give (6, 4)"),
-    (lambda z, v: dkpp_targets(v, torch.Generator(), keys=torch.zeros(B, 4)), "give one of them"),
-    (lambda z, v: dkpp_targets(v.to("meta"), torch.Generator()), "draws on cpu, the logits are on meta"),
-    (lambda z, v: DKPP(weight=-1.0), "a weight is -1.0"),
-    (lambda z, v: DKPP().prepare(seen(z[:, :3], v)), "the student has 3 classes, the teacher 5"),
-]
-
-
-@pytest.mark.parametrize("call, sentence", REFUSED, ids=[f"{i}: {s}" for i, (_, s) in enumerate(REFUSED)])
-def test_what_does_not_fit_is_refused(call, sentence):
-    with pytest.raises(UsageError) as refused:
-        call(*logits())
-    assert sentence in str(refused.value)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from jacobian_cases import affine, normal, seeded
+from loss_cases import affine, normal, seeded
 from oracles.finite_differences import check_directions
 from torch import nn
 from torch.func import functional_call

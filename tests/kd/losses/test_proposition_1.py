@@ -7,7 +7,7 @@ the term sigma^2 sum_i f_i Lap f_i more.
 
 import itertools
 
-import jacobian_cases as cases
+import loss_cases as cases
 import numpy as np
 import pytest
 import torch
@@ -113,7 +113,7 @@ def gauss_hermite(loss, x, sigma, nodes=12):
 
 
 @pytest.mark.parametrize("make", [cases.smooth, cases.relu])
-def test_completed_square_is_the_second_order_of_kl_where_the_nets_agree(make):
+def test_completed_square_is_kls_second_order_where_nets_agree(make):
     teacher, x = make(1, inputs=2), cases.normal(1, 2)
     student = same_probabilities(make(0, inputs=2), teacher, x)
 
@@ -128,7 +128,7 @@ def test_completed_square_is_the_second_order_of_kl_where_the_nets_agree(make):
     assert over_noise(kl, x, 1e-3).item() / (1e-6 * second) == pytest.approx(1, abs=1e-5)
 
 
-def test_completed_square_is_the_printed_form_plus_its_second_order_and_a_constant():
+def test_completed_square_is_the_printed_form_and_what_it_lacks():
     """-sum p' q' / q + (1/2) sum p q'^2 / q^2, with the teacher's constant (1/2) sum p'^2 / p, by torch.func;
     the printed part alone falls without a bound as the student's gradients grow."""
     teacher, x = cases.smooth(1), cases.normal(5, 4)

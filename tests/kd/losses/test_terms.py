@@ -1,12 +1,14 @@
-"""Arguments of terms by the field's names, and by older ones."""
+"""Sums of terms by name, and arguments by the field's names and by older ones."""
 
 import inspect
 
 import pytest
+import torch
+from loss_cases import close, labels, logits, seen
 
 import kd_baselines as kd
-from datadistill.errors import UsageError
 from kd_baselines import losses
+from kd_baselines.losses import CE
 
 TERMS = [
     t
@@ -39,14 +41,15 @@ def test_two_names_are_one_argument(first, second, third):
     assert given(first) == given(second) == given(third) and given(first)["T"] == 2.0
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: kd.KD(3.0, T=4.0),
-        lambda: kd.KD(weight=0.5, alpha=0.9),
-        lambda: kd.FitNetsKD(lam=2.0, weight=3.0),
-    ],
-)
-def test_two_values_of_one_argument_are_refused(call):
-    with pytest.raises(UsageError, match="two names of one number"):
-        call()
+def test_the_sum_has_every_term_whatever_their_names():
+    objective = CE(name="kd-2", weight=2.0) + CE(name="kd") + CE(name="kd", weight=3.0)
+    assert list(objective.named_terms) == ["kd-2", "kd", "kd-3"]
+    out = objective(seen(*logits()))
+    close(out["loss"], 6 * out["kd"])
+
+
+def test_values_are_reported_before_their_weights():
+    z, v = logits()
+    out = (CE(weight=0.1) + kd.KD(T=4.0, weight=0.9))(seen(z, v))
+    close(out["kd"], losses.soft_target_loss(z, v, 4.0))
+    close(out["loss"], 0.1 * torch.nn.functional.cross_entropy(z, labels()) + 0.9 * out["kd"])
