@@ -17,12 +17,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kd_baselines.comparing import compare as compare
     from kd_baselines.config import KdConfig as KdConfig
     from kd_baselines.distiller import Distiller as Distiller
     from kd_baselines.evaluation import Scores as Scores
     from kd_baselines.evaluation import score as score
-    from kd_baselines.generations import born_again_generations as born_again_generations
     from kd_baselines.heads import two_headed as two_headed
     from kd_baselines.language.config import LanguageConfig as LanguageConfig
     from kd_baselines.language.netfile import SavedLanguageModel as SavedLanguageModel
@@ -52,13 +50,15 @@ if TYPE_CHECKING:
     from kd_baselines.sharing import share_layers as share_layers
     from kd_baselines.staged import fit as fit
     from kd_baselines.stages import Stage as Stage
+    from kd_baselines.studies.compare import compare as compare
+    from kd_baselines.studies.generations import born_again_generations as born_again_generations
     from kd_baselines.teacher_cache import CachedTeacher as CachedTeacher
     from kd_baselines.teachers import Teacher as Teacher
     from kd_baselines.training import Trained as Trained
     from kd_baselines.training import train as train
 
 _HOME = {
-    "compare": "comparing",
+    "compare": "studies.compare",
     "KdConfig": "config",
     "Distiller": "distiller",
     "Scores": "evaluation", "score": "evaluation",
@@ -78,7 +78,7 @@ _HOME = {
     "CachedTeacher": "teacher_cache", "Teacher": "teachers",
     "Trained": "training", "train": "training",
     "two_headed": "heads",
-    "born_again_generations": "generations",
+    "born_again_generations": "studies.generations",
 }  # fmt: skip
 
 __all__ = sorted(_HOME)

@@ -1,8 +1,8 @@
 """What differs between generations of image classifiers and generations of language models.
 
-`kd_baselines.generations` trains chains of nets, each from a fresh draw, each taught by the one before; a
-`Lineage` knows how one net of a chain is configured, trained and measured. One for each kind of config, in
-`LINEAGES` of `kd_baselines.generations`.
+`kd_baselines.studies.generations` trains chains of nets, each from a fresh draw, each taught by the one before;
+a `Lineage` knows how one net of a chain is configured, trained and measured. One for each kind of config, in
+`LINEAGES` there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run what a plan names and is missing, use again what is there.
+"""The study of one plan: pools, sets, measurements.
 
     OUT/                     a run folder of kind "reproduce": config.json, environment.json, timing.jsonl
       pools/NAME/            run folders of pools             sets/NAME/   run folders of distillations
@@ -6,46 +6,41 @@
       weights/NAME           weights drawn where a part needs some and none were given
       table.md  table.csv  figure.png
 
-Every step is either there, looked for elsewhere (reuse.py), or done now; pools and distillations go on from
-their checkpoints. A measurement is used again where the set, the pool, its arguments and the library's version
-are those in its file. So the same command typed again goes on where it was.
+Finished runs are loaded, from OUT or from elsewhere (reuse.py), and interrupted ones are resumed. A measurement
+is loaded where the set, the pool, its arguments and the library's version are those in its file.
 """
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from datadistill import distilled_file
-from datadistill.config import DistillConfig, PoolConfig, RunOptions
+from datadistill.config import DistillConfig, RunOptions
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import Interrupted, UsageError
+from datadistill.errors import UsageError
 from datadistill.nets.weights import read_weights
 from datadistill.pool import FILE_NAME as POOL_FILE
 from datadistill.pool import Pool
 from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.drawn import draw_weights
-from datadistill.reproduce.kept import begun, kept, stored_rows
 from datadistill.reproduce.measure import KINDS, Tools
 from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan
 from datadistill.reproduce.results import Measured, Result, over_runs
-from datadistill.runs.atomic import named, write_json
+from datadistill.runs.atomic import write_json
+from datadistill.runs.canonical import canonical_json, parse_json
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
-from datadistill.runs.signals import StopFlag
+from datadistill.runs.regular import read_run_file
+from datadistill.studies.study import Job, Study, has_run, kind_of
 from datadistill.training import distill
 from datadistill.training.pretrain import pretrain
-
-Say = Callable[[str], None]
-Config = DistillConfig | PoolConfig
 
 
 class Missing(Exception):
@@ -57,36 +52,23 @@ class Engine:
 
     Args:
         plan: what to do.
-        folder: OUT, held by this process.
+        study: OUT, opened.
         reuse: folders in which finished runs are looked for.
         weights: the weights file for sets that ask for one.
         options: how runs are carried out.
         device: auto, cpu or cuda.
-        say: takes a line of progress.
-        stop: a signal that came.
-        again: what to type to go on.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        folder: RunFolder,
-        *,
-        reuse: Sequence[Path],
-        weights: str | None,
-        options: RunOptions,
+        self, plan: Plan, study: Study, *, reuse: Sequence[Path], weights: str | None, options: RunOptions,
         device: str,
-        say: Say,
-        stop: StopFlag,
-        again: str,
-    ) -> None:
-        self.plan, self.folder, self.reuse, self.weights = plan, folder, reuse, weights
-        self.options, self.device, self.say, self.stop, self.again = options, device, say, stop, again
+    ) -> None:  # fmt: skip
+        self.plan, self.study, self.reuse, self.weights = plan, study, reuse, weights
+        self.options, self.device = options, device
         self.looking = False
         self.pools: dict[str, tuple[Path, Pool]] = {}
         self.sets: dict[str, tuple[Path, DistilledDataset]] = {}
         self.fingerprints: dict[str, str] = {}
-        self.environments: list[Mapping[str, Any]] = []
 
     def run(self, only: Sequence[str] = ()) -> Result:
         """Do the parts called `only`, or all; of the others take what is whole.
@@ -98,13 +80,13 @@ class Engine:
         missing = []
         for part in self.plan.parts:
             self.looking = bool(only) and part.name not in only
-            before = list(self.environments)
+            before = list(self.study.environments)
             try:
                 done.append((part, self._part(part)))
             except Missing:
                 missing.append(part.name)
-                self.environments = before
-        return Result(done, missing, self.environments)
+                self.study.environments = before
+        return Result(done, missing, self.study.environments)
 
     def _part(self, part: Part) -> list[Measured | None]:
         found: dict[tuple[str, str], Measured] = {}
@@ -133,18 +115,19 @@ class Engine:
             "pool": None if pool is None else pool.fingerprint,
             "version": environment()["versions"]["datadistill"],
         }  # fmt: skip
-        path = self._folder("measured") / f"{part.name}-{m.name}-{name}.json"
-        if (stored := stored_rows(path, key)) is not None:
+        path = self.study.subfolder("measured") / f"{part.name}-{m.name}-{name}.json"
+        if (stored := load_rows(path, key)) is not None:
             rows, measured_in = stored
-            self._remember(measured_in)
+            self.study.add_environment(measured_in)
             return rows
-        with self._step(f"{part.name}: {m.name} on {name}"):
-            tools = Tools(pool, self.options.data_root, self.options.download, self.device, self._poll)
-            rows = KINDS[m.kind](d, tools, **arguments)
+        self._refuse_to_look()
+        tools = Tools(pool, self.options.data_root, self.options.download, self.device, self.study.poll)
+        measure = partial(KINDS[m.kind], d, tools, **arguments)
+        found = self.study.carry_out(f"{part.name}: {m.name} on {name}", measure)
         here = environment(resolve(self.device))
-        write_json(path, {"key": key, "rows": [row.as_dict() for row in rows], "environment": here})
-        self._remember(here)
-        return rows
+        write_json(path, {"key": key, "rows": [row.as_dict() for row in found], "environment": here})
+        self.study.add_environment(here)
+        return found
 
     # --- sets and pools
 
@@ -152,11 +135,15 @@ class Engine:
         if name not in self.sets:
             config = self._placed(part, part.sets[name])
             fits = self._fits(part, name, config)
-            found = self._there("distill", name, config, distilled_file.FILE_NAME, fits)
-            if found is None:
-                found = self.folder.path / "sets" / name
-                with self._step(f"learn {name}: {config.iterations} iterations"):
-                    distill(config, out=found, resume=begun(found), options=self.options)
+            path = self.study.path / "sets" / name
+
+            def learn(resume: bool) -> None:
+                distill(config, out=path, resume=resume, options=self.options)
+
+            words = f"learn {name}: {config.iterations} iterations"
+            found = self._run(
+                Job(path, config, distilled_file.FILE_NAME, learn, words, elsewhere.IGNORED), fits
+            )
             d = DistilledDataset.load(found)
             if not fits(found):
                 raise UsageError(
@@ -165,7 +152,7 @@ class Engine:
                 )
             self.sets[name] = found, d
         path, d = self.sets[name]
-        self._remember(RunFolder.open(path).environment)
+        self.study.add_environment(RunFolder.open(path).environment)
         return path, d
 
     def _placed(self, part: Part, config: DistillConfig) -> DistillConfig:
@@ -194,41 +181,36 @@ class Engine:
     def _pool(self, part: Part, name: str) -> tuple[Path, Pool]:
         if name not in self.pools:
             config = part.pools[name].with_changes(device=self.device)
-            found = self._there("pool", name, config, POOL_FILE, lambda path: True)
-            if found is None:
-                found = self.folder.path / "pools" / name
-                with self._step(f"pretrain {name}: {config.total} nets on {config.dataset}"):
-                    pretrain(config, out=found, resume=begun(found), options=self.options)
+            path = self.study.path / "pools" / name
+
+            def train(resume: bool) -> None:
+                pretrain(config, out=path, resume=resume, options=self.options)
+
+            words = f"pretrain {name}: {config.total} nets on {config.dataset}"
+            job = Job(path, config, POOL_FILE, train, words, elsewhere.IGNORED)
+            found = self._run(job, lambda path: True)
             self.pools[name] = found, Pool.load(found)
         path, pool = self.pools[name]
-        self._remember(RunFolder.open(path).environment)
+        self.study.add_environment(RunFolder.open(path).environment)
         return path, pool
 
-    def _there(
-        self, kind: str, name: str, config: Config, result: str, fits: Callable[[Path], bool]
-    ) -> Path | None:
-        """A finished run of this config: OUT's own, or one that lies elsewhere; None where one must be made."""
-        own = self.folder.path / f"{'pool' if kind == 'pool' else 'set'}s" / name
-        wanted = dump_config(config)
-        if begun(own):
-            there = RunFolder.open(own, kind=kind)
-            changed = elsewhere.differences(kind, there.config, wanted)
-            if changed:
-                raise UsageError(
-                    f"{own} holds a run of another config ({'; '.join(changed)}); remove it, or choose "
-                    "another --out"
-                )
-            if (own / result).exists():
-                there.sweep()
-                return own
-        else:
-            for run in elsewhere.candidates(self.reuse, kind, result):
+    def _run(self, job: Job, fits: Callable[[Path], bool]) -> Path:
+        """The folder of a finished run: one that lies elsewhere, or OUT's own, which is made where needed."""
+        if not has_run(job.path):
+            kind, wanted = kind_of(type(job.config)), dump_config(job.config)
+            for run in elsewhere.candidates(self.reuse, kind, job.file):
                 if not elsewhere.differences(kind, run.config, wanted) and fits(run.path):
-                    self.say(f"{name}: the run in {run.path} is used")
+                    self.study.say(f"{job.path.name}: the run in {run.path} is used")
                     return run.path
+        if not job.is_finished():
+            self._refuse_to_look()
+        self.study.run(job)
+        return job.path
+
+    def _refuse_to_look(self) -> None:
+        """Leave a part that is only looked for, where something would have to be made."""
         if self.looking:
             raise Missing
-        return None
 
     def _weights(self, part: Part) -> str:
         if self.weights is not None:
@@ -238,7 +220,7 @@ class Engine:
                 f"{part.name} starts from pretrained weights, and none were given; pass --weights FILE (a "
                 "state dict of the net), or --weights imagenet for those of torchvision"
             )
-        path = self._folder("weights") / f"{part.drawn_weights}-drawn.safetensors"
+        path = self.study.subfolder("weights") / f"{part.drawn_weights}-drawn.safetensors"
         draw_weights(part.drawn_weights, path)
         return str(path)
 
@@ -255,40 +237,13 @@ class Engine:
             self.fingerprints[weights] = found.fingerprint
         return self.fingerprints[weights]
 
-    # --- what all steps share
 
-    def _folder(self, name: str) -> Path:
-        path = self.folder.path / name
-        try:
-            path.mkdir(exist_ok=True)
-        except OSError as error:
-            raise named(error, path) from error
-        return path
-
-    def _remember(self, env: Mapping[str, Any]) -> None:
-        fingerprints = ("data", "net", "pool", "weights")
-        known = {k: v for k, v in env.items() if k not in fingerprints}
-        if known not in self.environments:
-            self.environments.append(known)
-
-    def _poll(self) -> None:
-        self.stop.raise_if_requested(self._kept())
-
-    def _kept(self) -> str:
-        return kept(self.folder.path, self.again)
-
-    @contextlib.contextmanager
-    def _step(self, what: str) -> Iterator[None]:
-        """One step that takes time; refused where the engine only looks."""
-        if self.looking:
-            raise Missing
-        self._poll()
-        self.say(what)
-        began = time.monotonic()
-        try:
-            yield
-        except Interrupted as stopped:  # a run's own sentence would go on with that run only
-            raise Interrupted(self._kept(), stopped.exit_code - 128) from stopped
-        seconds = round(time.monotonic() - began, 1)
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        self.folder.append_timing({"step": what, "seconds": seconds, "finished": at})
+def load_rows(path: Path, key: Mapping[str, Any]) -> tuple[list[Measured], dict[str, Any]] | None:
+    """Rows and environment of a measurement that was made with this very key; None where it must be made."""
+    try:
+        stored = parse_json(read_run_file(path))
+        if canonical_json(stored["key"]) != canonical_json(key):
+            return None
+        return [Measured.from_dict(row) for row in stored["rows"]], stored["environment"]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # damaged: measured again
+        return None

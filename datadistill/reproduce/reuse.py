@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datadistill.config import HARMLESS, completed
+from datadistill.config import HARMLESS
 from datadistill.errors import DatadistillError, UsageError
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import differing
+from datadistill.studies.study import config_changes
 
 IGNORED = ("recipe", *HARMLESS)
 DEPTH = 3  # levels of folders below the one that is named
@@ -50,6 +50,4 @@ def differences(kind: str, stored: Mapping[str, Any], wanted: Mapping[str, Any])
     >>> differences("other", {"ipc": 1, "recipe": "a"}, {"ipc": 2, "recipe": "b"})
     ['ipc 1 -> 2']
     """
-    both = (completed(kind, stored), wanted)
-    kept = [{k: v for k, v in config.items() if k not in IGNORED} for config in both]
-    return differing(*kept)
+    return config_changes(kind, stored, wanted, IGNORED)

@@ -1,4 +1,4 @@
-"""`reproduce`: one table, from what is missing to the files."""
+"""`reproduce`: one table, from its plan to its files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from datadistill.progress import Report, shows_progress
 from datadistill.reproduce import plan_of
 from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.engine import Engine
-from datadistill.reproduce.kept import kept, open_folder
 from datadistill.reproduce.plan import Plan
 from datadistill.reproduce.results import Result
 from datadistill.reproduce.write import write
-from datadistill.runs.signals import StopFlag, interruptible
+from datadistill.studies.study import Study
 
 QUIET = RunOptions(quiet=True)
 
@@ -91,17 +90,14 @@ def reproduce(
     command += f" --seed {seed}" if seed else ""
     if weights is not None and any(part.needs_weights for part in plan.parts):
         command += f" --weights {weights if weights == 'imagenet' else Path(weights).name}"
-    way = again or command
-    with StopFlag() as stop, interruptible(kept(path, way)):
-        folder = open_folder(path, plan, seed)
-        with folder.lock():
-            folder.clean()
-            engine = Engine(
-                plan.with_seed(seed), folder, reuse=folders, weights=weights, options=options, device=device,
-                say=say, stop=stop, again=way,
-            )  # fmt: skip
-            result = engine.run(only)
-            files = write(plan, result, path, command)
+    asked = {"table": plan.table, "scale": plan.scale, "seed": seed}
+    with Study(path, "reproduce", asked, again=again or command, say=say, timed=True) as study:
+        study.open()
+        engine = Engine(
+            plan.with_seed(seed), study, reuse=folders, weights=weights, options=options, device=device
+        )
+        result = engine.run(only)
+        files = write(plan, result, path, command)
     return Reproduced(plan, result, files)
 
 

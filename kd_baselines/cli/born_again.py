@@ -87,7 +87,7 @@ def run(argv: Sequence[str]) -> int:
     assert name is not None  # --help has left
     output = Output(args.json)
     set_threads(args.threads)
-    from kd_baselines.generations import born_again_generations
+    from kd_baselines.studies.generations import born_again_generations
 
     out = args.out or Path("runs") / "born-again" / name
     began = time.monotonic()

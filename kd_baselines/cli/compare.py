@@ -16,7 +16,7 @@ from kd_baselines.config import KdConfig
 from kd_baselines.recipes import page
 
 if TYPE_CHECKING:
-    from kd_baselines.comparison import Comparison
+    from kd_baselines.studies.comparison_table import Comparison
 
 PROG = "kd-baselines compare"
 
@@ -57,7 +57,7 @@ def run(argv: Sequence[str]) -> int:
     assert name is not None  # --help has left
     output = Output(args.json)
     set_threads(args.threads)
-    from kd_baselines.comparing import compare
+    from kd_baselines.studies.compare import compare
 
     out = args.out or Path("runs") / "compare" / name
     began = time.monotonic()
@@ -83,7 +83,7 @@ def run(argv: Sequence[str]) -> int:
 def tell(output: Output, found: Comparison) -> None:
     """A table for each score, and what it is over."""
     from datadistill.studies.table import format_difference
-    from kd_baselines.comparison import remarks
+    from kd_baselines.studies.comparison_table import remarks
 
     for column in found.columns:
         known = any(row.published != "-" for row in found.rows) and column == found.measure

@@ -5,8 +5,8 @@
       payloads/ rows/          what is sent, and a record for each row, storage and seed
       ledger.md  ledger.csv  ledger.png
 
-Runs that are finished and records that are there are read, so the same call again goes on where it was. The
-table holds every row whose records are there for all seeds asked for, also from an earlier call.
+Finished runs and records are loaded, interrupted runs are resumed. The table holds every row whose records are
+there for all seeds asked for, also from an earlier call.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from datadistill.errors import UsageError, nearest
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
 from datadistill.runs.atomic import write_text
-from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
-from datadistill.runs.signals import StopFlag, interruptible
 from datadistill.stats import mean
+from datadistill.studies.arguments import dump_changes, format_command, list_seeds
+from datadistill.studies.study import Study
 from datadistill.studies.table import describe_machines
 from datadistill.visualize.canvas import save
 from kd_baselines.ledger.config import LEDGER_KIND, LedgerConfig
@@ -39,12 +39,10 @@ from kd_baselines.ledger.plot import ledger_figure
 from kd_baselines.ledger.rows import IMAGE_ROWS, Record, Rows
 from kd_baselines.ledger.senders import LABELS_SEED, Senders, net_spec, real_data, refuse_nets
 from kd_baselines.ledger.table import ABOUT, FULL, Entry, Ledger
-from kd_baselines.many_runs import ManyRuns, begun, kept, numbers_of, opened, stored, typed
 
 __all__ = ["FILES", "make_ledger"]
 
 FILES = ("ledger.md", "ledger.csv", "ledger.png")
-HOLDS = "is the ledger of"
 
 
 @shows_progress
@@ -94,7 +92,7 @@ def make_ledger(
     base = ledger_config(plan) if isinstance(plan, str) else plan
     if not isinstance(base, LedgerConfig):
         raise UsageError(f"plan is {plan!r:.60}, wanted the name of a ledger or a LedgerConfig")
-    numbers, asked = numbers_of(seeds), _rows(rows)
+    numbers, asked = list_seeds(seeds), _rows(rows)
     changed = dict(changes or {})
     config = base.with_changes(**changed)
     config = config if data is None else replace(config, dataset=CUSTOM)
@@ -104,35 +102,29 @@ def make_ledger(
         "rows": None if len(asked) == len(ABOUT) else asked, "distilled": distilled and "FILE",
         "teacher": teacher and "FILE",
     }  # fmt: skip
-    command = typed("kd-baselines ledger", config.name, numbers, flags, stored(changed, LedgerConfig))
+    command = format_command(
+        "kd-baselines ledger", config.name, numbers, flags, dump_changes(changed, LedgerConfig)
+    )
     own = {name: value for name, value in dump_config(config).items() if name != "device"}
     own["given"] = {
         "distilled": None if given.distilled is None else distilled_file.identity(given.distilled),
         "teacher": None if given.teacher is None else given.teacher.fingerprint,
     }
-    if begun(path):  # what is refused is refused before the data are read, which may take minutes
-        opened(path, own, LEDGER_KIND, HOLDS)
-    else:
-        RunFolder.refuse_occupied(path)
-    way = again or (command if data is None else f"make_ledger(..., out={str(out)!r}, data=...)")
-    with StopFlag() as stop, interruptible(kept(path, way)):
+    again = again or (command if data is None else f"make_ledger(..., out={str(out)!r}, data=...)")
+    study = Study(path, LEDGER_KIND, own, again=again, say=say)
+    study.refuse_other()  # before the data are read, which may take minutes
+    with study:
         real = real_data(config, options, data)
         named = data is None and config.real_per_class is None
         refuse_nets(config, real)
         given.refuse_what_does_not_fit(real, net_spec(config, real, "student"))
-        folder = opened(path, own, LEDGER_KIND, HOLDS)
-        with folder.lock():
-            folder.clean()
-            for left in path.glob("*/.*.tmp"):  # of a killed call, in rows/ and payloads/
-                left.unlink(missing_ok=True)
-            runs = ManyRuns(folder, say, stop, way)
-            senders = Senders(config, runs, real, named, given, options)
-            made = Rows(senders)
-            for row in asked:
-                for seed in made.seeds(row, numbers):
-                    for storage in made.storages(row):
-                        made.record(row, storage, seed)
-            return _write(_gathered(made, numbers), path, command)
+        study.open()
+        made = Rows(Senders(config, study, real, named, given, options))
+        for row in asked:
+            for seed in made.seeds(row, numbers):
+                for storage in made.storages(row):
+                    made.record(row, storage, seed)
+        return _write(_gather(made, numbers), path, command)
 
 
 def _rows(asked: Sequence[str] | None) -> list[str]:
@@ -142,7 +134,7 @@ def _rows(asked: Sequence[str] | None) -> list[str]:
     return [row for row in ABOUT if not asked or row in asked]
 
 
-def _gathered(made: Rows, seeds: tuple[int, ...]) -> Ledger:
+def _gather(made: Rows, seeds: tuple[int, ...]) -> Ledger:
     """The table of all records that are there."""
     entries, machines = [], []
     for row in ABOUT:
@@ -160,7 +152,7 @@ def _gathered(made: Rows, seeds: tuple[int, ...]) -> Ledger:
         config.name, seeds, tuple(entries), made.data.shape, classes, config.per_class,
         len(senders.distilled().images) / classes if has_set else None,
         tuple(_notes(made, entries)),
-        tuple(dict.fromkeys([*machines, *describe_machines(senders.runs.environments)])),
+        tuple(dict.fromkeys([*machines, *describe_machines(senders.study.environments)])),
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ class Rows:
         if not path.exists():
             self._prepare(row, seed)
             name = f"{row} {storage}, seed {seed}"
-            self.senders.runs.carry_out(name, partial(self._make, row, storage, seed, path))
+            self.senders.study.carry_out(name, partial(self._make, row, storage, seed, path))
         return Record.load(path)
 
     def _prepare(self, row: str, seed: int) -> None:
@@ -129,7 +129,7 @@ class Rows:
 
     def _make(self, row: str, storage: str, seed: int, path: Path) -> None:
         found = self._full(seed) if row == FULL else self._received(row, storage, seed)
-        path.parent.mkdir(exist_ok=True)
+        self.senders.study.subfolder("rows")
         values = {"row": row, "storage": storage, "seed": seed, "machine": self.machine, **found}
         write_json(path, asdict(Record(**values)))
 
@@ -148,8 +148,7 @@ class Rows:
     def _received(self, row: str, storage: str, seed: int) -> dict[str, Any]:
         payload = self._net(row, storage, seed) if row in NET_ROWS else self._images(row, storage, seed)
         drawn = "" if row.startswith("distilled") else f"-s{seed}"
-        file = self.path / "payloads" / f"{row}-{storage}{drawn}.safetensors"
-        file.parent.mkdir(exist_ok=True)
+        file = self.senders.study.subfolder("payloads") / f"{row}-{storage}{drawn}.safetensors"
         payload.save(file)
         payload = Payload.load(file)  # what is measured is what was sent
         config = self.config

@@ -3,7 +3,7 @@
     OUT/nets/WHICH-sSEED/    runs of `kd-baselines train`: full, teacher, student, born-again
     OUT/distilled/           a run of `datadistill distill`
 
-All of them go on where they were stopped. Soft labels come from the teacher of seed 0, whatever the seeds are.
+Interrupted runs are resumed. Soft labels come from the teacher of seed 0, whatever the seeds are.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.runs.timing import spent
+from datadistill.studies.study import Job, Study
 from datadistill.training import distill
-from kd_baselines.chains import seed_of
 from kd_baselines.config import KdConfig
 from kd_baselines.ledger.config import LedgerConfig, distill_config
 from kd_baselines.ledger.given import Given
-from kd_baselines.many_runs import ManyRuns
 from kd_baselines.netfile import STUDENT
 from kd_baselines.setup import spec_for
 from kd_baselines.student_images import student_split
+from kd_baselines.studies.chains import seed_of
 from kd_baselines.training import load_data, train
 
 __all__ = [
@@ -52,7 +52,7 @@ def net_config(config: LedgerConfig, which: str, seed: int) -> KdConfig:
         config: of the ledger.
         which: "full" (the students' architecture, labels alone), "teacher", "student" or "born-again".
         seed: of the ledger. The Born-Again student starts from another draw than its teacher: that of
-            `kd_baselines.chains.seed_of(seed, 1)`.
+            `kd_baselines.studies.chains.seed_of(seed, 1)`.
 
     Example:
         >>> config = LedgerConfig()
@@ -118,7 +118,7 @@ class Senders:
 
     Args:
         config: of the ledger.
-        runs: carries them out below the ledger's folder.
+        study: the ledger's folder.
         data: as `real_data` gives it.
         named: whether `data` are those that the config names, so that a run loads them itself.
         given: what exists already.
@@ -126,12 +126,12 @@ class Senders:
     """
 
     def __init__(
-        self, config: LedgerConfig, runs: ManyRuns, data: RealData, named: bool, given: Given,
+        self, config: LedgerConfig, study: Study, data: RealData, named: bool, given: Given,
         options: RunOptions,
     ) -> None:  # fmt: skip
-        self.config, self.runs, self.data, self.given = config, runs, data, given
+        self.config, self.study, self.data, self.given = config, study, data, given
         self.options, self.passed = options, None if named else data
-        self.path = runs.folder.path
+        self.path = study.path
         self.student_spec = net_spec(config, data, "student")
         self._files: dict[Path, Path] = {}  # of runs that were looked at
         self._distilled = given.distilled
@@ -161,7 +161,7 @@ class Senders:
             train(config, data=self.passed, teacher=teacher, out=path, resume=resume, options=self.options)
 
         words = f"{path.name}: {config.net} by {config.method}"
-        self._files[path] = self.runs.result(path, config, words, work)
+        self._files[path] = self.study.run(Job(path, config, STUDENT, work, words))
         return self._files[path]
 
     def _config(self, which: str, seed: int) -> KdConfig:
@@ -184,7 +184,7 @@ class Senders:
             distill(config, data=self.passed, out=path, resume=resume, options=self.options)
 
         words = f"distilled: {config.recipe}, {config.iterations} iterations"
-        self._distilled = DistilledDataset.load(self.runs.result(path, config, words, work, FILE_NAME))
+        self._distilled = DistilledDataset.load(self.study.run(Job(path, config, FILE_NAME, work, words)))
         return self._distilled
 
     def net_seconds(self, which: str, seed: int) -> float | None:

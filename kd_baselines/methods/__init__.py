@@ -15,7 +15,7 @@ from datadistill.training.fit_plan import FitPlan
 from kd_baselines.methods import definitions as of
 from kd_baselines.stages import Stage
 
-__all__ = ["METHODS", "Method", "arguments", "stages_of"]
+__all__ = ["METHODS", "Method", "arguments", "has_teacher", "stages_of"]
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,23 @@ def arguments(name: str) -> dict[str, Any]:
         >>> arguments("soft-targets")
         {'temperature': 4.0, 'soft_weight': 0.9, 'label_weight': 0.1}
     """
+    parameters = list(inspect.signature(_method(name).stages).parameters.values())[1:]
+    return {p.name: p.default for p in parameters}
+
+
+def has_teacher(name: str) -> bool:
+    """Whether the students of a method learn from a teacher.
+
+    Raises:
+        UsageError: no method has this name.
+    """
+    return _method(name).teacher
+
+
+def _method(name: str) -> Method:
     if name not in METHODS:
         raise UsageError(f"there is no method {name!r}; {nearest(str(name), METHODS, 'kd-baselines methods')}")
-    parameters = list(inspect.signature(METHODS[name].stages).parameters.values())[1:]
-    return {p.name: p.default for p in parameters}
+    return METHODS[name]
 
 
 def stages_of(name: str, plan: FitPlan, args: Mapping[str, Any]) -> tuple[Stage, ...]:

@@ -79,9 +79,9 @@ def serve() -> None:
     import torch
 
     torch.set_num_threads(1)
-    import kd_baselines.generations
     import kd_baselines.language.lineage
     import kd_baselines.ledger.making
+    import kd_baselines.studies.generations
     import kd_baselines.training  # noqa: F401
     from datadistill.data import load
 

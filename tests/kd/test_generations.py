@@ -18,12 +18,12 @@ from datadistill.config import RunOptions
 from datadistill.errors import Interrupted, UsageError
 from datadistill.runs.folder import RunFolder
 from kd_baselines import image_lineage
-from kd_baselines.chains import seed_of
 from kd_baselines.config import KdConfig
-from kd_baselines.generations_plot import Descent, generations_figure
 from kd_baselines.image_lineage import ImageLineage, ensemble
 from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import Page
+from kd_baselines.studies.chains import seed_of
+from kd_baselines.studies.generations_plot import Descent, generations_figure
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import train
 
@@ -174,8 +174,8 @@ def test_killed_anywhere_and_resumed_to_the_same_bytes(finished, tmp_path, monke
         "datadistill.runs.folder.RunFolder._write_config",  # before a folder is a run
         "datadistill.runs.checkpoints.CheckpointStore.save",
         "kd_baselines.netfile.write_bytes",  # trained, and not yet saved
-        "kd_baselines.generations.write",
-        "kd_baselines.generations.save",
+        "kd_baselines.studies.generations.write",
+        "kd_baselines.studies.generations.save",
     ):
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setattr(place, killed)

@@ -8,10 +8,10 @@ from generations_cases import DATA, IMAGES, LABELS, TESTED, TINY, born_again
 from datadistill.data import RealData
 from datadistill.errors import DataError, UsageError
 from kd_baselines import born_again_generations
-from kd_baselines.generations import LINEAGES
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import Page
+from kd_baselines.studies.generations import LINEAGES
 from kd_baselines.training import train
 
 
@@ -45,7 +45,7 @@ def test_what_cannot_be_generations_leaves_nothing(options, said, tmp_path):
 def test_a_folder_of_something_else_is_refused(tmp_path):
     out = tmp_path / "g"
     born_again(out, generations=1, seeds=1)
-    with pytest.raises(UsageError, match=r"holds generations of something else .*choose another out"):
+    with pytest.raises(UsageError, match=r"holds another study .*choose another out"):
         born_again(out, changes={"epochs": 5})
     with pytest.raises(UsageError, match="wanted one of kd-generations"):
         born_again(out / "own-1-s0")

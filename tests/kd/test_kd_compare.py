@@ -11,12 +11,12 @@ from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.stats import paired_difference
-from kd_baselines import compare_runs
-from kd_baselines.comparing import compare as compare_named
-from kd_baselines.comparison import Comparison, Row, markdown
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import RECIPES, Arm, Page
+from kd_baselines.studies import compare as compare_module
+from kd_baselines.studies.compare import compare as compare_named
+from kd_baselines.studies.comparison_table import Comparison, Row, markdown
 from kd_baselines.training import KIND, train
 
 TINY = {
@@ -59,7 +59,7 @@ def trained(monkeypatch):
         calls.append((out.name, None if teacher is None else teacher.name))
         return train(config, out=out, teacher=teacher, **options)
 
-    monkeypatch.setattr(compare_runs, "train", counting)
+    monkeypatch.setattr(compare_module, "train", counting)
     return calls
 
 
@@ -133,18 +133,18 @@ def test_the_run_that_was_to_train_the_teacher_goes_on_first(trained, tmp_path):
 
 
 def test_a_signal_names_the_way_on_and_nothing_is_lost(trained, monkeypatch, tmp_path):
-    counting = compare_runs.train
+    counting = compare_module.train
 
     def stopped(config, *, out, **options):
         if out.name == "hard-s0":
             raise Interrupted("saved at step 3; go on with: this run alone", 15)
         return counting(config, out=out, **options)
 
-    monkeypatch.setattr(compare_runs, "train", stopped)
+    monkeypatch.setattr(compare_module, "train", stopped)
     with pytest.raises(Interrupted, match=r"kept in .*; go on with: compare\(\.\.\., out=") as said:
         compare(seeds=1, arms=("own", "hard"), out=tmp_path)
     assert said.value.exit_code == 143 and "this run alone" not in str(said.value)
-    monkeypatch.setattr(compare_runs, "train", counting)
+    monkeypatch.setattr(compare_module, "train", counting)
     trained.clear()
     compare(seeds=1, arms=("own", "hard"), out=tmp_path)
     assert trained == [("hard-s0", None)]
@@ -190,7 +190,7 @@ def test_what_cannot_be_compared_leaves_nothing(options, said, tmp_path):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     compare(seeds=1, arms=("hard",), out=tmp_path / "c")
-    with pytest.raises(UsageError, match="compares something else"):
+    with pytest.raises(UsageError, match="holds another study"):
         compare(seeds=1, arms=("hard",), out=tmp_path / "c", changes={"epochs": 2})
     with pytest.raises(UsageError, match="wanted one of kd-compare"):
         compare(seeds=1, out=tmp_path / "c/hard-s0")

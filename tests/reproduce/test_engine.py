@@ -104,7 +104,7 @@ def test_a_damaged_measurement_is_made_again(out):
 
 
 def test_a_folder_of_another_table_is_refused(out, tmp_path):
-    with pytest.raises(UsageError, match="holds scale smoke seed 0 table table9; choose another out"):
+    with pytest.raises(UsageError, match=r"holds another study \(seed 0 -> 1\); choose another out"):
         reproduce(plan(), out=out, seed=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")

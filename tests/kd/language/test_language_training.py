@@ -18,7 +18,6 @@ from datadistill.runs.artifact import kind_of_file
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from kd_baselines import born_again_generations
-from kd_baselines.chains import refuse_other_teacher
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.language.corpus import corpus_of, read_corpus
 from kd_baselines.language.lineage import LanguageLineage
@@ -28,6 +27,7 @@ from kd_baselines.language.perplexity import Ensemble, perplexity
 from kd_baselines.language.training import train_language
 from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import RECIPES, Page, page, recipe
+from kd_baselines.studies.chains import refuse_other_teacher
 
 LINES = ("the cat sat on the mat\n", "a dog ran\n", "the dog sat\n", "<unk> cat ran on a mat\n")
 TEXT = "".join(LINES[int(n)] for n in 4 * "0120312302")

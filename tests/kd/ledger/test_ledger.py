@@ -189,7 +189,7 @@ def test_given_nets_and_sets_are_used_and_their_seconds_told(whole, tmp_path):
     copy.write_bytes((folder / "distilled/distilled.safetensors").read_bytes())
     alone = make(tmp_path / "e", seeds=1, rows=("distilled",), distilled=copy)
     assert alone.entry("distilled").sender_seconds is None
-    with pytest.raises(UsageError, match="is the ledger of something else"):
+    with pytest.raises(UsageError, match="holds another study"):
         make(tmp_path / "e", seeds=1, rows=("distilled",))
 
 
@@ -267,7 +267,7 @@ def test_what_cannot_be_made_leaves_nothing(options, said, tmp_path):
 def test_more_images_than_there_are_and_a_place_that_holds_something_else(whole, tmp_path):
     with pytest.raises(DataError, match="500 wanted of each; lower per_class"):
         make(tmp_path / "out", changes={"per_class": 500})
-    with pytest.raises(UsageError, match=r"is the ledger of something else \(steps 6 -> 7\)"):
+    with pytest.raises(UsageError, match=r"holds another study \(steps 6 -> 7\)"):
         make(whole[1], changes={"steps": 7})
     with pytest.raises(UsageError, match="holds a run of kd, wanted one of kd-ledger"):
         make(whole[1] / "nets/full-s0")

@@ -31,17 +31,17 @@ from datadistill.errors import UsageError, nearest
 from datadistill.nets.layers import check_whole
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
-from datadistill.runs.signals import StopFlag, interruptible
+from datadistill.studies.arguments import dump_changes, format_command, list_seeds, select_arms
+from datadistill.studies.study import Study
 from datadistill.visualize.canvas import save
-from kd_baselines.chains import Chains, Measured
-from kd_baselines.compare_runs import taught
-from kd_baselines.comparison import Comparison, Row, against, write
 from kd_baselines.config import KdConfig
-from kd_baselines.generations_plot import generations_figure
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.lineage import Lineage
-from kd_baselines.many_runs import ManyRuns, chosen, kept, numbers_of, opened, stored, typed
+from kd_baselines.methods import has_teacher
 from kd_baselines.recipes import OWN, Page, page
+from kd_baselines.studies.chains import Chains, Measured
+from kd_baselines.studies.comparison_table import Comparison, Row, against, write
+from kd_baselines.studies.generations_plot import generations_figure
 from kd_baselines.teachers import AVERAGES
 
 __all__ = ["LINEAGES", "born_again_generations"]
@@ -118,49 +118,45 @@ def born_again_generations(
         raise UsageError(f"average is {average!r}; {nearest(str(average), AVERAGES)}")
     found = page(recipe) if isinstance(recipe, str) else recipe
     name = found.make().recipe
-    numbers = numbers_of(seeds)
+    numbers = list_seeds(seeds)
     changed = dict(changes or {})
     configs: dict[str, Any] = {
         arm: found.config(arm).with_changes(**changed) for arm in (OWN, *found.arms)
     }  # of any class in LINEAGES
     if data is not None:
         configs = {arm: _on_own_images(config) for arm, config in configs.items()}
-    names, left_out = _taught(chosen(arms, list(configs), name), configs, asked=arms is not None)
+    names, left_out = _split_arms(select_arms(arms, list(configs), name), configs, asked=arms is not None)
     kind = type(configs[names[0]])
     lineage = _lineage(kind)
     for arm in names:
         lineage.refuse(configs[arm], options, data)
     some = names if arms is not None and len(names) < len(configs) else None
     flags: dict[str, Any] = {"arms": some, "average": None if average == AVERAGES[0] else average}
-    command = typed("kd-baselines born-again", name, numbers, {"generations": generations, **flags}, changed)
-    way = again or (command if data is None else f"born_again_generations(..., out={str(out)!r}, data=...)")
-    with StopFlag() as stop, interruptible(kept(Path(out), way)):
-        asked: dict[str, Any] = {"recipe": name, "changes": stored(changed, kind)}
-        asked |= {"generations": generations, "average": average}
-        free = ("generations", "average")  # more may be asked of the same nets
-        folder = opened(Path(out), asked, GENERATIONS_KIND, "holds generations of", free)
-        with folder.lock():
-            if folder.config != asked:
-                folder.replace_config(asked)
-            folder.clean()
-            many = ManyRuns(folder, say, stop, way)
-            for arm in left_out:
-                say(f"{arm} is left out: {configs[arm].method} has no teacher")
-            chains = Chains(lineage, many, configs, options, data, average)
-            grown = {arm: [chains.grow(arm, seed, generations) for seed in numbers] for arm in names}
-            measured = {arm: chains.measured(arm, nets) for arm, nets in grown.items()}
-            rows = _rows(measured, configs, chains, found, average)
-            unit, column = lineage.unit, next(iter(rows[0].values))
-            of = "probabilities" if average == AVERAGES[0] else "logits"
-            result = Comparison(
-                name, rows[0].arm, numbers, rows, changed, tuple(many.environments), unit=unit, measure=column,
-                about=ABOUT.format(generations=generations, of=of),
-            )  # fmt: skip
-            files = write(result, folder.path, command)
-            drawn = [found.descent(arm, column) for arm, found in measured.items()]
-            title = f"{name}: mean over {len(numbers)} seed{'s' * (len(numbers) > 1)}, bars: ± deviation"
-            save(generations_figure(title, drawn, result.title(column)), folder.path / FIGURE)
-            return replace(result, files=(*files, folder.path / FIGURE))
+    flags = {"generations": generations, **flags}
+    command = format_command("kd-baselines born-again", name, numbers, flags, changed)
+    again = again or (command if data is None else f"born_again_generations(..., out={str(out)!r}, data=...)")
+    asked: dict[str, Any] = {"recipe": name, "changes": dump_changes(changed, kind)}
+    asked |= {"generations": generations, "average": average}
+    more = ("generations", "average")  # may be asked of the same nets
+    with Study(Path(out), GENERATIONS_KIND, asked, again=again, say=say, may_change=more) as study:
+        study.open()
+        for arm in left_out:
+            say(f"{arm} is left out: {configs[arm].method} has no teacher")
+        chains = Chains(lineage, study, configs, options, data, average)
+        nets = {arm: [chains.grow(arm, seed, generations) for seed in numbers] for arm in names}
+        measured = {arm: chains.measure(arm, paths) for arm, paths in nets.items()}
+        rows = _rows(measured, configs, chains, found, average)
+        unit, column = lineage.unit, next(iter(rows[0].values))
+        of = "probabilities" if average == AVERAGES[0] else "logits"
+        result = Comparison(
+            name, rows[0].arm, numbers, rows, changed, tuple(study.environments), unit=unit, measure=column,
+            about=ABOUT.format(generations=generations, of=of),
+        )  # fmt: skip
+        files = write(result, study.path, command)
+        drawn = [found.descent(arm, column) for arm, found in measured.items()]
+        title = f"{name}: mean over {len(numbers)} seed{'s' * (len(numbers) > 1)}, bars: ± deviation"
+        save(generations_figure(title, drawn, result.title(column)), study.path / FIGURE)
+        return replace(result, files=(*files, study.path / FIGURE))
 
 
 def _rows(
@@ -182,8 +178,8 @@ def _rows(
         own |= {f"BANE({k})": (f"{k} nets, {average}", values) for k, values in scores.ensembles.items()}
         own[f"BANE({last})+teacher"] = (f"{last + 1} nets, {average}", scores.with_teacher)
         for row, (by, values) in own.items():
-            told = found.published_in(row, arm)
-            rows.append(against(Row(f"{arm}-{row}", by, values, published=told), teacher))
+            known = found.published_in(row, arm)
+            rows.append(against(Row(f"{arm}-{row}", by, values, published=known), teacher))
     return (*teachers.values(), *rows)
 
 
@@ -202,9 +198,9 @@ def _on_own_images(config: Any) -> Any:
     return replace(config, dataset=CUSTOM)
 
 
-def _taught(names: Sequence[str], configs: Mapping[str, Any], asked: bool) -> tuple[list[str], list[str]]:
+def _split_arms(names: Sequence[str], configs: Mapping[str, Any], asked: bool) -> tuple[list[str], list[str]]:
     """The arms whose nets learn from a teacher, and the others; UsageError where such a one was asked for."""
-    kept = [arm for arm in names if taught(configs[arm])]
+    kept = [arm for arm in names if has_teacher(configs[arm].method)]
     others = [arm for arm in names if arm not in kept]
     if others and (asked or not kept):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The chains of generations below one folder: each net read, gone on with, or trained, and then measured.
+"""The chains of generations of a study: each net loaded, resumed or trained, and then measured.
 
 teacher-sSEED/           generation 0; teacher-ARM-sSEED where arms have several
 ARM-G-sSEED/             generation G of an arm
@@ -17,10 +17,11 @@ from datadistill.data import RealData
 from datadistill.errors import DataError
 from datadistill.runs.folder import RunFolder
 from datadistill.streams import derive
-from kd_baselines.compare_runs import taught
-from kd_baselines.generations_plot import Descent
+from datadistill.studies.study import Job, Study
 from kd_baselines.lineage import Lineage
-from kd_baselines.many_runs import ManyRuns
+from kd_baselines.methods import has_teacher
+from kd_baselines.netfile import STUDENT
+from kd_baselines.studies.generations_plot import Descent
 
 __all__ = ["Chains", "Measured", "refuse_other_teacher", "seed_of"]
 
@@ -46,24 +47,24 @@ class Measured:
     with_teacher: Scored = field(default_factory=dict)
 
     def descent(self, arm: str, column: str) -> Descent:
-        """One column as it is drawn."""
+        """One column for the figure."""
         ensembles = {k: scores[column] for k, scores in self.ensembles.items()}
         return Descent(arm, [scores[column] for scores in self.nets], ensembles, self.with_teacher[column])
 
 
 class Chains:
-    """The nets of all arms and seeds: read, gone on with, or trained."""
+    """The nets of all arms and seeds: loaded, resumed or trained."""
 
     def __init__(
-        self, lineage: Lineage, many: ManyRuns, configs: Mapping[str, Any], options: RunOptions,
+        self, lineage: Lineage, study: Study, configs: Mapping[str, Any], options: RunOptions,
         data: RealData | None, average: str,
     ) -> None:  # fmt: skip
-        self.lineage, self.many, self.configs = lineage, many, configs
+        self.lineage, self.study, self.configs = lineage, study, configs
         self.options, self.data, self.average = options, data, average
 
     def teacher_of(self, arm: str) -> str:
         """What the generation 0 of an arm is called: after the first of all arms that has it."""
-        firsts = {a: self.lineage.first(c, 0) for a, c in self.configs.items() if taught(c)}
+        firsts = {a: self.lineage.first(c, 0) for a, c in self.configs.items() if has_teacher(c.method)}
         first = next(a for a, config in firsts.items() if config == firsts[arm])
         return "teacher" if first == next(iter(firsts)) else f"teacher-{first}"
 
@@ -79,19 +80,19 @@ class Chains:
         return nets
 
     def _net(self, name: str, config: Any, teacher: Path | None) -> Path:
-        path = self.many.folder.path / name
+        path = self.study.path / name
 
         def train(resume: bool) -> None:
             self.lineage.train(config, teacher, path, resume, self.options, self.data)
 
         words = name if teacher is None else f"{name}, taught by {teacher.parent.name}"
-        net = self.many.result(path, config, words, train)
+        net = self.study.run(Job(path, config, STUDENT, train, words))
         if teacher is not None:
             _refuse_other_data(path, teacher.parent)
             refuse_other_teacher(path, teacher, self.lineage.fingerprint(teacher))
         return net
 
-    def measured(self, arm: str, chains: Sequence[Sequence[Path]]) -> Measured:
+    def measure(self, arm: str, chains: Sequence[Sequence[Path]]) -> Measured:
         """Scores of an arm's nets and ensembles over its chains, one a seed."""
         found, generations = Measured(), len(chains[0]) - 1
         found.nets = [self._scores(arm, [[nets[g]] for nets in chains]) for g in range(generations + 1)]
@@ -101,13 +102,12 @@ class Chains:
         return found
 
     def _scores(self, arm: str, groups: Sequence[Sequence[Path]]) -> Scored:
-        each: list[dict[str, float]] = []
-
-        def measure(nets: Sequence[Path]) -> None:
-            each.append(self.lineage.scores(nets, self.configs[arm], self.average, self.options, self.data))
-
+        each = []
         for nets in groups:
-            self.many.carry_out(None, partial(measure, nets))
+            measure = partial(
+                self.lineage.scores, nets, self.configs[arm], self.average, self.options, self.data
+            )
+            each.append(self.study.carry_out(None, measure))
         return {column: tuple(scores[column] for scores in each) for column in each[0]}
 
 

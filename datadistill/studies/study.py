@@ -1,0 +1,250 @@
+"""Studies: many runs below one folder, and one config that says what was asked of them all.
+
+    OUT/                       a run folder of a kind of its own: config.json, environment.json
+      ...                      a run folder for each `Job`, and whatever else the study measures and keeps
+
+Finished jobs are loaded, interrupted jobs are resumed, and a folder that holds a run of another config is
+refused. After a signal the error names the command that resumes the whole study.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from datadistill.config import KINDS, completed, config_class
+from datadistill.errors import Interrupted, UsageError
+from datadistill.runs.atomic import named
+from datadistill.runs.environment import environment
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.jsonconfig import build_config, differing, dump_config
+from datadistill.runs.signals import StopFlag, interruptible
+
+__all__ = ["Job", "Study", "config_changes", "has_run", "load_config"]
+
+C = TypeVar("C", bound=Any)
+T = TypeVar("T")
+MACHINE = ("versions", "device", "device_name", "threads")  # of environment.json, what tables say of a machine
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study.
+
+    Args:
+        path: its run folder.
+        config: of a class in `datadistill.config.KINDS`.
+        file: name of the file that a finished run leaves.
+        run: does the work; takes whether an interrupted run is to be resumed.
+        words: said before the work.
+        ignored: fields in which the config of the run that is there may differ.
+    """
+
+    path: Path
+    config: Any
+    file: str
+    run: Callable[[bool], object]
+    words: str
+    ignored: Collection[str] = ("device",)
+
+    def is_finished(self) -> bool:
+        """Whether the run is there and whole.
+
+        Raises:
+            UsageError: the folder holds a run of another config.
+        """
+        if not has_run(self.path):
+            return (self.path / self.file).exists()
+        kind = kind_of(type(self.config))
+        stored = RunFolder.open(self.path, kind=kind).config
+        if changed := config_changes(kind, stored, dump_config(self.config), self.ignored):
+            raise UsageError(
+                f"{self.path} holds a run of another config ({'; '.join(changed)}); remove it, or choose "
+                "another --out"
+            )
+        return (self.path / self.file).exists()
+
+
+class Study:
+    """A folder of many runs, held by this process between `open` and the end of the `with` block.
+
+    Signals are caught from the start of the block, so that what precedes `open` (reading data) is interrupted
+    with the same sentence.
+
+    Args:
+        path: the folder.
+        kind: of the folder, as its config.json names it.
+        asked: the config that is kept there: what was asked, JSON-able.
+        again: what to type to resume the study.
+        say: takes a line before each piece of work.
+        may_change: fields of `asked` in which an earlier call may have differed.
+        timed: whether each piece of work leaves a line in timing.jsonl.
+
+    Attributes:
+        environments: the machines that the jobs ran on, each once.
+    """
+
+    def __init__(
+        self, path: Path, kind: str, asked: Mapping[str, Any], *, again: str,
+        say: Callable[[str], None] = lambda line: None, may_change: Collection[str] = (), timed: bool = False,
+    ) -> None:  # fmt: skip
+        self.path, self.kind, self.asked, self.say = path, kind, dict(asked), say
+        self.may_change, self.timed = may_change, timed
+        self.stopped = f"stopped; what was done is kept in {path}; go on with: {again}"
+        self.environments: list[Mapping[str, Any]] = []
+        self.stop = StopFlag()
+        self._folder: RunFolder | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Study:
+        with self._stack:
+            self._stack.enter_context(self.stop)
+            self._stack.enter_context(interruptible(self.stopped))
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, value, trace)
+
+    def refuse_other(self) -> RunFolder | None:
+        """Refuse a folder that holds something else; changes nothing.
+
+        Returns:
+            The folder, where an earlier call has made it.
+
+        Raises:
+            UsageError: it holds another study, or anything else.
+        """
+        if not has_run(self.path):
+            RunFolder.refuse_occupied(self.path)
+            return None
+        folder = RunFolder.open(self.path, kind=self.kind)
+        if changed := config_changes(self.kind, folder.config, self.asked, self.may_change):
+            raise UsageError(f"{self.path} holds another study ({'; '.join(changed)}); choose another --out")
+        return folder
+
+    def open(self) -> RunFolder:
+        """Make the folder or come back to it, lock it, and remove what a killed process left.
+
+        Raises:
+            UsageError: as `refuse_other`, or another process holds it.
+        """
+        folder = self.refuse_other() or RunFolder.create(self.path, self.asked, environment(), self.kind)
+        self._stack.enter_context(folder.lock())
+        if folder.config != self.asked:
+            folder.replace_config(self.asked)
+        folder.clean()
+        for left in self.path.glob("*/.*.tmp"):
+            if not has_run(left.parent):  # a run folder removes its own
+                left.unlink(missing_ok=True)
+        self._folder = folder
+        return folder
+
+    def subfolder(self, name: str) -> Path:
+        """A folder below the study's, made where it is not there."""
+        path = self.path / name
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise named(error, path) from error
+        return path
+
+    def poll(self) -> None:
+        """Raise `Interrupted` where a signal has come."""
+        self.stop.raise_if_requested(self.stopped)
+
+    def carry_out(self, words: str | None, work: Callable[[], T]) -> T:
+        """Do a piece of the work.
+
+        Args:
+            words: said before it; None: nothing.
+            work: leaves by `Interrupted` where a signal stops it.
+
+        Returns:
+            What the work returns.
+
+        Raises:
+            Interrupted: a signal came; the sentence says how to resume the study.
+        """
+        self.poll()
+        if words is not None:
+            self.say(words)
+        began = time.monotonic()
+        try:
+            done = work()
+        except Interrupted as stopped:  # a run's own sentence would resume that run only
+            raise Interrupted(self.stopped, stopped.exit_code - 128) from stopped
+        if self.timed and self._folder is not None:
+            seconds = round(time.monotonic() - began, 1)
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            self._folder.append_timing({"step": words, "seconds": seconds, "finished": at})
+        return done
+
+    def run(self, job: Job) -> Path:
+        """The file that a job leaves: of a finished run, of one that is resumed, or of a new one.
+
+        Raises:
+            UsageError: the folder holds a run of another config.
+            Interrupted: a signal came; the sentence says how to resume the study.
+        """
+        if not job.is_finished():
+            resume = has_run(job.path)
+            self.carry_out(job.words, lambda: job.run(resume))
+        folder = RunFolder.open(job.path)
+        folder.sweep()
+        self.add_environment(folder.environment)
+        return job.path / job.file
+
+    def add_environment(self, found: Mapping[str, Any]) -> None:
+        """Note the machine of an environment.json, once for each that differs."""
+        machine = {name: found[name] for name in MACHINE if name in found}
+        if machine not in self.environments:
+            self.environments.append(machine)
+
+
+def has_run(path: Path) -> bool:
+    """Whether a run was started in a folder, finished or not."""
+    return (path / "config.json").exists()
+
+
+def kind_of(cls: type[Any]) -> str:
+    """The kind of run whose config is of a class.
+
+    >>> from datadistill.config import PoolConfig
+    >>> kind_of(PoolConfig)
+    'pool'
+    """
+    return next(kind for kind in KINDS if config_class(kind) is cls)
+
+
+def load_config(path: Path, cls: type[C]) -> C:
+    """The config of a run.
+
+    Args:
+        path: a run folder.
+        cls: the class of the config.
+
+    Raises:
+        UsageError: no run with such a config is there.
+    """
+    return build_config(cls, RunFolder.open(path, kind=kind_of(cls)).config, str(path / "config.json"))
+
+
+def config_changes(
+    kind: str, stored: Mapping[str, Any], wanted: Mapping[str, Any], ignored: Collection[str]
+) -> list[str]:
+    """What differs between two configs of a kind, as `key old -> new`.
+
+    >>> config_changes("other", {"ipc": 1, "recipe": "a"}, {"ipc": 2, "recipe": "b"}, ignored=["recipe"])
+    ['ipc 1 -> 2']
+    """
+    both = (completed(kind, stored), wanted)
+    return differing(*({k: v for k, v in config.items() if k not in ignored} for config in both))

@@ -1,0 +1,218 @@
+"""Comparison of the arms of a recipe over seeds, all on the teacher they share.
+
+    OUT/                       a run folder of kind "kd-compare": config.json, environment.json
+      ARM-sSEED/               run folders of students
+      teacher.safetensors      the teacher that arms share; teacher-ARM.safetensors where they have several
+      table.md  table.csv
+
+Finished students are loaded and interrupted ones are resumed, so the same command continues a comparison.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from datadistill.config import RunOptions
+from datadistill.data import RealData
+from datadistill.device import resolve
+from datadistill.errors import UsageError, nearest
+from datadistill.nets.spec import CUSTOM
+from datadistill.progress import Report, shows_progress
+from datadistill.studies.arguments import dump_changes, format_command, list_seeds, select_arms
+from datadistill.studies.study import Job, Study, load_config
+from kd_baselines.config import KdConfig
+from kd_baselines.evaluation import Scores, score
+from kd_baselines.methods import has_teacher
+from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
+from kd_baselines.recipes import OWN, Page, page
+from kd_baselines.studies.comparison_table import Comparison, Row, against, write
+from kd_baselines.teachers import Teacher
+from kd_baselines.training import load_data, train
+
+__all__ = ["compare"]
+
+COMPARE_KIND = "kd-compare"
+
+
+@shows_progress
+def compare(
+    recipe: str | Page,
+    *,
+    seeds: int | Sequence[int] = 3,
+    arms: Sequence[str] | None = None,
+    base: str | None = None,
+    out: str | os.PathLike[str],
+    options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
+    changes: Mapping[str, Any] | None = None,
+    data: RealData | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    again: str | None = None,
+    progress: bool | Report = False,
+) -> Comparison:
+    """Train every arm of a recipe with every seed on the teacher they share, and hold the arms against one.
+
+    Args:
+        recipe: its name, or a page of your own.
+        seeds: of the students: how many, from 0, or which.
+        arms: some of the recipe's; default: all.
+        base: the arm that the others are held against, paired by seed; default: the first without a teacher,
+            else the first.
+        out: the folder for everything; one that was begun is gone on with.
+        options: how the runs are carried out.
+        changes: fields of every config, and their values.
+        data: your own real data; default: what the configs name.
+        say: takes a line for every step.
+        again: what to type to go on after a signal.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+
+    Returns:
+        A row for each teacher and arm; also in OUT/table.md and OUT/table.csv.
+
+    Raises:
+        UsageError: an unknown arm or field, no seed or one given twice, or `out` holds something else.
+        Interrupted: a signal came; what was done is kept.
+
+    Example:
+        `compare("hinton-missing-digit", seeds=3, out="runs/missing").row("own").mean("of class 3, shifted")`
+    """
+    found = page(recipe) if isinstance(recipe, str) else recipe
+    name = found.make().recipe
+    numbers = list_seeds(seeds)
+    changed = dict(changes or {})
+    configs = {arm: found.images(arm).with_changes(**changed) for arm in (OWN, *found.arms)}
+    if data is not None:
+        configs = {arm: replace(config, dataset=CUSTOM) for arm, config in configs.items()}
+    selected = select_arms(arms, list(configs), name)
+    compared_with = _base(base, {arm: configs[arm] for arm in selected})
+    some = selected if len(selected) < len(configs) else None
+    command = format_command("kd-baselines compare", name, numbers, {"arms": some, "base": base}, changed)
+    again = again or (command if data is None else f"compare(..., out={str(out)!r}, data=...)")
+    asked = {"recipe": name, "changes": dump_changes(changed, KdConfig)}
+    with Study(Path(out), COMPARE_KIND, asked, again=again, say=say) as study:
+        study.open()
+        runs = Runs(study, configs, options, data)
+        scores = {arm: [runs.scores(arm, seed) for seed in numbers] for arm in selected}
+        rows = {arm: _row(arm, configs[arm], s, found.published_of(arm)) for arm, s in scores.items()}
+        arms_rows = [against(row, rows[compared_with]) for row in rows.values()]
+        result = Comparison(
+            name, compared_with, numbers, (*runs.teacher_rows(selected), *arms_rows), changed,
+            tuple(study.environments),
+        )  # fmt: skip
+        return replace(result, files=write(result, study.path, command))
+
+
+def _row(arm: str, config: KdConfig, scores: Sequence[Scores], published: str) -> Row:
+    columns = [one.columns() for one in scores]
+    values = {name: tuple(one[name] for one in columns) for name in columns[0]}
+    return Row(arm, config.method, values, published=published)
+
+
+def _base(asked: str | None, configs: Mapping[str, KdConfig]) -> str:
+    if asked is None:
+        return next((arm for arm, c in configs.items() if not has_teacher(c.method)), next(iter(configs)))
+    if asked not in configs:
+        raise UsageError(f"the base {asked!r} is not among the arms; {nearest(asked, configs)}")
+    return asked
+
+
+class Runs:
+    """The students of one comparison and the teachers they share.
+
+    A teacher is trained by the first run that needs it; its file is then put beside the runs, with its own
+    scores, and the others are given that file.
+    """
+
+    def __init__(
+        self, study: Study, configs: Mapping[str, KdConfig], options: RunOptions, data: RealData | None
+    ) -> None:
+        self.study, self.configs, self.options, self.data = study, configs, options, data
+        self.path = study.path
+
+    def scores(self, arm: str, seed: int) -> Scores:
+        """Of the student of an arm, which is trained where it is not there."""
+        path, config = self.path / f"{arm}-s{seed}", self.configs[arm].with_changes(seed=seed)
+        job, teacher = self._job(path, config), None
+        if has_teacher(config.method) and not job.is_finished():
+            teacher = self._teacher(job)
+        self.study.run(self._job(path, config, teacher))
+        return Scores.from_dict(SavedNet.load(path).scores or {})
+
+    def _job(self, path: Path, config: KdConfig, teacher: Path | None = None) -> Job:
+        def run(resume: bool) -> None:
+            train(config, data=self.data, teacher=teacher, out=path, resume=resume, options=self.options)
+
+        words = path.name if teacher is None else f"{path.name}, taught by {teacher.name}"
+        return Job(path, config, STUDENT, run, words)
+
+    def _teacher(self, job: Job) -> Path | None:
+        """The file of the teacher of a student; None where the student's own run has trained one."""
+        shared = self._shared(job.config)
+        if not shared.exists():
+            owner = self._owner(job.config) or job
+            self.study.run(owner)
+            self._keep_teacher(owner.path, shared)
+        return None if not shared.exists() or (job.path / TEACHER).exists() else shared
+
+    def _owner(self, config: KdConfig) -> Job | None:
+        """The run that has trained a config's teacher, or was to and was interrupted."""
+        interrupted = None
+        for path in sorted(found.parent for found in self.path.glob("*/config.json")):
+            other = load_config(path, KdConfig)
+            if has_teacher(other.method) and _same_teacher(other, config):
+                if (path / TEACHER).exists():
+                    return self._job(path, other)
+                if interrupted is None and not (path / STUDENT).exists():
+                    interrupted = self._job(path, other)
+        return interrupted
+
+    def _shared(self, config: KdConfig) -> Path:
+        """Where the teacher of a config lies: named after the first of all arms that has it."""
+        students = [c for c in self.configs.values() if has_teacher(c.method)]
+        first = next(c for c in students if _same_teacher(c, config))
+        name = TEACHER if first is students[0] else f"teacher-{first.arm}.safetensors"
+        return self.path / name
+
+    def _keep_teacher(self, run: Path, shared: Path) -> None:
+        """Put the teacher of a run where all find it, with its own scores."""
+        if not (run / TEACHER).exists():
+            return
+        saved, config = SavedNet.load(run, which="teacher"), load_config(run, KdConfig)
+        nets = [saved.net(number) for number in range(len(saved.states))]
+        data = self.data or load_data(config, self.options)
+        device = resolve(config.device)
+        teacher, data = Teacher(*nets, average=config.average).to(device), data.to(device)
+        found = None  # for a teacher of other classes (ImageNet's)
+        if teacher(data.train.images[:1]).shape[1] == len(data.classes):
+            found = score(teacher, data, noise=config.noise, seed=config.teacher_seed).as_dict()
+        replace(saved, scores=found).save(shared)
+
+    def teacher_rows(self, arms: Sequence[str]) -> list[Row]:
+        """A row for each teacher that is there, with the scores that its arms are compared by."""
+        rows = {}
+        for arm in arms:
+            config = self.configs[arm]
+            path = self._shared(config) if has_teacher(config.method) else None
+            if path is None or path in rows or not path.exists():
+                continue
+            saved = SavedNet.load(path)
+            if saved.scores is None:
+                continue
+            found = Scores.from_dict(saved.scores)
+            columns = found.columns()
+            for name in config.without:
+                accuracy = found.per_class[saved.classes.index(name)]
+                columns |= {} if accuracy is None else {f"of class {name}": accuracy}
+            words = config.teacher_net if config.teachers == 1 else f"{config.teachers} x {config.teacher_net}"
+            rows[path] = Row(path.stem, words, {column: (value,) for column, value in columns.items()})
+        return list(rows.values())
+
+
+def _same_teacher(a: KdConfig, b: KdConfig) -> bool:
+    """Whether two configs train the same teacher on the same images."""
+    common = ("dataset", "size", "channels", "validation", "momentum", "decay_factor", "average")
+    names = [name for name in vars(a) if name.startswith("teacher")]
+    return all(getattr(a, name) == getattr(b, name) for name in (*names, *common))
