@@ -173,7 +173,7 @@ def test_killed_anywhere_and_resumed_to_the_same_bytes(finished, tmp_path, monke
     for place in (
         "datadistill.runs.folder.RunFolder._write_config",  # before a folder is a run
         "datadistill.runs.checkpoints.CheckpointStore.save",
-        "kd_baselines.netfile.write_bytes",  # trained, and not yet saved
+        "datadistill.runs.artifact.write_bytes",  # trained, and not yet saved
         "kd_baselines.studies.generations.write",
         "kd_baselines.studies.generations.save",
     ):

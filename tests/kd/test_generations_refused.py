@@ -22,13 +22,10 @@ from kd_baselines.training import train
         ({"generations": -2}, "generations is -2; it must be a whole number of at least 1"),
         ({"generations": 1.5}, "generations is 1.5; it must be a whole number"),
         ({"generations": True}, "generations is True; it must be a whole number"),
-        ({"seeds": 0}, "seeds is 0"),
-        ({"seeds": (1, 1)}, r"seeds is \(1, 1\)"),
         ({"arms": ("owm",)}, "tiny has no arm 'owm'; did you mean own"),
         ({"arms": ("own", "hard")}, "the arm hard learns by plain, without a teacher.*leave it out"),
         ({"arms": ("hard",)}, "the arm hard learns by plain"),
         ({"average": "geometrik"}, "average is 'geometrik'; did you mean geometric"),
-        ({"changes": {"epoch": 3}}, "no field 'epoch'; did you mean epochs"),
         ({"changes": {"method_args": {"temprature": 2.0}}}, "no argument 'temprature'"),
         ({"changes": {"weights": "w.pt"}}, "weights is 'w.pt', but every generation starts from a fresh draw"),
         ({"changes": {"teacher_weights": "w.pt"}}, "teacher_weights is 'w.pt'"),
@@ -47,8 +44,6 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     born_again(out, generations=1, seeds=1)
     with pytest.raises(UsageError, match=r"holds another study .*choose another out"):
         born_again(out, changes={"epochs": 5})
-    with pytest.raises(UsageError, match="wanted one of kd-generations"):
-        born_again(out / "own-1-s0")
     with pytest.raises(UsageError, match=r"own-1-s0 holds a run of another config \(lr 0.02 -> 0.5\)"):
         born_again(out, Page(lambda: replace(TINY, lr=0.5), "-"), generations=1, seeds=1)
     with pytest.raises(UsageError, match="no recipe 'tinny'"):

@@ -242,8 +242,6 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"seeds": 0}, "seeds is 0"),
-        ({"seeds": (1, 1)}, r"seeds is \(1, 1\)"),
         ({"rows": ("real-had",)}, "no row 'real-had'; did you mean real-hard"),
         ({"plan": "mnst"}, "no ledger 'mnst'; did you mean mnist"),
         ({"changes": {"step": 3}}, "no field 'step'; did you mean steps"),
@@ -269,12 +267,6 @@ def test_more_images_than_there_are_and_a_place_that_holds_something_else(whole,
         make(tmp_path / "out", changes={"per_class": 500})
     with pytest.raises(UsageError, match=r"holds another study \(steps 6 -> 7\)"):
         make(whole[1], changes={"steps": 7})
-    with pytest.raises(UsageError, match="holds a run of kd, wanted one of kd-ledger"):
-        make(whole[1] / "nets/full-s0")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/other.txt").write_text("x")
-    with pytest.raises(UsageError, match="not empty"):
-        make(tmp_path / "full")
 
 
 # --- small parts
