@@ -7,8 +7,9 @@
     distiller = kd.Distiller(student, kd.CE() + kd.KD(temperature=4, weight=0.9), teacher)
     distiller.step((images, labels))["loss"].backward()
 
-Losses as pure functions are in `kd_baselines.losses`. Names are loaded when they are first used, so that the
-command line answers `--help` without torch.
+Losses as pure functions are in `kd_baselines.losses`. What does not fit raises a
+`datadistill.errors.UsageError` that says what was found and what to pass. Names are loaded when they are first
+used, so that the command line answers `--help` without torch.
 """
 
 from __future__ import annotations

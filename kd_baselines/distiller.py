@@ -69,9 +69,6 @@ class Distiller:
         seed: of the terms' own first weights and of their noise.
         number: of the stage; other numbers, other noise.
 
-    Raises:
-        UsageError: a term needs a teacher and there is none; layers, sizes or classes that do not fit.
-
     Example:
         >>> from kd_baselines import CE, KD, Teacher
         >>> net = lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -141,10 +138,6 @@ class Distiller:
 
         Returns:
             "loss", the weighted sum, and each term's value before its weight by name; () each.
-
-        Raises:
-            UsageError: what does not fit, at the first batch; or parameters were listed before their terms made
-                them, so that an optimizer lacks them.
         """
         whole = (batch.images, batch.labels, batch.index) if isinstance(batch, Batch) else batch
         if not isinstance(whole, tuple | list) or len(whole) not in (2, 3):

@@ -103,10 +103,6 @@ def run(
     Returns:
         The logits, or None, and the features by name.
 
-    Raises:
-        UsageError: an unknown name (near ones are listed first), a layer that the forward never calls or
-            calls again, or one whose output (input) is not a single tensor.
-
     Example:
         >>> import torch
         >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
@@ -155,9 +151,6 @@ def logits_in(returned: Any, net: str, shape: tuple[int, int | None] = (0, None)
             tuple that begins with a tensor of this shape.
         net: named in the error.
         shape: (B,K) of the logits; K is None where unknown.
-
-    Raises:
-        UsageError: anything else.
 
     Example:
         >>> logits_in({"logits": torch.ones(1, 2), "hidden": torch.ones(3)}, "net")

@@ -41,18 +41,12 @@ __all__ = [
 def nearest_distances(
     a: Float[Tensor, "n ..."], b: Float[Tensor, "m ..."], *, chunk: int = 1024
 ) -> Float[Tensor, " n"]:
-    """inf_b ||a - b||_2 of each point of A.
+    """inf_b ||a - b||_2 of each point of A, (n,).
 
     Args:
         a: n points of any shape, 1 or more.
         b: m points of the same shape, 1 or more.
         chunk: points of either set at a time; chunk^2 distances are in memory.
-
-    Returns:
-        (n,), 0 or more.
-
-    Raises:
-        UsageError: an empty set, points of other shapes, or chunk below 1.
 
     Example:
         >>> nearest_distances(torch.tensor([[0.0], [5.0]]), torch.tensor([[1.0], [2.0]]))
@@ -84,18 +78,7 @@ def nearest_distances(
 def asymmetric_hausdorff(
     a: Float[Tensor, "n ..."], b: Float[Tensor, "m ..."], *, chunk: int = 1024
 ) -> Float[Tensor, ""]:
-    """H_a(A, B) = sup_a inf_b ||a - b||_2; not the same as H_a(B, A).
-
-    Args:
-        a: n points of any shape, such as source images.
-        b: m points of the same shape, such as target images.
-        chunk: see `nearest_distances`.
-
-    Returns:
-        0 or more, ().
-
-    Raises:
-        UsageError: see `nearest_distances`.
+    """H_a(A, B) = sup_a inf_b ||a - b||_2; not the same as H_a(B, A). Arguments as of `nearest_distances`.
 
     Example:
         >>> a, b = torch.tensor([[0.0], [5.0]]), torch.tensor([[0.0]])
@@ -108,21 +91,10 @@ def asymmetric_hausdorff(
 def choose_source(
     source: Float[Tensor, "n ..."], target: Float[Tensor, "m ..."], keep: int, *, chunk: int = 1024
 ) -> Int[Tensor, " keep"]:
-    """The places of the source points nearest to the target, nearest first; of equally near ones the first.
+    """The places of the `keep` source points nearest to the target, nearest first; of equally near ones the
+    first.
 
     No other subset of this size has a smaller H_a to the target.
-
-    Args:
-        source: n points.
-        target: m points of the same shape.
-        keep: how many, 1 to n.
-        chunk: see `nearest_distances`.
-
-    Returns:
-        (keep,), places in `source`.
-
-    Raises:
-        UsageError: keep out of range; see `nearest_distances`.
 
     Example:
         >>> choose_source(torch.tensor([[9.0], [1.0], [4.0]]), torch.tensor([[0.0]]), keep=2)
@@ -142,9 +114,6 @@ def source_bound(target_gaps: float | Float[Tensor, " m"], lipschitz: float, dis
         lipschitz: K of T - S, 0 or more; K_T + K_S will do (`lipschitz_bound` of each).
         distance: `asymmetric_hausdorff(source, target)`, in this order.
 
-    Raises:
-        UsageError: no gap, or a number that is negative or not finite.
-
     Example:
         >>> source_bound(torch.tensor([0.5, 2.0]), lipschitz=3.0, distance=1.5)
         6.5
@@ -163,7 +132,8 @@ def source_bound(target_gaps: float | Float[Tensor, " m"], lipschitz: float, dis
 
 @torch.no_grad()
 def lipschitz_bound(net: nn.Module) -> float:
-    """An upper bound of a net's Lipschitz constant in the 2-norm: the product over its layers.
+    """An upper bound K of a net's Lipschitz constant, ||net(x) - net(y)||_2 <= K ||x - y||_2: a product
+    over layers.
 
     Linear: the largest singular value. Conv2d: the largest singular value of the kernel as a matrix (C_out,
     C_in k k), times the root of the number of patches a pixel is in (exact where patches do not overlap; an
@@ -172,12 +142,6 @@ def lipschitz_bound(net: nn.Module) -> float:
 
     Args:
         net: Sequential of these, Flatten, Identity, Dropout and BatchNorm in evaluation mode, or one of them.
-
-    Returns:
-        K with ||net(x) - net(y)|| <= K ||x - y||.
-
-    Raises:
-        UsageError: a layer or a setting that is not on the list.
 
     Example:
         >>> layer = nn.Linear(2, 2)

@@ -1,15 +1,7 @@
 """The student with two heads: transfer from a net for other classes, without forgetting them.
 
-Notation: target classes are those to be learned, source classes those that the teacher knows. Only images of
-the target data are seen. The trunk and both heads train with
-
-    L = CE(target(x), label)
-        + activations         * 1/2 ||source(x) - T(x)||^2
-        + jacobian            * ||grad_x source(x) - grad_x T(x)||^2
-        + attention           * || N(A_S) - N(A_T) ||
-        + attention_jacobian  * (2 - 2 cos)
-
-each mean over the batch. `lwf_objective` makes it, for every combination of the four.
+Target classes are those to be learned, source classes those that the teacher knows. Only images of the target
+data are seen. The trunk and both heads train on `lwf_objective`.
 
     student = two_headed(build("lenet", channels=1, size=28, classes=5), source_classes=10)
     objective = lwf_objective(activations=1.0, jacobian=0.1)
@@ -55,15 +47,10 @@ class TwoHeaded(nn.Module):
         target_classes: logits of the head `target`, trained with labels.
         source_classes: logits of the head `source`, trained with the teacher's.
 
-    Raises:
-        UsageError: a number below 1; at a forward pass, a trunk with another number of features.
-
     Example:
         >>> net = TwoHeaded(nn.Flatten(), features=16, target_classes=3, source_classes=10)
         >>> net(torch.zeros(2, 1, 4, 4)).shape
         torch.Size([2, 3])
-        >>> [name for name, _ in net.named_children()]
-        ['trunk', 'target', 'source']
     """
 
     def __init__(self, trunk: nn.Module, features: int, target_classes: int, source_classes: int) -> None:
@@ -137,12 +124,11 @@ class _Split(nn.Module):
 
 
 def two_headed(net: nn.Module, source_classes: int, generator: torch.Generator | None = None) -> nn.Module:
-    """A copy of a classifier with a second head beside its last layer.
+    """A copy of a classifier with a second head beside its last layer, drawn by torch's default.
 
     The last layer is the last linear or convolution layer that the net registers, as for pretrained weights
     (`datadistill.nets.weights.last_layer`). What the net computes behind it (SqueezeNet: ReLU and pooling) is
-    computed for both heads. The logits of the old head stay exactly what they were. The new head is drawn by
-    torch's default.
+    computed for both heads. The logits of the old head stay exactly what they were.
 
     Its modules are `trunk` (the copy; where `fc` was, `trunk.fc.target` is the old layer and `trunk.fc.source`
     the new one), `target` and `source`, whose outputs are the logits of the two heads.
@@ -153,16 +139,9 @@ def two_headed(net: nn.Module, source_classes: int, generator: torch.Generator |
         source_classes: logits of the second head, 1 or more: the teacher's classes.
         generator: on the CPU, of the new head; None: torch's global one, as in module constructors.
 
-    Returns:
-        images (B,C,H,W) to target logits; in the same mode as `net`.
-
-    Raises:
-        UsageError: no last layer, one of another kind (grouped or other convolutions), or a softmax behind it.
-
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-        >>> student = two_headed(net, source_classes=10)
-        >>> images = torch.ones(2, 1, 4, 4)
+        >>> student, images = two_headed(net, source_classes=10), torch.ones(2, 1, 4, 4)
         >>> torch.equal(student(images), net(images))
         True
     """
@@ -226,29 +205,21 @@ def lwf_objective(
     layers: Mapping[str, str] | None = None,
     output: Output = "top",
 ) -> Objective:
-    """Cross-entropy on the target head, and any of four terms that keep what the teacher knows.
+    """Cross-entropy on the target head, and any of four terms that keep what the teacher knows, by weight.
+
+    Srinivas and Fleuret 2018, section 5; the columns of its table on MIT Scenes.
 
     Args:
-        activations: weight of the source head's logits (`LogitRegression`); 0 leaves it out, here and below.
-        jacobian: weight of the source head's Jacobian (`JacobianMatching`).
-        attention: weight of the attention maps of `layers` (`AttentionTransfer`, form "jm").
-        attention_jacobian: weight of the Jacobian of these maps (`AttentionJacobian`).
-        layers: the student's layer -> the teacher's layer, for the last two. In a student made by `two_headed`
-            the layers are below `trunk`.
-        output: of `JacobianMatching`: "top", "full" or "projected".
-
-    Returns:
-        For a student made by `two_headed` or `TwoHeaded`.
-
-    Raises:
-        UsageError: a negative weight, output "label", or an attention term without layers.
+        activations: of `LogitRegression` on the source head; 0 leaves a term out, here and below.
+        jacobian: of `JacobianMatching` on the source head.
+        attention: of `AttentionTransfer` of `layers`, form "jm".
+        attention_jacobian: of `AttentionJacobian` of `layers`.
+        layers: the student's layer -> the teacher's. In a student made by `two_headed` they are below `trunk`.
+        output: of `JacobianMatching`: "top", "full" or "projected"; the labels are no source classes.
 
     Example:
         >>> list(lwf_objective(attention=10.0, layers={"trunk.conv2": "conv2"}).named_terms)
         ['ce', 'logitregression', 'attentiontransfer']
-
-    References:
-        Srinivas and Fleuret 2018, section 5; the columns of its table on MIT Scenes.
     """
     from kd_baselines.losses.attention import AttentionTransfer
     from kd_baselines.losses.attention_jacobian import AttentionJacobian

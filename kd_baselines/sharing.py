@@ -35,9 +35,6 @@ def shared_pairs(names: Sequence[str], prefix: str = "") -> dict[str, str]:
         names: one a layer.
         prefix: before the student's names, where it stands inside another net.
 
-    Raises:
-        UsageError: an empty name, more than one colon, or a student's layer named twice.
-
     Example:
         >>> shared_pairs(("conv1", "fc:classifier"))
         {'conv1': 'conv1', 'fc': 'classifier'}
@@ -63,12 +60,6 @@ def share_layers(student: nn.Module, teacher: nn.Module | Teacher | None, pairs:
         teacher: a net, or a `Teacher` of one net.
         pairs: path of a module of the student -> path of one of the teacher, with tensors of the same names,
             shapes and types.
-
-    Raises:
-        UsageError: no teacher, or an ensemble; a path that names no module, or a module without parameters;
-            tensors that differ in name, shape or type; a module with buffers, such as BatchNorm; layers
-            within each other; a student that would have nothing left to train, or whose tensors are the
-            teacher's own.
 
     Example:
         >>> teacher = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))

@@ -47,11 +47,7 @@ class Stage:
 
 
 def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[dict[str, Any]]:
-    """Optimizer groups: the student's parameters that train, one group a learning rate, and the objective's.
-
-    Raises:
-        UsageError: a path that names no module, a factor that is below 0 or not finite, or nothing to train.
-    """
+    """Optimizer groups: the student's parameters that train, one group a learning rate, and the objective's."""
     modules = {name for name, _ in student.named_modules()}
     until = () if stage.until is None else (stage.until,)
     for path in (*stage.train, *until, *stage.multipliers, *stage.multipliers_until):

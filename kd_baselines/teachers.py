@@ -74,9 +74,6 @@ class TeacherOutputs:
 
         Args:
             temperature: T, above 0.
-
-        Raises:
-            UsageError: a temperature out of range, or logits were not asked for.
         """
         if not 0 < temperature < float("inf"):
             raise UsageError(f"the temperature is {temperature!r}; give a finite number above 0, such as 4")
@@ -121,9 +118,6 @@ class Teacher:
             its buffers, and everything else (dropout) is in evaluation mode. An answer then depends on the
             whole batch.
 
-    Raises:
-        UsageError: no net, something that is none, or an unknown average or mode.
-
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.5))
         >>> teacher = Teacher(net)
@@ -153,11 +147,7 @@ class Teacher:
         return f"sha256:{hashlib.sha256(canonical_json(self._digests).encode()).hexdigest()}"
 
     def check(self) -> None:
-        """Compare the nets' tensors with what they were when the teacher was made.
-
-        Raises:
-            UsageError: one is different; the sentence names it.
-        """
+        """Refuse nets whose tensors are not what they were when the teacher was made, naming them."""
         found = _digests(self.nets)
         names = [n for n in {**self._digests, **found} if found.get(n) != self._digests.get(n)]
         if names:
@@ -204,11 +194,6 @@ class Teacher:
 
         Returns:
             Logits and features, without a graph unless `input_gradients`.
-
-        Raises:
-            UsageError: an unknown layer, layers of an ensemble, images that do not require a gradient where
-                it is wanted, nets with different numbers of classes, or a batch without a variance in the
-                mode "batch_stats".
         """
         poll()
         names = tuple(dict.fromkeys(layers))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from datadistill.errors import UsageError
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.heads import lwf_objective
 from kd_baselines.losses import (
@@ -253,7 +252,7 @@ def lwf(
     attention_weight: float = 0.0,
     attention_jacobian_weight: float = 0.0,
     layers: str = "",
-    output: Literal["full", "top", "label", "projected"] = "top",
+    output: Output = "top",
 ) -> Stages:
     """CE on the target head, and on the same images any of four terms that follow the teacher: its logits on
     the source head (LogitRegression), their Jacobian (JacobianMatching), attention maps (AttentionTransfer),
@@ -263,11 +262,6 @@ def lwf(
              the net has without a second head
     output   which rows of the Jacobian; the labels are no source classes, so "label" is of no use here
     """
-    if jacobian_weight and output == "label":
-        raise UsageError(
-            "output is 'label', but the labels are no classes of the teacher; give output 'top', 'full' or "
-            "'projected'"
-        )
     wanted = attention_weight or attention_jacobian_weight
     objective = lwf_objective(
         activations=activation_weight,

@@ -46,9 +46,6 @@ def multiplications(net: nn.Module, shape: Sequence[int], linear: bool = True) -
         shape: of one image, (C, H, W).
         linear: False counts convolutions alone.
 
-    Raises:
-        UsageError: a net that does not take images of this shape.
-
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 4 * 4, 10))
         >>> multiplications(net, (3, 4, 4)), multiplications(net, (3, 4, 4), linear=False)

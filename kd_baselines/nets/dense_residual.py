@@ -51,9 +51,7 @@ class DenseResidualNet(nn.Module):
     `classifier`.
 
     Args:
-        channels: colour channels of the images.
         size: side of the images in pixels, at least 4.
-        classes: number of logits.
         depth: of the DenseNet that it stands in for, and so the next four.
         growth: see `DenseNet`.
         compression: see `DenseNet`.
@@ -62,9 +60,6 @@ class DenseResidualNet(nn.Module):
         units: residual units a block.
         ratio: channels of a unit's output over the DenseNet's behind the transition, above 0.
         kind: `wide` or `bottleneck`.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> import torch

@@ -61,9 +61,6 @@ class DensePlan:
         first: channels of conv1; 0 takes twice the growth.
         last_transition: whether a 1x1 convolution stands after the last block too.
 
-    Raises:
-        UsageError: an argument out of range, or a transition that would keep no channel.
-
     Example:
         >>> plan = DensePlan(depth=90, growth=60, last_transition=True)
         >>> plan.layers, plan.conv1, plan.blocks, plan.hidden
@@ -168,18 +165,13 @@ class DenseNet(nn.Module):
     classes, whatever the size.
 
     Args:
-        channels: colour channels of the images.
         size: side of the images in pixels, at least 4.
-        classes: number of logits.
         depth: 10 or more; (depth - 4) // 6 layers a block, rounded down.
         growth: channels that each layer adds.
         compression: in (0, 1]; what a transition keeps of the channels.
         first: channels of `conv1`; 0 takes twice the growth.
         last_transition: whether a norm, a ReLU and a 1x1 convolution stand after the last block too; see above.
         dropout: probability in [0, 1) of dropping a number after each convolution but the first while training.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> net = DenseNet(channels=3, size=32, classes=10, depth=22, growth=4)

@@ -63,9 +63,7 @@ def from_blocks(
 
     Args:
         blocks: units of the 3x3 maxout convolutions, block by block.
-        channels: colour channels of the images.
         size: side of the images in pixels; under 32 px they are zero-padded to 32 px.
-        classes: number of logits.
         fc_pieces: pieces of the fully connected layer.
 
     Example:
@@ -87,13 +85,8 @@ def fitnet1(*, channels: int = 3, size: int = 32, classes: int = 10, fc_pieces: 
     """FitNet 1: 16 16 16 | 32 32 32 | 48 48 64; 251,194 parameters, 30.2M multiplications.
 
     Args:
-        channels: colour channels of the images.
         size: side of the images in pixels; under 32 px they are zero-padded to 32 px.
-        classes: number of logits.
         fc_pieces: pieces of the fully connected layer; 2 gives the printed sizes, the text says 5.
-
-    Raises:
-        UsageError: an argument below 1.
 
     Example:
         >>> sum(p.numel() for p in fitnet1().parameters())
@@ -138,16 +131,11 @@ def fitnet_depth(
     """A net of the study of depth: the same number of multiplications on 5, 7, 9 or 11 layers.
 
     Args:
-        channels: colour channels of the images.
         size: side of the images in pixels; under 32 px they are zero-padded to 32 px.
-        classes: number of logits.
         layers: 5, 7, 9 or 11, the fully connected and the linear layer among them.
         budget: "30M" (27.1, 29.2, 29.8, 30.1M multiplications in the convolutions) or "107M" (101.4, 104.4,
             106.2, 107.6M).
         fc_pieces: pieces of the fully connected layer.
-
-    Raises:
-        UsageError: another number of layers or another budget.
 
     Example:
         >>> len(fitnet_depth(layers=5).convs)
@@ -168,13 +156,8 @@ def fitnet_mnist(*, channels: int = 1, size: int = 28, classes: int = 10, last_p
     35,992 weights, so 2 is the default here, as for the fully connected layers.
 
     Args:
-        channels: colour channels of the images.
         size: side of the images in pixels; under 28 px they are zero-padded to 28 px.
-        classes: number of logits.
         last_pieces: pieces of the last two convolutions.
-
-    Raises:
-        UsageError: an argument below 1.
 
     Example:
         >>> import torch

@@ -38,9 +38,6 @@ def hints(student: str, **args: Any) -> tuple[str, str]:
         student: a key of `HINTS`.
         **args: the student's own arguments, as given to it; only those that move the layer are read.
 
-    Raises:
-        UsageError: a net without a choice of its own.
-
     Example:
         >>> hints("fitnet4"), hints("fitnet-depth", layers=5), hints("thin-cnn", depth=9)
         (('convs.10', 'convs.1'), ('convs.1', 'convs.1'), ('convs.5', 'convs.1'))

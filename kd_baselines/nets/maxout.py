@@ -39,9 +39,6 @@ class MaxoutConv2d(nn.Module):
         padding: zero pixels on each side.
         pieces: linear functions a unit, at least 1; 1 is a plain convolution.
 
-    Raises:
-        UsageError: a number out of range.
-
     Example:
         >>> import torch
         >>> layer = MaxoutConv2d(3, 16, kernel=3, padding=1)
@@ -71,9 +68,6 @@ class MaxoutLinear(nn.Module):
         inputs: numbers in.
         outputs: units.
         pieces: linear functions a unit, at least 1.
-
-    Raises:
-        UsageError: a number out of range.
 
     Example:
         >>> import torch
@@ -134,18 +128,12 @@ class MaxoutNet(nn.Module):
     are zero-padded to it by the first convolution, so every size has the maps of the paper's or larger ones.
 
     Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels.
-        classes: number of logits.
         layers: the convolutions, in order.
         least: side of the images that the layers were made for.
         fc: units of the fully connected maxout layer; 0 leaves it out.
         fc_pieces: its pieces.
         dropout: probability in [0, 1) of dropping an input of each layer after the first while training.
         input_dropout: the same of the first layer, the pixels.
-
-    Raises:
-        UsageError: a number out of range.
 
     Example:
         >>> import torch

@@ -34,16 +34,11 @@ def maxout_mnist(
     """The maxout net for MNIST: 361,066 parameters (360,816 weights) for 28 px and 10 classes.
 
     Args:
-        channels: colour channels of the images.
         size: side of the images in pixels; under 28 px they are zero-padded to 28 px.
-        classes: number of logits.
         last_pieces: pieces of the last convolution; 4 in the released configuration.
         dropout: probability in [0, 1) of dropping an input of a layer but the first; 0.5 in the configuration,
             which leaves the inputs of the linear layer alone.
         input_dropout: the same of the pixels; 0.2 in the configuration.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> import torch
@@ -79,15 +74,10 @@ def maxout_cifar10(
     """The maxout net for CIFAR-10, and for CIFAR-100 with 100 classes: 9.05M parameters, 725M multiplications.
 
     Args:
-        channels: colour channels of the images.
         size: side of the images in pixels; under 32 px they are zero-padded to 32 px.
-        classes: number of logits.
         fc_pieces: pieces of the fully connected layer; 5 in the released configuration.
         dropout: probability in [0, 1) of dropping an input of a layer but the first; 0.5 in the configuration.
         input_dropout: the same of the pixels; 0.2 in the configuration.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> sum(p.numel() for p in maxout_cifar10().parameters())

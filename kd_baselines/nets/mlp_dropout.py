@@ -24,16 +24,10 @@ class MLPDropout(nn.Module):
     2,395,210 parameters for the default, 1,276,810 with `width=800`, for 28 px, one channel and 10 classes.
 
     Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels.
-        classes: number of logits.
         width: units of every hidden layer.
         depth: hidden layers; 0 gives a linear classifier.
         dropout: probability in [0, 1) of dropping a hidden unit while training.
         input_dropout: the same of a pixel.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> import torch

@@ -84,15 +84,9 @@ class PreResNet(nn.Module):
     Modules: `conv1`, `group1`, `group2`, `group3`, `norm`, `classifier`.
 
     Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels.
-        classes: number of logits.
         depth: 9 n + 2 with bottleneck units (29, 164, 1001), 6 n + 2 with basic ones (20, 56, 110).
         widen: factor on the channels of the groups, above 0; fractions are rounded.
         kind: `bottleneck` or `basic`.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> import torch
@@ -144,9 +138,6 @@ class PreResNet(nn.Module):
 
 def width_of(name: str, factor: float, base: int) -> int:
     """`factor` times `base` channels, rounded.
-
-    Raises:
-        UsageError: a factor that is no number, or leaves no channel; the sentence names the argument.
 
     Example:
         >>> width_of("ratio", 0.5, 750)

@@ -37,16 +37,10 @@ class SmallVGG(nn.Module):
     respect to one image is not that of its own logits alone; `norm="none"` has no such effect.
 
     Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels.
-        classes: number of logits.
         stages: channels of the convolutions before each pool, as multiples of `width`.
         width: channels of the first convolution.
         norm: `batch` or `none`.
         dropout: probability in [0, 1) of dropping an input of the linear layer while training.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> import torch

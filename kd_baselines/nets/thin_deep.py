@@ -40,16 +40,11 @@ class PlainCNN(nn.Module):
     `classifier`.
 
     Args:
-        channels: colour channels of the images.
         size: side of the images in pixels; every pool halves it, rounded down.
-        classes: number of logits.
         widths: channels of each convolution.
         pooled: indices of the convolutions with a 2x2 max pool.
         norm: `none` or `batch`.
         dropout: probability in [0, 1) of dropping an input of the linear layer while training.
-
-    Raises:
-        UsageError: an argument out of range, or more pools than the image has room for.
 
     Example:
         >>> import torch
@@ -107,16 +102,11 @@ def thin_cnn(
     """A thin deep student: 27,130 parameters for 28 px, one channel and 10 classes.
 
     Args:
-        channels: colour channels of the images.
         size: side of the images in pixels; at least 2 to the power of `pools`.
-        classes: number of logits.
         width: channels of every convolution.
         depth: convolutions.
         pools: 2x2 max pools, one at the end of each of as many groups of convolutions; at most `depth`.
         norm: `none` or `batch`.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> sum(p.numel() for p in thin_cnn().parameters())
@@ -149,15 +139,10 @@ def wide_cnn(
     """A wide shallow teacher of three convolutions: 233,610 parameters for 28 px, one channel and 10 classes.
 
     Args:
-        channels: colour channels of the images.
         size: side of the images in pixels; at least 8.
-        classes: number of logits.
         width: channels of the first convolution; the other two have twice as many.
         norm: `none` or `batch`.
         dropout: probability in [0, 1) of dropping an input of the linear layer while training.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> sum(p.numel() for p in wide_cnn().parameters())

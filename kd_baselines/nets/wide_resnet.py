@@ -59,15 +59,9 @@ class WideResNet(nn.Module):
     `classifier`. 691,674 parameters for the default, three channels and 10 classes, whatever the size.
 
     Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels.
-        classes: number of logits.
         depth: 6 n + 4 for n = 1, 2, ... blocks a group: 10, 16, 22, 28, 34, 40, ...
         widen: factor on the channels.
         dropout: probability in [0, 1) of dropping a number between the convolutions of a block while training.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> import torch

@@ -171,7 +171,7 @@ def test_two_heads_with_every_combination_of_terms(on):
 
 
 def test_two_heads_without_labels_of_the_source():
-    with pytest.raises(UsageError, match="no classes of the teacher"):
+    with pytest.raises(UsageError, match="the labels are target classes"):
         stages("lwf", output="label")
     with pytest.raises(UsageError, match="layers is ''"):
         stages_of("lwf", PLAN, {"attention_weight": 1.0})
