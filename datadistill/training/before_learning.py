@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import warnings
 
+from datadistill.data import RealData
 from datadistill.errors import InexactGradients, UsageError
 from datadistill.innerloop.check_net import check_net, is_cheap
+from datadistill.methods import Unrolled
 from datadistill.nets.spec import CUSTOM
-from datadistill.training.outer import OuterLoop
 
 UNKNOWN = (CUSTOM, "torchvision")  # the other architectures of this library are known to be right
 
 
-def check_before_learning(loop: OuterLoop) -> str | None:
+def check_before_learning(name: str, method: Unrolled, data: RealData) -> str | None:
     """Compare the hypergradient of two steps with finite differences, for nets from elsewhere.
 
     Args:
-        loop: before its first iteration.
+        name: of the architecture; those of this library are known to be right.
+        method: before its first iteration.
+        data: real data, on the net's device.
 
     Returns:
         A line to print where nothing could be compared, else None.
@@ -24,15 +27,14 @@ def check_before_learning(loop: OuterLoop) -> str | None:
     Raises:
         UsageError: the net cannot be trained through; layer and reason.
     """
-    if loop.spec.name not in UNKNOWN:
+    if name not in UNKNOWN:
         return None
-    images = loop.data.train.images
-    if not is_cheap(loop.net, images):
+    if not is_cheap(method.net, data.train.images):
         return (
             "the second derivatives of this net were not checked, which would take long; "
             "dd.check_net(net, data) does it"
         )
-    found = check_net(loop.net, loop.data, norm=loop.config.norm, theta_0=loop.start.draw(0))
+    found = check_net(method.net, data, norm=method.norm, theta_0=method.start.draw(0))
     if found.ok is None:
         return f"the second derivatives of this net were {found}"
     if found.ok:

@@ -34,9 +34,8 @@ from datadistill.runs.kinds import Kind, Step, Work
 from datadistill.runs.resume import fingerprints
 from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import library_defaults
-from datadistill.training.before_learning import check_before_learning
-from datadistill.training.outer import OuterLoop
-from datadistill.training.setup import outer_loop
+from datadistill.training.learning import Learning
+from datadistill.training.setup import learning_of
 from datadistill.unfinished import KIND, describe
 
 
@@ -127,7 +126,7 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
             )
 
     def build(self, config: DistillConfig, options: RunOptions) -> Work[DistilledDataset]:
-        return _Learning(outer_loop(config, options, self.data, self.net))
+        return _Outer(learning_of(config, options, self.data, self.net))
 
     def command(self, config: DistillConfig, path: Path) -> str:
         if CUSTOM in (config.dataset, config.net):
@@ -147,48 +146,47 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
         )
 
 
-class _Learning(Work[DistilledDataset]):
+class _Outer(Work[DistilledDataset]):
     """Outer iterations, and a look at the validation split after some of them."""
 
     what = "learning"
 
-    def __init__(self, loop: OuterLoop) -> None:
-        self.loop, self.device = loop, loop.data.device
-        self.fingerprints = fingerprints(loop.data, loop.net, loop.origin)
+    def __init__(self, learning: Learning) -> None:
+        self.learning, self.device = learning, learning.data.device
+        self.fingerprints = fingerprints(learning.data, learning.net, learning.origin)
         self.due = False  # whether the look at the validation split after this iteration is still to come
         self.loss: float | None = None  # smoothed, for the bar
         self.found: tuple[str, ...] = ()
 
     @property
     def step(self) -> int:
-        return self.loop.iteration
+        return self.learning.iteration
 
     @property
     def steps(self) -> int:
-        return self.loop.config.iterations
+        return self.learning.loop.iterations
 
     @property
     def done(self) -> bool:
         return self.step >= self.steps and not self.due
 
     def check(self) -> str | None:
-        return check_before_learning(self.loop)
+        return self.learning.check()
 
     def advance(self) -> Step:
-        loop, every = self.loop, self.loop.config.validate_every
         if not self.due:
-            loss = loop.advance()
+            loss = self.learning.advance()
             if self.loss is None or math.isnan(self.loss):
                 self.loss = loss
             else:
                 self.loss = 0.95 * self.loss + 0.05 * loss
-            self.due = loop.iteration % every == 0 or loop.iteration == self.steps
+            self.due = self.learning.is_test_due()
         parts = () if self.loss is None else (f"loss {self.loss:.3f}",)
         if not self.due:
             return Step((*parts, *self.found))
         began = time.monotonic()
         with interruptible():
-            record = loop.validate()
+            record = self.learning.validate()
         self.due = False
         self.found = (f"validation {record['accuracy']:.1f}%", f"step sizes {_few(record['step_sizes'])}")
         shown = "-" if record["loss"] is None else f"{record['loss']:.3f}"
@@ -201,20 +199,20 @@ class _Learning(Work[DistilledDataset]):
         )
 
     def state(self) -> dict[str, Any]:
-        return {**self.loop.state(), "due": self.due}
+        return {**self.learning.state(), "due": self.due}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self.loop.load(state)
+        self.learning.load(state)
         self.due = state.get("due", False)
 
     def description(self) -> dict[str, Any]:
-        return {"set": describe(self.loop.distilled())}
+        return {"set": describe(self.learning.distilled())}
 
     def place(self) -> dict[str, Any]:
         return {"iteration": self.step}
 
     def finish(self, folder: RunFolder | None) -> DistilledDataset:
-        result = self.loop.result()
+        result = self.learning.result()
         if folder is not None:
             result.accuracies = _measured_before(folder, result)
             result.save(folder.distilled)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from datadistill import data as data_module
@@ -12,15 +14,27 @@ from datadistill.config import DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.data.folders import load_folder
 from datadistill.device import refuse_too_large, resolve
+from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.innerloop import update_rules
+from datadistill.initial import Fixed, trainable
+from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, step_sizes, update_rules
+from datadistill.innerloop.update_rules import UpdateRule
+from datadistill.methods import Unrolled
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.objectives import Attack, Objective, classification
+from datadistill.streams import generator
+from datadistill.synthetic import Pixels, Schedule, Synthetic
+from datadistill.synthetic.start_images import start_images
+from datadistill.synthetic.synthetic import soft_logits
+from datadistill.training.before_learning import check_before_learning
+from datadistill.training.learning import Learning, Validation
 from datadistill.training.outer import OuterLoop
-from datadistill.training.starts import pool_of, starts_of
+from datadistill.training.starts import Starts, pool_of, starts_of
+
+REPLAY_FROM = 200  # inner steps above which "auto" stops keeping every graph
 
 
 def load_data(config: DistillConfig, options: RunOptions) -> RealData:
@@ -44,10 +58,10 @@ def net_spec(config: DistillConfig, data: RealData, net: nn.Module | NetFactory 
     )
 
 
-def outer_loop(
+def learning_of(
     config: DistillConfig, options: RunOptions, data: RealData | None, net: nn.Module | NetFactory | None
-) -> OuterLoop:
-    """Load the data, build the net and everything the outer loop needs."""
+) -> Learning:
+    """Load the data, build the net and everything that a distillation needs."""
     if config.theta_0 == "given" and net is None and config.weights is None:
         raise UsageError(
             "theta_0 is given, but no values are: pass your net (in Python dd.distill(config, net=...)), or a "
@@ -57,14 +71,7 @@ def outer_loop(
     update = update_rules.from_description({"name": config.update, **config.update_args})
     pool = pool_of(config)
     real = (data if data is not None else load_data(config, options)).to(device)
-    if not len(real.validation):
-        raise DataError(
-            f"{real.name} leaves no image for model selection (validation); it has {len(real.train)} to learn "
-            "from: give a class three or more images, or a larger --validation where that is 0"
-        )
-    missing = [c for k, c in enumerate(real.classes) if not bool((real.train.labels == k).any())]
-    if missing:
-        raise DataError(f"class {missing[0]} of {real.name} has no training image; add some, or drop the class")
+    _refuse_too_few_images(real)
     spec = net_spec(config, real, net)
     make = net if is_factory(net) else None
     given = spec.build() if net is None else as_module(net, config.seed, "theta_0", 0, 0)
@@ -72,7 +79,95 @@ def outer_loop(
     module = (given if net is None else copy_net(given)).to(device)
     _refuse_too_large(config, real, module)
     starts = starts_of(config, real, module, spec, pool, options.download, make)
-    return OuterLoop(config, real, module, update, spec, starts, objective_of(config, real))
+    objective = objective_of(config, real)
+    method = Unrolled(
+        module, starts.learning, real.train, batch=config.batch, augment=config.augment,
+        nets=config.nets if config.theta_0 == "random" else 1, update=update, adjoint=adjoint_of(config),
+        norm=config.norm, objective=objective, seed=config.seed,
+    )  # fmt: skip
+    rates = {"images": config.lr_images, "labels": config.lr_labels, "step_sizes": config.lr_step_sizes}
+    loop = OuterLoop(
+        synthetic_of(config, real, len(trainable(module)), objective), method, rates=rates,
+        iterations=config.iterations, schedule=config.schedule, warmup=config.warmup,
+        betas=(config.beta1, config.beta2), clip=config.clip, skips=config.skips,
+    )  # fmt: skip
+    return Learning(
+        loop,
+        Validation(module, starts.validation, real.validation, objective, config.validate_nets),
+        partial(distilled_of, config, real, module, spec, update, starts),
+        data=real, net=module, origin=starts.origin, every=config.validate_every,
+        check=partial(check_before_learning, spec.name, method, real), keep_best=config.keep == "best",
+    )  # fmt: skip
+
+
+def synthetic_of(config: DistillConfig, data: RealData, tensors: int, objective: Objective) -> Synthetic:
+    """The set at its start.
+
+    Args:
+        tensors: P, the number of parameter tensors of the net.
+    """
+    k, device = len(data.classes), data.device
+    classes = torch.arange(k * config.ipc, device=device) % k
+    if isinstance(objective, Attack):  # images in the place of class K carry label T
+        classes = objective.labels(classes)
+    decoder = Pixels()
+    start = start_images(data, config.ipc, config.images_from, config.seed)
+    rho = step_sizes.init(config.step_sizes, config.step_size, config.inner_steps, tensors)
+    return Synthetic(
+        decoder,
+        decoder.init(start, generator(config.seed, "decoder")),
+        classes,
+        soft_logits(classes, k) if config.labels == "soft" else None,
+        Schedule.equal(k * config.ipc, config.steps, config.epochs),
+        rho.to(device),
+    )
+
+
+def distilled_of(
+    config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, update: UpdateRule, starts: Starts,
+    synthetic: Synthetic, iteration: int,
+) -> DistilledDataset:  # fmt: skip
+    """The set after so many iterations, with all that its file says."""
+    origin = {
+        "recipe": config.recipe, "seed": config.seed, "dataset": data.name, "split": "train",
+        "validation": config.validation, "iterations": iteration, "description": data.description,
+        **starts.origin,
+    }  # fmt: skip
+    if config.objective == "attack":
+        origin["attack"] = [config.attack_class, config.target_class]
+    if config.dataset == "folder":  # which of the folder's images were held out
+        origin |= {"holdout": config.holdout, "skip_bad": config.skip_bad}
+    if data.parts is not None:
+        origin["parts"] = data.parts.as_dict()
+    elif config.dataset == CUSTOM:
+        origin["data_fingerprint"] = data.fingerprint
+    return DistilledDataset(
+        synthetic.images().clone(), synthetic.labels().clone(), synthetic.step_sizes().clone(),
+        synthetic.schedule.order, classes=data.classes, normalization=data.normalization, net=spec,
+        update=update, theta_0=starts.learning.draw(0) if isinstance(starts.learning, Fixed) else None,
+        buffers=starts.carried, tensors=trainable(net), norm=config.norm, origin=origin,
+    )  # fmt: skip
+
+
+def adjoint_of(config: DistillConfig) -> Adjoint:
+    """The adjoint that `config.adjoint` names."""
+    if config.adjoint == "auto":
+        return FullUnroll() if config.inner_steps <= REPLAY_FROM else StepReplay()
+    if config.adjoint == "truncated":
+        assert config.window is not None  # the config sees to it
+        return Truncated(config.window)
+    return ADJOINTS[config.adjoint]()
+
+
+def _refuse_too_few_images(data: RealData) -> None:
+    if not len(data.validation):
+        raise DataError(
+            f"{data.name} leaves no image for model selection (validation); it has {len(data.train)} to learn "
+            "from: give a class three or more images, or a larger --validation where that is 0"
+        )
+    missing = [c for k, c in enumerate(data.classes) if not bool((data.train.labels == k).any())]
+    if missing:
+        raise DataError(f"class {missing[0]} of {data.name} has no training image; add some, or drop the class")
 
 
 def _refuse_too_large(config: DistillConfig, data: RealData, net: nn.Module) -> None:

@@ -147,16 +147,16 @@ def test_batches_of_the_test_images_do_not_matter(data, net):
 
 def test_held_out_draws_are_none_of_training(data):
     from datadistill.config import DistillConfig, RunOptions
-    from datadistill.training.setup import outer_loop
+    from datadistill.training.setup import learning_of
 
     config = DistillConfig(
         dataset="digits", net="mlp", net_args={"width": 12, "depth": 1}, theta_0="random", nets=3, seed=0,
         device="cpu",
     )  # fmt: skip
-    loop = outer_loop(config, RunOptions(), data, None)
-    training = [loop.start.draw(i, 1)["layers.0.weight"] for i in range(5)]
-    training += list(loop.start.draw(0, 3)["layers.0.weight"])
-    training += list(loop.validation_start.draw(0, 4)["layers.0.weight"])
+    loop = learning_of(config, RunOptions(), data, None)
+    training = [loop.loop.method.start.draw(i, 1)["layers.0.weight"] for i in range(5)]
+    training += list(loop.loop.method.start.draw(0, 3)["layers.0.weight"])
+    training += list(loop.validation.start.draw(0, 4)["layers.0.weight"])
     held_out = Random(loop.net, "xavier", 0, HELD_OUT).draw(0, CHUNK)["layers.0.weight"]
     assert not any(torch.equal(a, b) for a in training for b in held_out)
     assert not any(torch.equal(a, b) for i, a in enumerate(held_out) for b in held_out[:i])

@@ -9,10 +9,11 @@ from datadistill.cli import main
 from datadistill.config import RunOptions
 from datadistill.errors import NumericalError
 from datadistill.evaluation import accuracy
+from datadistill.methods import unrolled
 from datadistill.recipes import recipe
 from datadistill.runs.folder import RunFolder
 from datadistill.training import outer, setup
-from datadistill.training.setup import outer_loop
+from datadistill.training.setup import learning_of
 
 
 def tensors(loop):
@@ -46,7 +47,7 @@ def test_nothing_is_updated_by_a_bad_iteration(monkeypatch, what):
         net="mlp", net_args={"width": 8}, nets=1, epochs=2, batch=16, labels="soft"
     )
     poisoned(monkeypatch, SPOILS[what], 3)
-    loop = outer_loop(config, RunOptions(), None, None)
+    loop = learning_of(config, RunOptions(), None, None)
     loop.advance()
     loop.advance()
     before = tensors(loop)
@@ -79,7 +80,7 @@ def test_the_last_good_checkpoint_is_kept_and_others_nets_may_be_tried(tmp_path,
 
 
 def test_no_memory(tmp_path, monkeypatch, capsys):
-    run, real, calls = tmp_path / "run", outer.unroll_with_buffers, []
+    run, real, calls = tmp_path / "run", unrolled.unroll_with_buffers, []
 
     def hungry(*args, **options):
         calls.append(1)
@@ -88,7 +89,7 @@ def test_no_memory(tmp_path, monkeypatch, capsys):
         return real(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(outer, "unroll_with_buffers", hungry)
+        patch.setattr(unrolled, "unroll_with_buffers", hungry)
         assert main(["distill", *SMALL, "--out", str(run)]) == 5
     said = capsys.readouterr().err
     assert "out of memory: 2 inner steps" in said and "--adjoint step-replay" in said

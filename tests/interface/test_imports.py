@@ -14,6 +14,7 @@ BOTTOM = {"errors", "config", "streams", "runs", "progress", "stats"}
 BUILDING = {"innerloop", "nets", "data", "device", "torch_defaults"}
 SETS = {"objectives", "initial", "distilled", "distilled_file", "pool", "quantization", "unfinished"}
 BELOW_METHODS = BOTTOM | BUILDING | SETS
+LEARNING = {"synthetic", "methods"}
 # room -> the rooms it may import from, itself apart. A new room needs a line.
 MAY_IMPORT = {
     **{room: {"errors"} for room in BOTTOM},
@@ -25,7 +26,9 @@ MAY_IMPORT = {
     "evaluation": BELOW_METHODS,
     "visualize": BELOW_METHODS,
     "export": BELOW_METHODS,
-    "training": BELOW_METHODS | {"evaluation"},
+    "synthetic": BOTTOM | BUILDING,
+    "methods": BELOW_METHODS | {"synthetic"},
+    "training": BELOW_METHODS | LEARNING | {"evaluation"},
     "reproduce": BELOW_METHODS | {"recipes", "studies", "training", "evaluation", "visualize"},
     "cli": BELOW_METHODS
     | {"recipes", "training", "evaluation", "visualize", "export", "reproduce", "studies", "cli"},

@@ -10,7 +10,11 @@ from datadistill.errors import DataError, UsageError
 
 
 def learned(data, **changes):
-    return loop(data, **changes).learned
+    return loop(data, **changes).loop.synthetic
+
+
+def images_of(data, **changes):
+    return learned(data, **changes).images().detach()
 
 
 def contains(rows, row):
@@ -23,22 +27,22 @@ def of_class(digits):
 
 
 def test_noise_is_unit_gaussian_and_the_seeds_own(digits):
-    images = learned(digits, ipc=20).images
+    images = images_of(digits, ipc=20)
     assert images.shape == (200, 1, 8, 8)
-    assert abs(float(images.detach().mean())) < 0.05
-    assert float(images.detach().std()) == pytest.approx(1, abs=0.05)
-    assert torch.equal(images, learned(digits, ipc=20).images)
-    assert not torch.equal(images, learned(digits, ipc=20, seed=1).images)
+    assert abs(float(images.mean())) < 0.05
+    assert float(images.std()) == pytest.approx(1, abs=0.05)
+    assert torch.equal(images, images_of(digits, ipc=20))
+    assert not torch.equal(images, images_of(digits, ipc=20, seed=1))
 
 
 def test_real_images_are_of_their_class_and_all_different(digits, of_class):
     found = learned(digits, ipc=3, images_from="real")
-    for image, k in zip(found.images.detach(), found.classes, strict=True):
+    for image, k in zip(found.images().detach(), found.classes, strict=True):
         assert contains(of_class[k], image)
         assert not contains(of_class[(k + 1) % 10], image)
-    assert len(found.images.detach().flatten(1).unique(dim=0)) == 30
+    assert len(found.images().detach().flatten(1).unique(dim=0)) == 30
     other = learned(digits, ipc=3, images_from="real", seed=1)
-    assert not torch.equal(found.images, other.images)
+    assert not torch.equal(found.images(), other.images())
 
 
 def test_learning_does_not_write_into_the_data(digits):
@@ -49,14 +53,14 @@ def test_learning_does_not_write_into_the_data(digits):
 
 
 def test_one_mean_is_the_class_mean(digits, of_class):
-    images = learned(digits, images_from="mean").images.detach()
+    images = images_of(digits, images_from="mean")
     torch.testing.assert_close(images, torch.stack([x.mean(0) for x in of_class]))
 
 
 def test_several_means_are_of_parts_of_the_class_that_make_it_up(digits, of_class):
     found = learned(digits, ipc=2, images_from="mean")
     for k, x in enumerate(of_class):
-        a, b = found.images.detach()[found.classes == k]
+        a, b = found.images().detach()[found.classes == k]
         larger, smaller = (len(x) + 1) // 2, len(x) // 2
         torch.testing.assert_close((larger * a + smaller * b) / len(x), x.mean(0), rtol=1e-4, atol=1e-5)
         assert not torch.allclose(a, b, atol=1e-2)
@@ -65,11 +69,11 @@ def test_several_means_are_of_parts_of_the_class_that_make_it_up(digits, of_clas
 def test_kmeans_centres_are_the_means_of_what_is_nearest_to_them(digits, of_class):
     found = learned(digits, ipc=3, images_from="kmeans")
     for k, x in enumerate(of_class):
-        centres = found.images.detach()[found.classes == k].flatten(1)
+        centres = found.images().detach()[found.classes == k].flatten(1)
         nearest = torch.cdist(x.flatten(1), centres).argmin(1)
         means = torch.stack([x.flatten(1)[nearest == j].mean(0) for j in range(3)])
         torch.testing.assert_close(centres, means, rtol=1e-3, atol=1e-3)
-    assert torch.equal(found.images, learned(digits, ipc=3, images_from="kmeans").images)
+    assert torch.equal(found.images(), images_of(digits, ipc=3, images_from="kmeans"))
 
 
 @pytest.mark.parametrize("source", ["real", "mean", "kmeans"])
@@ -80,7 +84,7 @@ def test_more_images_than_a_class_has_are_refused(digits, of_class, source):
         DataError, match=f"class {digits.classes[k]} has {smallest} .*ipc is {smallest + 1}.*noise"
     ):
         loop(digits, ipc=smallest + 1, images_from=source)
-    assert len(loop(digits, ipc=smallest + 1).learned.images) == 10 * (smallest + 1)
+    assert len(loop(digits, ipc=smallest + 1).loop.synthetic.tensors["images"]) == 10 * (smallest + 1)
 
 
 # --- labels and step sizes
@@ -97,7 +101,7 @@ def test_soft_labels_start_at_nine_tenths(digits):
 def test_hard_labels_are_integers(digits):
     found = learned(digits, ipc=2)
     assert found.labels().tolist() == [*range(10), *range(10)]
-    assert list(found.parameters()) == ["images", "step_sizes"]
+    assert list(found.leaves()) == ["images", "step_sizes"]
 
 
 @pytest.mark.parametrize(("form", "shape"), [("per-step", (6,)), ("shared", (1,)), ("per-tensor", (6, 4))])
@@ -114,18 +118,20 @@ def test_every_step_size_starts_where_the_config_says(digits, form, shape):
 @pytest.mark.parametrize(("ipc", "steps", "epochs"), [(1, 1, 3), (4, 2, 2), (6, 6, 1), (6, 3, 2)])
 def test_every_step_sees_every_class_equally_often(digits, ipc, steps, epochs):
     found = learned(digits, ipc=ipc, steps=steps, epochs=epochs)
-    assert len(found.order) == steps * epochs
-    for index in found.order:
+    assert len(found.schedule.order) == steps * epochs
+    for index in found.schedule.order:
         assert torch.bincount(found.classes[index], minlength=10).tolist() == [ipc // steps] * 10
-    one_epoch = torch.cat(found.order[:steps])
+    one_epoch = torch.cat(found.schedule.order[:steps])
     assert sorted(one_epoch.tolist()) == list(range(10 * ipc)), "each image once an epoch"
-    assert all(torch.equal(found.order[t], found.order[t % steps]) for t in range(steps * epochs))
+    assert all(
+        torch.equal(found.schedule.order[t], found.schedule.order[t % steps]) for t in range(steps * epochs)
+    )
 
 
 def test_the_steps_of_training_are_those_of_the_set(digits):
     studied = loop(digits, ipc=4, steps=2, epochs=3, labels="soft")
     d = studied.distilled()
-    learning, replaying = studied.learned.steps(), d.steps()
+    learning, replaying = studied.loop.synthetic.steps(), d.steps()
     assert len(learning) == len(replaying) == 6
     assert d.passes == 3
     for (x, y), (x_, y_) in zip(learning, replaying, strict=True):

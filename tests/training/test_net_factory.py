@@ -111,15 +111,15 @@ def test_global_generators_are_left_as_they_were():
 def test_learning_is_the_mean_over_nets_built_anew(make, digits):
     """One iteration's gradient, from nets built by hand."""
     from datadistill.config import RunOptions
-    from datadistill.training.setup import outer_loop
+    from datadistill.training.setup import learning_of
 
-    loop = outer_loop(small(theta_0="random", nets=2), RunOptions(), digits, make)
-    _, gradients = loop._gradients(0)
+    loop = learning_of(small(theta_0="random", nets=2), RunOptions(), digits, make)
+    _, gradients = loop.loop.gradients(0)
     wanted = 0
     for n in range(2):
-        one = outer_loop(small(theta_0="random", nets=1), RunOptions(), digits, make)
-        one.start = Shifted(one.start, n)
-        wanted = wanted + one._gradients(0)[1][0] / 2
+        one = learning_of(small(theta_0="random", nets=1), RunOptions(), digits, make)
+        one.loop.method.start = Shifted(one.loop.method.start, n)
+        wanted = wanted + one.loop.gradients(0)[1][0] / 2
     torch.testing.assert_close(gradients[0], wanted)
 
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from torch import nn
-from training_cases import CONVNET, loop, to_double
+from training_cases import CONVNET, config, loop, to_double
 
 from datadistill.initial import Fixed
 from datadistill.innerloop import FullUnroll, Higher, StepReplay, Truncated
-from datadistill.training.outer import REPLAY_FROM, adjoint_of
+from datadistill.training.setup import REPLAY_FROM, adjoint_of
 
 CASES = {
     "random, soft, per-tensor, momentum": {
@@ -27,8 +27,8 @@ H = 1e-5
 def test_finite_differences_of_the_outer_loss(digits, case):
     """One pixel, one logit and one rho: those with the largest derivative."""
     studied = to_double(loop(digits, batch=64, steps=1, ipc=1, **case))
-    _, gradients = studied._gradients(3)
-    for (name, leaf), gradient in zip(studied.learned.parameters().items(), gradients, strict=True):
+    _, gradients = studied.loop.gradients(3)
+    for (name, leaf), gradient in zip(studied.loop.synthetic.leaves().items(), gradients, strict=True):
         place = int(gradient.abs().argmax())
         up, down = (shifted_loss(studied, leaf, place, sign * H) for sign in (1, -1))
         found, expected = float(gradient.view(-1)[place]), (up - down) / (2 * H)
@@ -40,7 +40,7 @@ def shifted_loss(studied, leaf, place, h):
     with torch.no_grad():
         former = leaf.view(-1)[place].clone()
         leaf.view(-1)[place] += h
-    loss, _ = studied._gradients(3)
+    loss, _ = studied.loop.gradients(3)
     with torch.no_grad():
         leaf.view(-1)[place] = former
     return loss
@@ -48,12 +48,12 @@ def shifted_loss(studied, leaf, place, h):
 
 def test_the_gradient_of_four_nets_is_the_mean_of_each_nets_own(digits):
     together = to_double(loop(digits, nets=4, labels="soft"))
-    loss, gradients = together._gradients(2)
+    loss, gradients = together.loop.gradients(2)
     losses, singles = [], []
     for n in range(4):
         alone = to_double(loop(digits, nets=1, labels="soft"))
-        alone.start = Fixed(together.start.one(2, n))
-        one_loss, one = alone._gradients(2)
+        alone.loop.method.start = Fixed(together.loop.method.start.one(2, n))
+        one_loss, one = alone.loop.gradients(2)
         losses.append(one_loss)
         singles.append(one)
     assert loss == pytest.approx(sum(losses) / 4, rel=1e-12)
@@ -64,21 +64,21 @@ def test_the_gradient_of_four_nets_is_the_mean_of_each_nets_own(digits):
 
 
 def test_net_0_does_not_depend_on_the_number_of_nets(digits):
-    one, four = (loop(digits, nets=n).start.draw(7, n)["layers.0.weight"] for n in (1, 4))
+    one, four = (loop(digits, nets=n).loop.method.start.draw(7, n)["layers.0.weight"] for n in (1, 4))
     assert torch.equal(four[0], one)
 
 
 @pytest.mark.parametrize("adjoint", ["step-replay", "higher"])
 def test_the_exact_adjoints_give_one_gradient(digits, adjoint):
-    _, full = to_double(loop(digits, adjoint="full", labels="soft"))._gradients(0)
-    _, other = to_double(loop(digits, adjoint=adjoint, labels="soft"))._gradients(0)
+    _, full = to_double(loop(digits, adjoint="full", labels="soft")).loop.gradients(0)
+    _, other = to_double(loop(digits, adjoint=adjoint, labels="soft")).loop.gradients(0)
     for a, b in zip(full, other, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
 
 
-def test_the_adjoint_that_a_config_names(digits):
+def test_the_adjoint_that_a_config_names():
     def named(**changes):
-        return adjoint_of(loop(digits, **changes).config)
+        return adjoint_of(config(**changes))
 
     assert named() == FullUnroll()
     assert named(epochs=REPLAY_FROM) == FullUnroll()
@@ -105,7 +105,9 @@ def test_dropout_is_drawn_from_the_iterations_own_stream_and_off_in_the_outer_lo
         torch.manual_seed(global_seed)
         studied = loop(digits, Dropping(), iterations=2)
         state = torch.get_rng_state()
-        results.append((studied.advance(), studied.advance(), studied.learned.images.detach()))
+        results.append(
+            (studied.advance(), studied.advance(), studied.loop.synthetic.tensors["images"].detach())
+        )
         assert torch.equal(torch.get_rng_state(), state)
     assert results[0][:2] == results[1][:2]
     assert torch.equal(results[0][2], results[1][2])

@@ -8,7 +8,7 @@ import torch
 from training_cases import CONVNET, frozen, leaves, loop
 
 from datadistill.errors import NumericalError
-from datadistill.training import outer
+from datadistill.training import learning
 from datadistill.training.schedule import learning_rate_factor
 
 # --- what moves
@@ -52,22 +52,22 @@ def test_the_loss_falls(digits, theta_0):
 
 def test_a_fixed_run_keeps_its_draw_and_carries_it(digits):
     studied = loop(digits, theta_0="fixed", nets=3)
-    first = studied.start.draw(0)
+    first = studied.loop.method.start.draw(0)
     studied.advance()
-    assert all(torch.equal(p, studied.start.draw(5)[k]) for k, p in first.items())
+    assert all(torch.equal(p, studied.loop.method.start.draw(5)[k]) for k, p in first.items())
     carried = studied.distilled().theta_0
     assert all(torch.equal(p, first[k]) for k, p in carried.items())
     assert loop(digits).distilled().theta_0 is None
-    other = loop(digits, theta_0="fixed", seed=1).start.draw(0)
+    other = loop(digits, theta_0="fixed", seed=1).loop.method.start.draw(0)
     assert not torch.equal(other["layers.0.weight"], first["layers.0.weight"])
 
 
 def test_every_iteration_has_a_net_and_a_batch_of_its_own(digits, monkeypatch):
     batches = []
     studied = loop(digits)
-    real = studied.objective
-    monkeypatch.setattr(studied, "objective", lambda *args: batches.append(args[2]) or real(*args))
-    nets = [studied.start.draw(i)["layers.0.weight"] for i in range(3)]
+    real = studied.loop.method.objective
+    monkeypatch.setattr(studied.loop.method, "objective", lambda *args: batches.append(args[2]) or real(*args))
+    nets = [studied.loop.method.start.draw(i)["layers.0.weight"] for i in range(3)]
     for _ in range(3):
         studied.advance()
     for some in (nets, batches):
@@ -83,11 +83,11 @@ def with_gradients(studied, monkeypatch, *norms):
     remaining = iter(norms)
 
     def gradients(i):
-        found = [torch.zeros_like(p) for p in studied.learned.parameters().values()]
+        found = [torch.zeros_like(p) for p in studied.loop.synthetic.leaves().values()]
         found[0].view(-1)[0] = next(remaining)
         return 1.0, found
 
-    monkeypatch.setattr(studied, "_gradients", gradients)
+    monkeypatch.setattr(studied.loop, "gradients", gradients)
 
 
 def test_the_gradient_is_limited_to_a_multiple_of_its_running_mean(digits, monkeypatch):
@@ -96,12 +96,12 @@ def test_the_gradient_is_limited_to_a_multiple_of_its_running_mean(digits, monke
     mean, seen = None, []
     for norm in (1.0, 1.5, 100.0, 0.5):
         studied.advance()
-        found = float(studied.learned.images.grad.norm())
+        found = float(studied.loop.synthetic.tensors["images"].grad.norm())
         limited = norm if mean is None else min(norm, 2.0 * mean)
         mean = norm if mean is None else 0.95 * mean + 0.05 * limited
         seen.append(found)
         assert found == pytest.approx(limited)
-        assert studied.gradient_norm == pytest.approx(mean)
+        assert studied.loop.gradient_norm == pytest.approx(mean)
     assert seen[2] < 3
 
 
@@ -109,16 +109,16 @@ def test_clip_0_limits_nothing(digits, monkeypatch):
     studied = loop(digits, clip=0.0)
     with_gradients(studied, monkeypatch, 1.0, 1e6)
     studied.advance(), studied.advance()
-    assert float(studied.learned.images.grad.norm()) == pytest.approx(1e6)
+    assert float(studied.loop.synthetic.tensors["images"].grad.norm()) == pytest.approx(1e6)
 
 
 def test_the_norm_is_that_of_all_gradients_together(digits):
     studied = loop(digits, labels="soft", clip=0.0)
-    _, gradients = studied._gradients(0)
+    _, gradients = studied.loop.gradients(0)
     studied.advance()
     expected = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
-    assert studied.gradient_norm == pytest.approx(expected)
-    for (_, leaf), g in zip(studied.learned.parameters().items(), gradients, strict=True):
+    assert studied.loop.gradient_norm == pytest.approx(expected)
+    for (_, leaf), g in zip(studied.loop.synthetic.leaves().items(), gradients, strict=True):
         assert torch.equal(leaf.grad, g)
 
 
@@ -131,7 +131,7 @@ def test_it_is_torchs_adam_with_a_rate_for_each(digits):
     rates = {"images": 0.1, "labels": 0.2, "step_sizes": 0.3}
     adam = torch.optim.Adam([{"params": [p], "lr": rates[k]} for k, p in mine.items()], betas=(0.5, 0.9))
     for i in range(3):
-        _, gradients = studied._gradients(i)
+        _, gradients = studied.loop.gradients(i)
         for p, g in zip(mine.values(), gradients, strict=True):
             p.grad = g
         adam.step()
@@ -157,7 +157,7 @@ def test_the_schedule_scales_every_rate(digits):
     )
     for expected in (0.5, 0.75, 0.5, 0.25):
         studied.advance()
-        rates = [group["lr"] for group in studied.optimizer.param_groups]
+        rates = [group["lr"] for group in studied.loop.optimizer.param_groups]
         assert rates == pytest.approx([0.1 * expected, 0.2 * expected, 0.4 * expected])
 
 
@@ -168,7 +168,7 @@ def test_the_schedule_scales_every_rate(digits):
 def test_step_sizes_stay_positive_and_are_warned_of(digits, direction):
     studied = loop(digits)
     with torch.no_grad():
-        studied.learned.rho += direction
+        studied.loop.synthetic.rho += direction
     with pytest.warns(
         UserWarning, match=r"outer iteration 0: the step sizes reach .*wanted within 1e-06 to 100"
     ):
@@ -213,17 +213,21 @@ def crafted(kind):
 def test_what_is_not_finite_is_refused_before_anything_moves(digits, monkeypatch, changes, kind, words):
     studied = loop(digits, labels="soft", **{"step_size": 0.1, **changes})
     with monkeypatch.context() as sound:  # Adam has a state to lose
-        sound.setattr(studied.learned, "step_sizes", lambda: torch.full((studied.config.inner_steps,), 0.1))
+        sound.setattr(
+            studied.loop.synthetic,
+            "step_sizes",
+            lambda: torch.full((studied.loop.synthetic.schedule.steps,), 0.1),
+        )
         studied.advance()
     before = frozen(studied)
     if kind:
-        monkeypatch.setattr(studied, "objective", crafted(kind))
+        monkeypatch.setattr(studied.loop.method, "objective", crafted(kind))
     with pytest.raises(NumericalError, match=words) as refusal:
         studied.advance()
     assert frozen(studied) == before
     assert studied.iteration == 1
     message = str(refusal.value)
-    size = studied.config.step_size
+    size = changes.get("step_size", 0.1)
     assert "outer iteration 1:" in message
     assert (
         f"step size {size:.4g}" in message or 0.08 < float(message.split("step size ")[1].split(";")[0]) < 0.12
@@ -237,36 +241,36 @@ def test_what_is_not_finite_is_refused_before_anything_moves(digits, monkeypatch
 def test_the_net_that_diverges_is_found_among_several(digits):
     """Only the second net of the two blows up: the step it does so at is named all the same."""
     studied = loop(digits, nets=2, step_size=0.1)
-    one = type(studied.start).one
+    one = type(studied.loop.method.start).one
 
-    class OneBad(type(studied.start)):
+    class OneBad(type(studied.loop.method.start)):
         def one(self, iteration, n):
             theta = one(self, iteration, n)
             return {k: p * 1e30 for k, p in theta.items()} if n == 1 else theta
 
-    studied.start = OneBad(studied.net, "xavier", 0)
+    studied.loop.method.start = OneBad(studied.net, "xavier", 0)
     with pytest.raises(NumericalError, match=r"stop being finite at inner step 0, step size 0\.1;"):
         studied.advance()
 
 
 def test_on_nan_skip_passes_over_and_counts(digits, monkeypatch):
     studied = loop(digits, on_nan="skip:3", iterations=8)
-    sound = studied.objective
+    sound = studied.loop.method.objective
     seen = []
     for i in range(6):
         bad = i in (1, 2, 4)
-        monkeypatch.setattr(studied, "objective", crafted("nan") if bad else sound)
+        monkeypatch.setattr(studied.loop.method, "objective", crafted("nan") if bad else sound)
         before = frozen(studied)
         loss = studied.advance()
         assert studied.iteration == i + 1
         assert math.isnan(loss) == bad
         assert (frozen(studied) == before) == bad
-        seen.append(studied.skipped)
+        seen.append(studied.loop.skipped)
     assert seen == [0, 1, 2, 2, 3, 3]
     record = studied.validate()
     assert record["skipped"] == 3
     assert math.isfinite(record["loss"])
-    monkeypatch.setattr(studied, "objective", crafted("nan"))
+    monkeypatch.setattr(studied.loop.method, "objective", crafted("nan"))
     with pytest.raises(NumericalError, match="outer iteration 6"):
         studied.advance()
 
@@ -303,7 +307,7 @@ def test_a_look_changes_nothing_and_finds_the_same_twice(digits):
 def test_the_set_that_is_kept(digits, monkeypatch, keep):
     studied = loop(digits, keep=keep, iterations=3)
     accuracies = iter([[20.0], [70.0, 50.0], [60.0, 59.0]])
-    monkeypatch.setattr(outer, "trained_accuracies", lambda *a, **k: ([], next(accuracies)))
+    monkeypatch.setattr(learning, "trained_accuracies", lambda *a, **k: ([], next(accuracies)))
     images = []
     for _ in range(3):
         studied.advance()

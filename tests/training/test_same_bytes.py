@@ -25,10 +25,10 @@ def no_warning():
 
 def drive(studied, until):
     """The loop of a run, without folder and signals; the records of its looks."""
-    records, every = [], studied.config.validate_every
+    records = []
     while studied.iteration < until:
         studied.advance()
-        if studied.iteration % every == 0 or studied.iteration == studied.config.iterations:
+        if studied.is_test_due():
             records.append(studied.validate())
     return records
 
@@ -69,11 +69,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_others(digits, tmp_path,
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
 def test_a_state_that_went_through_a_checkpoint_goes_on_to_the_same_bytes(digits, tmp_path, run, k):
     straight, stopped, resumed = (loop(digits, **run) for _ in range(3))
-    records = drive(straight, straight.config.iterations)
+    records = drive(straight, straight.loop.iterations)
     before = drive(stopped, k)
     resumed.load(through_a_checkpoint(stopped.state()))
     assert resumed.iteration == k
-    assert before + drive(resumed, resumed.config.iterations) == records
+    assert before + drive(resumed, resumed.loop.iterations) == records
     assert resumed.best == straight.best
     assert bytes_of(resumed.result(), tmp_path) == bytes_of(straight.result(), tmp_path)
 
@@ -90,7 +90,7 @@ def test_the_best_so_far_survives_a_checkpoint(digits):
     resumed.load(state)
     drive(resumed, 5)
     assert resumed.best == (101.0, 2)
-    assert not torch.equal(resumed.learned.images, kept["images"])
+    assert not torch.equal(resumed.loop.synthetic.tensors["images"], kept["images"])
     assert torch.equal(resumed.result().images, kept["images"])
 
 

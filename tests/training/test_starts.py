@@ -40,9 +40,9 @@ def among(theta, stacked):
 def test_learning_draws_training_nets_and_looks_use_the_validation_nets(digits, pool):
     nets, path = pool
     studied = loop(digits, source="digits", pool=path)
-    drawn = [among(studied.start.draw(i), nets.part("train")) for i in range(40)]
+    drawn = [among(studied.loop.method.start.draw(i), nets.part("train")) for i in range(40)]
     assert {n for (n,) in drawn} == {0, 1, 2, 3}
-    assert among(studied.validation_start.draw(0), nets.part("validation")) == [0]
+    assert among(studied.validation.start.draw(0), nets.part("validation")) == [0]
     origin = studied.distilled().origin
     assert origin["source"] == "digits"
     assert origin["pool"] == nets.fingerprint
@@ -98,7 +98,8 @@ def test_given_weights_get_a_fresh_last_layer_of_the_seed(digits, tmp_path):
     net = NetSpec("mlp", SPEC).build()
     torch.save(net.state_dict(), tmp_path / "net.pt")
     first, second = (
-        loop(digits, weights=str(tmp_path / "net.pt"), theta_0="fixed", seed=s).start.draw(0) for s in (0, 1)
+        loop(digits, weights=str(tmp_path / "net.pt"), theta_0="fixed", seed=s).loop.method.start.draw(0)
+        for s in (0, 1)
     )
     names = trainable(net)
     for name in names[:2]:
@@ -127,7 +128,7 @@ def test_buffers_of_a_pretrained_net_travel_with_the_set(digits, tmp_path):
 
 def test_an_attack_relabels_the_images_of_the_class_and_is_noted(digits):
     studied = loop(digits, objective="attack", attack_class=3, target_class=5)
-    assert studied.learned.classes.tolist() == [0, 1, 2, 5, 4, 5, 6, 7, 8, 9]
+    assert studied.loop.synthetic.classes.tolist() == [0, 1, 2, 5, 4, 5, 6, 7, 8, 9]
     assert studied.distilled().origin["attack"] == [3, 5]
     with pytest.raises(UsageError, match="attack_class is 12, but there are 10 classes"):
         loop(digits, objective="attack", attack_class=12, target_class=5)

@@ -7,7 +7,7 @@ import json
 from datadistill.config import DistillConfig, RunOptions
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.runs.tensors import pack, unpack
-from datadistill.training.setup import outer_loop
+from datadistill.training.setup import learning_of
 
 MLP = {"net": "mlp", "net_args": {"width": 6, "depth": 1}}
 CONVNET = {"net": "convnet", "net_args": {"depth": 2, "width": 4, "norm": "instance"}}
@@ -28,7 +28,7 @@ def config(**changes):
 
 
 def loop(data, module=None, **changes):
-    return outer_loop(config(**changes), RunOptions(), data, module)
+    return learning_of(config(**changes), RunOptions(), data, module)
 
 
 def bytes_of(d, folder):
@@ -47,28 +47,29 @@ def frozen(loop):
     """The bytes of everything an iteration may change."""
     state = loop.state()
     tensors, plain = flatten_state({k: state[k] for k in ("learned", "optimizer")})
-    scalars = {k: v for k, v in state["scalars"].items() if k not in ("iteration", "skipped")}
+    scalars = {k: state[k] for k in ("gradient_norm", "warned_of_edges", "loss_sum", "loss_count")}
     return pack(tensors, {"schema": 1}), json.dumps(plain), scalars
 
 
 def leaves(loop):
-    return {k: p.detach().clone() for k, p in loop.learned.parameters().items()}
+    return {k: p.detach().clone() for k, p in loop.loop.synthetic.leaves().items()}
 
 
-def to_double(loop):
-    """The same loop in float64, to be held against finite differences."""
-    from dataclasses import replace
-
+def to_double(learning):
+    """The same in float64, to be held against finite differences."""
     from datadistill.data import Split
     from datadistill.initial import Fixed, Random
 
-    loop.net.double()
-    split = loop.data.train
-    loop.data = replace(loop.data, train=Split(split.images.double(), split.labels))
-    for name in ("images", "rho", "logits"):
-        leaf = getattr(loop.learned, name)
+    method, synthetic = learning.loop.method, learning.loop.synthetic
+    method.net.double()
+    method.split = Split(method.split.images.double(), method.split.labels)
+    synthetic.tensors = {k: x.detach().double().requires_grad_() for k, x in synthetic.tensors.items()}
+    for name in ("rho", "logits"):
+        leaf = getattr(synthetic, name)
         if leaf is not None:
-            setattr(loop.learned, name, leaf.detach().double().requires_grad_())
-    random = Random(loop.net, loop.config.init, loop.config.seed)
-    loop.start = random if loop.config.theta_0 == "random" else Fixed(random.draw(0))
-    return loop
+            setattr(synthetic, name, leaf.detach().double().requires_grad_())
+    fixed = isinstance(method.start, Fixed)
+    method.start = Random(method.net, "xavier", 0)
+    if fixed:
+        method.start = Fixed(method.start.draw(0))
+    return learning

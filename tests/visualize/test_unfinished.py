@@ -8,7 +8,7 @@ import torch
 import datadistill as dd
 from datadistill.cli import main
 from datadistill.config import RunOptions
-from datadistill.training.run import OuterLoop
+from datadistill.training.outer import OuterLoop
 from datadistill.unfinished import unfinished_set
 
 TINY = dd.recipe("digits-random").with_changes(

@@ -1,0 +1,40 @@
+"""What an outer method is."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from datadistill.synthetic import Synthetic
+
+__all__ = ["OuterMethod"]
+
+
+class OuterMethod(abc.ABC):
+    """The loss whose gradient moves a synthetic set. `training.outer.OuterLoop` calls it once an iteration.
+
+    Every random choice is drawn from streams named by the iteration, or kept in `state()`, so that a run can be
+    resumed at any iteration.
+    """
+
+    @abc.abstractmethod
+    def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
+        """The outer loss, differentiable in the set's leaves. A leaf that it does not reach stays."""
+
+    def after(self, synthetic: Synthetic, iteration: int) -> None:  # noqa: B027
+        """Called after the set was updated; matching methods train their net here."""
+
+    def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
+        """Where an iteration with a loss or gradient that is not finite went wrong, for the error."""
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must keep, as nested tensors and plain values."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+        """Resume from `state()`."""

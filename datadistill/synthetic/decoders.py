@@ -1,0 +1,71 @@
+"""From learned tensors to images.
+
+    Pixels    every image is learned as it is
+
+A new decoder is a class here and a line in `DECODERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datadistill.errors import DataError, nearest
+
+__all__ = ["DECODERS", "Decoder", "Pixels", "decoder_from"]
+
+
+class Decoder(Protocol):
+    """Makes images of learned tensors, differentiably."""
+
+    def init(self, start: Float[Tensor, "n c h w"], generator: torch.Generator) -> dict[str, Tensor]:
+        """The tensors to learn, such that the images are near `start`; no name contains a dot."""
+
+    def images(self, tensors: Mapping[str, Tensor], index: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+        """Images `index`, of n."""
+
+    def describe(self) -> dict[str, Any]:
+        """Name and arguments, as plain values; `decoder_from` is the inverse."""
+
+
+class Pixels:
+    """Images are learned pixel by pixel.
+
+    Example:
+        >>> pixels = Pixels()
+        >>> tensors = pixels.init(torch.arange(12.0).view(3, 1, 2, 2), torch.Generator())
+        >>> pixels.images(tensors, torch.tensor([2])).flatten().tolist()
+        [8.0, 9.0, 10.0, 11.0]
+    """
+
+    def init(self, start: Float[Tensor, "n c h w"], generator: torch.Generator) -> dict[str, Tensor]:
+        return {"images": start}
+
+    def images(self, tensors: Mapping[str, Tensor], index: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+        return tensors["images"][index]
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "pixels"}
+
+
+DECODERS: dict[str, Callable[..., Decoder]] = {"pixels": Pixels}
+
+
+def decoder_from(description: Mapping[str, Any]) -> Decoder:
+    """The decoder that `describe` described.
+
+    Raises:
+        DataError: no such decoder, or arguments that it does not take.
+    """
+    arguments = dict(description)
+    name = arguments.pop("name", None)
+    if name not in DECODERS:
+        raise DataError(f"the decoder is {name!r:.60}; {nearest(str(name)[:60], DECODERS)}")
+    try:
+        return DECODERS[name](**arguments)
+    except TypeError as error:
+        raise DataError(f"the decoder {name} does not take {arguments!r:.80} ({error})") from None

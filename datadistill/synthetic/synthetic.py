@@ -1,0 +1,111 @@
+"""A synthetic set while it is learned: the leaves of the outer optimizer.
+
+Soft labels are softmax(logits), step sizes softplus(rho) (innerloop/step_sizes.py). Sets know no config.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datadistill.innerloop import step_sizes
+from datadistill.innerloop.steps import Pair
+from datadistill.synthetic.decoders import Decoder
+from datadistill.synthetic.schedule import Schedule
+
+__all__ = ["SOFT_START", "Synthetic", "soft_logits"]
+
+SOFT_START = 0.9
+"""Probability of an image's class at which soft labels start."""
+
+
+def soft_logits(classes: Int[Tensor, " n"], k: int, p: float = SOFT_START) -> Float[Tensor, "n k"]:
+    """Logits whose softmax is p on the class, and the same elsewhere.
+
+    >>> soft_logits(torch.tensor([1]), 3).softmax(1)
+    tensor([[0.0500, 0.9000, 0.0500]])
+    """
+    # softmax gives p on the class and (1 - p) / (k - 1) elsewhere for a logit of log(p (k - 1) / (1 - p))
+    height = math.log(p * (k - 1) / (1 - p))
+    return torch.nn.functional.one_hot(classes, k).float() * height
+
+
+class Synthetic:
+    """Images, labels and step sizes that are learned.
+
+    Args:
+        decoder: makes the images.
+        tensors: what it makes them of, from its `init`; each becomes a leaf.
+        classes: (N,) class of each image, int64.
+        logits: (N, K) of learned labels; None keeps the classes as labels.
+        schedule: which images each step trains on.
+        rho: free parameter of the step sizes, from `step_sizes.init`.
+
+    Example:
+        >>> from datadistill.synthetic import Pixels
+        >>> images = {"images": torch.zeros(4, 1, 8, 8)}
+        >>> rho = step_sizes.init("per-step", 0.02, steps=2, tensors=1)
+        >>> s = Synthetic(Pixels(), images, torch.tensor([0, 1, 0, 1]), None, Schedule.equal(4, 2), rho)
+        >>> [x.shape[0] for x, _ in s.steps()], s.step_sizes().shape, list(s.groups())
+        ([2, 2], torch.Size([2]), ['images', 'step_sizes'])
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tensors: dict[str, Tensor],
+        classes: Int[Tensor, " n"],
+        logits: Float[Tensor, "n k"] | None,
+        schedule: Schedule,
+        rho: Tensor,
+    ) -> None:
+        self.decoder, self.classes, self.schedule = decoder, classes, schedule
+        self.tensors = {name: x.requires_grad_() for name, x in tensors.items()}
+        self.logits = None if logits is None else logits.requires_grad_()
+        self.rho = rho.requires_grad_()
+
+    def leaves(self) -> dict[str, Tensor]:
+        """Name -> leaf, in a fixed order: the decoder's tensors, "labels" (logits), "step_sizes" (rho)."""
+        labels = {} if self.logits is None else {"labels": self.logits}
+        return {**self.tensors, **labels, "step_sizes": self.rho}
+
+    def groups(self) -> dict[str, list[Tensor]]:
+        """The leaves by what they make: "images", "labels", "step_sizes", each with a learning rate."""
+        labels = {} if self.logits is None else {"labels": [self.logits]}
+        return {"images": list(self.tensors.values()), **labels, "step_sizes": [self.rho]}
+
+    def images(self, index: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b c h w"]:
+        """Decoded images, differentiable; all of them, or some."""
+        if index is None:
+            index = torch.arange(len(self.classes), device=self.classes.device)
+        return self.decoder.images(self.tensors, index)
+
+    def labels(self) -> Tensor:
+        """(N,) integers or (N, K) probabilities, differentiable."""
+        return self.classes if self.logits is None else self.logits.softmax(1)
+
+    def steps(self) -> list[Pair]:
+        """T pairs, differentiable. Steps of several epochs on the same images share one pair."""
+        labels = self.labels()
+        pairs = [(self.images(i.to(labels.device)), labels[i.to(labels.device)]) for i in self.schedule.batches]
+        return pairs * self.schedule.epochs
+
+    def step_sizes(self) -> Float[Tensor, " T *P"]:
+        """(T,) or (T, P), differentiable and positive."""
+        # softplus underflows to 0 for rho < -103: a step size stays above 0
+        eta = step_sizes.expand(self.rho, self.schedule.steps)
+        return eta.clamp_min(torch.finfo(eta.dtype).tiny)
+
+    def of_class(self, k: int) -> Pair:
+        """Images and labels of class k, differentiable."""
+        index = (self.classes == k).nonzero().flatten()
+        return self.images(index), self.labels()[index]
+
+    @torch.no_grad()
+    def set(self, tensors: dict[str, Tensor]) -> None:
+        """Write values into the leaves, by name."""
+        for name, leaf in self.leaves().items():
+            leaf.copy_(tensors[name])
