@@ -39,20 +39,10 @@ _LARGEST_TABLE = 50_000_000  # words times characters; those of every text here 
 
 
 class CharacterCNN(nn.Module):
-    """Words, as numbers, to vectors of what their characters say.
+    """Words, as numbers, to vectors of what their characters say; the arguments are `CNNLSTMLanguageModel`'s.
 
     The table word -> characters is a buffer and is saved with the weights: a net that is loaded reads the words
     it was trained on.
-
-    Args:
-        words: number -> word.
-        char_width: d, entries of a character's vector.
-        widths: the widest convolution, in characters; there is one of each width from 1.
-        filters: filters for each character of a width.
-        most_filters: of one width.
-
-    Raises:
-        UsageError: an argument below 1.
 
     Example:
         >>> net = CharacterCNN(["cat", "at"], 2, 2, 3, 5)
@@ -108,15 +98,7 @@ class CharacterCNN(nn.Module):
 
 
 class Highway(nn.Module):
-    """One highway layer: t relu(W_H y + b_H) + (1 - t) y with t = sigmoid(W_T y + b_T).
-
-    Args:
-        width: entries of y.
-
-    Example:
-        >>> Highway(3)(torch.zeros(2, 3)).shape
-        torch.Size([2, 3])
-    """
+    """One highway layer: t relu(W_H y + b_H) + (1 - t) y with t = sigmoid(W_T y + b_T)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -144,9 +126,6 @@ class CNNLSTMLanguageModel(LanguageModel):
         dropout: probability in [0, 1), from torch's global generator.
         init_range: every parameter starts uniform in [-init_range, init_range], but the highway gates' biases
             at -2: at first a highway layer mostly passes its input on.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> net = CNNLSTMLanguageModel(["cat", "at"], char_width=2, widths=2, filters=3, width=4)
@@ -190,11 +169,7 @@ class CNNLSTMLanguageModel(LanguageModel):
         return self.output(self.dropout(hidden)), state
 
     def vectors(self, tokens: Int[Tensor, "t b"]) -> Float[Tensor, "t b f"]:
-        """What the LSTM reads: each different word of the window goes through the convolutions once.
-
-        Args:
-            tokens: (T,B).
-        """
+        """What the LSTM reads: each different word of the window goes through the convolutions once."""
         numbers, places = torch.unique(tokens, return_inverse=True)
         return self.highway(self.cnn(numbers))[places]
 

@@ -90,9 +90,6 @@ def read_corpus(
             training text; None: all of them, and no "<unk>" where the text has none.
         root: where data lie; as in `data_roots`.
 
-    Returns:
-        The corpus.
-
     Raises:
         DataError: a file that is missing, empty or not UTF-8; words of the validation or test text that the
             vocabulary has not, where it has no "<unk>".
@@ -132,9 +129,6 @@ def corpus_of(
         test: the same.
         name: of the text.
         vocabulary: as in `read_corpus`.
-
-    Returns:
-        The corpus.
 
     Raises:
         DataError: a text without words, or unknown words and no "<unk>" for them.

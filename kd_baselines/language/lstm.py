@@ -43,15 +43,6 @@ class LSTMLayers(nn.Module):
         width: units of each layer.
         layers: how many.
         dropout: probability in [0, 1) of dropping an entry between two layers while training.
-
-    Raises:
-        UsageError: an argument out of range.
-
-    Example:
-        >>> layers = LSTMLayers(3, 4, 2, 0.0)
-        >>> outputs, (h, c) = layers(torch.zeros(5, 1, 3), layers.initial_state(1))
-        >>> outputs.shape, h.shape
-        (torch.Size([5, 1, 4]), torch.Size([2, 1, 4]))
     """
 
     def __init__(self, inputs: int, width: int, layers: int, dropout: float) -> None:
@@ -64,12 +55,7 @@ class LSTMLayers(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "t b d"], state: State
     ) -> tuple[Float[Tensor, "t b w"], tuple[Tensor, Tensor]]:
-        """Outputs of the last layer, and (h, c), each (layers,B,width).
-
-        Args:
-            inputs: (T,B,D).
-            state: (h, c) before.
-        """
+        """Outputs (T,B,width) of the last layer, and (h, c) after, each (layers,B,width), from those before."""
         after = []
         for i, lstm in enumerate(self.lstms):
             inputs = self.between(inputs) if i else inputs
@@ -78,12 +64,7 @@ class LSTMLayers(nn.Module):
         return inputs, (torch.cat([h for h, _ in after]), torch.cat([c for _, c in after]))
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
-        """(h, c) of zeros, each (layers,B,width), in the type of the parameters.
-
-        Args:
-            batch: columns, B.
-            device: where; None: where the parameters are.
-        """
+        """(h, c) of zeros, each (layers,B,width), in the type of the parameters; see `LanguageModel`."""
         like = next(self.parameters())
         shape = (len(self.lstms), batch, self.width)
         zeros = like.new_zeros(shape, device=like.device if device is None else device)
@@ -103,9 +84,6 @@ class LSTMLanguageModel(LanguageModel):
         tied: the linear layer's weight is the embedding's; its bias is its own.
         init_range: every parameter starts uniform in [-init_range, init_range]. The paper does not print it;
             Zaremba et al. take 0.04 to 0.1.
-
-    Raises:
-        UsageError: an argument out of range.
 
     Example:
         >>> net = LSTMLanguageModel(["a", "b", "c"], width=4)
@@ -152,21 +130,7 @@ class LSTMLanguageModel(LanguageModel):
 
 @torch.no_grad()
 def draw_uniform(net: nn.Module, init_range: float) -> None:
-    """Fill every parameter, in place, uniformly in [-init_range, init_range], from torch's global generator.
-
-    Args:
-        net: any module.
-        init_range: above 0.
-
-    Raises:
-        UsageError: 0, negative or not finite.
-
-    Example:
-        >>> net = nn.Linear(2, 2)
-        >>> draw_uniform(net, 0.1)
-        >>> bool(net.bias.abs().max() <= 0.1)
-        True
-    """
+    """Fill every parameter, in place, uniformly in [-init_range, init_range], from torch's global generator."""
     if not 0 < init_range < float("inf"):
         raise UsageError(f"init_range is {init_range}; give a finite number above 0, such as 0.05")
     for parameter in net.parameters():

@@ -31,9 +31,6 @@ class LanguageModel(nn.Module):
     Args:
         words: the vocabulary, number -> word, each once.
 
-    Raises:
-        UsageError: no word, something that is no word, or a word twice.
-
     Example:
         >>> LanguageModel(["a", "b"]).words
         ('a', 'b')
@@ -46,14 +43,11 @@ class LanguageModel(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "t b"], state: State | None = None
     ) -> tuple[Float[Tensor, "t b v"], State]:
-        """Logits of the word after each word, and the state after the last.
+        """Logits (T,B,V) of the word after each word, and the state after the last.
 
         Args:
             tokens: (T,B), column by column a stretch of text, each 0 to V - 1.
             state: what the call on the words before returned; None: `initial_state`.
-
-        Returns:
-            Logits (T,B,V) and the state.
         """
         raise NotImplementedError
 
@@ -68,13 +62,7 @@ class LanguageModel(nn.Module):
 
 
 def vocabulary_of(words: Sequence[str]) -> tuple[str, ...]:
-    """A vocabulary as a tuple, if it is one.
-
-    Args:
-        words: number -> word.
-
-    Raises:
-        UsageError: it is one string, has no word, something that is no word, or a word twice.
+    """A vocabulary, number -> word, as a tuple; a word that is there twice is refused.
 
     Example:
         >>> vocabulary_of(["a", "a"])
@@ -90,17 +78,9 @@ def vocabulary_of(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_window(tokens: Int[Tensor, "t b"], state: State, like: State) -> None:
-    """Refuse tokens that are not whole numbers (T,B), or a state of other shapes.
+    """Refuse tokens that are not whole numbers (T,B), or a state whose shapes are not those of `like`.
 
-    Whether each number is a word is not looked at here: on a GPU that would wait for it at every window.
-
-    Args:
-        tokens: (T,B), both at least 1.
-        state: what was passed in.
-        like: the initial state for B columns.
-
-    Raises:
-        UsageError: they do not fit.
+    Whether each number is a word is not tested here: on a GPU that would wait for it at every window.
 
     Example:
         >>> check_window(torch.zeros(3), (), ())

@@ -33,9 +33,6 @@ def language_arguments(name: str) -> dict[str, Any]:
     Args:
         name: a key of `LANGUAGE_NETS`.
 
-    Raises:
-        UsageError: no model has this name.
-
     Example:
         >>> language_arguments("lstm")
         {'width': 1500, 'layers': 1, 'dropout': 0.65, 'tied': True, 'init_range': 0.05}
@@ -55,12 +52,6 @@ def build_language(name: str, words: Sequence[str], *, seed: int | None = None, 
         seed: of the first weights: the stream (seed, "theta_0"), torch's global generators left as they were;
             None draws from those.
         **args: the model's own arguments; `language_arguments(name)` lists them.
-
-    Returns:
-        The model.
-
-    Raises:
-        UsageError: an unknown name or argument, or a value out of range.
 
     Example:
         >>> net = build_language("lstm", ["a", "b"], seed=0, width=8)

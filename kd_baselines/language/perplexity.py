@@ -42,9 +42,6 @@ class Ensemble(LanguageModel):
         *nets: one or more, over the same words.
         average: "arithmetic": the logits are log (1/K) sum_k softmax(z_k); "geometric": (1/K) sum_k z_k.
 
-    Raises:
-        UsageError: no model, other words, or an unknown average.
-
     Example:
         >>> from kd_baselines.language.nets import build_language
         >>> nets = [build_language("lstm", ["a", "b"], seed=seed, width=3) for seed in range(2)]

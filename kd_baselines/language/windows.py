@@ -14,20 +14,15 @@ __all__ = ["columns", "windows"]
 
 
 def columns(tokens: Int[Tensor, " n"], batch: int) -> Int[Tensor, "t b"]:
-    """A text cut into columns of equal length, to be read side by side.
+    """A text cut into columns of equal length, to be read side by side: (T,B), row i holds word i of every
+    column.
 
     Column j is the stretch of the text from word j t on, t = n // batch. The at most batch - 1 words at the end
-    that fill no row are dropped.
+    that fill no row are dropped. A column wants 2 words, one to read and one to predict.
 
     Args:
         tokens: the text.
         batch: columns, at least 1.
-
-    Returns:
-        (T,B): row i holds word i of every column.
-
-    Raises:
-        UsageError: the text is too short: a column wants 2 words, one to read and one to predict.
 
     Example:
         >>> import torch
@@ -52,17 +47,12 @@ def columns(tokens: Int[Tensor, " n"], batch: int) -> Int[Tensor, "t b"]:
 def windows(cols: Int[Tensor, "t b"], unroll: int) -> Iterator[tuple[Int[Tensor, "u b"], Int[Tensor, "u b"]]]:
     """The windows of truncated backpropagation through time, in order: words, and the words after them.
 
-    Together they ask for every word of a column but its first. The last window may be shorter.
+    Inputs and targets are (U,B), targets[i] = inputs[i + 1] within a window. Together they ask for every
+    word of a column but its first. The last window may be shorter.
 
     Args:
         cols: as `columns` makes them.
         unroll: words of a window, at least 1.
-
-    Returns:
-        An iterator over (inputs (U,B), targets (U,B)), targets[i] = inputs[i + 1] within a window.
-
-    Raises:
-        UsageError: a window longer than a column has words to read.
 
     Example:
         >>> import torch

@@ -48,15 +48,10 @@ class DenseResidualNet(nn.Module):
     """A DenseNet whose dense blocks are residual units; `conv1` and `classifier` have the DenseNet's shapes.
 
     Modules: `conv1`, `block1`, `transition1`, `block2`, `transition2`, `block3`, `transition3`, `norm`,
-    `classifier`.
+    `classifier`. Depth to last_transition are `DensePlan`'s, of the DenseNet that it stands in for; a 1x1
+    convolution stands after the last block either way.
 
     Args:
-        size: side of the images in pixels, at least 4.
-        depth: of the DenseNet that it stands in for, and so the next four.
-        growth: see `DenseNet`.
-        compression: see `DenseNet`.
-        first: see `DenseNet`.
-        last_transition: see `DenseNet`; here a 1x1 convolution stands after the last block either way.
         units: residual units a block.
         ratio: channels of a unit's output over the DenseNet's behind the transition, above 0.
         kind: `wide` or `bottleneck`.

@@ -158,20 +158,12 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """A DenseNet-BC for small images.
+    """A DenseNet-BC for small images, of at least 4 px; depth to last_transition are `DensePlan`'s.
 
     Modules: `conv1`, `block1`, `transition1`, `block2`, `transition2`, `block3`, `transition3` (the identity
     unless `last_transition`), `norm`, `classifier`. 176,122 parameters for the default, three channels and 10
-    classes, whatever the size.
-
-    Args:
-        size: side of the images in pixels, at least 4.
-        depth: 10 or more; (depth - 4) // 6 layers a block, rounded down.
-        growth: channels that each layer adds.
-        compression: in (0, 1]; what a transition keeps of the channels.
-        first: channels of `conv1`; 0 takes twice the growth.
-        last_transition: whether a norm, a ReLU and a 1x1 convolution stand after the last block too; see above.
-        dropout: probability in [0, 1) of dropping a number after each convolution but the first while training.
+    classes, whatever the size. `dropout` in [0, 1) drops a number after each convolution but the first while
+    training.
 
     Example:
         >>> net = DenseNet(channels=3, size=32, classes=10, depth=22, growth=4)

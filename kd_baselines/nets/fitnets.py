@@ -61,15 +61,7 @@ def from_blocks(
 ) -> MaxoutNet:
     """The net of a table of blocks: a 2x2 pool after each but the last, which pools the whole map.
 
-    Args:
-        blocks: units of the 3x3 maxout convolutions, block by block.
-        size: side of the images in pixels; under 32 px they are zero-padded to 32 px.
-        fc_pieces: pieces of the fully connected layer.
-
-    Example:
-        >>> import torch
-        >>> from_blocks([[2], [3, 3]], 1, 32, 10, 2)(torch.zeros(2, 1, 32, 32)).shape
-        torch.Size([2, 10])
+    Images under 32 px are zero-padded to 32 px; `fc_pieces` are the pieces of the fully connected layer.
     """
     layers: list[MaxoutLayer] = []
     for i, block in enumerate(blocks):
@@ -84,9 +76,8 @@ def from_blocks(
 def fitnet1(*, channels: int = 3, size: int = 32, classes: int = 10, fc_pieces: int = 2) -> MaxoutNet:
     """FitNet 1: 16 16 16 | 32 32 32 | 48 48 64; 251,194 parameters, 30.2M multiplications.
 
-    Args:
-        size: side of the images in pixels; under 32 px they are zero-padded to 32 px.
-        fc_pieces: pieces of the fully connected layer; 2 gives the printed sizes, the text says 5.
+    Images under 32 px are zero-padded to 32 px, in the three below too. `fc_pieces` are the pieces of the fully
+    connected layer: 2 gives the printed sizes, the text says 5.
 
     Example:
         >>> sum(p.numel() for p in fitnet1().parameters())
@@ -96,26 +87,17 @@ def fitnet1(*, channels: int = 3, size: int = 32, classes: int = 10, fc_pieces: 
 
 
 def fitnet2(*, channels: int = 3, size: int = 32, classes: int = 10, fc_pieces: int = 2) -> MaxoutNet:
-    """FitNet 2: 16 32 32 | 48 64 80 | 96 96 128; 864,122 parameters, 107.8M multiplications.
-
-    Args: as `fitnet1`.
-    """
+    """FitNet 2: 16 32 32 | 48 64 80 | 96 96 128; 864,122 parameters, 107.8M multiplications."""
     return from_blocks(FITNETS["fitnet2"], channels, size, classes, fc_pieces)
 
 
 def fitnet3(*, channels: int = 3, size: int = 32, classes: int = 10, fc_pieces: int = 2) -> MaxoutNet:
-    """FitNet 3: 32 48 64 64 | 80 80 80 80 | 128 128 128; 323.9M multiplications (printed: ~392M).
-
-    Args: as `fitnet1`.
-    """
+    """FitNet 3: 32 48 64 64 | 80 80 80 80 | 128 128 128; 323.9M multiplications (printed: ~392M)."""
     return from_blocks(FITNETS["fitnet3"], channels, size, classes, fc_pieces)
 
 
 def fitnet4(*, channels: int = 3, size: int = 32, classes: int = 10, fc_pieces: int = 2) -> MaxoutNet:
-    """FitNet 4, 19 layers: 32 32 32 48 48 | 80 x 6 | 128 x 6; 381.8M multiplications.
-
-    Args: as `fitnet1`.
-    """
+    """FitNet 4, 19 layers: 32 32 32 48 48 | 80 x 6 | 128 x 6; 381.8M multiplications."""
     return from_blocks(FITNETS["fitnet4"], channels, size, classes, fc_pieces)
 
 
@@ -131,11 +113,10 @@ def fitnet_depth(
     """A net of the study of depth: the same number of multiplications on 5, 7, 9 or 11 layers.
 
     Args:
-        size: side of the images in pixels; under 32 px they are zero-padded to 32 px.
         layers: 5, 7, 9 or 11, the fully connected and the linear layer among them.
         budget: "30M" (27.1, 29.2, 29.8, 30.1M multiplications in the convolutions) or "107M" (101.4, 104.4,
             106.2, 107.6M).
-        fc_pieces: pieces of the fully connected layer.
+        fc_pieces: see `fitnet1`.
 
     Example:
         >>> len(fitnet_depth(layers=5).convs)
@@ -153,16 +134,11 @@ def fitnet_mnist(*, channels: int = 1, size: int = 28, classes: int = 10, last_p
 
     30,130 parameters (29,944 weights) for 28 px, one channel and 10 classes, as the printed 30K. The layers are
     those of the released configuration, except for the pieces of the last two convolutions, 4 there: that gives
-    35,992 weights, so 2 is the default here, as for the fully connected layers.
-
-    Args:
-        size: side of the images in pixels; under 28 px they are zero-padded to 28 px.
-        last_pieces: pieces of the last two convolutions.
+    35,992 weights, so 2 is the default of `last_pieces`. Images under 28 px are zero-padded to 28 px.
 
     Example:
-        >>> import torch
-        >>> fitnet_mnist()(torch.zeros(2, 1, 28, 28)).shape
-        torch.Size([2, 10])
+        >>> sum(p.numel() for p in fitnet_mnist().parameters())
+        30130
     """
     layers = [
         MaxoutLayer(16, kernel=5, padding=0),  # 28 -> 24

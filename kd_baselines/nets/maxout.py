@@ -27,17 +27,10 @@ WHOLE = 0  # a pool over the whole map
 
 
 class MaxoutConv2d(nn.Module):
-    """The maximum over `pieces` convolutions.
+    """The maximum over `pieces` convolutions; 1 is a plain convolution.
 
     All pieces are one convolution `linear` with `pieces * outputs` channels; piece j of unit i is its channel
     `j * outputs + i`. Where pieces are equal, each gets an equal share of the gradient.
-
-    Args:
-        inputs: channels in.
-        outputs: units, the channels out.
-        kernel: side of the window.
-        padding: zero pixels on each side.
-        pieces: linear functions a unit, at least 1; 1 is a plain convolution.
 
     Example:
         >>> import torch
@@ -63,11 +56,6 @@ class MaxoutConv2d(nn.Module):
 
 class MaxoutLinear(nn.Module):
     """The maximum over `pieces` linear functions; piece j of unit i is row `j * outputs + i` of `linear`.
-
-    Args:
-        inputs: numbers in.
-        outputs: units.
-        pieces: linear functions a unit, at least 1.
 
     Example:
         >>> import torch

@@ -33,8 +33,9 @@ def maxout_mnist(
 ) -> MaxoutNet:
     """The maxout net for MNIST: 361,066 parameters (360,816 weights) for 28 px and 10 classes.
 
+    Images under 28 px are zero-padded to 28 px.
+
     Args:
-        size: side of the images in pixels; under 28 px they are zero-padded to 28 px.
         last_pieces: pieces of the last convolution; 4 in the released configuration.
         dropout: probability in [0, 1) of dropping an input of a layer but the first; 0.5 in the configuration,
             which leaves the inputs of the linear layer alone.
@@ -42,8 +43,7 @@ def maxout_mnist(
 
     Example:
         >>> import torch
-        >>> net = maxout_mnist()
-        >>> net.convs[:2](torch.zeros(2, 1, 28, 28)).shape
+        >>> maxout_mnist().convs[:2](torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 48, 4, 4])
     """
     layers = [
@@ -73,11 +73,8 @@ def maxout_cifar10(
 ) -> MaxoutNet:
     """The maxout net for CIFAR-10, and for CIFAR-100 with 100 classes: 9.05M parameters, 725M multiplications.
 
-    Args:
-        size: side of the images in pixels; under 32 px they are zero-padded to 32 px.
-        fc_pieces: pieces of the fully connected layer; 5 in the released configuration.
-        dropout: probability in [0, 1) of dropping an input of a layer but the first; 0.5 in the configuration.
-        input_dropout: the same of the pixels; 0.2 in the configuration.
+    Images under 32 px are zero-padded to 32 px. `fc_pieces` are the pieces of the fully connected layer, 5
+    in the released configuration; dropout is as in `maxout_mnist`.
 
     Example:
         >>> sum(p.numel() for p in maxout_cifar10().parameters())
@@ -110,9 +107,7 @@ def maxout_svhn(
     dropout: float = 0.0,
     input_dropout: float = 0.0,
 ) -> MaxoutNet:
-    """The maxout net for SVHN: 4.93M parameters for 32 px, three channels and 10 classes.
-
-    Args: as `maxout_cifar10`.
+    """The maxout net for SVHN: 4.93M parameters for 32 px, three channels and 10 classes; as `maxout_cifar10`.
 
     Example:
         >>> sum(p.numel() for p in maxout_svhn().parameters())

@@ -102,10 +102,10 @@ def thin_cnn(
     """A thin deep student: 27,130 parameters for 28 px, one channel and 10 classes.
 
     Args:
-        size: side of the images in pixels; at least 2 to the power of `pools`.
         width: channels of every convolution.
         depth: convolutions.
-        pools: 2x2 max pools, one at the end of each of as many groups of convolutions; at most `depth`.
+        pools: 2x2 max pools, one at the end of each of as many groups of convolutions; at most `depth`, and no
+            more than leave a pixel of the image.
         norm: `none` or `batch`.
 
     Example:
@@ -139,7 +139,7 @@ def wide_cnn(
     """A wide shallow teacher of three convolutions: 233,610 parameters for 28 px, one channel and 10 classes.
 
     Args:
-        size: side of the images in pixels; at least 8.
+        size: at least 8.
         width: channels of the first convolution; the other two have twice as many.
         norm: `none` or `batch`.
         dropout: probability in [0, 1) of dropping an input of the linear layer while training.

@@ -64,22 +64,14 @@ class Page:
         return (getdoc(self.make) or "").splitlines()[0]
 
     def config(self, arm: str = OWN) -> Config:
-        """The config of an arm.
-
-        Raises:
-            UsageError: the recipe has no arm of this name.
-        """
+        """The config of an arm."""
         made = self.make()
         if arm == OWN:
             return made
         return made.with_changes(**{**self._arm(arm).changes, "arm": arm})
 
     def images(self, arm: str = OWN) -> KdConfig:
-        """The config of an arm, of a recipe of images.
-
-        Raises:
-            UsageError: the recipe is of text, or has no arm of this name.
-        """
+        """The config of an arm, of a recipe of images."""
         config = self.config(arm)
         if not isinstance(config, KdConfig):
             name = config.recipe
@@ -90,11 +82,7 @@ class Page:
         return config
 
     def published_of(self, arm: str = OWN) -> str:
-        """The published number of an arm.
-
-        Raises:
-            UsageError: the recipe has no arm of this name.
-        """
+        """The published number of an arm."""
         return self.published if arm == OWN else self._arm(arm).published
 
     def published_in(self, row: str, arm: str = OWN) -> str:
@@ -106,9 +94,6 @@ class Page:
 
         Returns:
             The error in percent, of text the test perplexity: lower is better.
-
-        Raises:
-            UsageError: the recipe has no arm of this name.
 
         Example:
             >>> made = Page(KdConfig, "83.38 (a paper)", rows={"1": "16.62 (a paper)"})
