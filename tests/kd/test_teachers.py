@@ -82,7 +82,7 @@ def test_it_answers_in_evaluation_mode(images):
     assert_rounds_alike(Teacher(made)(images[:2]), out.logits[:2], terms=18 + 36)
 
 
-def test_batch_statistics_are_those_of_the_batch_with_dropout_off(images):
+def test_batch_statistics_are_the_batchs_with_dropout_off(images):
     made = net().train()
     out = Teacher(made, mode="batch_stats").outputs(images, ["1"])
     maps = made[0](images)
@@ -111,7 +111,7 @@ def test_no_graph_unless_it_is_asked_for(images):
 
 @pytest.mark.parametrize("call", [lambda t, x: t.outputs(x, input_gradients=True).logits, lambda t, x: t(x)])
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
-def test_gradients_to_the_images_are_the_derivative_and_none_goes_to_the_weights(images, call, average):
+def test_gradients_reach_the_images_and_no_weight(images, call, average):
     nets = [net(0), net(1)]
     teacher, x = Teacher(*nets, average=average), images[:1].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: call(teacher, x), x)
@@ -160,7 +160,7 @@ def test_without_logits_nothing_after_the_layers_is_computed(images):
         again.at(1.0)
 
 
-def test_a_layer_that_is_called_again_is_refused_even_where_the_forward_stops(images):
+def test_a_layer_called_again_is_refused_where_the_forward_stops(images):
     relu = nn.ReLU()
     twice = nn.Sequential(nn.Flatten(), relu, nn.Linear(50, 3), relu).double()
     with pytest.raises(UsageError, match="'1' is called more than once"):
@@ -209,7 +209,7 @@ def test_one_net_gives_its_own_logits_at_every_temperature(images):
     assert torch.equal(out.logits, made(images)) and torch.equal(out.at(7.0), out.logits)
 
 
-def test_logits_are_those_at_temperature_1_and_large_ones_do_not_overflow():
+def test_logits_are_at_temperature_1_and_do_not_overflow():
     members = torch.tensor([[[1e4, 0.0, -1e4]], [[0.0, 1e4, 0.0]]])
     out = TeacherOutputs(members, average="arithmetic")
     assert torch.equal(out.logits, out.at(1.0)) and torch.isfinite(out.at(0.1)).all()

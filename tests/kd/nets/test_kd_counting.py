@@ -70,7 +70,7 @@ def test_fitnets_against_the_printed_counts(name):
     assert kd.parameters(five, biases=False) > 1.07 * printed[0]
 
 
-def test_the_printed_row_of_fitnet3_cannot_be_had_from_its_layers():
+def test_fitnet3s_printed_row_cannot_be_had_from_its_layers():
     for fc_pieces in (1, 2, 5):
         net = make("fitnet3", fc_pieces=fc_pieces)
         multiplications = kd.multiplications(net, (3, 32, 32))

@@ -46,7 +46,7 @@ def test_logits_have_one_column_a_class_at_every_size(name):
 
 
 @pytest.mark.parametrize("name", kd.KD_NETS)
-def test_gradients_reach_every_parameter_and_evaluation_repeats_itself(name):
+def test_gradients_reach_every_parameter_and_evaluation_repeats(name):
     net = build(name, channels=1, size=28, classes=3, **SMALL.get(name, {}))
     # as large as is needed for the signal to come through the deepest net
     for key, value in draw(net, "kaiming", torch.Generator().manual_seed(1)).items():
@@ -130,38 +130,6 @@ def test_two_derivatives_agree_with_finite_differences(name, size):
     finite = (values[0] - values[1]) / 2e-6
     assert (gradient * direction).sum().item() == pytest.approx(finite, rel=1e-6)
     assert abs(finite) > 1e-9
-
-
-def test_wide_resnet_is_what_its_formula_says():
-    net = build("wrn", channels=3, size=8, classes=5, depth=16, widen=2).double().eval()
-    generator = torch.Generator().manual_seed(0)
-    theta = {
-        key: torch.rand(value.shape, generator=generator, dtype=torch.float64) - (0.5 if value.ndim > 1 else 0)
-        for key, value in net.state_dict().items()
-        if not key.endswith("num_batches_tracked")
-    }
-    net.load_state_dict(theta, strict=False)
-
-    def active(h, key):
-        statistics = theta[f"{key}.running_mean"], theta[f"{key}.running_var"]
-        return F.relu(F.batch_norm(h, *statistics, theta[f"{key}.weight"], theta[f"{key}.bias"]))
-
-    images = torch.rand(2, 3, 8, 8, generator=generator, dtype=torch.float64)
-    h = F.conv2d(images, theta["conv1.weight"], padding=1)
-    for group, stride in [("group1", 1), ("group2", 2), ("group3", 2)]:
-        for block, step in [(f"{group}.0", stride), (f"{group}.1", 1)]:
-            a = active(h, f"{block}.norm1")
-            inside = active(
-                F.conv2d(a, theta[f"{block}.conv1.weight"], stride=step, padding=1), f"{block}.norm2"
-            )
-            inside = F.conv2d(inside, theta[f"{block}.conv2.weight"], padding=1)
-            projected = f"{block}.shortcut.weight"  # widened: in the first block of every group
-            assert (projected in theta) == block.endswith(".0")
-            h = inside + (F.conv2d(a, theta[projected], stride=step) if projected in theta else h)
-    pooled = active(h, "norm").mean((2, 3))
-    torch.testing.assert_close(
-        net(images), F.linear(pooled, theta["classifier.weight"], theta["classifier.bias"])
-    )
 
 
 def test_pools_stand_over_the_edge_as_the_papers_do():
@@ -281,6 +249,27 @@ FAULTS = [
     ("wrn", {"depth": 17}, "6 n \\+ 4"),
     ("wrn", {"depth": 4}, "6 n \\+ 4"),
     ("wrn", {"widen": 0}, "widen is 0"),
+    ("densenet", {"depth": 9}, "depth is 9, .* at least 10"),
+    ("densenet", {"depth": 40.0}, "depth is 40.0"),
+    ("densenet", {"growth": 0}, "growth is 0"),
+    ("densenet", {"first": -1}, "first is -1"),
+    ("densenet", {"compression": 0}, "compression is 0, .* at most 1"),
+    ("densenet", {"compression": 1.5}, "compression is 1.5"),
+    ("densenet", {"compression": True}, "compression is True"),
+    ("densenet", {"growth": 2, "compression": 0.01}, "keeps none; raise compression"),
+    ("densenet", {"dropout": 1.0}, "dropout is 1.0"),
+    ("densenet", {"size": 3}, "images of 3 px"),
+    ("preresnet", {"depth": 30}, r"9 n \+ 2 layers; take 11, 29 or 164"),
+    ("preresnet", {"depth": 30, "kind": "basic"}, r"6 n \+ 2 layers; take 8, 20 or 110"),
+    ("preresnet", {"depth": 2}, "depth is 2"),
+    ("preresnet", {"kind": "bottle"}, "did you mean bottleneck"),
+    ("preresnet", {"widen": 0.0}, "widen is 0.0, times 16 channels"),
+    ("dense-residual", {"units": 0}, "units is 0"),
+    ("dense-residual", {"ratio": 0.001}, "ratio is 0.001"),
+    ("dense-residual", {"ratio": float("nan")}, "ratio is nan"),
+    ("dense-residual", {"kind": "basic"}, "kind is 'basic'"),
+    ("dense-residual", {"depth": 4}, "depth is 4"),
+    ("dense-residual", {"size": 2}, "images of 2 px"),
 ]
 
 
