@@ -162,7 +162,7 @@ def compare(
     # the test split is read from here on, once all is chosen
     tester = trial(any_start(d, module, seed, pool, "held_out", net), nets, real.test)
     rows = _own_rows(d, trial(own_start, nets, real.test), pool is not None)
-    rows += [_tested(c, tester) for c in each(chosen, "testing baselines", len(chosen))]
+    rows += [_test(c, tester) for c in each(chosen, "testing baselines", len(chosen))]
     return Comparison(tuple(rows), real.name, _describe(real, own_start, chooser, tester), candidates, seed)
 
 
@@ -181,7 +181,7 @@ def _own_rows(d: DistilledDataset, tester: Trial, pretrained: bool) -> list[Row]
     return rows
 
 
-def _tested(c: Chosen, tester: Trial) -> Row:
+def _test(c: Chosen, tester: Trial) -> Row:
     if not isinstance(c.how, Neighbours):
         return _row(c.name, tester(c.sets), c.bytes, str(c.how), tester.nets, len(c.sets))
     values = [tester.polled(neighbours_accuracy, s.images, s.labels, tester.target, c.how) for s in c.sets]

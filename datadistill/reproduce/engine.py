@@ -28,9 +28,9 @@ from datadistill.nets.weights import read_weights
 from datadistill.pool import FILE_NAME as POOL_FILE
 from datadistill.pool import Pool
 from datadistill.reproduce import reuse as elsewhere
-from datadistill.reproduce.drawn import draw_weights
 from datadistill.reproduce.measure import KINDS, Tools
 from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan
+from datadistill.reproduce.random_weights import draw_weights
 from datadistill.reproduce.results import Measured, Result, over_runs
 from datadistill.runs.atomic import write_json
 from datadistill.runs.canonical import canonical_json, parse_json
@@ -91,7 +91,7 @@ class Engine:
     def _part(self, part: Part) -> list[Measured | None]:
         found: dict[tuple[str, str], Measured] = {}
         for m in part.measurements:
-            rows = over_runs([self._measured(part, m, name) for name in m.sets])
+            rows = over_runs([self._measure(part, m, name) for name in m.sets])
             found |= {(m.name, row.name): row for row in rows}
         wanted = [(row.measurement or "", row.name) for row in part.rows]
         lacking = [key for key in wanted if key[0] and key not in found]
@@ -102,7 +102,7 @@ class Engine:
 
     # --- measurements
 
-    def _measured(self, part: Part, m: Measurement, name: str) -> list[Measured]:
+    def _measure(self, part: Part, m: Measurement, name: str) -> list[Measured]:
         """The rows of one measurement on one set."""
         config = part.sets[name]
         _, d = self._set(part, name)
@@ -133,7 +133,7 @@ class Engine:
 
     def _set(self, part: Part, name: str) -> tuple[Path, DistilledDataset]:
         if name not in self.sets:
-            config = self._placed(part, part.sets[name])
+            config = self._fill_in(part, part.sets[name])
             fits = self._fits(part, name, config)
             path = self.study.path / "sets" / name
 
@@ -155,7 +155,7 @@ class Engine:
         self.study.add_environment(RunFolder.open(path).environment)
         return path, d
 
-    def _placed(self, part: Part, config: DistillConfig) -> DistillConfig:
+    def _fill_in(self, part: Part, config: DistillConfig) -> DistillConfig:
         """The config with the paths of its pool and its weights in it."""
         config = config.with_changes(device=self.device)
         if config.pool is not None:

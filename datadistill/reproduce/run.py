@@ -52,20 +52,20 @@ def reproduce(
     again: str | None = None,
     progress: bool | Report = False,
 ) -> Reproduced:
-    """Make a table of the paper again: run what is missing, use again what is there, write the table.
+    """Reproduce a table of the paper: run what is missing, load what is finished, write the table.
 
     Args:
         table: a key of `TABLES`, or a plan of your own (its scale then counts).
         scale: smoke, cpu or full.
-        out: the folder for everything; default runs/reproduce/TABLE-SCALE. One that was begun is gone on with.
+        out: the folder for everything; default runs/reproduce/TABLE-SCALE. An interrupted table is resumed.
         seed: of all runs and measurements; 0 are the recipes' own seeds.
         only: names of parts; others are shown where they are already measured.
         reuse: folders where finished runs with the same config may be taken from.
         weights: for tables that start from given weights: a file, or "imagenet".
         device: auto, cpu or cuda.
-        options: how runs are carried out.
+        options: of the runs.
         say: takes a line for every step.
-        again: what to type to go on after a signal; default: the command without options of the place.
+        again: the command that resumes the table, named after a signal.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
@@ -102,7 +102,7 @@ def reproduce(
 
 
 def default_out(table: str, scale: str, seed: int) -> Path:
-    """Where a table goes unless told.
+    """The default folder of a table.
 
     >>> default_out("table1", "cpu", 0).as_posix()
     'runs/reproduce/table1-cpu'

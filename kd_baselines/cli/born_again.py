@@ -83,7 +83,7 @@ def run(argv: Sequence[str]) -> int:
     name = words.pop(0) if words and not words[0].startswith("-") else None
     if name is None and not wants_help(words):
         raise recipe_missing(f"{PROG} RECIPE")
-    args, changes = parsed(name, words)
+    args, changes = parse_arguments(name, words)
     assert name is not None  # --help has left
     output = Output(args.json)
     set_threads(args.threads)
@@ -109,7 +109,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def parsed(name: str | None, words: Sequence[str]) -> tuple[BornAgain, dict[str, Any]]:
+def parse_arguments(name: str | None, words: Sequence[str]) -> tuple[BornAgain, dict[str, Any]]:
     """What was typed for a recipe of images or of text, and the fields of its config that were changed."""
     base: Any = recipe(name) if name is not None else KdConfig()
     shown = f"{PROG} {name or 'RECIPE'}"

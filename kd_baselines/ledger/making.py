@@ -69,12 +69,12 @@ def make_ledger(
         rows: some keys of `kd_baselines.ledger.table.ABOUT`; default: all.
         distilled: file or run folder of a distilled set that exists; default: learned here.
         teacher: file or run folder of a net that exists; default: trained here.
-        out: the folder for everything; one that was begun is gone on with.
-        options: how the runs are carried out.
+        out: the study's folder; an interrupted study is resumed.
+        options: of the runs.
         changes: fields of the config, and their values.
         data: your own real data; default: what the config names.
         say: takes a line for every step.
-        again: what to type to go on after a signal.
+        again: the command that resumes the study, named after a signal.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:

@@ -128,7 +128,7 @@ class Rows:
             self.senders.net_file("teacher", LABELS_SEED)
 
     def _make(self, row: str, storage: str, seed: int, path: Path) -> None:
-        found = self._full(seed) if row == FULL else self._received(row, storage, seed)
+        found = self._full(seed) if row == FULL else self._receive(row, storage, seed)
         self.senders.study.subfolder("rows")
         values = {"row": row, "storage": storage, "seed": seed, "machine": self.machine, **found}
         write_json(path, asdict(Record(**values)))
@@ -145,7 +145,7 @@ class Rows:
         seconds = self.senders.net_seconds(FULL, seed) or 0.0
         return {"accuracy": accuracy, "parts": parts, "file_bytes": None, "seconds": seconds, "steps": steps}
 
-    def _received(self, row: str, storage: str, seed: int) -> dict[str, Any]:
+    def _receive(self, row: str, storage: str, seed: int) -> dict[str, Any]:
         payload = self._net(row, storage, seed) if row in NET_ROWS else self._images(row, storage, seed)
         drawn = "" if row.startswith("distilled") else f"-s{seed}"
         file = self.senders.study.subfolder("payloads") / f"{row}-{storage}{drawn}.safetensors"

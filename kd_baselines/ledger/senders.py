@@ -114,7 +114,7 @@ def refuse_nets(config: LedgerConfig, data: RealData) -> None:
 
 
 class Senders:
-    """Nets and the distilled set: read where they are finished, else gone on with or begun.
+    """Nets and the distilled set: loaded, resumed or trained.
 
     Args:
         config: of the ledger.

@@ -95,19 +95,19 @@ def _against(images: Entry, net: Entry, ledger: Ledger) -> str:
         f"{images.storage} images here ({images.bytes:,} bytes), is {price} {net.name} ({net.bytes:,})"
     )
     found = images.minus(net)
-    told = _told(found)
-    if found is None or told is None:
+    sign = _sign(found)
+    if found is None or sign is None:
         return f"{start}; no seed is common to both, so their accuracies are not compared."
-    if not told:
+    if not sign:
         of = ", of one seed" if found.low is None else ""
         return f"{start}, and the accuracies are not told apart ({found} points{of})."
-    contrary = less * told < 0
-    both = "" if less * told <= 0 else f": on both counts the {'images' if told > 0 else 'weights'} win"
-    by = f"{abs(found.mean):.2f} points {'better' if told > 0 else 'worse'} ({found})"
+    contrary = less * sign < 0
+    both = "" if less * sign <= 0 else f": on both counts the {'images' if sign > 0 else 'weights'} win"
+    by = f"{abs(found.mean):.2f} points {'better' if sign > 0 else 'worse'} ({found})"
     return f"{start}, {'but' if contrary else 'and'} its students are {by}{both}."
 
 
-def _told(found: Interval | None) -> int | None:
+def _sign(found: Interval | None) -> int | None:
     """1 better, -1 worse, 0 not told apart, as one seed never is; None where there is nothing to pair."""
     if found is None:
         return None
@@ -117,7 +117,7 @@ def _told(found: Interval | None) -> int | None:
 
 
 def _beaten(what: str, entries: Sequence[Entry], whom: str, others: Sequence[Entry]) -> str:
-    beaten = {a.name: [b.name for b in others if a.bytes < b.bytes and _told(a.minus(b)) == 1] for a in entries}
+    beaten = {a.name: [b.name for b in others if a.bytes < b.bytes and _sign(a.minus(b)) == 1] for a in entries}
     lists = [f"{name} beats {', '.join(names)}" for name, names in beaten.items() if names]
     if not lists:
         return f"No {what} beats a {whom} on both bytes and accuracy."

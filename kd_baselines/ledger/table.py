@@ -26,7 +26,7 @@ from datadistill.studies.table import Score, Table
 __all__ = ["ABOUT", "BASE", "FORMULA", "FULL", "NEVER", "Entry", "Ledger", "break_even"]
 
 BASE, FULL = "real-hard", "full"
-"""The row that differences are held against, and the row of all real data."""
+"""The row that others are compared with, and the row of all real data."""
 
 NEVER = math.inf
 """Break-even of a payload on which a student trains no faster than on all real data."""
@@ -169,7 +169,7 @@ class Ledger:
         raise UsageError(f"the ledger has no row {row!r}{f' as {storage}' if storage else ''}; it has {names}")
 
     def base(self, entry: Entry) -> Entry | None:
-        """The row of real images with hard labels that an entry is held against: of the same storage, of
+        """The row of real images with hard labels that an entry is compared with: of the same storage, of
         float32 for storages that images do not have; None for that row itself and where it was not made."""
         rows = {one.storage: one for one in self.entries if one.row == BASE}
         return None if entry.row == BASE else rows.get(entry.storage, rows.get("float32"))

@@ -29,7 +29,7 @@ from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
 from kd_baselines.recipes import OWN, Page, page
-from kd_baselines.studies.comparison_table import Comparison, Row, against, write
+from kd_baselines.studies.comparison_table import Comparison, Row, add_differences, write
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import load_data, train
 
@@ -53,20 +53,20 @@ def compare(
     again: str | None = None,
     progress: bool | Report = False,
 ) -> Comparison:
-    """Train every arm of a recipe with every seed on the teacher they share, and hold the arms against one.
+    """Train every arm of a recipe with every seed on the teacher they share, and compare the arms with one.
 
     Args:
         recipe: its name, or a page of your own.
         seeds: of the students: how many, from 0, or which.
         arms: some of the recipe's; default: all.
-        base: the arm that the others are held against, paired by seed; default: the first without a teacher,
-            else the first.
-        out: the folder for everything; one that was begun is gone on with.
-        options: how the runs are carried out.
+        base: the arm that the others are compared with, paired by seed; default: the first without a
+            teacher, else the first.
+        out: the study's folder; an interrupted study is resumed.
+        options: of the runs.
         changes: fields of every config, and their values.
         data: your own real data; default: what the configs name.
         say: takes a line for every step.
-        again: what to type to go on after a signal.
+        again: the command that resumes the study, named after a signal.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
@@ -97,7 +97,7 @@ def compare(
         runs = Runs(study, configs, options, data)
         scores = {arm: [runs.scores(arm, seed) for seed in numbers] for arm in selected}
         rows = {arm: _row(arm, configs[arm], s, found.published_of(arm)) for arm, s in scores.items()}
-        arms_rows = [against(row, rows[compared_with]) for row in rows.values()]
+        arms_rows = [add_differences(row, rows[compared_with]) for row in rows.values()]
         result = Comparison(
             name, compared_with, numbers, (*runs.teacher_rows(selected), *arms_rows), changed,
             tuple(study.environments),
@@ -133,7 +133,7 @@ class Runs:
         self.path = study.path
 
     def scores(self, arm: str, seed: int) -> Scores:
-        """Of the student of an arm, which is trained where it is not there."""
+        """Scores of an arm's student, which is trained if it does not exist yet."""
         path, config = self.path / f"{arm}-s{seed}", self.configs[arm].with_changes(seed=seed)
         job, teacher = self._job(path, config), None
         if has_teacher(config.method) and not job.is_finished():

@@ -20,7 +20,7 @@ from datadistill.studies.table import (
     to_markdown,
 )  # fmt: skip
 
-__all__ = ["FILES", "Comparison", "Row", "against", "write"]
+__all__ = ["FILES", "Comparison", "Row", "add_differences", "write"]
 
 FILES = ("table.md", "table.csv")
 FIELDS = (
@@ -63,7 +63,7 @@ class Row:
         return Score.of(self.values[column], difference=self.differences.get(column))
 
 
-def against(row: Row, base: Row) -> Row:
+def add_differences(row: Row, base: Row) -> Row:
     """A row with its differences to another, in the columns that both have; that one itself has none."""
     if row is base:
         return row
@@ -83,7 +83,7 @@ class Comparison:
 
     Args:
         recipe: its name.
-        base: the arm that the others are held against.
+        base: the arm that the others are compared with.
         seeds: of the students.
         rows: teachers first, then the arms.
         changes: fields of every config that were changed, and their values.

@@ -40,7 +40,7 @@ from kd_baselines.lineage import Lineage
 from kd_baselines.methods import has_teacher
 from kd_baselines.recipes import OWN, Page, page
 from kd_baselines.studies.chains import Chains, Measured
-from kd_baselines.studies.comparison_table import Comparison, Row, against, write
+from kd_baselines.studies.comparison_table import Comparison, Row, add_differences, write
 from kd_baselines.studies.generations_plot import generations_figure
 from kd_baselines.teachers import AVERAGES
 
@@ -77,23 +77,22 @@ def born_again_generations(
     again: str | None = None,
     progress: bool | Report = False,
 ) -> Comparison:
-    """Train chains of generations for every arm and seed, and hold nets and ensembles against generation 0.
+    """Train chains of generations for every arm and seed, and compare nets and ensembles with generation 0.
 
-    Finished nets are read, stopped ones go on: the same call again goes on where it was, and more generations
-    or seeds add to what is there.
+    Finished nets are loaded and interrupted ones are resumed; more generations or seeds add to a study.
 
     Args:
-        recipe: its name, or a page of your own. Its teacher is generation 0, trained anew for every seed.
+        recipe: its name, or a page of your own. Its teacher is generation 0, trained for every seed.
         generations: after the teacher, 1 or more.
         seeds: of the chains: how many, from 0, or which.
         arms: some of the recipe's; default: all that learn from a teacher.
         average: of an ensemble: "arithmetic", of the probabilities, or "geometric", of the logits.
-        out: the folder for everything; one that was begun is gone on with.
-        options: how the runs are carried out.
+        out: the study's folder; an interrupted study is resumed.
+        options: of the runs.
         changes: fields of every config, and their values.
         data: your own real data; default: what the configs name.
         say: takes a line for every net that is trained.
-        again: what to type to go on after a signal.
+        again: the command that resumes the study, named after a signal.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
     Returns:
@@ -162,7 +161,7 @@ def born_again_generations(
 def _rows(
     measured: Mapping[str, Measured], configs: Mapping[str, Any], chains: Chains, found: Page, average: str
 ) -> tuple[Row, ...]:
-    """Teachers first, then each arm's nets and ensembles, held against its own teacher.
+    """Teachers first, then each arm's nets and ensembles with their differences to its own teacher.
 
     A teacher of several arms has the published value of the first of them that knows one.
     """
@@ -179,7 +178,7 @@ def _rows(
         own[f"BANE({last})+teacher"] = (f"{last + 1} nets, {average}", scores.with_teacher)
         for row, (by, values) in own.items():
             known = found.published_in(row, arm)
-            rows.append(against(Row(f"{arm}-{row}", by, values, published=known), teacher))
+            rows.append(add_differences(Row(f"{arm}-{row}", by, values, published=known), teacher))
     return (*teachers.values(), *rows)
 
 

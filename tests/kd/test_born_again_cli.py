@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from kd_baselines.cli import main
-from kd_baselines.cli.born_again import parsed
+from kd_baselines.cli.born_again import parse_arguments
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.recipes import RECIPES, Arm, Page
@@ -85,11 +85,13 @@ def test_an_unknown_average_is_refused_by_its_choices(capsys):
 
 
 def test_flags_of_a_recipe_of_text_are_those_of_its_config():
-    args, changes = parsed("tiny-text", ["--epochs", "3", "--text", "here", "--net-args", "width", "8"])
+    args, changes = parse_arguments(
+        "tiny-text", ["--epochs", "3", "--text", "here", "--net-args", "width", "8"]
+    )
     assert changes == {"epochs": 3, "text": "here", "net_args": {"width": 8}} and args.generations == 3
-    assert parsed("tiny-text", ["--net", "cnn-lstm"])[1] == {"net": "cnn-lstm", "net_args": {}}
-    assert parsed("tiny", ["--epochs", "1"])[1] == {"epochs": 1}  # typed, if the same
-    assert parsed("tiny", ["--average", "geometric"])[1] == {}
+    assert parse_arguments("tiny-text", ["--net", "cnn-lstm"])[1] == {"net": "cnn-lstm", "net_args": {}}
+    assert parse_arguments("tiny", ["--epochs", "1"])[1] == {"epochs": 1}  # typed, if the same
+    assert parse_arguments("tiny", ["--average", "geometric"])[1] == {}
 
 
 def test_no_torch_before_it_runs():
