@@ -33,6 +33,7 @@ from datadistill.runs.content import (
     parse_with,
     shown,
 )
+from datadistill.stats import mean
 from datadistill.torch_defaults import library_defaults
 
 KIND = "pool"
@@ -115,7 +116,7 @@ class Pool:
         found = self.accuracies
         return (
             f"Pool({self.nets} + {self.validation_nets} + {self.held_out} nets of {self.net.name} trained on "
-            f"{self.dataset}, {sum(found) / len(found):.1f}% ({min(found):.1f} to {max(found):.1f}))"
+            f"{self.dataset}, {mean(found):.1f}% ({min(found):.1f} to {max(found):.1f}))"
         )
 
     @property

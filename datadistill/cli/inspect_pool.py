@@ -7,6 +7,7 @@ from typing import Any
 
 from datadistill.cli.printing import Output, size_of
 from datadistill.cli.recipes import flag, words
+from datadistill.stats import mean
 
 
 def kind_of(path: Path) -> str:
@@ -71,7 +72,6 @@ def read_pool(path: Path, verify: bool) -> dict[str, Any]:
 def print_pool(output: Output, p: dict[str, Any]) -> None:
     """The rows of a pool."""
     found, net = p["accuracies"], p["net"]
-    mean = sum(found) / len(found)
     parameters = sum(_count(shape) for shape in p["tensors"].values())
     record = {name: tuple(v) if isinstance(v, list) else v for name, v in p["record"].items()}
     rows = [
@@ -80,7 +80,7 @@ def print_pool(output: Output, p: dict[str, Any]) -> None:
         ("nets", f"{p['nets']} to learn with, {p['validation_nets']} for looks, {p['held_out']} held out"),
         ("net", f"{net['name']} ({words(net['args'])}), {parameters} parameters, initialization {net['init']}"),
         ("trained on", f"{p['dataset']}, {len(p['classes'])} classes: {', '.join(p['classes'])}"),
-        ("accuracy (%)", f"{mean:.2f} ({min(found):.2f} to {max(found):.2f}) on the validation split"),
+        ("accuracy (%)", f"{mean(found):.2f} ({min(found):.2f} to {max(found):.2f}) on the validation split"),
         *((flag(name), words(value)) for name, value in record.items()),
     ]
     output.table(("", ""), rows)

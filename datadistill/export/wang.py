@@ -30,6 +30,7 @@ from datadistill.initial import Theta
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.torchfile import plain, read_torch_file
+from datadistill.stats import deviation, mean
 from datadistill.torch_defaults import library_defaults
 
 _MNIST = ((0.1307,), (0.3081,), "lenet")
@@ -221,5 +222,7 @@ def read_test_results(path: str | os.PathLike[str]) -> TestResults | None:
     overall = (accuracies if accuracies.dim() == 2 else accuracies[..., 0]).double()
     if len(overall) != len(steps) or not bool(((overall >= 0) & (overall <= 1)).all()):
         raise DataError(f"{path}: accuracies of {len(steps)} steps do not lie in 0..1, or are {len(overall)}")
-    mean, std = 100 * overall.mean(1), 100 * overall.std(1, correction=0)
-    return TestResults(tuple(steps.tolist()), tuple(mean.tolist()), tuple(std.tolist()), overall.shape[1])
+    percents = (100 * overall).tolist()
+    return TestResults(
+        tuple(steps.tolist()), tuple(map(mean, percents)), tuple(map(deviation, percents)), overall.shape[1]
+    )

@@ -35,6 +35,7 @@ from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.kinds import Kind, Step, Work
 from datadistill.runs.resume import check_changes, fingerprints
 from datadistill.runs.state import unflatten_state
+from datadistill.stats import mean
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.pool_loop import FinishedNets, PoolLoop, Trained, near_chance
 
@@ -164,7 +165,7 @@ class _Training(Work[Pool]):
             return Step((name, *self.found))
         self.nets.add(trained, dump_config(self.loop.config))
         accuracies = self.nets.accuracies
-        self.found = (f"accuracy {sum(accuracies) / len(accuracies):.1f}% (validation, mean so far)",)
+        self.found = (f"accuracy {mean(accuracies):.1f}% (validation, mean so far)",)
         return Step(
             (name, *self.found), metrics=_records(trained), timing={"net": trained.numbers[-1]},
             line=f"net {len(accuracies)}/{total}  {self.found[0]}", important=False, kept=True,
