@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.page import Arm, Page
+from kd_baselines.recipes.page import HARD, Arm, Page
 
 PAPER = "Zagoruyko and Komodakis 2017"
 LAYERS = "group1:group1,group2:group2,group3:group3"
@@ -30,7 +30,6 @@ def attention_cifar10() -> KdConfig:
     )  # fmt: skip
 
 
-_HARD: dict[str, Any] = {"method": "plain", "method_args": {}}
 _KD: dict[str, Any] = {
     "method": "soft-targets",
     "method_args": {"temperature": 4.0, "soft_weight": 0.9, "label_weight": 0.1},
@@ -51,12 +50,12 @@ PAGES = {
         attention_cifar10,
         f"91.75, teacher 93.42 ({PAPER})",
         {
-            "hard": Arm(_HARD, f"91.23 ({PAPER})"),
+            "hard": Arm(HARD, f"91.23 ({PAPER})"),
             "kd": Arm(_KD, f"91.61 ({PAPER})"),
             "attention-kd": Arm(_BOTH),
             "paper-form": Arm({"method_args": {"layers": LAYERS, "form": "at_paper", "beta": 2.0}}),
             "wide": Arm(_TWO, f"94.15, teacher 94.77 ({PAPER})"),
-            "wide-hard": Arm({**_TWO, **_HARD}, f"93.69 ({PAPER})"),
+            "wide-hard": Arm({**_TWO, **HARD}, f"93.69 ({PAPER})"),
             "wide-kd": Arm({**_TWO, **_KD}, f"93.92 ({PAPER})"),
         },
     ),

@@ -27,7 +27,7 @@ from kd_baselines.recipes.born_again_tables import (
     published,
     published_chain,
 )
-from kd_baselines.recipes.page import Arm, Page
+from kd_baselines.recipes.page import HARD, Arm, Page
 
 
 def _nets(net: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 _SMALL_ARMS = {name: Arm(changes) for name, changes in METHODS.items()}
 _LENET = Arm(_nets("lenet", {}) | _trained(5, batch=128, optimizer="adam", lr=3e-3, decay_epochs=3))
-_HARD: dict[str, Any] = {"method": "plain", "method_args": {}, "shared": ()}
+_HARD = {**HARD, "shared": ()}
 _TEACHER = TABLE_2["90-60"][0]  # of tables 4 and 5 too
 
 

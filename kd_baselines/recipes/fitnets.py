@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.page import Arm, Page
+from kd_baselines.recipes.page import HARD, Arm, Page
 
 PAPER = "Romero et al. 2015"
 
@@ -74,7 +74,6 @@ def fitnets_thin_mnist() -> KdConfig:
     )  # fmt: skip
 
 
-_HARD: dict[str, Any] = {"method": "plain", "method_args": {}}
 _KD: dict[str, Any] = {
     "method": "fitnets-kd",
     "method_args": {"temperature": 3.0, "lam_start": 4.0, "lam_end": 1.0},
@@ -98,7 +97,7 @@ def _depth_arms() -> dict[str, Arm]:
     found: dict[str, Arm] = {}
     for budget in ("30M", "107M"):
         for layers, guided in _DEPTHS.items():
-            methods = {"hard": _HARD, "kd": _KD, "hints": {"method_args": _hints(guided, hint_epochs=500)}}
+            methods = {"hard": HARD, "kd": _KD, "hints": {"method_args": _hints(guided, hint_epochs=500)}}
             for name, method in methods.items():
                 arm = f"{budget}-{layers}-{name}"
                 changes = {"net_args": {"layers": layers, "budget": budget}, **method}
@@ -111,7 +110,7 @@ PAGES = {
         fitnets_mnist,
         f"99.49, teacher 99.45 ({PAPER})",
         {
-            "hard": Arm(_HARD, f"98.1 ({PAPER})"),
+            "hard": Arm(HARD, f"98.1 ({PAPER})"),
             "kd": Arm(_KD, f"99.35 ({PAPER})"),
             "one-stage": Arm(_one_stage("convs.3", "maxout")),
         },
@@ -120,7 +119,7 @@ PAGES = {
         fitnets_cifar10,
         f"91.61, teacher 90.18 ({PAPER})",
         {
-            "hard": Arm(_HARD),
+            "hard": Arm(HARD),
             "kd": Arm(_KD),
             "one-stage": Arm(_one_stage("convs.10", "maxout"), f"did not learn ({PAPER}, sec. 3.1)"),
             "fitnet1": Arm({"net": "fitnet1", "method_args": _hints("convs.5", 500)}, f"89.01 ({PAPER})"),
@@ -138,9 +137,9 @@ PAGES = {
         fitnets_thin_mnist,
         "-",
         {
-            "hard": Arm(_HARD),
+            "hard": Arm(HARD),
             "kd": Arm(_KD),
-            "hard-long": Arm({**_HARD, "epochs": 120}),
+            "hard-long": Arm({**HARD, "epochs": 120}),
             "kd-long": Arm({**_KD, "epochs": 120}),
             "one-stage": Arm(_one_stage("convs.11", "relu")),
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.page import Arm, Page
+from kd_baselines.recipes.page import HARD, Arm, Page
 
 PAPER = "Hinton et al. 2015"
 
@@ -25,17 +25,15 @@ def hinton_missing_digit() -> KdConfig:
     )  # fmt: skip
 
 
-_HARD = {"method": "plain", "method_args": {}}
-
 PAGES = {
     "hinton-missing-digit": Page(
         hinton_missing_digit,
         "97.94, of the threes 86.8 (206 errors, 133 of 1,010); bias of the 3 raised: 98.91, 98.6 (109, 14) "
         f"({PAPER})",
         {
-            "hard": Arm(_HARD),
+            "hard": Arm(HARD),
             "all-digits": Arm({"without": ()}, f"99.26 (74 errors; {PAPER})"),
-            "hard-all-digits": Arm({**_HARD, "without": ()}, f"98.54 (146 errors; {PAPER})"),
+            "hard-all-digits": Arm({**HARD, "without": ()}, f"98.54 (146 errors; {PAPER})"),
         },
     ),
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.page import NOT_VERIFIED, Arm, Page
+from kd_baselines.recipes.page import HARD, NOT_VERIFIED, Arm, Page
 
 
 def _terms(labels: float, activations: float, jacobian: float) -> dict[str, Any]:
@@ -83,9 +83,6 @@ def jacobian_noise_mnist() -> KdConfig:
     )  # fmt: skip
 
 
-_HARD: dict[str, Any] = {"method": "plain", "method_args": {}}
-
-
 def _combinations(activations: float, jacobian: float, published: str) -> dict[str, Arm]:
     """The rows of the low-data table that are not the recipe itself."""
     rows = {
@@ -95,14 +92,14 @@ def _combinations(activations: float, jacobian: float, published: str) -> dict[s
         "act+jac": _terms(0.0, activations, jacobian),
     }
     return {
-        "ce": Arm(_HARD, published),
+        "ce": Arm(HARD, published),
         **{name: Arm({"method_args": args}, published) for name, args in rows.items()},
     }
 
 
 def _strengths(weights: tuple[float, ...], output: str, published: str) -> dict[str, Arm]:
     return {
-        "hard": Arm(_HARD, published),
+        "hard": Arm(HARD, published),
         **{
             f"weight-{weight:g}": Arm({"method_args": {"weight": weight, "output": output}}, published)
             for weight in weights

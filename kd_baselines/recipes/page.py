@@ -11,7 +11,7 @@ from datadistill.errors import UsageError, nearest
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LanguageConfig
 
-__all__ = ["NOT_VERIFIED", "OWN", "Arm", "Config", "Page"]
+__all__ = ["HARD", "NOT_VERIFIED", "OWN", "Arm", "Config", "Page"]
 
 Config = KdConfig | LanguageConfig
 """What a recipe is of: images, or text."""
@@ -22,9 +22,13 @@ NOT_VERIFIED = "- (not verified)"
 """In the place of a number that a paper prints and that nobody here has seen in it."""
 
 
+HARD: dict[str, Any] = {"method": "plain", "method_args": {}}
+"""Changes that make an arm of labels alone."""
+
+
 @dataclass(frozen=True)
 class Arm:
-    """Another student of a recipe: a row of the paper's table.
+    """A student of a recipe: a row of the paper's table.
 
     Args:
         changes: fields of the recipe's config, with their values here.
@@ -63,15 +67,22 @@ class Page:
         """The first line of the recipe's docstring."""
         return (getdoc(self.make) or "").splitlines()[0]
 
+    def arm(self, name: str = OWN) -> Arm:
+        """An arm; the recipe itself is one without changes. An unknown name is refused."""
+        if name == OWN:
+            return Arm({}, self.published, self.rows)
+        if name not in self.arms:
+            raise UsageError(
+                f"the recipe {self.make().recipe} has no arm {name!r}; {nearest(str(name), [OWN, *self.arms])}"
+            )
+        return self.arms[name]
+
     def config(self, arm: str = OWN) -> Config:
         """The config of an arm."""
-        made = self.make()
-        if arm == OWN:
-            return made
-        return made.with_changes(**{**self._arm(arm).changes, "arm": arm})
+        return self.make().with_changes(**{**self.arm(arm).changes, "arm": arm})
 
     def images(self, arm: str = OWN) -> KdConfig:
-        """The config of an arm, of a recipe of images."""
+        """The config of an arm; a recipe of text is refused."""
         config = self.config(arm)
         if not isinstance(config, KdConfig):
             name = config.recipe
@@ -83,29 +94,21 @@ class Page:
 
     def published_of(self, arm: str = OWN) -> str:
         """The published number of an arm."""
-        return self.published if arm == OWN else self._arm(arm).published
+        return self.arm(arm).published
 
     def published_in(self, row: str, arm: str = OWN) -> str:
-        """The published value of a row of an arm's generations, with its source, or a dash.
+        """The published error in percent, of text the test perplexity, of a row of an arm's generations.
 
         Args:
             row: "teacher", a generation as "1", "BANE(2)" (generations 1 and 2), or "BANE(2)+teacher".
             arm: whose chain.
 
         Returns:
-            The error in percent, of text the test perplexity: lower is better.
+            With its source, or a dash.
 
         Example:
             >>> made = Page(KdConfig, "83.38 (a paper)", rows={"1": "16.62 (a paper)"})
             >>> made.published_in("1"), made.published_in("2")
             ('16.62 (a paper)', '-')
         """
-        rows = self.rows if arm == OWN else self._arm(arm).rows
-        return rows.get(row, "-")
-
-    def _arm(self, name: str) -> Arm:
-        if name not in self.arms:
-            raise UsageError(
-                f"the recipe {self.make().recipe} has no arm {name!r}; {nearest(str(name), [OWN, *self.arms])}"
-            )
-        return self.arms[name]
+        return self.arm(arm).rows.get(row, "-")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.page import NOT_VERIFIED, Arm, Page
+from kd_baselines.recipes.page import HARD, NOT_VERIFIED, Arm, Page
 
 # at 64 px: the student's maps of 16, 8 and 4 px, the teacher's of 14, 7 and 3
 LAYERS = "convs.1:features.4,convs.3:features.7,convs.5:features.12"
@@ -43,7 +43,7 @@ PAGES = {
         jacobian_transfer,
         NOT_VERIFIED,
         {
-            "ce": Arm({"method": "plain", "method_args": {}}, NOT_VERIFIED),
+            "ce": Arm(HARD, NOT_VERIFIED),
             "ce+act": Arm({"method_args": _terms(0.01, 0.0, 0.0, 0.0)}, NOT_VERIFIED),
             "ce+act+jac": Arm({"method_args": _terms(0.01, 0.01, 0.0, 0.0)}, NOT_VERIFIED),
             "ce+act+att": Arm({"method_args": _terms(0.01, 0.0, 1.0, 0.0)}, NOT_VERIFIED),

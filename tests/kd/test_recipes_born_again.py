@@ -90,7 +90,7 @@ def test_rows_of_single_generations_are_the_printed_errors(name):
     for arm, (error, *teacher) in BORN_AGAIN[name].items():
         if name == "ban-cifar100" and arm in CHAINS:
             continue
-        rows = page(name).rows if arm == "own" else page(name).arms[arm].rows
+        rows = page(name).arm(arm).rows
         kind = arm.partition("-")[0]
         table = {"wrn": 3, "depth": 4, "compression": 4}.get(kind, first) if first == 2 else first
         before = table if table in (1, 3) else 2
@@ -123,5 +123,5 @@ def test_rows_of_text_are_test_perplexities():
 
 @pytest.mark.parametrize(("name", "arm"), ALL)
 def test_rows_have_names_of_the_table_of_generations(name, arm):
-    rows = page(name).rows if arm == "own" else page(name).arms[arm].rows
+    rows = page(name).arm(arm).rows
     assert all(re.fullmatch(r"teacher|[1-9]|BANE\([2-9]\)(\+teacher)?", row) for row in rows)
