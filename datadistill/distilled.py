@@ -21,9 +21,7 @@ from torch.utils.data import TensorDataset
 
 from datadistill import distilled_file
 from datadistill.data.normalization import Normalization
-from datadistill.errors import UsageError
 from datadistill.initial import Random, Theta, put
-from datadistill.innerloop import update_rules
 from datadistill.innerloop.steps import Pair
 from datadistill.innerloop.unroll import unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule
@@ -300,11 +298,7 @@ class DistilledDataset:
         Raises:
             UsageError, ResourceError: the place cannot be written, or is full; or the update rule is your own.
         """
-        if update_rules.describe(self.update)["name"] == "custom":
-            raise UsageError(
-                f"the update rule is {self.update!r}, your own, which no file can hold; "
-                f"use {', '.join(update_rules.UPDATE_RULES)}, or keep the tensors yourself"
-            )
+        distilled_file.refuse_own_rule(self)
         distilled_file.SET.save(self, path)
 
     @classmethod

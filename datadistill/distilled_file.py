@@ -11,17 +11,18 @@ Schema 2: the checksum covers all of the file. In schema 1, which is still read,
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from datadistill.data.normalization import Normalization
-from datadistill.errors import DataError, nearest
+from datadistill.errors import DataError, UsageError, nearest
 from datadistill.innerloop import update_rules
 from datadistill.nets import INITIALIZATIONS
 from datadistill.nets.limits import MOST_TENSORS
-from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
+from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec, refuse_other_tensors
 from datadistill.quantization import Quantization
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
@@ -41,28 +42,49 @@ if TYPE_CHECKING:
 FILE_NAME = "distilled.safetensors"
 
 
+CARRIED = {"theta_0": "theta_0.", "buffers": "buffer."}
+"""What a set may carry by name -> what stands before the names of its tensors in a file."""
+
+
+def carried_tensors(d: DistilledDataset) -> dict[str, Tensor]:
+    """The tensors of what the set carries, named as in a file."""
+    return {f"{prefix}{k}": t for name, prefix in CARRIED.items() for k, t in (getattr(d, name) or {}).items()}
+
+
+def take_carried(
+    tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> dict[str, dict[str, Tensor] | None]:
+    """What the set carries, from the tensors of a file and the lists of names in its values."""
+    return {
+        name: None if values[name] is None else {k: tensors[f"{prefix}{k}"] for k in values[name]}
+        for name, prefix in CARRIED.items()
+    }
+
+
+def carried_names(values: Mapping[str, Any]) -> set[str]:
+    """Names of the tensors that `take_carried` takes."""
+    return {f"{prefix}{k}" for name, prefix in CARRIED.items() for k in values[name] or []}
+
+
 def to_tensors(d: DistilledDataset) -> dict[str, Tensor]:
     """The tensors as stored."""
     images = d.quantization.codes(d.images) if d.quantization else d.images.float()
-    carried = {f"theta_0.{k}": p for k, p in (d.theta_0 or {}).items()}
-    carried |= {f"buffer.{k}": b for k, b in (d.buffers or {}).items()}
     labels = d.labels.float() if d.labels.is_floating_point() else d.labels
-    return {"images": images, "labels": labels, "step_sizes": d.step_sizes.float(), **carried}
+    return {"images": images, "labels": labels, "step_sizes": d.step_sizes.float(), **carried_tensors(d)}
 
 
 def _values(d: DistilledDataset) -> dict[str, Any]:
     return {
         "update": update_rules.describe(d.update),
         "order": [i.tolist() for i in d.order],
+        "tensors": None if d.tensors is None else list(d.tensors),
         "theta_0": None if d.theta_0 is None else list(d.theta_0),
         "buffers": None if d.buffers is None else list(d.buffers),
     }
 
 
 def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
-    carried = {"theta_0": "theta_0.", "buffers": "buffer."}
-    wanted = {"images", "labels", "step_sizes"}
-    wanted |= {f"{prefix}{k}" for name, prefix in carried.items() for k in values[name] or []}
+    wanted = {"images", "labels", "step_sizes", *carried_names(values)}
     if set(tensors) != wanted:
         raise DataError(f"holds the tensors {shown(sorted(tensors), 400)}, wanted {shown(sorted(wanted), 400)}")
     _check_stored(tensors, values["quantization"])
@@ -77,10 +99,7 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
         "labels": tensors["labels"],
         "step_sizes": tensors["step_sizes"],
         "update": update,
-        **{
-            name: None if values[name] is None else {k: tensors[f"{prefix}{k}"] for k in values[name]}
-            for name, prefix in carried.items()
-        },
+        **take_carried(tensors, values),
     }
 
 
@@ -135,6 +154,15 @@ SET = Artifact(
 )
 
 
+def refuse_own_rule(d: DistilledDataset) -> None:
+    """UsageError for a set whose update rule is the user's own."""
+    if update_rules.describe(d.update)["name"] == "custom":
+        raise UsageError(
+            f"the update rule is {d.update!r:.80}, your own, which no file can hold; take "
+            f"{', '.join(update_rules.UPDATE_RULES)}, or keep the tensors yourself"
+        )
+
+
 def identity(d: DistilledDataset) -> str:
     """'sha256:' and the digest of all but the accuracies: equal for the same set, whatever was measured on it.
     It is the checksum that files of schema 1 carry."""
@@ -143,8 +171,8 @@ def identity(d: DistilledDataset) -> str:
 
 def check(d: DistilledDataset) -> None:
     """Refuse parts that do not fit together. The constructor calls this, so a file is checked too."""
-    _check_images(d.images, d.normalization, d.net)
-    _check_labels(d.labels, len(d.images), d.classes)
+    check_images(d.images, d.normalization, d.net)
+    check_labels(d.labels, len(d.images), d.classes)
     _check_steps(d.step_sizes, d.order, len(d.images), d.tensors)
     check_origin("origin", d.origin, len(d.classes))
     if d.norm not in ("batch", "frozen"):
@@ -157,47 +185,36 @@ def check(d: DistilledDataset) -> None:
             raise DataError(f"theta_0 {k!r} is {p.dtype}, or not finite; wanted finite floats")
     if d.net.name != CUSTOM:
         net = d.net.shapes(MOST_TENSORS if d.theta_0 is None else len({**d.theta_0, **(d.buffers or {})}))
-        own = {k: p.shape for k, p in net.named_parameters()}
-        if d.theta_0 is not None and (lacking := [k for k in own if k not in d.theta_0]):
-            raise DataError(f"theta_0 lacks {shown(lacking)}, wanted every tensor of the net {d.net.name}")
-        for k, p in (d.theta_0 or {}).items():
-            if own.get(k) != p.shape:
-                wanted = f"{tuple(own[k])}" if k in own else f"one of {shown(sorted(own), 400)}"
-                raise DataError(
-                    f"theta_0 {shown(k)} is {tuple(p.shape)}, wanted {wanted} for the net {d.net.name}"
-                )
-        buffers = {k: b.shape for k, b in net.named_buffers()}
-        for k, b in (d.buffers or {}).items():
-            if buffers.get(k) != b.shape:
-                raise DataError(
-                    f"buffer {shown(k)} is {tuple(b.shape)}, which the net {d.net.name} does not have; get the "
-                    "file again"
-                )
+        if d.theta_0 is not None:
+            refuse_other_tensors(d.theta_0, dict(net.named_parameters()), d.net.name, "theta_0")
+        buffers = {k: b for k, b in net.named_buffers() if k in (d.buffers or {})}
+        refuse_other_tensors(d.buffers or {}, buffers, d.net.name, "buffer")
         if d.net.args.get("classes") != len(d.classes):
             raise DataError(f"the net has {d.net.args.get('classes')} outputs for {len(d.classes)} classes")
 
 
-def _check_images(images: Tensor, normalization: Normalization, net: NetSpec) -> None:
-    if images.dim() != 4 or not len(images) or not images.is_floating_point():
+def check_images(images: Tensor, normalization: Normalization, net: NetSpec | None = None) -> None:
+    """DataError unless the images are finite floats (N, C, H, W) for the normalization, and for the net."""
+    if images.dim() != 4 or not images.numel() or not images.is_floating_point():
         raise DataError(f"images are {tuple(images.shape)} {images.dtype}, wanted floats (N, C, H, W), N >= 1")
     if not bool(torch.isfinite(images).all()):
         first = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
         raise DataError(f"images: image {first} has values that are not finite; wanted finite numbers")
-    c, h, w = images.shape[1:]
-    if c != normalization.channels:
-        raise DataError(f"images have {c} channels, but the normalization is for {normalization.channels}")
-    if net.name != CUSTOM and (c, h, w) != (
-        net.args.get("channels"),
-        net.args.get("size"),
-        net.args.get("size"),
-    ):
+    shape = tuple(images.shape[1:])
+    if shape[0] != normalization.channels:
         raise DataError(
-            f"images are {c}x{h}x{w}, but the net {net.name} takes "
-            f"{net.args.get('channels')}x{net.args.get('size')}x{net.args.get('size')}"
+            f"images have {shape[0]} channels, but the normalization is for {normalization.channels}"
         )
+    if net is None or net.name == CUSTOM:
+        return
+    own = tuple(net.args.get(name) for name in ("channels", "size", "size"))
+    if shape != own:
+        sides, wanted = ("x".join(map(str, of)) for of in (shape, own))
+        raise DataError(f"images are {sides}, but the net {net.name} takes {wanted}")
 
 
-def _check_labels(labels: Tensor, n: int, classes: tuple[str, ...]) -> None:
+def check_labels(labels: Tensor, n: int, classes: Sequence[str]) -> None:
+    """DataError unless the labels are n int64 below the number of classes, or n rows of probabilities."""
     k = len(check_class_names(classes))
     if labels.is_floating_point():
         if labels.shape != (n, k):
@@ -211,7 +228,9 @@ def _check_labels(labels: Tensor, n: int, classes: tuple[str, ...]) -> None:
             f"labels are {tuple(labels.shape)} {labels.dtype}, wanted {n} int64 or ({n}, {k}) floats"
         )
     elif n and not 0 <= int(labels.min()) <= int(labels.max()) < k:
-        raise DataError(f"labels reach {int(labels.min())}..{int(labels.max())}, wanted 0..{k - 1}")
+        raise DataError(
+            f"labels reach {int(labels.min())}..{int(labels.max())}, wanted 0..{k - 1}: one name a class"
+        )
 
 
 def _check_steps(step_sizes: Tensor, order: list[Tensor], n: int, tensors: tuple[str, ...] | None) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from datadistill.data.normalization import Normalization
 from datadistill.errors import DataError, UsageError, nearest
 from datadistill.nets import INITIALIZATIONS, has_batchnorm
-from datadistill.nets.spec import NetSpec
+from datadistill.nets.spec import NetSpec, refuse_other_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
     Check,
@@ -216,19 +216,9 @@ def _check(pool: Pool) -> None:
 def _check_tensors(pool: Pool) -> None:
     net = pool.net.shapes(len(pool.tensors))
     refuse_buffers(net, pool.net.name)
-    own = {k: tuple(p.shape) for k, p in net.named_parameters()}
-    if set(own) != set(pool.tensors):
-        lacking, unknown = sorted(own.keys() - pool.tensors), sorted(pool.tensors.keys() - own)
-        raise DataError(
-            f"tensors {shown(lacking)} are missing and {shown(unknown)} unknown; wanted those of the net "
-            f"{pool.net.name}"
-        )
+    own = {k: p.new_empty(pool.total, *p.shape) for k, p in net.named_parameters()}
+    refuse_other_tensors(pool.tensors, own, pool.net.name)
     for name, p in pool.tensors.items():
-        if p.shape != (pool.total, *own[name]) or not p.is_floating_point():
-            raise DataError(
-                f"tensor {name!r} is {tuple(p.shape)} {p.dtype}, wanted floats {(pool.total, *own[name])} for "
-                f"{pool.total} nets of {pool.net.name}"
-            )
         if not bool(torch.isfinite(p).all()):
             n = int((~torch.isfinite(p)).flatten(1).any(1).nonzero()[0])
             raise DataError(f"tensor {name!r} of net {n} is not finite; train the pool again, or get it again")

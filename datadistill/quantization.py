@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from datadistill.errors import DataError, UsageError
-from datadistill.runs.content import check_number, shown
+from datadistill.runs.content import accept, check_fields, check_number
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,5 @@ class Quantization:
     @classmethod
     def from_dict(cls, values: Any) -> Quantization:
         """The inverse of `as_dict`, strict; DataError names what does not fit."""
-        if not isinstance(values, dict) or values.keys() != {"bits", "low", "high"}:
-            raise DataError(f"quantization is {shown(values)}, wanted bits, low and high")
-        for name in ("low", "high"):
-            check_number(f"quantization.{name}", values[name])
-        return cls(**values)
+        fields = {"bits": accept, "low": check_number, "high": check_number}
+        return cls(**check_fields("quantization", values, fields))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from datadistill.data import Normalization
 from datadistill.errors import DataError
 from datadistill.nets.limits import LARGEST
-from datadistill.nets.spec import NetSpec
+from datadistill.nets.spec import NetSpec, refuse_other_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
     check_choice,
@@ -224,30 +224,8 @@ def _check(
 
         with torch.device("meta"):
             net = two_headed(net, source_classes)
-    refuse_other_tensors(net, states, spec.name)
-
-
-def refuse_other_tensors(net: nn.Module, states: Sequence[Mapping[str, Tensor]], name: str) -> None:
-    """DataError for states that are not those of a net, by name, shape and kind of number.
-
-    Args:
-        net: of any device, also "meta".
-        states: one or more.
-        name: of the net.
-    """
-    wanted = {k: _kind(t) for k, t in net.state_dict().items()}
     for state in states:
-        found = {k: _kind(t) for k, t in state.items()}
-        if other := sorted(k for k in {**wanted, **found} if wanted.get(k) != found.get(k)):
-            there, should = found.get(other[0], "not there"), wanted.get(other[0], "none")
-            raise DataError(
-                f"its tensors are not those of a {name} ({shown(other[0])} is {there}, wanted {should}; "
-                f"{len(other)} differ); get the file again"
-            )
-
-
-def _kind(t: Tensor) -> str:
-    return f"{'floats' if t.is_floating_point() else str(t.dtype)} {tuple(t.shape)}"
+        refuse_other_tensors(state, net.state_dict(), spec.name)
 
 
 def is_plain_weights(path: str | os.PathLike[str]) -> bool:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import build, find_net
 from datadistill.nets.limits import MOST_TENSORS, limited
-from datadistill.runs.content import check_text, shown
+from datadistill.runs.content import check_fields, check_object, check_text, shown
 
 CUSTOM = "custom"
 FACTORY = "factory"  # the initialization of nets that a function of the user's own builds
@@ -105,13 +105,55 @@ class NetSpec:
     @classmethod
     def from_dict(cls, values: Any) -> NetSpec:
         """The inverse of `as_dict`, strict; DataError names what does not fit."""
-        if not isinstance(values, dict) or set(values) != {"name", "args", "init"}:
-            raise DataError(f"net is {shown(values)}, wanted the keys name, args and init")
-        for key in ("name", "init"):
-            check_text(f"net.{key}", values[key])
-        if not isinstance(values["args"], dict):
-            raise DataError(f"net.args is {shown(values['args'])}, wanted the arguments by name")
-        for key, value in values["args"].items():
-            if not isinstance(value, str | int | float | bool):
-                raise DataError(f"net.args.{key[:80]} is {shown(value)}, wanted a number or a text")
-        return cls(**values)
+        return cls(**check_fields("net", values, {"name": check_text, "args": _check_args, "init": check_text}))
+
+
+def _check_args(field: str, value: Any) -> dict[str, Any]:
+    args = check_object(field, value)
+    for key, arg in args.items():
+        if not isinstance(arg, str | int | float | bool):
+            raise DataError(f"{field}.{key[:80]} is {shown(arg)}, wanted a number or a text")
+    return args
+
+
+def refuse_other_tensors(
+    found: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    net: str,
+    what: str = "tensor",
+    *,
+    exact: bool = False,
+) -> None:
+    """Refuse tensors that are not those of a net, by name, shape and kind of number.
+
+    Args:
+        found: the tensors.
+        wanted: those of the net, of any device, also "meta".
+        net: its name.
+        what: what they are called.
+        exact: compare the dtypes of floats too.
+
+    Raises:
+        DataError: which, what was found, what was wanted.
+
+    Example:
+        >>> refuse_other_tensors({"w": torch.ones(2)}, {"w": torch.ones(3)}, "mlp", "weight")
+        Traceback (most recent call last):
+        ...
+        datadistill.errors.DataError: weight 'w' is floats (2,), wanted floats (3,) of the net mlp (1 differs); take the net's own tensors, or get the file again
+    """  # noqa: E501
+
+    def kind(tensors: Mapping[str, Tensor], name: str, absent: str) -> str:
+        if name not in tensors:
+            return absent
+        t = tensors[name]
+        number = "floats" if t.is_floating_point() and not exact else str(t.dtype)
+        return f"{number} {tuple(t.shape)}"
+
+    other = [k for k in sorted({**wanted, **found}) if kind(found, k, "") != kind(wanted, k, "")]
+    if other:
+        raise DataError(
+            f"{what} {shown(other[0])} is {kind(found, other[0], 'missing')}, wanted "
+            f"{kind(wanted, other[0], 'none')} of the net {net} ({len(other)} differ"
+            f"{'s' if len(other) == 1 else ''}); take the net's own tensors, or get the file again"
+        )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..errors import DataError, UsageError
 from .atomic import write_bytes
-from .content import Check, content_of, shown
+from .content import Check, check_fields, content_of, shown
 from .folder import RunFolder
 from .tensors import checksum, pack, read_metadata, unpack
 
@@ -206,15 +206,7 @@ class Artifact:
 
     def _check(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         found = {k: v for k, v in stored.items() if k not in ("schema", "checksum", self.name_key)}
-        if self.fields is None:
-            return found
-        missing = sorted(self.fields.keys() - found.keys() - set(self.optional))
-        unknown = sorted(found.keys() - self.fields.keys())
-        if missing or unknown:
-            raise DataError(f"metadata lacks {missing} and has unknown {shown(unknown)}; get the file again")
-        return {
-            name: check(name, found[name]) if name in found else None for name, check in self.fields.items()
-        }
+        return found if self.fields is None else check_fields("", found, self.fields, self.optional)
 
 
 def kind_of(stored: Mapping[str, Any]) -> str | None:

@@ -140,6 +140,38 @@ def check_object(field: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def check_fields(
+    field: str, value: Any, fields: Mapping[str, Check], optional: Collection[str] = ()
+) -> dict[str, Any]:
+    """The values of an object of known names, each as its check returns it.
+
+    Args:
+        field: the object's name; "" for the whole metadata of a file.
+        value: the object.
+        fields: name -> check.
+        optional: names that may be absent, and are None then.
+
+    Raises:
+        DataError: a name that is missing or unknown, or a value that is refused.
+
+    Example:
+        >>> check_fields("net", {"name": "mlp"}, {"name": check_text, "args": check_object})
+        Traceback (most recent call last):
+        ...
+        datadistill.errors.DataError: net lacks ['args'] and has unknown []; get the file again
+    """
+    found = check_object(field, value)
+    missing = sorted(fields.keys() - found.keys() - set(optional))
+    unknown = sorted(found.keys() - fields.keys())
+    if missing or unknown:
+        whole = field or "metadata"
+        raise DataError(f"{whole} lacks {missing} and has unknown {shown(unknown)}; get the file again")
+    prefix = f"{field}." if field else ""
+    return {
+        name: check(f"{prefix}{name}", found[name]) if name in found else None for name, check in fields.items()
+    }
+
+
 def check_choice(field: str, value: Any, choices: Collection[str]) -> str:
     """The value, one of `choices`; DataError otherwise."""
     if value not in list(choices):

@@ -3,6 +3,9 @@
 The lock is `flock` on the file `lock`, so it ends with the process that holds it, however that dies. The file
 says who holds it: pid, host and the process's start time, which tells a process from a later one with the same
 pid. They are for the message, and stand in for `flock` on file systems that have none.
+
+A file that names its owner, without `flock` (filelock's `SoftFileLock`), would keep a folder whose owner was
+killed on another machine or in another container, is dead and not yet reaped, or died before it wrote its name.
 """
 
 from __future__ import annotations
@@ -110,10 +113,8 @@ class RunLock:
             raise UsageError(f"{self.folder} is in use by {who}; wait until it ends, or choose another folder")
         if not self._is_current(fd):
             return
-        if (
-            locked and os.fstat(fd).st_nlink > 1
-        ):  # the lock of a copy made of hard links: not this folder's alone
-            os.unlink(self.path)
+        if locked and os.fstat(fd).st_nlink > 1:
+            os.unlink(self.path)  # that of a copy made of hard links: not this folder's alone
             return
         if owner and not mine:
             who = f"pid {owner['pid']} on {owner['host']}"

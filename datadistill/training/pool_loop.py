@@ -46,6 +46,7 @@ NETS = Artifact(
         "losses": list_of(partial(check_number, least=0)),
         "config": check_object,
     },
+    values=lambda group: {"first": group.numbers[0]},
     arguments=_arguments,
     command="datadistill pretrain",
 )
@@ -67,12 +68,7 @@ class Trained:
     tensors: dict[str, Tensor]
     accuracies: list[float]
     losses: list[float]
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def first(self) -> int:
-        """Number of its first net."""
-        return self.numbers[0]
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 class PoolLoop:
@@ -210,8 +206,8 @@ class FinishedNets:
             group = replace(group, tensors={})
         self.groups.append(group)
 
-    def read(self, numbers: range) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and record of a group's file; None where it is missing.
+    def read(self, numbers: range) -> Trained | None:
+        """A group from its file; None where it is missing.
 
         Raises:
             DataError: it is damaged.
@@ -222,16 +218,16 @@ class FinishedNets:
         group = NETS.load(path, Trained)
         if group.numbers != numbers:
             raise DataError(f"{path} is not the file of nets {numbers[0]} to {numbers[-1]}")
-        return group.tensors, vars(group)
+        return group
 
     def stacked(self) -> dict[str, Tensor]:
         """name -> (total, ...): the tensors of all groups."""
         parts: list[dict[str, Tensor]] = []
         for group in self.groups:
-            found = (group.tensors, {}) if self.folder is None else self.read(group.numbers)
+            found = group if self.folder is None else self.read(group.numbers)
             if found is None:
                 raise DataError(f"{self.path(group.numbers)} has gone; resume the run to train it again")
-            parts.append(found[0])
+            parts.append(found.tensors)
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def remove(self) -> None:

@@ -190,8 +190,8 @@ class _Training(Work[Pool]):
             if found is None:
                 break
             # the file's own config, for config.json may have been edited
-            check_changes(folder.path, KIND, found[1]["config"], config, self.options)
-            nets.groups.append(Trained(numbers, {}, found[1]["accuracies"], found[1]["losses"]))
+            check_changes(folder.path, KIND, found.config, config, self.options)
+            nets.groups.append(replace(found, tensors={}))
         self.loop.start(len(nets))
         if checkpoint is not None:
             state = unflatten_state(checkpoint.tensors, checkpoint.state["loop"])

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from datadistill.nets.limits import limited
+from datadistill.nets.spec import refuse_other_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import check_number, check_object, check_text, optional, parse_with
 from datadistill.runs.tensors import checksum
 from kd_baselines.language.config import LANGUAGE_KIND
 from kd_baselines.language.model import vocabulary_of
 from kd_baselines.language.nets import LanguageModel, build_language
-from kd_baselines.netfile import STUDENT, refuse_other_tensors
+from kd_baselines.netfile import STUDENT
 
 __all__ = ["SavedLanguageModel"]
 
@@ -37,7 +38,7 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
     name = values.pop("net")
     with torch.device("meta"), limited(name, values["args"], 2 * len(tensors) + 20):
         built = build_language(name, values["words"], **values["args"])
-    refuse_other_tensors(built, [tensors], name)
+    refuse_other_tensors(tensors, built.state_dict(), name)
     return {"state": tensors, "name": name, **values}
 
 

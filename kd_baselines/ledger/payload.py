@@ -25,14 +25,14 @@ from datadistill.errors import UsageError
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
 from kd_baselines.ledger import payload_file
-from kd_baselines.ledger.stored_images import (
-    images_stored,
-    labels_stored,
-    schedule_read,
-    schedule_stored,
-    wide,
+from kd_baselines.ledger.image_storage import (
+    pack_images,
+    pack_labels,
+    pack_schedule,
+    unpack_schedule,
+    widen,
 )
-from kd_baselines.ledger.stored_net import weights_read, weights_stored
+from kd_baselines.ledger.net_storage import pack_weights, unpack_weights
 
 __all__ = ["Payload"]
 
@@ -108,7 +108,7 @@ class Payload:
             >>> payload
             Payload(images as uint8, 138 bytes: images 128 + range 8 + labels 2)
         """
-        stored = {**images_stored(images, storage), **labels_stored(labels, len(classes))}
+        stored = {**pack_images(images, storage), **pack_labels(labels, len(classes))}
         header = None
         if schedule is not None:
             found = (len(schedule.images), len(schedule.classes))
@@ -117,7 +117,7 @@ class Payload:
                     f"the schedule is for {found[0]} images of {found[1]} classes, and there are {len(images)} "
                     f"of {len(classes)}; pass the distilled set that the images are of"
                 )
-            more, header = schedule_stored(schedule)
+            more, header = pack_schedule(schedule)
             stored |= more
         return cls("images", storage, stored, tuple(classes), normalization, None, header, note)
 
@@ -158,7 +158,7 @@ class Payload:
             {'weights': 540}
         """
         state = net.state_dict() if isinstance(net, nn.Module) else net
-        stored = weights_stored(state, spec, storage)
+        stored = pack_weights(state, spec, storage)
         return cls("net", storage, stored, tuple(classes), normalization, spec, None, note)
 
     # --- sizes
@@ -194,7 +194,7 @@ class Payload:
     def labels(self) -> Tensor:
         """(N,) int64, or (N,K) float32 probabilities; UsageError where a net was shipped."""
         stored = self._of("images")
-        return stored["soft_labels"].clone() if "soft_labels" in stored else wide(stored["labels"])
+        return stored["soft_labels"].clone() if "soft_labels" in stored else widen(stored["labels"])
 
     def net(self) -> nn.Module:
         """The net with the weights as the receiver has them, float32, in evaluation mode, on the CPU.
@@ -204,14 +204,14 @@ class Payload:
         """
         stored = self._of("net")
         assert self.spec is not None
-        return weights_read(stored, self.spec)
+        return unpack_weights(stored, self.spec)
 
     def distilled(self) -> DistilledDataset | None:
         """The distilled set as the receiver has it: images after quantization and the labels that were
         shipped. None for plain images and for nets."""
         if self.schedule is None:
             return None
-        return schedule_read(
+        return unpack_schedule(
             self.stored, self.schedule, self.images(), self.labels(), self.classes, self.normalization,
             self._quantization,
         )  # fmt: skip

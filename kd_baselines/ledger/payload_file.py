@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -10,26 +11,34 @@ import torch
 from torch import Tensor
 
 from datadistill.data import Normalization
+from datadistill.distilled_file import carried_names, check_images, check_labels
 from datadistill.errors import UsageError, nearest
-from datadistill.nets.spec import NetSpec
-from datadistill.quantization import Quantization
+from datadistill.nets.spec import NetSpec, refuse_other_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
+    Check,
+    accept,
     check_class_names,
+    check_fields,
     check_object,
     check_text,
     check_texts,
+    check_whole,
     optional,
     parse_with,
 )
-from kd_baselines.ledger.stored_images import IMAGE_STORAGE, wide, width
-from kd_baselines.ledger.stored_net import NET_STORAGE, net_tensors
+from kd_baselines.ledger.image_storage import IMAGE_STORAGE, width
+from kd_baselines.ledger.net_storage import NET_STORAGE, net_tensors
 
 if TYPE_CHECKING:
     from kd_baselines.ledger.payload import Payload
 
-_SCHEDULE_KEYS = {"net", "update", "norm", "tensors", "theta_0", "buffers", "passes", "batch"}
-
+_SCHEDULE: dict[str, Check] = {
+    **dict.fromkeys(("net", "update", "norm"), accept),  # the distilled set refuses them
+    **dict.fromkeys(("tensors", "theta_0", "buffers"), optional(check_texts)),
+    "passes": partial(check_whole, least=1),
+    "batch": optional(partial(check_whole, least=1)),
+}
 
 _PARTS = {
     "images": "images", "range": "range", "labels": "labels", "soft_labels": "soft labels",
@@ -77,7 +86,7 @@ def check(p: Payload) -> None:
     """Refuse parts that do not fit together; a file's too.
 
     Raises:
-        UsageError: which, what was found, what was wanted.
+        UsageError, DataError: which, what was found, what was wanted.
     """
     known = {"images": IMAGE_STORAGE, "net": NET_STORAGE}
     if p.kind not in known:
@@ -86,17 +95,9 @@ def check(p: Payload) -> None:
         raise UsageError(
             f"{p.kind} cannot be stored as {p.storage!r}; {nearest(str(p.storage), known[p.kind])}"
         )
-    k = len(p.classes)
-    if k < 2 or len(set(p.classes)) != k or not all(isinstance(c, str) and c for c in p.classes):
-        raise UsageError(f"classes are {list(p.classes)[:12]}, wanted two or more different names")
-    if not isinstance(p.note, str):
-        raise UsageError(f"the note is {p.note!r:.60}, wanted a text")
+    check_class_names(p.classes)
+    check_text("note", p.note)
     _check_net(p) if p.kind == "net" else _check_images(p)
-
-
-def _expect(p: Payload, names: set[str]) -> None:
-    if p.stored.keys() != names:
-        raise UsageError(f"the payload has the tensors {sorted(p.stored)[:12]}, wanted {sorted(names)[:12]}")
 
 
 def _check_net(p: Payload) -> None:
@@ -115,18 +116,11 @@ def _check_net(p: Payload) -> None:
     coded = [
         name for name, t in wanted.items() if p.storage == "int8" and t.is_floating_point() and t.dim() > 1
     ]
-    _expect(p, {f"weight.{name}" for name in wanted} | ({"scales"} if coded else set()))
+    stored = {"scales": torch.empty(len(coded), dtype=torch.float32, device="meta")} if coded else {}
     for name, like in wanted.items():
-        found = p.stored[f"weight.{name}"]
         dtype = torch.float32 if p.storage == "int8" and name not in coded else NET_STORAGE[p.storage]
-        dtype = dtype if like.is_floating_point() else like.dtype
-        if (found.shape, found.dtype) != (like.shape, dtype):
-            raise UsageError(
-                f"{name} is {tuple(found.shape)} {found.dtype}, wanted {tuple(like.shape)} {dtype} of the net "
-                f"{p.spec.name}; pass the spec of this net"
-            )
-    if coded and p.stored["scales"].shape != (len(coded),):
-        raise UsageError(f"scales are {tuple(p.stored['scales'].shape)}, wanted ({len(coded)},)")
+        stored[f"weight.{name}"] = like.to(dtype) if like.is_floating_point() else like
+    refuse_other_tensors(p.stored, stored, p.spec.name, exact=True)
 
 
 def _check_images(p: Payload) -> None:
@@ -134,43 +128,27 @@ def _check_images(p: Payload) -> None:
     names = {"images", labels} | ({"range"} if p.storage == "uint8" else set())
     s: Mapping[str, Any] = p.schedule or {}
     if p.schedule is not None:
-        if s.keys() != _SCHEDULE_KEYS:
-            raise UsageError(f"the schedule has {sorted(s)}, wanted {sorted(_SCHEDULE_KEYS)}")
-        for name in ("tensors", "theta_0", "buffers"):
-            optional(check_texts)(f"schedule.{name}", s[name])
+        check_fields("schedule", s, _SCHEDULE)
         names |= {"step_sizes"} | ({"order"} if s["batch"] is None else set())
         names |= {"order.sizes"} & p.stored.keys() if s["batch"] is None else set()
-        names |= {f"theta_0.{n}" for n in s["theta_0"] or ()} | {f"buffer.{n}" for n in s["buffers"] or ()}
+        names |= carried_names(s)
     if p.spec is not None:
         raise UsageError("a payload of images has no net; make one of the net with Payload.of_net")
-    _expect(p, names)
+    if p.stored.keys() != names:
+        raise UsageError(f"the payload has the tensors {sorted(p.stored)[:12]}, wanted {sorted(names)[:12]}")
     images, found, k = p.stored["images"], p.stored[labels], len(p.classes)
-    if images.dim() != 4 or not images.numel() or images.dtype != IMAGE_STORAGE[p.storage]:
-        raise UsageError(
-            f"images are {tuple(images.shape)} {images.dtype}, wanted {p.storage} (N, C, H, W), N >= 1"
-        )
-    n, c = images.shape[:2]
-    if c != p.normalization.channels:
-        raise UsageError(f"images have {c} channels, but the normalization is for {p.normalization.channels}")
+    if images.dtype != IMAGE_STORAGE[p.storage]:
+        raise UsageError(f"images are {images.dtype}, wanted {p.storage}")
     if p.storage == "uint8" and (p.stored["range"].shape, p.stored["range"].dtype) != ((2,), torch.float32):
         raise UsageError("the range of the images is not two float32 numbers; make the payload again")
-    if p.storage == "uint8":
-        Quantization(8, *p.stored["range"].tolist())  # refuses what is no range
-    if labels == "soft_labels":
-        sums = found.sum(1) if found.shape == (n, k) and found.dtype == torch.float32 else None
-        if sums is None or not bool((found >= 0).all()) or not bool(((sums - 1).abs() < 1e-3).all()):
-            raise UsageError(
-                f"labels are {tuple(found.shape)} {found.dtype}, wanted ({n}, {k}) probabilities: a row an "
-                "image, 0 or more, of sum 1"
-            )
-    elif found.shape != (n,) or found.element_size() != width(k) or found.is_floating_point():
-        raise UsageError(f"labels are {tuple(found.shape)} {found.dtype}, wanted {n} of {width(k)} bytes")
-    elif not 0 <= int(wide(found).min()) <= int(wide(found).max()) < k:
-        raise UsageError(f"labels reach {int(wide(found).max())}, wanted 0..{k - 1}: one name a class")
+    if labels == "soft_labels" and found.dtype != torch.float32:
+        raise UsageError(f"labels are probabilities in {found.dtype}, wanted torch.float32")
+    if labels == "labels" and (found.is_floating_point() or found.element_size() != width(k)):
+        raise UsageError(f"labels are {found.dtype}, wanted whole numbers of {width(k)} bytes")
+    check_images(p.images(), p.normalization)  # refuses a range that is none, too
+    check_labels(p.labels(), len(images), p.classes)
     if p.schedule is not None:
         steps, passes, batch = len(p.stored["step_sizes"]), s["passes"], s["batch"]
-        whole = type(passes) is int and (batch is None or (type(batch) is int and batch >= 1))
-        # passes up to the steps that there are: no order is repeated more often
-        if not whole or not 1 <= passes <= steps or steps % passes:
+        if passes > steps or steps % passes:  # no order is repeated more often than there are steps
             raise UsageError(f"the schedule has {steps} steps in {passes} passes of batches of {batch}")
         p.distilled()  # checks the rest

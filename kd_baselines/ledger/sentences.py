@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from datadistill.stats import Interval
-from kd_baselines.ledger.stored_images import IMAGE_STORAGE
+from kd_baselines.ledger.image_storage import IMAGE_STORAGE
 from kd_baselines.ledger.table import FULL, Entry, Ledger
 from kd_baselines.ledger.worth import images_a_class_worth
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from datadistill.errors import UsageError
-from kd_baselines.ledger.stored_images import IMAGE_STORAGE, width
+from kd_baselines.ledger.image_storage import IMAGE_STORAGE, width
 
 __all__ = ["images_a_class_worth"]
 

@@ -172,8 +172,8 @@ def test_a_set_whose_file_could_not_be_read_again_is_not_written(tmp_path):
     [
         ({"width": 10**12}, "width is "),
         ({"depth": 10**12}, "depth is "),
-        ({"width": 10**6, "depth": 3}, "theta_0 lacks"),  # 8 TB of weights
-        ({"width": 10**6}, r"theta_0 'layers\.0\.weight' is \(5, 36\), wanted \(1000000, 36\)"),
+        ({"width": 10**6, "depth": 3}, "theta_0 .* wanted floats"),  # 8 TB of weights
+        ({"width": 10**6}, r"theta_0 'layers\.0\.bias' is floats \(5,\), wanted floats \(1000000,\)"),
         ({"depth": 2000}, r"has more tensors than there can be \(208\)"),
     ],
 )

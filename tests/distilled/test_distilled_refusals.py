@@ -150,14 +150,18 @@ CASES = {
     "theta_0 transposed": (
         "fixed",
         tensor("theta_0.layers.0.weight", lambda x: x.T),
-        ["theta_0 'layers.0.weight' is (36, 5)", "wanted (5, 36)"],
+        ["theta_0 'layers.0.weight' is floats (36, 5)", "wanted floats (5, 36)"],
     ),
     "theta_0 of another net": (
         "fixed",
         theta_0_of_another_net,
-        ["theta_0 'conv.weight' is (2,)", "layers.0.weight"],
+        ["theta_0 'conv.weight' is floats (2,)", "wanted none of the net mlp"],
     ),
-    "theta_0 without a tensor": ("fixed", without_theta_0_bias, ["theta_0 lacks ['layers.0.bias']", "wanted"]),
+    "theta_0 without a tensor": (
+        "fixed",
+        without_theta_0_bias,
+        ["'layers.0.bias' is missing", "wanted"],
+    ),
     "theta_0 not stored": (
         "fixed",
         without("theta_0.layers.0.bias"),

@@ -107,8 +107,7 @@ def make_nets(folder: Path) -> None:
 
 
 def load_nets(folder: Path) -> Any:
-    tensors, meta = FinishedNets(folder).read(range(0, 2)) or (None, None)
-    return tensors, {k: v for k, v in (meta or {}).items() if k != "checksum"}
+    return FinishedNets(folder).read(range(0, 2))
 
 
 def make_checkpoint(folder: Path) -> None:

@@ -71,6 +71,20 @@ def test_a_killed_process_leaves_a_lock_that_is_taken_over_with_a_note(tmp_path,
         assert json.loads(lock.path.read_text())["pid"] == os.getpid()
 
 
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="no zombies there")
+def test_a_killed_process_that_nobody_reaped_holds_nothing(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.warns(UserWarning, match=f"took over the lock of pid {holder.pid}"), RunLock(tmp_path):
+        pass
+
+
+def test_a_process_killed_on_another_machine_holds_nothing(tmp_path):
+    sign(tmp_path, pid=7, host="node17")
+    with pytest.warns(UserWarning, match="on node17, which no longer runs"), RunLock(tmp_path):
+        pass
+
+
 def test_a_released_lock_leaves_no_file_and_no_note(tmp_path):
     with RunLock(tmp_path) as lock:
         assert lock.path.exists()

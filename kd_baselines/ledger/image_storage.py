@@ -16,6 +16,7 @@ from torch import Tensor
 
 from datadistill.data import Normalization
 from datadistill.distilled import DistilledDataset
+from datadistill.distilled_file import CARRIED, SET, carried_tensors, refuse_own_rule, take_carried
 from datadistill.errors import UsageError
 from datadistill.innerloop import update_rules
 from datadistill.nets.spec import NetSpec
@@ -35,18 +36,18 @@ def width(values: int) -> int:
 
 
 def narrow(numbers: Int[Tensor, "*n"], values: int) -> Shaped[Tensor, "*n"]:
-    """Numbers 0 .. values - 1 at their width; `wide` reads them back."""
+    """Numbers 0 .. values - 1 at their width; `widen` reads them back."""
     if width(values) == 1:
         return numbers.to(torch.uint8)
     return (numbers - _SHIFT).to(torch.int16) if width(values) == 2 else numbers.to(torch.int32)
 
 
-def wide(stored: Shaped[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+def widen(stored: Shaped[Tensor, "*n"]) -> Int[Tensor, "*n"]:
     """The int64 numbers that `narrow` stored."""
     return stored.long() + (_SHIFT if stored.dtype == torch.int16 else 0)
 
 
-def order_stored(order: Sequence[Tensor], images: int, passes: int) -> tuple[dict[str, Tensor], int | None]:
+def pack_order(order: Sequence[Tensor], images: int, passes: int) -> tuple[dict[str, Tensor], int | None]:
     """The order of use as tensors, none where one pass is images 0, 1, .. in batches of one size (the last may
     be smaller); and that size, None for every other order."""
     one = [index.cpu() for index in order[: len(order) // passes]]
@@ -61,20 +62,20 @@ def order_stored(order: Sequence[Tensor], images: int, passes: int) -> tuple[dic
     }, None
 
 
-def order_read(
+def unpack_order(
     stored: Mapping[str, Tensor], images: int, passes: int, batch: int | None
 ) -> list[Int[Tensor, " b"]]:
-    """The T index tensors that `order_stored` stored."""
+    """The T index tensors that `pack_order` stored."""
     if batch is not None:
         one = torch.arange(images).split(batch)
     elif "order.sizes" in stored:
-        one = wide(stored["order"]).split(wide(stored["order.sizes"]).tolist())
+        one = widen(stored["order"]).split(widen(stored["order.sizes"]).tolist())
     else:
-        one = wide(stored["order"]).unbind()
+        one = widen(stored["order"]).unbind()
     return list(one) * passes
 
 
-def images_stored(images: Float[Tensor, "n c h w"], storage: str) -> dict[str, Tensor]:
+def pack_images(images: Float[Tensor, "n c h w"], storage: str) -> dict[str, Tensor]:
     """Pixels as stored, and the range of their codes.
 
     Raises:
@@ -93,7 +94,7 @@ def images_stored(images: Float[Tensor, "n c h w"], storage: str) -> dict[str, T
     return {"images": q.codes(pixels), "range": torch.tensor([q.low, q.high])}
 
 
-def labels_stored(labels: Tensor, classes: int) -> dict[str, Tensor]:
+def pack_labels(labels: Tensor, classes: int) -> dict[str, Tensor]:
     """Labels as narrow as the number of classes allows, or probabilities as float32.
 
     Raises:
@@ -112,30 +113,22 @@ def labels_stored(labels: Tensor, classes: int) -> dict[str, Tensor]:
     return {"labels": narrow(labels.detach().cpu(), classes)}
 
 
-def schedule_stored(d: DistilledDataset) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def pack_schedule(d: DistilledDataset) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors of a distilled set besides images and labels, and what the header says of its use.
 
     Raises:
         UsageError: an update rule of the user's own.
     """
-    if (update := update_rules.describe(d.update))["name"] == "custom":
-        raise UsageError(
-            f"the update rule is {d.update!r:.80}, your own, which no file can hold; take one of "
-            f"{', '.join(update_rules.UPDATE_RULES)}"
-        )
-    stored, batch = order_stored(d.order, len(d.images), d.passes)
-    stored["step_sizes"] = d.step_sizes.cpu().float().clone()
-    for prefix, tensors in (("theta_0", d.theta_0), ("buffer", d.buffers)):
-        stored |= {f"{prefix}.{name}": t.detach().cpu().clone() for name, t in (tensors or {}).items()}
-    return stored, {
-        "net": d.net.as_dict(), "update": update, "norm": d.norm, "passes": d.passes, "batch": batch,
-        "tensors": None if d.tensors is None else list(d.tensors),
-        "theta_0": None if d.theta_0 is None else list(d.theta_0),
-        "buffers": None if d.buffers is None else list(d.buffers),
-    }  # fmt: skip
+    refuse_own_rule(d)
+    stored, batch = pack_order(d.order, len(d.images), d.passes)
+    carried = {"step_sizes": d.step_sizes.float(), **carried_tensors(d)}
+    stored |= {name: t.detach().cpu().clone() for name, t in carried.items()}
+    values = {"buffers": None, **SET.metadata(d)}
+    header = {name: values[name] for name in ("net", "update", "norm", "tensors", *CARRIED)}
+    return stored, {**header, "passes": d.passes, "batch": batch}
 
 
-def schedule_read(
+def unpack_schedule(
     stored: Mapping[str, Tensor],
     header: Mapping[str, Any],
     images: Float[Tensor, "n c h w"],
@@ -144,16 +137,13 @@ def schedule_read(
     normalization: Normalization,
     quantization: Quantization | None,
 ) -> DistilledDataset:
-    """The distilled set with these images and labels, used as `schedule_stored` wrote down."""
-
-    def carried(prefix: str, names: Sequence[str] | None) -> dict[str, Tensor] | None:
-        return None if names is None else {name: stored[f"{prefix}.{name}"].clone() for name in names}
+    """The distilled set with these images and labels, used as `pack_schedule` wrote down."""
 
     return DistilledDataset(
         images, labels, stored["step_sizes"].clone(),
-        order_read(stored, len(images), header["passes"], header["batch"]),
+        unpack_order(stored, len(images), header["passes"], header["batch"]),
         classes=classes, normalization=normalization, net=NetSpec.from_dict(header["net"]),
         update=update_rules.from_description(header["update"]),
-        theta_0=carried("theta_0", header["theta_0"]), buffers=carried("buffer", header["buffers"]),
-        tensors=header["tensors"], norm=header["norm"], quantization=quantization,
+        tensors=header["tensors"], **take_carried({k: t.clone() for k, t in stored.items()}, header),
+        norm=header["norm"], quantization=quantization,
     )  # fmt: skip

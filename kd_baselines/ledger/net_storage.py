@@ -28,7 +28,7 @@ def net_tensors(spec: NetSpec, tensors: int = MOST_TENSORS) -> dict[str, Tensor]
     return {name: t for name, t in every.items() if name in kept and name.rpartition(".")[2] != _LEFT_OUT}
 
 
-def weights_stored(state: Mapping[str, Tensor], spec: NetSpec, storage: str) -> dict[str, Tensor]:
+def pack_weights(state: Mapping[str, Tensor], spec: NetSpec, storage: str) -> dict[str, Tensor]:
     """Weights as stored, under weight.NAME, and the scales of those that are int8.
 
     Raises:
@@ -73,7 +73,7 @@ def weights_stored(state: Mapping[str, Tensor], spec: NetSpec, storage: str) -> 
     return {**stored, "scales": torch.stack(scales)} if scales else stored
 
 
-def weights_read(stored: Mapping[str, Tensor], spec: NetSpec) -> nn.Module:
+def unpack_weights(stored: Mapping[str, Tensor], spec: NetSpec) -> nn.Module:
     """The net with the weights as the receiver has them, float32, in evaluation mode."""
     net, state, scales = spec.build(), {}, iter(stored.get("scales", ()))
     for name in net_tensors(spec):
