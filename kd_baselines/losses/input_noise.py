@@ -6,7 +6,6 @@ https://arxiv.org/abs/1803.00443, proposition 1
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -76,12 +75,19 @@ def input_noise_loss(
     """
     T = one_name("T", T, 1.0, temperature=temperature)
     _check(sigma, loss, T, samples)
-
-    def teach(images: Tensor) -> Tensor:
-        return teacher(images)
-
-    clean = None if teacher_noisy else _without_gradient(teach, x)
-    return _mean(student, teach, clean, x, sigma, loss, T, samples, generator)
+    x = x.detach()
+    with torch.no_grad():
+        clean = None if teacher_noisy else teacher(x)
+    values = []
+    for _ in range(samples):
+        noisy = x + sigma * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        with torch.no_grad():
+            theirs = teacher(noisy) if clean is None else clean
+        ours = logits_in(student(in_type_of(student, noisy)), "the student", (len(noisy), theirs.shape[1]))
+        values.append(
+            logit_regression_loss(ours, theirs) if loss == "logits" else soft_target_loss(ours, theirs, T)
+        )
+    return torch.stack(values).mean()
 
 
 class InputNoise(Term):
@@ -112,46 +118,19 @@ class InputNoise(Term):
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         assert seen.student is not None, "InputNoise declares the student in its needs"
         T = self.T if self.loss == "kd" else 1.0
-        clean = None if self.teacher_noisy else seen.softened_teacher(T)
 
         def teach(images: Tensor) -> Tensor:
+            if not self.teacher_noisy:
+                return seen.softened_teacher(T)
             assert seen.teacher is not None, "InputNoise declares the teacher in its needs"
             online = getattr(seen.teacher, "teacher", seen.teacher)  # a cache looks up clean images alone
             outputs = getattr(online, "outputs", None)  # a `Teacher`; a plain callable has none
             return seen.teacher(images) if T == 1 or outputs is None else outputs(images).at(T)
 
-        noise = seen.generator("input_noise")
-        return _mean(
-            seen.student, teach, clean, seen.images, self.sigma, self.loss, self.T, self.samples, noise
-        )
-
-
-def _mean(
-    student: Net,
-    teach: Callable[[Tensor], Tensor],
-    clean: Tensor | None,
-    x: Tensor,
-    sigma: float,
-    loss: Match,
-    T: float,
-    samples: int,
-    noise: torch.Generator | None,
-) -> Tensor:
-    x = x.detach()
-    values = []
-    for _ in range(samples):
-        noisy = x + sigma * torch.randn(x.shape, generator=noise, dtype=x.dtype, device=x.device)
-        theirs = _without_gradient(teach, noisy) if clean is None else clean
-        ours = logits_in(student(in_type_of(student, noisy)), "the student", (len(noisy), theirs.shape[1]))
-        values.append(
-            logit_regression_loss(ours, theirs) if loss == "logits" else soft_target_loss(ours, theirs, T)
-        )
-    return torch.stack(values).mean()
-
-
-def _without_gradient(teach: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return teach(x)
+        return input_noise_loss(
+            seen.student, teach, seen.images, self.sigma, self.loss, self.T, self.samples,
+            teacher_noisy=self.teacher_noisy, generator=seen.generator("input_noise"),
+        )  # fmt: skip
 
 
 def _check(sigma: float, loss: Match, T: float, samples: int) -> None:
