@@ -107,8 +107,8 @@ def test_score_of_a_data_set_is_its_accuracy():
 
 
 REFUSED = [
-    (lambda: loss(Y + 3), "labels are 3 to 7, the logits have 5 classes"),
-    (lambda: loss(Y - 1), "labels are -1 to 3"),
+    (lambda: loss(Y + 3), "labels go from 3 to 7 and the net has 5 logits"),
+    (lambda: loss(Y - 1), "labels go from -1 to 3"),
     (lambda: loss(Y + 0.5), "not all whole numbers"),
     (lambda: loss(Y * float("nan")), "not all whole numbers"),
     (lambda: loss(F.one_hot(Y, 5) * 2), "not one-hot"),
@@ -122,7 +122,7 @@ REFUSED = [
         r"does not take images \(8, 8, 1\).*permute\(0, 3, 1, 2\)",
     ),
     (lambda: loss(Y, images=X.numpy()), "images are a ndarray"),
-    (lambda: fit((X, Y + 1)), "labels are 1 to 5"),
+    (lambda: fit((X, Y + 1)), "labels go from 1 to 5"),
     (lambda: fit(TensorDataset(X)), "has 1 tensors an item"),
     (lambda: fit([X[0], X[1], X[2]]), "item 0 of split is a Tensor; wanted a pair"),
     (lambda: fit([("cat.png", 1)]), "the image of item 0 of split is a str"),
