@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch.utils.data import TensorDataset
 
 from datadistill import distilled_file
 from datadistill.data.normalization import Normalization
+from datadistill.errors import UsageError
 from datadistill.initial import Random, Theta, put
 from datadistill.innerloop.steps import Pair
 from datadistill.innerloop.unroll import unroll_with_buffers
@@ -31,6 +32,7 @@ from datadistill.nets.factory import NetFactory, as_module
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
+from datadistill.synthetic.decoders import Decoder, decode
 from datadistill.torch_defaults import library_defaults
 
 
@@ -38,7 +40,7 @@ class DistilledDataset:
     """Synthetic images, labels and step sizes that train a net in T gradient steps.
 
     Args:
-        images: (N, C, H, W) floats as trained on: normalized, their values not bounded.
+        images: (N, C, H, W) floats as trained on: normalized, their values not bounded. None with a decoder.
         labels: (N,) integers, or (N, K) probabilities.
         step_sizes: (T,), or (T, P) with one column for each parameter tensor; positive.
         order: T index tensors into the images, one for each step.
@@ -53,6 +55,9 @@ class DistilledDataset:
         norm: what BatchNorm used in the inner loop.
         origin: recipe, seed, data set and split it came from, for the file.
         accuracies: what was measured, for the file.
+        quantization: of the images in the file; see `quantized`.
+        decoder: what makes the images, where they are not stored as they are; see `datadistill.synthetic`.
+        coded: the tensors that it makes them of.
 
     Raises:
         DataError: anything that does not fit together, naming the tensor, what was found and wanted.
@@ -73,7 +78,7 @@ class DistilledDataset:
     @library_defaults()
     def __init__(
         self,
-        images: Float[Tensor, "n c h w"],
+        images: Float[Tensor, "n c h w"] | None,
         labels: Tensor,
         step_sizes: Float[Tensor, T * P],
         order: Sequence[Tensor],
@@ -89,7 +94,15 @@ class DistilledDataset:
         origin: dict[str, Any] | None = None,
         accuracies: dict[str, Any] | None = None,
         quantization: Quantization | None = None,
+        decoder: Decoder | None = None,
+        coded: Mapping[str, Tensor] | None = None,
     ) -> None:
+        if (decoder is None) != (coded is None) or (decoder is None) != (images is not None):
+            raise UsageError("images are given, or a decoder and the tensors it makes them of (coded)")
+        self.decoder, self.coded = decoder, None if coded is None else {k: x.detach() for k, x in coded.items()}
+        if images is None:
+            assert self.decoder is not None and self.coded is not None
+            images = decode(self.decoder, self.coded, len(labels))
         self.images, self.labels = images.detach(), labels.detach()
         self.step_sizes, self.order = step_sizes.detach(), [torch.as_tensor(i).long() for i in order]
         self.classes, self.normalization, self.net, self.update = tuple(classes), normalization, net, update
@@ -253,18 +266,20 @@ class DistilledDataset:
     def quantized(self, bits: int = 8) -> DistilledDataset:
         """A copy whose images have 2**bits levels over their own range (1 to 8 bits), one byte each when saved.
 
-        Learned pixels leave 0..1, so the range is stored with them and nothing is clipped. What it costs in
-        accuracy depends on the set: measure it (`evaluate`).
+        They are stored as pixels, whatever the decoder. Learned pixels leave 0..1, so the range is stored with
+        them and nothing is clipped. What it costs in accuracy depends on the set: measure it (`evaluate`).
         """
         quantization = Quantization.of(self.images, bits)
         images = quantization.rounded(self.images)
-        return self._with(images=images, quantization=quantization, accuracies={})  # those were of other images
+        return self._with(  # accuracies were those of other images
+            images=images, quantization=quantization, decoder=None, coded=None, accuracies={}
+        )
 
     @library_defaults()
     def to(self, device: torch.device | str) -> DistilledDataset:
         """A copy with its tensors on `device`."""
         moved = {k: getattr(self, k).to(device) for k in ("images", "labels", "step_sizes")}
-        for k in ("theta_0", "buffers"):
+        for k in ("theta_0", "buffers", "coded"):
             tensors = getattr(self, k)
             moved[k] = None if tensors is None else {name: p.to(device) for name, p in tensors.items()}
         return self._with(**moved, order=[i.to(device) for i in self.order])
@@ -282,7 +297,8 @@ class DistilledDataset:
     def bytes(self) -> int:
         """Bytes of images, labels and step sizes as stored (theta_0 apart)."""
         tensors = distilled_file.to_tensors(self)
-        return sum(x.numel() * x.element_size() for k, x in tensors.items() if "." not in k)
+        carried = ("theta_0.", "buffer.")
+        return sum(x.numel() * x.element_size() for k, x in tensors.items() if not k.startswith(carried))
 
     @property
     def bytes_theta_0(self) -> int:

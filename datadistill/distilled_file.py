@@ -6,7 +6,8 @@ learned for one fixed initialization. The JSON says the rest; no date, duration,
 same run gives the same bytes. `runs/artifact.py` has the refusals of damaged and other files; here a whole file
 is checked for sense.
 
-Schema 2: the checksum covers all of the file. In schema 1, which is still read, it left the accuracies out.
+Schema 3: a decoder and `coded.NAME` in place of images. A set without one is written as schema 2, where the
+checksum covers all of the file; in schema 1, which is still read, it left the accuracies out.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from datadistill.runs.content import (
     shown,
 )
 from datadistill.runs.set_record import check_accuracies, check_origin
+from datadistill.synthetic.decoders import decoder_from
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
@@ -51,9 +53,7 @@ def carried_tensors(d: DistilledDataset) -> dict[str, Tensor]:
     return {f"{prefix}{k}": t for name, prefix in CARRIED.items() for k, t in (getattr(d, name) or {}).items()}
 
 
-def take_carried(
-    tensors: Mapping[str, Tensor], values: Mapping[str, Any]
-) -> dict[str, dict[str, Tensor] | None]:
+def take_carried(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> dict[str, Any]:
     """What the set carries, from the tensors of a file and the lists of names in its values."""
     return {
         name: None if values[name] is None else {k: tensors[f"{prefix}{k}"] for k in values[name]}
@@ -68,13 +68,18 @@ def carried_names(values: Mapping[str, Any]) -> set[str]:
 
 def to_tensors(d: DistilledDataset) -> dict[str, Tensor]:
     """The tensors as stored."""
-    images = d.quantization.codes(d.images) if d.quantization else d.images.float()
+    if d.coded is not None:
+        images = {f"coded.{k}": x.float() for k, x in d.coded.items()}
+    else:
+        images = {"images": d.quantization.codes(d.images) if d.quantization else d.images.float()}
     labels = d.labels.float() if d.labels.is_floating_point() else d.labels
-    return {"images": images, "labels": labels, "step_sizes": d.step_sizes.float(), **carried_tensors(d)}
+    return {**images, "labels": labels, "step_sizes": d.step_sizes.float(), **carried_tensors(d)}
 
 
 def _values(d: DistilledDataset) -> dict[str, Any]:
     return {
+        "schema": 2 if d.decoder is None else 3,  # older versions read what they can
+        "decoder": None if d.decoder is None else {**d.decoder.describe(), "tensors": sorted(d.coded or {})},
         "update": update_rules.describe(d.update),
         "order": [i.tolist() for i in d.order],
         "tensors": None if d.tensors is None else list(d.tensors),
@@ -84,7 +89,8 @@ def _values(d: DistilledDataset) -> dict[str, Any]:
 
 
 def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
-    wanted = {"images", "labels", "step_sizes", *carried_names(values)}
+    coded = None if values["decoder"] is None else [f"coded.{k}" for k in values["decoder"]["tensors"]]
+    wanted = {"labels", "step_sizes", *(coded or ["images"]), *carried_names(values)}
     if set(tensors) != wanted:
         raise DataError(f"holds the tensors {shown(sorted(tensors), 400)}, wanted {shown(sorted(wanted), 400)}")
     _check_stored(tensors, values["quantization"])
@@ -92,10 +98,20 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
     lacking = sorted(update_rules.describe(update).keys() - values["update"].keys())
     if lacking and schema > 1:  # older files may be older than an argument
         raise DataError(f"update lacks {lacking}, wanted every argument of {values['update']['name']}")
-    quantization = values["quantization"]
+    if coded is None:
+        quantization = values["quantization"]
+        images = quantization.values(tensors["images"]) if quantization else tensors["images"]
+        made_of = {"images": images}
+    else:
+        description = {k: v for k, v in values["decoder"].items() if k != "tensors"}
+        made_of = {
+            "images": None,
+            "decoder": decoder_from(description),
+            "coded": {k.removeprefix("coded."): tensors[k] for k in coded},
+        }
     return {
-        **values,
-        "images": quantization.values(tensors["images"]) if quantization else tensors["images"],
+        **{k: v for k, v in values.items() if k != "decoder"},
+        **made_of,
         "labels": tensors["labels"],
         "step_sizes": tensors["step_sizes"],
         "update": update,
@@ -104,7 +120,11 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
 
 
 def _check_stored(tensors: dict[str, Tensor], quantization: Quantization | None) -> None:
-    images = tensors["images"]
+    images = tensors.get("images")
+    if images is None:
+        if quantization is not None:
+            raise DataError("quantization goes with images, and the file has a decoder; get the file again")
+        images = torch.zeros(0)
     if (images.dtype == torch.uint8) != (quantization is not None):
         raise DataError(f"images are {images.dtype} with quantization {quantization}; one needs the other")
     for name in ("step_sizes", "labels"):
@@ -117,6 +137,12 @@ def _check_stored(tensors: dict[str, Tensor], quantization: Quantization | None)
         raise DataError(f"images has the code {int(images.max())}, wanted codes of {quantization.bits} bits")
 
 
+def _check_decoder(field: str, value: Any) -> dict[str, Any]:
+    found = check_object(field, value)
+    check_texts(f"{field}.tensors", found.get("tensors"))
+    return found
+
+
 def _check_order(field: str, value: Any) -> list[Tensor]:
     if not isinstance(value, list) or not all(
         isinstance(index, list) and all(type(i) is int for i in index) for index in value
@@ -127,7 +153,7 @@ def _check_order(field: str, value: Any) -> list[Tensor]:
 
 SET = Artifact(
     "distilled dataset",
-    schema=2,
+    schema=3,
     uncovered={1: ("accuracies",)},
     name_key="what",
     fields={
@@ -143,8 +169,9 @@ SET = Artifact(
         "origin": check_object,
         "accuracies": check_accuracies,
         "quantization": optional(parse_with(Quantization.from_dict)),
+        "decoder": _check_decoder,
     },
-    optional=["buffers"],
+    optional=["buffers", "decoder"],
     tensors=to_tensors,
     values=_values,
     arguments=_arguments,

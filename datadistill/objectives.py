@@ -1,10 +1,8 @@
 """What is asked of theta_T: the outer loss.
 
-An objective is a function `(net, theta_T, images, labels, norm) -> loss` of real images and labels; the mean
-over nets where theta_T stacks several. theta_T may hold the buffers of the trained net too
-(`innerloop.unroll_with_buffers`).
+An objective gives a loss of theta_T on real images and labels. A new one is a class and a line in `OBJECTIVES`.
 
-    classification   the paper's l(x_t, theta_T): cross-entropy on the true labels (Algorithm 1, line 7)
+    Classification   the paper's l(x_t, theta_T): cross-entropy on the true labels (Algorithm 1, line 7)
     Attack(K, T)     the paper's l_{K->T}(x_t, theta_T): class K is to be taken for class T, the others for
                      what they are (section 3.6)
 
@@ -15,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -32,7 +31,21 @@ from datadistill.nets.logits import cross_entropy, refuse_labels_beyond, refuse_
 from datadistill.runs.signals import poll
 from datadistill.streams import global_stream
 
-Objective = Callable[[nn.Module, Theta, Tensor, Tensor, str], Tensor]
+
+class Objective(Protocol):
+    """What is asked of theta_T."""
+
+    def __call__(
+        self, net: nn.Module, theta: Theta, images: Tensor, labels: Tensor, norm: str = "batch"
+    ) -> Float[Tensor, ""]:
+        """The outer loss on real images and labels; the mean over nets where theta_T stacks several. theta_T
+        may hold the buffers of the trained net too (`innerloop.unroll_with_buffers`)."""
+
+    def labels(self, labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """The labels that are asked for, of the true ones."""
+
+    def origin(self) -> dict[str, Any]:
+        """What a set's file says of it."""
 
 
 def logits_of(net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
@@ -135,6 +148,22 @@ def predictions(
 
 
 @dataclass(frozen=True)
+class Classification:
+    """Accuracy on the true labels: `classification`."""
+
+    def labels(self, labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        return labels
+
+    def origin(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(
+        self, net: nn.Module, theta: Theta, images: Tensor, labels: Tensor, norm: str = "batch"
+    ) -> Float[Tensor, ""]:
+        return classification(net, theta, images, labels, norm)
+
+
+@dataclass(frozen=True)
 class Attack:
     """Data poisoning, to be studied: cross-entropy with class K relabelled T, the other classes kept.
 
@@ -173,8 +202,15 @@ class Attack:
         """The modified labels."""
         return torch.where(labels == self.attacked, self.target, labels)
 
+    def origin(self) -> dict[str, Any]:
+        return {"attack": [self.attacked, self.target]}
+
     def __call__(
         self, net: nn.Module, theta: Theta, images: Tensor, labels: Tensor, norm: str = "batch"
     ) -> Float[Tensor, ""]:
         """The outer loss: `classification` on the modified labels."""
         return classification(net, theta, images, self.labels(labels), norm)
+
+
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"classification": Classification, "attack": Attack}
+"""Name -> class. Of a config it is given attacked, target and classes, where its constructor takes them."""

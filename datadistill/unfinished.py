@@ -23,6 +23,8 @@ from datadistill.nets.spec import NetSpec
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config
 from datadistill.runs.state import unflatten_state
+from datadistill.synthetic import Pixels, Schedule
+from datadistill.synthetic.decoders import decode, decoder_from
 
 KIND = "distill"
 
@@ -35,6 +37,8 @@ def describe(d: DistilledDataset) -> dict[str, Any]:
         "net": d.net.as_dict(),
         "update": update_rules.describe(d.update),
         "fixed": d.theta_0 is not None,
+        "labels": None if d.labels.is_floating_point() else d.labels.tolist(),
+        "decoder": (d.decoder or Pixels()).describe(),
         "origin": {name: value for name, value in d.origin.items() if name != "parts"},
     }
 
@@ -79,19 +83,16 @@ def unfinished_set(path: str | os.PathLike[str]) -> DistilledDataset | None:
 def _set_of(
     about: dict[str, Any], learned: dict[str, Tensor], config: DistillConfig, iteration: int
 ) -> DistilledDataset:
-    images, classes = learned["images"], tuple(about["classes"])
-    labels = torch.arange(len(images)) % len(classes)
-    if config.objective == "attack":
-        labels[labels == config.attack_class] = config.target_class
-    if "labels" in learned:
-        labels = learned["labels"].softmax(1)
-    index = torch.arange(len(images)).split(len(images) // config.steps)
+    classes = tuple(about["classes"])
+    labels = learned["labels"].softmax(1) if "labels" in learned else torch.tensor(about["labels"])
+    coded = {k: x for k, x in learned.items() if k not in ("labels", "step_sizes")}
+    images = decode(decoder_from(about["decoder"]), coded, len(labels))
     eta = step_sizes.expand(learned["step_sizes"], config.inner_steps)
     return DistilledDataset(
         images,
         labels,
         eta.clamp_min(torch.finfo(eta.dtype).tiny),
-        [index[t % config.steps] for t in range(config.inner_steps)],
+        Schedule.equal(len(labels), config.steps, config.epochs).order,
         classes=classes,
         normalization=Normalization.from_dict(about["normalization"]),
         net=NetSpec.from_dict(about["net"]),

@@ -48,6 +48,8 @@ class Config(DistillConfig):
     recipe: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = "custom"
     net_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
     update_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    decoder_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    method_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

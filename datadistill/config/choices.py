@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -14,7 +15,7 @@ C = TypeVar("C", bound=Any)
 
 OWNERS = {
     "net_args": "net", "teacher_args": "teacher_net", "method_args": "method", "update_args": "update",
-    "student_args": "student_net", "distill_changes": "distill",
+    "student_args": "student_net", "distill_changes": "distill", "decoder_args": "decoder",
 }  # fmt: skip
 """Field with arguments -> the field that names what they are arguments of."""
 
@@ -53,6 +54,59 @@ class Arguments(dict[str, Value]):
                 )
             del own[name]
         return {**own, **self}
+
+
+def check_choice(
+    table: Mapping[str, Callable[..., Any]],
+    what: str,
+    name: str,
+    args: Mapping[str, Any],
+    parts: Collection[str],
+) -> None:
+    """Refuse a name that a table does not have, and arguments that what it names does not take.
+
+    Args:
+        table: name -> class or function.
+        what: that the table lists, for the sentence: "method".
+        name: as chosen.
+        args: chosen beside it.
+        parts: parameters that are filled from elsewhere.
+
+    Raises:
+        UsageError: the nearest name, or the arguments that there are.
+
+    Example:
+        >>> check_choice({"pow": pow}, "function", "pow", {"expo": 2}, ["base"])
+        Traceback (most recent call last):
+        datadistill.errors.UsageError: the function pow has no argument 'expo'; did you mean exp? ...
+    """
+    if name not in table:
+        raise UsageError(f"there is no {what} {name!r}; {nearest(name, table)}")
+    own = {k: p for k, p in inspect.signature(table[name]).parameters.items() if k not in parts}
+    for argument in args:
+        if argument not in own:
+            known = nearest(argument, own) if own else "it takes none"
+            raise UsageError(f"the {what} {name} has no argument {argument!r}; {known}")
+    lacking = [k for k, p in own.items() if p.default is p.empty and k not in args]
+    if lacking:
+        raise UsageError(f"the {what} {name} needs the argument {lacking[0]!r}; give it a value")
+
+
+def construct(
+    table: Mapping[str, Callable[..., C]], what: str, name: str, args: Mapping[str, Any], **parts: Any
+) -> C:
+    """What a name of a table makes of its arguments and of those `parts` that it takes.
+
+    Raises:
+        UsageError: see `check_choice`.
+
+    Example:
+        >>> construct({"pow": pow}, "function", "pow", {"exp": 3}, base=2, unused=None)
+        8
+    """
+    check_choice(table, what, name, args, parts)
+    taken = inspect.signature(table[name]).parameters
+    return table[name](**{k: value for k, value in parts.items() if k in taken}, **args)
 
 
 def refuse_unknown_choices(config: Any) -> None:

@@ -83,10 +83,19 @@ class DistillConfig:
     """Every step size starts here. The paper's 0.02."""
     step_sizes: Literal["per-step", "shared", "per-tensor"] = "per-step"
     """One for each step (the paper's), one for all, or one for each step and parameter tensor."""
+    decoder: str = "pixels"
+    """What makes images of learned tensors: a name of `synthetic.DECODERS`."""
+    decoder_args: dict[str, Value] = field(default_factory=dict)
+    """Arguments of the decoder."""
 
-    # --- what theta_T is asked for
-    objective: Literal["classification", "attack"] = "classification"
-    """Accuracy on the true labels, or on labels with one class relabelled (data poisoning)."""
+    # --- how real data pull on it
+    method: str = "unrolled"
+    """Outer method: a name of `methods.METHODS`."""
+    method_args: dict[str, Value] = field(default_factory=dict)
+    """Arguments of the method."""
+    objective: str = "classification"
+    """What theta_T is asked for, a name of `objectives.OBJECTIVES`: "classification", accuracy on the true
+    labels; or "attack", on labels with one class relabelled (data poisoning)."""
     attack_class: int = 0
     """With objective "attack": the class K that is to be taken for another."""
     target_class: int = 1

@@ -24,7 +24,7 @@ from datadistill.initial import InitialDistribution, Theta, nets_at_once
 from datadistill.innerloop import Adjoint, FullUnroll, unroll, unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule, sgd
 from datadistill.methods.base import OuterMethod
-from datadistill.objectives import Objective, classification
+from datadistill.objectives import Classification, Objective
 from datadistill.streams import derive, generator, global_stream
 from datadistill.synthetic import Synthetic
 
@@ -58,7 +58,7 @@ class Unrolled(OuterMethod):
     update: UpdateRule = sgd()  # noqa: RUF009  (frozen)
     adjoint: Adjoint = FullUnroll()  # noqa: RUF009  (frozen)
     norm: str = "batch"
-    objective: Objective = classification
+    objective: Objective = Classification()  # noqa: RUF009  (frozen)
     seed: int = 0
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from datadistill.errors import DataError, nearest
 
-__all__ = ["DECODERS", "Decoder", "Pixels", "decoder_from"]
+__all__ = ["DECODERS", "Decoder", "Pixels", "decode", "decoder_from"]
 
 
 class Decoder(Protocol):
@@ -50,6 +50,24 @@ class Pixels:
 
     def describe(self) -> dict[str, Any]:
         return {"name": "pixels"}
+
+
+def decode(decoder: Decoder, tensors: Mapping[str, Tensor], n: int) -> Float[Tensor, "n c h w"]:
+    """All n images, without a graph.
+
+    Raises:
+        DataError: tensors that the decoder cannot use, or images that are none.
+    """
+    try:
+        with torch.no_grad():
+            images = decoder.images(tensors, torch.arange(n, device=next(iter(tensors.values())).device))
+    except (KeyError, RuntimeError, IndexError, ValueError, StopIteration) as error:
+        shapes = {k: tuple(x.shape) for k, x in tensors.items()}
+        raise DataError(
+            f"the decoder {decoder.describe()} cannot make {n} images of {str(shapes)[:200]} "
+            f"({str(error)[:120]})"
+        ) from error
+    return images
 
 
 DECODERS: dict[str, Callable[..., Decoder]] = {"pixels": Pixels}

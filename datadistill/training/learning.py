@@ -16,7 +16,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import worded
 from datadistill.evaluation.accuracy import trained_accuracies
 from datadistill.initial import InitialDistribution, nets_of
-from datadistill.objectives import Attack, Objective
+from datadistill.objectives import Objective
 from datadistill.stats import deviation, mean
 from datadistill.synthetic import Synthetic
 from datadistill.training.outer import OuterLoop
@@ -44,9 +44,7 @@ class Validation:
 
     def accuracies(self, d: DistilledDataset) -> list[float]:
         """Of each net after training on the set, in percent."""
-        split = self.split
-        if isinstance(self.objective, Attack):  # how often the modified labels are right
-            split = Split(split.images, self.objective.labels(split.labels))
+        split = Split(self.split.images, self.objective.labels(self.split.labels))
         nets = nets_of(self.start, self.nets)
         return trained_accuracies(d, self.net, self.start, split, nets=nets, before=False)[1]
 
@@ -62,7 +60,7 @@ class Learning:
         net: the run's module.
         origin: what the set came from, for its file and for a resume.
         every: iterations between tests.
-        check: compares the method with what is known, before the first iteration; returns a line for the log.
+        check: of the net before the first iteration, which returns a line for the log; None for none.
         keep_best: whether the set of the best test is the result, not the last.
     """
 
@@ -76,7 +74,7 @@ class Learning:
         net: nn.Module,
         origin: Mapping[str, Any],
         every: int,
-        check: Callable[[], str | None],
+        check: Callable[[], str | None] | None,
         keep_best: bool,
     ) -> None:
         self.loop, self.validation, self.to_distilled = loop, validation, to_distilled

@@ -171,7 +171,7 @@ class _Outer(Work[DistilledDataset]):
         return self.step >= self.steps and not self.due
 
     def check(self) -> str | None:
-        return self.learning.check()
+        return None if self.learning.check is None else self.learning.check()
 
     def advance(self) -> Step:
         if not self.due:

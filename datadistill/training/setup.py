@@ -11,6 +11,7 @@ from torch import nn
 
 from datadistill import data as data_module
 from datadistill.config import DistillConfig, RunOptions
+from datadistill.config.choices import check_choice, construct
 from datadistill.data import RealData
 from datadistill.data.folders import load_folder
 from datadistill.device import refuse_too_large, resolve
@@ -19,14 +20,14 @@ from datadistill.errors import DataError, UsageError
 from datadistill.initial import Fixed, trainable
 from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, step_sizes, update_rules
 from datadistill.innerloop.update_rules import UpdateRule
-from datadistill.methods import Unrolled
+from datadistill.methods import METHODS, Unrolled
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
-from datadistill.objectives import Attack, Objective, classification
+from datadistill.objectives import OBJECTIVES, Objective
 from datadistill.streams import generator
-from datadistill.synthetic import Pixels, Schedule, Synthetic
+from datadistill.synthetic import DECODERS, Pixels, Schedule, Synthetic
 from datadistill.synthetic.start_images import start_images
 from datadistill.synthetic.synthetic import soft_logits
 from datadistill.training.before_learning import check_before_learning
@@ -34,6 +35,11 @@ from datadistill.training.learning import Learning, Validation
 from datadistill.training.outer import OuterLoop
 from datadistill.training.starts import Starts, pool_of, starts_of
 
+DECODER_PARTS = ("images", "shape")
+METHOD_PARTS = (
+    "net", "start", "split", "batch", "augment", "nets", "update", "adjoint", "norm", "objective", "seed",
+)  # fmt: skip
+OBJECTIVE_PARTS = ("attacked", "target", "classes")
 REPLAY_FROM = 200  # inner steps above which "auto" stops keeping every graph
 
 
@@ -67,6 +73,9 @@ def learning_of(
             "theta_0 is given, but no values are: pass your net (in Python dd.distill(config, net=...)), or a "
             "file of weights (--weights FILE)"
         )
+    check_choice(METHODS, "method", config.method, config.method_args, METHOD_PARTS)
+    check_choice(DECODERS, "decoder", config.decoder, config.decoder_args, DECODER_PARTS)
+    check_choice(OBJECTIVES, "objective", config.objective, {}, OBJECTIVE_PARTS)
     device = resolve(config.device)
     update = update_rules.from_description({"name": config.update, **config.update_args})
     pool = pool_of(config)
@@ -79,9 +88,13 @@ def learning_of(
     module = (given if net is None else copy_net(given)).to(device)
     _refuse_too_large(config, real, module)
     starts = starts_of(config, real, module, spec, pool, options.download, make)
-    objective = objective_of(config, real)
-    method = Unrolled(
-        module, starts.learning, real.train, batch=config.batch, augment=config.augment,
+    objective = construct(
+        OBJECTIVES, "objective", config.objective, {},
+        attacked=config.attack_class, target=config.target_class, classes=len(real.classes),
+    )  # fmt: skip
+    method = construct(
+        METHODS, "method", config.method, config.method_args,
+        net=module, start=starts.learning, split=real.train, batch=config.batch, augment=config.augment,
         nets=config.nets if config.theta_0 == "random" else 1, update=update, adjoint=adjoint_of(config),
         norm=config.norm, objective=objective, seed=config.seed,
     )  # fmt: skip
@@ -94,9 +107,10 @@ def learning_of(
     return Learning(
         loop,
         Validation(module, starts.validation, real.validation, objective, config.validate_nets),
-        partial(distilled_of, config, real, module, spec, update, starts),
+        partial(distilled_of, config, real, module, spec, update, starts, objective),
         data=real, net=module, origin=starts.origin, every=config.validate_every,
-        check=partial(check_before_learning, spec.name, method, real), keep_best=config.keep == "best",
+        check=partial(check_before_learning, spec.name, method, real) if isinstance(method, Unrolled) else None,
+        keep_best=config.keep == "best",
     )  # fmt: skip
 
 
@@ -107,10 +121,11 @@ def synthetic_of(config: DistillConfig, data: RealData, tensors: int, objective:
         tensors: P, the number of parameter tensors of the net.
     """
     k, device = len(data.classes), data.device
-    classes = torch.arange(k * config.ipc, device=device) % k
-    if isinstance(objective, Attack):  # images in the place of class K carry label T
-        classes = objective.labels(classes)
-    decoder = Pixels()
+    # of an attack, images in the place of class K carry label T
+    classes = objective.labels(torch.arange(k * config.ipc, device=device) % k)
+    decoder = construct(
+        DECODERS, "decoder", config.decoder, config.decoder_args, images=k * config.ipc, shape=data.shape
+    )
     start = start_images(data, config.ipc, config.images_from, config.seed)
     rho = step_sizes.init(config.step_sizes, config.step_size, config.inner_steps, tensors)
     return Synthetic(
@@ -125,28 +140,38 @@ def synthetic_of(config: DistillConfig, data: RealData, tensors: int, objective:
 
 def distilled_of(
     config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, update: UpdateRule, starts: Starts,
-    synthetic: Synthetic, iteration: int,
+    objective: Objective, synthetic: Synthetic, iteration: int,
 ) -> DistilledDataset:  # fmt: skip
     """The set after so many iterations, with all that its file says."""
     origin = {
         "recipe": config.recipe, "seed": config.seed, "dataset": data.name, "split": "train",
         "validation": config.validation, "iterations": iteration, "description": data.description,
-        **starts.origin,
+        **starts.origin, **objective.origin(),
     }  # fmt: skip
-    if config.objective == "attack":
-        origin["attack"] = [config.attack_class, config.target_class]
     if config.dataset == "folder":  # which of the folder's images were held out
         origin |= {"holdout": config.holdout, "skip_bad": config.skip_bad}
     if data.parts is not None:
         origin["parts"] = data.parts.as_dict()
     elif config.dataset == CUSTOM:
         origin["data_fingerprint"] = data.fingerprint
+    pixels = isinstance(synthetic.decoder, Pixels)
     return DistilledDataset(
-        synthetic.images().clone(), synthetic.labels().clone(), synthetic.step_sizes().clone(),
-        synthetic.schedule.order, classes=data.classes, normalization=data.normalization, net=spec,
-        update=update, theta_0=starts.learning.draw(0) if isinstance(starts.learning, Fixed) else None,
-        buffers=starts.carried, tensors=trainable(net), norm=config.norm, origin=origin,
-    )  # fmt: skip
+        synthetic.images().clone() if pixels else None,
+        synthetic.labels().clone(),
+        synthetic.step_sizes().clone(),
+        synthetic.schedule.order,
+        classes=data.classes,
+        normalization=data.normalization,
+        net=spec,
+        update=update,
+        theta_0=starts.learning.draw(0) if isinstance(starts.learning, Fixed) else None,
+        buffers=starts.carried,
+        tensors=trainable(net),
+        norm=config.norm,
+        origin=origin,
+        decoder=None if pixels else synthetic.decoder,
+        coded=None if pixels else {k: x.clone() for k, x in synthetic.tensors.items()},
+    )
 
 
 def adjoint_of(config: DistillConfig) -> Adjoint:
@@ -179,10 +204,3 @@ def _refuse_too_large(config: DistillConfig, data: RealData, net: nn.Module) -> 
     )
     # the images, their gradient and Adam's two moments
     refuse_too_large(16 * images, f"to learn {config.ipc} images a class; lower ipc", data.device)
-
-
-def objective_of(config: DistillConfig, data: RealData) -> Objective:
-    """What theta_T is asked for."""
-    if config.objective == "attack":
-        return Attack(config.attack_class, config.target_class, len(data.classes))
-    return classification

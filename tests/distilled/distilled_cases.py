@@ -110,5 +110,6 @@ def assert_same_set(a, b):
     }
     for name in plain:
         assert getattr(a, name) == getattr(b, name), name
-    compared = {"images", "labels", "step_sizes", "order", "theta_0", "buffers"} | plain
+    compared = {"images", "labels", "step_sizes", "order", "theta_0", "buffers", "decoder", "coded"} | plain
     assert vars(a).keys() == vars(b).keys() == compared
+    assert a.decoder is a.coded is b.decoder is b.coded is None

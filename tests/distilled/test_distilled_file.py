@@ -68,7 +68,7 @@ def test_the_metadata_is_one_key_of_canonical_json(saved):
     assert list(metadata) == ["datadistill"]
     document = json.loads(metadata["datadistill"])
     assert canonical_json(document) == metadata["datadistill"]
-    assert document["schema"] == SET.schema
+    assert document["schema"] == 2, "a set without a decoder can be read by older versions"
     assert document["classes"] == ["ant", "bee", "cat", "dog"]
     assert set(document) == {
         "schema", "checksum", "what", "classes", "normalization", "net", "update", "norm", "order", "tensors",

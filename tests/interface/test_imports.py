@@ -11,10 +11,9 @@ import datadistill as dd
 
 ROOT = Path(dd.__file__).parent
 BOTTOM = {"errors", "config", "streams", "runs", "progress", "stats"}
-BUILDING = {"innerloop", "nets", "data", "device", "torch_defaults"}
+BUILDING = {"innerloop", "nets", "data", "device", "torch_defaults", "synthetic"}
 SETS = {"objectives", "initial", "distilled", "distilled_file", "pool", "quantization", "unfinished"}
 BELOW_METHODS = BOTTOM | BUILDING | SETS
-LEARNING = {"synthetic", "methods"}
 # room -> the rooms it may import from, itself apart. A new room needs a line.
 MAY_IMPORT = {
     **{room: {"errors"} for room in BOTTOM},
@@ -26,9 +25,8 @@ MAY_IMPORT = {
     "evaluation": BELOW_METHODS,
     "visualize": BELOW_METHODS,
     "export": BELOW_METHODS,
-    "synthetic": BOTTOM | BUILDING,
-    "methods": BELOW_METHODS | {"synthetic"},
-    "training": BELOW_METHODS | LEARNING | {"evaluation"},
+    "methods": BELOW_METHODS,
+    "training": BELOW_METHODS | {"methods", "evaluation"},
     "reproduce": BELOW_METHODS | {"recipes", "studies", "training", "evaluation", "visualize"},
     "cli": BELOW_METHODS
     | {"recipes", "training", "evaluation", "visualize", "export", "reproduce", "studies", "cli"},

@@ -1,0 +1,163 @@
+"""An idea of one's own is a class and a line in a table: from a config to a saved and reloaded set."""
+
+import pytest
+import torch
+from training_cases import config
+
+import datadistill as dd
+from datadistill import objectives
+from datadistill.cli import main
+from datadistill.errors import DataError, UsageError
+from datadistill.methods import METHODS, OuterMethod
+from datadistill.synthetic import DECODERS
+
+
+class ClassMeans(OuterMethod):
+    """Synthetic images of a class are drawn to the mean of its real ones."""
+
+    def __init__(self, split, weight: float = 1.0):
+        self.split, self.weight = split, weight
+
+    def loss(self, synthetic, iteration):
+        return self.weight * sum(
+            (synthetic.of_class(k)[0].mean(0) - self.split.of_class(k).images.mean(0)).square().sum()
+            for k in range(10)
+        )
+
+
+class LinearBasis:
+    """Every image is a combination of a few learned ones."""
+
+    def __init__(self, bases: int = 4):
+        self.bases = bases
+
+    def init(self, start, generator):
+        rows = torch.randn(len(start), self.bases, generator=generator)
+        return {
+            "rows": rows,
+            "bases": torch.linalg.lstsq(rows, start.flatten(1)).solution.view(-1, *start.shape[1:]),
+        }
+
+    def images(self, tensors, index):
+        return torch.einsum("nk,kchw->nchw", tensors["rows"][index], tensors["bases"])
+
+    def describe(self):
+        return {"name": "linear-basis", "bases": self.bases}
+
+
+class OneLower:
+    """Every image is to be taken for the class below its own."""
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    def labels(self, labels):
+        return (labels - 1) % self.classes
+
+    def origin(self):
+        return {}
+
+    def __call__(self, net, theta, images, labels, norm="batch"):
+        return objectives.classification(net, theta, images, self.labels(labels), norm)
+
+
+@pytest.fixture(autouse=True)
+def tables(monkeypatch):
+    monkeypatch.setitem(METHODS, "class-means", ClassMeans)
+    monkeypatch.setitem(DECODERS, "linear-basis", LinearBasis)
+    monkeypatch.setitem(objectives.OBJECTIVES, "one-lower", OneLower)
+
+
+def reloaded(d, tmp_path):
+    d.save(tmp_path / "set.safetensors")
+    return dd.DistilledDataset.load(tmp_path / "set.safetensors")
+
+
+def test_a_method_reaches_the_class_means(digits, tmp_path):
+    longer = config(method="class-means", method_args={"weight": 2.0}, iterations=300, lr_images=0.2, clip=0.0)
+    d = reloaded(dd.distill(longer, data=digits), tmp_path)
+    means = torch.stack([digits.train.of_class(k).images.mean(0) for k in range(10)])
+    torch.testing.assert_close(d.images, means, atol=0.05, rtol=0)
+    assert torch.allclose(d.step_sizes, torch.full((2,), 0.1)), "nothing pulls on the step sizes"
+
+
+def test_a_decoder_is_learned_through_and_stored(digits, tmp_path):
+    options = {"decoder": "linear-basis", "decoder_args": {"bases": 3}, "ipc": 4, "iterations": 3}
+    learned = dd.distill(config(**options), data=digits)
+    start = dd.distill(config(**options, lr_images=0.0), data=digits)
+    d = reloaded(learned, tmp_path)
+    assert torch.equal(d.images, learned.images) and d.decoder.describe() == {
+        "name": "linear-basis",
+        "bases": 3,
+    }
+    assert set(d.coded) == {"rows", "bases"} and not torch.equal(d.images, start.images)
+    assert torch.linalg.matrix_rank(d.images.flatten(1)) == 3
+    assert d.bytes == 4 * (40 * 3 + 3 * 64) + 8 * 40 + 4 * 2, "bases, rows, labels, step sizes: not the pixels"
+    assert d.quantized().decoder is None and reloaded(d.quantized(), tmp_path).images.shape == (40, 1, 8, 8)
+    assert torch.equal(reloaded(d.to("cpu"), tmp_path).images, d.images)
+
+
+def test_a_decoder_stopped_and_resumed_gives_the_same_bytes(digits, tmp_path):
+    options = config(decoder="linear-basis", iterations=4)
+    quick = dd.config.RunOptions(quiet=True, checkpoint_every="1")
+    straight = dd.distill(options, data=digits, out=tmp_path / "a", options=quick)
+    longer = dd.config.RunOptions(quiet=True, resume_with_changes=True)
+    constant = options.with_changes(schedule="constant")
+    dd.distill(constant.with_changes(iterations=2), data=digits, out=tmp_path / "b", options=quick)
+    again = dd.distill(constant, data=digits, out=tmp_path / "b", resume=True, options=longer)
+    wanted = dd.distill(constant, data=digits)
+    assert torch.equal(again.images, wanted.images) and not torch.equal(again.images, straight.images)
+
+
+def test_an_objective_decides_what_nets_are_taught(digits, tmp_path):
+    lower = config(
+        objective="one-lower",
+        theta_0="fixed",
+        net_args={"width": 32, "depth": 1},
+        iterations=60,
+        epochs=5,
+        step_size=0.5,
+        lr_images=0.1,
+    )
+    d = reloaded(dd.distill(lower, data=digits), tmp_path)
+    net = d.train()
+    found = net(digits.validation.images).argmax(1)
+    asked, true = (digits.validation.labels - 1) % 10, digits.validation.labels
+    assert (found == asked).float().mean() > 0.5 > (found == true).float().mean()
+
+
+REFUSALS = [
+    ({"method": "class-mean"}, "there is no method 'class-mean'; did you mean class-means?"),
+    ({"method": "class-means", "method_args": {"wait": 1.0}}, "the method class-means has no argument 'wait'"),
+    ({"method": "class-means", "method_args": {"split": 1}}, "the method class-means has no argument 'split'"),
+    ({"decoder": "basis"}, "there is no decoder 'basis'"),
+    ({"decoder_args": {"bases": 2}}, "the decoder pixels has no argument 'bases'; it takes none"),
+    ({"objective": "lower"}, "there is no objective 'lower'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes, pattern", REFUSALS, ids=[pattern for _, pattern in REFUSALS])
+def test_refusals(digits, changes, pattern):
+    with pytest.raises(UsageError) as refused:
+        dd.distill(config(**changes), data=digits)
+    assert pattern in str(refused.value)
+
+
+def test_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    argv = [
+        "distill",
+        "digits-random",
+        "--method",
+        "class-means",
+        "--method-args",
+        "weight",
+        "0.5",
+        "--iterations",
+        "2",
+    ]
+    assert main([*argv, "--decoder", "linear-basis", "--no-evaluate", "--no-figures", "--out", "run"]) == 0
+    assert main(["inspect", "run"]) == 0 and main(["show", "run"]) == 0
+    monkeypatch.delitem(DECODERS, "linear-basis")
+    with pytest.raises(DataError, match="the decoder is 'linear-basis'"):
+        dd.DistilledDataset.load("run")
