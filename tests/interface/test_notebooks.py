@@ -19,6 +19,7 @@ import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -236,7 +237,10 @@ def executed(path, folder, expressions):
         notebook, km=manager, timeout=900, startup_timeout=300, record_timing=False,
         resources={"metadata": {"path": str(work)}},
     )  # fmt: skip
-    client.execute(env={**os.environ, "IPYTHONDIR": str(folder / "ipython")})
+    try:
+        client.execute(env={**os.environ, "IPYTHONDIR": str(folder / "ipython")})
+    finally:  # a manager that was passed is not the client's to shut down
+        run_sync(manager.shutdown_kernel)(now=True)
     notebook.cells.pop()
     return notebook, json.loads(question.outputs[0].text), sorted(p.name for p in work.iterdir())
 
