@@ -36,9 +36,8 @@ from datadistill.runs.atomic import write_json
 from datadistill.runs.canonical import canonical_json, parse_json
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.regular import read_run_file
-from datadistill.studies.study import Job, Study, has_run, kind_of
+from datadistill.studies.study import Job, Study, has_run
 from datadistill.training import distill
 from datadistill.training.pretrain import pretrain
 
@@ -197,9 +196,8 @@ class Engine:
     def _run(self, job: Job, fits: Callable[[Path], bool]) -> Path:
         """The folder of a finished run: one that lies elsewhere, or OUT's own, which is made where needed."""
         if not has_run(job.path):
-            kind, wanted = kind_of(type(job.config)), dump_config(job.config)
-            for run in elsewhere.candidates(self.reuse, kind, job.file):
-                if not elsewhere.differences(kind, run.config, wanted) and fits(run.path):
+            for run in elsewhere.candidates(self.reuse, job.kind, job.file):
+                if not job.differences(run) and fits(run.path):
                     self.study.say(f"{job.path.name}: the run in {run.path} is used")
                     return run.path
         if not job.is_finished():

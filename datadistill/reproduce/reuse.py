@@ -7,14 +7,12 @@ is compared by its fingerprint, not by where it lies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from datadistill.config import HARMLESS
 from datadistill.errors import DatadistillError, UsageError
 from datadistill.runs.folder import RunFolder
-from datadistill.studies.study import config_changes
 
 IGNORED = ("recipe", *HARMLESS)
 DEPTH = 3  # levels of folders below the one that is named
@@ -42,12 +40,3 @@ def candidates(folders: Sequence[Path], kind: str, result: str) -> Iterator[RunF
                     yield RunFolder.open(found.parent, kind=kind)
                 except DatadistillError:  # another kind, or not a run of this library
                     continue
-
-
-def differences(kind: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs between two configs and does change numbers, as `key old -> new`.
-
-    >>> differences("other", {"ipc": 1, "recipe": "a"}, {"ipc": 2, "recipe": "b"})
-    ['ipc 1 -> 2']
-    """
-    return config_changes(kind, stored, wanted, IGNORED)

@@ -53,6 +53,15 @@ class Job:
     words: str
     ignored: Collection[str] = ("device",)
 
+    @property
+    def kind(self) -> str:
+        """Of the run, as its config.json names it."""
+        return _kind_with(type(self.config))
+
+    def differences(self, run: RunFolder) -> list[str]:
+        """What differs between the config of a run and the job's, as `key old -> new`."""
+        return config_changes(self.kind, run.config, dump_config(self.config), self.ignored)
+
     def is_finished(self) -> bool:
         """Whether the run is there and whole.
 
@@ -61,9 +70,7 @@ class Job:
         """
         if not has_run(self.path):
             return (self.path / self.file).exists()
-        kind = kind_of(type(self.config))
-        stored = RunFolder.open(self.path, kind=kind).config
-        if changed := config_changes(kind, stored, dump_config(self.config), self.ignored):
+        if changed := self.differences(RunFolder.open(self.path, kind=self.kind)):
             raise UsageError(
                 f"{self.path} holds a run of another config ({'; '.join(changed)}); remove it, or choose "
                 "another --out"
@@ -215,13 +222,8 @@ def has_run(path: Path) -> bool:
     return (path / "config.json").exists()
 
 
-def kind_of(cls: type[Any]) -> str:
-    """The kind of run whose config is of a class.
-
-    >>> from datadistill.config import PoolConfig
-    >>> kind_of(PoolConfig)
-    'pool'
-    """
+def _kind_with(cls: type[Any]) -> str:
+    """The kind of run whose config is of a class."""
     return next(kind for kind in KINDS if config_class(kind) is cls)
 
 
@@ -235,7 +237,7 @@ def load_config(path: Path, cls: type[C]) -> C:
     Raises:
         UsageError: no run with such a config is there.
     """
-    return build_config(cls, RunFolder.open(path, kind=kind_of(cls)).config, str(path / "config.json"))
+    return build_config(cls, RunFolder.open(path, kind=_kind_with(cls)).config, str(path / "config.json"))
 
 
 def config_changes(
