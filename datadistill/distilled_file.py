@@ -120,19 +120,15 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
 
 
 def _check_stored(tensors: dict[str, Tensor], quantization: Quantization | None) -> None:
-    images = tensors.get("images")
-    if images is None:
-        if quantization is not None:
-            raise DataError("quantization goes with images, and the file has a decoder; get the file again")
-        images = torch.zeros(0)
-    if (images.dtype == torch.uint8) != (quantization is not None):
-        raise DataError(f"images are {images.dtype} with quantization {quantization}; one needs the other")
-    for name in ("step_sizes", "labels"):
-        kind = tensors[name].dtype
-        if kind.is_floating_point and kind != torch.float32:
-            raise DataError(f"{name} are {kind}, wanted torch.float32")
-    if quantization is None and images.dtype != torch.float32:
-        raise DataError(f"images are {images.dtype}, wanted torch.float32, or codes and their range")
+    if quantization is not None and "images" not in tensors:
+        raise DataError("quantization goes with images, and the file has a decoder; get the file again")
+    wanted = {"images": torch.float32 if quantization is None else torch.uint8, "step_sizes": torch.float32}
+    if tensors["labels"].is_floating_point():
+        wanted["labels"] = torch.float32
+    for name, dtype in wanted.items():
+        if name in tensors and tensors[name].dtype != dtype:
+            raise DataError(f"{name} are {tensors[name].dtype}, wanted {dtype}")
+    images = tensors.get("images", torch.zeros(0))
     if quantization is not None and int(images.max() if images.numel() else 0) >= 2**quantization.bits:
         raise DataError(f"images has the code {int(images.max())}, wanted codes of {quantization.bits} bits")
 

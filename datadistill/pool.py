@@ -163,25 +163,13 @@ class Pool:
         return POOL.fingerprint(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the pool's file, atomically.
-
-        Raises:
-            UsageError, ResourceError: it could not be written.
-        """
+        """Write the pool's file; see `Artifact.save`."""
         POOL.save(self, path)
 
     @classmethod
     @library_defaults()
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Pool:
-        """Read a pool's file, or the one in a run folder.
-
-        Args:
-            path: the file or the folder.
-            verify: compare the checksum; False reads an edited or damaged file all the same.
-
-        Raises:
-            DataError: it is missing, unfinished, damaged, or no pool; the sentence says which.
-        """
+        """Read a pool's file, or the one in a run folder; see `Artifact.load`."""
         return POOL.load(path, cls, verify=verify)
 
 

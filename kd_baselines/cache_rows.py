@@ -10,33 +10,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from datadistill.errors import DataError
-from datadistill.runs.artifact import Artifact
+from datadistill.runs.artifact import Artifact, Content
 
 __all__ = ["View", "marks", "read", "write"]
 
 
-class Rows(NamedTuple):
-    """The tensors of a file, and what they were computed from."""
-
-    tensors: dict[str, Tensor]
-    source: Mapping[str, Any]
-
-
-CACHE = Artifact(
-    "teacher outputs",
-    fields=None,  # compared with those that are wanted
-    values=attrgetter("source"),
-    arguments=lambda tensors, values, schema: {"tensors": tensors, "source": values},
-)
+CACHE = Artifact("teacher outputs")
 
 
 @dataclass(eq=False)
@@ -86,7 +73,7 @@ def write(path: Path, views: Mapping[int, View], meta: Mapping[str, Any]) -> Non
     for view, table in views.items():
         tensors[f"{view}.have"] = table.have
         tensors |= {f"{view}.{name}": rows for name, rows in table.rows.items()}
-    CACHE.save(Rows(tensors, meta), path)
+    CACHE.save(Content(tensors, meta), path)
 
 
 def read(path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], images: Tensor) -> dict[int, View]:
@@ -101,7 +88,7 @@ def read(path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], images
     Raises:
         DataError: a file that is stale, damaged, or something else.
     """
-    tensors, found = CACHE.load(path, Rows)
+    tensors, found = CACHE.load(path, Content)
     names = [k for k in {**meta, **found} if found.get(k) != meta.get(k)]
     if names:
         parts = [f"{k} was {str(found.get(k))[:24]} and is {str(meta.get(k))[:24]}" for k in names]

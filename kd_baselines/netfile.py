@@ -164,11 +164,7 @@ class SavedNet:
         return checksum(number_names(self.states))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, atomically: the same bytes for the same content.
-
-        Raises:
-            UsageError, ResourceError: it could not be written.
-        """
+        """Write the file; see `Artifact.save`."""
         NET.save(self, path)
 
     @classmethod

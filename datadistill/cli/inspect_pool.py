@@ -13,16 +13,9 @@ from datadistill.stats import mean
 def kind_of(path: Path) -> str:
     """What a file or a run folder holds: "pool", "net", ...; "" for a set, and for what cannot be read, which
     is left to others to refuse."""
-    from datadistill.errors import UsageError
-    from datadistill.runs.artifact import kind_of_file
-    from datadistill.runs.folder import RunFolder
+    from datadistill.runs.artifact import read_kind
 
-    if not path.is_dir():
-        return kind_of_file(path) or ""
-    try:
-        return RunFolder.open(path).kind
-    except UsageError:
-        return ""
+    return read_kind(path) or ""
 
 
 def read_net(path: Path, verify: bool) -> dict[str, Any]:

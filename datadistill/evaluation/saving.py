@@ -45,7 +45,7 @@ def save_accuracies(
         {'accuracy_mean': 50.0}
     """
     path = Path(path)
-    file = path / distilled_file.FILE_NAME if path.is_dir() else path
+    file = distilled_file.SET.find(path)
     with _lock_of(file):
         now = DistilledDataset.load(file)
         if distilled_file.identity(now) != distilled_file.identity(measured):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -27,7 +27,7 @@ from .content import Check, check_fields, content_of, shown
 from .folder import RunFolder
 from .tensors import checksum, pack, read_metadata, unpack
 
-KINDS = {
+FILE_KINDS = {
     "distilled dataset": ("a distilled set", "datadistill inspect {}"),
     "pool": ("a pool of nets", "datadistill inspect {}"),
     "nets": ("trained nets of an unfinished pool", "datadistill pretrain --resume, on its run folder"),
@@ -50,6 +50,13 @@ class _Described(Protocol):
     def as_dict(self) -> dict[str, Any]: ...
 
 
+class Content(NamedTuple):
+    """Tensors and values of a file that no class stands for."""
+
+    tensors: dict[str, Tensor]
+    values: Mapping[str, Any]
+
+
 def _keywords(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
     return {"tensors": tensors, **values}
 
@@ -59,8 +66,9 @@ class Artifact:
     """One kind of file.
 
     Args:
-        kind: what the file calls itself, a key of `KINDS`.
-        fields: name -> check of every value that the file has beside the tensors; None takes any names.
+        kind: what the file calls itself, a key of `FILE_KINDS`.
+        fields: name -> check of every value that the file has beside the tensors; None takes any names, from a
+            `Content` and into one.
         schema: the newest layout that is read, and the one that is written where `values` has no "schema".
         tensors: the object's tensors by name.
         values: the values that are not the object's attributes of that name. Values with `as_dict` are stored as
@@ -86,7 +94,7 @@ class Artifact:
     """  # noqa: E501
 
     kind: str
-    fields: Mapping[str, Check] | None
+    fields: Mapping[str, Check] | None = None
     schema: int = 1
     tensors: Callable[[Any], Mapping[str, Tensor]] = attrgetter("tensors")
     values: Callable[[Any], Mapping[str, Any]] = lambda thing: {}
@@ -102,13 +110,14 @@ class Artifact:
     @property
     def words(self) -> str:
         """What such a file holds, in words."""
-        return KINDS[self.kind][0]
+        return FILE_KINDS[self.kind][0]
 
     # --- writing
 
     def metadata(self, thing: Any) -> dict[str, Any]:
         """The JSON object of the file, less the checksum."""
-        values = {"schema": self.schema, self.name_key: self.kind, **self.values(thing)}
+        own = thing.values if self.fields is None else self.values(thing)
+        values = {"schema": self.schema, self.name_key: self.kind, **own}
         for name in self.fields or ():
             if name not in values:
                 values[name] = getattr(thing, name)
@@ -162,8 +171,11 @@ class Artifact:
         """
         path = self.find(path, name)
         tensors, stored = self.read(path, verify=verify)
+        values = {k: v for k, v in stored.items() if k not in ("schema", "checksum", self.name_key)}
+        if self.fields is None:
+            return make(tensors, values)
         with content_of(path, self.words):
-            values = self._check(stored)
+            values = check_fields("", values, self.fields, self.optional)
             return make(**self.arguments(tensors, values, stored["schema"]))
 
     def read(
@@ -194,7 +206,7 @@ class Artifact:
             raise DataError(
                 f"{path} is a folder without {name}; pass a file of {self._wanted}, or its run folder"
             )
-        if (kind := _kind_of_run(path)) not in (None, *self.runs):
+        if (kind := read_kind(path)) not in (None, *self.runs):
             raise DataError(f"{path} holds a run of {kind}, wanted {self._wanted}; pass its file or run folder")
         raise DataError(
             f"{path} has no {name}: the run has not finished; go on with it ({self.command} --resume {path})"
@@ -204,10 +216,6 @@ class Artifact:
     def _wanted(self) -> str:
         return f"{self.words} ({self.command})" if self.command else self.words
 
-    def _check(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        found = {k: v for k, v in stored.items() if k not in ("schema", "checksum", self.name_key)}
-        return found if self.fields is None else check_fields("", found, self.fields, self.optional)
-
 
 def kind_of(stored: Mapping[str, Any]) -> str | None:
     """What a file's JSON object says that it holds; None where it says nothing."""
@@ -215,11 +223,12 @@ def kind_of(stored: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def kind_of_file(path: str | os.PathLike[str]) -> str | None:
-    """What a file says that it holds, from its header alone; None where it says nothing that can be read."""
+def read_kind(path: str | os.PathLike[str]) -> str | None:
+    """What a file says that it holds, from its header alone, or what kind of run a folder holds; None where
+    nothing can be read."""
     try:
-        return kind_of(read_metadata(path))
-    except DataError:
+        return RunFolder.open(path).kind if os.path.isdir(path) else kind_of(read_metadata(path))
+    except (DataError, UsageError):
         return None
 
 
@@ -231,15 +240,7 @@ def mismatch(stored: Mapping[str, Any], source: object, wanted: str) -> str:
         'a pool of nets, wanted a distilled set; to use it: datadistill inspect p.safetensors'
     """
     kind = kind_of(stored)
-    if kind is None or kind not in KINDS:
+    if kind is None or kind not in FILE_KINDS:
         return f"{'something else' if kind is None else shown(kind, 40)}, wanted {wanted}"
-    words, use = KINDS[kind]
+    words, use = FILE_KINDS[kind]
     return f"{words}, wanted {wanted}; to use it: {use.format(str(source))}"
-
-
-def _kind_of_run(path: Path) -> str | None:
-    """The kind of run that a folder holds; None where it holds none that can be read."""
-    try:
-        return RunFolder.open(path).kind
-    except UsageError:
-        return None

@@ -14,7 +14,6 @@ import os
 import time
 import warnings
 from dataclasses import dataclass, field, fields, replace
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -29,17 +28,11 @@ from datadistill.evaluation.own_data import check_data, data_of
 from datadistill.nets.copying import copy_net
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
-from datadistill.runs.artifact import Artifact
+from datadistill.runs.artifact import Artifact, Content
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit import FitPlan, fit
 
-ADAPTED = Artifact(
-    "net",
-    fields=None,  # people read them, and weights are compared with the net that they are put into
-    tensors=lambda tuning: tuning.net.state_dict(),
-    values=attrgetter("meta"),
-    command="datadistill finetune",
-)
+ADAPTED = Artifact("net", command="datadistill finetune")
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,7 @@ class FineTuning:
         Raises:
             UsageError, ResourceError: the place cannot be written, or is full.
         """
-        ADAPTED.save(self, path)
+        ADAPTED.save(Content(self.net.state_dict(), self.meta), path)
 
 
 @library_defaults()

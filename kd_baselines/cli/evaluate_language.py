@@ -46,9 +46,9 @@ def holds_language(word: str) -> bool:
             return False
     if path.suffix != ".safetensors" or not path.is_file():
         return False
-    from datadistill.runs.artifact import kind_of_file
+    from datadistill.runs.artifact import read_kind
 
-    return kind_of_file(path) == "kd-language-net"
+    return read_kind(path) == "kd-language-net"
 
 
 def run(argv: Sequence[str]) -> int:

@@ -103,19 +103,10 @@ class SavedLanguageModel:
         return checksum(self.state)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, atomically: the same bytes for the same content.
-
-        Raises:
-            UsageError, ResourceError: it could not be written.
-        """
+        """Write the file; see `Artifact.save`."""
         LANGUAGE_NET.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SavedLanguageModel:
-        """Read a file, or the one in a run folder.
-
-        Raises:
-            DataError: it is missing, unfinished, damaged, or something else: the file of an image classifier,
-                say.
-        """
+        """Read a file, or the one in a run folder; see `Artifact.load`."""
         return LANGUAGE_NET.load(path, cls)

@@ -228,18 +228,10 @@ class Payload:
     # --- files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, atomically: the same bytes for the same content.
-
-        Raises:
-            UsageError, ResourceError: it could not be written.
-        """
+        """Write one safetensors file; see `Artifact.save`."""
         payload_file.PAYLOAD.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Payload:
-        """Read a file of `save`.
-
-        Raises:
-            DataError: it is missing, damaged, or something else; the sentence says which.
-        """
+        """Read a file of `save`; see `Artifact.load`."""
         return payload_file.PAYLOAD.load(path, cls)

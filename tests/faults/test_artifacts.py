@@ -6,7 +6,7 @@ from file_loaders import LOADERS
 from datadistill.distilled_file import SET
 from datadistill.errors import DataError
 from datadistill.pool import POOL
-from datadistill.runs.artifact import KINDS
+from datadistill.runs.artifact import FILE_KINDS
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.tensors import pack, unpack
 from datadistill.training.finetune import ADAPTED
@@ -65,7 +65,7 @@ def test_a_file_is_refused_with_its_name_and_the_reason(name, case, tmp_path):
 
 def test_every_kind_of_file_is_in_the_table():
     kinds = {artifact.kind for artifact in (*ARTIFACTS.values(), ADAPTED)}
-    assert kinds == KINDS.keys()
+    assert kinds == FILE_KINDS.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in ARTIFACTS if ARTIFACTS[name].file_name])

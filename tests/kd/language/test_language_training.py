@@ -14,7 +14,7 @@ import torch
 import kd_baselines.language.loop as loop_module
 from datadistill.config import RunOptions
 from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
-from datadistill.runs.artifact import kind_of_file
+from datadistill.runs.artifact import read_kind
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from kd_baselines import born_again_generations
@@ -242,7 +242,7 @@ def test_a_net_of_images_is_no_language_model_and_the_other_way_round(runs, tmp_
     with pytest.raises(DataError, match="holds a language model, wanted an image classifier"):
         SavedNet.load(text)
     kinds = [
-        kind_of_file(path)
+        read_kind(path)
         for path in (text, tmp_path / "image.safetensors", tmp_path, runs / "teacher/config.json")
     ]
     assert kinds == ["kd-language-net", "kd-net", None, None]
