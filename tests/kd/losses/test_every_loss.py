@@ -18,6 +18,7 @@ from loss_cases import (
     normal,
     relu_conv,
     same_state,
+    seeded,
     smooth_conv,
     states,
 )
@@ -145,15 +146,32 @@ def test_gradient_and_its_own_are_central_differences(name):
     close(found, torch.func.jacrev(lambda z: loss(z, v, Y))(z.detach()))
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_weight_gradient_is_the_central_difference(name):
+class Attending(nn.Module):
+    def forward(self, x):
+        q = x.reshape(-1, 1, 2, 2)
+        return F.scaled_dot_product_attention(q, 2 * q, q.square()).flatten(1)
+
+
+def with_layer(layer):
+    """A student with a layer that has no second derivative in torch."""
+    return seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 4), layer(), nn.Linear(4, 3)), 0)
+
+
+STUDENTS = {"Hardsigmoid": nn.Hardsigmoid, "attention": Attending}
+FORMS = ("matching full, squared", "norm full, fisher", "attention jacobian")
+
+
+@pytest.mark.parametrize(
+    ("name", "student"), [*((n, None) for n in NETS), *itertools.product(FORMS, STUDENTS)], ids=str
+)
+def test_weight_gradient_is_the_central_difference(name, student):
     """Through the double backward, in every weight of the student."""
-    student, teacher, x = smooth_conv(0), smooth_conv(1), normal(3, 1, 4, 4)
-    theta = {key: p.detach().clone().requires_grad_() for key, p in student.named_parameters()}
+    net, x = with_layer(STUDENTS[student]) if student else smooth_conv(0), normal(3, 1, 4, 4)
+    theta = {key: p.detach().clone().requires_grad_() for key, p in net.named_parameters()}
 
     def loss(*weights):
-        at = At(student, dict(zip(theta, weights, strict=True)))
-        return NETS[name].loss(at, teacher, x, Y[:3])
+        at = At(net, dict(zip(theta, weights, strict=True)))
+        return NETS[name].loss(at, smooth_conv(1), x, Y[:3])
 
     assert torch.autograd.gradcheck(loss, tuple(theta.values()), eps=1e-6, atol=1e-6, rtol=1e-6)
 
