@@ -28,13 +28,7 @@ from torch import Tensor, nn
 
 from datadistill.errors import UsageError
 
-__all__ = [
-    "asymmetric_hausdorff",
-    "choose_source",
-    "lipschitz_bound",
-    "nearest_distances",
-    "source_bound",
-]
+__all__ = ["asymmetric_hausdorff", "choose_source", "lipschitz_bound", "nearest_distances", "source_bound"]
 
 
 @torch.no_grad()

@@ -145,9 +145,6 @@ class BornAgain(Term):
 
     needs = Needs.both_logits()
 
-    def prepare(self, seen: Seen) -> None:
-        check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
-
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         return born_again_loss(seen.got("student_logits"), seen.softened_teacher(1.0))
 
@@ -156,9 +153,6 @@ class CWTM(Term):
     """`cwtm_loss`; of an ensemble, the confidence is that of its mean."""
 
     needs = Needs.both_logits()
-
-    def prepare(self, seen: Seen) -> None:
-        check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         return cwtm_loss(seen.got("student_logits"), seen.softened_teacher(1.0), seen.labels)

@@ -99,9 +99,6 @@ class NoisyLogits(Term):
         self.sigma, self.alpha, self.shared, self.output = sigma, alpha, shared, output
         self.needs = Needs.both_logits(output)
 
-    def prepare(self, seen: Seen) -> None:
-        check_logits(seen.student_output(self.output), seen.got("teacher_logits"))
-
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         z, v, draw = (
             seen.student_output(self.output),

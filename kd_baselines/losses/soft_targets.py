@@ -136,9 +136,6 @@ class KD(Term):
         self.T = one_name("temperature", temperature, 4.0, T=T)
         check_temperature(self.T)
 
-    def prepare(self, seen: Seen) -> None:
-        check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
-
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         return soft_target_loss(seen.got("student_logits"), seen.softened_teacher(self.T), self.T)
 
@@ -174,9 +171,6 @@ class FitNetsKD(Term):
         self.student_T = one_name("student_temperature", student_temperature, None, student_T=student_T)
         for one in (self.T, self.T if self.student_T is None else self.student_T):
             check_temperature(one)
-
-    def prepare(self, seen: Seen) -> None:
-        check_softmax(seen.got("student_logits"), seen.got("teacher_logits"))
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         z, v = seen.got("student_logits"), seen.softened_teacher(self.T)

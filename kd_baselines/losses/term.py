@@ -173,8 +173,8 @@ class Term(nn.Module):
             raise UsageError('a term is called "loss", as the sum of all terms is; give it another name')
 
     def prepare(self, seen: Seen) -> None:
-        """Make what the term owns and refuse what does not fit; called once, before training, with two images
-        seen, torch's global generator seeded for this term. The default does nothing."""
+        """Make what the term owns and refuse what `forward` cannot; called once, before training and a trial of
+        `forward`, with two images seen, torch's global generator seeded. The default does nothing."""
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         """The term's value before its weight, mean over the batch."""

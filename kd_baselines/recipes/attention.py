@@ -40,10 +40,7 @@ _BOTH: dict[str, Any] = {
         "label_weight": 0.1, "soft_weight": 0.9, "temperature": 4.0,
     },
 }  # fmt: skip
-_TWO: dict[str, Any] = {
-    "net_args": {"depth": 16, "widen": 2},
-    "teacher_args": {"depth": 40, "widen": 2},
-}
+_TWO: dict[str, Any] = {"net_args": {"depth": 16, "widen": 2}, "teacher_args": {"depth": 40, "widen": 2}}
 
 PAGES = {
     "attention-cifar10": Page(
@@ -58,5 +55,5 @@ PAGES = {
             "wide-hard": Arm({**_TWO, **HARD}, f"93.69 ({PAPER})"),
             "wide-kd": Arm({**_TWO, **_KD}, f"93.92 ({PAPER})"),
         },
-    ),
+    )
 }

@@ -35,5 +35,5 @@ PAGES = {
             "all-digits": Arm({"without": ()}, f"99.26 (74 errors; {PAPER})"),
             "hard-all-digits": Arm({**HARD, "without": ()}, f"98.54 (146 errors; {PAPER})"),
         },
-    ),
+    )
 }

@@ -6,10 +6,7 @@ import pytest
 import torch
 from loss_cases import close
 
-from kd_baselines.losses import (
-    fitnets_kd_loss,
-    soft_target_loss,
-)
+from kd_baselines.losses import fitnets_kd_loss, soft_target_loss
 from kd_baselines.losses.divergence import scaled_divergence
 from kd_baselines.teachers import TeacherOutputs
 

@@ -35,10 +35,7 @@ LOGITS = [
     (lambda: losses.soft_target_loss(Z, V[:, :3], 4.0), "the student has 5 classes, the teacher 3"),
     (lambda: losses.soft_target_loss(Z, V[:4], 4.0), "of 6 samples, the teacher of 4"),
     (lambda: losses.soft_target_loss(Z[0], V, 4.0), "the student's logits are (5,)"),
-    (
-        lambda: losses.soft_target_loss(Z, V.long(), 4.0),
-        "the teacher's logits are (6, 5) torch.int64",
-    ),
+    (lambda: losses.soft_target_loss(Z, V.long(), 4.0), "the teacher's logits are (6, 5) torch.int64"),
     (lambda: losses.soft_target_loss(Z[:0], V[:0], 4.0), "1 or more of each"),
     (lambda: losses.soft_target_loss(Z, V, 0), "the temperature is 0; give a finite number above 0"),
     (lambda: soft_cross_entropy(Z, V, math.nan), "the temperature is nan"),
@@ -87,10 +84,7 @@ FEATURES = [
     (lambda: hint_loss(torch.zeros(0, 3), torch.zeros(0, 3)), "gives (0, 3)"),
     (lambda: losses.Regressor((3, 8, 8), (3, 16, 16)), "maps of 16x16, larger than the student's 8x8"),
     (lambda: losses.Regressor((3, 8, 4), (3, 4, 8)), "maps of 4x8, larger than the student's 8x4"),
-    (
-        lambda: losses.Regressor((3, 8, 8), (3,)),
-        "layer gives (3, 8, 8) a sample, the hint is (3,)",
-    ),
+    (lambda: losses.Regressor((3, 8, 8), (3,)), "layer gives (3, 8, 8) a sample, the hint is (3,)"),
     (lambda: losses.Regressor((3, 8), (3, 8)), "(channels, height, width), or both vectors"),
     (lambda: losses.Regressor((3,), (3,), activation="rellu"), "did you mean relu?"),
     (lambda: losses.attention_map(torch.zeros(2, 3)), "shape (2, 3); wanted (batch, channels"),
@@ -217,12 +211,12 @@ TERMS = [
     (lambda: kd.FitNetsKD(lam=-1.0), "a weight is -1.0"),
     (lambda: kd.FitNetsKD(lam=2.0, weight=3.0), "two names of one number"),
     (lambda: kd.LogitRegression(mean=1.0, std=1.0), "standardize is off"),
-    (lambda: kd.LogitRegression(output="body").prepare(HEAD), "'body' gives (6, 3, 2, 2)"),
-    (lambda: kd.NoisyLogits(0.1, output="head").prepare(HEAD), "the student has 3 classes, the teacher 5"),
+    (lambda: kd.LogitRegression(output="body")(HEAD), "'body' gives (6, 3, 2, 2)"),
+    (lambda: kd.NoisyLogits(0.1, output="head")(HEAD), "the student has 3 classes, the teacher 5"),
     (lambda: kd.NoisyLogits(-1.0), "sigma is -1.0"),
     (lambda: kd.NoisyLogits(1.0, alpha=2.0), "alpha is 2.0"),
     *(
-        (lambda make=make: make().prepare(seen(Z[:, :3], V)), "the student has 3 classes, the teacher 5")
+        (lambda make=make: make()(seen(Z[:, :3], V)), "the student has 3 classes, the teacher 5")
         for make in (kd.KD, kd.FitNetsKD, kd.LogitRegression, kd.BornAgain, kd.CWTM, kd.DKPP)
     ),
     (lambda: kd.InputNoise(-1.0), "sigma is -1.0"),

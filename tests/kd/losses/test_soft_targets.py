@@ -11,12 +11,7 @@ from scipy.special import rel_entr
 from scipy.special import softmax as scipy_softmax
 
 from kd_baselines.losses import CE, Linear
-from kd_baselines.losses.soft_targets import (
-    KD,
-    FitNetsKD,
-    fitnets_kd_loss,
-    soft_target_loss,
-)
+from kd_baselines.losses.soft_targets import KD, FitNetsKD, fitnets_kd_loss, soft_target_loss
 
 B, K = 6, 5
 TEMPERATURES = (0.5, 1.0, 3.0, 20.0)
