@@ -125,6 +125,7 @@ def _check_stored(tensors: dict[str, Tensor], quantization: Quantization | None)
     wanted = {"images": torch.float32 if quantization is None else torch.uint8, "step_sizes": torch.float32}
     if tensors["labels"].is_floating_point():
         wanted["labels"] = torch.float32
+    wanted |= {name: torch.float32 for name in tensors if name.startswith("coded.")}
     for name, dtype in wanted.items():
         if name in tensors and tensors[name].dtype != dtype:
             raise DataError(f"{name} are {tensors[name].dtype}, wanted {dtype}")
@@ -135,7 +136,9 @@ def _check_stored(tensors: dict[str, Tensor], quantization: Quantization | None)
 
 def _check_decoder(field: str, value: Any) -> dict[str, Any]:
     found = check_object(field, value)
-    check_texts(f"{field}.tensors", found.get("tensors"))
+    names = check_texts(f"{field}.tensors", found.get("tensors"))
+    if names != sorted(names):
+        raise DataError(f"{field}.tensors is {shown(names)}, wanted the names in order; get the file again")
     return found
 
 

@@ -23,6 +23,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.resume import check_changes
 from datadistill.runs.tensors import pack
+from datadistill.synthetic.decoders import Pixels
 from datadistill.training.pool_loop import FinishedNets, Trained
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import build_language
@@ -88,6 +89,15 @@ def distilled(bits: int | None = None) -> DistilledDataset:
         accuracies=measured,
     )  # fmt: skip
     return d if bits is None else d.quantized(bits)
+
+
+def make_decoded(folder: Path) -> None:
+    d = distilled()
+    coded = Pixels().init(d.images, drawn())
+    DistilledDataset(
+        None, d.labels, d.step_sizes, d.order, classes=CLASSES, normalization=SCALE, net=NET, update=d.update,
+        theta_0=d.theta_0, tensors=d.tensors, decoder=Pixels(), coded=coded,
+    ).save(folder / "file.safetensors")  # fmt: skip
 
 
 def make_pool(folder: Path) -> None:
@@ -253,6 +263,7 @@ LOADERS = {
     "distilled set, 8 bits": Loader(
         lambda folder: distilled(8).save(folder / "file.safetensors"), _read(DistilledDataset), save=_write
     ),
+    "distilled set of a decoder": Loader(make_decoded, _read(DistilledDataset), save=_write),
     "pool": Loader(make_pool, _read(Pool), save=_write),
     "nets of an unfinished pool": Loader(make_nets, load_nets, ("net-000000.safetensors",)),
     "checkpoint and manifest": Loader(make_checkpoint, load_checkpoint, CHECKPOINT),
