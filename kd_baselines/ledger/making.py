@@ -65,17 +65,10 @@ def make_ledger(
 
     Args:
         plan: name of a ledger, or a config of your own.
-        seeds: how many, from 0, or which.
         rows: some keys of `kd_baselines.ledger.table.ABOUT`; default: all.
         distilled: file or run folder of a distilled set that exists; default: learned here.
         teacher: file or run folder of a net that exists; default: trained here.
-        out: the study's folder; an interrupted study is resumed.
-        options: of the runs.
-        changes: fields of the config, and their values.
-        data: your own real data; default: what the config names.
-        say: takes a line for every step.
-        again: the command that resumes the study, named after a signal.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        seeds, out, options, changes, data, say, again, progress: as in `kd_baselines.compare`.
 
     Returns:
         The table; also in OUT/ledger.md, ledger.csv and ledger.png.

@@ -84,16 +84,9 @@ def born_again_generations(
     Args:
         recipe: its name, or a page of your own. Its teacher is generation 0, trained for every seed.
         generations: after the teacher, 1 or more.
-        seeds: of the chains: how many, from 0, or which.
         arms: some of the recipe's; default: all that learn from a teacher.
         average: of an ensemble: "arithmetic", of the probabilities, or "geometric", of the logits.
-        out: the study's folder; an interrupted study is resumed.
-        options: of the runs.
-        changes: fields of every config, and their values.
-        data: your own real data; default: what the configs name.
-        say: takes a line for every net that is trained.
-        again: the command that resumes the study, named after a signal.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        seeds, out, options, changes, data, say, again, progress: as in `kd_baselines.compare`.
 
     Returns:
         Rows "teacher", "ARM-g", "ARM-BANE(k)" and "ARM-BANE(G)+teacher", each with a score a seed and its
