@@ -70,6 +70,8 @@ def values(found: Any) -> Any:
         return [(f.name, values(getattr(found, f.name))) for f in dataclasses.fields(found)]
     if isinstance(found, DistilledDataset):
         return values(vars(found))
+    if isinstance(found, Pixels):
+        return values(found.describe())
     return (type(found).__name__, repr(found))
 
 
