@@ -22,7 +22,7 @@ from torch.utils.data import TensorDataset
 from datadistill import distilled_file
 from datadistill.data.normalization import Normalization
 from datadistill.errors import UsageError
-from datadistill.initial import Random, Theta, put
+from datadistill.initial import Random, Start, Theta, put
 from datadistill.innerloop.steps import Pair
 from datadistill.innerloop.unroll import unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule
@@ -118,12 +118,17 @@ class DistilledDataset:
     def __repr__(self) -> str:
         n, c, h, w = self.images.shape
         kind = "its own fixed initialization" if self.theta_0 is not None else "any initialization"
-        kind = "the given values" if "given" in self.origin else kind
+        kind = "the given values" if self.start.kind == "values" else kind
         steps = f"{len(self.order)} step{'s' if len(self.order) != 1 else ''}"
         return (
             f"DistilledDataset({n} images {c}x{h}x{w}, {len(self.classes)} classes, {steps}, "
             f"{kind} of {self.net.name})"
         )
+
+    @property
+    def start(self) -> Start:
+        """Where the nets that it was learned for start."""
+        return Start.from_origin(self.origin, self.theta_0 is not None, self.net.init)
 
     # --- using it
 
@@ -178,9 +183,9 @@ class DistilledDataset:
         if net is not None and theta_0 is None and self.buffers and self.is_for(own):
             own = copy_net(own)
             put(own, self.buffers)
-        if net is None and theta_0 is None and self.theta_0 is None and self.origin.get("source"):
+        if net is None and theta_0 is None and self.theta_0 is None and self.start.kind == "pool":
             warnings.warn(
-                f"this set was learned for nets pretrained on {self.origin['source']}, and training starts "
+                f"this set was learned for nets pretrained on {self.start.source}, and training starts "
                 "from a fresh draw: expect little; pass your pretrained net",
                 stacklevel=3,
             )

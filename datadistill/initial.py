@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +27,43 @@ from datadistill.nets.computed import computed_weights
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, make_net
 from datadistill.nets.initialization import draw_whole, undrawn
-from datadistill.nets.spec import CUSTOM, NetSpec
+from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.streams import generator
 
 Theta = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the nets that a set was learned for start.
+
+    Args:
+        kind: "draws" of an initialization scheme, a "factory" of the user's own, a "pool" of pretrained nets,
+            "weights" with a fresh last layer, or "values", the given ones of one net.
+        one: whether they all start from one theta_0, which the set carries.
+        source: data set that the nets of a pool were trained on.
+        fingerprint: of the pool, the weights, the values, or the factory's first net; None where unknown.
+
+    Example:
+        >>> Start.from_origin({"source": "mnist", "pool": "abc"}, one=False, init="xavier")
+        Start(kind='pool', one=False, source='mnist', fingerprint='abc')
+    """
+
+    kind: str
+    one: bool
+    source: str | None = None
+    fingerprint: str | None = None
+
+    @classmethod
+    def from_origin(cls, origin: Mapping[str, Any], one: bool, init: str) -> Start:
+        """As a file says it: what it came from, whether it has a theta_0, and the net's initialization."""
+        source, one = origin.get("source"), one or origin.get("fixed") is True
+        for kind, name in (("values", "given"), ("weights", "weights"), ("factory", "factory")):
+            if name in origin:
+                return cls(kind, one, source, origin[name])
+        if source is not None or "pool" in origin:
+            return cls("pool", one, source, origin.get("pool"))
+        return cls("factory" if init == FACTORY else "draws", one)
 
 
 class InitialDistribution(Protocol):

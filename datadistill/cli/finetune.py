@@ -166,12 +166,17 @@ def from_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> T
 def from_file(d: DistilledDataset, net: nn.Module, args: Finetune) -> Theta:
     """The tensors of a weights file. Where they are the ones that the set was learned for, the last layer that
     was drawn then, which the set carries, takes the place of the file's own."""
+    from datadistill.initial import Start
     from datadistill.nets.weights import read_weights
 
     model = d.net.args.get("model") if args.net is None else args.net_args.get("model")
     source = str(args.weights)
     weights = read_weights(source, net, model=None if model is None else str(model), download=args.download)
-    if args.net is None and d.theta_0 is not None and d.origin.get("weights") == weights.fingerprint:
+    if (
+        args.net is None
+        and d.theta_0 is not None
+        and d.start == Start("weights", True, None, weights.fingerprint)
+    ):
         return {**d.theta_0, **(d.buffers or {})}
     theta, buffers, _ = weights.fit(net, fresh_last=False)
     return {**theta, **buffers}

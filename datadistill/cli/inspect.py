@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -14,6 +14,9 @@ from datadistill.cli.options import parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.cli.recipes import flag, words
 from datadistill.errors import DataError
+
+if TYPE_CHECKING:
+    from datadistill.initial import Start
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ def run(argv: Sequence[str]) -> int:
         print_run(output, found["run"])
     if "set" in found:
         measured = bool(found["set"]["accuracies"])
-        pool = " --pool POOL" if found["set"]["origin"].get("source") and not found["set"]["theta_0"] else ""
+        start = start_of(found["set"])
+        pool = " --pool POOL" if start.kind == "pool" and not start.one else ""
         command = ("show {}" if measured else f"evaluate {{}} --save{pool}").format(args.set_)
         output.say(f"next: datadistill {command}")
     elif found["run"]["kind"] == "reproduce":
@@ -128,17 +132,25 @@ def read_run(path: Path) -> dict[str, Any]:
     }
 
 
+def start_of(s: dict[str, Any]) -> Start:
+    """Where the nets of a set start."""
+    from datadistill.initial import Start
+
+    return Start.from_origin(s["origin"], bool(s["theta_0"]), s["net"]["init"])
+
+
 def print_set(output: Output, s: dict[str, Any]) -> None:
     """The rows of a set."""
     n, *shape = s["images"]
     low, high = s["image_range"]
     net = f"{s['net']['name']} ({words(s['net']['args'])}), initialization {s['net']['init']}"
+    made_for = start_of(s)
     if s["theta_0"]:
-        one = "one net of given values" if "given" in s["origin"] else "one fixed initialization"
+        one = "one net of given values" if made_for.kind == "values" else "one fixed initialization"
         start = f"{one}, carried along ({size_of(s['bytes_theta_0'])})"
     else:
-        source = s["origin"].get("source")
-        start = f"any net of this kind pretrained on {source}" if source else "any initialization"
+        any_net = f"any net of this kind pretrained on {made_for.source}"
+        start = any_net if made_for.kind == "pool" else "any initialization"
     origin, found = s["origin"], s["accuracies"]
     checked = "matches" if s["verified"] else "not compared"
     if s["uncovered"]:

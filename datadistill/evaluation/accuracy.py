@@ -146,7 +146,7 @@ def evaluate(
         net=net if isinstance(net, str) else distilled.net.name if net is None else "custom",
         images=len(distilled.images), bytes=distilled.bytes, bytes_theta_0=distilled.bytes_theta_0,
         dataset=real.name, split=split, description=real.description, seed=seed,
-        source=distilled.origin.get("source"), attack=attack,
+        source=distilled.start.source, attack=attack,
     )  # fmt: skip
 
 
@@ -201,7 +201,7 @@ def trained_accuracies(
                 )
                 for one in unstack(theta_0, count) if before else []:
                     # the statistics of a net whose values were given are its own, and in the module
-                    as_it_is = "given" in d.origin and isinstance(start, Fixed)
+                    as_it_is = d.start.kind == "values" and isinstance(start, Fixed)
                     with attributes_kept(module):
                         first.append(taken(module if as_it_is else _finished(d, module, one), one, target))
                 for one in unstack(theta_T, count):

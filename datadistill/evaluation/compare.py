@@ -171,7 +171,7 @@ def compare(
 
 def _own_rows(d: DistilledDataset, tester: Trial, pretrained: bool) -> list[Row]:
     """The set itself, and the nets as they were where they are more than random draws."""
-    pretrained = pretrained or d.origin.get("source") is not None or "given" in d.origin
+    pretrained = pretrained or d.start.kind in ("pool", "values")
     before, after = tester.before_and_after(d, before=pretrained)
     how = f"its own {len(d.order)} step{'s' if len(d.order) != 1 else ''}"
     rows = [_row("distilled", after, d.bytes, how, tester.nets, 1)]

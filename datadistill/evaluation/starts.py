@@ -79,18 +79,18 @@ def any_start(
     if pool is not None:
         stacked = fitting_pool(pool, d, module).part(part)
         return Pretrained({k: p.to(device) for k, p in stacked.items()})
-    if d.theta_0 is not None and d.is_for(module) and ("weights" in d.origin or "given" in d.origin):
+    if d.theta_0 is not None and d.is_for(module) and d.start.kind in ("weights", "values"):
         return Fixed({k: p.to(device) for k, p in d.theta_0.items()})
-    if d.origin.get("source") is not None:
+    if d.start.kind == "pool":
         raise UsageError(
-            f"the set was learned for nets pretrained on {d.origin['source']}, and no pool of such nets was "
+            f"the set was learned for nets pretrained on {d.start.source}, and no pool of such nets was "
             "given; pass the pool it was learned with (--pool FILE_OR_DIR)"
         )
     name = HELD_OUT if part == "held_out" else SELECTION
     if is_factory(asked):
         check_draws(asked, seed, name)
         return Built(asked, module, seed, name)
-    if d.net.init == FACTORY and not isinstance(asked, str):
+    if d.start.kind == "factory" and not isinstance(asked, str):
         raise UsageError(
             "the set was learned for nets as a function of the user's own builds them, and held-out nets are "
             "built by it too; pass that function: net=lambda: MyNet(...)"
@@ -105,7 +105,7 @@ def any_start(
 def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, module: nn.Module) -> Pool:
     """The pool, read where it is a path; UsageError where its nets are not those the set is for."""
     found = pool if isinstance(pool, Pool) else Pool.load(pool)
-    source = d.origin.get("source")
+    source, fingerprint = d.start.source, d.start.fingerprint if d.start.kind == "pool" else None
     if source is not None and found.dataset != source:
         raise UsageError(
             f"the nets of the pool were trained on {found.dataset}, and the set is for nets trained on "
@@ -116,7 +116,7 @@ def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, modul
             f"the pool's nets know the classes {', '.join(found.classes[:4])}, ..., the set has "
             f"{', '.join(d.classes[:4])}, ...; pass the pool it was learned with"
         )
-    if d.origin.get("pool") not in (None, found.fingerprint):
+    if fingerprint not in (None, found.fingerprint):
         raise UsageError(
             "this is another pool than the set was learned with, and nets that it holds out may be nets that "
             "the set was learned on; pass the pool it was learned with"

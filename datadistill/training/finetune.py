@@ -24,6 +24,7 @@ from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.evaluation.accuracy import Poll, accuracy
+from datadistill.evaluation.attack import attacked
 from datadistill.evaluation.own_data import check_data, data_of
 from datadistill.nets.copying import copy_net
 from datadistill.nets.spec import CUSTOM
@@ -237,10 +238,10 @@ def _is_of(d: DistilledDataset, net: nn.Module) -> bool:
 
 
 def _warn_of_attack(d: DistilledDataset) -> None:
-    if "attack" in d.origin:
-        attacked, target = (d.classes[k] for k in d.origin["attack"])
+    if (pair := attacked(d)) is not None:
+        taken, target = (d.classes[k] for k in pair)
         warnings.warn(
-            f"this set was learned to make a net take {attacked} for {target} (a study of data poisoning): the "
+            f"this set was learned to make a net take {taken} for {target} (a study of data poisoning): the "
             "net is meant to become worse on that class",
             stacklevel=4,
         )

@@ -72,18 +72,18 @@ def title(distilled: DistilledDataset, steps: int) -> str:
 
 def net_line(distilled: DistilledDataset) -> str:
     """Such as "Learned for one fixed initialization (xavier) of lenet, seed 0, 2,000 outer iterations"."""
-    origin, one = distilled.origin, distilled.theta_0 is not None or distilled.origin.get("fixed") is True
+    origin, made_for = distilled.origin, distilled.start
     own = str(distilled.net.args.get("model", distilled.net.name))  # of torchvision's nets, the model
     name = "a net of the user's own" if distilled.net.name == CUSTOM else clean(own, 30)
     init = clean(distilled.net.init, 30)
-    if origin.get("source"):
-        start = f"{'one' if one else 'any'} {name} pretrained on {clean(origin['source'], 30)}"
-    elif "given" in origin:
+    if made_for.source is not None:
+        start = f"{'one' if made_for.one else 'any'} {name} pretrained on {clean(made_for.source, 30)}"
+    elif made_for.kind == "values":
         start = f"{name} from its given values"
-    elif "weights" in origin:
+    elif made_for.kind == "weights":
         start = f"one {name} with given weights and a fresh last layer ({init})"
     else:
-        start = f"{'one fixed initialization' if one else 'random initializations'} ({init}) of {name}"
+        start = f"{'one fixed initialization' if made_for.one else 'random initializations'} ({init}) of {name}"
     parts = [f"Learned for {start}"]
     pair = origin.get("attack")
     if isinstance(pair, list) and len(pair) == 2:
