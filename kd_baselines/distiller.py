@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,28 +30,12 @@ from kd_baselines.features import run
 from kd_baselines.losses.input_gradients import refuse_once_differentiable
 from kd_baselines.losses.term import Objective, Seen, Term
 from kd_baselines.splits import as_split, float_images
+from kd_baselines.teacher_cache import CachedTeacher
+from kd_baselines.teachers import Teacher
 
-__all__ = ["Distiller", "Outputs", "TeacherLike"]
+__all__ = ["Distiller", "TeacherLike"]
 
-
-class Outputs(Protocol):
-    """What a teacher answers: see `kd_baselines.teachers.TeacherOutputs`."""
-
-    @property
-    def logits(self) -> Tensor | None: ...
-    @property
-    def features(self) -> dict[str, Tensor]: ...
-    def at(self, T: float) -> Tensor: ...
-
-
-class TeacherLike(Protocol):
-    """A `Teacher`, or a `CachedTeacher`."""
-
-    def outputs(
-        self, images: Tensor, layers: Any = (), *, logits: bool = True, input_gradients: bool = False,
-        index: Tensor | None = None, view: int | None = None,
-    ) -> Any: ...  # fmt: skip
-    def __call__(self, images: Tensor) -> Tensor: ...
+TeacherLike = Teacher | CachedTeacher
 
 
 class Distiller:

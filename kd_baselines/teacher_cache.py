@@ -144,11 +144,7 @@ class CachedTeacher:
             index: (B,) places in the split (`Batch.index` of `datadistill.training.fit`).
             view: with augmentation, the epoch.
 
-        Returns:
-            Logits and features, without a graph.
-
         Raises:
-            UsageError: gradients to the images, layers that are not kept, or no places (no view).
             DataError: images that are not those that the rows were computed from.
         """
         if input_gradients:
