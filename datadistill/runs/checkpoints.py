@@ -131,7 +131,7 @@ class CheckpointStore:
 
         Raises:
             DataError: it is missing, incomplete, damaged, or from a newer version.
-        UsageError: it may not be read.
+            UsageError: it may not be read.
         """
         return _read(self._path(iteration), iteration)
 
