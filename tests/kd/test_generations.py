@@ -2,8 +2,6 @@
 
 import csv
 import hashlib
-import signal
-from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,9 +11,7 @@ import torch
 from generations_cases import DATA, PAGE, TINY, born_again
 from scipy import stats
 
-import datadistill.training.fit as fit_module
-from datadistill.config import RunOptions
-from datadistill.errors import Interrupted, UsageError
+from datadistill.errors import UsageError
 from datadistill.runs.folder import RunFolder
 from kd_baselines import image_lineage
 from kd_baselines.config import KdConfig
@@ -138,28 +134,6 @@ def test_seeds_of_chains_are_all_different():
 
 
 # --- going on
-
-
-def test_stopped_at_a_checkpoint_and_resumed_to_the_same_bytes(finished, tmp_path, monkeypatch):
-    whole, wanted = finished
-    options = RunOptions(quiet=True, checkpoint_every="3")
-    for after in (5, 10, 9):  # in a teacher of 9 steps, in a generation of 8, after the last step of one
-        plain, count = fit_module.Fit.advance, Counter()
-
-        def stopping(self, count=count, after=after, plain=plain):
-            plain(self)
-            count["steps"] += 1
-            if count["steps"] == after:
-                signal.raise_signal(signal.SIGTERM)
-
-        monkeypatch.setattr(fit_module.Fit, "advance", stopping)
-        with pytest.raises(Interrupted, match=r"kept in .*; go on with: type this") as said:
-            born_again(tmp_path, generations=3, seeds=2, options=options, again="type this")
-        assert said.value.exit_code == 143
-        monkeypatch.setattr(fit_module.Fit, "advance", plain)
-    assert not (tmp_path / "table.md").exists()
-    again = born_again(tmp_path, generations=3, seeds=2, options=options)
-    assert tree(tmp_path) == tree(whole) and again.rows == wanted.rows
 
 
 def test_killed_anywhere_and_resumed_to_the_same_bytes(finished, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 
 from datadistill.data import Normalization, RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, Interrupted, UsageError
+from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.canonical import parse_json
@@ -133,36 +133,6 @@ def test_one_row_alone_gives_the_same_record(row, whole, tmp_path):
     mine = records(tmp_path / "one")
     assert mine == {name: record for name, record in records(whole[1]).items() if name in mine} and mine
     assert found.break_even(found.entries[0]) is None  # without the row of all real data
-
-
-def test_a_stop_at_any_place_loses_nothing(whole, monkeypatch, tmp_path):
-    asked, lines = ("real-soft", "distilled-own", "student", "full"), []
-    plain = rows.receive
-    stops = {"receive": 3, "train": 2, "distill": 1}
-
-    def stopping(name, real):
-        def call(*args, **options):
-            stops[name] -= 1
-            if stops[name] == 0:
-                raise Interrupted("saved; go on with: that alone", 15)
-            return real(*args, **options)
-
-        return call
-
-    for module, name, real in (
-        (rows, "receive", plain), (senders, "train", train), (senders, "distill", senders.distill),
-    ):  # fmt: skip
-        monkeypatch.setattr(module, name, stopping(name, real))
-    for _ in range(3):
-        with pytest.raises(Interrupted, match=r"kept in .*; go on with: kd-baselines ledger tiny") as said:
-            make(tmp_path / "b", rows=asked, say=lines.append, again="kd-baselines ledger tiny")
-        assert said.value.exit_code == 143
-    made = {path: path.read_bytes() for path in (tmp_path / "b/rows").iterdir()}
-    make(tmp_path / "b", rows=asked)
-    assert all(path.read_bytes() == held for path, held in made.items()) and made
-    mine = records(tmp_path / "b")
-    assert mine == {name: record for name, record in records(whole[1]).items() if name in mine}
-    assert len(mine) == 2 * (2 + 2 + 2 + 1)
 
 
 def test_one_teacher_serves_all_seeds(tmp_path):
