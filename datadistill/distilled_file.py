@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from datadistill.data.normalization import Normalization
+from datadistill.data.normalization import Normalization, normalization_from
 from datadistill.errors import DataError, UsageError, nearest
 from datadistill.innerloop import update_rules
 from datadistill.nets import INITIALIZATIONS
@@ -157,7 +157,7 @@ SET = Artifact(
     name_key="what",
     fields={
         "classes": parse_with(check_class_names),
-        "normalization": parse_with(Normalization.from_dict),
+        "normalization": parse_with(normalization_from),
         "net": parse_with(NetSpec.from_dict),
         "update": accept,
         "norm": accept,
@@ -170,6 +170,7 @@ SET = Artifact(
         "quantization": optional(parse_with(Quantization.from_dict)),
         "decoder": _check_decoder,
     },
+    with_tensors=["normalization"],
     optional=["buffers", "decoder"],
     tensors=to_tensors,
     values=_values,

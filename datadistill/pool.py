@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datadistill.data.normalization import Normalization
+from datadistill.data.normalization import Normalization, normalization_from
 from datadistill.errors import DataError, UsageError, nearest
 from datadistill.nets import INITIALIZATIONS, has_batchnorm
 from datadistill.nets.spec import NetSpec, refuse_other_tensors
@@ -50,9 +50,10 @@ POOL = Artifact(
         **_PLAIN,
         "net": parse_with(NetSpec.from_dict),
         "classes": parse_with(check_class_names),
-        "normalization": parse_with(Normalization.from_dict),
+        "normalization": parse_with(normalization_from),
         "accuracies": check_list,
     },
+    with_tensors=["normalization"],
     finite=False,  # the class names the net that is not
     file_name=FILE_NAME,
     runs=[KIND],

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from datadistill.config import DistillConfig
-from datadistill.data.normalization import Normalization
+from datadistill.data.normalization import normalization_from
 from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
 from datadistill.errors import DataError, UsageError
@@ -94,7 +94,7 @@ def _set_of(
         eta.clamp_min(torch.finfo(eta.dtype).tiny),
         Schedule.equal(len(labels), config.steps, config.epochs).order,
         classes=classes,
-        normalization=Normalization.from_dict(about["normalization"]),
+        normalization=normalization_from(about["normalization"]),
         net=NetSpec.from_dict(about["net"]),
         update=update_rules.from_description(about["update"]),
         norm=config.norm,

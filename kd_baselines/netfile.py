@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.data import Normalization
+from datadistill.data.normalization import normalization_from
 from datadistill.errors import DataError
 from datadistill.nets.limits import LARGEST
 from datadistill.nets.spec import NetSpec, refuse_other_tensors
@@ -97,10 +98,11 @@ NET = Artifact(
         "average": partial(check_choice, choices=AVERAGES),
         "dataset": check_text,
         "classes": _check_classes,
-        "normalization": parse_with(Normalization.from_dict),
+        "normalization": parse_with(normalization_from),
         "scores": optional(check_scores),
         "record": optional(check_object),
     },
+    with_tensors=["normalization"],
     tensors=_tensors,
     values=lambda saved: {
         "net": saved.spec,

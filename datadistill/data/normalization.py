@@ -3,7 +3,8 @@
     y = (x - mean) / std        a mean and a standard deviation for each channel
 
 A distilled set carries its normalization, because a net trained on it wants new images prepared in the very
-same way. It is stored as a dict with `kind: "mean-std"`; other kinds (whitening) may join later.
+same way. Another kind is a subclass, with tensors of its own where it needs them, and a line in
+`NORMALIZATIONS`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,6 @@ from torch import Tensor
 from datadistill.data.images import from_pil, to_size, unit_range
 from datadistill.errors import DataError
 
-KIND = "mean-std"
 DARKEST = 1e-30
 """Smallest deviation; below about 1e-38 float32 loses digits, and squares far above."""
 
@@ -54,6 +54,12 @@ class Normalization:
     std: tuple[float, ...]
     size: int | None
     channels: int
+    kind: ClassVar[str] = "mean-std"
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What a file stores of it beside `as_dict`."""
+        return {}
 
     def __post_init__(self) -> None:
         if not _whole(self.channels):
@@ -114,7 +120,7 @@ class Normalization:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file; `from_dict` reads them back."""
         return {
-            "kind": KIND,
+            "kind": self.kind,
             "mean": list(self.mean),
             "std": list(self.std),
             "size": self.size,
@@ -138,8 +144,8 @@ class Normalization:
             raise DataError(
                 f"normalization: fields missing: {missing}, unknown: {extra}; wanted {sorted(wanted)}"
             )
-        if values["kind"] != KIND:
-            raise DataError(f"normalization: kind is {values['kind']!r}; this version reads {KIND!r}")
+        if values["kind"] != cls.kind:
+            raise DataError(f"normalization: kind is {values['kind']!r}; wanted {cls.kind!r}")
         for name in ("mean", "std"):
             if not isinstance(values[name], list) or not all(type(v) is float for v in values[name]):
                 raise DataError(
@@ -165,6 +171,24 @@ class Normalization:
 
     def _column(self, values: tuple[float, ...], like: Tensor) -> Tensor:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+
+
+NORMALIZATIONS: dict[str, type[Normalization]] = {"mean-std": Normalization}
+"""Kind -> class."""
+
+
+def normalization_from(values: Any) -> Normalization:
+    """The inverse of `as_dict` for every kind; "tensors" of a kind that has some are among the values.
+
+    Raises:
+        DataError: an unknown kind, or what the kind's `from_dict` refuses.
+    """
+    kind = values.get("kind", Normalization.kind) if isinstance(values, dict) else Normalization.kind
+    if kind not in NORMALIZATIONS:
+        raise DataError(
+            f"normalization: kind is {str(kind)[:60]!r}; this version reads {sorted(NORMALIZATIONS)}"
+        )
+    return NORMALIZATIONS[kind].from_dict(values)
 
 
 def measured(images: Float[Tensor, "n c h w"], size: int | None) -> Normalization:

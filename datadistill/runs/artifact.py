@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..errors import DataError, UsageError
 from .atomic import write_bytes
-from .content import Check, check_fields, content_of, shown
+from .content import Check, check_fields, check_texts, content_of, shown
 from .folder import RunFolder
 from .tensors import checksum, pack, read_metadata, unpack
 
@@ -48,6 +48,11 @@ class _Described(Protocol):
     """A value that is stored as an object, such as a `NetSpec`."""
 
     def as_dict(self) -> dict[str, Any]: ...
+
+
+def _tensors_of(value: object) -> Mapping[str, Tensor]:
+    """The tensors of a value that is stored as an object; {} for one that has none."""
+    return getattr(value, "tensors", {}) if isinstance(value, _Described) else {}
 
 
 class Content(NamedTuple):
@@ -75,6 +80,8 @@ class Artifact:
             objects.
         arguments: (tensors, checked values, schema of the file) -> keyword arguments of the class.
         name_key: the key under which the file states its kind.
+        with_tensors: names of fields whose value may have `tensors` of its own. They stand in the file as
+            FIELD.NAME, and the check gets them under "tensors".
         optional: names of fields that are left out of a file where the value is None.
         uncovered: schema -> the names that the checksum of such files leaves out.
         finite: refuse NaN and infinity; False where the class does, with a better sentence.
@@ -100,6 +107,7 @@ class Artifact:
     values: Callable[[Any], Mapping[str, Any]] = lambda thing: {}
     arguments: Arguments = _keywords
     name_key: str = "kind"
+    with_tensors: Collection[str] = ()
     optional: Collection[str] = ()
     uncovered: Mapping[int, Collection[str]] = field(default_factory=dict)
     finite: bool = True
@@ -121,15 +129,25 @@ class Artifact:
         for name in self.fields or ():
             if name not in values:
                 values[name] = getattr(thing, name)
+        for name in self.with_tensors:
+            if own := _tensors_of(values[name]):
+                values[name] = {**values[name].as_dict(), "tensors": sorted(own)}
         return {
             name: value.as_dict() if isinstance(value, _Described) else value
             for name, value in values.items()
             if not (value is None and name in self.optional)
         }
 
+    def all_tensors(self, thing: Any) -> dict[str, Tensor]:
+        """The tensors of the file by name."""
+        found = dict(self.tensors(thing))
+        for name in self.with_tensors:
+            found |= {f"{name}.{k}": x for k, x in _tensors_of(getattr(thing, name)).items()}
+        return found
+
     def pack(self, thing: Any) -> bytes:
         """The content of the file."""
-        return pack(self.tensors(thing), self.metadata(thing))
+        return pack(self.all_tensors(thing), self.metadata(thing))
 
     def save(self, thing: Any, path: str | os.PathLike[str]) -> None:
         """Write the file, atomically: the same bytes for the same content.
@@ -146,7 +164,7 @@ class Artifact:
         if schema is not None:
             stored["schema"] = schema
         left_out = self.uncovered.get(stored["schema"], ())
-        return checksum(self.tensors(thing), {k: v for k, v in stored.items() if k not in left_out})
+        return checksum(self.all_tensors(thing), {k: v for k, v in stored.items() if k not in left_out})
 
     # --- reading
 
@@ -175,6 +193,7 @@ class Artifact:
         if self.fields is None:
             return make(tensors, values)
         with content_of(path, self.words):
+            self._take_tensors(tensors, values)
             values = check_fields("", values, self.fields, self.optional)
             return make(**self.arguments(tensors, values, stored["schema"]))
 
@@ -211,6 +230,16 @@ class Artifact:
         raise DataError(
             f"{path} has no {name}: the run has not finished; go on with it ({self.command} --resume {path})"
         )
+
+    def _take_tensors(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Move the tensors that values have of their own into these values."""
+        for name in self.with_tensors:
+            if isinstance(values.get(name), dict) and "tensors" in values[name]:
+                names = values[name]["tensors"]
+                check_texts(f"{name}.tensors", names)
+                if missing := [k for k in names if f"{name}.{k}" not in tensors]:
+                    raise DataError(f"the tensor {name}.{missing[0]} is missing")
+                values[name] = {**values[name], "tensors": {k: tensors.pop(f"{name}.{k}") for k in names}}
 
     @property
     def _wanted(self) -> str:

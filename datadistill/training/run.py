@@ -206,7 +206,8 @@ class _Outer(Work[DistilledDataset]):
         self.due = state.get("due", False)
 
     def description(self) -> dict[str, Any]:
-        return {"set": describe(self.learning.distilled())}
+        d = self.learning.distilled()
+        return {} if d.normalization.tensors else {"set": describe(d)}  # of plain values
 
     def place(self) -> dict[str, Any]:
         return {"iteration": self.step}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from datadistill.data import Normalization
+from datadistill.data.normalization import normalization_from
 from datadistill.distilled_file import carried_names, check_images, check_labels
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.spec import NetSpec, refuse_other_tensors
@@ -71,11 +71,12 @@ PAYLOAD = Artifact(
         "what": check_text,
         "storage": check_text,
         "classes": parse_with(check_class_names),
-        "normalization": parse_with(Normalization.from_dict),
+        "normalization": parse_with(normalization_from),
         "net": optional(parse_with(NetSpec.from_dict)),
         "schedule": optional(check_object),
         "note": check_text,
     },
+    with_tensors=["normalization"],
     tensors=attrgetter("stored"),
     values=lambda p: {"what": p.kind, "net": p.spec},
     arguments=_arguments,

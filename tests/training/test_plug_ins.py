@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from training_cases import config
 
 import datadistill as dd
 from datadistill import objectives
 from datadistill.cli import main
+from datadistill.config import PoolConfig
+from datadistill.data.normalization import NORMALIZATIONS, Normalization
 from datadistill.errors import DataError, UsageError
 from datadistill.methods import METHODS, OuterMethod
 from datadistill.synthetic import DECODERS
@@ -161,3 +164,58 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.delitem(DECODERS, "linear-basis")
     with pytest.raises(DataError, match="the decoder is 'linear-basis'"):
         dd.DistilledDataset.load("run")
+
+
+class Mirrored(Normalization):
+    """Rows of pixels mixed by a matrix, after mean and deviation."""
+
+    kind = "mirrored"
+
+    def __init__(self, mean, std, size, channels, mix):
+        super().__init__(mean, std, size, channels)
+        object.__setattr__(self, "mix", mix)
+
+    @property
+    def tensors(self):
+        return {"mix": self.mix}
+
+    def __call__(self, images):
+        return self.mix @ super().__call__(images)
+
+    def inverse(self, images):
+        return super().inverse(torch.linalg.inv(self.mix) @ images)
+
+    @classmethod
+    def from_dict(cls, values):
+        return cls(*(values[k] for k in ("mean", "std", "size", "channels")), **values["tensors"])
+
+
+@pytest.fixture
+def mirrored_digits(monkeypatch):
+    monkeypatch.setitem(NORMALIZATIONS, "mirrored", Mirrored)
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images / 16).float()[:, None]
+    mirrored = Mirrored((0.3,), (0.4,), 8, 1, torch.eye(8).flip(0).contiguous())
+    labels = torch.from_numpy(bunch.target)
+    return dd.RealData.from_tensors(
+        images[:1000],
+        labels[:1000],
+        test_images=images[1000:],
+        test_labels=labels[1000:],
+        normalization=mirrored,
+    )
+
+
+def test_a_normalization_travels_with_its_tensors(mirrored_digits, tmp_path):
+    data, options = mirrored_digits, dd.config.RunOptions(quiet=True)
+    plain = Normalization((0.3,), (0.4,), 8, 1)
+    pixels = data.normalization.inverse(data.train.images)
+    torch.testing.assert_close(data.train.images, plain(pixels.clamp(0, 1)).flip(2))
+    learned = dd.distill(config(iterations=2), data=data, out=tmp_path / "run", options=options)
+    d = dd.DistilledDataset.load(tmp_path / "run")
+    assert torch.equal(d.normalization.mix, data.normalization.mix) and torch.equal(d.images, learned.images)
+    some = pixels[:3].clamp(0, 1)
+    assert torch.equal(d.normalization(some), learned.normalization(some))
+    pool = PoolConfig(net="mlp", net_args={"width": 4}, nets=1, validation_nets=1, held_out=1, epochs=1)
+    dd.pretrain(pool, data=data).save(tmp_path / "pool")
+    assert torch.equal(dd.Pool.load(tmp_path / "pool").normalization.mix, data.normalization.mix)
