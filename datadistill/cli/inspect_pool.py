@@ -13,7 +13,7 @@ from datadistill.stats import mean
 def kind_of(path: Path) -> str:
     """What a file or a run folder holds: "pool", "net", ...; "" for a set, and for what cannot be read, which
     is left to others to refuse."""
-    from datadistill.runs.artifact import read_kind
+    from datadistill.runs.file_kinds import read_kind
 
     return read_kind(path) or ""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from datadistill.data.torchvision_sources import timeout
 from datadistill.errors import DataError, OutOfMemory, Unavailable, UsageError, out_of_memory
 from datadistill.nets.alexnet import AlexNet
-from datadistill.runs.artifact import kind_of, mismatch
+from datadistill.runs.file_kinds import kind_of, mismatch
 from datadistill.runs.header import LARGEST_HEADER
 from datadistill.runs.tensors import read_metadata, unpack
 from datadistill.runs.torchfile import load_torch, read_bytes

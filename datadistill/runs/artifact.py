@@ -21,23 +21,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
-from ..errors import DataError, UsageError
+from ..errors import DataError
 from .atomic import write_bytes
-from .content import Check, check_fields, check_texts, content_of, shown
-from .folder import RunFolder
-from .tensors import checksum, pack, read_metadata, unpack
-
-FILE_KINDS = {
-    "distilled dataset": ("a distilled set", "datadistill inspect {}"),
-    "pool": ("a pool of nets", "datadistill inspect {}"),
-    "nets": ("trained nets of an unfinished pool", "datadistill pretrain --resume, on its run folder"),
-    "net": ("an adapted net", "datadistill inspect {}"),
-    "kd-net": ("an image classifier", "kd-baselines evaluate {}"),
-    "kd-language-net": ("a language model", "kd-baselines evaluate {}"),
-    "kd-payload": ("a payload of kd-baselines ledger", "Payload.load({!r})"),
-    "teacher outputs": ("the outputs of a teacher", "CachedTeacher(teacher, split, path={!r})"),
-}
-"""What a file calls itself -> the same in words, and what reads such a file."""
+from .content import Check, check_fields, check_texts, content_of
+from .file_kinds import FILE_KINDS, kind_of, mismatch, read_kind
+from .tensors import checksum, pack, unpack
 
 T = TypeVar("T")
 Arguments = Callable[[dict[str, Tensor], dict[str, Any], int], dict[str, Any]]
@@ -244,32 +232,3 @@ class Artifact:
     @property
     def _wanted(self) -> str:
         return f"{self.words} ({self.command})" if self.command else self.words
-
-
-def kind_of(stored: Mapping[str, Any]) -> str | None:
-    """What a file's JSON object says that it holds; None where it says nothing."""
-    found = stored.get("kind", stored.get("what"))
-    return found if isinstance(found, str) else None
-
-
-def read_kind(path: str | os.PathLike[str]) -> str | None:
-    """What a file says that it holds, from its header alone, or what kind of run a folder holds; None where
-    nothing can be read."""
-    try:
-        return RunFolder.open(path).kind if os.path.isdir(path) else kind_of(read_metadata(path))
-    except (DataError, UsageError):
-        return None
-
-
-def mismatch(stored: Mapping[str, Any], source: object, wanted: str) -> str:
-    """What a file of ours holds, what was wanted, and what reads the file, for a refusal.
-
-    Example:
-        >>> mismatch({"kind": "pool"}, "p.safetensors", "a distilled set")
-        'a pool of nets, wanted a distilled set; to use it: datadistill inspect p.safetensors'
-    """
-    kind = kind_of(stored)
-    if kind is None or kind not in FILE_KINDS:
-        return f"{'something else' if kind is None else shown(kind, 40)}, wanted {wanted}"
-    words, use = FILE_KINDS[kind]
-    return f"{words}, wanted {wanted}; to use it: {use.format(str(source))}"

@@ -46,7 +46,7 @@ def holds_language(word: str) -> bool:
             return False
     if path.suffix != ".safetensors" or not path.is_file():
         return False
-    from datadistill.runs.artifact import read_kind
+    from datadistill.runs.file_kinds import read_kind
 
     return read_kind(path) == "kd-language-net"
 

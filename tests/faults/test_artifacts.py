@@ -6,7 +6,7 @@ from file_loaders import LOADERS
 from datadistill.distilled_file import SET
 from datadistill.errors import DataError
 from datadistill.pool import POOL
-from datadistill.runs.artifact import FILE_KINDS
+from datadistill.runs.file_kinds import FILE_KINDS
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.tensors import pack, unpack
 from datadistill.training.finetune import ADAPTED

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from datadistill.errors import DataError
-from datadistill.runs import artifact as module
-from datadistill.runs.artifact import Artifact, Content, read_kind
+from datadistill.runs.artifact import Artifact, Content
 from datadistill.runs.content import check_text, check_whole
+from datadistill.runs.file_kinds import FILE_KINDS, read_kind
 from datadistill.runs.tensors import pack, read_metadata
 
 HOUSE = Artifact(
@@ -33,7 +33,7 @@ class House:
 
 @pytest.fixture(autouse=True)
 def in_the_table(monkeypatch):
-    monkeypatch.setitem(module.FILE_KINDS, "house", ("a house", "houses show {}"))
+    monkeypatch.setitem(FILE_KINDS, "house", ("a house", "houses show {}"))
 
 
 def house(**changes):

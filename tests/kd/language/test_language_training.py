@@ -14,7 +14,7 @@ import torch
 import kd_baselines.language.loop as loop_module
 from datadistill.config import RunOptions
 from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
-from datadistill.runs.artifact import read_kind
+from datadistill.runs.file_kinds import read_kind
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from kd_baselines import born_again_generations
