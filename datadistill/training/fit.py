@@ -106,8 +106,10 @@ class Fit:
         self.trained: list[Tensor] = [p for group in wanted for p in group["params"]]
         if not self.trained:
             raise UsageError("no tensor requires a gradient, so there is nothing to train; unfreeze some")
-        # fused: one pass over memory, on CPU too; other devices may lack it
-        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in self.trained)
+        # fused: one pass over memory, on CPU too; other devices may lack it, and torch 2.6 computes a wrong
+        # step for tensors of half precision on the CPU
+        whole = (torch.float32, torch.float64)
+        fused = all(p.dtype in whole and p.device.type in ("cpu", "cuda") for p in self.trained)
         self.optimizer = OPTIMIZERS[plan.optimizer](wanted, plan, fused)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps_per_epoch = -(-len(split) // plan.batch)
