@@ -3,8 +3,7 @@
 Tensors: images (float32, or uint8 codes), labels (int64, or float32 probabilities), step_sizes, and
 theta_0.NAME (and, of a net whose values were given, buffer.NAME for buffers and frozen parameters) for a set
 learned for one fixed initialization. The JSON says the rest; no date, duration, host or path is in it, so the
-same run gives the same bytes. `runs/artifact.py` has the refusals of damaged and other files; here a whole file
-is checked for sense.
+same run gives the same bytes. `runs/artifact.py` has the refusals of damaged and other files.
 
 Schema 3: a decoder and `coded.NAME` in place of images. A set without one is written as schema 2, where the
 checksum covers all of the file; in schema 1, which is still read, it left the accuracies out.
@@ -12,18 +11,16 @@ checksum covers all of the file; in schema 1, which is still read, it left the a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from datadistill.data.normalization import Normalization, normalization_from
-from datadistill.errors import DataError, UsageError, nearest
+from datadistill.data.normalization import normalization_from
+from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import update_rules
-from datadistill.nets import INITIALIZATIONS
-from datadistill.nets.limits import MOST_TENSORS
-from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec, refuse_other_tensors
+from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
@@ -35,14 +32,13 @@ from datadistill.runs.content import (
     parse_with,
     shown,
 )
-from datadistill.runs.set_record import check_accuracies, check_origin
+from datadistill.runs.set_record import check_accuracies
 from datadistill.synthetic.decoders import decoder_from
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
 
 FILE_NAME = "distilled.safetensors"
-
 
 CARRIED = {"theta_0": "theta_0.", "buffers": "buffer."}
 """What a set may carry by name -> what stands before the names of its tensors in a file."""
@@ -194,85 +190,3 @@ def identity(d: DistilledDataset) -> str:
     """'sha256:' and the digest of all but the accuracies: equal for the same set, whatever was measured on it.
     It is the checksum that files of schema 1 carry."""
     return SET.fingerprint(d, schema=1)
-
-
-def check(d: DistilledDataset) -> None:
-    """Refuse parts that do not fit together. The constructor calls this, so a file is checked too."""
-    check_images(d.images, d.normalization, d.net)
-    check_labels(d.labels, len(d.images), d.classes)
-    _check_steps(d.step_sizes, d.order, len(d.images), d.tensors)
-    check_origin("origin", d.origin, len(d.classes))
-    if d.norm not in ("batch", "frozen"):
-        raise DataError(f"norm is {shown(d.norm)}, wanted batch or frozen")
-    if d.net.init not in INITIALIZATIONS and (d.net.name, d.net.init) != (CUSTOM, FACTORY):
-        init = d.net.init[:80]
-        raise DataError(f"the initialization is {init!r}; {nearest(init, INITIALIZATIONS)}")
-    for k, p in (d.theta_0 or {}).items():
-        if not p.is_floating_point() or not bool(torch.isfinite(p).all()):
-            raise DataError(f"theta_0 {k!r} is {p.dtype}, or not finite; wanted finite floats")
-    if d.net.name != CUSTOM:
-        net = d.net.shapes(MOST_TENSORS if d.theta_0 is None else len({**d.theta_0, **(d.buffers or {})}))
-        if d.theta_0 is not None:
-            refuse_other_tensors(d.theta_0, dict(net.named_parameters()), d.net.name, "theta_0")
-        buffers = {k: b for k, b in net.named_buffers() if k in (d.buffers or {})}
-        refuse_other_tensors(d.buffers or {}, buffers, d.net.name, "buffer")
-        if d.net.args.get("classes") != len(d.classes):
-            raise DataError(f"the net has {d.net.args.get('classes')} outputs for {len(d.classes)} classes")
-
-
-def check_images(images: Tensor, normalization: Normalization, net: NetSpec | None = None) -> None:
-    """DataError unless the images are finite floats (N, C, H, W) for the normalization, and for the net."""
-    if images.dim() != 4 or not images.numel() or not images.is_floating_point():
-        raise DataError(f"images are {tuple(images.shape)} {images.dtype}, wanted floats (N, C, H, W), N >= 1")
-    if not bool(torch.isfinite(images).all()):
-        first = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
-        raise DataError(f"images: image {first} has values that are not finite; wanted finite numbers")
-    shape = tuple(images.shape[1:])
-    if shape[0] != normalization.channels:
-        raise DataError(
-            f"images have {shape[0]} channels, but the normalization is for {normalization.channels}"
-        )
-    if net is None or net.name == CUSTOM:
-        return
-    own = tuple(net.args.get(name) for name in ("channels", "size", "size"))
-    if shape != own:
-        sides, wanted = ("x".join(map(str, of)) for of in (shape, own))
-        raise DataError(f"images are {sides}, but the net {net.name} takes {wanted}")
-
-
-def check_labels(labels: Tensor, n: int, classes: Sequence[str]) -> None:
-    """DataError unless the labels are n int64 below the number of classes, or n rows of probabilities."""
-    k = len(check_class_names(classes))
-    if labels.is_floating_point():
-        if labels.shape != (n, k):
-            raise DataError(
-                f"labels are {tuple(labels.shape)}, wanted ({n}, {k}): one row an image, one class a column"
-            )
-        if not bool((labels >= 0).all()) or not bool(((labels.sum(1) - 1).abs() < 1e-3).all()):
-            raise DataError("labels are not probabilities: each row must be 0 or more and sum to 1")
-    elif labels.dtype != torch.int64 or labels.shape != (n,):
-        raise DataError(
-            f"labels are {tuple(labels.shape)} {labels.dtype}, wanted {n} int64 or ({n}, {k}) floats"
-        )
-    elif n and not 0 <= int(labels.min()) <= int(labels.max()) < k:
-        raise DataError(
-            f"labels reach {int(labels.min())}..{int(labels.max())}, wanted 0..{k - 1}: one name a class"
-        )
-
-
-def _check_steps(step_sizes: Tensor, order: list[Tensor], n: int, tensors: tuple[str, ...] | None) -> None:
-    T = len(order)
-    if step_sizes.dim() not in (1, 2) or len(step_sizes) != T or not T:
-        raise DataError(
-            f"step_sizes are {tuple(step_sizes.shape)} for {T} steps; wanted ({T},) or ({T}, P), T >= 1"
-        )
-    if not step_sizes.is_floating_point():
-        raise DataError(f"step_sizes are {step_sizes.dtype}, wanted floats")
-    if not bool((torch.isfinite(step_sizes) & (step_sizes > 0)).all()):
-        bad = float(step_sizes[~(torch.isfinite(step_sizes) & (step_sizes > 0))][0])
-        raise DataError(f"step_sizes has {bad}, but each must be positive and finite")
-    if step_sizes.dim() == 2 and len(tensors or ()) != step_sizes.shape[1]:
-        raise DataError(f"step_sizes has {step_sizes.shape[1]} columns and {len(tensors or ())} tensor names")
-    for t, index in enumerate(order):
-        if index.dim() != 1 or not len(index) or not 0 <= int(index.min()) <= int(index.max()) < n:
-            raise DataError(f"order of step {t} is {index.tolist()[:10]}, wanted indices of the {n} images")

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from datadistill.data.normalization import normalization_from
-from datadistill.distilled_file import carried_names, check_images, check_labels
+from datadistill.distilled_checks import check_images, check_labels
+from datadistill.distilled_file import carried_names
 from datadistill.errors import UsageError, nearest
 from datadistill.nets.spec import NetSpec, refuse_other_tensors
 from datadistill.runs.artifact import Artifact

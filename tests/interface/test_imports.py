@@ -12,7 +12,16 @@ import datadistill as dd
 ROOT = Path(dd.__file__).parent
 BOTTOM = {"errors", "config", "streams", "runs", "progress", "stats"}
 BUILDING = {"innerloop", "nets", "data", "device", "torch_defaults", "synthetic"}
-SETS = {"objectives", "initial", "distilled", "distilled_file", "pool", "quantization", "unfinished"}
+SETS = {
+    "objectives",
+    "initial",
+    "distilled",
+    "distilled_file",
+    "distilled_checks",
+    "pool",
+    "quantization",
+    "unfinished",
+}
 BELOW_METHODS = BOTTOM | BUILDING | SETS
 # room -> the rooms it may import from, itself apart. A new room needs a line.
 MAY_IMPORT = {
