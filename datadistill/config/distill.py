@@ -102,14 +102,15 @@ class DistillConfig:
     """With objective "attack": the class T it is to be taken for."""
 
     # --- the inner loop
-    update: Literal["sgd", "momentum", "adam"] = "sgd"
-    """Update rule of the inner loop."""
+    update: str = "sgd"
+    """Update rule of the inner loop, a name of `innerloop.UPDATE_RULES`: sgd, momentum, adam."""
     update_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the rule, such as beta 0.9."""
     norm: Literal["batch", "frozen"] = "batch"
     """What BatchNorm layers use inside the inner loop."""
-    adjoint: Literal["auto", "full", "step-replay", "truncated", "higher"] = "auto"
-    """How to differentiate: auto keeps all graphs up to 200 inner steps, and replays steps beyond."""
+    adjoint: str = "auto"
+    """How to differentiate, a name of `innerloop.ADJOINTS`: full, step-replay, truncated, higher; or auto,
+    which keeps all graphs up to 200 inner steps, and replays steps beyond."""
     window: int | None = None
     """With adjoint "truncated": how many of the last steps are differentiated."""
 

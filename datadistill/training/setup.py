@@ -78,6 +78,7 @@ def learning_of(
     check_choice(OBJECTIVES, "objective", config.objective, {}, OBJECTIVE_PARTS)
     device = resolve(config.device)
     update = update_rules.from_description({"name": config.update, **config.update_args})
+    adjoint = adjoint_of(config)
     pool = pool_of(config)
     real = (data if data is not None else load_data(config, options)).to(device)
     _refuse_too_few_images(real)
@@ -95,7 +96,7 @@ def learning_of(
     method = construct(
         METHODS, "method", config.method, config.method_args,
         net=module, start=starts.learning, split=real.train, batch=config.batch, augment=config.augment,
-        nets=config.nets if config.theta_0 == "random" else 1, update=update, adjoint=adjoint_of(config),
+        nets=config.nets if config.theta_0 == "random" else 1, update=update, adjoint=adjoint,
         norm=config.norm, objective=objective, seed=config.seed,
     )  # fmt: skip
     rates = {"images": config.lr_images, "labels": config.lr_labels, "step_sizes": config.lr_step_sizes}
@@ -181,6 +182,7 @@ def adjoint_of(config: DistillConfig) -> Adjoint:
     if config.adjoint == "truncated":
         assert config.window is not None  # the config sees to it
         return Truncated(config.window)
+    check_choice(ADJOINTS, "adjoint", config.adjoint, {}, ())
     return ADJOINTS[config.adjoint]()
 
 
