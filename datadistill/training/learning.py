@@ -150,7 +150,8 @@ class Learning:
         return {**self.loop.state(), **{k: getattr(self, k) for k in _KEPT}}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Resume from `state()`."""
+        """Resume from `state()`, also of checkpoints that keep the numbers under "scalars"."""
+        state = {**state.get("scalars", {}), **state}
         self.loop.load(state)
         for name in _KEPT:
             setattr(self, name, state[name])

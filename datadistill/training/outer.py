@@ -154,6 +154,6 @@ class OuterLoop:
         """Resume from `state()`."""
         self.synthetic.set(state["learned"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.method.load(state["method"])
+        self.method.load(state.get("method", {}))
         for name in _SCALARS:
             setattr(self, name, state[name])

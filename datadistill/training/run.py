@@ -27,6 +27,7 @@ from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
+from datadistill.runs.checkpoints import Checkpoint
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
@@ -204,6 +205,11 @@ class _Outer(Work[DistilledDataset]):
     def load(self, state: Mapping[str, Any]) -> None:
         self.learning.load(state)
         self.due = state.get("due", False)
+
+    def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:
+        super().restore(folder, checkpoint)
+        if checkpoint is not None and checkpoint.state.get("look_due") is True:  # where older versions have it
+            self.due = True
 
     def description(self) -> dict[str, Any]:
         d = self.learning.distilled()

@@ -78,6 +78,18 @@ def test_a_state_that_went_through_a_checkpoint_goes_on_to_the_same_bytes(digits
     assert bytes_of(resumed.result(), tmp_path) == bytes_of(straight.result(), tmp_path)
 
 
+def test_a_state_in_the_older_layout_goes_on_to_the_same_bytes(digits, tmp_path):
+    straight, stopped, resumed = (loop(digits, **MIXED) for _ in range(3))
+    drive(straight, 5)
+    drive(stopped, 2)
+    state = through_a_checkpoint(stopped.state())
+    del state["method"]
+    names = ("iteration", "gradient_norm", "skipped", "warned_of_edges", "loss_sum", "loss_count")
+    resumed.load({**state, "scalars": {name: state.pop(name) for name in names}})
+    drive(resumed, 5)
+    assert bytes_of(resumed.result(), tmp_path) == bytes_of(straight.result(), tmp_path)
+
+
 def test_the_best_so_far_survives_a_checkpoint(digits):
     """The best look lies before the stop, and the rest of the run must not win over it."""
     studied = loop(digits, **MIXED)
