@@ -33,6 +33,7 @@ from datadistill.innerloop.differences import inner, percent, relative_error, sh
 from datadistill.innerloop.differences import norm as length
 from datadistill.innerloop.layer_faults import LayerFault, calls_of, find_faults
 from datadistill.innerloop.problem import Loss, NetMode
+from datadistill.innerloop.recomputation import recomputation_allowed
 from datadistill.innerloop.unroll import unroll
 from datadistill.innerloop.update_rules import Theta
 from datadistill.nets.copying import Called, bare_net, calls_raise, copy_net
@@ -83,6 +84,7 @@ class NetCheck:
 
 
 @library_defaults()
+@recomputation_allowed()
 def check_net(
     net: nn.Module | NetFactory,
     data: RealData | Split | Dataset[Any] | tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]],

@@ -27,6 +27,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from datadistill.errors import UsageError, nearest, out_of_memory
 from datadistill.innerloop.attributes import Attributes, attributes_kept, put_attributes, take_attributes
 from datadistill.innerloop.net_mode import NetMode
+from datadistill.innerloop.recomputation import recomputation_refused
 from datadistill.innerloop.required_derivative import has_passed, require_derivative
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.innerloop.steps import Steps
@@ -232,9 +233,10 @@ class InnerProblem:
         check = self.unchecked and not has_passed(self)
         losses, new_buffers = self.losses(theta, buffers, t, pair)
         self.loss_of_step = losses.detach()
-        grads = torch.autograd.grad(
-            losses.sum(), list(theta.values()), create_graph=keep or check, materialize_grads=True
-        )
+        with recomputation_refused(self.net):
+            grads = torch.autograd.grad(
+                losses.sum(), list(theta.values()), create_graph=keep or check, materialize_grads=True
+            )
         self.unchecked = False
         if check:
             require_derivative(self, grads, theta, buffers, pair, keep)

@@ -302,6 +302,18 @@ def test_a_layer_that_recomputes_is_named_in_any_precision(dtype):
     assert "autograd.Function Recomputed" in str(found)
 
 
+def test_a_net_that_recomputes_is_refused_where_it_trains():
+    net = make(Recomputing)
+    theta_0 = {name: p.detach() for name, p in net.named_parameters()}
+    pairs, sizes = [(IMAGES, LABELS)] * 2, torch.full((2,), 0.1)
+    for start in (theta_0, {name: torch.stack([p, p]) for name, p in theta_0.items()}):
+        with pytest.raises(UsageError, match=r"runs 2\.1\.body again in its backward pass"):
+            dd.unroll(net, start, pairs, sizes)
+    plain = make(nn.Tanh)
+    theta_0 = {name: p.detach() for name, p in plain.named_parameters()}
+    assert dd.unroll(plain, theta_0, pairs, sizes)
+
+
 class Keeps(nn.Module):
     """Counts its calls, keeps what it made, and writes its parameter."""
 
