@@ -17,7 +17,7 @@ from kd_baselines.recipes import RECIPES
 MAIN = {"datadistill": datadistill.cli.main, "kd-baselines": kd_baselines.cli.main}
 AT = {
     "distill": {"reading data": "datadistill.data:load",
-                "testing nets": "datadistill.training.outer:trained_accuracies"},
+                "testing nets": "datadistill.training.learning:trained_accuracies"},
     "pretrain": {"reading data": "datadistill.data:load",
                  "testing nets": "datadistill.training.pool_loop:accuracy"},
     "kd train": {"reading data": "datadistill.data:load",

@@ -2,19 +2,16 @@
 
 import json
 import shutil
-import signal
 import socket
 
 import pytest
 import torch
-from fork_server import until
 from small_run import contents
 
 import datadistill as dd
 from datadistill.cli import main
 from datadistill.errors import DataError, UsageError
 from datadistill.pool import POOL, Pool
-from datadistill.runs.folder import RunFolder
 from datadistill.runs.tensors import pack, unpack
 from datadistill.training.pool_loop import PoolLoop
 
@@ -22,10 +19,6 @@ SMALL = [
     "digits-28-lenet-smoke", "--size", "8", "--net", "mlp", "--net-args", "width", "16", "depth", "1",
     "--nets", "2", "--validation-nets", "1", "--held-out", "1", "--batch", "200", "--lr", "0.02",
 ]  # fmt: skip
-
-
-def digest(folder):
-    return [(folder / name).read_bytes() for name in ("pool.safetensors", "metrics.jsonl")]
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +30,6 @@ def straight(tmp_path_factory):
     assert main(["pretrain", *SMALL, "--out", str(out)]) == 0
     torch.set_num_threads(before)
     return out
-
-
-@pytest.fixture
-def stopped(tmp_path, monkeypatch):
-    """A run folder that was stopped in its second net of four."""
-    advance = PoolLoop.advance
-
-    def interrupted(loop):
-        trained = advance(loop)
-        if loop.step == loop.steps // 4 + 3:
-            signal.raise_signal(signal.SIGTERM)
-        return trained
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PoolLoop, "advance", interrupted)
-        assert main(["pretrain", *SMALL, "--out", str(tmp_path / "run")]) == 143
-    return tmp_path / "run"
 
 
 # --- the command
@@ -110,38 +86,7 @@ def test_the_recipes_are_listed_and_shown(capsys):
     assert "--decay-epochs" in said and "datadistill pretrain usps-lenet" in said
 
 
-def test_learning_rates_that_explode(tmp_path, capsys):
-    argv = [*SMALL, "--lr", "1e30", "--optimizer", "sgd", "--out", str(tmp_path / "run")]
-    assert main(["pretrain", *argv]) == 4
-    assert "net 0: step" in capsys.readouterr().err
-    assert not (tmp_path / "run/pool.safetensors").exists()
-
-
 # --- stopped and gone on
-
-
-def test_sigterm_saves_and_says_how_to_go_on(server, tmp_path):
-    long = [*SMALL, "--epochs", "40"]
-    run = server.start("pretrain", *long, "--out", "run", folder=tmp_path)
-    until(lambda: list(tmp_path.glob("run/nets/net-000000.safetensors")))
-    run.send(signal.SIGTERM)
-    assert run.wait() == 143
-    assert "go on with: datadistill pretrain --resume run" in run.err.splitlines()[-1]
-    resumed = server.run("pretrain", "--resume", "run", folder=tmp_path)
-    assert resumed.code == 0, resumed.err
-    assert "going on from step" in resumed.err
-    unbroken = server.run("pretrain", *long, "--out", "unbroken", folder=tmp_path)
-    assert unbroken.code == 0, unbroken.err
-    assert digest(tmp_path / "run") == digest(tmp_path / "unbroken")
-
-
-def test_stopped_and_resumed_to_the_same_bytes(stopped, straight, capsys):
-    assert len(RunFolder.open(stopped).read_metrics()) == 1
-    assert main(["pretrain", "--resume", str(stopped)]) == 0
-    assert "1 nets trained" in capsys.readouterr().err
-    assert digest(stopped) == digest(straight)
-    assert main(["pretrain", "--resume", str(stopped)]) == 0  # a finished one resumes to itself
-    assert digest(stopped) == digest(straight)
 
 
 def test_what_a_killed_finished_pool_left_is_removed(straight, tmp_path):
@@ -153,53 +98,6 @@ def test_what_a_killed_finished_pool_left_is_removed(straight, tmp_path):
     with pytest.warns(UserWarning, match="took over the lock of pid"):
         dd.pretrain(None, out=run, resume=True)
     assert contents(run) == contents(straight) and not (run / "nets").exists()
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--lr", "0.5"], "lr 0.02 -> 0.5"),
-        (["--nets", "3"], "nets 2 -> 3"),
-        (["--nets", "3", "--resume-with-changes"], "nets 2 -> 3"),
-        (["--out", "elsewhere"], "leave --out out"),
-    ],
-)
-def test_another_config_is_refused(stopped, straight, argv, said, capsys):
-    for folder in (stopped, straight):
-        before = contents(folder)
-        assert main(["pretrain", "--resume", str(folder), *argv]) == 2
-        assert said in capsys.readouterr().err
-        assert contents(folder) == before
-
-
-@pytest.mark.parametrize(("field", "value", "code"), [("lr", 0.5, 2), ("nets", 9, 2), ("seed", 7, 3)])
-def test_an_edited_config_is_noticed(stopped, field, value, code, capsys):
-    document = json.loads((stopped / "config.json").read_text())
-    document["config"][field] = value
-    (stopped / "config.json").write_text(json.dumps(document))
-    before = contents(stopped)
-    # another seed is other validation data: that is noticed first
-    assert main(["pretrain", "--resume", str(stopped)]) == code
-    assert ("fingerprint" if field == "seed" else f"{field} ") in capsys.readouterr().err
-    assert contents(stopped) == before
-
-
-def test_a_distillation_is_no_pool_and_a_pool_no_distillation(stopped, tmp_path, capsys):
-    assert main(["distill", "--resume", str(stopped)]) == 2
-    assert "holds a run of pool, wanted one of distill" in capsys.readouterr().err
-    RunFolder.create(tmp_path / "set", {"seed": 0}, {}, kind="distill")
-    assert main(["pretrain", "--resume", str(tmp_path / "set")]) == 2
-    assert "holds a run of distill, wanted one of pool" in capsys.readouterr().err
-
-
-def test_changed_data_are_refused(stopped, capsys):
-    document = json.loads((stopped / "environment.json").read_text())
-    document["data"] = "0" * 64
-    (stopped / "environment.json").write_text(json.dumps(document))
-    before = contents(stopped)
-    assert main(["pretrain", "--resume", str(stopped)]) == 3
-    assert "was started on other data" in capsys.readouterr().err
-    assert contents(stopped) == before
 
 
 @pytest.mark.filterwarnings("ignore:.*hardly better than chance")
@@ -225,11 +123,6 @@ def _dies(loop):
 
 
 # --- files that are not a pool
-
-
-def test_an_unfinished_pool_says_how_to_go_on(stopped):
-    with pytest.raises(DataError, match=r"the run has not finished.*datadistill pretrain --resume"):
-        Pool.load(stopped)
 
 
 def nan_in(name, n):

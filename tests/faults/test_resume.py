@@ -3,9 +3,9 @@
 import json
 import shutil
 import signal
-import warnings
 
 import pytest
+import torch
 from small_run import SMALL, contents, digest
 
 import datadistill as dd
@@ -30,31 +30,32 @@ def stop_at(monkeypatch, k, number=signal.SIGTERM):
     monkeypatch.setattr(OuterLoop, "advance", interrupted)
 
 
-@pytest.fixture
-def stopped(tmp_path, monkeypatch):
-    """A run folder whose run was stopped after iteration 25 of 60."""
-    with monkeypatch.context() as patch:
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    torch.set_num_threads(1)  # before the fixture of every test does so
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, 25)
-        assert main(["distill", *SMALL, "--out", str(tmp_path / "run")]) == 143
-    return tmp_path / "run"
+        assert main(["distill", *SMALL, "--out", str(folder)]) == 143
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A run folder whose run was stopped after iteration 25 of 60."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
 
 
 def resume(folder, *argv):
     return main(["distill", "--resume", str(folder), *RESUME, *argv])
 
 
-@pytest.mark.parametrize("k", [1, 30, 37, 59])
+@pytest.mark.parametrize("k", [1, 37])
 def test_stopped_and_resumed_to_the_same_bytes(tmp_path, monkeypatch, straight, k):
     with monkeypatch.context() as patch:
         stop_at(patch, k, signal.SIGINT)
         assert main(["distill", *SMALL, "--out", str(tmp_path / "run")]) == 130
     assert RunFolder.open(tmp_path / "run").checkpoints.iterations()[-1] == k
-    assert resume(tmp_path / "run") == 0
-    assert digest(tmp_path / "run") == straight
-
-
-def test_a_finished_run_resumes_to_itself(tmp_path, straight):
-    assert main(["distill", *SMALL, "--out", str(tmp_path / "run")]) == 0
     assert resume(tmp_path / "run") == 0
     assert digest(tmp_path / "run") == straight
 
@@ -67,14 +68,6 @@ def test_another_config_is_refused_with_the_fields(stopped, capsys):
     assert resume(stopped, "--ipc", "5", "--resume-with-changes") == 2
     assert resume(stopped, "--iterations", "80") == 2
     assert contents(stopped) == before
-
-
-def test_more_iterations_are_a_change_that_may_be_made(stopped):
-    assert resume(stopped, "--iterations", "80", "--resume-with-changes") == 0
-    folder = RunFolder.open(stopped)
-    assert folder.config["iterations"] == 80
-    assert folder.read_metrics()[-1]["iteration"] == 80
-    assert resume(stopped) == 0  # from now on the run's own config
 
 
 def dies(*args):
@@ -128,68 +121,28 @@ def test_a_run_from_before_a_field_existed_goes_on_to_the_same_set(stopped, stra
     assert digest(stopped) == straight
 
 
-def test_fewer_iterations_than_were_done_are_refused(stopped, capsys):
-    before = contents(stopped)
-    assert resume(stopped, "--iterations", "20", "--resume-with-changes") == 2
-    assert "has done 25 iterations, more than the 20" in capsys.readouterr().err
-    assert contents(stopped) == before
-
-
-@pytest.mark.parametrize(("field", "value"), [("ipc", 5), ("lr_images", 0.5), ("seed", 3)])
-def test_an_edited_config_is_noticed(stopped, capsys, field, value):
-    document = json.loads((stopped / "config.json").read_text())
-    document["config"][field] = value
-    (stopped / "config.json").write_text(json.dumps(document))
-    before = contents(stopped)
-    code = resume(stopped)
-    # another seed is other validation data: that is noticed first
-    assert code == (3 if field == "seed" else 2)
-    assert ("fingerprint" if field == "seed" else f"{field} ") in capsys.readouterr().err
-    assert contents(stopped) == before
-
-
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("argv", "place", "words"),
     [
-        ({"ipcc": 1}, "unknown key 'ipcc'; did you mean ipc"),
-        ({"ipc": "1e-3"}, "ipc is '1e-3', wanted a whole number"),
-        ({"iterations": 10**30}, "too large"),
+        ([], ("versions", "torch"), "torch 2.0.0 -> "),
+        ([], ("device",), "device 2.0.0 -> cpu"),
+        (["--threads", "2"], (), "threads 1 -> 2"),
     ],
 )
-def test_a_hostile_config_is_refused(stopped, capsys, change, said):
-    document = json.loads((stopped / "config.json").read_text())
-    document["config"].update(change)
-    (stopped / "config.json").write_text(json.dumps(document))
-    assert resume(stopped) == 2
-    assert said in capsys.readouterr().err
-
-
-def test_another_torch_is_said(stopped, capsys):
+def test_another_environment_is_said(stopped, capsys, argv, place, words):
     document = json.loads((stopped / "environment.json").read_text())
-    document["versions"]["torch"] = "2.0.0"
+    if place:
+        inner = document["versions"] if len(place) > 1 else document
+        inner[place[-1]] = "2.0.0"
     (stopped / "environment.json").write_text(json.dumps(document))
     before = contents(stopped)
-    assert resume(stopped, "--require-exact") == 6
-    assert "torch 2.0.0 -> " in capsys.readouterr().err
+    assert resume(stopped, *argv, "--require-exact") == 6
+    assert f"not bit-exact with the run so far: {words}" in capsys.readouterr().err
     assert contents(stopped) == before
-    with warnings.catch_warnings():
+    if not argv:
         assert resume(stopped) == 0
-    said = capsys.readouterr().err
-    assert "warning: not bit-exact with the run so far: torch 2.0.0 -> " in said and ".py:" not in said
-
-
-def test_another_number_of_threads_is_said(stopped, capsys):
-    assert resume(stopped, "--threads", "2") == 0
-    assert "threads 1 -> 2" in capsys.readouterr().err
-
-
-def test_another_device_is_said(stopped, capsys):
-    document = json.loads((stopped / "environment.json").read_text())
-    (stopped / "environment.json").write_text(json.dumps({**document, "device": "cuda"}))
-    assert resume(stopped, "--require-exact") == 6
-    assert "not bit-exact with the run so far: device cuda -> cpu" in capsys.readouterr().err
-    assert resume(stopped) == 0
-    assert "warning: not bit-exact with the run so far: device cuda -> cpu" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"warning: not bit-exact with the run so far: {words}" in said and ".py:" not in said
 
 
 def test_changed_data_are_refused(pictures, tmp_path, monkeypatch, capsys):

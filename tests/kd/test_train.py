@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import datadistill.training.fit as fit_module
-from datadistill.config import RunOptions
-from datadistill.errors import DatadistillError, DataError, Interrupted, NumericalError, UsageError
+from datadistill.errors import DatadistillError, DataError, NumericalError, UsageError
 from datadistill.nets import build
 from datadistill.nets.weights import read_weights
 from datadistill.runs.tensors import pack, unpack
@@ -76,45 +75,6 @@ def test_the_same_config_gives_the_same_bytes_and_memory_the_same_net(straight, 
     assert digest(tmp_path / "again") == digest(folder)
     assert train(CNN).saved.fingerprint == trained.saved.fingerprint
     assert train(replace(CNN, seed=1)).saved.fingerprint != trained.saved.fingerprint
-
-
-@pytest.mark.parametrize("after", [0, 3, 24, 27, 33])
-def test_stopped_anywhere_and_resumed_to_the_same_bytes(straight, after, tmp_path, monkeypatch):
-    """In the teacher, in the hints, in the student; also right between."""
-    folder, _ = straight
-    count = {"steps": 0}
-    advance = fit_module.Fit.advance
-
-    def interrupted(self):
-        if count["steps"] == after:
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGTERM)
-        count["steps"] += 1
-        return advance(self)
-
-    monkeypatch.setattr(fit_module.Fit, "advance", interrupted)
-    with pytest.raises(Interrupted, match="kd-baselines train --resume"):
-        train(CNN, out=tmp_path / "run", options=RunOptions(quiet=True, checkpoint_every="1000"))
-    monkeypatch.undo()
-    train(None, out=tmp_path / "run", resume=True)
-    assert digest(tmp_path / "run") == digest(folder)
-
-
-def test_resumed_when_it_was_over(straight, tmp_path):
-    folder, trained = straight
-    before = digest(folder)
-    assert train(None, out=folder, resume=True).scores == trained.scores
-    assert digest(folder) == before
-
-
-def test_another_config_is_refused(straight):
-    folder, _ = straight
-    with pytest.raises(UsageError, match="lr"):
-        train(replace(CNN, lr=0.5), out=folder, resume=True)
-    with pytest.raises(UsageError, match="already holds a run"):
-        train(CNN, out=folder)
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -227,12 +187,6 @@ def test_two_heads_without_a_term_for_the_second_are_one():
     trained = train(replace(TINY, method="lwf", method_args=args, epochs=1))
     plain = train(replace(TINY, method="plain", method_args={}, epochs=1))
     assert trained.teacher is None and trained.saved.fingerprint == plain.saved.fingerprint
-
-
-def test_a_new_run_that_is_refused_leaves_nothing(tmp_path):
-    with pytest.raises(UsageError):
-        train(replace(CNN, method_args={"guided": "convs.9", "hint": "convs.1"}), out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_teacher_of_other_classes_or_images_is_refused(tmp_path, straight):

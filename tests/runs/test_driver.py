@@ -97,6 +97,47 @@ def test_stopped_by_a_signal_and_resumed_to_the_same_bytes(tmp_path, at, number,
     assert contents(tmp_path / "stopped") == contents(tmp_path / "straight")
 
 
+@pytest.mark.parametrize("every", ["1", "2", "4", "1000"])
+def test_a_run_that_died_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch, every):
+    """Lines of metrics after the checkpoint are cut off."""
+    run(Sum(), Count(), tmp_path / "straight")
+    options = RunOptions(quiet=True, checkpoint_every=every)
+    advance, started = Counting.advance, []
+
+    def dies(self):
+        if self.step == 5:
+            raise KeyboardInterrupt
+        return advance(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Counting, "advance", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(Sum(), Count(), tmp_path / "run", options=options)
+    monkeypatch.setattr(Counting, "advance", lambda self: started.append(self.step) or advance(self))
+    assert run(Sum(), None, tmp_path / "run", resume=True, options=options) == 15
+    assert started[0] == 5 // int(every) * int(every)
+    assert contents(tmp_path / "run") == contents(tmp_path / "straight")
+
+
+def test_metrics_that_a_checkpoint_has_seen_must_be_there(tmp_path):
+    SIGNALS[3] = signal.SIGTERM
+    with pytest.raises(Interrupted):
+        run(Sum(), Count(), tmp_path / "run")
+    (tmp_path / "run/metrics.jsonl").write_text("")
+    with pytest.raises(DataError, match="has 0 bytes, the checkpoint was made at"):
+        run(Sum(), None, tmp_path / "run", resume=True)
+
+
+def test_a_run_that_cannot_be_built_leaves_nothing(tmp_path):
+    class Unbuilt(Sum):
+        def build(self, config, options):
+            raise UsageError("no such net")
+
+    with pytest.raises(UsageError, match="no such net"):
+        run(Unbuilt(), Count(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_run_resumes_to_itself(tmp_path):
     run(Sum(), Count(), tmp_path / "run")
     before = contents(tmp_path / "run")

@@ -182,28 +182,6 @@ def during(monkeypatch, k, happens):
 
 
 # 4 steps an epoch, 8 a net: in the first net, at its end, in the second, in the last
-@pytest.mark.parametrize("at_once", [1, 2])
-@pytest.mark.parametrize("k", [3, 8, 13, 22])
-def test_stopped_and_resumed_to_the_same_bytes(data, tmp_path, monkeypatch, k, at_once, straight):
-    out = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        during(patched, k, lambda: signal.raise_signal(signal.SIGTERM))
-        with pytest.raises(Interrupted, match=f"saved at step {k} of .*resume=True, data=") as stop:
-            pretrain(config(at_once=at_once), data=data, out=out, options=QUIET)
-    assert stop.value.exit_code == 143 and not (out / "pool.safetensors").exists()
-    began = []
-    advance = PoolLoop.advance
-    monkeypatch.setattr(PoolLoop, "advance", lambda loop: began.append(loop.step) or advance(loop))
-    pretrain(None, data=data, out=out, resume=True, options=QUIET)
-    assert began[0] == k  # nothing is done twice
-    if at_once == 1:
-        assert folder_bytes(out) == straight
-    else:
-        pretrain(config(at_once=2), data=data, out=tmp_path / "other", options=QUIET)
-        assert folder_bytes(out) == folder_bytes(tmp_path / "other")
-    assert not (out / "nets").exists()
-
-
 @pytest.mark.parametrize(("every", "begins"), [("1000", 16), ("3", 19)])
 def test_a_run_that_died_keeps_its_finished_nets(data, tmp_path, monkeypatch, every, begins, straight):
     def dies():
@@ -220,14 +198,6 @@ def test_a_run_that_died_keeps_its_finished_nets(data, tmp_path, monkeypatch, ev
     monkeypatch.setattr(PoolLoop, "advance", lambda loop: began.append(loop.step) or advance(loop))
     pretrain(None, data=data, out=out, resume=True, options=options)
     assert began[0] == begins and folder_bytes(out) == straight
-
-
-def test_a_finished_run_resumes_to_itself(data, tmp_path, straight, monkeypatch):
-    out = tmp_path / "run"
-    pretrain(config(), data=data, out=out, options=QUIET)
-    monkeypatch.setattr(PoolLoop, "advance", None)
-    again = pretrain(None, data=data, out=out, resume=True, options=QUIET)
-    assert again.fingerprint == Pool.load(out).fingerprint and folder_bytes(out) == straight
 
 
 def test_a_damaged_file_of_a_finished_net_is_trained_again(data, tmp_path, monkeypatch, straight):
@@ -269,13 +239,6 @@ def test_a_loss_that_is_not_finite_names_the_net(data):
 def test_no_image_to_judge_by(data):
     with pytest.raises(DataError, match="leaves no image to judge the nets by"):
         pretrain(config(validation=0))
-
-
-def test_what_must_be_given():
-    with pytest.raises(UsageError, match="pass out=FOLDER"):
-        pretrain(None)
-    with pytest.raises(UsageError, match="wanted a PoolConfig"):
-        pretrain("mnist-lenet")
 
 
 @pytest.mark.parametrize("name", POOLS)

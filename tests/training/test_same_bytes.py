@@ -1,6 +1,5 @@
 """The same seed gives the same bytes, stopped and resumed or not."""
 
-import signal
 import warnings
 
 import pytest
@@ -8,9 +7,6 @@ import torch
 from training_cases import MIXED, bytes_of, config, loop, through_a_checkpoint
 
 import datadistill as dd
-from datadistill.config import RunOptions
-from datadistill.errors import Interrupted
-from datadistill.training.outer import OuterLoop
 
 FIXED = {"theta_0": "fixed", "iterations": 4, "validate_every": 3, "step_sizes": "shared"}
 RUNS = {"mixed": MIXED, "fixed": FIXED}
@@ -31,25 +27,6 @@ def drive(studied, until):
         if studied.is_test_due():
             records.append(studied.validate())
     return records
-
-
-def interrupted(config, data, out, k, monkeypatch, options):
-    """A run that gets a SIGTERM during iteration k (from 1)."""
-    advance = OuterLoop.advance
-
-    def advance_then_signal(self):
-        loss = advance(self)
-        if self.iteration == k:
-            signal.raise_signal(signal.SIGTERM)
-        return loss
-
-    with monkeypatch.context() as patched:
-        patched.setattr(OuterLoop, "advance", advance_then_signal)
-        with pytest.raises(
-            Interrupted, match=f"saved at iteration {k} of [45]; go on with: .*resume=True"
-        ) as stop:
-            dd.distill(config, data=data, out=out, options=options)
-    assert stop.value.exit_code == 128 + signal.SIGTERM
 
 
 @pytest.fixture(params=RUNS.values(), ids=RUNS.keys())
@@ -121,53 +98,3 @@ def test_an_untouched_loop_would_not_pass_for_a_resumed_one(digits, tmp_path):
         fresh.load(state)
         drive(fresh, 5)
         assert bytes_of(fresh.distilled(), tmp_path) != expected, part
-
-
-@pytest.mark.parametrize("k", [1, 2, 4])
-def test_a_stopped_and_resumed_run_writes_the_same_files(digits, tmp_path, monkeypatch, run, k):
-    options = RunOptions(quiet=True, checkpoint_every="1000")
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    dd.distill(config(**run), data=digits, out=straight, options=options)
-    if k < config(**run).iterations:
-        interrupted(config(**run), digits, stopped, k, monkeypatch, options)
-        assert not (stopped / "distilled.safetensors").exists()
-        dd.distill(None, data=digits, out=stopped, resume=True, options=options)
-    else:
-        dd.distill(config(**run), data=digits, out=stopped, options=options)
-        dd.distill(None, data=digits, out=stopped, resume=True, options=options)  # resumed when done
-    for name in ("distilled.safetensors", "metrics.jsonl", "config.json"):
-        assert (stopped / name).read_bytes() == (straight / name).read_bytes(), name
-    loaded = dd.DistilledDataset.load(stopped)
-    assert torch.equal(loaded.images, dd.distill(config(**run), data=digits).images)
-
-
-def test_a_run_that_died_goes_on_from_its_last_checkpoint(digits, tmp_path, monkeypatch):
-    options = RunOptions(quiet=True, checkpoint_every="2")
-    dd.distill(config(**MIXED), data=digits, out=tmp_path / "straight", options=options)
-    advance = OuterLoop.advance
-
-    def dies(self):
-        if self.iteration == 3:
-            raise KeyboardInterrupt  # no chance to save anything
-        return advance(self)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(OuterLoop, "advance", dies)
-        with pytest.raises(KeyboardInterrupt):
-            dd.distill(config(**MIXED), data=digits, out=tmp_path / "died", options=options)
-    started = []
-    monkeypatch.setattr(OuterLoop, "advance", lambda self: started.append(self.iteration) or advance(self))
-    dd.distill(None, data=digits, out=tmp_path / "died", resume=True, options=options)
-    assert started == [2, 3, 4]
-    for name in ("distilled.safetensors", "metrics.jsonl"):
-        assert (tmp_path / "died" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
-
-
-def test_how_often_it_is_saved_and_where_it_is_run_do_not_matter(digits, tmp_path):
-    in_memory = bytes_of(dd.distill(config(**MIXED), data=digits), tmp_path)
-    for every in ("1", "3", "0.001s"):
-        out = tmp_path / every
-        dd.distill(
-            config(**MIXED), data=digits, out=out, options=RunOptions(quiet=True, checkpoint_every=every)
-        )
-        assert (out / "distilled.safetensors").read_bytes() == in_memory
