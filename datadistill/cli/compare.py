@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
-
-from datadistill.cli.options import parse, set_threads
+from datadistill.cli.options import MachineOptions, SetPath, parse, set_threads
 from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent, size_of
 from datadistill.errors import UsageError
@@ -25,7 +23,7 @@ class Compare:
     How each baseline is trained (step sizes, epochs) is chosen on training images with other nets.
     """
 
-    set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+    set_: SetPath
     """The file of a distilled set, or its run folder."""
     pool: Path | None = None
     """For a set learned for pretrained nets: the pool whose held-out nets are tested."""
@@ -45,20 +43,11 @@ class Compare:
     """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision."""
     data: Path | None = None
     """The folder of class sub-folders, for a set that was learned from one."""
-    data_root: str | None = None
-    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
-    download: bool = True
-    """Whether a data set that is not there may be fetched."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    threads: int | None = None
-    """CPU threads of torch."""
     seed: int = 0
     """Seed of the held-out nets and of the baselines."""
     out: Path | None = None
     """A CSV file to write the table to."""
-    json: bool = False
-    """Print one JSON object on stdout, and nothing else there."""
+    options: MachineOptions = field(default_factory=MachineOptions)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -69,8 +58,9 @@ def run(argv: Sequence[str]) -> int:
     if args.out is not None:
         refuse_inputs(args.out, args.set_, args.pool)
         refuse_inside(args.out, args.data)
-    output = Output(args.json)
-    set_threads(args.threads)
+    options = args.options
+    output = Output(options.json)
+    set_threads(options.threads)
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.compare import compare
     from datadistill.evaluation.own_data import data_of
@@ -80,11 +70,11 @@ def run(argv: Sequence[str]) -> int:
     d = DistilledDataset.load(args.set_)
     stopped = "stopped; nothing was measured to the end, and no file was written"
     with StopFlag(), interruptible(stopped), output.working():
-        data = data_of(d, data_root=args.data_root, folder=args.data, download=args.download)
+        data = data_of(d, data_root=options.data_root, folder=args.data, download=options.download)
         found = compare(
             d, data=data, net=args.net, pool=args.pool, nets=args.nets, sets=args.sets,
             selection_nets=args.selection_nets, candidates=args.candidates, optimized_from=args.optimized_from,
-            seed=args.seed, device=args.device, baselines=args.baselines or None,
+            seed=args.seed, device=options.device, baselines=args.baselines or None,
         ).as_dict()  # fmt: skip
     _table(output, found)
     if args.out is not None:

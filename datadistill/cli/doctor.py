@@ -7,11 +7,10 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
-from datadistill.cli.options import NAMES_AND_VALUES, parse
+from datadistill.cli.options import NamesAndValues, parse
 from datadistill.cli.printing import Output, size_of
-from datadistill.config import Value
 from datadistill.errors import DatadistillError, NumericalError, Unavailable
 
 PACKAGES = (
@@ -28,7 +27,7 @@ class Doctor:
     net: str | None = None
     """Check this net instead: whether training can be differentiated exactly through it (exit code 4 where it
     cannot)."""
-    net_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    net_args: NamesAndValues = field(default_factory=dict)
     """Arguments of the net, such as: model mobilenet_v3_small"""
     channels: int | None = None
     """Colour channels of the net's images; default: 3 for torchvision's, else 1."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from datadistill.cli.options import parse, set_threads
+from datadistill.cli.options import MachineOptions, SetPath, parse, set_threads
 from datadistill.cli.printing import Output
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
@@ -19,7 +17,7 @@ from datadistill.recipes.poisoning import PURPOSE
 class Evaluate:
     """Train held-out nets on a distilled set, test them, and say what they reach."""
 
-    set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+    set_: SetPath
     """The file of a distilled set, or its run folder."""
     nets: int = 200
     """Held-out nets; a set for one fixed initialization has one."""
@@ -33,22 +31,13 @@ class Evaluate:
     """For a set learned for pretrained nets: the pool whose held-out nets are tested."""
     data: Path | None = None
     """The folder of class sub-folders, for a set that was learned from one."""
-    data_root: str | None = None
-    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
-    download: bool = True
-    """Whether a data set that is not there may be fetched."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    threads: int | None = None
-    """CPU threads of torch."""
     seed: int = 0
     """Seed of the held-out initializations."""
     quantize: int | None = None
     """Test the set with its images stored in this many bits, 1 to 8."""
     save: bool = False
     """Write the accuracies into the file, if it still holds the set that was measured."""
-    json: bool = False
-    """Print one JSON object on stdout, and nothing else there."""
+    options: MachineOptions = field(default_factory=MachineOptions)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -59,8 +48,9 @@ def run(argv: Sequence[str]) -> int:
             "--save writes how the set does on its own net and the test split; leave --net, --quantize and "
             "--split out"
         )
-    output = Output(args.json)
-    set_threads(args.threads)
+    options = args.options
+    output = Output(options.json)
+    set_threads(options.threads)
     from datadistill.cli.results import accuracy_table
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation import evaluate
@@ -73,9 +63,9 @@ def run(argv: Sequence[str]) -> int:
         d = d.quantized(args.quantize)
     stopped = "stopped; nothing was measured to the end, and no file was changed"
     with StopFlag(), interruptible(stopped), output.working():
-        data = data_of(d, data_root=args.data_root, folder=args.data, download=args.download)
+        data = data_of(d, data_root=options.data_root, folder=args.data, download=options.download)
         found = evaluate(
-            d, net=args.net, nets=args.nets, data=data, split=args.split, seed=args.seed, device=args.device,
+            d, net=args.net, nets=args.nets, data=data, split=args.split, seed=args.seed, device=options.device,
             pool=args.pool, plain_nets=args.plain_nets,
         ).as_dict()  # fmt: skip
     if found["attack"]:

@@ -6,15 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import tyro
+from typing import TYPE_CHECKING
 
 from datadistill.cli.inspect_pool import kind_of
-from datadistill.cli.options import NAMES_AND_VALUES, parse, set_threads
+from datadistill.cli.options import MachineOptions, NamesAndValues, SetPath, parse, set_threads
 from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent
-from datadistill.config import Value
 from datadistill.config.values import check_range
 from datadistill.errors import DataError, UsageError
 from datadistill.runs.inside import refuse_inside
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 class Finetune:
     """Adapt your own net in the set's steps, write it, and compare with ordinary fine-tuning."""
 
-    set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+    set_: SetPath
     """The file of a distilled set, or its run folder."""
     weights: Path
     """Your net's tensors by name (.safetensors, or a state dict of torch.save: .pt, .pth); with --pool-net, a
@@ -40,7 +37,7 @@ class Finetune:
     """Take this held-out net, counted from 0, of the pool."""
     net: str | None = None
     """Its architecture: lenet, alexcifarnet, ...; default: the one the set was learned with."""
-    net_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    net_args: NamesAndValues = field(default_factory=dict)
     """Arguments of --net, such as width 32 norm instance."""
     out: Path | None = None
     """File to write; default: NAME-finetuned.safetensors beside the set."""
@@ -56,18 +53,9 @@ class Finetune:
     """Its images a step."""
     data: Path | None = None
     """The folder of class sub-folders, for a set that was learned from one."""
-    data_root: str | None = None
-    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
-    download: bool = True
-    """Whether a data set that is not there may be fetched."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    threads: int | None = None
-    """CPU threads of torch."""
     seed: int = 0
     """Seed of the batches of ordinary fine-tuning."""
-    json: bool = False
-    """Print one JSON object on stdout, and nothing else there."""
+    options: MachineOptions = field(default_factory=MachineOptions)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -77,8 +65,9 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError("--net-args go with --net; name the architecture")
     check_range(args, ("max_steps", "every", "batch"), least=1)
     check_range(args, ("lr",), above=0, hint="Adam's usual one is 0.001")
-    output = Output(args.json)
-    set_threads(args.threads)
+    options = args.options
+    output = Output(options.json)
+    set_threads(options.threads)
     from datadistill.device import resolve
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.own_data import data_of
@@ -90,9 +79,9 @@ def run(argv: Sequence[str]) -> int:
     net = own_net(d, args)
     with StopFlag(), output.working():
         with interruptible("stopped; nothing was written"):
-            data = data_of(d, data_root=args.data_root, folder=args.data, download=args.download)
-            data = data.to(resolve(args.device))
-            tuning = finetune(d, net, data=data, device=args.device, reach=False, seed=args.seed)
+            data = data_of(d, data_root=options.data_root, folder=args.data, download=options.download)
+            data = data.to(resolve(options.device))
+            tuning = finetune(d, net, data=data, device=options.device, reach=False, seed=args.seed)
         tuning.save(out)  # now, for the comparison may take minutes
         if args.reach:
             with interruptible(f"the adapted net is in {out}; it was not compared with ordinary fine-tuning"):
@@ -171,7 +160,9 @@ def from_file(d: DistilledDataset, net: nn.Module, args: Finetune) -> Theta:
 
     model = d.net.args.get("model") if args.net is None else args.net_args.get("model")
     source = str(args.weights)
-    weights = read_weights(source, net, model=None if model is None else str(model), download=args.download)
+    weights = read_weights(
+        source, net, model=None if model is None else str(model), download=args.options.download
+    )
     if (
         args.net is None
         and d.theta_0 is not None

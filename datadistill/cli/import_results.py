@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from datadistill.cli.options import NAMES_AND_VALUES, parse
+from datadistill.cli.options import NamesAndValues, parse
 from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent, shape_of
-from datadistill.config import Value
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
 
@@ -31,7 +30,7 @@ class Import:
     """The data set it was learned from; the file does not say."""
     net: str | None = None
     """The net it was learned with; default: the authors' for that data set."""
-    net_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    net_args: NamesAndValues = field(default_factory=dict)
     """Arguments of the net, such as width 32 norm instance."""
     init: str = "xavier"
     """The initialization it was learned with."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from datadistill.cli.inspect_pool import kind_of, print_net, print_pool, read_net, read_pool
-from datadistill.cli.options import parse
+from datadistill.cli.options import SetPath, parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.cli.recipes import flag, words
 from datadistill.errors import DataError
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 class Inspect:
     """Say what is in the file of a distilled set or of a pool, or in a run folder."""
 
-    set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+    set_: SetPath
     """The file of a distilled set or a pool, or a run folder."""
     verify: bool = True
     """Compare the checksum; --no-verify reads an edited or damaged file all the same."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import tyro
 import tyro.constructors
 
-from datadistill.config import Value
+from datadistill.config import RunOptions, Value
 from datadistill.config.choices import OWNERS, Arguments
 from datadistill.config.values import LONGEST_PATH, MOST, check_range, check_types
 from datadistill.errors import UsageError
@@ -54,6 +55,39 @@ NAMES_AND_VALUES = tyro.constructors.PrimitiveConstructorSpec[dict[str, Value]](
     str_from_instance=lambda value: [word for pair in value.items() for word in map(str, pair)],
 )
 """How a dict is typed: --net-args width 32 norm instance depth -. (tyro's own way makes a flag of each key.)"""
+
+NamesAndValues = Annotated[dict[str, Value], NAMES_AND_VALUES]
+Hidden = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
+"""A field that is no flag."""
+SetPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+NetPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_FILE")]
+OptionalName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")]
+
+
+@dataclass(frozen=True)
+class Options(RunOptions):
+    """How the command is carried out; none of it changes the numbers."""
+
+    threads: int | None = None
+    """CPU threads of torch."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Where the data lie, and what computes; none of it changes what is measured."""
+
+    data_root: str | None = None
+    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
+    download: bool = True
+    """Whether a data set that is not there may be fetched."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int | None = None
+    """CPU threads of torch."""
+    json: bool = False
+    """Print one JSON object on stdout, and nothing else there."""
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
@@ -135,6 +169,45 @@ def with_arguments(config: C, base: C, argv: Sequence[str]) -> C:
         elif not is_given and getattr(config, owner) != getattr(base, owner):
             changes[arguments] = {}
     return replace(config, **changes)
+
+
+def take_name(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The name that stands before all flags, such as a recipe's, and the words after it.
+
+    >>> take_name(["mnist-fixed", "--ipc", "5"]), take_name(["--help"])
+    (('mnist-fixed', ['--ipc', '5']), (None, ['--help']))
+    """
+    words = list(argv)
+    if words and not words[0].startswith("-"):
+        return words[0], words[1:]
+    return None, words
+
+
+def as_flags(flags: type[T], config: Any) -> T:
+    """A config as the class whose fields are flags."""
+    return flags(**{f.name: getattr(config, f.name) for f in fields(config)})
+
+
+def config_of(typed: Any, base: C, argv: Sequence[str]) -> C:
+    """The plain config that flags make of a recipe's or a run's; see `with_arguments`.
+
+    Args:
+        typed: as parsed, of the class whose fields are flags.
+        base: the recipe's config, or that of the run to go on with.
+        argv: the words after the command.
+
+    Raises:
+        UsageError: --data, which is a folder of images, beside --dataset, which names another data set.
+    """
+    values = {f.name: getattr(typed, f.name) for f in fields(base)}
+    if values.get("data") is not None and values["dataset"] != "folder":
+        if given(argv, "--dataset"):
+            raise UsageError(
+                f"both --dataset {values['dataset']} and --data {values['data']} were given; drop one"
+            )
+        values["dataset"] = "folder"
+    config: C = type(base)(**values)
+    return with_arguments(config, base, argv)
 
 
 def wants_help(argv: Sequence[str]) -> bool:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 from datadistill.runs.jsonconfig import differing
+
+
+class Page(Protocol):
+    """A recipe and its published number."""
+
+    @property
+    def published(self) -> str: ...
+
+    def make(self) -> Any: ...
+
 
 SAME_NUMBER = ("seed", "device", "data", "pool", "at_once", "validate_every", "validate_nets")
 """Fields that a published number does not depend on: seeds, places, and how a run is carried out."""
@@ -34,3 +44,9 @@ def published_number(
         return "-", []
     changed = [text for text in differing(recipe, run) if text.split()[0].partition(".")[0] not in same]
     return "-" if changed else published, changed
+
+
+def published_beside(pages: Mapping[str, Page], run: Any) -> tuple[str, list[str]]:
+    """The published number of the recipe that a config names, as `published_number` gives it."""
+    page = pages.get(run.recipe)
+    return ("-", []) if page is None else published_number(page.published, page.make(), run)

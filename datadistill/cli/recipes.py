@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
-from datadistill.cli.options import parse
+from datadistill.cli.options import OptionalName, parse
 from datadistill.cli.printing import Output
 from datadistill.errors import UsageError, nearest
 from datadistill.recipes import RECIPES
@@ -20,7 +18,7 @@ from datadistill.recipes.pools import POOLS
 class Recipes:
     """List the recipes with their published accuracy in percent, or show one with its full config."""
 
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    name: OptionalName = None
     """Recipe to show."""
     json: bool = False
     """Print one JSON object on stdout, and nothing else there."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from datadistill.cli.options import parse, set_threads
+from datadistill.cli.options import Options, parse, set_threads
 from datadistill.cli.printing import Output
-from datadistill.config import RunOptions
+from datadistill.cli.study_command import carry_out, say_files
 from datadistill.errors import UsageError
 from datadistill.reproduce import TABLES, plan_of
 from datadistill.reproduce.plan import Scale
@@ -48,11 +48,7 @@ class Reproduce:
     """Table 3: the weights file that nets start from, or imagenet for torchvision's."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto, cpu or cuda."""
-    threads: int | None = None
-    """CPU threads of torch."""
-    json: bool = False
-    """Print one JSON object on stdout, and nothing else there."""
-    options: RunOptions = field(default_factory=RunOptions)
+    options: Options = field(default_factory=Options)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -61,23 +57,19 @@ def run(argv: Sequence[str]) -> int:
     plan = plan_of(args.table, args.scale)
     if args.weights is not None and not any(part.needs_weights for part in plan.parts):
         raise UsageError(f"{args.table} starts from no given weights; leave --weights out")
-    output = Output(args.json)
-    set_threads(args.threads)
+    output = Output(args.options.json)
+    set_threads(args.options.threads)
     from datadistill.reproduce.run import default_out, reproduce
 
     out = args.out or default_out(args.table, args.scale, args.seed)
     output.say(f"{plan.title}, scale {args.scale} -> {out}", *([plan.purpose] if plan.purpose else []))
-    began = time.monotonic()
-    with output.working(not args.options.quiet):
-        made = reproduce(
-            args.table, args.scale, out=out, seed=args.seed, only=args.only, reuse=args.reuse,
-            weights=args.weights, device=args.device, options=args.options,
-            say=(lambda line: None) if args.options.quiet else output.say,
-            again=f"{PROG} {shlex.join(argv)}",
-        )  # fmt: skip
-    seconds = time.monotonic() - began
+    study = partial(
+        reproduce, args.table, args.scale, seed=args.seed, only=args.only, reuse=args.reuse,
+        weights=args.weights, device=args.device,
+    )  # fmt: skip
+    made, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
     tell(output, made)
-    output.say(f"wrote {out}: {', '.join(path.name for path in made.files)} ({seconds:.0f} s)")
+    say_files(output, made, out, seconds)
     output.say(f"next: {_next(args, made)}")
     output.result(summary(made, out, seconds))
     return 0

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from datadistill.cli.inspect_pool import kind_of
-from datadistill.cli.options import parse
+from datadistill.cli.options import SetPath, parse
 from datadistill.cli.printing import Output
 from datadistill.errors import UsageError
 
@@ -19,7 +16,7 @@ from datadistill.errors import UsageError
 class Show:
     """Draw the figures of a distilled set or a run: images, step sizes, curves."""
 
-    set_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
+    set_: SetPath
     """The file of a distilled set, or a run folder."""
     out: Path | None = None
     """Folder to write into; default: `figures` in the run folder, or beside the file."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
-
-from datadistill.cli.options import parse, set_threads, wants_help
+from datadistill.cli.options import Hidden, as_flags, parse, set_threads
 from datadistill.cli.printing import Output
-from kd_baselines.cli.compare import tell
-from kd_baselines.cli.configs import ConfigOfAllSeeds, Options, changes_of, flags_of, recipe_missing, seeds_of
-from kd_baselines.cli.train_language import TextFlags
+from datadistill.cli.study_command import carry_out
+from kd_baselines.cli.compare import say_comparison
+from kd_baselines.cli.configs import ImageFlagsWithoutSeed, StudyFlags, TextFlags, changes_of, take_recipe
 from kd_baselines.config import KdConfig
 from kd_baselines.recipes import recipe
 
@@ -23,7 +20,7 @@ PROG = "kd-baselines born-again"
 
 
 @dataclass(frozen=True)
-class BornAgain:
+class BornAgain(StudyFlags):
     """Train a teacher and, from fresh draws, generations of nets each taught by the one before, for every seed.
 
     Finished nets are read, stopped ones go on: typed again after a stop it goes on, and with more generations
@@ -33,36 +30,27 @@ class BornAgain:
 
     generations: int = 3
     """Generations after the teacher."""
-    seeds: tuple[int, ...] = (5,)
-    """One number: how many seeds, from 0. Several numbers: which."""
     arms: tuple[str, ...] = ()
     """Only these; kd-baselines recipes RECIPE lists them, "own" is the recipe itself."""
     average: Literal["arithmetic", "geometric"] = "arithmetic"
     """Mean of an ensemble of generations: of the probabilities, or of the logits."""
-    out: Path | None = None
-    """Folder for everything; default: runs/born-again/RECIPE."""
-    threads: int | None = None
-    """CPU threads of torch."""
-    json: bool = False
-    """Print one JSON object on stdout, and nothing else there."""
-    options: Options = field(default_factory=Options)
 
 
 @dataclass(frozen=True)
-class ImageConfig(ConfigOfAllSeeds):
+class ImageConfig(ImageFlagsWithoutSeed):
     """What to train, in every arm. All of it changes the numbers; the defaults shown are the recipe's own."""
 
-    average: Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress] = "arithmetic"  # --average is the command's
-    teachers: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = 1
-    weights: Annotated[str | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
-    teacher_weights: Annotated[str | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
+    average: Hidden[Any] = "arithmetic"  # --average is the command's
+    teachers: Hidden[int] = 1
+    weights: Hidden[str | None] = None
+    teacher_weights: Hidden[str | None] = None
 
 
 @dataclass(frozen=True)
 class TextConfig(TextFlags):
     """What to train, in every arm. All of it changes the numbers; the defaults shown are the recipe's own."""
 
-    seed: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = 0
+    seed: Hidden[int] = 0
 
 
 @dataclass(frozen=True)
@@ -79,33 +67,22 @@ class OfText(BornAgain):
 
 def run(argv: Sequence[str]) -> int:
     """Parse, train, print."""
-    words = list(argv)
-    name = words.pop(0) if words and not words[0].startswith("-") else None
-    if name is None and not wants_help(words):
-        raise recipe_missing(f"{PROG} RECIPE")
+    name, words = take_recipe(argv, PROG)
     args, changes = parse_arguments(name, words)
     assert name is not None  # --help has left
-    output = Output(args.json)
-    set_threads(args.threads)
+    output = Output(args.options.json)
+    set_threads(args.options.threads)
     from kd_baselines.studies.generations import born_again_generations
 
     out = args.out or Path("runs") / "born-again" / name
-    began = time.monotonic()
-    with output.working(not args.options.quiet):
-        found = born_again_generations(
-            name, generations=args.generations, seeds=seeds_of(args.seeds),
-            arms=args.arms or None, average=args.average, out=out, options=args.options, changes=changes,
-            say=(lambda line: None) if args.options.quiet else output.say, again=f"{PROG} {shlex.join(argv)}",
-        )  # fmt: skip
-    seconds = time.monotonic() - began
-    tell(output, found)
-    output.say(f"wrote {out}: {', '.join(path.name for path in found.files)} ({seconds:.0f} s)")
+    study = partial(
+        born_again_generations, name, generations=args.generations, seeds=args.count_or_seeds(),
+        arms=args.arms or None, average=args.average, changes=changes,
+    )  # fmt: skip
+    found, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
+    result = say_comparison(output, found, out, seconds)
     output.say(f"next: the same with --generations {args.generations + 1} adds a generation to what is there")
-    output.result({
-        "recipe": found.recipe, "base": found.base, "seeds": list(found.seeds), "generations": args.generations,
-        "average": args.average, "run": str(out), "seconds": seconds, "changes": dict(found.changes),
-        "rows": list(found.records()), "files": [str(path) for path in found.files],
-    })  # fmt: skip
+    output.result({**result, "generations": args.generations, "average": args.average})
     return 0
 
 
@@ -114,9 +91,10 @@ def parse_arguments(name: str | None, words: Sequence[str]) -> tuple[BornAgain, 
     base: Any = recipe(name) if name is not None else KdConfig()
     shown = f"{PROG} {name or 'RECIPE'}"
     if isinstance(base, KdConfig):
-        images = parse(OfImages, words, shown, OfImages(config=flags_of(ImageConfig, base)))
-        changes = changes_of(images.config, base, words)
-        changes.pop("average", None)
-        return images, changes
-    text = parse(OfText, words, shown, OfText(config=TextConfig(**vars(base))))
-    return text, changes_of(text.config, base, words)
+        default: OfImages | OfText = OfImages(config=as_flags(ImageConfig, base))
+    else:
+        default = OfText(config=as_flags(TextConfig, base))
+    args = parse(type(default), words, shown, default)
+    changes = changes_of(args.config, base, words)
+    changes.pop("average", None)
+    return args, changes

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from datadistill.cli.options import parse, set_threads, wants_help
+from datadistill.cli.options import as_flags, parse, set_threads
 from datadistill.cli.printing import Output
-from kd_baselines.cli.configs import ConfigOfAllSeeds, Options, changes_of, flags_of, recipe_missing, seeds_of
+from datadistill.cli.study_command import carry_out, say_files
+from kd_baselines.cli.configs import ImageFlagsWithoutSeed, StudyFlags, changes_of, take_recipe
 from kd_baselines.config import KdConfig
 from kd_baselines.recipes import page
 
@@ -22,7 +22,7 @@ PROG = "kd-baselines compare"
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(StudyFlags):
     """Train the arms of a recipe with several seeds on one teacher, and hold them against one arm.
 
     Finished students are read, stopped ones go on: typed again after a stop it goes on. Writes table.md and
@@ -35,53 +35,35 @@ class Compare:
     """Only these; kd-baselines recipes RECIPE lists them, "own" is the recipe itself."""
     base: str | None = None
     """The arm that the others are held against; default: the first without a teacher, else the first."""
-    out: Path | None = None
-    """Folder for everything; default: runs/compare/RECIPE."""
-    threads: int | None = None
-    """CPU threads of torch."""
-    json: bool = False
-    """Print one JSON object on stdout, and nothing else there."""
-    config: ConfigOfAllSeeds = field(default_factory=ConfigOfAllSeeds)
-    options: Options = field(default_factory=Options)
+    config: ImageFlagsWithoutSeed = field(default_factory=ImageFlagsWithoutSeed)
 
 
 def run(argv: Sequence[str]) -> int:
     """Parse, compare, print."""
-    words = list(argv)
-    name = words.pop(0) if words and not words[0].startswith("-") else None
-    if name is None and not wants_help(words):
-        raise recipe_missing(f"{PROG} RECIPE")
+    name, words = take_recipe(argv, PROG)
     base = page(name).images() if name is not None else KdConfig()
-    shown = f"{PROG} {name or 'RECIPE'}"
-    args = parse(Compare, words, shown, Compare(config=flags_of(ConfigOfAllSeeds, base)))
+    default = Compare(config=as_flags(ImageFlagsWithoutSeed, base))
+    args = parse(Compare, words, f"{PROG} {name or 'RECIPE'}", default)
     assert name is not None  # --help has left
-    output = Output(args.json)
-    set_threads(args.threads)
+    output = Output(args.options.json)
+    set_threads(args.options.threads)
     from kd_baselines.studies.compare import compare
 
     out = args.out or Path("runs") / "compare" / name
-    began = time.monotonic()
-    with output.working(not args.options.quiet):
-        found = compare(
-            name, seeds=seeds_of(args.seeds), arms=args.arms or None,
-            base=args.base, out=out, options=args.options, changes=changes_of(args.config, base, words),
-            say=(lambda line: None) if args.options.quiet else output.say, again=f"{PROG} {shlex.join(argv)}",
-        )  # fmt: skip
-    seconds = time.monotonic() - began
-    tell(output, found)
-    output.say(f"wrote {out}: {', '.join(path.name for path in found.files)} ({seconds:.0f} s)")
+    study = partial(
+        compare, name, seeds=args.count_or_seeds(), arms=args.arms or None, base=args.base,
+        changes=changes_of(args.config, base, words),
+    )  # fmt: skip
+    found, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
+    result = say_comparison(output, found, out, seconds)
     last = found.rows[-1].arm
     output.say(f"next: kd-baselines evaluate {out / f'{last}-s{found.seeds[-1]}'} --noise 0.3")
-    output.result({
-        "recipe": found.recipe, "base": found.base, "seeds": list(found.seeds), "run": str(out),
-        "seconds": seconds, "changes": dict(found.changes), "rows": list(found.records()),
-        "files": [str(path) for path in found.files],
-    })  # fmt: skip
+    output.result(result)
     return 0
 
 
-def tell(output: Output, found: Comparison) -> None:
-    """A table for each score, and what it is over."""
+def say_comparison(output: Output, found: Comparison, out: Path, seconds: float) -> dict[str, Any]:
+    """A table for each score, what it is over, and what was written; returns what --json prints."""
     from datadistill.studies.table import format_difference
     from kd_baselines.studies.comparison_table import remarks
 
@@ -97,3 +79,9 @@ def tell(output: Output, found: Comparison) -> None:
         output.table(heads, rows, right=(2, 3))
         output.say("")
     output.say(*remarks(found))
+    say_files(output, found, out, seconds)
+    return {
+        "recipe": found.recipe, "base": found.base, "seeds": list(found.seeds), "run": str(out),
+        "seconds": seconds, "changes": dict(found.changes), "rows": list(found.records()),
+        "files": [str(path) for path in found.files],
+    }  # fmt: skip

@@ -1,16 +1,14 @@
-"""A recipe's config and its flags: which one it is, and what was typed over it."""
+"""The options of a recipe's config, and what was typed over it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-import tyro
-
-from datadistill.cli.options import NAMES_AND_VALUES, given, with_arguments
+from datadistill.cli.options import Hidden, NamesAndValues, Options, config_of, given, take_name, wants_help
 from datadistill.cli.recipes import flag
-from datadistill.config import RunOptions, Value
 from datadistill.config.choices import Arguments
 from datadistill.errors import UsageError, nearest
 from kd_baselines.config import KdConfig
@@ -22,43 +20,49 @@ C = TypeVar("C", KdConfig, LanguageConfig, LedgerConfig)
 
 
 @dataclass(frozen=True)
-class Config(KdConfig):
+class ImageFlags(KdConfig):
     """What to train. All of it changes the numbers; the defaults are the recipe's."""
 
-    recipe: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = "custom"
-    arm: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = "own"
-    method_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
-    net_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
-    teacher_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    recipe: Hidden[str] = "custom"
+    arm: Hidden[str] = "own"
+    method_args: NamesAndValues = field(default_factory=dict)
+    net_args: NamesAndValues = field(default_factory=dict)
+    teacher_args: NamesAndValues = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class ConfigOfAllSeeds(Config):
+class ImageFlagsWithoutSeed(ImageFlags):
     """What to train, in every arm. All of it changes the numbers; the defaults shown are the recipe's own."""
 
-    seed: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = 0
+    seed: Hidden[int] = 0
 
 
 @dataclass(frozen=True)
-class Options(RunOptions):
-    """How the run is carried out; none of it changes the numbers."""
+class TextFlags(LanguageConfig):
+    """What to train. All of it changes the numbers; the defaults are the recipe's."""
+
+    recipe: Hidden[str] = "custom"
+    arm: Hidden[str] = "own"
+    net_args: NamesAndValues = field(default_factory=dict)
 
 
-def flags_of(cls: type[Config], config: KdConfig) -> Any:
-    """A config as the class whose fields are flags."""
-    return cls(**vars(config))
+@dataclass(frozen=True)
+class StudyFlags:
+    """The options of a command that trains with several seeds; a command adds its own, and its config."""
 
+    seeds: tuple[int, ...] = (5,)
+    """One number: how many seeds, from 0. Several numbers: which."""
+    out: Path | None = None
+    """Folder for everything; default: runs/COMMAND/NAME."""
+    options: Options = field(default_factory=Options)
 
-def config_of(typed: C, base: C, words: Sequence[str]) -> C:
-    """The plain config that flags make of a recipe's or a ledger's; see `with_arguments`."""
-    values = {f.name: getattr(typed, f.name) for f in fields(base)}
-    if values.get("data") is not None and values["dataset"] != "folder":
-        if given(words, "--dataset"):
-            raise UsageError(
-                f"both --dataset {values['dataset']} and --data {values['data']} were given; drop one"
-            )
-        values["dataset"] = "folder"
-    return with_arguments(type(base)(**values), base, words)
+    def count_or_seeds(self) -> int | tuple[int, ...]:
+        """How many seeds, or which.
+
+        >>> StudyFlags(seeds=(3,)).count_or_seeds(), StudyFlags(seeds=(4, 7)).count_or_seeds()
+        (3, (4, 7))
+        """
+        return self.seeds[0] if len(self.seeds) == 1 else self.seeds
 
 
 def changes_of(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:
@@ -77,15 +81,10 @@ def changes_of(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def seeds_of(typed: tuple[int, ...]) -> int | tuple[int, ...]:
-    """--seeds: one number is how many, several are which.
-
-    >>> seeds_of((3,)), seeds_of((4, 7))
-    (3, (4, 7))
-    """
-    return typed[0] if len(typed) == 1 else typed
-
-
-def recipe_missing(how: str) -> UsageError:
-    """For a command without a recipe."""
-    return UsageError(f"no recipe was given; type {how} ({nearest('', RECIPES, 'kd-baselines recipes')})")
+def take_recipe(argv: Sequence[str], prog: str) -> tuple[str | None, list[str]]:
+    """The recipe's name, which only --help can do without, and the words after it."""
+    name, words = take_name(argv)
+    if name is None and not wants_help(words):
+        known = nearest("", RECIPES, "kd-baselines recipes")
+        raise UsageError(f"no recipe was given; type {prog} RECIPE ({known})")
+    return name, words

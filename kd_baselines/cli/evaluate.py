@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
-import tyro
-
-from datadistill.cli.options import parse, set_threads, wants_help
+from datadistill.cli.options import MachineOptions, NetPath, parse, set_threads, wants_help
 from datadistill.cli.printing import Output
 from datadistill.errors import UsageError
 
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 class Evaluate:
     """Test a trained student or teacher, also under noise and on classes that it never saw."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_FILE")]
+    run: NetPath
     """A run folder, or the file of a net."""
     which: Literal["student", "teacher"] = "student"
     """Which net of a run folder."""
@@ -34,16 +31,7 @@ class Evaluate:
     """Classes, by name, whose logit is shifted; default: those that the student did not see."""
     seed: int = 0
     """Seed of the noise."""
-    data_root: str | None = None
-    """Where data sets lie; else $DATADISTILL_DATA, else the user's cache folder."""
-    download: bool = True
-    """Whether a data set that is not there may be fetched."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    threads: int | None = None
-    """CPU threads of torch."""
-    json: bool = False
-    """Print one JSON object on stdout, and nothing else there."""
+    options: MachineOptions = field(default_factory=MachineOptions)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -54,8 +42,8 @@ def run(argv: Sequence[str]) -> int:
         if any(evaluate_language.holds_language(word) for word in argv if not word.startswith("-")):
             return evaluate_language.run(argv)
     args = parse(Evaluate, argv, "kd-baselines evaluate")
-    output = Output(args.json)
-    set_threads(args.threads)
+    output = Output(args.options.json)
+    set_threads(args.options.threads)
     from datadistill.device import resolve
     from kd_baselines.cli.results import score_table
     from kd_baselines.evaluation import score
@@ -63,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
     from kd_baselines.teachers import Teacher
 
     saved = SavedNet.load(args.run, which=args.which)
-    device = resolve(args.device)
+    device = resolve(args.options.device)
     with output.working():
         data = data_of(saved, args).to(device)
         nets = [saved.net(number).to(device) for number in range(len(saved.states))]
@@ -97,8 +85,9 @@ def data_of(saved: SavedNet, args: Evaluate) -> RealData:
             "kd_baselines.score(net, data)"
         )
     return load(
-        saved.dataset, root=args.data_root, download=args.download, normalization=saved.normalization,
-        validation=_record(saved, "validation"), seed=_record(saved, "teacher_seed") or 0,
+        saved.dataset, root=args.options.data_root, download=args.options.download,
+        normalization=saved.normalization, validation=_record(saved, "validation"),
+        seed=_record(saved, "teacher_seed") or 0,
     )  # fmt: skip
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from datadistill.cli.options import parse, set_threads
+from datadistill.cli.options import MachineOptions, NetPath, parse, set_threads
 from datadistill.cli.printing import Output
 from datadistill.config import RunOptions
 from datadistill.errors import UsageError
@@ -22,18 +19,11 @@ from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 class EvaluateLanguage:
     """Test a trained language model on the validation and the test text."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_FILE")]
+    run: NetPath
     """A run folder, or the file of a net."""
     text: str | None = None
     """ptb, or a folder with train.txt, valid.txt and test.txt; default: the text that it was trained on."""
-    data_root: str | None = None
-    """Where texts lie; else $DATADISTILL_DATA, else the user's cache folder."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    threads: int | None = None
-    """CPU threads of torch."""
-    json: bool = False
-    """Print one JSON object on stdout, and nothing else there."""
+    options: MachineOptions = field(default_factory=MachineOptions)
 
 
 def holds_language(word: str) -> bool:
@@ -54,10 +44,10 @@ def holds_language(word: str) -> bool:
 def run(argv: Sequence[str]) -> int:
     """Parse, evaluate, print."""
     args = parse(EvaluateLanguage, argv, "kd-baselines evaluate")
-    output = Output(args.json)
-    set_threads(args.threads)
+    output = Output(args.options.json)
+    set_threads(args.options.threads)
     from datadistill.device import resolve
-    from kd_baselines.cli.train_language import perplexities
+    from kd_baselines.cli.run_command import perplexity_table
     from kd_baselines.language.netfile import SavedLanguageModel
     from kd_baselines.language.perplexity import perplexity
     from kd_baselines.language.setup import corpus_named, refuse_other_words
@@ -65,11 +55,11 @@ def run(argv: Sequence[str]) -> int:
     saved = SavedLanguageModel.load(args.run)
     config = config_of(args, dict(saved.record or {}))
     with output.working():
-        corpus = corpus_named(config, RunOptions(data_root=args.data_root))
+        corpus = corpus_named(config, RunOptions(data_root=args.options.data_root))
         refuse_other_words(str(args.run), saved.words, corpus)
-        net = saved.net().to(resolve(args.device))
+        net = saved.net().to(resolve(args.options.device))
         validation, test = (perplexity(net, x) for x in (corpus.validation, corpus.test))
-    perplexities(output, {"validation": validation, "test": test})
+    perplexity_table(output, {"validation": validation, "test": test})
     output.say(f"{saved.name}; {corpus.name}, {len(corpus.words):,} words; lower is better")
     output.say(f"next: kd-baselines born-again {config.recipe if config.recipe != 'custom' else 'RECIPE'}")
     output.result({

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
-
-from datadistill.cli.options import NAMES_AND_VALUES, parse, set_threads, wants_help
+from datadistill.cli.options import (
+    Hidden,
+    NamesAndValues,
+    as_flags,
+    parse,
+    set_threads,
+    take_name,
+    wants_help,
+)
 from datadistill.cli.printing import Output
-from datadistill.config import Value
+from datadistill.cli.study_command import carry_out, say_files
 from datadistill.errors import UsageError, nearest
-from kd_baselines.cli.configs import Options, changes_of, seeds_of
+from kd_baselines.cli.configs import StudyFlags, changes_of
 from kd_baselines.ledger.config import LedgerConfig
 from kd_baselines.ledger.plans import LEDGERS, ledger_config
 
@@ -30,22 +35,20 @@ class Config(LedgerConfig):
     """What is sent and how the receiver trains. All of it changes the numbers; the defaults are the ledger's
     own."""
 
-    name: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = "custom"
-    student_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
-    teacher_args: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
-    distill_changes: Annotated[dict[str, Value], NAMES_AND_VALUES] = field(default_factory=dict)
+    name: Hidden[str] = "custom"
+    student_args: NamesAndValues = field(default_factory=dict)
+    teacher_args: NamesAndValues = field(default_factory=dict)
+    distill_changes: NamesAndValues = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class MakeLedger:
+class MakeLedger(StudyFlags):
     """Send real images, a distilled set and trained nets, and test what the receiver's student then knows.
 
     Finished runs and rows are read, stopped ones go on: typed again after a stop it goes on. Writes ledger.md,
     ledger.csv and ledger.png.
     """
 
-    seeds: tuple[int, ...] = (5,)
-    """One number: how many seeds, from 0. Several numbers: which."""
     rows: tuple[str, ...] = ()
     """Only these, of real-hard, real-soft, distilled, distilled-own, distilled-soft, teacher, student,
     born-again and full. Rows that were made before stay in the table."""
@@ -53,41 +56,31 @@ class MakeLedger:
     """A distilled set that exists: its file, or a run folder; default: learned here."""
     teacher: Path | None = None
     """A teacher that is trained: its file, or a run folder; default: trained here."""
-    out: Path | None = None
-    """Folder for everything; default: runs/ledger/NAME."""
-    threads: int | None = None
-    """CPU threads of torch."""
-    json: bool = False
-    """Print one JSON object on stdout, and nothing else there."""
     config: Config = field(default_factory=Config)
-    options: Options = field(default_factory=Options)
 
 
 def run(argv: Sequence[str]) -> int:
     """Parse, make, print."""
-    words = list(argv)
-    name = words.pop(0) if words and not words[0].startswith("-") else None
+    name, words = take_name(argv)
     if name is None and not wants_help(words):
         raise UsageError(f"no ledger was given; type {PROG} NAME ({nearest('', LEDGERS)})")
     base = ledger_config(name) if name is not None else LedgerConfig()
-    args = parse(MakeLedger, words, f"{PROG} {name or 'NAME'}", MakeLedger(config=Config(**vars(base))))
+    default = MakeLedger(config=as_flags(Config, base))
+    args = parse(MakeLedger, words, f"{PROG} {name or 'NAME'}", default)
     assert name is not None  # --help has left
     changes = changes_of(args.config, base, words)
-    output = Output(args.json)
-    set_threads(args.threads)
+    output = Output(args.options.json)
+    set_threads(args.options.threads)
     from kd_baselines.ledger.making import make_ledger
 
     out = args.out or Path("runs") / "ledger" / name
-    began = time.monotonic()
-    with output.working(not args.options.quiet):
-        found = make_ledger(
-            name, seeds=seeds_of(args.seeds), rows=args.rows or None,
-            distilled=args.distilled, teacher=args.teacher, out=out, options=args.options, changes=changes,
-            say=(lambda line: None) if args.options.quiet else output.say, again=f"{PROG} {shlex.join(argv)}",
-        )  # fmt: skip
-    seconds = time.monotonic() - began
+    study = partial(
+        make_ledger, name, seeds=args.count_or_seeds(), rows=args.rows or None, distilled=args.distilled,
+        teacher=args.teacher, changes=changes,
+    )  # fmt: skip
+    found, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
     tell(output, found)
-    output.say(f"wrote {out}: {', '.join(path.name for path in found.files)} ({seconds:.0f} s)")
+    say_files(output, found, out, seconds)
     if not any(entry.row == "full" for entry in found.entries):
         output.say(f"next: {PROG} {name} --rows full, for the break-even numbers")
     elif (run_ := out / "nets" / f"full-s{found.seeds[0]}").exists():

@@ -5,11 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-import tyro
-
-from datadistill.cli.options import parse
+from datadistill.cli.options import OptionalName, parse
 from datadistill.cli.printing import Output
 from datadistill.cli.recipes import words
 
@@ -18,7 +15,7 @@ from datadistill.cli.recipes import words
 class Methods:
     """List the methods, or show one with its arguments and their defaults."""
 
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    name: OptionalName = None
     """Method to show."""
     json: bool = False
     """Print one JSON object on stdout, and nothing else there."""

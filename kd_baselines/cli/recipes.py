@@ -5,11 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated
 
-import tyro
-
-from datadistill.cli.options import parse
+from datadistill.cli.options import OptionalName, parse
 from datadistill.cli.printing import Output
 from datadistill.cli.recipes import flag, words
 from kd_baselines.config import KdConfig
@@ -20,7 +17,7 @@ from kd_baselines.recipes import OWN, RECIPES, page
 class Recipes:
     """List the recipes, or show one with its arms, the published numbers and its config."""
 
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    name: OptionalName = None
     """Recipe to show."""
     arm: str = OWN
     """Which of its arms to show."""

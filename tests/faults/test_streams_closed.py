@@ -22,7 +22,7 @@ def closed_pipe():
 def test_a_reader_that_has_gone(argv):
     writer = closed_pipe()
     done = subprocess.run(
-        [sys.executable, "-m", "datadistill.cli", *argv], stdout=writer, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "datadistill", *argv], stdout=writer, stderr=subprocess.PIPE, text=True
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
@@ -30,7 +30,7 @@ def test_a_reader_that_has_gone(argv):
 
 def test_nobody_reads_anything():
     writer = closed_pipe()
-    argv = [sys.executable, "-m", "datadistill.cli", "recipes", "--json"]
+    argv = [sys.executable, "-m", "datadistill", "recipes", "--json"]
     assert subprocess.run(argv, stdout=writer, stderr=writer).returncode == 0
     os.close(writer)
 
@@ -68,7 +68,7 @@ def test_an_error_without_streams_has_its_exit_code(server, tmp_path):
 def test_output_that_does_not_fit_is_an_error():
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "datadistill.cli", "recipes", "--json"],
+            [sys.executable, "-m", "datadistill", "recipes", "--json"],
             stdout=full, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
     assert done.returncode == 5
@@ -81,7 +81,7 @@ def test_output_that_does_not_fit_is_an_error():
 def test_a_terminal_without_utf_8(argv):
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "datadistill.cli", *argv], capture_output=True, env={**os.environ, **plain}
+        [sys.executable, "-m", "datadistill", *argv], capture_output=True, env={**os.environ, **plain}
     )
     said = (done.stdout + done.stderr).decode("ascii")
     assert done.returncode in (0, 2) and "Traceback" not in said and len(said) > 200

@@ -1,11 +1,13 @@
 """The command line's frame: help without torch, nearest names, exit codes, lists."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
 
 import pytest
 
+import datadistill
 from datadistill.cli import COMMANDS, main
 from datadistill.cli.options import NAMES_AND_VALUES, value_of
 from datadistill.recipes import RECIPES
@@ -29,6 +31,20 @@ def test_help_lists_every_command(capsys):
     said = capsys.readouterr().out
     assert all(f"\n  {name} " in said for name in COMMANDS)
     assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [("datadistill", "datadistill"), ("kd_baselines", "kd-baselines")]
+)
+def test_the_packages_are_the_programs(package, name):
+    script = importlib.metadata.entry_points(group="console_scripts", name=name)
+    (script,) = {found.value for found in script}
+    typed = [sys.executable, "-m", package]
+    done = subprocess.run([*typed, "recipes", "no-such"], capture_output=True, text=True, check=False)
+    assert script == f"{package}.cli:main"
+    assert done.returncode == 2 and done.stderr.startswith(f"{name}: error: there is no recipe 'no-such'")
+    version = subprocess.run([*typed, "--version"], capture_output=True, text=True, check=False)
+    assert (version.returncode, version.stdout) == (0, f"{name} {datadistill.__version__}\n")
 
 
 def test_no_command_is_a_usage_error(capsys):

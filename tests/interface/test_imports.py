@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "reproduce": BELOW_METHODS | {"recipes", "studies", "training", "evaluation", "visualize"},
     "cli": BELOW_METHODS
     | {"recipes", "training", "evaluation", "visualize", "export", "reproduce", "studies", "cli"},
+    "__main__": {"cli"},
 }
 WITHOUT_TORCH = ("datadistill", "datadistill.config", "datadistill.recipes", "datadistill.cli")
 

@@ -9,13 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from datadistill.cli.options import as_flags, config_of
 from datadistill.config.choices import Arguments
 from datadistill.errors import UsageError
 from datadistill.runs.folder import RunFolder
 from kd_baselines.cli import COMMANDS, main
 from kd_baselines.cli.compare import Compare
-from kd_baselines.cli.configs import Config, ConfigOfAllSeeds, changes_of, config_of, flags_of
-from kd_baselines.cli.train import published, read_arguments
+from kd_baselines.cli.configs import ImageFlags, ImageFlagsWithoutSeed, changes_of
+from kd_baselines.cli.run_command import published
+from kd_baselines.cli.train import TrainImages
 from kd_baselines.config import KdConfig
 from kd_baselines.methods import METHODS, arguments
 from kd_baselines.netfile import SavedNet
@@ -128,22 +130,22 @@ def test_an_unknown_option_gets_the_nearest(capsys):
 
 def test_arguments_go_with_what_they_belong_to():
     base = recipe(NAME)
-    typed = flags_of(Config, base.with_changes(method="logits", net="lenet"))
+    typed = as_flags(ImageFlags, base.with_changes(method="logits", net="lenet"))
     config = config_of(typed, base, ["--method", "logits", "--net", "lenet"])
     assert (config.method_args, config.net_args) == ({}, {}) and config.teacher_args == base.teacher_args
     words = ["--method", "logits", "--method-args", "temperature", "20"]
-    assert config_of(flags_of(Config, base.with_changes(method="logits")), base, words).method_args
+    assert config_of(as_flags(ImageFlags, base.with_changes(method="logits")), base, words).method_args
     assert type(config) is KdConfig
 
 
 def test_what_was_typed_is_a_change_even_where_it_is_the_recipes_own():
     base = recipe(NAME)
-    typed = flags_of(ConfigOfAllSeeds, base.with_changes(lr=0.5))
+    typed = as_flags(ImageFlagsWithoutSeed, base.with_changes(lr=0.5))
     assert changes_of(typed, base, ["--lr", "0.5", f"--epochs={base.epochs}"]) == {
         "lr": 0.5,
         "epochs": base.epochs,
     }
-    assert changes_of(flags_of(ConfigOfAllSeeds, base), base, []) == {}
+    assert changes_of(as_flags(ImageFlagsWithoutSeed, base), base, []) == {}
     assert Compare().seeds == (3,)
 
 
@@ -204,7 +206,7 @@ def test_a_number_stands_beside_the_recipe_as_it_is_alone():
 
 
 def arguments_of(*words, name="mnist5k-few-images"):
-    return read_arguments([name, *words])[1]
+    return TrainImages().read([name, *words]).config
 
 
 def test_typed_arguments_go_over_those_of_the_recipe():

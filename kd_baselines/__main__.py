@@ -1,4 +1,4 @@
-"""`python -m kd_baselines.cli` is `kd-baselines`."""
+"""`python -m kd_baselines` is `kd-baselines`."""
 
 from kd_baselines.cli import main
 
