@@ -135,13 +135,7 @@ def refuse_other_tensors(
 
     Raises:
         DataError: which, what was found, what was wanted.
-
-    Example:
-        >>> refuse_other_tensors({"w": torch.ones(2)}, {"w": torch.ones(3)}, "mlp", "weight")
-        Traceback (most recent call last):
-        ...
-        datadistill.errors.DataError: weight 'w' is floats (2,), wanted floats (3,) of the net mlp (1 differs); take the net's own tensors, or get the file again
-    """  # noqa: E501
+    """
 
     def kind(tensors: Mapping[str, Tensor], name: str, absent: str) -> str:
         if name not in tensors:

@@ -143,23 +143,8 @@ def check_object(field: str, value: Any) -> dict[str, Any]:
 def check_fields(
     field: str, value: Any, fields: Mapping[str, Check], optional: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The values of an object of known names, each as its check returns it.
-
-    Args:
-        field: the object's name; "" for the whole metadata of a file.
-        value: the object.
-        fields: name -> check.
-        optional: names that may be absent, and are None then.
-
-    Raises:
-        DataError: a name that is missing or unknown, or a value that is refused.
-
-    Example:
-        >>> check_fields("net", {"name": "mlp"}, {"name": check_text, "args": check_object})
-        Traceback (most recent call last):
-        ...
-        datadistill.errors.DataError: net lacks ['args'] and has unknown []; get the file again
-    """
+    """The values of an object of known names, each as its check returns it; None for `optional` ones that are
+    absent. DataError otherwise. `field` is "" for the whole metadata of a file."""
     found = check_object(field, value)
     missing = sorted(fields.keys() - found.keys() - set(optional))
     unknown = sorted(found.keys() - fields.keys())

@@ -35,16 +35,8 @@ few kB; a set whose order has 100,000 steps, or a language model of a large voca
 
 
 def read_header(file: BinaryIO, size: int, source: str) -> dict[str, Any]:
-    """The header's JSON object.
-
-    Args:
-        file: at its beginning.
-        size: of the file, in bytes; no more is read than there is.
-        source: what to call it.
-
-    Raises:
-        DataError: no header, or one that is no strict JSON or longer than `LARGEST_HEADER`.
-    """
+    """The header's JSON object; DataError for none, for one that is no strict JSON, and for one that is longer
+    than the file of `size` bytes or `LARGEST_HEADER`."""
     broken = f"{source} is not a complete safetensors file"
     if size < 8:
         raise DataError(f"{broken}: it has {size} bytes")

@@ -63,6 +63,15 @@ def test_a_file_is_refused_with_its_name_and_the_reason(name, case, tmp_path):
     assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", [name for name, loader in LOADERS.items() if loader.save is not None])
+def test_saving_and_loading_is_the_identity(name, tmp_path):
+    loader = LOADERS[name]
+    loader.make(tmp_path)
+    found = loader.load(tmp_path)
+    loader.save(found, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / loader.files[0]).read_bytes()
+
+
 def test_every_kind_of_file_is_in_the_table():
     kinds = {artifact.kind for artifact in (*ARTIFACTS.values(), ADAPTED)}
     assert kinds == FILE_KINDS.keys()

@@ -114,17 +114,6 @@ def test_the_seed_decides(pool, data):
 # --- the file
 
 
-def test_saving_and_loading_is_the_identity(pool, tmp_path):
-    pool.save(tmp_path / "p")
-    read = Pool.load(tmp_path / "p")
-    assert equal(read.tensors, pool.tensors) and read.fingerprint == pool.fingerprint
-    for name in ("nets", "validation_nets", "held_out", "net", "dataset", "classes", "normalization"):
-        assert getattr(read, name) == getattr(pool, name)
-    assert read.accuracies == pool.accuracies and dict(read.record) == dict(pool.record)
-    read.save(tmp_path / "q")
-    assert (tmp_path / "q").read_bytes() == (tmp_path / "p").read_bytes()
-
-
 def test_a_pool_read_in_inference_mode_can_be_trained_on(pool, tmp_path):
     pool.save(tmp_path / "p")
     with torch.inference_mode():
