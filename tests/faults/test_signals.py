@@ -28,14 +28,6 @@ def test_sigterm_in_the_outer_loop_saves_and_says_how_to_go_on(server, tmp_path,
     assert digest(tmp_path / "run") == straight
 
 
-def test_ctrl_c_is_130(server, tmp_path):
-    run = server.start("distill", *LONG, folder=tmp_path)
-    until(lambda: "iteration 10/" in run.err)
-    run.send(signal.SIGINT)
-    assert run.wait() == 130
-    assert "stopping after this iteration" in run.err and "--resume run" in run.err
-
-
 def test_sigterm_while_the_result_is_measured(server, tmp_path, straight):
     measured = [word for word in SMALL if word != "--no-evaluate"]
     run = server.start("distill", *measured, "--nets-tested", "1000000", "--out", "run", folder=tmp_path)
@@ -61,29 +53,6 @@ def test_sigterm_while_data_are_read_leaves_nothing(tmp_path, monkeypatch, capsy
     assert main(["distill", *LONG]) == 143
     assert "nothing was written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_sigterm_in_the_last_iteration_leaves_its_look_due(tmp_path, monkeypatch, capsys, straight):
-    from datadistill.training.outer import OuterLoop
-
-    advance = OuterLoop.advance
-
-    def last(loop):
-        loss = advance(loop)
-        if loop.iteration == 60:
-            signal.raise_signal(signal.SIGTERM)
-        return loss
-
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(OuterLoop, "advance", last)
-        assert main(["distill", *SMALL, "--out", str(out)]) == 143
-    assert (
-        f"saved at iteration 60 of 60; go on with: datadistill distill --resume {out}"
-        in capsys.readouterr().err
-    )
-    assert main(["distill", "--resume", str(out), "--no-evaluate", "--no-figures"]) == 0
-    assert digest(out) == straight
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])

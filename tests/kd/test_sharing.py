@@ -1,9 +1,6 @@
 """Layers shared with the teacher: byte-identical and frozen, in a function, in a run, and when it goes on."""
 
 import itertools
-import os
-import signal
-from dataclasses import replace
 
 import pytest
 from torch import nn
@@ -11,7 +8,7 @@ from torch import nn
 import datadistill.training.fit as fit_module
 from datadistill.config import RunOptions
 from datadistill.data import load
-from datadistill.errors import Interrupted, UsageError
+from datadistill.errors import UsageError
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
 from kd_baselines.setup import Setup
@@ -183,46 +180,6 @@ def test_in_the_files_too(straight):
     folder, trained = straight
     student, teacher = SavedNet.load(folder).net(), SavedNet.load(folder, "teacher").net()
     assert of_teacher(student, teacher) and of_teacher(trained.student, trained.teacher.nets[0])
-
-
-@pytest.mark.parametrize("after", [2, 5, 6, 7])  # the teacher takes 5 or 6 steps, the student 4
-def test_stopped_and_resumed_to_the_same_bytes(straight, after, tmp_path, monkeypatch):
-    folder, _ = straight
-    done, advance = [], fit_module.Fit.advance
-
-    def interrupted(self):
-        if len(done) == after:
-            os.kill(os.getpid(), signal.SIGTERM)
-        done.append(0)
-        return advance(self)
-
-    monkeypatch.setattr(fit_module.Fit, "advance", interrupted)
-    with pytest.raises(Interrupted):
-        train(CONFIG, out=tmp_path / "run", options=RunOptions(quiet=True, checkpoint_every="1000"))
-    monkeypatch.undo()
-    train(None, out=tmp_path / "run", resume=True)
-    for name in ("student.safetensors", "teacher.safetensors", "metrics.jsonl"):
-        assert (tmp_path / "run" / name).read_bytes() == (folder / name).read_bytes()
-
-
-def test_kept_permutations_go_on_after_a_stop(straight, tmp_path, monkeypatch):
-    """DKPP that keeps them, with a given teacher: the seed is in the checkpoint."""
-    config = replace(CONFIG, method="dkpp", method_args={"redraw": False}, shared=("layers.0",))
-    whole = train(config, teacher=straight[0]).saved.fingerprint
-    done, advance = [], fit_module.Fit.advance
-
-    def interrupted(self):
-        done.append(0)
-        if len(done) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return advance(self)
-
-    monkeypatch.setattr(fit_module.Fit, "advance", interrupted)
-    with pytest.raises(Interrupted):
-        train(config, teacher=straight[0], out=tmp_path / "run", options=RunOptions(quiet=True))
-    monkeypatch.undo()
-    assert train(None, teacher=straight[0], out=tmp_path / "run", resume=True).saved.fingerprint == whole
-    assert train(replace(config, method_args={}), teacher=straight[0]).saved.fingerprint != whole
 
 
 def test_with_a_teacher_from_a_file_and_from_python(straight):

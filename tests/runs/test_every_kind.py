@@ -47,6 +47,12 @@ KD = KdConfig(
     teacher_args={"width": 4, "norm": "batch", "dropout": 0.5}, method="fitnets",
     method_args={"guided": "convs.1", "hint": "convs.1", "hint_epochs": 1},
 )  # fmt: skip
+# layers shared with a teacher of another family, whose kept permutations are drawn once
+SHARING = KdConfig(
+    dataset="digits", method="dkpp", method_args={"redraw": False}, per_class=10, epochs=2, batch=50, lr=0.01,
+    weight_decay=0.1, net="mlp", net_args={"width": 16, "depth": 3}, shared=("layers.0", "layers.6:layers.4"),
+    teacher_net="mlp", teacher_args={"width": 16, "depth": 2}, teacher_epochs=1, teacher_batch=256,
+)  # fmt: skip
 TEXT = LanguageConfig(net_args={"width": 5, "dropout": 0.3}, epochs=3, batch=4, unroll=10, lr=0.5)
 SENTENCES = ("the cat sat on the mat\n", "a dog ran\n", "the dog sat\n", "<unk> cat ran on a mat\n")
 
@@ -84,6 +90,7 @@ CASES = {
     "pretrain, two at once": Case(dd.pretrain, replace(POOL, at_once=2), PoolLoop, (2, 12), NETS, "nets", 9),
     # in the teacher, in the hints, in the student, and right between
     "kd train": Case(train, KD, Fit, (0, 3, 24, 27, 33), STUDENT),
+    "kd train, shared layers": Case(train, SHARING, Fit, (2, 7), STUDENT),
     "language": Case(train_language, TEXT, LanguageFit, (0, 2, 6, 15), STUDENT, data="corpus"),
 }
 STOPS = [(name, at) for name, case in CASES.items() for at in case.at]

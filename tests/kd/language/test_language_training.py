@@ -14,7 +14,6 @@ import torch
 import kd_baselines.language.loop as loop_module
 from datadistill.config import RunOptions
 from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
-from datadistill.runs.file_kinds import read_kind
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from kd_baselines import born_again_generations
@@ -25,7 +24,6 @@ from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import build_language, language_arguments
 from kd_baselines.language.perplexity import Ensemble, perplexity
 from kd_baselines.language.training import train_language
-from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import RECIPES, Page, page, recipe
 from kd_baselines.studies.chains import refuse_other_teacher
 
@@ -192,24 +190,6 @@ def test_saving_and_loading_is_the_identity(net, tmp_path):
     replace(one, args={**args, "width": 4}).save(tmp_path / "c.safetensors")
     with pytest.raises(DataError, match=f"c.safetensors: tensor .* of the net {net}"):
         SavedLanguageModel.load(tmp_path / "c.safetensors")
-
-
-def test_a_net_of_images_is_no_language_model_and_the_other_way_round(runs, tmp_path):
-    from kd_baselines.config import KdConfig
-    from kd_baselines.training import train
-
-    config = KdConfig(dataset="digits", method="plain", net_args={"width": 2}, epochs=1)
-    train(config).saved.save(tmp_path / "image.safetensors")
-    with pytest.raises(DataError, match="holds an image classifier, wanted a language model"):
-        SavedLanguageModel.load(tmp_path / "image.safetensors")
-    text = runs / "teacher" / "student.safetensors"
-    with pytest.raises(DataError, match="holds a language model, wanted an image classifier"):
-        SavedNet.load(text)
-    kinds = [
-        read_kind(path)
-        for path in (text, tmp_path / "image.safetensors", tmp_path, runs / "teacher/config.json")
-    ]
-    assert kinds == ["kd-language-net", "kd-net", None, None]
 
 
 # --- generations
