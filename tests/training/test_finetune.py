@@ -190,40 +190,42 @@ def of_classes(digits, names):
     )  # fmt: skip
 
 
-def test_a_target_of_other_classes(digits):
-    nine = of_classes(digits, [str(k) for k in range(9)])
-    with pytest.raises(DataError, match=r"the set has 10 classes .* the data nine has 9"):
-        finetune(set_of(digits), fresh(), data=nine)
+def net_of(**wrong):
+    return NetSpec("mlp", {**SPEC.args, **wrong}).build()
 
 
-def test_a_target_of_another_size(digits):
-    with pytest.raises(DataError, match="1x8x8, those of digits are 1x12x12"):
-        finetune(set_of(digits), fresh(), data=dd.load("digits", size=12))
+def without_validation():
+    return dd.load("digits", validation=0)
 
 
-@pytest.mark.parametrize("wrong", [{"classes": 9}, {"size": 7}, {"channels": 3}])
-def test_a_net_that_does_not_fit(digits, wrong):
-    net = NetSpec("mlp", {**SPEC.args, **wrong}).build()
-    with pytest.raises(UsageError, match="the net"):
-        finetune(set_of(digits), net, data=digits)
+# the set's options, the net, the data (None: digits), the options; words of the refusal
+REFUSED = {
+    "other classes": ({}, fresh, lambda data: of_classes(data, [str(k) for k in range(9)]), {},
+                      r"the set has 10 classes .* the data nine has 9"),
+    "another size": ({}, fresh, lambda data: dd.load("digits", size=12), {},
+                     "1x8x8, those of digits are 1x12x12"),
+    "a net of 9 classes": ({}, lambda: net_of(classes=9), None, {}, "the net"),
+    "a net of 7 pixels": ({}, lambda: net_of(size=7), None, {}, "the net"),
+    "a net of 3 channels": ({}, lambda: net_of(channels=3), None, {}, "the net"),
+    "no validation images": ({}, fresh, lambda data: without_validation(), {}, "reach=False"),
+    "no step": ({}, fresh, None, {"max_steps": 0}, "max_steps is 0"),
+    "no look": ({}, fresh, None, {"every": 0}, "every is 0"),
+    "no batch": ({}, fresh, None, {"batch": 0}, "batch is 0"),
+    "no rate": ({}, fresh, None, {"lr": 0.0}, "lr is 0"),
+    "huge step sizes": ({"step_size": 1e30, "T": 8}, fresh, None, {"reach": False}, "step sizes, up to 1e"),
+}  # fmt: skip
 
 
-def test_no_validation_images(digits):
-    data = dd.load("digits", validation=0)
-    with pytest.raises(DataError, match="reach=False"):
-        finetune(set_of(data), fresh(), data=data)
-    assert finetune(set_of(data), fresh(), data=data, reach=False).steps == 4
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_fit_is_refused(digits, name):
+    changes, make, other, options, pattern = REFUSED[name]
+    data = digits if other is None else other(digits)
+    with pytest.raises((DataError, UsageError, NumericalError), match=pattern):
+        finetune(set_of(digits, **changes), make(), data=data, **options)
 
 
-@pytest.mark.parametrize("options", [{"max_steps": 0}, {"every": 0}, {"batch": 0}, {"lr": 0.0}])
-def test_numbers_below_one(digits, options):
-    with pytest.raises(UsageError, match=f"{next(iter(options))} is 0"):
-        finetune(set_of(digits), fresh(), data=digits, **options)
-
-
-def test_values_that_are_not_finite(digits):
-    with pytest.raises(NumericalError, match="step sizes, up to 1e"):
-        finetune(set_of(digits, step_size=1e30, T=8), fresh(), data=digits, reach=False)
+def test_without_validation_images_the_sets_own_steps_are_taken(digits):
+    assert finetune(set_of(digits), fresh(), data=without_validation(), reach=False).steps == 4
 
 
 def test_poll_stops_the_ordinary_part(digits):

@@ -207,27 +207,29 @@ def test_a_damaged_file_of_a_finished_net_is_trained_again(data, tmp_path, monke
 # --- refusals and warnings
 
 
-def test_nets_with_buffers_are_refused(data, tmp_path):
-    net = {"net": "convnet", "net_args": {"depth": 1, "width": 4, "norm": "batch"}}
-    with pytest.raises(UsageError, match=r"BatchNorm layers or other buffers.*net_args norm instance"):
-        pretrain(config(**net), data=data, out=tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
-    assert not list(nn.InstanceNorm2d(1).buffers())  # what the sentence advises
+BATCHNORM = {"net": "convnet", "net_args": {"depth": 1, "width": 4, "norm": "batch"}}
+REFUSED = [
+    (BATCHNORM, UsageError, r"BatchNorm layers or other buffers.*net_args norm instance"),
+    (
+        {"lr": 1e30, "optimizer": "sgd", "at_once": 2},
+        NumericalError,
+        r"nets 0 to 1: step \d of 8.*smaller learning rate",
+    ),
+    ({"validation": 0}, DataError, "leaves no image to judge the nets by"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "pattern"), REFUSED, ids=[row[2] for row in REFUSED])
+def test_what_cannot_be_trained_is_refused(tmp_path, changes, error, pattern):
+    with pytest.raises(error, match=pattern):
+        pretrain(config(**changes), out=tmp_path / "run")
+    assert error is NumericalError or not (tmp_path / "run").exists()
+    assert not list(nn.InstanceNorm2d(1).buffers())  # what the first sentence advises
 
 
 def test_nets_at_chance_are_warned_of(data):
     with pytest.warns(UserWarning, match=r"3 of 3 nets classify hardly better than chance \(nets 0, 1, 2; "):
         pretrain(config(nets=1, held_out=1, epochs=1, lr=1e-7), data=data)
-
-
-def test_a_loss_that_is_not_finite_names_the_net(data):
-    with pytest.raises(NumericalError, match=r"nets 0 to 1: step \d of 8.*smaller learning rate"):
-        pretrain(config(lr=1e30, optimizer="sgd", at_once=2), data=data)
-
-
-def test_no_image_to_judge_by(data):
-    with pytest.raises(DataError, match="leaves no image to judge the nets by"):
-        pretrain(config(validation=0))
 
 
 @pytest.mark.parametrize("name", POOLS)

@@ -62,36 +62,37 @@ def test_one_and_four_nets_draw_the_same_ones(pool):
         assert all(torch.equal(p, four[k][n]) for k, p in start.draw(9, 1, n).items())
 
 
-def test_a_source_without_a_pool(digits):
-    with pytest.raises(UsageError, match="nets pretrained on mnist, and no pool of them was given"):
-        loop(digits, source="mnist")
+REFUSED = [
+    (lambda data, at: loop(data, source="mnist"), "nets pretrained on mnist, and no pool of them was given"),
+    (lambda data, at: loop(data, source="usps", pool=at("p")), "were trained on digits, but source is usps"),
+    (
+        lambda data, at: loop(data, pool=at("q", classes=[f"c{k}" for k in range(10)])),
+        r"has 10 classes \(c0, c1, c2, c3, \.\.\.\).*needs the same classes",
+    ),
+    (
+        lambda data, at: loop(data, pool=at("r", spec={"width": 5})),
+        r"do not fit mlp .* is \(5, 64\), wanted \(6, 64\)",
+    ),
+    (
+        lambda data, at: config(pool="a", weights="b", theta_0="fixed"),
+        "from the pool a and from the weights b; drop one",
+    ),
+    (lambda data, at: config(weights="b", theta_0="random"), "theta_0 must be fixed"),
+    (
+        lambda data, at: loop(data, objective="attack", attack_class=12, target_class=5),
+        "attack_class is 12, but there are 10 classes",
+    ),
+]
 
 
-def test_a_pool_of_other_data_than_the_config_says(digits, pool):
-    with pytest.raises(UsageError, match="were trained on digits, but source is usps"):
-        loop(digits, source="usps", pool=pool[1])
+@pytest.mark.parametrize(("call", "pattern"), REFUSED, ids=[pattern for _, pattern in REFUSED])
+def test_what_does_not_fit_is_refused(digits, tmp_path, call, pattern):
+    def at(name, **changes):
+        make_pool(tmp_path / name, **changes)
+        return str(tmp_path / name)
 
-
-def test_a_pool_of_other_classes(digits, tmp_path):
-    make_pool(tmp_path / "p", classes=[f"c{k}" for k in range(10)])
-    with pytest.raises(DataError, match=r"has 10 classes \(c0, c1, c2, c3, \.\.\.\).*needs the same classes"):
-        loop(digits, pool=str(tmp_path / "p"))
-
-
-def test_a_pool_of_other_nets(digits, tmp_path):
-    make_pool(tmp_path / "p", spec={"width": 5})
-    with pytest.raises(UsageError, match=r"do not fit mlp .* is \(5, 64\), wanted \(6, 64\)"):
-        loop(digits, pool=str(tmp_path / "p"))
-
-
-def test_a_pool_and_weights_at_once():
-    with pytest.raises(UsageError, match="from the pool a and from the weights b; drop one"):
-        config(pool="a", weights="b", theta_0="fixed")
-
-
-def test_weights_of_one_net_are_a_fixed_start():
-    with pytest.raises(UsageError, match="theta_0 must be fixed"):
-        config(weights="b", theta_0="random")
+    with pytest.raises((UsageError, DataError), match=pattern):
+        call(digits, at)
 
 
 def test_given_weights_get_a_fresh_last_layer_of_the_seed(digits, tmp_path):
@@ -130,8 +131,6 @@ def test_an_attack_relabels_the_images_of_the_class_and_is_noted(digits):
     studied = loop(digits, objective="attack", attack_class=3, target_class=5)
     assert studied.loop.synthetic.classes.tolist() == [0, 1, 2, 5, 4, 5, 6, 7, 8, 9]
     assert studied.distilled().origin["attack"] == [3, 5]
-    with pytest.raises(UsageError, match="attack_class is 12, but there are 10 classes"):
-        loop(digits, objective="attack", attack_class=12, target_class=5)
 
 
 def test_no_more_validation_nets_than_the_pool_has(digits, pool):
