@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from datadistill.cli.options import MachineOptions, SetPath, parse, set_threads
+from datadistill.cli.options import MachineOptions, SetPath, open_output, parse
 from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent, size_of
 from datadistill.errors import UsageError
@@ -59,8 +59,7 @@ def run(argv: Sequence[str]) -> int:
         refuse_inputs(args.out, args.set_, args.pool)
         refuse_inside(args.out, args.data)
     options = args.options
-    output = Output(options.json)
-    set_threads(options.threads)
+    output = open_output(options)
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.compare import compare
     from datadistill.evaluation.own_data import data_of

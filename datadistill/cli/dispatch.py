@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import TextIO
 
 from datadistill.cli.printing import close_quietly, prepare, write
 from datadistill.errors import (
@@ -160,29 +159,11 @@ class Program:
         """What `--help` prints."""
         width = max(map(len, self.commands))
         lines = [f"  {name:<{width}}  {about}" for name, (_, about) in self.commands.items()]
-        return "\n".join(
-            [
-                f"usage: {self.name} COMMAND ...",
-                "",
-                self.about,
-                "",
-                *lines,
-                "",
-                f"{self.name} COMMAND --help lists its options.",
-                f"Start with: {self.first}",
-                "",
-            ]
-        )
+        heading = [f"usage: {self.name} COMMAND ...", "", self.about, ""]
+        ending = ["", f"{self.name} COMMAND --help lists its options.", f"Start with: {self.first}", ""]
+        return "\n".join([*heading, *lines, *ending])
 
-    def _warn(
-        self,
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
+    def _warn(self, message: Warning | str, *args: object, **named: object) -> None:
         write(sys.stderr, visible(f"{self.name}: warning: {message}") + "\n")
 
 

@@ -56,8 +56,8 @@ class Distill(RunFlags):
 class DistillCommand(RunCommand[Distill, DistillConfig]):
     """`datadistill distill`."""
 
-    prog, kind, list_command = "datadistill distill", "distill", "datadistill recipes"
-    recipes, config, flags = RECIPES, DistillConfig, Distill
+    prog, kind = "datadistill distill", "distill"
+    recipes, config_class, flags = RECIPES, DistillConfig, Distill
 
     def make(self, name: str, words: Sequence[str]) -> DistillConfig:
         config = recipe(name)
@@ -71,14 +71,14 @@ class DistillCommand(RunCommand[Distill, DistillConfig]):
 
 def run(argv: Sequence[str]) -> int:
     """Parse, learn, measure, draw, print."""
-    request = DistillCommand().read(argv)
-    args, config, out = request.args, request.config, request.out
+    command = DistillCommand(argv)
+    args, config, out = command.args, command.config, command.out
     check_range(args, ("nets_tested",), least=1)
     check_range(args, ("plain_nets",), least=0)
     if config.dataset == "folder":
         refuse_inside(out, config.data)
         refuse_inside(args.options.rescue_dir, config.data, "--rescue-dir")
-    output = request.open_output()
+    output = command.open_output()
     from datadistill.distilled import DistilledDataset
     from datadistill.runs.signals import StopFlag, interruptible
     from datadistill.training import distill
@@ -88,7 +88,7 @@ def run(argv: Sequence[str]) -> int:
     with output.working(not args.options.quiet), StopFlag() as stop:  # no gap between learning and measuring
         if config.objective == "attack":
             output.say(PURPOSE)
-        seconds = request.carry_out(distill, output, f"{config.iterations} iterations")
+        seconds = command.carry_out(distill, output, f"{config.iterations} iterations")
         d = DistilledDataset.load(out)  # from disk: what is measured is what is kept
         output.say(
             f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {len(d.order)} "

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from datadistill.cli.options import MachineOptions, SetPath, parse, set_threads
-from datadistill.cli.printing import Output
+from datadistill.cli.options import MachineOptions, SetPath, open_output, parse
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
 
@@ -49,8 +48,7 @@ def run(argv: Sequence[str]) -> int:
             "--split out"
         )
     options = args.options
-    output = Output(options.json)
-    set_threads(options.threads)
+    output = open_output(options)
     from datadistill.cli.results import accuracy_table
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation import evaluate

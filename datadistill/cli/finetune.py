@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datadistill.cli.inspect_pool import kind_of
-from datadistill.cli.options import MachineOptions, NamesAndValues, SetPath, parse, set_threads
+from datadistill.cli.options import MachineOptions, NamesAndValues, SetPath, open_output, parse
 from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent
 from datadistill.config.values import check_range
@@ -66,8 +66,7 @@ def run(argv: Sequence[str]) -> int:
     check_range(args, ("max_steps", "every", "batch"), least=1)
     check_range(args, ("lr",), above=0, hint="Adam's usual one is 0.001")
     options = args.options
-    output = Output(options.json)
-    set_threads(options.threads)
+    output = open_output(options)
     from datadistill.device import resolve
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.own_data import data_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from datadistill.cli.inspect_pool import kind_of, print_net, print_pool, read_net, read_pool
 from datadistill.cli.options import SetPath, parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
-from datadistill.cli.recipes import flag, words
+from datadistill.cli.recipes import config_rows, words
 from datadistill.errors import DataError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         ("update rule", f"{rule.pop('name')} ({words(rule)}), BatchNorm {s['norm']}"),
         ("net", net),
         ("made for", start),
-        ("normalization", f"mean {words(tuple(scale['mean']))}, std {words(tuple(scale['std']))}"),
+        ("normalization", f"mean {words(scale['mean'])}, std {words(scale['std'])}"),
         ("size", f"{size_of(s['bytes'])} of images, labels and step sizes"),
         *((key, words(value)) for key, value in origin.items() if key != "parts"),
     ]
@@ -188,12 +188,11 @@ def print_run(output: Output, r: dict[str, Any]) -> None:
     output.say("", f"run folder {r['path']}")
     last = r["last_metrics"]
     progress = "none" if last is None else f"{last['iteration']}, accuracy {last['accuracy']:.2f}% (validation)"
-    config = {name: tuple(v) if isinstance(v, list) else v for name, v in sorted(r["config"].items())}
     rows = [
         ("finished", "yes" if r["finished"] else "no"),
         ("last look", f"iteration {progress}" if last else progress),
         ("checkpoints", ", ".join(map(str, r["checkpoints"])) or "none"),
-        *((flag(name), words(value)) for name, value in config.items()),
+        *config_rows(dict(sorted(r["config"].items()))),
     ]
     output.table(("", ""), rows)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from datadistill.cli.printing import Output, size_of
-from datadistill.cli.recipes import flag, words
+from datadistill.cli.recipes import config_rows, words
 from datadistill.stats import mean
 
 
@@ -33,8 +34,8 @@ def print_net(output: Output, n: dict[str, Any]) -> None:
     rows = [
         ("file", n["file"]),
         ("checksum", f"{n['checksum']} ({'matches' if n['verified'] else 'not compared'})"),
-        ("tensors", f"{len(n['tensors'])}, {sum(map(_count, n['tensors'].values()))} numbers"),
-        *((name, words(tuple(v) if isinstance(v, list) else v)) for name, v in sorted(plain.items())),
+        ("tensors", f"{len(n['tensors'])}, {sum(map(math.prod, n['tensors'].values()))} numbers"),
+        *((name, words(v)) for name, v in sorted(plain.items())),
     ]
     output.table(("", ""), rows)
 
@@ -65,8 +66,7 @@ def read_pool(path: Path, verify: bool) -> dict[str, Any]:
 def print_pool(output: Output, p: dict[str, Any]) -> None:
     """The rows of a pool."""
     found, net = p["accuracies"], p["net"]
-    parameters = sum(_count(shape) for shape in p["tensors"].values())
-    record = {name: tuple(v) if isinstance(v, list) else v for name, v in p["record"].items()}
+    parameters = sum(map(math.prod, p["tensors"].values()))
     rows = [
         ("file", f"{p['file']} ({size_of(p['file_bytes'])})"),
         ("fingerprint", f"{p['fingerprint']} ({'matches' if p['verified'] else 'not compared'})"),
@@ -74,13 +74,6 @@ def print_pool(output: Output, p: dict[str, Any]) -> None:
         ("net", f"{net['name']} ({words(net['args'])}), {parameters} parameters, initialization {net['init']}"),
         ("trained on", f"{p['dataset']}, {len(p['classes'])} classes: {', '.join(p['classes'])}"),
         ("accuracy (%)", f"{mean(found):.2f} ({min(found):.2f} to {max(found):.2f}) on the validation split"),
-        *((flag(name), words(value)) for name, value in record.items()),
+        *config_rows(p["record"]),
     ]
     output.table(("", ""), rows)
-
-
-def _count(shape: list[int]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 import tyro.constructors
 
+from datadistill.cli.printing import Output
 from datadistill.config import RunOptions, Value
 from datadistill.config.choices import OWNERS, Arguments
 from datadistill.config.values import LONGEST_PATH, MOST, check_range, check_types
@@ -171,8 +172,12 @@ def with_arguments(config: C, base: C, argv: Sequence[str]) -> C:
     return replace(config, **changes)
 
 
-def take_name(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+def take_name(argv: Sequence[str], missing: str | None = None) -> tuple[str | None, list[str]]:
     """The name that stands before all flags, such as a recipe's, and the words after it.
+
+    Args:
+        argv: the words after the command.
+        missing: the UsageError where there is no name, and no --help either; None for a command without.
 
     >>> take_name(["mnist-fixed", "--ipc", "5"]), take_name(["--help"])
     (('mnist-fixed', ['--ipc', '5']), (None, ['--help']))
@@ -180,6 +185,8 @@ def take_name(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     words = list(argv)
     if words and not words[0].startswith("-"):
         return words[0], words[1:]
+    if missing is not None and not wants_help(words):
+        raise UsageError(missing)
     return None, words
 
 
@@ -189,16 +196,7 @@ def as_flags(flags: type[T], config: Any) -> T:
 
 
 def config_of(typed: Any, base: C, argv: Sequence[str]) -> C:
-    """The plain config that flags make of a recipe's or a run's; see `with_arguments`.
-
-    Args:
-        typed: as parsed, of the class whose fields are flags.
-        base: the recipe's config, or that of the run to go on with.
-        argv: the words after the command.
-
-    Raises:
-        UsageError: --data, which is a folder of images, beside --dataset, which names another data set.
-    """
+    """The plain config that flags make of a recipe's or a run's; see `with_arguments`."""
     values = {f.name: getattr(typed, f.name) for f in fields(base)}
     if values.get("data") is not None and values["dataset"] != "folder":
         if given(argv, "--dataset"):
@@ -215,13 +213,13 @@ def wants_help(argv: Sequence[str]) -> bool:
     return any(word in ("-h", "--help") for word in argv)
 
 
-def set_threads(threads: int | None) -> None:
-    """Let torch use this many CPU threads; None leaves it alone. Imports torch."""
-    if threads is None:
-        return
-    most = max(256, os.cpu_count() or 1)
-    if not 1 <= threads <= most:
-        raise UsageError(f"threads is {threads}, but it must be at least 1 and at most {most}")
-    import torch
+def open_output(options: Options | MachineOptions) -> Output:
+    """Set torch's number of CPU threads, if one was typed, and return where the command's words go."""
+    threads, most = options.threads, max(256, os.cpu_count() or 1)
+    if threads is not None:
+        if not 1 <= threads <= most:
+            raise UsageError(f"threads is {threads}, but it must be at least 1 and at most {most}")
+        import torch
 
-    torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
+    return Output(options.json)

@@ -40,9 +40,8 @@ class Pretrain(RunFlags):
 class PretrainCommand(RunCommand[Pretrain, PoolConfig]):
     """`datadistill pretrain`."""
 
-    prog, kind, list_command = "datadistill pretrain", "pool", "datadistill recipes"
-    noun, recipe_noun = "pool", "pool recipe"
-    recipes, config, flags = POOLS, PoolConfig, Pretrain
+    prog, kind, nouns = "datadistill pretrain", "pool", ("pool", "pool recipe")
+    recipes, config_class, flags = POOLS, PoolConfig, Pretrain
 
     def make(self, name: str, words: Sequence[str]) -> PoolConfig:
         return pool_recipe(name)
@@ -50,17 +49,17 @@ class PretrainCommand(RunCommand[Pretrain, PoolConfig]):
 
 def run(argv: Sequence[str]) -> int:
     """Parse, train, print."""
-    request = PretrainCommand().read(argv)
-    config = request.config
-    output = request.open_output()
+    command = PretrainCommand(argv)
+    config = command.config
+    output = command.open_output()
     from datadistill.pool import Pool
     from datadistill.training.pretrain import pretrain
 
-    with output.working(not request.args.options.quiet):
+    with output.working(not command.args.options.quiet):
         work = f"{config.total} nets ({config.net}), {config.epochs} epochs each,"
-        seconds = request.carry_out(pretrain, output, work)
-        pool = Pool.load(request.out)  # from disk: what is told of is what is kept
-    tell(output, pool, config, request.out, seconds)
+        seconds = command.carry_out(pretrain, output, work)
+        pool = Pool.load(command.out)  # from disk: what is told of is what is kept
+    tell(output, pool, config, command.out, seconds)
     return 0
 
 

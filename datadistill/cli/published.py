@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from datadistill.runs.jsonconfig import differing
-
-
-class Page(Protocol):
-    """A recipe and its published number."""
-
-    @property
-    def published(self) -> str: ...
-
-    def make(self) -> Any: ...
-
 
 SAME_NUMBER = ("seed", "device", "data", "pool", "at_once", "validate_every", "validate_nets")
 """Fields that a published number does not depend on: seeds, places, and how a run is carried out."""
@@ -46,7 +36,7 @@ def published_number(
     return "-" if changed else published, changed
 
 
-def published_beside(pages: Mapping[str, Page], run: Any) -> tuple[str, list[str]]:
-    """The published number of the recipe that a config names, as `published_number` gives it."""
+def published_beside(pages: Mapping[str, Any], run: Any) -> tuple[str, list[str]]:
+    """The same for the recipe that a run's config names, from a table of recipes."""
     page = pages.get(run.recipe)
     return ("-", []) if page is None else published_number(page.published, page.make(), run)

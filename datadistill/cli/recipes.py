@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,13 +48,22 @@ def run(argv: Sequence[str]) -> int:
     found = RECIPES[args.name] if args.name in RECIPES else POOLS[args.name]
     about, config = inspect.getdoc(found.make) or "", asdict(found.make())
     output.say(args.name, "", *about.splitlines(), "", f"published accuracy (%): {found.published}", "")
-    output.table(("option", "value"), [(flag(name), words(value)) for name, value in config.items()])
+    output.table(("option", "value"), config_rows(config))
     command = "distill" if args.name in RECIPES else "pretrain"
     folder = " --data FOLDER" if config["dataset"] == "folder" else ""
     pool = " --pool POOL" if config.get("source") else ""
     output.say("", f"next: datadistill {command} {args.name}{folder}{pool}")
     output.result({"name": args.name, "about": about, "published": found.published, "config": config})
     return 0
+
+
+def config_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The fields of a config and their values, as they are typed.
+
+    >>> config_rows({"lr_step_sizes": 0.1, "augment": ["crop", "flip"]})
+    [('--lr-step-sizes', '0.1'), ('--augment', 'crop flip')]
+    """
+    return [(flag(name), words(value)) for name, value in config.items()]
 
 
 def flag(field: str) -> str:
@@ -74,6 +83,6 @@ def words(value: Any) -> str:
     """
     if isinstance(value, dict):
         return " ".join(f"{k} {v}" for k, v in value.items()) or "-"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return " ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)

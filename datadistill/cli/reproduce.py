@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from datadistill.cli.options import Options, parse, set_threads
+from datadistill.cli.options import Options, open_output, parse
 from datadistill.cli.printing import Output
 from datadistill.cli.study_command import carry_out, say_files
 from datadistill.errors import UsageError
@@ -57,8 +57,7 @@ def run(argv: Sequence[str]) -> int:
     plan = plan_of(args.table, args.scale)
     if args.weights is not None and not any(part.needs_weights for part in plan.parts):
         raise UsageError(f"{args.table} starts from no given weights; leave --weights out")
-    output = Output(args.options.json)
-    set_threads(args.options.threads)
+    output = open_output(args.options)
     from datadistill.reproduce.run import default_out, reproduce
 
     out = args.out or default_out(args.table, args.scale, args.seed)
@@ -69,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
     )  # fmt: skip
     made, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
     tell(output, made)
-    say_files(output, made, out, seconds)
+    say_files(output, made.files, out, seconds)
     output.say(f"next: {_next(args, made)}")
     output.result(summary(made, out, seconds))
     return 0

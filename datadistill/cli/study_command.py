@@ -6,26 +6,18 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from datadistill.cli.options import Options
 from datadistill.cli.printing import Output
 
-
-class Written(Protocol):
-    """The result of a study, whose files are written."""
-
-    @property
-    def files(self) -> Sequence[Path]: ...
-
-
-W = TypeVar("W", bound=Written)
+S = TypeVar("S")
 
 
 def carry_out(
-    study: Callable[..., W], output: Output, options: Options, out: Path, command: Sequence[str]
-) -> tuple[W, float]:
-    """Carry out a study; what was done before is loaded.
+    study: Callable[..., S], output: Output, options: Options, out: Path, command: Sequence[str]
+) -> tuple[S, float]:
+    """Carry out a study; finished runs are loaded.
 
     Args:
         study: takes `out`, `options`, `say` and `again`.
@@ -44,6 +36,6 @@ def carry_out(
     return found, time.monotonic() - began
 
 
-def say_files(output: Output, found: Written, out: Path, seconds: float) -> None:
+def say_files(output: Output, files: Sequence[Path], out: Path, seconds: float) -> None:
     """What was written, and where."""
-    output.say(f"wrote {out}: {', '.join(path.name for path in found.files)} ({seconds:.0f} s)")
+    output.say(f"wrote {out}: {', '.join(path.name for path in files)} ({seconds:.0f} s)")

@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from datadistill.cli.options import Hidden, as_flags, parse, set_threads
-from datadistill.cli.printing import Output
+from datadistill.cli.options import Hidden, as_flags, open_output, parse
 from datadistill.cli.study_command import carry_out
 from kd_baselines.cli.compare import say_comparison
 from kd_baselines.cli.configs import ImageFlagsWithoutSeed, StudyFlags, TextFlags, changes_of, take_recipe
@@ -70,8 +69,7 @@ def run(argv: Sequence[str]) -> int:
     name, words = take_recipe(argv, PROG)
     args, changes = parse_arguments(name, words)
     assert name is not None  # --help has left
-    output = Output(args.options.json)
-    set_threads(args.options.threads)
+    output = open_output(args.options)
     from kd_baselines.studies.generations import born_again_generations
 
     out = args.out or Path("runs") / "born-again" / name

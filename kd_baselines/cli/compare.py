@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datadistill.cli.options import as_flags, parse, set_threads
+from datadistill.cli.options import as_flags, open_output, parse
 from datadistill.cli.printing import Output
 from datadistill.cli.study_command import carry_out, say_files
 from kd_baselines.cli.configs import ImageFlagsWithoutSeed, StudyFlags, changes_of, take_recipe
@@ -45,8 +45,7 @@ def run(argv: Sequence[str]) -> int:
     default = Compare(config=as_flags(ImageFlagsWithoutSeed, base))
     args = parse(Compare, words, f"{PROG} {name or 'RECIPE'}", default)
     assert name is not None  # --help has left
-    output = Output(args.options.json)
-    set_threads(args.options.threads)
+    output = open_output(args.options)
     from kd_baselines.studies.compare import compare
 
     out = args.out or Path("runs") / "compare" / name
@@ -79,7 +78,7 @@ def say_comparison(output: Output, found: Comparison, out: Path, seconds: float)
         output.table(heads, rows, right=(2, 3))
         output.say("")
     output.say(*remarks(found))
-    say_files(output, found, out, seconds)
+    say_files(output, found.files, out, seconds)
     return {
         "recipe": found.recipe, "base": found.base, "seeds": list(found.seeds), "run": str(out),
         "seconds": seconds, "changes": dict(found.changes), "rows": list(found.records()),

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from datadistill.cli.options import Hidden, NamesAndValues, Options, config_of, given, take_name, wants_help
+from datadistill.cli.options import Hidden, NamesAndValues, Options, config_of, given, take_name
 from datadistill.cli.recipes import flag
 from datadistill.config.choices import Arguments
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import nearest
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.ledger.config import LedgerConfig
@@ -83,8 +83,5 @@ def changes_of(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:
 
 def take_recipe(argv: Sequence[str], prog: str) -> tuple[str | None, list[str]]:
     """The recipe's name, which only --help can do without, and the words after it."""
-    name, words = take_name(argv)
-    if name is None and not wants_help(words):
-        known = nearest("", RECIPES, "kd-baselines recipes")
-        raise UsageError(f"no recipe was given; type {prog} RECIPE ({known})")
-    return name, words
+    known = nearest("", RECIPES, "kd-baselines recipes")
+    return take_name(argv, f"no recipe was given; type {prog} RECIPE ({known})")

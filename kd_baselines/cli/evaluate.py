@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from datadistill.cli.options import MachineOptions, NetPath, parse, set_threads, wants_help
-from datadistill.cli.printing import Output
+from datadistill.cli.options import MachineOptions, NetPath, open_output, parse, wants_help
 from datadistill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ def run(argv: Sequence[str]) -> int:
         if any(evaluate_language.holds_language(word) for word in argv if not word.startswith("-")):
             return evaluate_language.run(argv)
     args = parse(Evaluate, argv, "kd-baselines evaluate")
-    output = Output(args.options.json)
-    set_threads(args.options.threads)
+    output = open_output(args.options)
     from datadistill.device import resolve
     from kd_baselines.cli.results import score_table
     from kd_baselines.evaluation import score

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datadistill.cli.options import MachineOptions, NetPath, parse, set_threads
-from datadistill.cli.printing import Output
+from datadistill.cli.options import MachineOptions, NetPath, open_output, parse
 from datadistill.config import RunOptions
 from datadistill.errors import UsageError
 from datadistill.runs.folder import RunFolder
@@ -44,10 +43,9 @@ def holds_language(word: str) -> bool:
 def run(argv: Sequence[str]) -> int:
     """Parse, evaluate, print."""
     args = parse(EvaluateLanguage, argv, "kd-baselines evaluate")
-    output = Output(args.options.json)
-    set_threads(args.options.threads)
+    output = open_output(args.options)
     from datadistill.device import resolve
-    from kd_baselines.cli.run_command import perplexity_table
+    from kd_baselines.cli.results import perplexity_table
     from kd_baselines.language.netfile import SavedLanguageModel
     from kd_baselines.language.perplexity import perplexity
     from kd_baselines.language.setup import corpus_named, refuse_other_words

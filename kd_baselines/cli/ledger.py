@@ -12,14 +12,13 @@ from datadistill.cli.options import (
     Hidden,
     NamesAndValues,
     as_flags,
+    open_output,
     parse,
-    set_threads,
     take_name,
-    wants_help,
 )
 from datadistill.cli.printing import Output
 from datadistill.cli.study_command import carry_out, say_files
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import nearest
 from kd_baselines.cli.configs import StudyFlags, changes_of
 from kd_baselines.ledger.config import LedgerConfig
 from kd_baselines.ledger.plans import LEDGERS, ledger_config
@@ -61,16 +60,13 @@ class MakeLedger(StudyFlags):
 
 def run(argv: Sequence[str]) -> int:
     """Parse, make, print."""
-    name, words = take_name(argv)
-    if name is None and not wants_help(words):
-        raise UsageError(f"no ledger was given; type {PROG} NAME ({nearest('', LEDGERS)})")
+    name, words = take_name(argv, f"no ledger was given; type {PROG} NAME ({nearest('', LEDGERS)})")
     base = ledger_config(name) if name is not None else LedgerConfig()
     default = MakeLedger(config=as_flags(Config, base))
     args = parse(MakeLedger, words, f"{PROG} {name or 'NAME'}", default)
     assert name is not None  # --help has left
     changes = changes_of(args.config, base, words)
-    output = Output(args.options.json)
-    set_threads(args.options.threads)
+    output = open_output(args.options)
     from kd_baselines.ledger.making import make_ledger
 
     out = args.out or Path("runs") / "ledger" / name
@@ -80,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
     )  # fmt: skip
     found, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
     tell(output, found)
-    say_files(output, found, out, seconds)
+    say_files(output, found.files, out, seconds)
     if not any(entry.row == "full" for entry in found.entries):
         output.say(f"next: {PROG} {name} --rows full, for the break-even numbers")
     elif (run_ := out / "nets" / f"full-s{found.seeds[0]}").exists():

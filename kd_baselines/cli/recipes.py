@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from datadistill.cli.options import OptionalName, parse
 from datadistill.cli.printing import Output
-from datadistill.cli.recipes import flag, words
+from datadistill.cli.recipes import config_rows
 from kd_baselines.config import KdConfig
 from kd_baselines.recipes import OWN, RECIPES, page
 
@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     known = [(OWN, found.published), *((name, one.published) for name, one in found.arms.items())]
     output.table(("arm", f"published {found.measure}"), known)
     output.say("")
-    own, shown = _rows(asdict(found.config())), _rows(asdict(config))
+    own, shown = config_rows(asdict(found.config())), config_rows(asdict(config))
     if args.arm != OWN:
         shown = [row for row in shown if row not in own]
     output.table(("option" if args.arm == OWN else f"option of {args.arm} that differs", "value"), shown)
@@ -62,8 +62,3 @@ def run(argv: Sequence[str]) -> int:
         },
     })  # fmt: skip
     return 0
-
-
-def _rows(config: dict[str, object]) -> list[tuple[str, str]]:
-    """Fields and values as they are typed."""
-    return [(flag(name), words(value)) for name, value in config.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from datadistill.cli.printing import Output, percent
@@ -38,6 +38,11 @@ def score_table(output: Output, scores: Scores, classes: Sequence[str]) -> None:
             ),
         ]
     output.table((f"{scores.split} images", "(%)", ""), rows, right=(1,))
+
+
+def perplexity_table(output: Output, found: Mapping[str, float]) -> None:
+    """A table: text -> perplexity."""
+    output.table(("text", "perplexity"), [(name, f"{v:.2f}") for name, v in found.items()], right=(1,))
 
 
 def _errors(errors: int, images: int) -> str:

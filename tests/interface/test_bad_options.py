@@ -18,8 +18,7 @@ from datadistill.recipes.pools import POOLS
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.cli import main as kd_main
 from kd_baselines.cli.ledger import MakeLedger
-from kd_baselines.cli.train import Train
-from kd_baselines.cli.train_language import TrainLanguage
+from kd_baselines.cli.train import Train, TrainLanguage
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.ledger.config import LedgerConfig
 

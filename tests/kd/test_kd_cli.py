@@ -16,7 +16,7 @@ from datadistill.runs.folder import RunFolder
 from kd_baselines.cli import COMMANDS, main
 from kd_baselines.cli.compare import Compare
 from kd_baselines.cli.configs import ImageFlags, ImageFlagsWithoutSeed, changes_of
-from kd_baselines.cli.run_command import published
+from kd_baselines.cli.published import published
 from kd_baselines.cli.train import TrainImages
 from kd_baselines.config import KdConfig
 from kd_baselines.methods import METHODS, arguments
@@ -206,7 +206,7 @@ def test_a_number_stands_beside_the_recipe_as_it_is_alone():
 
 
 def arguments_of(*words, name="mnist5k-few-images"):
-    return TrainImages().read([name, *words]).config
+    return TrainImages([name, *words]).config
 
 
 def test_typed_arguments_go_over_those_of_the_recipe():

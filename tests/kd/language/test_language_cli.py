@@ -8,7 +8,7 @@ import pytest
 
 from datadistill.runs.folder import RunFolder
 from kd_baselines.cli import main
-from kd_baselines.cli.train_language import TrainText
+from kd_baselines.cli.train import TrainText
 from kd_baselines.language.config import LANGUAGE_KIND
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.recipes import RECIPES, recipe
@@ -153,9 +153,9 @@ def test_an_image_run_is_not_gone_on_with_as_text(teacher, capsys):
 
 def test_arguments_go_with_their_net():
     args = ["--text", "t", "--net", "cnn-lstm"]
-    config = TrainText().read([NAME, *args]).config
+    config = TrainText([NAME, *args]).config
     assert config.net_args == {} and config.text == "t" and type(config) is type(recipe(NAME))
-    config = TrainText().read([NAME, *args, "--net-args", "width", "7"]).config
+    config = TrainText([NAME, *args, "--net-args", "width", "7"]).config
     assert config.net_args == {"width": 7}
 
 
