@@ -30,7 +30,13 @@ AT = {
     "ledger": {"training on what was sent": "kd_baselines.ledger.rows:receive"},
     "reproduce": {"measuring": "datadistill.reproduce.measure:trained_accuracies"},
 }  # fmt: skip
-CASES = [(kind, what, when) for kind, places in AT.items() for what in places for when in (1, 3)]
+STUDIES = ("born-again", "ledger", "reproduce")  # stopped in their third job; tests/studies stops everywhere
+CASES = [
+    (kind, what, when)
+    for kind, places in AT.items()
+    for what in places
+    for when in ((3,) if kind in STUDIES else (1, 3))
+]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +93,7 @@ def test_a_signal_is_acted_on_where_it_comes(tmp_path, monkeypatch, capsys, unbr
         calls = signal_in(patch, AT[name][what], when)
         code = main([*kind.start])
     if len(calls) < when:
-        assert code == 0 and when > 1  # it is not called as often
+        assert code == 0 and when > 1 and name not in STUDIES  # it is not called as often
         return
     assert code == 143
     said = capsys.readouterr().err.splitlines()[-1]

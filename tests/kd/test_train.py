@@ -1,6 +1,5 @@
 """A run from start to end: its folder, stopping and going on, what it refuses."""
 
-import hashlib
 import warnings
 from dataclasses import replace
 
@@ -43,11 +42,6 @@ ARGS = {
 }  # fmt: skip
 
 
-def digest(folder):
-    names = ("student.safetensors", "teacher.safetensors", "metrics.jsonl")
-    return [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names]
-
-
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kd") / "run"
@@ -69,12 +63,8 @@ def test_the_folder_and_what_it_holds(straight):
     assert again.fingerprint == saved.fingerprint == trained.saved.fingerprint
 
 
-def test_the_same_config_gives_the_same_bytes_and_memory_the_same_net(straight, tmp_path):
-    folder, trained = straight
-    train(CNN, out=tmp_path / "again")
-    assert digest(tmp_path / "again") == digest(folder)
-    assert train(CNN).saved.fingerprint == trained.saved.fingerprint
-    assert train(replace(CNN, seed=1)).saved.fingerprint != trained.saved.fingerprint
+def test_another_seed_trains_another_net(straight):
+    assert train(replace(CNN, seed=1)).saved.fingerprint != straight[1].saved.fingerprint
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

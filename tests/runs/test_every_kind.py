@@ -83,8 +83,8 @@ class Case:
 
 SET, NETS, STUDENT = "distilled.safetensors", "pool.safetensors", "student.safetensors"
 CASES = {
-    "distill": Case(dd.distill, MIXED, OuterLoop, (0, 1, 3, 4), SET, "lr_images", 0.5),
-    "distill, fixed start": Case(dd.distill, FIXED, OuterLoop, (2,), SET, "ipc", 5),
+    "distill": Case(dd.distill, MIXED, OuterLoop, (0, 1, 2, 3, 4), SET, "lr_images", 0.5),
+    "distill, fixed start": Case(dd.distill, FIXED, OuterLoop, (0, 2, 3), SET, "ipc", 5),
     # 4 steps an epoch, 8 a net: in the first net, at its end, in the second, in the last
     "pretrain": Case(dd.pretrain, POOL, PoolLoop, (2, 7, 12, 38), NETS),
     "pretrain, two at once": Case(dd.pretrain, replace(POOL, at_once=2), PoolLoop, (2, 12), NETS, "nets", 9),

@@ -43,18 +43,6 @@ def test_the_same_seed_gives_the_same_bytes_and_another_others(digits, tmp_path,
     assert not torch.equal(other.images, dd.distill(config(**run), data=digits).images)
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 4])
-def test_a_state_that_went_through_a_checkpoint_goes_on_to_the_same_bytes(digits, tmp_path, run, k):
-    straight, stopped, resumed = (loop(digits, **run) for _ in range(3))
-    records = drive(straight, straight.loop.iterations)
-    before = drive(stopped, k)
-    resumed.load(through_a_checkpoint(stopped.state()))
-    assert resumed.iteration == k
-    assert before + drive(resumed, resumed.loop.iterations) == records
-    assert resumed.best == straight.best
-    assert bytes_of(resumed.result(), tmp_path) == bytes_of(straight.result(), tmp_path)
-
-
 def test_a_state_in_the_older_layout_goes_on_to_the_same_bytes(digits, tmp_path):
     straight, stopped, resumed = (loop(digits, **MIXED) for _ in range(3))
     drive(straight, 5)
