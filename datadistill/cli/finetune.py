@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datadistill.cli.inspect_pool import kind_of
 from datadistill.cli.options import MachineOptions, NamesAndValues, SetPath, open_output, parse
 from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent
@@ -113,13 +112,14 @@ def place(args: Finetune) -> Path:
 def own_net(d: DistilledDataset, args: Finetune) -> nn.Module:
     """The user's net: the architecture with the given tensors."""
     from datadistill.nets import build
+    from datadistill.runs.file_kinds import read_kind
 
     _, c, h, _ = d.images.shape
     if args.net is None:
         net = d.build()
     else:
         net = build(args.net, channels=c, size=h, classes=len(d.classes), **args.net_args)
-    if args.pool_net is None and kind_of(args.weights) == "pool":
+    if args.pool_net is None and read_kind(args.weights) == "pool":
         raise UsageError(
             f"{args.weights} is a pool of nets; choose one of those it holds out, with --pool-net 0 or above"
         )

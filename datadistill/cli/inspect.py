@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datadistill.cli.inspect_pool import kind_of, print_net, print_pool, read_net, read_pool
+from datadistill.cli.inspect_pool import print_net, print_pool, read_net, read_pool
 from datadistill.cli.options import SetPath, parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.cli.recipes import config_rows, words
@@ -33,7 +33,9 @@ def run(argv: Sequence[str]) -> int:
     """Parse, read, print."""
     args = parse(Inspect, argv, "datadistill inspect")
     output = Output(args.json)
-    kind = kind_of(args.set_)
+    from datadistill.runs.file_kinds import read_kind
+
+    kind = read_kind(args.set_)
     if kind == "pool":
         return inspect_pool(args, output)
     if kind == "net" and args.set_.is_file():

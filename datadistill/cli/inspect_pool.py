@@ -11,14 +11,6 @@ from datadistill.cli.recipes import config_rows, words
 from datadistill.stats import mean
 
 
-def kind_of(path: Path) -> str:
-    """What a file or a run folder holds: "pool", "net", ...; "" for a set, and for what cannot be read, which
-    is left to others to refuse."""
-    from datadistill.runs.file_kinds import read_kind
-
-    return read_kind(path) or ""
-
-
 def read_net(path: Path, verify: bool) -> dict[str, Any]:
     """What the file of an adapted net says (`datadistill finetune`), tensors by their shapes."""
     from datadistill.training.finetune import ADAPTED

@@ -31,6 +31,9 @@ from datadistill.runs.jsonconfig import build_config
 F = TypeVar("F", bound="RunFlags")
 C = TypeVar("C", bound=Any)
 
+OWN = "own"
+"""The arm that is the recipe itself."""
+
 
 @dataclass(frozen=True)
 class RunFlags:
@@ -91,30 +94,29 @@ class RunCommand(abc.ABC, Generic[F, C]):
         self.args = parse(self.flags, words, f"{self.prog} {typed}", default)
         self.config = config_of(self.args.config, base, words)
         self.changed = self.args.resume is None or self.config != base
-        folder = f"{self.config.recipe}{self.arm_of(self.config)}-s{self.config.seed}"
-        self.out = self.args.resume or self.args.out or Path("runs") / folder
+        arm = self.arm_of(self.config)
+        title = self.config.recipe if arm in (None, OWN) else f"{self.config.recipe}-{arm}"
+        self.out = self.args.resume or self.args.out or Path("runs") / f"{title}-s{self.config.seed}"
 
     @abc.abstractmethod
     def make(self, name: str, words: Sequence[str]) -> C:
         """The config of a recipe; an unknown one is refused."""
 
-    def arm_of(self, config: C) -> str:
-        """What follows the recipe in the name of a run's folder."""
-        return ""
+    def arm_of(self, config: C) -> str | None:
+        """Which row of its recipe a config is, for recipes that have several."""
+        return None
 
     def title_of(self, config: C) -> str:
-        """What a run is called on the terminal."""
-        return str(config.recipe)
-
-    def other_recipe(self, base: C, name: str | None, words: Sequence[str]) -> str | None:
-        """The recipe that was typed, where the run to resume is of another one."""
-        return None if name in (None, base.recipe) else name
+        """What a run is called on the terminal: its recipe and, unless that is the recipe's own, its arm."""
+        arm = self.arm_of(config)
+        return str(config.recipe) if arm in (None, OWN) else f"{config.recipe} ({arm})"
 
     def _stored_config(self, path: Path, name: str | None, words: Sequence[str]) -> C:
         stored = RunFolder.open(path, kind=self.kind).config
         base = build_config(self.config_class, stored, str(path / "config.json"))
-        other = self.other_recipe(base, name, words)
-        if other is not None:
+        arm = value_of(words, "--arm")
+        if name not in (None, base.recipe) or arm not in (None, self.arm_of(base)):
+            other = " ".join(filter(None, (name, arm and f"--arm {arm}")))
             found = f"{path} is a {self.nouns[0]} of {self.title_of(base)}"
             raise UsageError(f"{found}, not of {other}; leave the recipe out")
         if given(words, "--out"):

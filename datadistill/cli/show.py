@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datadistill.cli.inspect_pool import kind_of
 from datadistill.cli.options import SetPath, parse
 from datadistill.cli.printing import Output
 from datadistill.errors import UsageError
@@ -28,7 +27,9 @@ def run(argv: Sequence[str]) -> int:
     """Parse, draw, say where."""
     args = parse(Show, argv, "datadistill show")
     output = Output(args.json)
-    if (kind := kind_of(args.set_)) in ("pool", "net", "reproduce"):
+    from datadistill.runs.file_kinds import read_kind
+
+    if (kind := read_kind(args.set_)) in ("pool", "net", "reproduce"):
         raise UsageError(
             f"{args.set_} holds a {kind}, which has no such figures; type datadistill inspect {args.set_}"
         )

@@ -9,7 +9,6 @@ from pathlib import Path
 from datadistill.cli.options import MachineOptions, NetPath, open_output, parse
 from datadistill.config import RunOptions
 from datadistill.errors import UsageError
-from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 
@@ -27,17 +26,11 @@ class EvaluateLanguage:
 
 def holds_language(word: str) -> bool:
     """Whether a word of the command is a run folder or a file of a language model."""
-    path = Path(word)
-    if path.is_dir():
-        try:
-            return RunFolder.open(path).kind == LANGUAGE_KIND
-        except UsageError:
-            return False
-    if path.suffix != ".safetensors" or not path.is_file():
+    if not Path(word).exists():
         return False
     from datadistill.runs.file_kinds import read_kind
 
-    return read_kind(path) == "kd-language-net"
+    return read_kind(word) in (LANGUAGE_KIND, "kd-language-net")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -53,7 +46,8 @@ def run(argv: Sequence[str]) -> int:
     saved = SavedLanguageModel.load(args.run)
     config = config_of(args, dict(saved.record or {}))
     with output.working():
-        corpus = corpus_named(config, RunOptions(data_root=args.options.data_root))
+        options = RunOptions(data_root=args.options.data_root, download=args.options.download)
+        corpus = corpus_named(config, options)
         refuse_other_words(str(args.run), saved.words, corpus)
         net = saved.net().to(resolve(args.options.device))
         validation, test = (perplexity(net, x) for x in (corpus.validation, corpus.test))

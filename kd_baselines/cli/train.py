@@ -73,16 +73,7 @@ class TrainCommand(RunCommand[F, C]):
         return made
 
     def arm_of(self, config: C) -> str:
-        return "" if config.arm == OWN else f"-{config.arm}"
-
-    def title_of(self, config: C) -> str:
-        return config.recipe if config.arm == OWN else f"{config.recipe} ({config.arm})"
-
-    def other_recipe(self, base: C, name: str | None, words: Sequence[str]) -> str | None:
-        arm = value_of(words, "--arm")
-        if name in (None, base.recipe) and arm in (None, base.arm):
-            return None
-        return " ".join(filter(None, (name, arm and f"--arm {arm}")))
+        return config.arm
 
     @abc.abstractmethod
     def train(self, output: Output) -> tuple[Any, float, bool]:
