@@ -26,14 +26,16 @@ from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
     accept,
     check_class_names,
+    check_fields,
     check_object,
+    check_text,
     check_texts,
     optional,
     parse_with,
     shown,
 )
 from datadistill.runs.set_record import check_accuracies
-from datadistill.synthetic.decoders import decoder_from
+from datadistill.synthetic.decoders import Decoder, decoder_from
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
@@ -75,7 +77,7 @@ def to_tensors(d: DistilledDataset) -> dict[str, Tensor]:
 def _values(d: DistilledDataset) -> dict[str, Any]:
     return {
         "schema": 2 if d.decoder is None else 3,  # older versions read what they can
-        "decoder": None if d.decoder is None else {**d.decoder.describe(), "tensors": sorted(d.coded or {})},
+        "decoder": None if d.decoder is None else _stored_decoder(d.decoder, d.coded or {}),
         "update": update_rules.describe(d.update),
         "order": [i.tolist() for i in d.order],
         "tensors": None if d.tensors is None else list(d.tensors),
@@ -99,10 +101,9 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
         images = quantization.values(tensors["images"]) if quantization else tensors["images"]
         made_of = {"images": images}
     else:
-        description = {k: v for k, v in values["decoder"].items() if k != "tensors"}
         made_of = {
             "images": None,
-            "decoder": decoder_from(description),
+            "decoder": decoder_from({"name": values["decoder"]["name"], **values["decoder"]["arguments"]}),
             "coded": {k.removeprefix("coded."): tensors[k] for k in coded},
         }
     return {
@@ -130,9 +131,15 @@ def _check_stored(tensors: dict[str, Tensor], quantization: Quantization | None)
         raise DataError(f"images has the code {int(images.max())}, wanted codes of {quantization.bits} bits")
 
 
+def _stored_decoder(decoder: Decoder, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    arguments = dict(decoder.describe())
+    return {"name": arguments.pop("name"), "arguments": arguments, "tensors": sorted(tensors)}
+
+
 def _check_decoder(field: str, value: Any) -> dict[str, Any]:
-    found = check_object(field, value)
-    names = check_texts(f"{field}.tensors", found.get("tensors"))
+    checks = {"name": check_text, "arguments": check_object, "tensors": check_texts}
+    found = check_fields(field, check_object(field, value), checks)
+    names = found["tensors"]
     if names != sorted(names):
         raise DataError(f"{field}.tensors is {shown(names)}, wanted the names in order; get the file again")
     return found

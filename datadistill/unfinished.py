@@ -84,9 +84,16 @@ def _set_of(
     about: dict[str, Any], learned: dict[str, Tensor], config: DistillConfig, iteration: int
 ) -> DistilledDataset:
     classes = tuple(about["classes"])
-    labels = learned["labels"].softmax(1) if "labels" in learned else torch.tensor(about["labels"])
     coded = {k: x for k, x in learned.items() if k not in ("labels", "step_sizes")}
-    images = decode(decoder_from(about["decoder"]), coded, len(labels))
+    if "labels" in learned:
+        labels = learned["labels"].softmax(1)
+    elif "labels" in about:
+        labels = torch.tensor(about["labels"])
+    else:  # of an older version
+        labels = torch.arange(len(coded["images"])) % len(classes)
+        if config.objective == "attack":
+            labels[labels == config.attack_class] = config.target_class
+    images = decode(decoder_from(about.get("decoder", Pixels().describe())), coded, len(labels))
     eta = step_sizes.expand(learned["step_sizes"], config.inner_steps)
     return DistilledDataset(
         images,

@@ -28,6 +28,7 @@ from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
 from datadistill.runs.kinds import Kind, Step, Work
+from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.config import KdConfig
@@ -226,13 +227,14 @@ class _Training(EpochWork[Trained]):
                 self.setup.saved(self.setup.teacher_nets, self.setup.teacher_spec).save(path)
         return step
 
-    def finish(self, folder: RunFolder | None) -> Trained:
+    def finish(self, folder: RunFolder | None, broken_off: str) -> Trained:
         setup = self.setup
         config, teacher = setup.config, setup.teacher
         if teacher is not None:
             teacher.check()
         student = setup.student.eval()
-        scores = score(student, setup.data, noise=config.noise, missing=config.without, seed=config.seed)
+        with interruptible(broken_off):
+            scores = score(student, setup.data, noise=config.noise, missing=config.without, seed=config.seed)
         saved = setup.saved([student], setup.student_spec, scores.as_dict(), setup.source_classes)
         if folder is not None:
             saved.save(folder.path / STUDENT)

@@ -82,14 +82,27 @@ def check_choice(
     """
     if name not in table:
         raise UsageError(f"there is no {what} {name!r}; {nearest(name, table)}")
-    own = {k: p for k, p in inspect.signature(table[name]).parameters.items() if k not in parts}
-    for argument in args:
-        if argument not in own:
+    parameters = inspect.signature(table[name]).parameters
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    own = {k: p for k, p in parameters.items() if k not in parts and p.kind not in free}
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    hints = get_type_hints(table[name].__init__ if isinstance(table[name], type) else table[name])
+    for argument, value in args.items():
+        if argument in own:
+            _check_argument(f"{argument} of the {what} {name}", value, hints.get(argument))
+        elif not takes_any or argument in parts:
             known = nearest(argument, own) if own else "it takes none"
             raise UsageError(f"the {what} {name} has no argument {argument!r}; {known}")
     lacking = [k for k, p in own.items() if p.default is p.empty and k not in args]
     if lacking:
         raise UsageError(f"the {what} {name} needs the argument {lacking[0]!r}; give it a value")
+
+
+def _check_argument(which: str, value: Any, hint: Any) -> None:
+    """UsageError where a number, a text or a truth is wanted, and another value was given."""
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    if hint in words and type(value) is not hint and not (hint is float and type(value) is int):
+        raise UsageError(f"{which} is {value!r}; give {words[hint]}")
 
 
 def construct(

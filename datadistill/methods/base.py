@@ -26,7 +26,8 @@ class OuterMethod(abc.ABC):
         """The outer loss, differentiable in the set's leaves. A leaf that it does not reach stays."""
 
     def after(self, synthetic: Synthetic, iteration: int) -> None:  # noqa: B027
-        """Called after the set was updated; matching methods train their net here."""
+        """Called after the set was updated, not where an iteration is skipped; matching methods train their net
+        here."""
 
     def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
         """Where an iteration with a loss or gradient that is not finite went wrong, for the error."""

@@ -95,8 +95,11 @@ def run(
             session = _Session(kind, config, work, folder, options, stop)
             session.restore()
             session.take_steps()
-            with interruptible(_not_tested(kind, kind.command(config, path))):
-                result = work.finish(folder)
+            result = work.finish(
+                folder,
+                f"all {kind.unit}s were done, and the result was not tested to the end; go on with: "
+                f"{kind.command(config, path)}",
+            )
         stop.raise_if_requested(kind.ended(config, path))
     return result
 
@@ -109,8 +112,7 @@ def _run_in_memory(kind: Kind[C, R], config: C | None, resume: bool, options: Ru
         with interruptible(_not_begun(kind, config, None)):
             work = kind.build(config, options)
         _Session(kind, config, work, None, options, stop).take_steps()
-        with interruptible(f"all {kind.unit}s were done, but nothing was saved (no folder)"):
-            return work.finish(None)
+        return work.finish(None, f"all {kind.unit}s were done, but nothing was saved (no folder)")
 
 
 def _open_run(kind: Kind[C, R], path: Path, config: C | None, options: RunOptions) -> tuple[RunFolder, C]:
@@ -127,10 +129,6 @@ def _not_begun(kind: Kind[C, R], config: C, folder: RunFolder | None) -> str:
     if folder is None:
         return "stopped before the run began; nothing was written"
     return f"nothing was changed; go on with: {kind.command(config, folder.path)}"
-
-
-def _not_tested(kind: Kind[C, R], command: str) -> str:
-    return f"all {kind.unit}s were done, and the result was not tested to the end; go on with: {command}"
 
 
 class _Session:

@@ -122,11 +122,15 @@ class Work(abc.ABC, Generic[R]):
         return ""
 
     @abc.abstractmethod
-    def finish(self, folder: RunFolder | None) -> R:
+    def finish(self, folder: RunFolder | None, broken_off: str) -> R:
         """The result, written to the folder where there is one.
 
+        Args:
+            folder: of the run.
+            broken_off: what `signals.interruptible` says where a signal breaks off a final test.
+
         Raises:
-            Interrupted: a signal came during the final measurement.
+            Interrupted: a signal came during a final test.
         """
 
 

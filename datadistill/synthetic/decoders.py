@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datadistill.errors import DataError, nearest
+from datadistill.errors import DataError, nearest, out_of_memory
 
 __all__ = ["DECODERS", "Decoder", "Pixels", "decode", "decoder_from"]
 
@@ -62,6 +62,8 @@ def decode(decoder: Decoder, tensors: Mapping[str, Tensor], n: int) -> Float[Ten
         with torch.no_grad():
             images = decoder.images(tensors, torch.arange(n, device=next(iter(tensors.values())).device))
     except (KeyError, RuntimeError, IndexError, ValueError, StopIteration) as error:
+        if out_of_memory(error):
+            raise
         shapes = {k: tuple(x.shape) for k, x in tensors.items()}
         raise DataError(
             f"the decoder {decoder.describe()} cannot make {n} images of {str(shapes)[:200]} "

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from datadistill.errors import UsageError
 from datadistill.innerloop import step_sizes
 from datadistill.innerloop.steps import Pair
 from datadistill.synthetic.decoders import Decoder
@@ -44,6 +45,9 @@ class Synthetic:
         schedule: which images each step trains on.
         rho: free parameter of the step sizes, from `step_sizes.init`.
 
+    Raises:
+        UsageError: tensors of a decoder that cannot be learned by their names.
+
     Example:
         >>> from datadistill.synthetic import Pixels
         >>> images = {"images": torch.zeros(4, 1, 8, 8)}
@@ -62,6 +66,12 @@ class Synthetic:
         schedule: Schedule,
         rho: Tensor,
     ) -> None:
+        for name, x in tensors.items():
+            if name in ("labels", "step_sizes") or "." in name or not x.is_floating_point():
+                raise UsageError(
+                    f"the decoder {decoder.describe()} learns {name!r}, {x.dtype}; give it floats by names "
+                    'without a dot, other than "labels" and "step_sizes"'
+                )
         self.decoder, self.classes, self.schedule = decoder, classes, schedule
         self.tensors = {name: x.requires_grad_() for name, x in tensors.items()}
         self.logits = None if logits is None else logits.requires_grad_()

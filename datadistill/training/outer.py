@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datadistill.errors import NumericalError
+from datadistill.errors import NumericalError, UsageError
 from datadistill.methods import OuterMethod
 from datadistill.synthetic import Synthetic
 from datadistill.training.schedule import learning_rate_factor
@@ -101,6 +101,10 @@ class OuterLoop:
         """The loss of an iteration, and its gradient to each leaf, in their order; changes nothing."""
         loss = self.method.loss(self.synthetic, iteration)
         leaves = list(self.synthetic.leaves().values())
+        if not loss.requires_grad:
+            raise UsageError(
+                "the loss of the outer method does not depend on what is learned; nothing would move"
+            )
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
         return float(loss.detach()), list(gradients)
 

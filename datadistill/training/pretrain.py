@@ -91,7 +91,7 @@ class Pretraining(Kind[PoolConfig, Pool]):
         data: real data of your own; None: what the config names.
     """
 
-    name, config, wanted = KIND, PoolConfig, "a config of datadistill.recipes.pools"
+    name, config, wanted = KIND, PoolConfig, "datadistill.recipes.pools.pool_recipe(NAME)"
 
     def __init__(self, data: RealData | None = None) -> None:
         self.data = data
@@ -208,7 +208,7 @@ class _Training(Work[Pool]):
     def progress(self) -> str:
         return f", {len(self.nets.accuracies)} nets trained"
 
-    def finish(self, folder: RunFolder | None) -> Pool:
+    def finish(self, folder: RunFolder | None, broken_off: str) -> Pool:
         config, data = self.loop.config, self.loop.data
         record = {name: value for name, value in dump_config(config).items() if name != "device"}
         pool = Pool(

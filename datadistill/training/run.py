@@ -218,7 +218,7 @@ class _Outer(Work[DistilledDataset]):
     def place(self) -> dict[str, Any]:
         return {"iteration": self.step}
 
-    def finish(self, folder: RunFolder | None) -> DistilledDataset:
+    def finish(self, folder: RunFolder | None, broken_off: str) -> DistilledDataset:
         result = self.learning.result()
         if folder is not None:
             result.accuracies = _measured_before(folder, result)

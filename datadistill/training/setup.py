@@ -145,9 +145,10 @@ def distilled_of(
 ) -> DistilledDataset:  # fmt: skip
     """The set after so many iterations, with all that its file says."""
     origin = {
+        **objective.origin(),
         "recipe": config.recipe, "seed": config.seed, "dataset": data.name, "split": "train",
         "validation": config.validation, "iterations": iteration, "description": data.description,
-        **starts.origin, **objective.origin(),
+        **starts.origin,
     }  # fmt: skip
     if config.dataset == "folder":  # which of the folder's images were held out
         origin |= {"holdout": config.holdout, "skip_bad": config.skip_bad}
@@ -182,7 +183,7 @@ def adjoint_of(config: DistillConfig) -> Adjoint:
     if config.adjoint == "truncated":
         assert config.window is not None  # the config sees to it
         return Truncated(config.window)
-    check_choice(ADJOINTS, "adjoint", config.adjoint, {}, ())
+    check_choice({"auto": FullUnroll, **ADJOINTS}, "adjoint", config.adjoint, {}, ())
     return ADJOINTS[config.adjoint]()
 
 

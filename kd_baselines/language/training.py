@@ -21,6 +21,7 @@ from datadistill.progress import Report, shows_progress
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.kinds import Kind, Work
+from datadistill.runs.signals import interruptible
 from kd_baselines.epoch_work import EpochWork
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.language.corpus import Corpus
@@ -174,11 +175,12 @@ class _Training(EpochWork[TrainedLanguage]):
     def stage(self) -> tuple[str, int]:
         return "student", self.setup.config.epochs
 
-    def finish(self, folder: RunFolder | None) -> TrainedLanguage:
+    def finish(self, folder: RunFolder | None, broken_off: str) -> TrainedLanguage:
         setup, validation = self.setup, self.setup.fit.last
         if setup.teacher is not None:
             setup.teacher.check()
-        found = perplexity(setup.net, setup.corpus.test)
+        with interruptible(broken_off):
+            found = perplexity(setup.net, setup.corpus.test)
         assert validation is not None  # there is a validation text
         saved = setup.saved({"perplexity": found, "validation perplexity": validation})
         if folder is not None:

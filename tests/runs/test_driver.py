@@ -47,7 +47,7 @@ class Counting(Work[int]):
     def load(self, state):
         self.total, self.step = state["total"], state["step"]
 
-    def finish(self, folder):
+    def finish(self, folder, broken_off):
         if folder is not None:
             write_bytes(folder.path / "sum.txt", b"%d" % int(self.total))
         return int(self.total)
@@ -136,6 +136,15 @@ def test_a_run_that_cannot_be_built_leaves_nothing(tmp_path):
     with pytest.raises(UsageError, match="no such net"):
         run(Unbuilt(), Count(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_after_the_last_step_leaves_the_result(tmp_path):
+    SIGNALS[5] = signal.SIGTERM
+    with pytest.raises(Interrupted, match="all steps were done, and the result is saved in"):
+        run(Sum(), Count(), tmp_path / "run")
+    assert (tmp_path / "run/sum.txt").read_text() == "15"
+    SIGNALS[5] = signal.SIGTERM
+    assert run(Sum(), Count()) == 15
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path):

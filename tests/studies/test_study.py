@@ -43,7 +43,7 @@ class Counting(Work[int]):
     def load(self, state):
         self.step = state["step"]
 
-    def finish(self, folder):
+    def finish(self, folder, broken_off):
         write_bytes(folder.path / "count.txt", b"%d" % self.step)
         return self.step
 

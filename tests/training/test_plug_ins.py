@@ -64,8 +64,20 @@ class OneLower:
         return objectives.classification(net, theta, images, self.labels(labels), norm)
 
 
+class Misnamed(LinearBasis):
+    def init(self, start, generator):
+        return {"bases": start, "step_sizes": start}
+
+
+class Constant(OuterMethod):
+    def loss(self, synthetic, iteration):
+        return torch.zeros(())
+
+
 @pytest.fixture(autouse=True)
 def tables(monkeypatch):
+    monkeypatch.setitem(METHODS, "constant", Constant)
+    monkeypatch.setitem(DECODERS, "misnamed", Misnamed)
     monkeypatch.setitem(METHODS, "class-means", ClassMeans)
     monkeypatch.setitem(DECODERS, "linear-basis", LinearBasis)
     monkeypatch.setitem(objectives.OBJECTIVES, "one-lower", OneLower)
@@ -133,7 +145,12 @@ REFUSALS = [
     ({"method": "class-mean"}, "there is no method 'class-mean'; did you mean class-means?"),
     ({"method": "class-means", "method_args": {"wait": 1.0}}, "the method class-means has no argument 'wait'"),
     ({"method": "class-means", "method_args": {"split": 1}}, "the method class-means has no argument 'split'"),
+    ({"method": "class-means", "method_args": {"weight": "x"}}, "weight of the method class-means is 'x'"),
+    ({"method": "constant"}, "the loss of the outer method does not depend on what is learned"),
     ({"decoder": "basis"}, "there is no decoder 'basis'"),
+    ({"decoder": "linear-basis", "decoder_args": {"bases": 2.5}}, "bases of the decoder linear-basis is 2.5"),
+    ({"decoder": "misnamed"}, "learns 'step_sizes', torch.float32; give it floats by names"),
+    ({"adjoint": "replay"}, "there is no adjoint 'replay'; did you mean step-replay? (known: auto, full"),
     ({"decoder_args": {"bases": 2}}, "the decoder pixels has no argument 'bases'; it takes none"),
     ({"objective": "lower"}, "there is no objective 'lower'"),
 ]  # fmt: skip
