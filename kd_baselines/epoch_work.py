@@ -44,6 +44,8 @@ class EpochWork(Work[R]):
     """The steps of a loop; a subclass says what its stages are called and how it ends."""
 
     loop: Loop
+    found = ""
+    """What the last test found, for the bar."""
 
     @abc.abstractmethod
     def stage(self) -> tuple[str, int]:
@@ -65,9 +67,10 @@ class EpochWork(Work[R]):
         name, epochs = self.stage()
         line = self.loop.advance()
         if line is None:
-            return Step((name,))
+            return Step((name, self.found) if self.found else (name,))
+        self.found = format_test(line)
         return Step(
-            (name,), metrics=[line], timing={"stage": name, "epoch": line["epoch"]},
+            (name, self.found) if self.found else (name,), metrics=[line], timing={"stage": name, "epoch": line["epoch"]},
             line=format_epoch(name, line, epochs), important=line["epoch"] == epochs,
         )  # fmt: skip
 
@@ -87,6 +90,16 @@ def format_epoch(name: str, line: Mapping[str, Any], epochs: int) -> str:
     >>> format_epoch("student", {"epoch": 1, "loss": 5.0, "perplexity": 120.25}, 8)
     'student  epoch 1/8  loss 5.0000  perplexity 120.2 (validation)'
     """
-    found = f"  accuracy {line['accuracy']:.1f}% (validation)" if "accuracy" in line else ""
-    found += f"  perplexity {line['perplexity']:.1f} (validation)" if "perplexity" in line else ""
-    return f"{name}  epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}{found}"
+    found = format_test(line)
+    return f"{name}  epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}{f'  {found}' if found else ''}"
+
+
+def format_test(line: Mapping[str, Any]) -> str:
+    """What a line of metrics has of the test after the epoch.
+
+    >>> format_test({"epoch": 1, "loss": 0.5, "accuracy": 91.25})
+    'accuracy 91.2% (validation)'
+    """
+    found = [f"accuracy {line['accuracy']:.1f}% (validation)"] if "accuracy" in line else []
+    found += [f"perplexity {line['perplexity']:.1f} (validation)"] if "perplexity" in line else []
+    return "  ".join(found)
