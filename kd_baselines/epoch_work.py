@@ -90,8 +90,8 @@ def format_epoch(name: str, line: Mapping[str, Any], epochs: int) -> str:
     >>> format_epoch("student", {"epoch": 1, "loss": 5.0, "perplexity": 120.25}, 8)
     'student  epoch 1/8  loss 5.0000  perplexity 120.2 (validation)'
     """
-    found = format_test(line)
-    return f"{name}  epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}{f'  {found}' if found else ''}"
+    parts = [name, f"epoch {line['epoch']}/{epochs}", f"loss {line['loss']:.4f}", format_test(line)]
+    return "  ".join(part for part in parts if part)
 
 
 def format_test(line: Mapping[str, Any]) -> str:
