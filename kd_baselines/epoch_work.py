@@ -70,9 +70,12 @@ class EpochWork(Work[R]):
             return Step((name, self.found) if self.found else (name,))
         self.found = format_test(line)
         return Step(
-            (name, self.found) if self.found else (name,), metrics=[line], timing={"stage": name, "epoch": line["epoch"]},
-            line=format_epoch(name, line, epochs), important=line["epoch"] == epochs,
-        )  # fmt: skip
+            (name, self.found) if self.found else (name,),
+            metrics=[line],
+            timing={"stage": name, "epoch": line["epoch"]},
+            line=format_epoch(name, line, epochs),
+            important=line["epoch"] == epochs,
+        )
 
     def state(self) -> dict[str, Any]:
         return self.loop.state()

@@ -155,8 +155,8 @@ def soft_labels(
         UsageError: no image, or something that is no teacher.
 
     Example:
-        >>> soft_labels(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2)).sum(1)
-        tensor([1., 1.])
+        >>> soft_labels(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2)).shape
+        torch.Size([2, 3])
     """
     if not len(images) or batch < 1:
         raise UsageError(f"there are {len(images)} images in batches of {batch}; wanted 1 or more of both")
