@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_run import SMALL
 
-from datadistill import DistilledDataset
+from datadistill import DistilledDataset, objectives
 from datadistill.cli import main
 from datadistill.config import RunOptions
 from datadistill.errors import NumericalError
@@ -12,7 +12,7 @@ from datadistill.evaluation import accuracy
 from datadistill.methods import unrolled
 from datadistill.recipes import recipe
 from datadistill.runs.folder import RunFolder
-from datadistill.training import outer, setup
+from datadistill.training import outer
 from datadistill.training.setup import learning_of
 
 
@@ -24,7 +24,7 @@ def tensors(loop):
 
 def poisoned(monkeypatch, spoil, when):
     """From call number `when` on (or at it alone, as a tuple), the outer loss is spoilt."""
-    real, calls = setup.classification, []
+    real, calls = objectives.classification, []
 
     def loss(net, theta, *batch):
         calls.append(1)
@@ -32,7 +32,7 @@ def poisoned(monkeypatch, spoil, when):
         hit = len(calls) in when if isinstance(when, tuple) else len(calls) >= when
         return spoil(found, next(iter(theta.values()))) if hit else found
 
-    monkeypatch.setattr(setup, "classification", loss)
+    monkeypatch.setattr(objectives, "classification", loss)
 
 
 SPOILS = {
