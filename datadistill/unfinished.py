@@ -18,13 +18,13 @@ from datadistill.data.normalization import normalization_from
 from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
 from datadistill.errors import DataError, UsageError
-from datadistill.innerloop import step_sizes, update_rules
+from datadistill.innerloop import update_rules
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config
 from datadistill.runs.state import unflatten_state
-from datadistill.synthetic import Pixels, Schedule
-from datadistill.synthetic.decoders import decode, decoder_from
+from datadistill.synthetic import Pixels, Schedule, Synthetic
+from datadistill.synthetic.decoders import decoder_from
 
 KIND = "distill"
 
@@ -85,21 +85,21 @@ def _set_of(
 ) -> DistilledDataset:
     classes = tuple(about["classes"])
     coded = {k: x for k, x in learned.items() if k not in ("labels", "step_sizes")}
-    if "labels" in learned:
-        labels = learned["labels"].softmax(1)
-    elif "labels" in about:
-        labels = torch.tensor(about["labels"])
-    else:  # of an older version
-        labels = torch.arange(len(coded["images"])) % len(classes)
-        if config.objective == "attack":
-            labels[labels == config.attack_class] = config.target_class
-    images = decode(decoder_from(about.get("decoder", Pixels().describe())), coded, len(labels))
-    eta = step_sizes.expand(learned["step_sizes"], config.inner_steps)
+    n = config.ipc * len(classes)
+    hard = torch.arange(n) % len(classes)
+    if about.get("labels") is not None:
+        hard = torch.tensor(about["labels"])
+    elif config.objective == "attack":  # of an older version
+        hard[hard == config.attack_class] = config.target_class
+    set_ = Synthetic(
+        decoder_from(about.get("decoder", Pixels().describe())), coded, hard, learned.get("labels"),
+        Schedule.equal(n, config.steps, config.epochs), learned["step_sizes"],
+    )  # fmt: skip
     return DistilledDataset(
-        images,
-        labels,
-        eta.clamp_min(torch.finfo(eta.dtype).tiny),
-        Schedule.equal(len(labels), config.steps, config.epochs).order,
+        set_.images(),
+        set_.labels(),
+        set_.step_sizes(),
+        set_.schedule.order,
         classes=classes,
         normalization=normalization_from(about["normalization"]),
         net=NetSpec.from_dict(about["net"]),

@@ -6,82 +6,47 @@ import abc
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
-from datadistill.runs.kinds import Step, Work
+from datadistill.runs.kinds import Loop, LoopWork, Step
 
-__all__ = ["EpochWork", "Loop"]
+__all__ = ["EpochLoop", "EpochWork"]
 
 R = TypeVar("R")
 
 
-class Loop(Protocol):
-    """Something that is trained step by step and can be resumed at any step."""
-
-    @property
-    def step(self) -> int:
-        """Gradient steps done."""
-
-    @property
-    def steps(self) -> int:
-        """Gradient steps in all."""
-
-    @property
-    def done(self) -> bool:
-        """Whether all of them are."""
+class EpochLoop(Loop, Protocol):
+    """A loop that reports once an epoch."""
 
     def advance(self) -> dict[str, Any] | None:
         """One step. Returns the line of metrics, with the epoch from 1 and the mean loss, where it was the last
         of an epoch. Leaves by `Interrupted` where a signal breaks off the test after an epoch, which is then
         what the next call begins with."""
 
-    def state(self) -> dict[str, Any]:
-        """Everything a checkpoint needs, as nested tensors and plain values."""
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Resume from `state()`."""
-
-
-class EpochWork(Work[R]):
+class EpochWork(LoopWork[R]):
     """The steps of a loop; a subclass says what its stages are called and how it ends."""
 
-    loop: Loop
-    found = ""
+    loop: EpochLoop
+    found: tuple[str, ...] = ()
     """What the last test found, for the bar."""
 
     @abc.abstractmethod
     def stage(self) -> tuple[str, int]:
         """What the next step trains, and of how many epochs."""
 
-    @property
-    def step(self) -> int:
-        return self.loop.step
-
-    @property
-    def steps(self) -> int:
-        return self.loop.steps
-
-    @property
-    def done(self) -> bool:
-        return self.loop.done
-
     def advance(self) -> Step:
         name, epochs = self.stage()
         line = self.loop.advance()
         if line is None:
-            return Step((name, self.found) if self.found else (name,))
-        self.found = format_test(line)
+            return Step((name, *self.found))
+        found = format_test(line)
+        self.found = (found,) if found else ()
         return Step(
-            (name, self.found) if self.found else (name,),
+            (name, *self.found),
             metrics=[line],
             timing={"stage": name, "epoch": line["epoch"]},
             line=format_epoch(name, line, epochs),
             important=line["epoch"] == epochs,
         )
-
-    def state(self) -> dict[str, Any]:
-        return self.loop.state()
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        self.loop.load(state)
 
     def place(self) -> dict[str, Any]:
         return {"stage": self.stage()[0], "epoch": None}

@@ -205,9 +205,11 @@ class ImageTraining(Kind[KdConfig, Trained]):
 class _Training(EpochWork[Trained]):
     """The jobs of a setup: teachers where they must be trained, then the student's stages."""
 
+    loop: StagedLoop
+
     def __init__(self, setup: Setup) -> None:
         self.setup, self.device, self.fingerprints = setup, setup.data.device, setup.fingerprints()
-        self.loop: StagedLoop = setup.loop()
+        self.loop = setup.loop()
         self.folder: RunFolder | None = None
 
     def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:

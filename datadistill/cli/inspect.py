@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
         print_run(output, found["run"])
     if "set" in found:
         measured = bool(found["set"]["accuracies"])
-        start = start_of(found["set"])
+        start = start_in_file(found["set"])
         pool = " --pool POOL" if start.kind == "pool" and not start.one else ""
         command = ("show {}" if measured else f"evaluate {{}} --save{pool}").format(args.set_)
         output.say(f"next: datadistill {command}")
@@ -132,7 +132,7 @@ def read_run(path: Path) -> dict[str, Any]:
     }
 
 
-def start_of(s: dict[str, Any]) -> Start:
+def start_in_file(s: dict[str, Any]) -> Start:
     """Where the nets of a set start."""
     from datadistill.initial import Start
 
@@ -144,7 +144,7 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
     n, *shape = s["images"]
     low, high = s["image_range"]
     net = f"{s['net']['name']} ({words(s['net']['args'])}), initialization {s['net']['init']}"
-    made_for = start_of(s)
+    made_for = start_in_file(s)
     if s["theta_0"]:
         one = "one net of given values" if made_for.kind == "values" else "one fixed initialization"
         start = f"{one}, carried along ({size_of(s['bytes_theta_0'])})"

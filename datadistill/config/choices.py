@@ -56,37 +56,41 @@ class Arguments(dict[str, Value]):
         return {**own, **self}
 
 
-def check_choice(
-    table: Mapping[str, Callable[..., Any]],
+def choose(
+    table: Mapping[str, Callable[..., C]],
     what: str,
     name: str,
     args: Mapping[str, Any],
-    parts: Collection[str],
-) -> None:
-    """Refuse a name that a table does not have, and arguments that what it names does not take.
+    parts: Collection[str] = (),
+) -> Callable[..., C]:
+    """What a name of a table stands for with its arguments: a function of the parts that come later.
 
     Args:
         table: name -> class or function.
         what: that the table lists, for the sentence: "method".
         name: as chosen.
-        args: chosen beside it.
-        parts: parameters that are filled from elsewhere.
+        args: chosen beside it, checked against its signature.
+        parts: names of what the returned function is called with; it hands on those that are in the signature.
 
     Raises:
-        UsageError: the nearest name, or the arguments that there are.
+        UsageError: an unknown name (the nearest is named), or arguments that it does not take.
 
     Example:
-        >>> check_choice({"pow": pow}, "function", "pow", {"expo": 2}, ["base"])
+        >>> power = choose({"pow": pow}, "function", "pow", {"exp": 3}, parts=["base", "unused"])
+        >>> power(base=2, unused=None)
+        8
+        >>> choose({"pow": pow}, "function", "pow", {"expo": 2}, parts=["base"])
         Traceback (most recent call last):
         datadistill.errors.UsageError: the function pow has no argument 'expo'; did you mean exp? ...
     """
     if name not in table:
         raise UsageError(f"there is no {what} {name!r}; {nearest(name, table)}")
-    parameters = inspect.signature(table[name]).parameters
+    chosen: Any = table[name]
+    parameters = inspect.signature(chosen).parameters
     free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     own = {k: p for k, p in parameters.items() if k not in parts and p.kind not in free}
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    hints = get_type_hints(table[name].__init__ if isinstance(table[name], type) else table[name])
+    hints = get_type_hints(chosen.__init__ if isinstance(chosen, type) else chosen)  # type: ignore[misc]
     for argument, value in args.items():
         if argument in own:
             _check_argument(f"{argument} of the {what} {name}", value, hints.get(argument))
@@ -97,29 +101,18 @@ def check_choice(
     if lacking:
         raise UsageError(f"the {what} {name} needs the argument {lacking[0]!r}; give it a value")
 
+    def make(**given: Any) -> C:
+        made: C = chosen(**{k: value for k, value in given.items() if k in parameters}, **args)
+        return made
+
+    return make
+
 
 def _check_argument(which: str, value: Any, hint: Any) -> None:
     """UsageError where a number, a text or a truth is wanted, and another value was given."""
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     if hint in words and type(value) is not hint and not (hint is float and type(value) is int):
         raise UsageError(f"{which} is {value!r}; give {words[hint]}")
-
-
-def construct(
-    table: Mapping[str, Callable[..., C]], what: str, name: str, args: Mapping[str, Any], **parts: Any
-) -> C:
-    """What a name of a table makes of its arguments and of those `parts` that it takes.
-
-    Raises:
-        UsageError: see `check_choice`.
-
-    Example:
-        >>> construct({"pow": pow}, "function", "pow", {"exp": 3}, base=2, unused=None)
-        8
-    """
-    check_choice(table, what, name, args, parts)
-    taken = inspect.signature(table[name]).parameters
-    return table[name](**{k: value for k, value in parts.items() if k in taken}, **args)
 
 
 def refuse_unknown_choices(config: Any) -> None:

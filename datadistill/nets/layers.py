@@ -51,7 +51,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     """
     choices = list(choices)
     if not isinstance(value, str) or value not in choices:
-        raise UsageError(f"{name} is {value!r}, which does not exist; {nearest(str(value), choices)}")
+        raise UsageError(f"{name} is {value!r}; {nearest(str(value), choices)}")
     return value
 
 

@@ -12,7 +12,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..config import RunOptions
 from ..errors import UsageError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .checkpoints import Checkpoint
 
-__all__ = ["Kind", "Step", "Work"]
+__all__ = ["Kind", "Loop", "LoopWork", "Step", "Work"]
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -132,6 +132,52 @@ class Work(abc.ABC, Generic[R]):
         Raises:
             Interrupted: a signal came during a final test.
         """
+
+
+class Loop(Protocol):
+    """Something that is trained step by step and can be resumed at any step."""
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+
+    @property
+    def done(self) -> bool:
+        """Whether all of them are."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs, as nested tensors and plain values."""
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Resume from `state()`."""
+
+
+class LoopWork(Work[R]):
+    """Work whose steps and state are those of a loop."""
+
+    loop: Loop
+
+    @property
+    def step(self) -> int:
+        return self.loop.step
+
+    @property
+    def steps(self) -> int:
+        return self.loop.steps
+
+    @property
+    def done(self) -> bool:
+        return self.loop.done
+
+    def state(self) -> dict[str, Any]:
+        return self.loop.state()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.loop.load(state)
 
 
 class Kind(abc.ABC, Generic[C, R]):

@@ -26,7 +26,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, differing, dump_config
 from datadistill.runs.signals import StopFlag, interruptible
 
-__all__ = ["Job", "Study", "config_changes", "has_run", "load_config"]
+__all__ = ["Job", "Study", "config_changes", "has_run", "read_run_config"]
 
 C = TypeVar("C", bound=Any)
 T = TypeVar("T")
@@ -227,7 +227,7 @@ def _kind_with(cls: type[Any]) -> str:
     return next(kind for kind in KINDS if config_class(kind) is cls)
 
 
-def load_config(path: Path, cls: type[C]) -> C:
+def read_run_config(path: Path, cls: type[C]) -> C:
     """The config of a run.
 
     Args:

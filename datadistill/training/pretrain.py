@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from datadistill.runs.checkpoints import Checkpoint
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
-from datadistill.runs.kinds import Kind, Step, Work
+from datadistill.runs.kinds import Kind, LoopWork, Step, Work
 from datadistill.runs.resume import check_changes, fingerprints
 from datadistill.runs.state import unflatten_state
 from datadistill.stats import mean
@@ -102,8 +102,8 @@ class Pretraining(Kind[PoolConfig, Pool]):
     def check(self, config: PoolConfig, path: Path | None, options: RunOptions, resumed: bool) -> None:
         if path is not None and config.dataset == CUSTOM and self.data is None:
             raise UsageError(
-                f"{path} trains on data of your own from Python; go on from Python with pretrain(None, "
-                f"out={str(path)!r}, resume=True, data=...)"
+                f"{path} trains on data of your own from Python; go on from Python with "
+                f"{self.command(config, path)}"
             )
 
     def build(self, config: PoolConfig, options: RunOptions) -> Work[Pool]:
@@ -134,28 +134,18 @@ class Pretraining(Kind[PoolConfig, Pool]):
         return f"all nets were trained and the pool is saved in {path}"
 
 
-class _Training(Work[Pool]):
+class _Training(LoopWork[Pool]):
     """Gradient steps of group after group. A finished group is a file, which is as good as a checkpoint."""
 
     what = "training nets"
+
+    loop: PoolLoop
 
     def __init__(self, loop: PoolLoop, spec: NetSpec, options: RunOptions) -> None:
         self.loop, self.spec, self.options = loop, spec, options
         self.device, self.fingerprints = loop.data.device, fingerprints(loop.data, loop.net)
         self.nets = FinishedNets(None)
         self.found: tuple[str, ...] = ()
-
-    @property
-    def step(self) -> int:
-        return self.loop.step
-
-    @property
-    def steps(self) -> int:
-        return self.loop.steps
-
-    @property
-    def done(self) -> bool:
-        return self.loop.done
 
     def advance(self) -> Step:
         total, number = self.loop.config.total, self.loop.groups[self.loop.group][0]
@@ -170,12 +160,6 @@ class _Training(Work[Pool]):
             (name, *self.found), metrics=_records(trained), timing={"net": trained.numbers[-1]},
             line=f"net {len(accuracies)}/{total}  {self.found[0]}", important=False, kept=True,
         )  # fmt: skip
-
-    def state(self) -> dict[str, Any]:
-        return self.loop.state()
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        self.loop.load(state)
 
     def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:
         """Take over the nets that are finished and whole, and the state of the group that is not."""

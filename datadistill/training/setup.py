@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from datadistill import data as data_module
 from datadistill.config import DistillConfig, RunOptions
-from datadistill.config.choices import check_choice, construct
+from datadistill.config.choices import choose
 from datadistill.data import RealData
 from datadistill.data.folders import load_folder
 from datadistill.device import refuse_too_large, resolve
@@ -27,7 +28,7 @@ from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.objectives import OBJECTIVES, Objective
 from datadistill.streams import generator
-from datadistill.synthetic import DECODERS, Pixels, Schedule, Synthetic
+from datadistill.synthetic import DECODERS, Decoder, Pixels, Schedule, Synthetic
 from datadistill.synthetic.start_images import start_images
 from datadistill.synthetic.synthetic import soft_logits
 from datadistill.training.before_learning import check_before_learning
@@ -73,9 +74,10 @@ def learning_of(
             "theta_0 is given, but no values are: pass your net (in Python dd.distill(config, net=...)), or a "
             "file of weights (--weights FILE)"
         )
-    check_choice(METHODS, "method", config.method, config.method_args, METHOD_PARTS)
-    check_choice(DECODERS, "decoder", config.decoder, config.decoder_args, DECODER_PARTS)
-    check_choice(OBJECTIVES, "objective", config.objective, {}, OBJECTIVE_PARTS)
+    # refused before data are read
+    make_method = choose(METHODS, "method", config.method, config.method_args, METHOD_PARTS)
+    make_decoder = choose(DECODERS, "decoder", config.decoder, config.decoder_args, DECODER_PARTS)
+    make_objective = choose(OBJECTIVES, "objective", config.objective, {}, OBJECTIVE_PARTS)
     device = resolve(config.device)
     update = update_rules.from_description({"name": config.update, **config.update_args})
     adjoint = adjoint_of(config)
@@ -89,19 +91,17 @@ def learning_of(
     module = (given if net is None else copy_net(given)).to(device)
     _refuse_too_large(config, real, module)
     starts = starts_of(config, real, module, spec, pool, options.download, make)
-    objective = construct(
-        OBJECTIVES, "objective", config.objective, {},
-        attacked=config.attack_class, target=config.target_class, classes=len(real.classes),
-    )  # fmt: skip
-    method = construct(
-        METHODS, "method", config.method, config.method_args,
+    objective = make_objective(
+        attacked=config.attack_class, target=config.target_class, classes=len(real.classes)
+    )
+    method = make_method(
         net=module, start=starts.learning, split=real.train, batch=config.batch, augment=config.augment,
         nets=config.nets if config.theta_0 == "random" else 1, update=update, adjoint=adjoint,
         norm=config.norm, objective=objective, seed=config.seed,
     )  # fmt: skip
     rates = {"images": config.lr_images, "labels": config.lr_labels, "step_sizes": config.lr_step_sizes}
     loop = OuterLoop(
-        synthetic_of(config, real, len(trainable(module)), objective), method, rates=rates,
+        synthetic_of(config, real, len(trainable(module)), objective, make_decoder), method, rates=rates,
         iterations=config.iterations, schedule=config.schedule, warmup=config.warmup,
         betas=(config.beta1, config.beta2), clip=config.clip, skips=config.skips,
     )  # fmt: skip
@@ -115,7 +115,13 @@ def learning_of(
     )  # fmt: skip
 
 
-def synthetic_of(config: DistillConfig, data: RealData, tensors: int, objective: Objective) -> Synthetic:
+def synthetic_of(
+    config: DistillConfig,
+    data: RealData,
+    tensors: int,
+    objective: Objective,
+    make_decoder: Callable[..., Decoder],
+) -> Synthetic:
     """The set at its start.
 
     Args:
@@ -124,9 +130,7 @@ def synthetic_of(config: DistillConfig, data: RealData, tensors: int, objective:
     k, device = len(data.classes), data.device
     # of an attack, images in the place of class K carry label T
     classes = objective.labels(torch.arange(k * config.ipc, device=device) % k)
-    decoder = construct(
-        DECODERS, "decoder", config.decoder, config.decoder_args, images=k * config.ipc, shape=data.shape
-    )
+    decoder = make_decoder(images=k * config.ipc, shape=data.shape)
     start = start_images(data, config.ipc, config.images_from, config.seed)
     rho = step_sizes.init(config.step_sizes, config.step_size, config.inner_steps, tensors)
     return Synthetic(
@@ -183,8 +187,8 @@ def adjoint_of(config: DistillConfig) -> Adjoint:
     if config.adjoint == "truncated":
         assert config.window is not None  # the config sees to it
         return Truncated(config.window)
-    check_choice({"auto": FullUnroll, **ADJOINTS}, "adjoint", config.adjoint, {}, ())
-    return ADJOINTS[config.adjoint]()
+    adjoint: Adjoint = choose({"auto": FullUnroll, **ADJOINTS}, "adjoint", config.adjoint, {})()
+    return adjoint
 
 
 def _refuse_too_few_images(data: RealData) -> None:

@@ -70,9 +70,9 @@ def config_of(args: EvaluateLanguage, record: dict[str, object]) -> LanguageConf
     config = build_config(LanguageConfig, record, str(args.run))
     text = args.text or config.text
     if args.run.is_dir():  # a file tells no path
-        from datadistill.studies.study import load_config
+        from datadistill.studies.study import read_run_config
 
-        text = args.text or load_config(args.run, LanguageConfig).text
+        text = args.text or read_run_config(args.run, LanguageConfig).text
     elif args.text is None and text != "ptb":
         raise UsageError(f"{args.run} was trained on {text!r}; pass its folder (--text FOLDER)")
     if text == "custom":

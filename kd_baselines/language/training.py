@@ -141,8 +141,8 @@ class LanguageTraining(Kind[LanguageConfig, TrainedLanguage]):
             )
         if path is not None and config.text == CUSTOM and self.corpus is None:
             raise UsageError(
-                f"{path} trains on a text of your own from Python; go on from Python with train_language(None, "
-                f"out={str(path)!r}, resume=True, corpus=...)"
+                f"{path} trains on a text of your own from Python; go on from Python with "
+                f"{self.command(config, path)}"
             )
 
     def build(self, config: LanguageConfig, options: RunOptions) -> Work[TrainedLanguage]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from datadistill.data.given import to_labels
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError
 from datadistill.nets.logits import refuse_labels_beyond, refuse_one_logit
 
 NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "not given"})()
@@ -137,12 +137,6 @@ def check_generator(generator: torch.Generator | None, logits: Tensor) -> None:
             f"the generator draws on {generator.device}, the logits are on {logits.device}; "
             f"make it with torch.Generator({logits.device.type!r})"
         )
-
-
-def check_choice(what: str, value: str, known: Collection[str]) -> None:
-    """Refuse a text that is none of those known, naming the nearest."""
-    if value not in known:
-        raise UsageError(f"{what} is {value!r}; {nearest(str(value), known)}")
 
 
 def check_layers(layers: Mapping[str, str]) -> dict[str, str]:

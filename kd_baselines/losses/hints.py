@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from kd_baselines.losses.checks import check_choice, check_layers
+from datadistill.nets.layers import check_choice
+from kd_baselines.losses.checks import check_layers
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 

@@ -30,8 +30,9 @@ from datadistill.errors import UsageError
 from datadistill.innerloop.layer_faults import name_missing, refusal
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
+from datadistill.nets.layers import check_choice
 from kd_baselines.features import run
-from kd_baselines.losses.checks import check_choice, check_draws, class_labels
+from kd_baselines.losses.checks import check_draws, class_labels
 from kd_baselines.losses.term import Seen
 
 __all__ = [

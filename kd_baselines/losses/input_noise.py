@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from datadistill.nets.layers import check_choice
 from kd_baselines.features import in_type_of, logits_in
 from kd_baselines.losses.checks import (
     NOT_GIVEN,
-    check_choice,
     check_draws,
     check_sigma,
     check_temperature,

@@ -32,7 +32,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datadistill.errors import UsageError
-from kd_baselines.losses.checks import check_choice, check_draws, check_logits, check_softmax
+from datadistill.nets.layers import check_choice
+from kd_baselines.losses.checks import check_draws, check_logits, check_softmax
 from kd_baselines.losses.input_gradients import (
     Net,
     Output,

@@ -23,7 +23,7 @@ from datadistill.errors import UsageError, nearest
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
 from datadistill.studies.arguments import dump_changes, format_command, list_seeds, select_arms
-from datadistill.studies.study import Job, Study, load_config
+from datadistill.studies.study import Job, Study, read_run_config
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import has_teacher
@@ -161,7 +161,7 @@ class Runs:
         """The run that has trained a config's teacher, or was to and was interrupted."""
         interrupted = None
         for path in sorted(found.parent for found in self.path.glob("*/config.json")):
-            other = load_config(path, KdConfig)
+            other = read_run_config(path, KdConfig)
             if has_teacher(other.method) and _same_teacher(other, config):
                 if (path / TEACHER).exists():
                     return self._job(path, other)
@@ -180,7 +180,7 @@ class Runs:
         """Put the teacher of a run where all find it, with its own scores."""
         if not (run / TEACHER).exists():
             return
-        saved, config = SavedNet.load(run, which="teacher"), load_config(run, KdConfig)
+        saved, config = SavedNet.load(run, which="teacher"), read_run_config(run, KdConfig)
         nets = [saved.net(number) for number in range(len(saved.states))]
         data = self.data or load_data(config, self.options)
         device = resolve(config.device)

@@ -14,7 +14,7 @@ from datadistill.runs.atomic import write_bytes
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.kinds import Kind, Step, Work
 from datadistill.stats import paired_difference
-from datadistill.studies.study import Job, Study, load_config
+from datadistill.studies.study import Job, Study, read_run_config
 from datadistill.studies.table import Score, Table
 
 
@@ -96,7 +96,7 @@ def test_finished_jobs_are_loaded(tmp_path):
     done.clear()
     again, found = study(tmp_path / "a", carried_out=done)
     assert again == first and done == [] and len(found.environments) == 1
-    assert load_config(tmp_path / "a/run-4", Count) == Count(4)
+    assert read_run_config(tmp_path / "a/run-4", Count) == Count(4)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
