@@ -17,7 +17,7 @@ import time
 import torch
 
 from datadistill.data import load
-from datadistill.training.fit import FitPlan
+from datadistill.training.fit_plan import FitPlan
 from kd_baselines import CE, KD, CachedTeacher, Stage, Teacher
 from kd_baselines.nets import build
 from kd_baselines.staged import stage_fit

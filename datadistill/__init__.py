@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from datadistill.training import distill as distill
     from datadistill.training.finetune import FineTuning as FineTuning
     from datadistill.training.finetune import finetune as finetune
-    from datadistill.training.fit import FitPlan as FitPlan
     from datadistill.training.fit import fit as fit
+    from datadistill.training.fit_plan import FitPlan as FitPlan
     from datadistill.training.pretrain import pretrain as pretrain
 
 __version__ = "0.1.0"
@@ -67,7 +67,7 @@ _HOME = {
     "recipe": "recipes", "pool_recipe": "recipes.pools",
     "distill": "training",
     "FineTuning": "training.finetune", "finetune": "training.finetune",
-    "FitPlan": "training.fit", "fit": "training.fit", "pretrain": "training.pretrain",
+    "FitPlan": "training.fit_plan", "fit": "training.fit", "pretrain": "training.pretrain",
 }  # fmt: skip
 
 __all__ = sorted([*_HOME, "__version__"])

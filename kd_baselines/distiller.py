@@ -25,7 +25,7 @@ from datadistill.errors import DataError, UsageError, out_of_memory
 from datadistill.innerloop.attributes import attributes_kept
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.streams import generator, global_stream
-from datadistill.training.fit import Batch
+from datadistill.training.fit_loop import Batch
 from kd_baselines.features import run
 from kd_baselines.losses.input_gradients import refuse_once_differentiable
 from kd_baselines.losses.term import Objective, Seen, Term

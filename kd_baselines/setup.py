@@ -19,7 +19,7 @@ from datadistill.nets.weights import read_weights
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.resume import fingerprints
 from datadistill.streams import generator
-from datadistill.training.fit import Fit
+from datadistill.training.fit_loop import Fit
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.batch_dependence import DependsOnBatch
 from kd_baselines.config import KdConfig

@@ -1,7 +1,7 @@
 """The nets of one run, trained one after the other on the plain loop: first the teacher's, then the student's
 stages.
 
-With seed s the student's stage number n sees its batches by the streams of `datadistill.training.fit` with
+With seed s the student's stage number n sees its batches by the streams of `datadistill.training.fit_loop` with
 number n; net k of the teacher by those of the teacher's own seed with number k.
 """
 
@@ -20,7 +20,8 @@ from datadistill.nets.copying import bare_net, copy_net, keep_hooks
 from datadistill.progress import Report, shows_progress, track
 from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import library_defaults
-from datadistill.training.fit import Batch, Fit, FitPlan, lay_out, train_mode
+from datadistill.training.fit_loop import Batch, Fit, lay_out, train_mode
+from datadistill.training.fit_plan import FitPlan
 from kd_baselines.distiller import Distiller, TeacherLike
 from kd_baselines.losses.term import Objective
 from kd_baselines.splits import as_split

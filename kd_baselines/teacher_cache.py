@@ -2,8 +2,8 @@
 
     without augmentation   one row an image of the split, computed in batches when first asked for
     with augmentation      one row an image and view (the epoch): the images of a step are a pure function of
-                           (seed, number, epoch, step) in `datadistill.training.fit`, so a later training with
-                           the same key and batch size sees the same images, and finds its rows
+                           (seed, number, epoch, step) in `datadistill.training.fit_loop`, so a later training
+                           with the same key and batch size sees the same images, and finds its rows
 
 The nets' own logits are kept, so a row serves every temperature. With each row goes the mark of the image it
 was computed from, a hash of all its bytes (`kd_baselines.cache_rows`). An image without its row's mark is
@@ -141,7 +141,7 @@ class CachedTeacher:
             layers: names among those that the cache keeps.
             logits: whether they are wanted.
             input_gradients: refused where True.
-            index: (B,) places in the split (`Batch.index` of `datadistill.training.fit`).
+            index: (B,) places in the split (`Batch.index` of `datadistill.training.fit_loop`).
             view: with augmentation, the epoch.
 
         Raises:

@@ -24,7 +24,8 @@ from datadistill.pool import Pool
 from datadistill.reproduce.plan import ACCURACY
 from datadistill.reproduce.results import Measured, Value
 from datadistill.stats import deviation, mean
-from datadistill.training.fit import FitPlan, fit
+from datadistill.training.fit import fit
+from datadistill.training.fit_plan import FitPlan
 
 Scores = dict[str, float]
 

@@ -31,7 +31,8 @@ from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, shows_progress
 from datadistill.runs.artifact import Artifact, Content
 from datadistill.torch_defaults import library_defaults
-from datadistill.training.fit import FitPlan, fit
+from datadistill.training.fit import fit
+from datadistill.training.fit_plan import FitPlan
 
 ADAPTED = Artifact("net", command="datadistill finetune")
 

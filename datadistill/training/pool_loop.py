@@ -1,6 +1,6 @@
 """Training the nets of a pool, group after group, and keeping those that are done.
 
-Net n starts from the stream (seed, "pool_theta_0", n) and sees its batches by the streams of `fit.py` with
+Net n starts from the stream (seed, "pool_theta_0", n) and sees its batches by the streams of `fit_loop.py` with
 number n. Groups of `at_once` nets train side by side; a pool is the same whatever `at_once`, up to rounding.
 
 A finished group is a file nets/net-000012.safetensors (named by its first net) until the pool is written.
@@ -27,7 +27,8 @@ from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import check_number, check_object, check_whole, list_of
 from datadistill.runs.signals import interruptible
 from datadistill.streams import generator
-from datadistill.training.fit import Fit, FitPlan, of_module, of_stack
+from datadistill.training.fit_loop import Fit, of_module, of_stack
+from datadistill.training.fit_plan import FitPlan
 
 
 def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.runs.signals import interruptible
 from datadistill.streams import global_stream
-from datadistill.training.fit import train_mode
+from datadistill.training.fit_loop import train_mode
 from kd_baselines.language.model import LanguageModel
 from kd_baselines.language.perplexity import perplexity
 from kd_baselines.language.plan import LanguagePlan

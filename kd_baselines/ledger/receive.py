@@ -24,7 +24,7 @@ from datadistill.errors import NumericalError, UsageError
 from datadistill.nets import has_batchnorm
 from datadistill.nets.spec import NetSpec
 from datadistill.streams import generator
-from datadistill.training.fit import Batch, Fit, lay_out
+from datadistill.training.fit_loop import Batch, Fit, lay_out
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.ledger.payload import Payload
 from kd_baselines.setup import drawn

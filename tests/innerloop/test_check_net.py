@@ -6,71 +6,27 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from checked_nets import (
+    CONFIG,
+    IMAGES,
+    LABELS,
+    Call,
+    Gated,
+    Recomputing,
+    Untracked,
+    bag,
+    make,
+    real,
+    rounded,
+    through_numpy,
+)
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.data import TensorDataset
 
 import datadistill as dd
-from datadistill.cli.dispatch import main
 from datadistill.data import Split
 from datadistill.errors import DataError, InexactGradients, UsageError
-
-
-class Call(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
-class Untracked(torch.autograd.Function):
-    """x^2, whose backward uses a tensor that autograd does not see: the issue pytorch/pytorch#76185."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.twice = 2 * x
-        return x * x
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient * ctx.twice
-
-
-def rounded(x):
-    """A straight-through estimator."""
-    return x + (torch.round(4 * x) / 4 - x).detach()
-
-
-def through_numpy(x):
-    return x * torch.from_numpy(x.detach().numpy().copy()).sigmoid()
-
-
-class Gated(nn.Module):
-    """A layer that stops a gradient itself."""
-
-    def __init__(self):
-        super().__init__()
-        self.gate = nn.Linear(4, 4)
-
-    def forward(self, x):
-        return x * self.gate(x).detach()
-
-
-IMAGES, LABELS = torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
-
-
-def build(layer):
-    layer = layer() if isinstance(layer, type) else layer
-    return nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Sequential(nn.Tanh(), layer), nn.Linear(4, 3))
-
-
-def make(layer):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return build(layer)
-
 
 RIGHT = {
     "ReLU": nn.ReLU(),
@@ -111,10 +67,6 @@ def test_the_layer_is_named(name):
     assert [(f.path, f.fault) for f in found.faults] == [(path, fault)]
     assert reason in str(found) and f"layer {path} " in str(found)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
-
-
-def bag(x):
-    return F.embedding_bag(torch.arange(len(x))[:, None], x)
 
 
 def test_a_layer_without_a_second_derivative_is_named():
@@ -268,50 +220,11 @@ def test_what_are_no_data_is_refused(name):
         dd.check_net(make(nn.Tanh), data)
 
 
-class Recomputed(torch.autograd.Function):
-    """Runs a module again in its backward pass, with the values that the module has then."""
-
-    @staticmethod
-    def forward(ctx, function, x):
-        ctx.function = function
-        ctx.save_for_backward(x)
-        with torch.no_grad():
-            return function(x)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        with torch.enable_grad():
-            x = ctx.saved_tensors[0].detach().requires_grad_()
-            torch.autograd.backward(ctx.function(x), gradient)
-        return None, x.grad
-
-
-class Recomputing(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Linear(4, 4)
-
-    def forward(self, x):
-        return Recomputed.apply(self.body, x)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_layer_that_recomputes_is_named_in_any_precision(dtype):
     found = dd.check_net(make(Recomputing).to(dtype), (IMAGES, LABELS))
     assert found.ok is False and [f.path for f in found.faults] == ["2.1"]
     assert "autograd.Function Recomputed" in str(found)
-
-
-def test_a_net_that_recomputes_is_refused_where_it_trains():
-    net = make(Recomputing)
-    theta_0 = {name: p.detach() for name, p in net.named_parameters()}
-    pairs, sizes = [(IMAGES, LABELS)] * 2, torch.full((2,), 0.1)
-    for start in (theta_0, {name: torch.stack([p, p]) for name, p in theta_0.items()}):
-        with pytest.raises(UsageError, match=r"runs 2\.1\.body again in its backward pass"):
-            dd.unroll(net, start, pairs, sizes)
-    plain = make(nn.Tanh)
-    theta_0 = {name: p.detach() for name, p in plain.named_parameters()}
-    assert dd.unroll(plain, theta_0, pairs, sizes)
 
 
 class Keeps(nn.Module):
@@ -383,52 +296,3 @@ def test_the_net_and_torchs_random_numbers_stay():
         assert dd.check_net(net, (IMAGES, LABELS)).ok
     assert torch.equal(torch.get_rng_state(), state) and net.training
     assert all(torch.equal(x, values[k]) for k, x in net.state_dict().items())
-
-
-# --- before learning, and on the command line
-
-CONFIG = {"ipc": 1, "epochs": 1, "iterations": 1, "validate_nets": 1, "nets": 1, "batch": 8}
-
-
-def real():
-    images = torch.rand(60, 1, 2, 2, generator=torch.Generator().manual_seed(1))
-    labels = torch.arange(60) % 3
-    return dd.RealData.from_tensors(images, labels, test_images=images[:6], test_labels=labels[:6])
-
-
-def learn(layer):
-    return dd.distill(dd.recipe("digits-random").with_changes(**CONFIG), data=real(), net=lambda: build(layer))
-
-
-def test_learning_with_an_approximate_layer_warns():
-    with pytest.warns(InexactGradients, match=r"layer 2\.1 \(Call\): its gradient is not the derivative"):
-        learn(Call(rounded))
-
-
-def test_learning_with_a_right_net_does_not(recwarn):
-    learn(nn.ReLU())
-    assert not [w for w in recwarn if issubclass(w.category, InexactGradients)]
-
-
-def test_learning_without_a_second_derivative_is_refused():
-    with pytest.raises(UsageError, match=r"layer 2\.1 \(Call\): embedding_bag: no second derivative"):
-        learn(Call(bag))
-
-
-def test_doctor_checks_a_net(capsys):
-    assert main(["doctor", "--net", "mlp", "--net-args", "width", "8", "--size", "8"]) == 0
-    assert "mlp: the hypergradient of two steps equals finite differences" in capsys.readouterr().out
-
-
-def test_doctor_fails_for_a_net_that_is_wrong(capsys, monkeypatch):
-    from datadistill.nets import NETS
-
-    monkeypatch.setitem(NETS, "mlp", lambda **_: make(Call(Untracked.apply)))
-    assert main(["doctor", "--net", "mlp", "--size", "2", "--json"]) == 4
-    found = capsys.readouterr().out
-    assert '"path": "2.1"' in found and '"fault": "wrong"' in found
-
-
-def test_doctor_wants_a_net_for_arguments(capsys):
-    assert main(["doctor", "--net-args", "width", "8"]) == 2
-    assert "name it with --net" in capsys.readouterr().err

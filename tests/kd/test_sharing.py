@@ -5,7 +5,7 @@ import itertools
 import pytest
 from torch import nn
 
-import datadistill.training.fit as fit_module
+import datadistill.training.fit_loop as fit_module
 from datadistill.config import RunOptions
 from datadistill.data import load
 from datadistill.errors import UsageError

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from datadistill.errors import UsageError
-from datadistill.training.fit import FitPlan
+from datadistill.training.fit_plan import FitPlan
 from kd_baselines.losses import CE, Linear, Objective, Term
 from kd_baselines.losses.term import Needs
 from kd_baselines.stages import Stage, groups_of

@@ -11,7 +11,8 @@ from torch import nn
 from datadistill.data import Split
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.runs.tensors import pack, unpack
-from datadistill.training.fit import Fit, FitPlan
+from datadistill.training.fit_loop import Fit
+from datadistill.training.fit_plan import FitPlan
 from kd_baselines.cache_rows import marks
 from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import datadistill.training.fit as fit_module
+import datadistill.training.fit_loop as fit_module
 from datadistill.errors import DatadistillError, DataError, NumericalError, UsageError
 from datadistill.nets import build
 from datadistill.nets.weights import read_weights

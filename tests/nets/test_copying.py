@@ -12,7 +12,8 @@ from datadistill.errors import UsageError
 from datadistill.nets.copying import bare_net, copy_net
 from datadistill.nets.fits import check_fits
 from datadistill.torch_defaults import library_defaults
-from datadistill.training.fit import FitPlan, fit
+from datadistill.training.fit import fit
+from datadistill.training.fit_plan import FitPlan
 
 
 class Keeps(nn.Module):

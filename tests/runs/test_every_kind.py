@@ -13,7 +13,7 @@ import torch
 import datadistill as dd
 from datadistill.config import DistillConfig, RunOptions
 from datadistill.errors import DatadistillError, Interrupted
-from datadistill.training.fit import Fit
+from datadistill.training.fit_loop import Fit
 from datadistill.training.outer import OuterLoop
 from datadistill.training.pool_loop import PoolLoop
 from kd_baselines.config import KdConfig

@@ -17,7 +17,8 @@ from datadistill.evaluation.accuracy import accuracy
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.training.finetune import beside_ordinary, finetune
-from datadistill.training.fit import FitPlan, fit
+from datadistill.training.fit import fit
+from datadistill.training.fit_plan import FitPlan
 
 SPEC = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 16, "depth": 1})
 

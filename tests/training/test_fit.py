@@ -16,7 +16,9 @@ from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets import build, draw
 from datadistill.streams import generator
-from datadistill.training.fit import Fit, FitPlan, fit, of_module, of_stack
+from datadistill.training.fit import fit
+from datadistill.training.fit_loop import Fit, of_module, of_stack
+from datadistill.training.fit_plan import FitPlan
 
 ADAM = FitPlan(epochs=3, batch=8, lr=0.01, decay_epochs=1, decay_factor=0.5)
 SGD = FitPlan(epochs=2, batch=8, optimizer="sgd", lr=0.05, momentum=0.8, weight_decay=0.01)

@@ -13,7 +13,8 @@ import datadistill as dd
 from datadistill.cli import main
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.nets.spec import NetSpec
-from datadistill.training.fit import FitPlan, fit
+from datadistill.training.fit import fit
+from datadistill.training.fit_plan import FitPlan
 from datadistill.visualize.describe import net_line
 
 SPEC = {"channels": 1, "size": 8, "classes": 10, "width": 6, "depth": 1}

@@ -15,7 +15,8 @@ from datadistill.innerloop import adam, sgd
 from datadistill.nets import draw
 from datadistill.nets.spec import NetSpec
 from datadistill.streams import generator
-from datadistill.training.fit import FitPlan, fit
+from datadistill.training.fit import fit
+from datadistill.training.fit_plan import FitPlan
 from kd_baselines.ledger import receive as module
 from kd_baselines.ledger.payload import Payload
 from kd_baselines.ledger.receive import Plan, receive, soft_labels
