@@ -15,7 +15,6 @@ from functools import partial
 
 import torch
 
-from datadistill.data.assemble import assemble
 from datadistill.data.augmentation import AUGMENTATIONS, augment
 from datadistill.data.batches import Split
 from datadistill.data.cub import CUB_SOURCES
@@ -117,7 +116,7 @@ def load(
     read = source.find(data_roots(root), download)
     if isinstance(read, Photos):
         read = read.at(size if normalization is None else normalization.size)
-    return assemble(
+    return RealData.assemble(
         name,
         read("train"),
         partial(read, "test"),

@@ -1,33 +1,41 @@
-"""The one way by which every source becomes a `RealData`: check, bring to one shape, split, normalize."""
+"""What every source goes through: checks, one shape, the split, the normalization."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from datadistill import streams
 from datadistill.data.batches import Split
+from datadistill.data.checks import check, refuse_contradiction
+from datadistill.data.held_out import HeldOut, normalized_part, normalized_test_part
 from datadistill.data.images import refuse_values, to_channels, to_size, unit_range
 from datadistill.data.naming import refuse_names
 from datadistill.data.normalization import Normalization, measured
 from datadistill.data.parts import LARGEST, Parts
-from datadistill.data.real import HeldOut, RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import stratified
-from datadistill.device import resolve
-from datadistill.errors import DataError, UsageError
 
 
-def assemble(
+class Prepared(NamedTuple):
+    """The parts of a `RealData`."""
+
+    train: Split
+    validation: Split
+    normalization: Normalization
+    held_out: HeldOut
+    parts: Parts | None
+
+
+def prepare(
     name: str,
     train: Pixels,
     test: Pixels | Callable[[], Pixels],
     *,
     classes: tuple[str, ...],
-    description: str,
     validation: int | float,
     seed: int,
     size: int | None = None,
@@ -36,8 +44,7 @@ def assemble(
     normalization: Normalization | None = None,
     split: Sequence[Tensor] | None = None,
     ids: tuple[list[str], list[str]] | None = None,
-    device: torch.device | str = "cpu",
-) -> RealData:
+) -> Prepared:
     """Check, bring to one shape, split and normalize.
 
     Args:
@@ -51,7 +58,6 @@ def assemble(
         split: places of the images to learn from and of the validation images, in place of a draw.
         ids: of the images of the training part and of the test part; see `datadistill.data.parts`.
     """
-    where = place(device)
     refuse_names(classes, name)
     images, labels = train
     check(images, labels, classes, "the training part")
@@ -68,7 +74,7 @@ def assemble(
     elif normalization is None:
         images = to_size(to_channels(unit_range(images), channels), size)
         normalization = measured(images, size)
-    part = partial(finished, normalization)
+    part = partial(normalized_part, normalization)
     if isinstance(test, tuple):
         check(*test, classes, "the test part", every_class=False)
         refuse_values(test[0], "the test images")
@@ -80,87 +86,6 @@ def assemble(
     if ids is not None and len(ids[0]) + len(ids[1]) <= LARGEST:
         learned, validated = (tuple(ids[0][i] for i in places.tolist()) for places in split)
         parts = Parts(learned, validated, tuple(ids[1]))
-    rest = HeldOut(partial(finished_test, part, test, tuple(classes)))
-    data = RealData(
-        name, part(images[kept], labels[kept]), part(images[held_out], labels[held_out]),
-        tuple(classes), normalization, description, rest, parts=parts,
-    )  # fmt: skip
-    return data if where.type == "cpu" else data.to(where)
-
-
-def place(device: torch.device | str) -> torch.device:
-    """The device of that name, before the images are made ready for it.
-
-    Raises:
-        UsageError, Unavailable: no such name, or no such device on this machine.
-    """
-    try:
-        where = torch.device(device)
-    except (RuntimeError, TypeError):
-        return resolve(str(device))  # "auto", or refused
-    return resolve(str(where)) if where.type == "cuda" else where
-
-
-def refuse_contradiction(normalization: Normalization, size: int | None, channels: int | None) -> None:
-    """Refuse a size or a number of channels beside a normalization that is for others, and what is none."""
-    if not isinstance(normalization, Normalization):
-        raise UsageError(
-            f"normalization is a {type(normalization).__name__}; wanted a Normalization, such as a distilled "
-            "set's .normalization"
-        )
-    if size not in (None, normalization.size) or channels not in (None, normalization.channels):
-        raise UsageError(
-            f"size={size}, channels={channels} contradict the normalization, which is for size "
-            f"{normalization.size} and {normalization.channels} channel(s); leave them out"
-        )
-
-
-def finished(normalization: Normalization, pixels: Tensor, targets: Tensor) -> Split:
-    """A part of the data as a run sees it."""
-    images = to_channels(unit_range(pixels), normalization.channels)
-    return Split(normalization(images), targets.long())
-
-
-def finished_test(
-    part: Callable[[Tensor, Tensor], Split], test: Pixels | Callable[[], Pixels], classes: tuple[str, ...]
-) -> Split:
-    """The test part, at the first use of `.test`."""
-    pixels, targets = test if isinstance(test, tuple) else test()
-    check(pixels, targets, classes, "the test part", every_class=False)
-    return part(pixels, targets)
-
-
-def check(
-    images: Tensor, labels: Tensor, classes: tuple[str, ...], what: str, every_class: bool = True
-) -> None:
-    """Refuse what would fail later or silently: wrong shapes, labels out of range, classes without images."""
-    if images.ndim != 4 or images.numel() == 0:
-        raise DataError(
-            f"{what} has images of shape {tuple(images.shape)}; wanted (N, channels, height, width), none of "
-            "them 0: reshape them"
-        )
-    if (
-        labels.ndim != 1
-        or labels.is_floating_point()
-        or labels.dtype == torch.bool
-        or len(labels) != len(images)
-    ):
-        raise DataError(
-            f"{what} has labels of shape {tuple(labels.shape)}, {labels.dtype}, for {len(images):,} images; "
-            f"wanted ({len(images)},) integers"
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= len(classes):
-        raise DataError(
-            f"{what} has labels from {low} to {high} but there are {len(classes)} classes; "
-            f"wanted 0..{len(classes) - 1}: renumber them, or name more classes"
-        )
-    if len(classes) < 2:
-        raise DataError(f"{what} has one class only ({', '.join(classes)}); wanted two or more")
-    counts = torch.bincount(labels.long(), minlength=len(classes)).tolist()
-    empty = [f"{name} ({k})" for k, (name, count) in enumerate(zip(classes, counts, strict=True)) if count == 0]
-    if every_class and empty:
-        raise DataError(
-            f"{what} has no image of class {', '.join(empty[:5])}; counts: {counts[:20]}: "
-            "add some or drop the class"
-        )
+    rest = HeldOut(partial(normalized_test_part, part, test, tuple(classes)))
+    learned_from, validated_on = part(images[kept], labels[kept]), part(images[held_out], labels[held_out])
+    return Prepared(learned_from, validated_on, normalization, rest, parts)

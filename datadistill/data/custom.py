@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,38 +12,31 @@ from torch import Tensor
 
 from datadistill import streams
 from datadistill.data.arrays import image_tensor, refuse_channels_last
-from datadistill.data.assemble import assemble, check, refuse_contradiction
+from datadistill.data.checks import check, refuse_contradiction
 from datadistill.data.images import from_pil, to_channels, to_size, unit_range
 from datadistill.data.labels import LARGEST, class_number, class_numbers
 from datadistill.data.naming import Names, class_names, in_order_of, unified
 from datadistill.data.normalization import Normalization
 from datadistill.data.parts import pixel_ids
-from datadistill.data.real import RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import stratified
 from datadistill.errors import DataError
 from datadistill.runs.signals import poll
-from datadistill.torch_defaults import library_defaults
 
 
-@library_defaults()
-def from_tensors(
+def read_tensors(
     images: Any,
     labels: Any,
     test_images: Any,
     test_labels: Any,
     *,
-    classes: Any = None,
-    test_classes: Any = None,
-    name: str = "custom",
-    validation: int | float | None = None,
-    seed: int = 0,
-    size: int | None = None,
-    channels: int | None = None,
-    normalization: Normalization | None = None,
-    device: torch.device | str = "cpu",
-) -> RealData:
-    """`RealData.from_tensors`, where the arguments are explained."""
+    classes: Any,
+    test_classes: Any,
+    size: int | None,
+    channels: int | None,
+    normalization: Normalization | None,
+) -> tuple[Pixels, Pixels, Names]:
+    """Both parts and the class names; the arguments are explained at `RealData.from_tensors`."""
     images, test_images = image_tensor(images, "images"), image_tensor(test_images, "test_images")
     if normalization is not None:
         refuse_contradiction(normalization, size, channels)
@@ -65,19 +58,7 @@ def from_tensors(
             f"test images have shape {tuple(test_images.shape[1:])} and training images "
             f"{tuple(images.shape[1:])}; wanted the same (C,H,W), or size= to bring them to"
         )
-    return assemble(
-        name,
-        (images, labels),
-        (test_images, test_labels),
-        classes=names,
-        description=_sentence(name, len(images), len(test_images)),
-        validation=0.1 if validation is None else validation,
-        seed=seed,
-        size=size,
-        channels=channels,
-        normalization=normalization,
-        device=device,
-    )
+    return (images, labels), (test_images, test_labels), names
 
 
 def _renumbered(labels: Tensor, names: Names | None, wanted: Names) -> Tensor:
@@ -87,51 +68,29 @@ def _renumbered(labels: Tensor, names: Names | None, wanted: Names) -> Tensor:
     return labels if ordered is pairs else torch.tensor([ordered[i][1] for i in range(len(pairs))])
 
 
-@library_defaults()
-def from_dataset(
+class OwnImages(NamedTuple):
+    """What a data set of the user's own holds; `ids` where its test part was held out of it."""
+
+    train: Pixels
+    test: Pixels
+    classes: Names
+    size: int | None
+    channels: int
+    ids: tuple[list[str], list[str]] | None
+
+
+def read_dataset(
     dataset: Any,
-    test: Any = None,
+    test: Any,
     *,
-    holdout: int | float = 0.2,
-    classes: Any = None,
-    name: str = "custom",
-    validation: int | float | None = None,
-    seed: int = 0,
-    size: int | None = None,
-    channels: int | None = None,
-    normalization: Normalization | None = None,
-    device: torch.device | str = "cpu",
-) -> RealData:
-    """Your own torch Dataset of (image, label) pairs, read into memory once.
-
-    Random transforms in the data set are drawn once, from `seed`: hand over one without, and use
-    `datadistill.data.augment` on batches instead. torchvision's ImageFolder makes 8-bit RGB of every file and
-    passes over orientation tags, before anything here sees the image; `load_folder` does neither.
-
-    Args:
-        dataset: map-style (`len` and indexing), or a DataLoader of one; images are Pillow images, or tensors
-            or arrays (C,H,W) in uint8 or float 0..1 that are not normalized; labels integers from 0.
-        test: another such data set, read now, too, and normalized when `.test` is first asked for. Where both
-            have class names, its labels go by name. None holds a part of `dataset` out.
-        holdout: that part, stratified: an int is a number, a float a share.
-        classes: names in label order (see `RealData.from_tensors`); by default those that the data set, or the
-            one behind a Subset, ConcatDataset or DataLoader, has as `classes` or `class_to_idx`, else "0", "1",
-            ...
-        name, validation, seed, size, channels, normalization, device: as in `RealData.from_tensors`. Images
-            of several sizes need `size`; Pillow images become grey (1) or RGB (3), as the first one is,
-            unless `channels` says.
-
-    Raises:
-        UsageError: not a map-style data set, or a DataLoader that changes what it loads.
-        DataError: items that do not fit; a test image of a class that the training set does not have.
-
-    Example:
-        >>> from torch.utils.data import TensorDataset
-        >>> pairs = TensorDataset(torch.rand(40, 1, 8, 8), torch.arange(40) % 2)
-        >>> data = RealData.from_dataset(pairs)
-        >>> len(data.train), len(data.validation), len(data.test)
-        (29, 3, 8)
-    """
+    holdout: int | float,
+    classes: Any,
+    seed: int,
+    size: int | None,
+    channels: int | None,
+    normalization: Normalization | None,
+) -> OwnImages:
+    """Every image, once; the arguments are explained at `RealData.from_dataset`."""
     chosen = class_names(classes)
     dataset, own = unified(dataset, "the data set")
     if test is not None:
@@ -153,23 +112,10 @@ def from_dataset(
         images, labels = images[kept], labels[kept]
     else:
         tested = _read_test(test, size, channels, seed, images)
-    return assemble(
-        name,
-        (images, labels),
-        tested if len(tested[1]) else _nothing,
-        classes=names,
-        description=_sentence(name, len(images), len(tested[1])),
-        validation=0.1 if validation is None else validation,
-        seed=seed,
-        size=size,
-        channels=channels,
-        normalization=normalization,
-        ids=ids,
-        device=device,
-    )
+    return OwnImages((images, labels), tested, names, size, channels, ids)
 
 
-def _nothing() -> Pixels:
+def refuse_no_test() -> Pixels:
     raise DataError("no image was held out (holdout=0) and no test data set given; pass one of the two")
 
 
@@ -253,7 +199,3 @@ def _names(names: Names | None, labels: Tensor) -> Names:
             "an image of each: renumber them"
         )
     return tuple(str(k) for k in range(highest + 1))
-
-
-def _sentence(name: str, learn: int, held_out: int) -> str:
-    return f"{name}: {learn:,} images of your own to learn from, {held_out:,} held out"

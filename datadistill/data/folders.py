@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from datadistill import streams
-from datadistill.data.assemble import assemble, refuse_contradiction
+from datadistill.data.checks import refuse_contradiction
 from datadistill.data.image_files import read_with_hash
 from datadistill.data.images import to_size
 from datadistill.data.normalization import Normalization
@@ -145,7 +145,7 @@ def load_folder(
     name = root.resolve().name or "folder"
     remarks = f", {bad:,} skipped as they could not be read" if bad else ""
     remarks += f", {newer:,} newer left out" if newer else ""
-    return assemble(
+    return RealData.assemble(
         name,
         (torch.stack([pixels[i] for i in kept]), targets[kept]),
         read_test,

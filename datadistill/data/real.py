@@ -14,27 +14,16 @@ from typing import Any
 
 import torch
 
+from datadistill.data.assemble import prepare
 from datadistill.data.batches import Split
+from datadistill.data.checks import place
+from datadistill.data.custom import read_dataset, read_tensors, refuse_no_test
+from datadistill.data.held_out import HeldOut
 from datadistill.data.normalization import Normalization
 from datadistill.data.parts import Parts
+from datadistill.data.source import Pixels
 from datadistill.errors import UsageError, nearest
 from datadistill.torch_defaults import library_defaults
-
-
-class HeldOut:
-    """The test split, read once for all copies of a `RealData`."""
-
-    def __init__(self, read: Callable[[], Split]) -> None:
-        self._read: Callable[[], Split] | None = read
-        self.split: Split | None = None
-
-    def get(self) -> Split:
-        if self.split is None:
-            assert self._read is not None
-            with library_defaults():
-                self.split = self._read()
-            self._read = None  # and with it the pixels that were not normalized
-        return self.split
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -117,6 +106,29 @@ class RealData:
         return replace(self, train=self.train.to(device), validation=self.validation.to(device), _kept=kept)
 
     @classmethod
+    def assemble(
+        cls,
+        name: str,
+        train: Pixels,
+        test: Pixels | Callable[[], Pixels],
+        *,
+        classes: tuple[str, ...],
+        description: str,
+        device: torch.device | str = "cpu",
+        **options: Any,
+    ) -> RealData:
+        """The one way by which every source becomes a `RealData`: `options` are those of `prepare`."""
+        where = place(device)
+        train_split, validation, normalization, held_out, parts = prepare(
+            name, train, test, classes=classes, **options
+        )
+        data = cls(
+            name, train_split, validation, tuple(classes), normalization, description, held_out, parts=parts
+        )
+        return data if where.type == "cpu" else data.to(where)
+
+    @classmethod
+    @library_defaults()
     def from_tensors(
         cls,
         images: Any,
@@ -161,17 +173,81 @@ class RealData:
             >>> RealData.from_tensors(x, y, test_images=x[:8], test_labels=y[:8]).classes
             ('0', '1', '2', '3')
         """
-        from datadistill.data.custom import from_tensors
-
-        return from_tensors(
-            images, labels, test_images, test_labels, classes=classes, test_classes=test_classes, name=name,
-            validation=validation, seed=seed, size=size, channels=channels, normalization=normalization,
-            device=device,
+        train, test, names = read_tensors(
+            images, labels, test_images, test_labels, classes=classes, test_classes=test_classes, size=size,
+            channels=channels, normalization=normalization,
+        )  # fmt: skip
+        return cls.assemble(
+            name, train, test, classes=names, description=_own_images(name, train, len(test[1])),
+            validation=0.1 if validation is None else validation, seed=seed, size=size, channels=channels,
+            normalization=normalization, device=device,
         )  # fmt: skip
 
     @classmethod
-    def from_dataset(cls, dataset: Any, test: Any = None, **options: Any) -> RealData:
-        """Your own torch Dataset of (image, label); see `datadistill.data.custom.from_dataset`."""
-        from datadistill.data.custom import from_dataset
+    @library_defaults()
+    def from_dataset(
+        cls,
+        dataset: Any,
+        test: Any = None,
+        *,
+        holdout: int | float = 0.2,
+        classes: Any = None,
+        name: str = "custom",
+        validation: int | float | None = None,
+        seed: int = 0,
+        size: int | None = None,
+        channels: int | None = None,
+        normalization: Normalization | None = None,
+        device: torch.device | str = "cpu",
+    ) -> RealData:
+        """Your own torch Dataset of (image, label) pairs, read into memory once.
 
-        return from_dataset(dataset, test, **options)
+        Random transforms in the data set are drawn once, from `seed`: hand over one without, and use
+        `datadistill.data.augment` on batches instead. torchvision's ImageFolder makes 8-bit RGB of every file
+        and passes over orientation tags, before anything here sees the image; `load_folder` does neither.
+
+        Args:
+            dataset: map-style (`len` and indexing), or a DataLoader of one; images are Pillow images, or
+                tensors or arrays (C,H,W) in uint8 or float 0..1 that are not normalized; labels integers from
+                0.
+            test: another such data set, read now, too, and normalized when `.test` is first asked for. Where
+                both have class names, its labels go by name. None holds a part of `dataset` out.
+            holdout: that part, stratified: an int is a number, a float a share.
+            classes: names in label order (see `RealData.from_tensors`); by default those that the data set, or
+                the one behind a Subset, ConcatDataset or DataLoader, has as `classes` or `class_to_idx`, else
+                "0", "1", ...
+            name, validation, seed, size, channels, normalization, device: as in `RealData.from_tensors`. Images
+                of several sizes need `size`; Pillow images become grey (1) or RGB (3), as the first one is,
+                unless `channels` says.
+
+        Raises:
+            UsageError: not a map-style data set, or a DataLoader that changes what it loads.
+            DataError: items that do not fit; a test image of a class that the training set does not have.
+
+        Example:
+            >>> from torch.utils.data import TensorDataset
+            >>> pairs = TensorDataset(torch.rand(40, 1, 8, 8), torch.arange(40) % 2)
+            >>> data = RealData.from_dataset(pairs)
+            >>> len(data.train), len(data.validation), len(data.test)
+            (29, 3, 8)
+        """
+        own = read_dataset(
+            dataset,
+            test,
+            holdout=holdout,
+            classes=classes,
+            seed=seed,
+            size=size,
+            channels=channels,
+            normalization=normalization,
+        )
+        return cls.assemble(
+            name, own.train, own.test if len(own.test[1]) else refuse_no_test, classes=own.classes,
+            description=_own_images(name, own.train, len(own.test[1])),
+            validation=0.1 if validation is None else validation, seed=seed, size=own.size,
+            channels=own.channels, normalization=normalization, ids=own.ids, device=device,
+        )  # fmt: skip
+
+
+def _own_images(name: str, train: Pixels, held_out: int) -> str:
+    return f"{name}: {len(train[1]):,} images of your own to learn from, {held_out:,} held out"

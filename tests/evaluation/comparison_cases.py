@@ -4,7 +4,7 @@ import torch
 
 import datadistill as dd
 from datadistill.data import Normalization, RealData
-from datadistill.data.real import HeldOut
+from datadistill.data.held_out import HeldOut
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import datadistill as dd
 from datadistill.data import RealData
-from datadistill.data.real import HeldOut
+from datadistill.data.held_out import HeldOut
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.evaluation.accuracy import (
     CHUNK,

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,10 @@ MAY_IMPORT = {
 WITHOUT_TORCH = ("datadistill", "datadistill.config", "datadistill.recipes", "datadistill.cli")
 
 
-def imported(tree, module, is_package):
+def imported(tree, module, is_package, for_types=True):
     """Dotted names a module imports, relative ones resolved, at the top or inside functions."""
     package = module if is_package else module.rpartition(".")[0]
-    for node in ast.walk(tree):
+    for node in ast.walk(tree if for_types else WithoutTypes().visit(tree)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -59,9 +60,16 @@ def imported(tree, module, is_package):
             yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
 
 
-def modules():
-    for path in sorted(ROOT.rglob("*.py")):
-        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+class WithoutTypes(ast.NodeTransformer):
+    """Takes out what is imported for type checkers alone."""
+
+    def visit_If(self, node):
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+
+def modules(root=ROOT):
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root.parent).with_suffix("").parts
         is_package = parts[-1] == "__init__"
         yield path, ".".join(parts[:-1] if is_package else parts), is_package
 
@@ -124,6 +132,21 @@ def test_no_room_imports_itself_by_way_of_others():
             seen.add(there)
             ahead |= graph.get(there, set()) - seen
         assert start not in seen
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Neither at the top nor inside functions."""
+    found = [*modules(), *modules(ROOT.parent / "kd_baselines")]
+    names, graph = {module for _, module, _ in found}, {}
+    for path, module, is_package in found:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for name, _ in imported(tree, module, is_package, for_types=False):
+            # `from datadistill import data` names a module, `from datadistill.data import load` what is in one
+            there = name if name in names else name.rpartition(".")[0]
+            if there in names and there != module:
+                graph.setdefault(module, set()).add(there)
+    tuple(TopologicalSorter(graph).static_order())  # CycleError names the circle
+    assert len(graph) > 200
 
 
 def test_drawing_and_exporting_never_need_training():
