@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from datadistill.data.photos import IMAGENET, SIZE, Listing, Photos, lines, locate
 from datadistill.data.source import Reader, Source
+from datadistill.data.subsets import MADE_BY_HAND, subsets_of
 from datadistill.data.torchvision_sources import absent
 from datadistill.errors import DataError, Unavailable
 
@@ -59,12 +60,11 @@ Red_headed_Woodpecker Downy_Woodpecker Bewick_Wren Cactus_Wren Carolina_Wren Hou
 Winter_Wren Common_Yellowthroat
 """
 BIRDS = tuple(_BIRDS.split())
-_CHOSEN = (1, 10, 14, 16, 42, 47, 55, 68, 73, 75, 79, 87, 89, 94, 95, 101, 106, 139, 186, 192)
-BIRDS_20 = tuple(BIRDS[number - 1] for number in _CHOSEN)  # spread over the families
 
 FOLDER = "CUB_200_2011"
 NEEDED = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt", "images")
-SIZES = {"cub": (5994, 5794), "cub-20": (600, 585)}
+SUBSETS = subsets_of("cub")
+SIZES = {"cub": (5994, 5794), **{name: subset.sizes for name, subset in SUBSETS.items()}}
 
 
 def table(place: Path, name: str) -> dict[str, str]:
@@ -125,8 +125,8 @@ def find(name: str, title: str, classes: tuple[str, ...], roots: list[Path], dow
         DataError: part of it is there, or the other set.
     """
     place = locate(name, title, roots, FOLDER, NEEDED, count, SIZES)
-    if place is None and name == "cub-20":
-        raise Unavailable(absent(title, roots, "it cannot be fetched, as it is a subset made by hand"))
+    if place is None and name in SUBSETS:
+        raise Unavailable(absent(title, roots, MADE_BY_HAND))
     if place is None:
         wanted = f"{FOLDER} with {', '.join(NEEDED)} in it"
         way = f"take CUB_200_2011.tgz from {HOME} and unpack it (wanted: {wanted}), "
@@ -134,7 +134,9 @@ def find(name: str, title: str, classes: tuple[str, ...], roots: list[Path], dow
     return Photos(title, partial(listing, place, classes))
 
 
-def _source(name: str, title: str, classes: tuple[str, ...], about: str) -> Source:
+def _source(
+    name: str, title: str, classes: tuple[str, ...], about: str, subset_of: str | None = None
+) -> Source:
     return Source(
         name=name,
         title=title,
@@ -145,6 +147,7 @@ def _source(name: str, title: str, classes: tuple[str, ...], about: str) -> Sour
         validation=0.1,
         statistics=IMAGENET,
         find=partial(find, name, title, classes),
+        subset_of=subset_of,
     )
 
 
@@ -153,9 +156,5 @@ CUB_SOURCES = (
         *("cub", "CUB-200-2011", BIRDS),
         "CUB-200-2011, photos of 200 species of birds, in its official split",
     ),
-    _source(
-        *("cub-20", "the subset of CUB-200-2011", BIRDS_20),
-        "1,185 photos of 20 of the 200 species of CUB-200-2011, cropped around the bird; not comparable "
-        "with published CUB-200 numbers",
-    ),
+    *(_source(s.name, s.title, s.classes, s.about, s.of) for s in SUBSETS.values()),
 )

@@ -32,6 +32,7 @@ class Source:
             part.
         find: `find(roots, download)` looks for the files, raises where they are missing or damaged, and
             returns the reader of the splits. It reads no test images.
+        subset_of: name of the data set that it is part of, where it is a subset made by hand.
     """
 
     name: str
@@ -43,3 +44,4 @@ class Source:
     validation: int | float
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None
     find: Callable[[list[Path], bool], Reader]
+    subset_of: str | None = None

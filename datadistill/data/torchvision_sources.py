@@ -25,6 +25,7 @@ import torch
 from datadistill.data.checked_files import read_cifar, read_svhn
 from datadistill.data.class_names import CIFAR10, CIFAR100, DIGITS, FASHION
 from datadistill.data.source import Pixels, Reader, Source
+from datadistill.data.subsets import MADE_BY_HAND, subsets_of
 from datadistill.errors import DataError, ResourceError, Unavailable
 from datadistill.progress import announce
 
@@ -81,15 +82,13 @@ class TorchvisionSet:
         return made(str(folder), download=download, **chosen)
 
 
+SUBSETS = tuple(subsets_of("svhn").values())
+
 SETS = {
     "mnist": TorchvisionSet("MNIST", tuple(f"MNIST/raw/{name}" for name in IDX)),
     "fashion-mnist": TorchvisionSet("FashionMNIST", tuple(f"FashionMNIST/raw/{name}" for name in IDX)),
     "usps": TorchvisionSet("USPS", ("usps.bz2", "usps.t.bz2")),
     "svhn": TorchvisionSet("SVHN", MAT, by_split=True),
-    # rebuilt in grey from part of SVHN's test pictures, so the official MD5 sums cannot hold
-    "svhn-grey": TorchvisionSet(
-        "SVHN", tuple(f"svhn_grey/{name}" for name in MAT), by_split=True, official=False, folder="svhn_grey"
-    ),
     "cifar10": TorchvisionSet(
         "CIFAR10", tuple(f"cifar-10-batches-py/{name}" for name in BATCHES), ("cifar-10-python.tar.gz",)
     ),
@@ -98,6 +97,16 @@ SETS = {
         tuple(f"cifar-100-python/{name}" for name in ("train", "test", "meta")),
         ("cifar-100-python.tar.gz",),
     ),
+    # the official MD5 sums cannot hold for a subset, which lies in a folder of its own
+    **{
+        s.name: TorchvisionSet(
+            *("SVHN", tuple(f"{s.folder}/{file}" for file in MAT)),
+            by_split=True,
+            official=False,
+            folder=s.folder,
+        )
+        for s in SUBSETS
+    },
 }
 
 
@@ -136,7 +145,7 @@ def _explain(entry: TorchvisionSet, title: str, roots: list[Path]) -> NoReturn:
     if entry.official:
         reason, way = NOT_FETCHED, ALLOW
     else:
-        reason, way = "it cannot be fetched, as it is rebuilt from parts", ""
+        reason, way = MADE_BY_HAND, ""
     raise Unavailable(absent(title, roots, reason, way))
 
 
@@ -242,11 +251,12 @@ def _source(
     sizes: tuple[int, int],
     validation: int | float,
     about: str | None = None,
+    subset_of: str | None = None,
 ) -> Source:
     if about is None:
         about = f"{title}, its {sizes[0]:,} training images to learn from and its {sizes[1]:,} test images"
     search = partial(find, name, title, sizes)
-    return Source(name, title, classes, shape, sizes, about, validation, MEAN_STD.get(name), search)
+    return Source(name, title, classes, shape, sizes, about, validation, MEAN_STD.get(name), search, subset_of)
 
 
 TORCHVISION_SOURCES = {
@@ -256,11 +266,7 @@ TORCHVISION_SOURCES = {
         _source("fashion-mnist", "Fashion-MNIST", FASHION, (1, 28, 28), (60000, 10000), 5000),
         _source("usps", "USPS", DIGITS, (1, 16, 16), (7291, 2007), 0.1),
         _source("svhn", "SVHN", DIGITS, (3, 32, 32), (73257, 26032), 0.1),
-        _source(
-            *("svhn-grey", "SVHN in grey", DIGITS, (3, 32, 32), (14818, 5000), 0.1),
-            about="14,818 digits to learn from and 5,000 held out, all cut from grey copies of SVHN's test "
-            "pictures; not comparable with published SVHN numbers",
-        ),
+        *(_source(s.name, s.title, s.classes, (3, 32, 32), s.sizes, 0.1, s.about, s.of) for s in SUBSETS),
         _source("cifar10", "CIFAR-10", CIFAR10, (3, 32, 32), (50000, 10000), 5000),
         _source("cifar100", "CIFAR-100", CIFAR100, (3, 32, 32), (50000, 10000), 5000),
     )

@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 
 from datadistill.data.photos import IMAGENET, SIZE, Listing, Photos, lines, locate
 from datadistill.data.source import Reader, Source
+from datadistill.data.subsets import MADE_BY_HAND, subsets_of
 from datadistill.data.torchvision_sources import ALLOW, NOT_FETCHED, TorchvisionSet, absent, fetch
 from datadistill.errors import DataError, Unavailable
 
@@ -31,13 +32,12 @@ VOC = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
     "tvmonitor",
 )
-ANIMALS = ("cat", "cow", "dog", "horse", "sheep")
-
+SUBSETS = subsets_of("voc")
 NEEDED = ("ImageSets/Main/train.txt", "ImageSets/Main/val.txt", "JPEGImages", "Annotations")
 LISTS = {"train": "train", "test": "val"}
 SIZES = {
-    "VOC2012": {"voc": (5717, 5823), "voc-animals": (300, 200)},
-    "VOC2007": {"voc2007": (2501, 2510)},
+    "VOCdevkit/VOC2012": {"voc": (5717, 5823), **{name: subset.sizes for name, subset in SUBSETS.items()}},
+    "VOCdevkit/VOC2007": {"voc2007": (2501, 2510)},
 }
 
 
@@ -115,13 +115,11 @@ def find(
         Unavailable: it is in no root and was not, or could not be, fetched.
         DataError: part of it is there, or the other set of that year.
     """
-    archive = Archive("VOCDetection", (f"VOCdevkit/{folder}",))
-    search = partial(
-        locate, name, title, folder=archive.files[0], needed=NEEDED, count=count, sets=SIZES[folder]
-    )
+    archive = Archive("VOCDetection", (folder,))
+    search = partial(locate, name, title, folder=folder, needed=NEEDED, count=count, sets=SIZES[folder])
     place = search(roots)
-    if place is None and name == "voc-animals":
-        raise Unavailable(absent(title, roots, "it cannot be fetched, as it is a subset made by hand"))
+    if place is None and name in SUBSETS:
+        raise Unavailable(absent(title, roots, MADE_BY_HAND))
     if place is None and not download:
         raise Unavailable(absent(title, roots, NOT_FETCHED, ALLOW))
     if place is None:
@@ -130,7 +128,9 @@ def find(
     return Photos(title, partial(listing, place, classes))
 
 
-def _source(name: str, title: str, folder: str, classes: tuple[str, ...], about: str) -> Source:
+def _source(
+    name: str, title: str, folder: str, classes: tuple[str, ...], about: str, subset_of: str | None = None
+) -> Source:
     return Source(
         name=name,
         title=title,
@@ -141,15 +141,18 @@ def _source(name: str, title: str, folder: str, classes: tuple[str, ...], about:
         validation=0.1,
         statistics=IMAGENET,
         find=partial(find, name, title, folder, classes),
+        subset_of=subset_of,
     )
 
 
 VOC_SOURCES = (
-    _source("voc", "PASCAL VOC 2012", "VOC2012", VOC, "PASCAL VOC 2012, train to learn from, val held out"),
-    _source("voc2007", "PASCAL VOC 2007", "VOC2007", VOC, "PASCAL VOC 2007, train to learn from, val held out"),
     _source(
-        *("voc-animals", "the animal subset of PASCAL VOC 2012", "VOC2012", ANIMALS),
-        "500 pictures of five animals of PASCAL VOC 2012, 300 to learn from, split at random; not "
-        "comparable with published VOC numbers",
+        *("voc", "PASCAL VOC 2012", "VOCdevkit/VOC2012", VOC),
+        "PASCAL VOC 2012, train to learn from, val held out",
     ),
+    _source(
+        *("voc2007", "PASCAL VOC 2007", "VOCdevkit/VOC2007", VOC),
+        "PASCAL VOC 2007, train to learn from, val held out",
+    ),
+    *(_source(s.name, s.title, s.folder, s.classes, s.about, s.of) for s in SUBSETS.values()),
 )

@@ -35,13 +35,11 @@ from datadistill.torch_defaults import library_defaults
 
 _MNIST = ((0.1307,), (0.3081,), "lenet")
 _VOC = ((0.4850, 0.4560, 0.4060), (0.2290, 0.2240, 0.2250), "alexnet")
-_SVHN = ((0.4379, 0.4440, 0.4729), (0.1980, 0.2010, 0.1970), "lenet")
 AUTHORS: dict[str, tuple[tuple[float, ...], tuple[float, ...], str]] = {
     "mnist": _MNIST,
     "mnist5k": _MNIST,  # images of MNIST
     "usps": ((0.1597,), (0.2573,), "lenet"),
-    "svhn": _SVHN,
-    "svhn-grey": _SVHN,
+    "svhn": ((0.4379, 0.4440, 0.4729), (0.1980, 0.2010, 0.1970), "lenet"),
     "voc": _VOC,
     "voc2007": _VOC,
     "cub": ((0.4785, 0.4993, 0.4022), (0.2321, 0.2277, 0.2665), "alexnet"),
@@ -124,7 +122,7 @@ def import_results(
     size = entries[0][0].shape[2]
     own = _statistics(dataset, channels) if mean is None or std is None else (tuple(mean), tuple(std))
     scale = Normalization(*own, size, channels)
-    name = net or AUTHORS.get(dataset, ((), (), "lenet"))[2]
+    name = net or AUTHORS.get(_whole(dataset), ((), (), "lenet"))[2]
     spec = NetSpec(
         name, {"channels": channels, "size": size, "classes": len(classes), **(net_args or {})}, init
     )
@@ -146,8 +144,13 @@ def import_results(
         raise DataError(f"{path}: {error}") from None
 
 
+def _whole(dataset: str) -> str:
+    """The data set that a subset is part of; any other itself."""
+    return SOURCES[dataset].subset_of or dataset
+
+
 def _statistics(dataset: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    known = AUTHORS.get(dataset, SOURCES[dataset].statistics)
+    known = AUTHORS.get(_whole(dataset), SOURCES[dataset].statistics)
     if known is None:
         raise UsageError(
             f"the file does not say how its images are normalized, and no published numbers are known for "

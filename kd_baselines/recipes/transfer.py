@@ -1,7 +1,7 @@
 """Transfer from a net for other classes: Srinivas and Fleuret 2018, section 5, https://arxiv.org/abs/1803.00443.
 
-The paper goes from an ImageNet ResNet-34 to a VGG-9 on MIT Scenes. Here a SqueezeNet teaches on the small sets
-that datadistill knows (--dataset voc-animals, or any other of photographs).
+The paper goes from an ImageNet ResNet-34 to a VGG-9 on MIT Scenes. Here a SqueezeNet teaches on a small
+set of photographs (--dataset names another).
 """
 
 from __future__ import annotations

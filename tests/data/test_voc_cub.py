@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 
 from datadistill.data import SOURCES, cub, load, voc
-from datadistill.data.cub import BIRDS, BIRDS_20
+from datadistill.data.cub import BIRDS
 from datadistill.data.photos import IMAGENET
-from datadistill.data.voc import ANIMALS, VOC, label_of
+from datadistill.data.voc import VOC, label_of
 from datadistill.errors import DataError, Unavailable
+
+ANIMALS, BIRDS_20 = (SOURCES[name].classes for name in ("voc-animals", "cub-20"))
 
 HERE = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 PLACES = [Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part] + [HERE]
@@ -86,7 +88,7 @@ def voc_tree(tmp_path, monkeypatch):
         file = place / "ImageSets" / "Main" / f"{split}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("\n".join(images) + "\n")
-    monkeypatch.setitem(voc.SIZES, "VOC2012", {"voc": (5717, 5823), "voc-animals": (10, 5)})
+    monkeypatch.setitem(voc.SIZES, "VOCdevkit/VOC2012", {"voc": (5717, 5823), "voc-animals": (10, 5)})
     return tmp_path
 
 
@@ -224,7 +226,7 @@ def test_what_is_not_there_says_how_to_get_it(tmp_path, name, words):
 
 
 def test_voc_is_fetched_once_and_moved_into_place(voc_tree, tmp_path_factory, monkeypatch):
-    monkeypatch.setitem(voc.SIZES, "VOC2012", {"voc": (10, 5)})
+    monkeypatch.setitem(voc.SIZES, "VOCdevkit/VOC2012", {"voc": (10, 5)})
     asked = []
 
     def arrive(root, year, image_set, download):
