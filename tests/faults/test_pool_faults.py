@@ -56,27 +56,6 @@ def test_it_is_written_below_runs_by_default(tmp_path, monkeypatch, capsys):
     assert "already holds a run of pool" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["mnist-lennet"], "no pool recipe 'mnist-lennet'; did you mean mnist-lenet"),
-        ([], "no pool recipe was given"),
-        (["mnist-lenet", "--nets", "0"], "nets is 0, but it must be at least 1"),
-        (["mnist-lenet", "--lr", "0"], "lr is 0.0"),
-        (["mnist-lenet", "--threads", "0"], "threads is 0"),
-        (["digits-28-lenet-smoke", "--net", "resnet18"], "has BatchNorm layers"),
-        (["digits-28-lenet-smoke", "--net-args", "width", "3"], "no argument called 'width'"),
-        (["digits-28-lenet-smoke", "--dataset", "digitz"], "did you mean digits"),
-        (["--resume", "nowhere"], "nowhere holds no run"),
-    ],
-)
-def test_what_is_refused_writes_nothing(argv, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["pretrain", *argv]) == 2
-    assert said in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_recipes_are_listed_and_shown(capsys):
     assert main(["recipes", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["pools"]

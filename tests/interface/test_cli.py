@@ -14,26 +14,6 @@ from datadistill.recipes import RECIPES
 
 
 @pytest.mark.parametrize(
-    "argv",
-    [["--help"], ["distill", "--help"], ["distill", "mnist-fixed", "--help"], ["recipes"], ["distill", "x"]],
-)
-def test_no_torch_before_a_command_runs(argv):
-    code = (
-        "import sys; from datadistill.cli import main\n"
-        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, *argv], capture_output=True).returncode == 0
-
-
-def test_help_lists_every_command(capsys):
-    assert main(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(f"\n  {name} " in said for name in COMMANDS)
-    assert max(map(len, said.splitlines())) <= 80
-
-
-@pytest.mark.parametrize(
     ("package", "name"), [("datadistill", "datadistill"), ("kd_baselines", "kd-baselines")]
 )
 def test_the_packages_are_the_programs(package, name):
@@ -45,82 +25,6 @@ def test_the_packages_are_the_programs(package, name):
     assert done.returncode == 2 and done.stderr.startswith(f"{name}: error: there is no recipe 'no-such'")
     version = subprocess.run([*typed, "--version"], capture_output=True, text=True, check=False)
     assert (version.returncode, version.stdout) == (0, f"{name} {datadistill.__version__}\n")
-
-
-def test_no_command_is_a_usage_error(capsys):
-    assert main([]) == 2
-    assert "usage: datadistill COMMAND" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main([command, "--help"])
-    assert stopped.value.code == 0
-    assert f"usage: datadistill {command}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("argv", "near"),
-    [
-        (["distil", "mnist-fixed"], "did you mean distill?"),
-        (["distill", "mnist5k-fxed"], "did you mean mnist5k-fixed"),
-        (["recipes", "cifar-fixed"], "did you mean cifar10-fixed"),
-    ],
-)
-def test_an_unknown_name_gets_the_nearest(argv, near, capsys):
-    assert main(argv) == 2
-    shown = capsys.readouterr()
-    assert shown.out == "" and near in shown.err
-    assert shown.err.startswith("datadistill: error: ") and len(shown.err.splitlines()) == 1
-
-
-def test_an_unknown_option_gets_the_nearest(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["distill", "mnist-fixed", "--lr-step-size", "0.1"])
-    assert stopped.value.code == 2
-    shown = capsys.readouterr()
-    assert shown.out == "" and "--lr-step-sizes" in shown.err
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--step-size", "0"], "step_size is 0.0"),
-        (["--step-size", "-1"], "step_size is -1.0"),
-        (["--ipc", "0"], "ipc is 0"),
-        (["--ipc", "3", "--steps", "2"], "make ipc a multiple of steps"),
-        (["--on-nan", "skip"], "stop or skip:N"),
-        (["--checkpoint-every", "often"], "checkpoint_every is 'often'"),
-        (["--nets-tested", "0"], "nets_tested is 0"),
-        (["--threads", "0"], "threads is 0"),
-        (["--dataset", "mnist", "--data", "birds"], "drop one"),
-        (["--dataset", "folder"], "--data FOLDER"),
-    ],
-)
-def test_a_wrong_value_is_refused(options, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["distill", "mnist-fixed", *options]) == 2
-    assert said in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("options", [["--ipc", "many"], ["--theta-0", "fixd"], ["--net-args", "width"]])
-def test_a_value_of_another_type_is_refused(options, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["distill", "mnist-fixed", *options])
-    assert stopped.value.code == 2
-    assert options[0] in capsys.readouterr().err
-
-
-def test_no_recipe_says_what_lists_them(capsys):
-    assert main(["distill", "--ipc", "5"]) == 2
-    assert f"(datadistill recipes lists all {len(RECIPES)})" in capsys.readouterr().err
-
-
-def test_own_images_wants_a_folder(capsys):
-    assert main(["distill", "own-images"]) == 2
-    assert "pass --data FOLDER" in capsys.readouterr().err
 
 
 def test_the_defaults_shown_are_the_recipes(capsys):

@@ -350,11 +350,6 @@ def test_show_of_what_has_no_figures(made, capsys):
     assert code == 2 and "holds a pool" in said and "datadistill inspect" in said
 
 
-def test_a_pool_recipe_is_named_as_such(capsys):
-    code, said = refused(capsys, "distill", "digits-28-lenet-smoke")
-    assert code == 2 and "type datadistill pretrain digits-28-lenet-smoke" in said
-
-
 def test_a_missing_pool_is_said_before_data_are_looked_for(here, capsys):
     argv = ["distill", "usps-to-mnist", "--data-root", "nowhere", "--out", "x", "--no-download", "--quiet"]
     code, said = refused(capsys, *argv)

@@ -1,8 +1,6 @@
 """`kd-baselines born-again`: one small chain by way of the command, its JSON, its errors."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -61,29 +59,6 @@ def test_a_chain_by_way_of_the_command(capsys, tmp_path):
     assert "the same with --generations 3 adds a generation" in said
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["tiny", "--generations", "0"], "generations is 0; it must be a whole number"),
-        (["tiny", "--seeds", "0"], "seeds is 0"),
-        (["tiny", "--arms", "hrad"], "did you mean hard"),
-        (["tiny", "--arms", "hard"], "the arm hard learns by plain"),
-        (["tinny"], "did you mean tiny"),
-        ([], "no recipe was given; type kd-baselines born-again RECIPE"),
-    ],
-)
-def test_a_wrong_value_is_refused(argv, said, capsys, tmp_path):
-    assert main(["born-again", *argv]) == 2
-    assert said in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unknown_average_is_refused_by_its_choices(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["born-again", "tiny", "--average", "harmonic"])
-    assert stopped.value.code == 2 and "geometric" in capsys.readouterr().err
-
-
 def test_flags_of_a_recipe_of_text_are_those_of_its_config():
     args, changes = parse_arguments(
         "tiny-text", ["--epochs", "3", "--text", "here", "--net-args", "width", "8"]
@@ -92,12 +67,3 @@ def test_flags_of_a_recipe_of_text_are_those_of_its_config():
     assert parse_arguments("tiny-text", ["--net", "cnn-lstm"])[1] == {"net": "cnn-lstm", "net_args": {}}
     assert parse_arguments("tiny", ["--epochs", "1"])[1] == {"epochs": 1}  # typed, if the same
     assert parse_arguments("tiny", ["--average", "geometric"])[1] == {}
-
-
-def test_no_torch_before_it_runs():
-    code = (
-        "import sys; from kd_baselines.cli import main\n"
-        "try: main(['born-again', '--help'])\nexcept SystemExit: pass\n"
-        "sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,7 +11,7 @@ from datadistill.cli.options import as_flags, config_of
 from datadistill.config.choices import Arguments
 from datadistill.errors import UsageError
 from datadistill.runs.folder import RunFolder
-from kd_baselines.cli import COMMANDS, main
+from kd_baselines.cli import main
 from kd_baselines.cli.compare import Compare
 from kd_baselines.cli.configs import ImageFlags, ImageFlagsWithoutSeed, changes_of
 from kd_baselines.cli.published import published
@@ -39,90 +37,6 @@ def finished(tmp_path_factory):
 
 
 # --- the frame
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["--help"],
-        ["train", "--help"],
-        ["train", NAME, "--help"],
-        ["recipes"],
-        ["recipes", NAME],
-        ["train", "x"],
-    ],
-)
-def test_no_torch_before_a_command_runs(argv):
-    code = (
-        "import sys; from kd_baselines.cli import main\n"
-        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, *argv], capture_output=True).returncode == 0
-
-
-def test_help_lists_every_command(capsys):
-    assert main(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("usage: kd-baselines COMMAND") and all(f"\n  {name} " in said for name in COMMANDS)
-    assert main([]) == 2
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main([command, "--help"])
-    assert stopped.value.code == 0
-    assert f"usage: kd-baselines {command}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("argv", "near"),
-    [
-        (["trian", NAME], "did you mean train?"),
-        (["train", "hinton-mising-digit"], f"did you mean {NAME}?"),
-        (["train", NAME, "--arm", "hrad"], "did you mean hard"),
-        (["compare", "hinton-mising-digit"], f"did you mean {NAME}?"),
-        (["compare", NAME, "--arms", "hrad"], "did you mean hard"),
-        (["recipes", "hinton-mising-digit"], f"did you mean {NAME}?"),
-        (["recipes", NAME, "--arm", "hrad"], "did you mean hard"),
-        (["methods", "soft-target"], "did you mean soft-targets"),
-    ],
-)
-def test_an_unknown_name_gets_the_nearest(argv, near, capsys):
-    assert main(argv) == 2
-    shown = capsys.readouterr()
-    assert shown.out == "" and near in shown.err
-    assert shown.err.startswith("kd-baselines: error: ") and len(shown.err.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("argv", "code", "said"),
-    [
-        (["train"], 2, "no recipe was given; type kd-baselines train RECIPE"),
-        (["compare", "--seeds", "3"], 2, "no recipe was given; type kd-baselines compare RECIPE"),
-        (["train", NAME, "--epochs", "0"], 2, "epochs is 0"),
-        (["train", NAME, "--noise", "-1"], 2, "noise is -1.0"),
-        (["train", NAME, "--threads", "0"], 2, "threads is 0"),
-        (["train", NAME, "--method", "soft"], 2, "did you mean soft-targets"),
-        (["train", NAME, "--teacher", "nowhere"], 3, "nowhere does not exist"),
-        (["train", "--resume", "nowhere"], 2, "holds no run"),
-        (["compare", NAME, "--seeds", "0"], 2, "seeds is 0"),
-        (["evaluate", "nowhere"], 3, "nowhere does not exist"),
-    ],
-)
-def test_a_wrong_value_is_refused(argv, code, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    small = SMALL if argv[:1] == ["train"] and NAME in argv else []
-    assert main([argv[0], *argv[1:2], *small, *argv[2:]]) == code
-    assert said in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unknown_option_gets_the_nearest(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["train", NAME, "--teacher-epoch", "3"])
-    assert stopped.value.code == 2 and "--teacher-epochs" in capsys.readouterr().err
 
 
 # --- configs as typed

@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -257,18 +255,6 @@ def test_clean_removes_only_temporary_files(run):
     run.clean()
     left = sorted(contents(run.path))
     assert left == ["config.json", "environment.json", "figures/a.png", "note.tmp"]
-
-
-def test_torch_is_not_needed(tmp_path):
-    text = f"""
-import sys
-from datadistill.runs import atomic, canonical, environment, folder, jsonconfig, jsonlines, lock, signals
-run = folder.RunFolder.create({str(tmp_path / "a")!r}, {{}}, {{}}, kind="distill")
-run.append_metrics({{"iteration": 0}})
-folder.RunFolder.open(run.path).read_metrics()
-assert not {{"torch", "numpy"}} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", text], check=True, timeout=30)
 
 
 def test_config_json_says_what_it_is(run):

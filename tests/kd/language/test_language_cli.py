@@ -1,8 +1,6 @@
 """`kd-baselines` on text: train, evaluate, generations, lists, and what is refused."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -32,16 +30,6 @@ def teacher(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "teacher"
     assert main(["train", NAME, "--arm", "teacher", "--text", str(folder), *SMALL, "--out", str(out)]) == 0
     return out
-
-
-@pytest.mark.parametrize("argv", [["train", NAME, "--help"], ["recipes", NAME], ["compare", NAME]])
-def test_no_torch_before_a_command_runs(argv):
-    code = (
-        "import sys; from kd_baselines.cli import main\n"
-        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, *argv], capture_output=True).returncode == 0
 
 
 def test_help_is_of_text(capsys):
@@ -117,32 +105,6 @@ def test_generations_by_the_command(folder, tmp_path, capsys):
     nets = [SavedLanguageModel.load(out / name) for name in ("teacher-s0", "own-1-s0", "own-2-s0")]
     assert len({net.record["seed"] for net in nets}) == 3
     assert [net.record["method"] for net in nets] == ["plain", "born-again", "born-again"]
-
-
-@pytest.mark.parametrize(
-    ("argv", "code", "said"),
-    [
-        (
-            ["train", NAME, *SMALL],
-            2,
-            f"type kd-baselines born-again {NAME} to train generations, or pass --teac",
-        ),
-        (["train", NAME, "--arm", "techer"], 2, "did you mean teacher"),
-        (["train", NAME, "--epochs", "0"], 2, "epochs is 0"),
-        (["train", NAME, "--teacher", "nowhere"], 3, "nowhere does not exist"),
-        (
-            ["train", NAME, "--arm", "teacher", "--text", "nowhere", *SMALL],
-            3,
-            "the text 'nowhere' was not found",
-        ),
-        (["compare", NAME], 2, f"type kd-baselines born-again {NAME}"),
-    ],
-)
-def test_refused_with_a_sentence(argv, code, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(argv) == code
-    shown = capsys.readouterr().err
-    assert said in shown and len(shown.splitlines()) == 1 and list(tmp_path.iterdir()) == []
 
 
 def test_an_image_run_is_not_gone_on_with_as_text(teacher, capsys):

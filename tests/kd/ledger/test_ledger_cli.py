@@ -40,23 +40,6 @@ def test_rows_a_table_files_and_json(tmp_path, capfd):
     assert "`kd-baselines ledger digits --seeds 1 --rows real-hard student --student-args width 4" in page
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "said"),
-    [
-        (["ledger"], 2, "no ledger was given; type kd-baselines ledger NAME (known: cifar10, digits"),
-        (["ledger", "mnst"], 2, "no ledger 'mnst'; did you mean mnist"),
-        (["ledger", "digits", "--rows", "real-had"], 2, "no row 'real-had'; did you mean real-hard"),
-        (["ledger", "digits", "--seeds", "0"], 2, "seeds is 0"),
-        (["ledger", "digits", "--distilled", "nowhere"], 3, "nowhere"),
-    ],
-)
-def test_what_is_refused(words, code, said, tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    assert main(words) == code
-    assert said in capfd.readouterr().err
-    assert not (tmp_path / "runs").exists()
-
-
 def test_help_tells_the_ledgers_own_defaults(capfd):
     with pytest.raises(SystemExit) as left:
         main(["ledger", "mnist", "--help"])
