@@ -20,7 +20,7 @@ def resolve(name: str = "auto") -> torch.device:
         >>> resolve("cpu")
         device(type='cpu')
     """
-    here = available()
+    here = list_devices()
     if name == "auto":
         return torch.device("cuda" if "cuda" in here else "cpu")
     try:
@@ -71,6 +71,6 @@ def refuse_too_large(needed: int, what: str, device: torch.device) -> None:
         raise OutOfMemory(f"out of memory: {needed / 1e12:.1f} TB {what} (this machine has {has / 1e9:.1f} GB)")
 
 
-def available() -> list[str]:
+def list_devices() -> list[str]:
     """Device types of this machine that runs can use."""
     return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

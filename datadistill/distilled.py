@@ -34,7 +34,7 @@ from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import NetSpec
 from datadistill.quantization import Quantization
 from datadistill.synthetic.decoders import Decoder, decode
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 
 
 class DistilledDataset:
@@ -76,7 +76,7 @@ class DistilledDataset:
         torch.Size([3, 2])
     """
 
-    @library_defaults()
+    @use_library_defaults()
     def __init__(
         self,
         images: Float[Tensor, "n c h w"] | None,
@@ -133,7 +133,7 @@ class DistilledDataset:
 
     # --- using it
 
-    @library_defaults()
+    @use_library_defaults()
     def build(self) -> nn.Module:
         """The net it was learned with, with the buffers it carries; its parameters have no meaning."""
         net = self.net.build()
@@ -146,12 +146,12 @@ class DistilledDataset:
         values = {k: p.shape for k, p in net.named_parameters() if p.requires_grad and k not in carried}
         return self.theta_0 is not None and _shapes(self.theta_0) == values
 
-    @library_defaults()
+    @use_library_defaults()
     def steps(self) -> list[Pair]:
         """The T pairs (images, labels) in the order of training, for `unroll`."""
         return [(self.images[i], self.labels[i]) for i in self.order]
 
-    @library_defaults()
+    @use_library_defaults()
     def train(
         self, net: nn.Module | NetFactory | None = None, theta_0: Theta | None = None, *, seed: int = 0
     ) -> nn.Module:
@@ -191,7 +191,7 @@ class DistilledDataset:
                 stacklevel=3,
             )
         start = self._start(own, net is None, seed) if theta_0 is None else theta_0
-        if self.theta_0 is not None and not _same(start, self.theta_0):
+        if self.theta_0 is not None and not _is_same(start, self.theta_0):
             warnings.warn(
                 "this set was learned for one fixed initialization, and the net starts from another: expect "
                 "about chance accuracy; leave net and theta_0 out to start from the one it carries",
@@ -262,13 +262,13 @@ class DistilledDataset:
         """Images (normalized) and labels for a plain loop of your own; order and step sizes stay behind."""
         return TensorDataset(self.images, self.labels)
 
-    @library_defaults()
+    @use_library_defaults()
     def pixels(self) -> Float[Tensor, "n c h w"]:
         """Images in 0..1, for looking only: each image's own smallest value becomes 0, its largest 1."""
         low, high = self.images.amin((1, 2, 3), keepdim=True), self.images.amax((1, 2, 3), keepdim=True)
         return (self.images - low) / (high - low).clamp_min(1e-12)
 
-    @library_defaults()
+    @use_library_defaults()
     def quantized(self, bits: int = 8) -> DistilledDataset:
         """A copy whose images have 2**bits levels over their own range (1 to 8 bits), one byte each when saved.
 
@@ -276,21 +276,21 @@ class DistilledDataset:
         them and nothing is clipped. What it costs in accuracy depends on the set: measure it (`evaluate`).
         """
         quantization = Quantization.of(self.images, bits)
-        images = quantization.rounded(self.images)
-        return self._with(  # accuracies were those of other images
+        images = quantization.round(self.images)
+        return self._replace(  # accuracies were those of other images
             images=images, quantization=quantization, decoder=None, coded=None, accuracies={}
         )
 
-    @library_defaults()
+    @use_library_defaults()
     def to(self, device: torch.device | str) -> DistilledDataset:
         """A copy with its tensors on `device`."""
         moved = {k: getattr(self, k).to(device) for k in ("images", "labels", "step_sizes")}
         for k in ("theta_0", "buffers", "coded"):
             tensors = getattr(self, k)
             moved[k] = None if tensors is None else {name: p.to(device) for name, p in tensors.items()}
-        return self._with(**moved, order=[i.to(device) for i in self.order])
+        return self._replace(**moved, order=[i.to(device) for i in self.order])
 
-    def _with(self, **changes: Any) -> DistilledDataset:
+    def _replace(self, **changes: Any) -> DistilledDataset:
         twin = copy.copy(self)
         twin.origin, twin.accuracies = dict(self.origin), dict(self.accuracies)
         for name, value in changes.items():
@@ -324,7 +324,7 @@ class DistilledDataset:
         distilled_file.SET.save(self, path)
 
     @classmethod
-    @library_defaults()
+    @use_library_defaults()
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> DistilledDataset:
         """Read a file of `save`, or the one in a run folder.
 
@@ -343,5 +343,5 @@ def _shapes(theta: Theta) -> dict[str, torch.Size]:
     return {k: p.shape for k, p in theta.items()}
 
 
-def _same(a: Theta, b: Theta) -> bool:
+def _is_same(a: Theta, b: Theta) -> bool:
     return _shapes(a) == _shapes(b) and all(torch.equal(a[k].cpu(), b[k].cpu()) for k in a)

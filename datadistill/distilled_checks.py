@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from datadistill.data.normalization import Normalization
-from datadistill.errors import DataError, nearest
+from datadistill.errors import DataError, suggest
 from datadistill.nets import INITIALIZATIONS
 from datadistill.nets.limits import MOST_TENSORS
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec, refuse_other_tensors
-from datadistill.runs.content import check_class_names, shown
+from datadistill.runs.content import check_class_names, quote
 from datadistill.runs.set_record import check_origin
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ def check(d: DistilledDataset) -> None:
     _check_steps(d.step_sizes, d.order, len(d.images), d.tensors)
     check_origin("origin", d.origin, len(d.classes))
     if d.norm not in ("batch", "frozen"):
-        raise DataError(f"norm is {shown(d.norm)}, wanted batch or frozen")
+        raise DataError(f"norm is {quote(d.norm)}, wanted batch or frozen")
     if d.net.init not in INITIALIZATIONS and (d.net.name, d.net.init) != (CUSTOM, FACTORY):
         init = d.net.init[:80]
-        raise DataError(f"the initialization is {init!r}; {nearest(init, INITIALIZATIONS)}")
+        raise DataError(f"the initialization is {init!r}; {suggest(init, INITIALIZATIONS)}")
     for k, p in (d.theta_0 or {}).items():
         if not p.is_floating_point() or not bool(torch.isfinite(p).all()):
             raise DataError(f"theta_0 {k!r} is {p.dtype}, or not finite; wanted finite floats")

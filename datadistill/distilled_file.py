@@ -32,7 +32,7 @@ from datadistill.runs.content import (
     check_texts,
     optional,
     parse_with,
-    shown,
+    quote,
 )
 from datadistill.runs.set_record import check_accuracies
 from datadistill.synthetic.decoders import Decoder, decoder_from
@@ -77,7 +77,7 @@ def to_tensors(d: DistilledDataset) -> dict[str, Tensor]:
 def _values(d: DistilledDataset) -> dict[str, Any]:
     return {
         "schema": 2 if d.decoder is None else 3,  # older versions read what they can
-        "decoder": None if d.decoder is None else _stored_decoder(d.decoder, d.coded or {}),
+        "decoder": None if d.decoder is None else _describe_decoder(d.decoder, d.coded or {}),
         "update": update_rules.describe(d.update),
         "order": [i.tolist() for i in d.order],
         "tensors": None if d.tensors is None else list(d.tensors),
@@ -90,7 +90,7 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
     coded = None if values["decoder"] is None else [f"coded.{k}" for k in values["decoder"]["tensors"]]
     wanted = {"labels", "step_sizes", *(coded or ["images"]), *carried_names(values)}
     if set(tensors) != wanted:
-        raise DataError(f"holds the tensors {shown(sorted(tensors), 400)}, wanted {shown(sorted(wanted), 400)}")
+        raise DataError(f"holds the tensors {quote(sorted(tensors), 400)}, wanted {quote(sorted(wanted), 400)}")
     _check_stored(tensors, values["quantization"])
     update = update_rules.from_description(values["update"])
     lacking = sorted(update_rules.describe(update).keys() - values["update"].keys())
@@ -131,7 +131,7 @@ def _check_stored(tensors: dict[str, Tensor], quantization: Quantization | None)
         raise DataError(f"images has the code {int(images.max())}, wanted codes of {quantization.bits} bits")
 
 
-def _stored_decoder(decoder: Decoder, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _describe_decoder(decoder: Decoder, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     arguments = dict(decoder.describe())
     return {"name": arguments.pop("name"), "arguments": arguments, "tensors": sorted(tensors)}
 
@@ -141,7 +141,7 @@ def _check_decoder(field: str, value: Any) -> dict[str, Any]:
     found = check_fields(field, check_object(field, value), checks)
     names = found["tensors"]
     if names != sorted(names):
-        raise DataError(f"{field}.tensors is {shown(names)}, wanted the names in order; get the file again")
+        raise DataError(f"{field}.tensors is {quote(names)}, wanted the names in order; get the file again")
     return found
 
 
@@ -149,7 +149,7 @@ def _check_order(field: str, value: Any) -> list[Tensor]:
     if not isinstance(value, list) or not all(
         isinstance(index, list) and all(type(i) is int for i in index) for index in value
     ):
-        raise DataError(f"{field} is {shown(value)}, wanted whole numbers for each step")
+        raise DataError(f"{field} is {quote(value)}, wanted whole numbers for each step")
     return [torch.tensor(index, dtype=torch.long) for index in value]
 
 

@@ -4,7 +4,7 @@ Every message says what was found, what was wanted and what to do. The command l
 alone and exits with `exit_code`; anything else that escapes is a bug (exit code 1, with its traceback).
 
 Messages name options as they are typed (--lr-images 0.01). Whoever calls from Python reads the names of the
-fields and arguments instead (lr_images=0.01): see `worded`.
+fields and arguments instead (lr_images=0.01): see `format_message`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class DatadistillError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return worded(super().__str__())
+        return format_message(super().__str__())
 
 
 class UsageError(DatadistillError):
@@ -81,17 +81,17 @@ class InexactGradients(UserWarning):
     """
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or on the CPU.
 
-    >>> out_of_memory(MemoryError())
+    >>> is_out_of_memory(MemoryError())
     True
     """
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
-def nearest(name: str, known: Iterable[str], lister: str = "") -> str:
+def suggest(name: str, known: Iterable[str], lister: str = "") -> str:
     """The end of an error sentence for an unknown name: the near ones, and all where they are few.
 
     Args:
@@ -100,12 +100,12 @@ def nearest(name: str, known: Iterable[str], lister: str = "") -> str:
         lister: a command that lists them, or the name of a table that has them.
 
     Example:
-        >>> nearest("lenett", ["lenet", "mlp"])
+        >>> suggest("lenett", ["lenet", "mlp"])
         'did you mean lenet? (known: lenet, mlp)'
         >>> many = ["mnist-fixed", *(f"cifar{n}" for n in range(38))]
-        >>> nearest("mnist-fixd", many, "datadistill recipes")
+        >>> suggest("mnist-fixd", many, "datadistill recipes")
         'did you mean mnist-fixed? (datadistill recipes lists all 39)'
-        >>> nearest("", many, "datadistill recipes")
+        >>> suggest("", many, "datadistill recipes")
         'datadistill recipes lists all 39'
     """
     known, name = sorted(known), name[:100]
@@ -134,11 +134,11 @@ _RESUME = re.compile(r"(?<![\w/-])--resume [^\s,;)]+")
 _COMMANDS = re.compile(r"(\b(?:datadistill|kd-baselines|pip|torchrun) [a-z][^;,()`]*)")
 
 
-def visible(text: str) -> str:
+def escape(text: str) -> str:
     """A text as one line of a terminal: what cannot be printed as an escape, so that a name from a file moves
     no cursor, changes no colour, begins no line and turns none around.
 
-    >>> print(visible("red" + chr(27) + "[31m" + chr(10) + chr(0x202E) + "bird"))
+    >>> print(escape("red" + chr(27) + "[31m" + chr(10) + chr(0x202E) + "bird"))
     red\\x1b[31m\\n\\u202ebird
     """
     if text.isprintable():
@@ -156,16 +156,16 @@ def command_line() -> Iterator[None]:
         _COMMAND_LINE.reset(token)
 
 
-def worded(message: str) -> str:
+def format_message(message: str) -> str:
     """A message for whoever reads it: options as they are typed, or as arguments of Python. Commands that are
     named whole stay as they are.
 
     Example:
         >>> text = "try --lr-images 0.01, another --out or --no-reach (datadistill show runs/a --out DIR)"
-        >>> print(worded(text))
+        >>> print(format_message(text))
         try lr_images=0.01, another out or reach=False (datadistill show runs/a --out DIR)
         >>> with command_line():
-        ...     worded("pass --pool FILE")
+        ...     format_message("pass --pool FILE")
         'pass --pool FILE'
     """
     if _COMMAND_LINE.get():

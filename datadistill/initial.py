@@ -26,7 +26,7 @@ from datadistill.errors import UsageError
 from datadistill.nets.computed import computed_weights
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, make_net
-from datadistill.nets.initialization import draw_whole, undrawn
+from datadistill.nets.initialization import draw_whole, find_undrawn
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.streams import generator
 
@@ -94,11 +94,11 @@ def trainable(net: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, p in net.named_parameters() if p.requires_grad)
 
 
-def beside_theta(net: nn.Module) -> Theta:
+def frozen_tensors(net: nn.Module) -> Theta:
     """What a net is besides its trainable parameters, by name: buffers, and parameters that are frozen.
 
     Example:
-        >>> list(beside_theta(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))))
+        >>> list(frozen_tensors(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))))
         ['1.running_mean', '1.running_var', '1.num_batches_tracked']
     """
     frozen = {name: p.detach() for name, p in net.named_parameters() if not p.requires_grad}
@@ -205,8 +205,8 @@ class Built:
             )
         device = next(self.net.parameters()).device
         theta = {name: built.get_parameter(name).detach().to(device) for name in trainable(built)}
-        own = beside_theta(self.net)
-        beside = {name: value.to(device) for name, value in beside_theta(built).items()}
+        own = frozen_tensors(self.net)
+        beside = {name: value.to(device) for name, value in frozen_tensors(built).items()}
         return theta, {name: value for name, value in beside.items() if not torch.equal(value, own[name])}
 
 
@@ -223,7 +223,7 @@ def random_start(
     Raises:
         UsageError: parameters that would be the same in every net, by name.
     """
-    kept = undrawn(net, init)
+    kept = find_undrawn(net, init)
     if not kept:
         return Random(net, init, seed, name)
     if spec is not None and spec.name != CUSTOM and init == "default":

@@ -24,7 +24,7 @@ from datadistill.data import Split
 from datadistill.data.labels import class_numbers
 from datadistill.errors import DataError, UsageError
 from datadistill.initial import Theta, unstack
-from datadistill.innerloop.attributes import attributes_kept, put_attributes, take_attributes
+from datadistill.innerloop.attributes import keep_attributes, put_attributes, take_attributes
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.problem import stacked_nets
 from datadistill.nets.logits import cross_entropy, refuse_labels_beyond, refuse_no_logits
@@ -58,7 +58,7 @@ def logits_of(net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"]) ->
     return functional_call(net, theta, (images,))
 
 
-def with_buffers(net: nn.Module, theta: Theta, nets: int = 1) -> Theta:
+def add_buffers(net: nn.Module, theta: Theta, nets: int = 1) -> Theta:
     """theta with a copy of each buffer: its own where it has one, else the net's, so that a forward pass that
     writes buffers writes neither. Several nets have a leading axis."""
     own = {k: b if nets == 1 else b.expand(nets, *b.shape) for k, b in net.named_buffers()}
@@ -84,8 +84,8 @@ def classification(
     """
     # one net after the other: grouped convolutions over a large batch are slower than a loop on CPU
     nets = stacked_nets(net, theta, buffers=True) or 1
-    with attributes_kept(net), NetMode(net, norm, training=False):
-        theta = with_buffers(net, theta, nets)
+    with keep_attributes(net), NetMode(net, norm, training=False):
+        theta = add_buffers(net, theta, nets)
         attributes = take_attributes(net) if nets > 1 else []
         losses = []
         for one in unstack(theta, nets):  # each starts from the same attributes, and has images of its own
@@ -107,7 +107,7 @@ def evaluation_logits(
 ) -> Iterator[Float[Tensor, "b k"]]:
     """Logits of one net in evaluation mode, batch after batch; its parameters and buffers are not changed."""
     with NetMode(net, "frozen", training=False):
-        theta = with_buffers(net, theta)
+        theta = add_buffers(net, theta)
         for n, x in enumerate(images.split(batch)):
             with global_stream(0, "evaluation", n, everything=True):  # for a net that is noisy here too
                 logits = logits_of(net, theta, x.clone())  # a first layer may work in place

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.data.normalization import Normalization, normalization_from
-from datadistill.errors import DataError, UsageError, nearest
+from datadistill.errors import DataError, UsageError, suggest
 from datadistill.nets import INITIALIZATIONS, has_batchnorm
 from datadistill.nets.spec import NetSpec, refuse_other_tensors
 from datadistill.runs.artifact import Artifact
@@ -31,10 +31,10 @@ from datadistill.runs.content import (
     check_whole,
     optional,
     parse_with,
-    shown,
+    quote,
 )
 from datadistill.stats import mean
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 
 KIND = "pool"
 FILE_NAME = "pool.safetensors"
@@ -125,7 +125,7 @@ class Pool:
         """All nets."""
         return self.nets + self.validation_nets + self.held_out
 
-    @library_defaults()
+    @use_library_defaults()
     def part(self, name: str) -> dict[str, Tensor]:
         """Stacked parameters of one part, in the net's order.
 
@@ -148,12 +148,12 @@ class Pool:
 
     def _range(self, name: str) -> tuple[int, int]:
         if name not in PARTS:
-            raise UsageError(f"a pool has no part {name!r}; {nearest(str(name), PARTS)}")
+            raise UsageError(f"a pool has no part {name!r}; {suggest(str(name), PARTS)}")
         ends = (0, self.nets, self.nets + self.validation_nets, self.total)
         place = PARTS.index(name)
         return ends[place], ends[place + 1]
 
-    @library_defaults()
+    @use_library_defaults()
     def to(self, device: torch.device | str) -> Pool:
         """The same pool on another device."""
         return replace(self, tensors={k: p.to(device) for k, p in self.tensors.items()})
@@ -168,7 +168,7 @@ class Pool:
         POOL.save(self, path)
 
     @classmethod
-    @library_defaults()
+    @use_library_defaults()
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Pool:
         """Read a pool's file, or the one in a run folder; see `Artifact.load`."""
         return POOL.load(path, cls, verify=verify)
@@ -189,7 +189,7 @@ def _check(pool: Pool) -> None:
     k = len(check_class_names(pool.classes))
     if pool.net.init not in INITIALIZATIONS:
         init = pool.net.init[:80]
-        raise DataError(f"the initialization is {init!r}; {nearest(init, INITIALIZATIONS)}")
+        raise DataError(f"the initialization is {init!r}; {suggest(init, INITIALIZATIONS)}")
     args = pool.net.args
     if args.get("classes") != k or args.get("channels") != pool.normalization.channels:
         raise DataError(
@@ -198,7 +198,7 @@ def _check(pool: Pool) -> None:
         )
     found = pool.accuracies
     if len(found) != pool.total or not all(type(a) in (int, float) and 0 <= a <= 100 for a in found):
-        raise DataError(f"accuracies are {shown(list(found))}, wanted {pool.total} numbers from 0 to 100")
+        raise DataError(f"accuracies are {quote(list(found))}, wanted {pool.total} numbers from 0 to 100")
     _check_tensors(pool)
 
 

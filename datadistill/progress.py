@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from datadistill.errors import UsageError, visible
+from datadistill.errors import UsageError, escape
 
 LINE_EVERY = 5.0  # seconds between plain lines
 BAR, SHORTEST_BAR = 30, 8  # columns
@@ -70,13 +70,13 @@ class Task:
         if parts:
             self.parts = parts
         if self._display is not None:
-            self._display.moved(self)
+            self._display.move(self)
 
     def speed(self) -> float:
         """Units a second since the start."""
         return (self.done - self.start) / max(time.monotonic() - self.began, 1e-9)
 
-    def left(self) -> str:
+    def format_left(self) -> str:
         """Time left, such as "1:05 left"; empty where nothing is known of it."""
         speed = self.speed()
         if self.total is None or speed <= 0:
@@ -94,11 +94,11 @@ class Task:
 class Display(Protocol):
     """Where tasks are shown."""
 
-    def began(self, task: Task) -> None: ...
+    def begin(self, task: Task) -> None: ...
 
-    def moved(self, task: Task) -> None: ...
+    def move(self, task: Task) -> None: ...
 
-    def ended(self, task: Task) -> None: ...
+    def end(self, task: Task) -> None: ...
 
     def say(self, line: str) -> None: ...
 
@@ -122,19 +122,19 @@ def track(what: str, total: int | None = None, start: int = 0) -> Iterator[Task]
     if shown is None:
         yield task
         return
-    shown.began(task)
+    shown.begin(task)
     try:
         yield task
     finally:
-        shown.ended(task)
+        shown.end(task)
 
 
-def each(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+def iterate(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """The items, one unit of work each.
 
     Example:
         >>> with reporting(lambda what, done, total: print(what, done, total)):
-        ...     sum(each([5, 6], "adding", total=2))
+        ...     sum(iterate([5, 6], "adding", total=2))
         adding 0 2
         adding 1 2
         adding 2 2
@@ -146,15 +146,15 @@ def each(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]
             task.advance()
 
 
-def shows_progress(function: Callable[P, T]) -> Callable[P, T]:
+def show_progress(function: Callable[P, T]) -> Callable[P, T]:
     """Let a function with an argument `progress` show its tasks; see `reporting`."""
 
     @functools.wraps(function)
-    def shown(*args: P.args, **kwargs: P.kwargs) -> T:
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
         with reporting(kwargs.get("progress", False)):  # type: ignore[arg-type]
             return function(*args, **kwargs)
 
-    return shown
+    return run
 
 
 @contextlib.contextmanager
@@ -194,12 +194,12 @@ class Told:
     def __init__(self, report: Report) -> None:
         self.report = report
 
-    def began(self, task: Task) -> None:
+    def begin(self, task: Task) -> None:
         self.report(task.what, task.done, task.total)
 
-    moved = began
+    move = begin
 
-    def ended(self, task: Task) -> None:
+    def end(self, task: Task) -> None:
         pass
 
     def say(self, line: str) -> None:
@@ -218,7 +218,7 @@ class Terminal:
         self.live: Any = None
         self.said = -math.inf
 
-    def began(self, task: Task) -> None:
+    def begin(self, task: Task) -> None:
         self.tasks.append(task)
         if self.draws and self.live is None:
             from rich.live import Live
@@ -232,13 +232,13 @@ class Terminal:
         elif not self.draws and len(self.tasks) == 1:
             self.said = time.monotonic()  # the first line comes after `LINE_EVERY` seconds
 
-    def moved(self, task: Task) -> None:
+    def move(self, task: Task) -> None:
         now = time.monotonic()
         if not self.draws and now - self.said >= LINE_EVERY:
             self.said = now
-            say("  ".join(_words(self.tasks)))
+            say("  ".join(_describe_tasks(self.tasks)))
 
-    def ended(self, task: Task) -> None:
+    def end(self, task: Task) -> None:
         self.tasks.remove(task)
         if not self.tasks and self.live is not None:
             self.live.stop()
@@ -247,18 +247,18 @@ class Terminal:
     def say(self, line: str) -> None:
         self.said = time.monotonic()
         if self.live is not None:
-            self.console.print(visible(line), highlight=False, markup=False)
+            self.console.print(escape(line), highlight=False, markup=False)
         else:
             say(line)
 
     def _line(self) -> Any:
         from rich.text import Text
 
-        shown = fitted(self.tasks, self.console.width - 1, self.console.encoding)
+        shown = fit_line(self.tasks, self.console.width - 1, self.console.encoding)
         return Text(shown, no_wrap=True, overflow="crop")
 
 
-def fitted(tasks: Sequence[Task], width: int, encoding: str = "utf-8") -> str:
+def fit_line(tasks: Sequence[Task], width: int, encoding: str = "utf-8") -> str:
     """One line about tasks, the outermost first, in at most `width` columns: what is worth least goes first.
 
     In order of worth: how much is done, time left, what is done, the bar, what is known, speed.
@@ -266,14 +266,14 @@ def fitted(tasks: Sequence[Task], width: int, encoding: str = "utf-8") -> str:
     Example:
         >>> task = Task("learning", total=200)
         >>> task.done, task.parts = 50, ("loss 0.123", "accuracy 81.5% (validation)")
-        >>> len(fitted([task], 60)) <= 60
+        >>> len(fit_line([task], 60)) <= 60
         True
-        >>> fitted([task], 8)
+        >>> fit_line([task], 8)
         '50/200'
     """
     if not tasks:
         return ""
-    first, words = tasks[0], _words(tasks)
+    first, words = tasks[0], _describe_tasks(tasks)
     chosen, room, bar = [words[0][:width]], width - len(words[0]), False
     for n, word in enumerate(words[1:], 1):
         if n == BAR_AFTER and first.total and room >= SHORTEST_BAR + 2:
@@ -309,7 +309,7 @@ def say(line: str) -> None:
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(visible(line) + "\n")
+        sys.stderr.write(escape(line) + "\n")
         sys.stderr.flush()
     except UnicodeEncodeError:
         sys.stderr.write(line.encode("ascii", "replace").decode() + "\n")
@@ -317,10 +317,10 @@ def say(line: str) -> None:
         pass
 
 
-def _words(tasks: Sequence[Task]) -> list[str]:
+def _describe_tasks(tasks: Sequence[Task]) -> list[str]:
     """What is to be said, in order of worth."""
     first = tasks[0]
     speed = per_second(first.speed()) if first.done > first.start else ""
     inner = f"{tasks[1].what} {tasks[1].count()}" if len(tasks) > 1 else ""
-    told = (first.count(), first.left(), first.what, *first.parts[:2], inner, speed, *first.parts[2:])
-    return [visible(word) for word in told if word]
+    told = (first.count(), first.format_left(), first.what, *first.parts[:2], inner, speed, *first.parts[2:])
+    return [escape(word) for word in told if word]

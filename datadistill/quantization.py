@@ -59,7 +59,7 @@ class Quantization:
         w = codes.double() / (2**self.bits - 1)  # 0 and 1 give low and high to the last bit
         return ((1 - w) * self.low + w * self.high).float()
 
-    def rounded(self, images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def round(self, images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The nearest values that can be stored."""
         return self.values(self.codes(images))
 

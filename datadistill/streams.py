@@ -61,13 +61,13 @@ def global_stream(seed: int, name: str, *indices: int, everything: bool = False)
         if cuda:
             torch.cuda.manual_seed_all(seed)
         if everything:
-            after.callback(set_other_generators, other_generators())
+            after.callback(set_other_generators, get_other_generators())
             random.seed(seed)
             np.random.seed(seed % 2**32)
         yield
 
 
-def other_generators() -> tuple[Any, Any]:
+def get_other_generators() -> tuple[Any, Any]:
     """The states of the global generators that are not torch's: Python's and numpy's."""
     return random.getstate(), np.random.get_state(legacy=False)
 
@@ -78,8 +78,8 @@ def set_other_generators(states: tuple[Any, Any]) -> None:
     np.random.set_state(states[1])
 
 
-def same_generators(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
-    """Whether nothing was drawn between two calls of `other_generators`."""
+def is_same_state(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
+    """Whether nothing was drawn between two calls of `get_other_generators`."""
 
     def flat(states: tuple[Any, Any]) -> tuple[Any, ...]:
         of_numpy = states[1]

@@ -2,8 +2,8 @@
 
 A notebook with gradients switched off, an evaluation script under `torch.inference_mode()` or a program whose
 default type is float64 must not change what is learned: the public functions are decorated with
-`library_defaults()`, so that gradients are on, new tensors are ordinary ones, the default type is float32, and
-autocast is off (a net's own autocast, inside its forward, stays).
+`use_library_defaults()`, so that gradients are on, new tensors are ordinary ones, the default type is float32,
+and autocast is off (a net's own autocast, inside its forward, stays).
 `unroll` alone follows the caller, since its types and its graph are asked for by what is passed to it.
 """
 
@@ -16,11 +16,11 @@ import torch
 
 
 @contextlib.contextmanager
-def library_defaults() -> Iterator[None]:
+def use_library_defaults() -> Iterator[None]:
     """Gradients on, no inference mode, float32 as the default type, no autocast; the caller's own are put back.
 
     Example:
-        >>> @library_defaults()
+        >>> @use_library_defaults()
         ... def made():
         ...     return torch.zeros(1, requires_grad=True) * 2
         >>> with torch.no_grad():

@@ -66,7 +66,7 @@ def unfinished_set(path: str | os.PathLike[str]) -> DistilledDataset | None:
         folder = RunFolder.open(path, kind=KIND)
     except UsageError:
         return None
-    checkpoint = folder.checkpoints.latest(clean=False)
+    checkpoint = folder.checkpoints.load_latest(clean=False)
     if checkpoint is None or "set" not in checkpoint.state:
         return None
     try:

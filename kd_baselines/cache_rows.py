@@ -96,10 +96,10 @@ def read(path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], images
             f"{path} is stale: {'; '.join(parts)}; delete it to compute the teacher's outputs again, or "
             "give another path"
         )
-    return _views(_marked_anew(tensors, images, bool(meta["augment"])), path, like, len(images), images.device)
+    return _views(_mark_whole(tensors, images, bool(meta["augment"])), path, like, len(images), images.device)
 
 
-def _marked_anew(tensors: dict[str, Tensor], images: Tensor, augmented: bool) -> dict[str, Tensor]:
+def _mark_whole(tensors: dict[str, Tensor], images: Tensor, augmented: bool) -> dict[str, Tensor]:
     """The tensors, those of older files with marks of whole images; see the module."""
     for name, old in list(tensors.items()):
         view, _, what = name.partition(".")

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from datadistill.data import Split
 from datadistill.data.given import to_labels
-from datadistill.errors import DataError, UsageError, out_of_memory
-from datadistill.innerloop.attributes import attributes_kept
+from datadistill.errors import DataError, UsageError, is_out_of_memory
+from datadistill.innerloop.attributes import keep_attributes
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.streams import generator, global_stream
 from datadistill.training.fit_loop import Batch
@@ -149,12 +149,12 @@ class Distiller:
             whole = needs.student_logits or not self._prepared
             layers = sorted(needs.student_features)
             twice = TwiceDifferentiable() if needs.student_input_gradients else contextlib.nullcontext()
-            with twice, self._explained("student", images):
+            with twice, self._explain_failure("student", images):
                 out = run(self.student, images, layers, logits=whole, classes=self._classes)
             seen.student_logits, seen.student_features = out.logits, out.features
         if needs.teacher_logits or needs.teacher_features:
             assert self.teacher is not None
-            with self._explained("teacher", images):
+            with self._explain_failure("teacher", images):
                 known = self.teacher.outputs(
                     images, sorted(needs.teacher_features), logits=needs.teacher_logits,
                     input_gradients=needs.teacher_input_gradients, index=index, view=view,
@@ -184,7 +184,7 @@ class Distiller:
             self.student.eval()
             self.teacher = getattr(online, "teacher", online)  # a cache knows none of these two alone
             draws = global_stream(self.seed, "kd_terms", self.number, everything=True)
-            with draws, attributes_kept(self.student):
+            with draws, keep_attributes(self.student):
                 seen = self.see(images, labels)
                 if seen.student_logits is not None and seen.student_logits.dim() == 2:
                     self._classes = seen.student_logits.shape[1]
@@ -206,12 +206,12 @@ class Distiller:
         self._prepared = True
 
     @contextlib.contextmanager
-    def _explained(self, whose: str, images: Tensor) -> Iterator[None]:
+    def _explain_failure(self, whose: str, images: Tensor) -> Iterator[None]:
         """Of the first images: what a net raises about images that it does not take, as a sentence."""
         try:
             yield
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            if self._prepared or out_of_memory(error):
+            if self._prepared or is_out_of_memory(error):
                 raise
             last = images.dim() == 4 and images.shape[3] in (1, 3, 4) and images.shape[1] not in (1, 3, 4)
             order = ", which look like (B, height, width, channels): images.permute(0, 3, 1, 2)" if last else ""

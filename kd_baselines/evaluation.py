@@ -21,23 +21,23 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from datadistill.data import RealData, Split
-from datadistill.errors import DataError, NumericalError, UsageError, nearest
+from datadistill.errors import DataError, NumericalError, UsageError, suggest
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.nets.copying import bare_net
 from datadistill.nets.logits import refuse_labels_beyond, refuse_one_logit
 from datadistill.objectives import evaluation_logits
-from datadistill.progress import Report, each, shows_progress
+from datadistill.progress import Report, iterate, show_progress
 from datadistill.streams import generator
-from datadistill.torch_defaults import library_defaults
-from kd_baselines.features import in_type_of, logits_in
+from datadistill.torch_defaults import use_library_defaults
+from kd_baselines.features import cast_images, logits_in
 from kd_baselines.scores import LeftOut, Scores
 from kd_baselines.splits import as_split, refuse_distilled
 
 __all__ = ["LeftOut", "Scores", "choose_shift", "score"]
 
 
-@library_defaults()
-@shows_progress
+@use_library_defaults()
+@show_progress
 def score(
     net: nn.Module | Callable[[Tensor], Tensor],
     data: RealData | Any,
@@ -95,7 +95,7 @@ def score(
         return _accuracy_alone(net, as_split(data), noise, missing, split, batch)
     for name in missing:
         if name not in data.classes:
-            raise UsageError(f"{data.name} has no class {name!r}; {nearest(name, data.classes)}")
+            raise UsageError(f"{data.name} has no class {name!r}; {suggest(name, data.classes)}")
     data = data.to(next(net.parameters(), data.train.images).device)
     target, classes = data.split(split), len(data.classes)
     if not len(target):
@@ -111,7 +111,7 @@ def score(
         per_class=tuple(_percent(group) if len(group) else None for group in groups),
         noise={d: _noisy(net, target, data.normalization.std, d, seed, batch, classes) for d in noise},
         missing={
-            name: _left_out(logits, target.labels, validation, data.validation.labels, k, name)
+            name: _score_left_out(logits, target.labels, validation, data.validation.labels, k, name)
             for name in missing
             for k in [data.classes.index(name)]
         },
@@ -210,13 +210,13 @@ def _accuracy_alone(
 @torch.no_grad()
 def _logits(net: nn.Module, images: Tensor, classes: int | None, batch: int) -> Tensor:
     theta: dict[str, Tensor] = dict(net.named_parameters())
-    images = in_type_of(net, images)
+    images = cast_images(net, images)
     if any(isinstance(m, torch.jit.ScriptModule) for m in net.modules()):  # which take no other tensors
         with NetMode(net, "frozen", training=False):
-            returned = [net(x.clone()) for x in each(images.split(batch), "testing")]
+            returned = [net(x.clone()) for x in iterate(images.split(batch), "testing")]
     else:
         batches = evaluation_logits(net, theta, images, batch)
-        returned = list(each(batches, "testing", -(-len(images) // batch)))
+        returned = list(iterate(batches, "testing", -(-len(images) // batch)))
     parts = [logits_in(one, type(net).__name__) for one in returned]
     if classes is None and parts and parts[0].dim() == 2:
         classes = parts[0].shape[1]
@@ -243,7 +243,7 @@ def _noisy(
     return _percent(_logits(net, noisy.images, classes, batch).argmax(1) == noisy.labels)
 
 
-def _left_out(
+def _score_left_out(
     logits: Tensor, labels: Tensor, chosen_on: Tensor, chosen_labels: Tensor, k: int, name: str
 ) -> LeftOut:
     of_class = labels == k

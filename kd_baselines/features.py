@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 
-__all__ = ["Outputs", "in_type_of", "layers", "logits_in", "run"]
+__all__ = ["Outputs", "cast_images", "layers", "logits_in", "run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,16 +115,16 @@ def run(
     if not places and not logits:
         return Outputs(None, found)
 
-    def enough() -> None:
+    def stop_when_found() -> None:
         if not logits and len(found) == len(places):
             raise _Enough
 
     handles: list[RemovableHandle] = []
     try:
         for name, place in places.items():
-            handles.append(_tap(name, place, found, enough))
-        images = in_type_of(net, images).clone()  # a first layer may work in place
-        with _uncompiled(net) if places or images.requires_grad else nullcontext():
+            handles.append(_tap(name, place, found, stop_when_found))
+        images = cast_images(net, images).clone()  # a first layer may work in place
+        with _disable_compile(net) if places or images.requires_grad else nullcontext():
             result = net(images) if tensors is None else functional_call(net, dict(tensors), (images,))
     except _Enough:
         result = None
@@ -172,11 +172,11 @@ def logits_in(returned: Any, net: str, shape: tuple[int, int | None] = (0, None)
     return found
 
 
-def in_type_of(net: object, images: Tensor) -> Tensor:
+def cast_images(net: object, images: Tensor) -> Tensor:
     """The images in the floating-point type of a net's parameters, through which gradients flow.
 
     Example:
-        >>> in_type_of(nn.Linear(1, 1).double(), torch.ones(1, 1)).dtype
+        >>> cast_images(nn.Linear(1, 1).double(), torch.ones(1, 1)).dtype
         torch.float64
     """
     parameters = net.parameters() if isinstance(net, nn.Module) else ()
@@ -186,7 +186,7 @@ def in_type_of(net: object, images: Tensor) -> Tensor:
     return images if torch.is_autocast_enabled(images.device.type) else images.to(own)
 
 
-def _uncompiled(net: nn.Module) -> AbstractContextManager[Any]:
+def _disable_compile(net: nn.Module) -> AbstractContextManager[Any]:
     compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in net.modules())
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
@@ -210,7 +210,7 @@ class _Place:
         known = _modules(net)
         known |= {name: module for name, module in net.named_modules() if name}
         if path == "" or path not in known:
-            raise UsageError(f"{type(net).__name__} has no layer {path!r}; {nearest(path, layers(net))}")
+            raise UsageError(f"{type(net).__name__} has no layer {path!r}; {suggest(path, layers(net))}")
         numbered = call.isascii() and call.isdigit() and int(call) >= 1
         if (colon and side != "in") or (sharp and not numbered):
             raise UsageError(
@@ -234,11 +234,11 @@ def _refuse_hookless(net: nn.Module, module: nn.Module, path: str) -> None:
         )
 
 
-def _tap(name: str, place: _Place, found: dict[str, Tensor], enough: Callable[[], None]) -> RemovableHandle:
-    """Hook one place: its tensor goes into `found`, then `enough` is called."""
+def _tap(name: str, place: _Place, found: dict[str, Tensor], on_found: Callable[[], None]) -> RemovableHandle:
+    """Hook one place: its tensor goes into `found`, then `on_found` is called."""
     calls = itertools.count(1)
 
-    def see(value: Any) -> None:
+    def record(value: Any) -> None:
         call = next(calls)
         if place.call is None and call > 1:
             path, colon, side = name.partition(":")
@@ -256,10 +256,10 @@ def _tap(name: str, place: _Place, found: dict[str, Tensor], enough: Callable[[]
                 "or after it"
             )
         found[name] = value.clone()
-        enough()
+        on_found()
 
     if place.takes:
         return place.module.register_forward_pre_hook(
-            lambda _, given: see(given[0] if len(given) == 1 else given)
+            lambda _, given: record(given[0] if len(given) == 1 else given)
         )
-    return place.module.register_forward_hook(lambda _, __, returned: see(returned))
+    return place.module.register_forward_hook(lambda _, __, returned: record(returned))

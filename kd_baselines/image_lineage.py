@@ -52,7 +52,7 @@ class ImageLineage:
     def __init__(self) -> None:
         self._loaded: tuple[tuple[Any, ...], RealData] | None = None
 
-    def first(self, config: KdConfig, seed: int) -> KdConfig:
+    def build_first(self, config: KdConfig, seed: int) -> KdConfig:
         """Generation 0: the teacher's net and schedule, on labels alone.
 
         With `per_class` all generations of all chains see the same images (`images_seed`), this one too; of
@@ -60,11 +60,11 @@ class ImageLineage:
 
         Example:
             >>> config = KdConfig(method="soft-targets", teacher_net="lenet", teacher_epochs=3)
-            >>> first = ImageLineage().first(config, seed=7)
+            >>> first = ImageLineage().build_first(config, seed=7)
             >>> first.method, first.net, first.epochs, first.seed
             ('plain', 'lenet', 3, 7)
         """
-        return self.later(config, seed).with_changes(
+        return self.build_later(config, seed).with_changes(
             arm=FIRST, method="plain", method_args={}, shared=(), without=(),
             net=config.teacher_net, net_args=config.teacher_args, init=config.teacher_init,
             epochs=config.teacher_epochs, batch=config.teacher_batch, optimizer=config.teacher_optimizer,
@@ -72,7 +72,7 @@ class ImageLineage:
             decay_epochs=config.teacher_decay_epochs, augment=config.teacher_augment,
         )  # fmt: skip
 
-    def later(self, config: KdConfig, seed: int) -> KdConfig:
+    def build_later(self, config: KdConfig, seed: int) -> KdConfig:
         """A generation from 1 on: the arm as it is, from the seed's draw."""
         if config.per_class is not None and config.images_seed is None:
             config = config.with_changes(images_seed=config.seed)

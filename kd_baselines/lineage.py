@@ -23,10 +23,10 @@ class Lineage(Protocol):
     unit: str
     """Of the scores: "%" or "" (perplexity)."""
 
-    def first(self, config: Any, seed: int) -> Any:
+    def build_first(self, config: Any, seed: int) -> Any:
         """The config of generation 0, the teacher: on labels alone, with the teacher's net and schedule."""
 
-    def later(self, config: Any, seed: int) -> Any:
+    def build_later(self, config: Any, seed: int) -> Any:
         """The config of a generation from 1 on, from a fresh draw."""
 
     def refuse(self, config: Any, options: RunOptions, data: RealData | None = None) -> None:

@@ -33,7 +33,7 @@ from datadistill.runs.content import (
     check_whole,
     optional,
     parse_with,
-    shown,
+    quote,
 )
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.header import read_header
@@ -81,7 +81,7 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
     for name, tensor in tensors.items():
         number, _, rest = ("0", "", name) if plain else name.partition(".")
         if number not in map(str, range(nets)) or not rest:
-            raise DataError(f"tensor {shown(name)} is of none of the {nets} nets")
+            raise DataError(f"tensor {quote(name)} is of none of the {nets} nets")
         states[int(number)][rest] = tensor
     spec = values.pop("net")
     _check(states, spec, values["normalization"], values["classes"], values["source_classes"])

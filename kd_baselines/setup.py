@@ -29,14 +29,14 @@ from kd_baselines.losses.cross_entropy import CE
 from kd_baselines.losses.term import Needs, Objective, Term
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import SavedNet
-from kd_baselines.sharing import share_layers, shared_pairs
+from kd_baselines.sharing import parse_pairs, share_layers
 from kd_baselines.staged import Job, StagedLoop, stage_fit
 from kd_baselines.stages import Stage, groups_of
 from kd_baselines.student_images import student_split
 from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher
 
-__all__ = ["Setup", "drawn", "spec_for"]
+__all__ = ["Setup", "draw_net", "spec_for"]
 
 CACHE_BYTES = 2 << 30
 """Features of a teacher are kept where they take at most this much memory."""
@@ -57,7 +57,7 @@ def spec_for(
     return NetSpec.of_images(name, args, init, shape=data.shape, classes=classes)
 
 
-def drawn(spec: NetSpec, stream: torch.Generator) -> nn.Module:
+def draw_net(spec: NetSpec, stream: torch.Generator) -> nn.Module:
     """The net with its first weights from a stream, in training mode."""
     net = spec.build()
     theta = draw(net, spec.init, stream)
@@ -87,7 +87,7 @@ class Setup:
         self.teacher_spec = spec_for(  # terms of logits refuse other classes than the student's
             data, config.teacher_net, config.teacher_args, config.teacher_init, own_classes=True
         )
-        self.wants_teacher = any(_needs(stage).any_teacher for stage in self.stages)
+        self.wants_teacher = any(_get_needs(stage).any_teacher for stage in self.stages)
         self.given = teacher
         self.weights: dict[str, str] = {}  # fingerprints of the files that nets start from
         self.teacher_nets: list[nn.Module] = []
@@ -96,20 +96,20 @@ class Setup:
         self._teacher: Teacher | None = teacher
         untrained = Teacher(*self.teacher_nets, average=config.average) if self.teacher_nets else teacher
         self.student, self.source_classes = self._student(untrained)
-        self.shared = shared_pairs(config.shared, "trunk." if self.source_classes is not None else "")
+        self.shared = parse_pairs(config.shared, "trunk." if self.source_classes is not None else "")
         if self.shared:  # refuses what does not fit, and freezes; the trained values come in `_stage`
             share_layers(self.student, untrained if self.wants_teacher else None, self.shared)
         self._refuse_what_does_not_fit(untrained)
 
     def _teacher_net(self, number: int) -> nn.Module:
-        net = drawn(self.teacher_spec, generator(self.config.teacher_seed, "kd_teacher", number))
+        net = draw_net(self.teacher_spec, generator(self.config.teacher_seed, "kd_teacher", number))
         if self.config.teacher_weights is not None:
             found = self._take_over(net, self.config.teacher_weights, self.teacher_spec, fresh_last=False)
             self.weights["teacher_weights"] = found
         return net.to(self.data.device)
 
     def _student(self, teacher: Teacher | None) -> tuple[nn.Module, int | None]:
-        net = drawn(self.student_spec, generator(self.config.seed, "kd_student", 0))
+        net = draw_net(self.student_spec, generator(self.config.seed, "kd_student", 0))
         if self.config.weights is not None:
             found = self._take_over(net, self.config.weights, self.student_spec, fresh_last=True)
             self.weights["weights"] = found
@@ -169,7 +169,7 @@ class Setup:
             jobs.append(Job(stage.name, self.student, stage.plan, partial(self._stage, stage, n), self.split))
         return StagedLoop(jobs, self.data.validation)
 
-    def saved(
+    def to_saved(
         self, nets: Sequence[nn.Module], spec: NetSpec, scores: dict[str, Any] | None = None,
         source_classes: int | None = None,
     ) -> SavedNet:  # fmt: skip
@@ -189,12 +189,12 @@ class Setup:
     def _stage(self, stage: Stage, number: int, parts: dict[str, Any]) -> Fit:
         if number == 0 and self.shared:  # the teacher is trained by now
             share_layers(self.student, self.teacher, self.shared)
-        teacher = self._cached(stage) if _needs(stage).any_teacher else None
+        teacher = self._cache_teacher(stage) if _get_needs(stage).any_teacher else None
         return stage_fit(self.student, stage, teacher, self.split, self.config.seed, number, parts)
 
-    def _cached(self, stage: Stage) -> Teacher | CachedTeacher | None:
+    def _cache_teacher(self, stage: Stage) -> Teacher | CachedTeacher | None:
         """The teacher's outputs kept, where that gives the same and fits into memory."""
-        needs, teacher = _needs(stage), self.teacher
+        needs, teacher = _get_needs(stage), self.teacher
         again = needs.teacher_input_gradients or needs.teacher or stage.plan.augment
         if teacher is None or again or not self.config.cache or stage.plan.epochs < 2:
             return teacher
@@ -209,7 +209,7 @@ class Setup:
             return teacher
 
 
-def _needs(stage: Stage) -> Needs:
+def _get_needs(stage: Stage) -> Needs:
     objective: Objective | Term = stage.objective
     return objective.needs
 

@@ -22,13 +22,13 @@ from datadistill.errors import UsageError
 from kd_baselines.methods.combining import layer_pairs
 from kd_baselines.teachers import Teacher
 
-__all__ = ["share_layers", "shared_pairs"]
+__all__ = ["parse_pairs", "share_layers"]
 
 OFFERED = 10
 """How many layers the sentence on an unknown one lists."""
 
 
-def shared_pairs(names: Sequence[str], prefix: str = "") -> dict[str, str]:
+def parse_pairs(names: Sequence[str], prefix: str = "") -> dict[str, str]:
     """The student's layers and the teacher's, from texts NAME (the same in both) or STUDENT:TEACHER.
 
     Args:
@@ -36,7 +36,7 @@ def shared_pairs(names: Sequence[str], prefix: str = "") -> dict[str, str]:
         prefix: before the student's names, where it stands inside another net.
 
     Example:
-        >>> shared_pairs(("conv1", "fc:classifier"))
+        >>> parse_pairs(("conv1", "fc:classifier"))
         {'conv1': 'conv1', 'fc': 'classifier'}
     """
     if not names:
@@ -73,7 +73,7 @@ def share_layers(student: nn.Module, teacher: nn.Module | Teacher | None, pairs:
     References:
         Furlanello et al. 2018, table 5.
     """
-    net = _one_net(teacher, pairs)
+    net = _get_net(teacher, pairs)
     for first, second in combinations(pairs, 2):
         inner, outer = sorted((first, second), key=len, reverse=True)
         if inner.startswith(f"{outer}."):
@@ -96,7 +96,7 @@ def share_layers(student: nn.Module, teacher: nn.Module | Teacher | None, pairs:
             p.requires_grad_(False)
 
 
-def _one_net(teacher: nn.Module | Teacher | None, pairs: Mapping[str, str]) -> nn.Module:
+def _get_net(teacher: nn.Module | Teacher | None, pairs: Mapping[str, str]) -> nn.Module:
     if teacher is None:
         raise UsageError(
             f"the layers {', '.join(pairs)} are to be shared with a teacher, and the method has none; take one "
@@ -115,7 +115,7 @@ def _one_net(teacher: nn.Module | Teacher | None, pairs: Mapping[str, str]) -> n
 def _parameters(net: nn.Module, path: str, whose: str) -> dict[str, nn.Parameter]:
     modules = dict(net.named_modules())
     if path == "" or path not in modules:
-        raise UsageError(f"the {whose} has no layer {path!r} to share; {_offered(path, modules)}")
+        raise UsageError(f"the {whose} has no layer {path!r} to share; {_list_offers(path, modules)}")
     found, buffers = dict(modules[path].named_parameters()), dict(modules[path].named_buffers())
     if buffers:
         raise UsageError(
@@ -129,7 +129,7 @@ def _parameters(net: nn.Module, path: str, whose: str) -> dict[str, nn.Parameter
     return found
 
 
-def _offered(path: str, modules: Mapping[str, nn.Module]) -> str:
+def _list_offers(path: str, modules: Mapping[str, nn.Module]) -> str:
     """The layers that can be shared, the nearest names first: those with parameters of their own and no
     buffers."""
     names = [

@@ -17,9 +17,9 @@ from datadistill.data import Split
 from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets.copying import bare_net, copy_net, keep_hooks
-from datadistill.progress import Report, shows_progress, track
+from datadistill.progress import Report, show_progress, track
 from datadistill.runs.signals import interruptible
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit_loop import Batch, Fit, lay_out, train_mode
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.distiller import Distiller, TeacherLike
@@ -89,7 +89,7 @@ def stage_fit(
 
 
 class StagedLoop:
-    """Job after job: `while not loop.done: loop.advance()`.
+    """Job after job: `while not loop.is_done: loop.advance()`.
 
     Args:
         jobs: at least one.
@@ -110,7 +110,7 @@ class StagedLoop:
         self.due = False  # whether the test after an epoch is still to come
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether all jobs are over."""
         return self.job >= len(self.jobs)
 
@@ -118,7 +118,7 @@ class StagedLoop:
     def step(self) -> int:
         """Gradient steps done, those of all jobs counted."""
         before = sum(job.steps for job in self.jobs[: self.job])
-        return before + (0 if self.done else self.fit.step)
+        return before + (0 if self.is_done else self.fit.step)
 
     @property
     def steps(self) -> int:
@@ -152,15 +152,15 @@ class StagedLoop:
         with interruptible():
             if len(self.validation):
                 line["accuracy"] = accuracy(job.net, {}, self.validation)
-        if self.fit.done:
-            _end(job.net)
+        if self.fit.is_done:
+            _reset_net(job.net)
             self._start(self.job + 1)
         self.sums, self.due = {}, False
         return line
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs: the nets of finished jobs, and the fit of the present one."""
-        present = None if self.done else self.jobs[self.job].net  # its tensors are in the fit
+        present = None if self.is_done else self.jobs[self.job].net  # its tensors are in the fit
         finished: list[dict[str, Tensor]] = [
             {} if job.net is present else {k: v.detach() for k, v in job.net.state_dict().items()}
             for job in self.jobs[: self.job]
@@ -178,14 +178,14 @@ class StagedLoop:
         for job, tensors in zip(self.jobs, state["finished"], strict=False):
             if tensors:
                 job.net.load_state_dict(dict(tensors))
-            _end(job.net)
+            _reset_net(job.net)
         self._start(state["job"])
-        if not self.done:
+        if not self.is_done:
             self.fit.load(state["fit"])
         self.sums, self.due = dict(state["sums"]), state.get("due", False)
 
 
-def _end(net: nn.Module) -> None:
+def _reset_net(net: nn.Module) -> None:
     """Leave a net as one finds a net: in evaluation mode, in the usual memory layout, without gradients."""
     net.eval()
     lay_out(net, None)
@@ -193,8 +193,8 @@ def _end(net: nn.Module) -> None:
         p.grad = None
 
 
-@library_defaults()
-@shows_progress
+@use_library_defaults()
+@show_progress
 def fit(
     student: nn.Module,
     split: Any,
@@ -244,12 +244,12 @@ def fit(
         parts: Parts = {}
         loop = stage_fit(trained, stage, teacher, split, seed, number, parts)
         with track(stage.name, stage.plan.epochs * loop.steps_per_epoch) as task:
-            while not loop.done:
+            while not loop.is_done:
                 loop.advance()
                 task.advance()
                 if on_step is not None:
                     on_step(stage.name, loop.step, {name: value.detach() for name, value in parts.items()})
-    _end(trained)
+    _reset_net(trained)
     trained = keep_hooks(copy_net(trained), student)  # without the graph of what it kept of its last forward
     for module, old in zip(trained.modules(), bare_net(student).modules(), strict=True):
         module.training = old.training

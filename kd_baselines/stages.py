@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.losses.term import Objective, Term
 
@@ -52,19 +52,19 @@ def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[di
     until = () if stage.until is None else (stage.until,)
     for path in (*stage.train, *until, *stage.multipliers, *stage.multipliers_until):
         if path not in modules:
-            raise UsageError(f"the student has no module {path!r}; {nearest(path, modules - {''})}")
+            raise UsageError(f"the student has no module {path!r}; {suggest(path, modules - {''})}")
     for path, factor in (*stage.multipliers.items(), *stage.multipliers_until.items()):
         if not 0 <= factor < math.inf:
             raise UsageError(f"the learning rate of {path} is multiplied by {factor}; give 0 or more, finite")
     groups: dict[float, list[nn.Parameter]] = {}
-    up_to = {path: _up_to(student, path) for path in (*until, *stage.multipliers_until)}
+    up_to = {path: _list_up_to(student, path) for path in (*until, *stage.multipliers_until)}
     for name, parameter in student.named_parameters():
         owner = name.rpartition(".")[0]
         if not parameter.requires_grad or any(owner not in up_to[path] for path in until):
             continue
-        if stage.train and not any(_within(name, path) for path in stage.train):
+        if stage.train and not any(_is_within(name, path) for path in stage.train):
             continue
-        fitting = [path for path in stage.multipliers if _within(name, path)]
+        fitting = [path for path in stage.multipliers if _is_within(name, path)]
         factor = stage.multipliers[max(fitting, key=len)] if fitting else 1.0
         factor *= math.prod(f for path, f in stage.multipliers_until.items() if owner in up_to[path])
         if factor:
@@ -76,11 +76,11 @@ def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[di
     return [*found, {"params": own, "lr": stage.plan.lr}] if own else found
 
 
-def _up_to(student: nn.Module, path: str) -> set[str]:
+def _list_up_to(student: nn.Module, path: str) -> set[str]:
     """Names of the modules up to the last one within `path`, in the order in which they are registered."""
     names = [name for name, _ in student.named_modules()]
-    return set(names[: 1 + max(i for i, name in enumerate(names) if _within(name, path))])
+    return set(names[: 1 + max(i for i, name in enumerate(names) if _is_within(name, path))])
 
 
-def _within(name: str, path: str) -> bool:
+def _is_within(name: str, path: str) -> bool:
     return path == "" or name == path or name.startswith(path + ".")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from datadistill.data import RealData, Split
-from datadistill.data.batches import distinct
-from datadistill.errors import DataError, UsageError, nearest
+from datadistill.data.batches import draw_distinct
+from datadistill.errors import DataError, UsageError, suggest
 from datadistill.streams import generator
 from kd_baselines.config import KdConfig
 
@@ -36,7 +36,7 @@ def student_split(config: KdConfig, data: RealData) -> Split:
                     "--per-class"
                 )
             stream = generator(seed, "student_images", k)
-            chosen.append(own[distinct(len(own), config.per_class, stream)].sort().values)
+            chosen.append(own[draw_distinct(len(own), config.per_class, stream)].sort().values)
         index = torch.cat(chosen) if chosen else index[:0]
     index = index.to(data.train.labels.device)
     return (
@@ -46,5 +46,5 @@ def student_split(config: KdConfig, data: RealData) -> Split:
 
 def _class(name: str, data: RealData) -> int:
     if name not in data.classes:
-        raise UsageError(f"{data.name} has no class {name!r}; {nearest(name, data.classes)}")
+        raise UsageError(f"{data.name} has no class {name!r}; {suggest(name, data.classes)}")
     return data.classes.index(name)

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from datadistill.data import Split
 from datadistill.data.augmentation import AUGMENTATIONS
-from datadistill.errors import DataError, NumericalError, UsageError, nearest
-from datadistill.progress import each
+from datadistill.errors import DataError, NumericalError, UsageError, suggest
+from datadistill.progress import iterate
 from datadistill.runs.tensors import checksum
 from kd_baselines.batch_dependence import refuse_batch_dependence, refuse_other_answer
 from kd_baselines.cache_rows import View, marks, read, write
@@ -81,7 +81,7 @@ class CachedTeacher:
         refuse_batch_dependence(teacher)
         for kind in augment:
             if kind not in AUGMENTATIONS:
-                raise UsageError(f"unknown augmentation {kind!r}; {nearest(kind, AUGMENTATIONS)}")
+                raise UsageError(f"unknown augmentation {kind!r}; {suggest(kind, AUGMENTATIONS)}")
         if batch < 1:
             raise UsageError(f"batch is {batch}, but it must be at least 1")
         split = as_split(split, "split")
@@ -161,7 +161,7 @@ class CachedTeacher:
         index = self._index(images, index)
         table = self._table(view)
         if not table.complete:
-            self._complete(table, images, index)
+            self._fill(table, images, index)
         self._refuse_other_images(table, images, index, view)
         members = table.rows["members"].index_select(0, index).transpose(0, 1) if logits else None
         features = {name: table.rows[f"feature.{name}"].index_select(0, index) for name in layers}
@@ -170,7 +170,7 @@ class CachedTeacher:
     def complete(self) -> None:
         """Compute the rows of the whole split now, where images are not augmented; else each step asks."""
         if not self.augment and not (table := self._table(None)).complete:
-            self._complete(table, self.split.images[:0], torch.empty(0, dtype=torch.int64))
+            self._fill(table, self.split.images[:0], torch.empty(0, dtype=torch.int64))
 
     def save(self) -> None:
         """Write the rows to `path`, atomically, where there is one and something new.
@@ -217,7 +217,7 @@ class CachedTeacher:
             self._views[view] = View(torch.zeros(n, dtype=torch.bool, device=self.split.images.device), rows)
         return self._views[view]
 
-    def _complete(self, table: View, images: Tensor, index: Tensor) -> None:
+    def _fill(self, table: View, images: Tensor, index: Tensor) -> None:
         """Compute the rows that are missing: of the whole split, or of these augmented images."""
         if self.augment:
             new = ~table.have[index]
@@ -225,7 +225,7 @@ class CachedTeacher:
         else:
             images, index = self.split.images, torch.arange(len(self.split), device=self.split.images.device)
         batches = list(zip(images.split(self.batch), index.split(self.batch), strict=True))
-        for some, places in each(batches, "keeping the teacher's outputs", len(batches)):
+        for some, places in iterate(batches, "keeping the teacher's outputs", len(batches)):
             if len(places):
                 for name, rows in self._compute(some).items():
                     table.rows[name][places] = rows

@@ -27,14 +27,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.nets.copying import bare_net, copy_net
 from datadistill.runs.canonical import canonical_json
 from datadistill.runs.signals import poll
 from datadistill.runs.tensors import checksum
 from kd_baselines.features import Outputs, run
-from kd_baselines.losses.divergence import SMALL, exp_rest, in_double
+from kd_baselines.losses.divergence import SMALL, exp_rest, to_double
 
 __all__ = ["Teacher", "TeacherOutputs", "drop_graphs"]
 
@@ -92,7 +92,7 @@ def _arithmetic(members: Float[Tensor, "m b k"], T: float) -> Float[Tensor, "b k
     For T to infinity the second summand vanishes as 1/T, and would be rounding alone if it were the difference
     of T times numbers near log K.
     """
-    v = in_double(members)
+    v = to_double(members)
     norm = v.amax(2, keepdim=True)
     norm = norm + T * ((v - norm) / T).logsumexp(2, keepdim=True)
     log_p = v - norm  # T log softmax(v_k/T)
@@ -135,7 +135,7 @@ class Teacher:
                 raise UsageError(f"a teacher's net is a {type(net).__name__}; pass modules of torch")
         for what, value, known in (("average", average, AVERAGES), ("mode", mode, MODES)):
             if value not in known:
-                raise UsageError(f"a teacher has no {what} {value!r}; {nearest(str(value), known)}")
+                raise UsageError(f"a teacher has no {what} {value!r}; {suggest(str(value), known)}")
         self.nets, self.average, self.mode = nets, average, mode
         self._digests = _digests(nets)
         self._whole: set[tuple[str, ...]] = set()  # layers that a whole forward has been tapped for
@@ -234,8 +234,8 @@ class Teacher:
             with torch.set_grad_enabled(graph), NetMode(net, norm, training=False):
                 own = (*net.named_parameters(), *net.named_buffers())
                 if graph and isinstance(net, torch.jit.ScriptModule):  # which takes no other tensors
-                    return _without_own_gradient(net, lambda: run(net, images, names, logits=logits))
-                tensors = {name: _ordinary(tensor) for name, tensor in own} if graph else None
+                    return _freeze_forward(net, lambda: run(net, images, names, logits=logits))
+                tensors = {name: _to_ordinary(tensor) for name, tensor in own} if graph else None
                 try:
                     return run(net, images, names, logits=logits, tensors=tensors)
                 finally:
@@ -250,7 +250,7 @@ class Teacher:
             ) from error
 
 
-def _without_own_gradient(net: nn.Module, forward: Callable[[], Outputs]) -> Outputs:
+def _freeze_forward(net: nn.Module, forward: Callable[[], Outputs]) -> Outputs:
     """A forward pass whose graph reaches the images and none of the net's parameters."""
     own = [p for p in net.parameters() if p.requires_grad]
     try:
@@ -282,7 +282,7 @@ def _cut(value: Any) -> Any:
     return tuple(_cut(one) for one in value) if type(value) is tuple else value
 
 
-def _ordinary(tensor: Tensor) -> Tensor:
+def _to_ordinary(tensor: Tensor) -> Tensor:
     """Without a graph; one made under inference_mode could not be saved for a gradient."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 

@@ -22,14 +22,14 @@ from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import arguments
 from datadistill.nets.spec import CUSTOM
-from datadistill.progress import Report, shows_progress
+from datadistill.progress import Report, show_progress
 from datadistill.runs.checkpoints import Checkpoint
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
 from datadistill.runs.kinds import Kind, Step, Work
 from datadistill.runs.signals import interruptible
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.config import KdConfig
 from kd_baselines.epoch_work import EpochWork
@@ -70,8 +70,8 @@ class Trained:
         return f"Trained({config.net} by {config.method} on {config.dataset}: {self.scores.accuracy:.2f}%)"
 
 
-@library_defaults()
-@shows_progress
+@use_library_defaults()
+@show_progress
 def train(
     config: KdConfig | None,
     *,
@@ -192,13 +192,13 @@ class ImageTraining(Kind[KdConfig, Trained]):
             return f"train(None, out={str(path)!r}, resume=True, data=...)"
         return f"kd-baselines train --resume {path}"
 
-    def needs(self, config: KdConfig) -> str:
+    def explain_memory(self, config: KdConfig) -> str:
         return (
             f"steps on {config.batch} images with {config.net} and {config.teacher_net}; try a smaller --batch "
             "or --cache False"
         )
 
-    def ended(self, config: KdConfig, path: Path) -> str:
+    def describe_end(self, config: KdConfig, path: Path) -> str:
         return f"the student was trained and is saved in {path}"
 
 
@@ -226,7 +226,7 @@ class _Training(EpochWork[Trained]):
         if self.folder is not None and self.setup.teacher_nets and self.loop.job >= teachers:
             path = self.folder.path / TEACHER
             if not path.exists():
-                self.setup.saved(self.setup.teacher_nets, self.setup.teacher_spec).save(path)
+                self.setup.to_saved(self.setup.teacher_nets, self.setup.teacher_spec).save(path)
         return step
 
     def finish(self, folder: RunFolder | None, broken_off: str) -> Trained:
@@ -237,7 +237,7 @@ class _Training(EpochWork[Trained]):
         student = setup.student.eval()
         with interruptible(broken_off):
             scores = score(student, setup.data, noise=config.noise, missing=config.without, seed=config.seed)
-        saved = setup.saved([student], setup.student_spec, scores.as_dict(), setup.source_classes)
+        saved = setup.to_saved([student], setup.student_spec, scores.as_dict(), setup.source_classes)
         if folder is not None:
             saved.save(folder.path / STUDENT)
         return Trained(student, teacher, scores, config, saved)

@@ -62,14 +62,14 @@ def run(argv: Sequence[str]) -> int:
     output = open_output(options)
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.compare import compare
-    from datadistill.evaluation.own_data import data_of
+    from datadistill.evaluation.own_data import load_own_data
     from datadistill.runs.atomic import write_text
     from datadistill.runs.signals import StopFlag, interruptible
 
     d = DistilledDataset.load(args.set_)
     stopped = "stopped; nothing was measured to the end, and no file was written"
-    with StopFlag(), interruptible(stopped), output.working():
-        data = data_of(d, data_root=options.data_root, folder=args.data, download=options.download)
+    with StopFlag(), interruptible(stopped), output.redirect_prints():
+        data = load_own_data(d, data_root=options.data_root, folder=args.data, download=options.download)
         found = compare(
             d, data=data, net=args.net, pool=args.pool, nets=args.nets, sets=args.sets,
             selection_nets=args.selection_nets, candidates=args.candidates, optimized_from=args.optimized_from,

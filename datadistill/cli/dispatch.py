@@ -24,9 +24,9 @@ from datadistill.errors import (
     OutOfMemory,
     UsageError,
     command_line,
-    nearest,
-    out_of_memory,
-    visible,
+    escape,
+    is_out_of_memory,
+    suggest,
 )  # fmt: skip
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -107,10 +107,10 @@ class Program:
                 write(sys.stdout, "")  # flushes what others printed
                 return code
             except Interrupted as stopped:
-                write(sys.stderr, visible(f"{self.name}: {stopped}") + "\n")
+                write(sys.stderr, escape(f"{self.name}: {stopped}") + "\n")
                 return stopped.exit_code
             except DatadistillError as error:
-                write(sys.stderr, visible(f"{self.name}: error: {error}") + "\n")
+                write(sys.stderr, escape(f"{self.name}: error: {error}") + "\n")
                 return error.exit_code
             except (KeyboardInterrupt, _Terminated) as stopped:
                 write(sys.stderr, f"{self.name}: interrupted\n")
@@ -123,12 +123,12 @@ class Program:
                     write(sys.stderr, traceback.format_exc())
                     return 1
                 found = f"{self.name}: error: {error.filename}: {error.strerror or error}"
-                write(sys.stderr, visible(found) + "\n")
+                write(sys.stderr, escape(found) + "\n")
                 return UsageError.exit_code
             except Exception as error:
-                if out_of_memory(error):
+                if is_out_of_memory(error):
                     found = f"out of memory ({str(error)[:120]})"
-                    write(sys.stderr, visible(f"{self.name}: error: {found}; use fewer nets") + "\n")
+                    write(sys.stderr, escape(f"{self.name}: error: {found}; use fewer nets") + "\n")
                     return OutOfMemory.exit_code
                 write(sys.stderr, traceback.format_exc())
                 return 1
@@ -149,7 +149,7 @@ class Program:
         command, *rest = arguments
         if command not in self.commands:
             raise UsageError(
-                f"there is no command {command!r}; {nearest(command, self.commands, f'{self.name} --help')}"
+                f"there is no command {command!r}; {suggest(command, self.commands, f'{self.name} --help')}"
             )
         module = importlib.import_module(f"{self.package}.{self.commands[command][0]}")
         code: int = module.run(rest)
@@ -164,7 +164,7 @@ class Program:
         return "\n".join([*heading, *lines, *ending])
 
     def _warn(self, message: Warning | str, *args: object, **named: object) -> None:
-        write(sys.stderr, visible(f"{self.name}: warning: {message}") + "\n")
+        write(sys.stderr, escape(f"{self.name}: warning: {message}") + "\n")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

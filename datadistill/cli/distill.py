@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datadistill.cli.options import Hidden, NamesAndValues, given, wants_help
+from datadistill.cli.options import Hidden, NamesAndValues, is_given, wants_help
 from datadistill.cli.printing import Output, shape_of
-from datadistill.cli.published import published_beside
+from datadistill.cli.published import compare_published
 from datadistill.cli.run_command import RunCommand, RunFlags
 from datadistill.config import DistillConfig
 from datadistill.config.values import check_range
@@ -61,7 +61,7 @@ class DistillCommand(RunCommand[Distill, DistillConfig]):
 
     def make(self, name: str, words: Sequence[str]) -> DistillConfig:
         config = recipe(name)
-        if config.data == PLACEHOLDER and not (given(words, "--data") or wants_help(words)):
+        if config.data == PLACEHOLDER and not (is_given(words, "--data") or wants_help(words)):
             raise UsageError(
                 f"{name} learns from your own images, and no folder was given; pass --data FOLDER, which holds "
                 "one sub-folder of images for each class"
@@ -85,7 +85,10 @@ def run(argv: Sequence[str]) -> int:
 
     stopped = f"the set is saved in {out}, and was not measured to the end; go on with: "
     stopped += f"datadistill evaluate {out} --save"
-    with output.working(not args.options.quiet), StopFlag() as stop:  # no gap between learning and measuring
+    with (
+        output.redirect_prints(not args.options.quiet),
+        StopFlag() as stop,
+    ):  # no gap between learning and measuring
         if config.objective == "attack":
             output.say(PURPOSE)
         seconds = command.carry_out(distill, output, f"{config.iterations} iterations")
@@ -98,12 +101,12 @@ def run(argv: Sequence[str]) -> int:
         if args.evaluate:
             with interruptible(stopped):
                 found = measure(d, config, args)
-            unsaved = keep(found, d, out)
+            unsaved = store_accuracies(found, d, out)
         figures = draw(out) if args.figures else []
     if args.evaluate or args.figures:
         stop.raise_if_requested(f"all is saved in {out}; look at it with: datadistill inspect {out}")
-    tell(output, d, found, out, figures)
-    number, changed = published_beside(RECIPES, config)
+    print_result(output, d, found, out, figures)
+    number, changed = compare_published(RECIPES, config)
     output.result({
         "run": str(out), "recipe": config.recipe, "run_seed": config.seed, "iterations": config.iterations,
         "seconds": seconds, "published": number, "changed": changed,
@@ -117,17 +120,17 @@ def run(argv: Sequence[str]) -> int:
 def measure(d: DistilledDataset, config: DistillConfig, args: Distill) -> dict[str, Any]:
     """Test the set."""
     from datadistill.evaluation import evaluate
-    from datadistill.evaluation.own_data import data_of
+    from datadistill.evaluation.own_data import load_own_data
 
     folder = Path(config.data) if config.dataset == "folder" and config.data else None
-    data = data_of(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
+    data = load_own_data(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
     pool = config.pool if config.theta_0 == "random" else None  # a fixed one is in the file
     return evaluate(
         d, nets=args.nets_tested, data=data, device=config.device, pool=pool, plain_nets=args.plain_nets
     ).as_dict()
 
 
-def keep(found: dict[str, Any], d: DistilledDataset, out: Path) -> DatadistillError | None:
+def store_accuracies(found: dict[str, Any], d: DistilledDataset, out: Path) -> DatadistillError | None:
     """Write the accuracies into the set's file. Returns what kept them out of it, to be said after the rest."""
     from datadistill.evaluation.saving import save_accuracies
 
@@ -149,7 +152,7 @@ def draw(out: Path) -> list[Path]:
         return []
 
 
-def tell(
+def print_result(
     output: Output, d: DistilledDataset, found: dict[str, Any] | None, out: Path, figures: Sequence[Path]
 ) -> None:
     """What came out, where it is, what to type next."""

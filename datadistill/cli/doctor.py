@@ -47,8 +47,8 @@ def run(argv: Sequence[str]) -> int:
     output = Output(args.json)
     if args.net is not None or args.net_args:
         return examine(args, output)
-    with output.working(False):
-        found = look_around(args.data_root)
+    with output.redirect_prints(False):
+        found = examine_machine(args.data_root)
     rows = [("Python", f"{found['python']} on {found['platform']}")]
     rows += list(found["packages"].items())
     rows += [
@@ -79,7 +79,7 @@ def examine(args: Doctor, output: Output) -> int:
         raise UsageError("--net-args are arguments of a net, and there is none; name it with --net")
     channels = args.channels or (3 if args.net == "torchvision" else 1)
     size = args.size or (64 if args.net == "torchvision" else 28)
-    with output.working():
+    with output.redirect_prints():
         net = build(args.net, channels=channels, size=size, classes=args.classes, **args.net_args)
         images = torch.randn(8, channels, size, size, generator=generator(0, "doctor"))
         found = check_net(net, (images, torch.arange(8) % args.classes))
@@ -88,12 +88,12 @@ def examine(args: Doctor, output: Output) -> int:
     return NumericalError.exit_code if found.ok is False else 0
 
 
-def look_around(data_root: str | None) -> dict[str, Any]:
+def examine_machine(data_root: str | None) -> dict[str, Any]:
     """All that `doctor` prints, as plain values."""
     import torch
 
     from datadistill.data import SOURCES, data_roots
-    from datadistill.device import available, memory
+    from datadistill.device import list_devices, memory
 
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     try:
@@ -104,7 +104,7 @@ def look_around(data_root: str | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(name) for name in PACKAGES},
-        "devices": [*available(), *devices],
+        "devices": [*list_devices(), *devices],
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "memory": memory(),

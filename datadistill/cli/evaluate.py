@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.cli.results import accuracy_table
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation import evaluate
-    from datadistill.evaluation.own_data import data_of
+    from datadistill.evaluation.own_data import load_own_data
     from datadistill.evaluation.saving import save_accuracies
     from datadistill.runs.signals import StopFlag, interruptible
 
@@ -60,8 +60,8 @@ def run(argv: Sequence[str]) -> int:
     if args.quantize is not None:
         d = d.quantized(args.quantize)
     stopped = "stopped; nothing was measured to the end, and no file was changed"
-    with StopFlag(), interruptible(stopped), output.working():
-        data = data_of(d, data_root=options.data_root, folder=args.data, download=options.download)
+    with StopFlag(), interruptible(stopped), output.redirect_prints():
+        data = load_own_data(d, data_root=options.data_root, folder=args.data, download=options.download)
         found = evaluate(
             d, net=args.net, nets=args.nets, data=data, split=args.split, seed=args.seed, device=options.device,
             pool=args.pool, plain_nets=args.plain_nets,

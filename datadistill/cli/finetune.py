@@ -68,26 +68,26 @@ def run(argv: Sequence[str]) -> int:
     output = open_output(options)
     from datadistill.device import resolve
     from datadistill.distilled import DistilledDataset
-    from datadistill.evaluation.own_data import data_of
+    from datadistill.evaluation.own_data import load_own_data
     from datadistill.runs.signals import StopFlag, interruptible
-    from datadistill.training.finetune import beside_ordinary, finetune
+    from datadistill.training.finetune import count_ordinary, finetune
 
     d = DistilledDataset.load(args.set_)
-    out = place(args)
+    out = choose_out(args)
     net = own_net(d, args)
-    with StopFlag(), output.working():
+    with StopFlag(), output.redirect_prints():
         with interruptible("stopped; nothing was written"):
-            data = data_of(d, data_root=options.data_root, folder=args.data, download=options.download)
+            data = load_own_data(d, data_root=options.data_root, folder=args.data, download=options.download)
             data = data.to(resolve(options.device))
             tuning = finetune(d, net, data=data, device=options.device, reach=False, seed=args.seed)
         tuning.save(out)  # now, for the comparison may take minutes
         if args.reach:
             with interruptible(f"the adapted net is in {out}; it was not compared with ordinary fine-tuning"):
-                tuning = beside_ordinary(
+                tuning = count_ordinary(
                     tuning, net, data, max_steps=args.max_steps, every=args.every, lr=args.lr, batch=args.batch,
                     seed=args.seed,
                 )  # fmt: skip
-    tell(output, tuning, args)
+    print_result(output, tuning, args)
     output.say(
         f"tested on the test split; {tuning.description}",
         f"wrote {out}",
@@ -97,7 +97,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def place(args: Finetune) -> Path:
+def choose_out(args: Finetune) -> Path:
     """Where the net goes; never over what it came from."""
     beside = Path(os.path.abspath(args.set_)) if args.set_.name in ("", "..") else args.set_
     name = beside.name if args.set_.is_dir() else beside.stem
@@ -172,7 +172,7 @@ def from_file(d: DistilledDataset, net: nn.Module, args: Finetune) -> Theta:
     return {**theta, **buffers}
 
 
-def tell(output: Output, tuning: FineTuning, args: Finetune) -> None:
+def print_result(output: Output, tuning: FineTuning, args: Finetune) -> None:
     """Accuracy before and after; steps and seconds of both ways."""
     steps = f"its {tuning.steps} steps" if tuning.steps > 1 else "its one step"
     rows = [

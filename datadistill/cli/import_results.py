@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
 
     measured = read_test_results(args.file)
     if measured is not None:
-        return tell_measured(output, measured, args)
+        return print_measured(output, measured, args)
     if args.dataset is None:
         raise UsageError(
             "the file does not say what the set was learned from; pass --dataset NAME, such as mnist or cifar10"
@@ -73,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(f"{out} exists already; pass --out FILE")
     if args.attack is not None:
         output.say(PURPOSE)
-    with output.working():
+    with output.redirect_prints():
         d = import_results(
             args.file, args.dataset, net=args.net, net_args=args.net_args, init=args.init,
             channels=args.channels, mean=args.mean or None, std=args.std or None, theta_0=args.weights,
@@ -99,7 +99,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def tell_measured(output: Output, measured: TestResults, args: Import) -> int:
+def print_measured(output: Output, measured: TestResults, args: Import) -> int:
     """What the authors' test phase measured; there is no set to write."""
     if args.out is not None:
         raise UsageError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from datadistill.cli.inspect_pool import print_net, print_pool, read_net, read_pool
 from datadistill.cli.options import SetPath, parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
-from datadistill.cli.recipes import config_rows, words
+from datadistill.cli.recipes import config_rows, format_value
 from datadistill.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(argv: Sequence[str]) -> int:
     if folder:
         found["run"] = read_run(args.set_)
         if found["run"]["kind"].startswith("kd"):
-            way = _way_with_kd_baselines(args.set_, found["run"]["kind"])
+            way = _suggest_kd_command(args.set_, found["run"]["kind"])
             raise DataError(f"{args.set_} holds a run of kd-baselines; {way}")
         file = args.set_ / "distilled.safetensors"
     if not folder or file.exists():
@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
         print_run(output, found["run"])
     if "set" in found:
         measured = bool(found["set"]["accuracies"])
-        start = start_in_file(found["set"])
+        start = read_start(found["set"])
         pool = " --pool POOL" if start.kind == "pool" and not start.one else ""
         command = ("show {}" if measured else f"evaluate {{}} --save{pool}").format(args.set_)
         output.say(f"next: datadistill {command}")
@@ -132,7 +132,7 @@ def read_run(path: Path) -> dict[str, Any]:
     }
 
 
-def start_in_file(s: dict[str, Any]) -> Start:
+def read_start(s: dict[str, Any]) -> Start:
     """Where the nets of a set start."""
     from datadistill.initial import Start
 
@@ -143,8 +143,8 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
     """The rows of a set."""
     n, *shape = s["images"]
     low, high = s["image_range"]
-    net = f"{s['net']['name']} ({words(s['net']['args'])}), initialization {s['net']['init']}"
-    made_for = start_in_file(s)
+    net = f"{s['net']['name']} ({format_value(s['net']['args'])}), initialization {s['net']['init']}"
+    made_for = read_start(s)
     if s["theta_0"]:
         one = "one net of given values" if made_for.kind == "values" else "one fixed initialization"
         start = f"{one}, carried along ({size_of(s['bytes_theta_0'])})"
@@ -166,12 +166,12 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         ("steps", f"{s['steps']}: {s['steps'] // s['epochs']} an epoch, {s['epochs']} epochs"),
         ("step sizes", _step_sizes(s["step_sizes"])),
         ("order", f"{_order(s['order'][0])} in the first step"),
-        ("update rule", f"{rule.pop('name')} ({words(rule)}), BatchNorm {s['norm']}"),
+        ("update rule", f"{rule.pop('name')} ({format_value(rule)}), BatchNorm {s['norm']}"),
         ("net", net),
         ("made for", start),
-        ("normalization", f"mean {words(scale['mean'])}, std {words(scale['std'])}"),
+        ("normalization", f"mean {format_value(scale['mean'])}, std {format_value(scale['std'])}"),
         ("size", f"{size_of(s['bytes'])} of images, labels and step sizes"),
-        *((key, words(value)) for key, value in origin.items() if key != "parts"),
+        *((key, format_value(value)) for key, value in origin.items() if key != "parts"),
     ]
     if found.keys() >= {"accuracy_before_mean", "accuracy_mean", "accuracy_std", "nets", "split"}:
         before, nets = found["accuracy_before_mean"], found["nets"]
@@ -179,7 +179,7 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         over = f"{nets} net{'s' if nets != 1 else ''} ({found['split']})"
         rows.append(("accuracy (%)", f"{before:.2f} -> {after} over {over}"))
     elif found:  # measured by other means
-        rows.append(("accuracy (%)", words(found)))
+        rows.append(("accuracy (%)", format_value(found)))
     else:
         rows.append(("accuracy (%)", "not measured yet"))
     output.table(("", ""), rows)
@@ -199,7 +199,7 @@ def print_run(output: Output, r: dict[str, Any]) -> None:
     output.table(("", ""), rows)
 
 
-def _way_with_kd_baselines(path: Path, kind: str) -> str:
+def _suggest_kd_command(path: Path, kind: str) -> str:
     """What to do with one net's run, or with a folder of many runs, which has a page once it is finished."""
     if kind in ("kd", "kd-language"):
         return f"test its net with: kd-baselines evaluate {path}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datadistill.cli.printing import Output, size_of
-from datadistill.cli.recipes import config_rows, words
+from datadistill.cli.recipes import config_rows, format_value
 from datadistill.stats import mean
 
 
@@ -27,7 +27,7 @@ def print_net(output: Output, n: dict[str, Any]) -> None:
         ("file", n["file"]),
         ("checksum", f"{n['checksum']} ({'matches' if n['verified'] else 'not compared'})"),
         ("tensors", f"{len(n['tensors'])}, {sum(map(math.prod, n['tensors'].values()))} numbers"),
-        *((name, words(v)) for name, v in sorted(plain.items())),
+        *((name, format_value(v)) for name, v in sorted(plain.items())),
     ]
     output.table(("", ""), rows)
 
@@ -59,11 +59,12 @@ def print_pool(output: Output, p: dict[str, Any]) -> None:
     """The rows of a pool."""
     found, net = p["accuracies"], p["net"]
     parameters = sum(map(math.prod, p["tensors"].values()))
+    args = format_value(net["args"])
     rows = [
         ("file", f"{p['file']} ({size_of(p['file_bytes'])})"),
         ("fingerprint", f"{p['fingerprint']} ({'matches' if p['verified'] else 'not compared'})"),
         ("nets", f"{p['nets']} to learn with, {p['validation_nets']} for looks, {p['held_out']} held out"),
-        ("net", f"{net['name']} ({words(net['args'])}), {parameters} parameters, initialization {net['init']}"),
+        ("net", f"{net['name']} ({args}), {parameters} parameters, initialization {net['init']}"),
         ("trained on", f"{p['dataset']}, {len(p['classes'])} classes: {', '.join(p['classes'])}"),
         ("accuracy (%)", f"{mean(found):.2f} ({min(found):.2f} to {max(found):.2f}) on the validation split"),
         *config_rows(p["record"]),

@@ -145,7 +145,7 @@ def value_of(argv: Sequence[str], flag: str) -> str | None:
     return None
 
 
-def given(argv: Sequence[str], flag: str) -> bool:
+def is_given(argv: Sequence[str], flag: str) -> bool:
     """Whether a flag was typed."""
     return any(word == flag or word.startswith(flag + "=") for word in argv)
 
@@ -164,10 +164,10 @@ def with_arguments(config: C, base: C, argv: Sequence[str]) -> C:
     for arguments, owner in OWNERS.items():
         if not hasattr(base, arguments):
             continue
-        typed, is_given = getattr(config, arguments), given(argv, "--" + arguments.replace("_", "-"))
-        if is_given and isinstance(typed, Arguments):
-            changes[arguments] = typed.over(base, {owner: getattr(config, owner), arguments: typed})
-        elif not is_given and getattr(config, owner) != getattr(base, owner):
+        typed, here = getattr(config, arguments), is_given(argv, "--" + arguments.replace("_", "-"))
+        if here and isinstance(typed, Arguments):
+            changes[arguments] = typed.merge_over(base, {owner: getattr(config, owner), arguments: typed})
+        elif not here and getattr(config, owner) != getattr(base, owner):
             changes[arguments] = {}
     return replace(config, **changes)
 
@@ -199,7 +199,7 @@ def config_of(typed: Any, base: C, argv: Sequence[str]) -> C:
     """The plain config that flags make of a recipe's or a run's; see `with_arguments`."""
     values = {f.name: getattr(typed, f.name) for f in fields(base)}
     if values.get("data") is not None and values["dataset"] != "folder":
-        if given(argv, "--dataset"):
+        if is_given(argv, "--dataset"):
             raise UsageError(
                 f"both --dataset {values['dataset']} and --data {values['data']} were given; drop one"
             )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from datadistill.cli.options import Hidden, NamesAndValues
 from datadistill.cli.printing import Output, percent, size_of
-from datadistill.cli.published import published_beside
+from datadistill.cli.published import compare_published
 from datadistill.cli.run_command import RunCommand, RunFlags
 from datadistill.config import PoolConfig
 from datadistill.recipes.pools import POOLS, pool_recipe
@@ -55,19 +55,19 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.pool import Pool
     from datadistill.training.pretrain import pretrain
 
-    with output.working(not command.args.options.quiet):
+    with output.redirect_prints(not command.args.options.quiet):
         work = f"{config.total} nets ({config.net}), {config.epochs} epochs each,"
         seconds = command.carry_out(pretrain, output, work)
         pool = Pool.load(command.out)  # from disk: what is told of is what is kept
-    tell(output, pool, config, command.out, seconds)
+    print_result(output, pool, config, command.out, seconds)
     return 0
 
 
-def tell(output: Output, pool: Pool, config: PoolConfig, out: Path, seconds: float) -> None:
+def print_result(output: Output, pool: Pool, config: PoolConfig, out: Path, seconds: float) -> None:
     """What came out, where it is, what to type next."""
     found = pool.accuracies
     average, spread = mean(found), deviation(found)
-    number, changed = published_beside(POOLS, config)
+    number, changed = compare_published(POOLS, config)
     bytes_ = sum(p.numel() * p.element_size() for p in pool.tensors.values())
     output.say(
         f"trained {pool.nets} + {pool.validation_nets} + {pool.held_out} nets (to learn with, for looks, held "

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from datadistill.errors import ResourceError, visible
+from datadistill.errors import ResourceError, escape
 from datadistill.progress import reporting
 from datadistill.stats import format_mean
 
@@ -27,7 +27,7 @@ IN_ASCII = {"±": "+-", "×": "x", "η": "eta", "…": "...", "–": "-", "—":
 """What stands for a character of ours where the character set of a stream lacks it."""
 
 
-def _stand_in(error: UnicodeError) -> tuple[str, int]:
+def _escape(error: UnicodeError) -> tuple[str, int]:
     """The error handler of our streams: `IN_ASCII`, else an escape such as \\xe9."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -36,7 +36,7 @@ def _stand_in(error: UnicodeError) -> tuple[str, int]:
     return "".join(shown), error.end
 
 
-codecs.register_error("datadistill", _stand_in)
+codecs.register_error("datadistill", _escape)
 
 
 def prepare() -> None:
@@ -102,7 +102,7 @@ class Output:
         self.stream = sys.stderr if as_json else sys.stdout
 
     @contextlib.contextmanager
-    def working(self, progress: bool = True) -> Iterator[None]:
+    def redirect_prints(self, progress: bool = True) -> Iterator[None]:
         """While others may print: with --json, their stdout is stderr. Shows progress, unless that is False."""
         apart = contextlib.redirect_stdout(sys.stderr) if self.as_json else contextlib.nullcontext()
         with apart, reporting(progress):
@@ -110,7 +110,7 @@ class Output:
 
     def say(self, *lines: str) -> None:
         """Plain lines, each of them one line whatever is in it."""
-        write(self.stream, "".join(visible(line) + "\n" for line in lines))
+        write(self.stream, "".join(escape(line) + "\n" for line in lines))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
         """A table without frames; the columns numbered in `right` are set flush right."""
@@ -125,23 +125,23 @@ class Output:
         )
         taken = sum(max(len(row[i]) for row in (columns, *rows)) + 2 for i in range(len(columns) - 1))
         if rows and console.width - taken < NARROW:  # no room beside the others: below them
-            self._below(columns, rows)
+            self._print_narrow(columns, rows)
             return
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
         for i, name in enumerate(columns):
             # the last column is the one to break: names and numbers stay whole
             last = i == len(columns) - 1
-            heading = Text(writable(visible(name), self.stream))
+            heading = Text(to_writable(escape(name), self.stream))
             table.add_column(
                 heading, justify="right" if i in right else "left", overflow="fold", no_wrap=not last
             )
         for row in rows:
             # Text: brackets in a name are no markup. Encoded first, so that columns stay columns
-            table.add_row(*(Text(writable(visible(cell), self.stream)) for cell in row))
+            table.add_row(*(Text(to_writable(escape(cell), self.stream)) for cell in row))
         console.print(table)
         write(self.stream, "\n".join(line.rstrip() for line in held.getvalue().splitlines()) + "\n")
 
-    def _below(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def _print_narrow(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table for a narrow terminal: a line for each value, under the name of its row."""
         lines = []
         for row in rows:
@@ -156,10 +156,10 @@ class Output:
             write(self.stdout, json.dumps(value, allow_nan=False) + "\n")
 
 
-def writable(text: str, stream: TextIO | None) -> str:
+def to_writable(text: str, stream: TextIO | None) -> str:
     """The text as a stream's character set can say it; see `IN_ASCII`.
 
-    >>> writable("93.5 ± 0.5", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    >>> to_writable("93.5 ± 0.5", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     '93.5 +- 0.5'
     """
     encoding = getattr(stream, "encoding", None) or "utf-8"

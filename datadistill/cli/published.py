@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from datadistill.runs.jsonconfig import differing
+from datadistill.runs.jsonconfig import diff_configs
 
 SAME_NUMBER = ("seed", "device", "data", "pool", "at_once", "validate_every", "validate_nets")
 """Fields that a published number does not depend on: seeds, places, and how a run is carried out."""
@@ -32,11 +32,11 @@ def published_number(
     """
     if published == "-":
         return "-", []
-    changed = [text for text in differing(recipe, run) if text.split()[0].partition(".")[0] not in same]
+    changed = [text for text in diff_configs(recipe, run) if text.split()[0].partition(".")[0] not in same]
     return "-" if changed else published, changed
 
 
-def published_beside(pages: Mapping[str, Any], run: Any) -> tuple[str, list[str]]:
+def compare_published(pages: Mapping[str, Any], run: Any) -> tuple[str, list[str]]:
     """The same for the recipe that a run's config names, from a table of recipes."""
     page = pages.get(run.recipe)
     return ("-", []) if page is None else published_number(page.published, page.make(), run)

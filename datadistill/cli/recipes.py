@@ -9,7 +9,7 @@ from typing import Any
 
 from datadistill.cli.options import OptionalName, parse
 from datadistill.cli.printing import Output
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.recipes import RECIPES
 from datadistill.recipes.pools import POOLS
 
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if args.name not in RECIPES and args.name not in POOLS:
         raise UsageError(
-            f"there is no recipe {args.name!r}; {nearest(args.name, [*RECIPES, *POOLS], 'datadistill recipes')}"
+            f"there is no recipe {args.name!r}; {suggest(args.name, [*RECIPES, *POOLS], 'datadistill recipes')}"
         )
     found = RECIPES[args.name] if args.name in RECIPES else POOLS[args.name]
     about, config = inspect.getdoc(found.make) or "", asdict(found.make())
@@ -63,7 +63,7 @@ def config_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     >>> config_rows({"lr_step_sizes": 0.1, "augment": ["crop", "flip"]})
     [('--lr-step-sizes', '0.1'), ('--augment', 'crop flip')]
     """
-    return [(flag(name), words(value)) for name, value in config.items()]
+    return [(flag(name), format_value(value)) for name, value in config.items()]
 
 
 def flag(field: str) -> str:
@@ -75,10 +75,10 @@ def flag(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def words(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as it is typed.
 
-    >>> words({"depth": 3, "norm": "instance"}), words(("crop", "flip"))
+    >>> format_value({"depth": 3, "norm": "instance"}), format_value(("crop", "flip"))
     ('depth 3 norm instance', 'crop flip')
     """
     if isinstance(value, dict):

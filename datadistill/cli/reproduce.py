@@ -67,14 +67,14 @@ def run(argv: Sequence[str]) -> int:
         weights=args.weights, device=args.device,
     )  # fmt: skip
     made, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
-    tell(output, made)
+    print_result(output, made)
     say_files(output, made.files, out, seconds)
     output.say(f"next: {_next(args, made)}")
     output.result(summary(made, out, seconds))
     return 0
 
 
-def tell(output: Output, made: Reproduced) -> None:
+def print_result(output: Output, made: Reproduced) -> None:
     """The rows, part by part, and what is to be known about them."""
     from datadistill.reproduce.write import measured_cell, published_cell
 

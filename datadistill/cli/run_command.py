@@ -16,7 +16,7 @@ from datadistill.cli.options import (
     Options,
     as_flags,
     config_of,
-    given,
+    is_given,
     open_output,
     parse,
     take_name,
@@ -24,7 +24,7 @@ from datadistill.cli.options import (
     wants_help,
 )
 from datadistill.cli.printing import Output
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config
 
@@ -85,7 +85,7 @@ class RunCommand(abc.ABC, Generic[F, C]):
         elif wants_help(words):
             base = self.config_class()
         else:
-            known = nearest("", self.recipes, f"{self.prog.split()[0]} recipes")
+            known = suggest("", self.recipes, f"{self.prog.split()[0]} recipes")
             raise UsageError(
                 f"no {self.nouns[1]} was given; type {self.prog} RECIPE, or {self.prog} --resume DIR ({known})"
             )
@@ -119,7 +119,7 @@ class RunCommand(abc.ABC, Generic[F, C]):
             other = " ".join(filter(None, (name, arm and f"--arm {arm}")))
             found = f"{path} is a {self.nouns[0]} of {self.title_of(base)}"
             raise UsageError(f"{found}, not of {other}; leave the recipe out")
-        if given(words, "--out"):
+        if is_given(words, "--out"):
             raise UsageError("--resume goes on in its own folder; leave --out out")
         return base
 
@@ -142,13 +142,13 @@ class RunCommand(abc.ABC, Generic[F, C]):
             Seconds over all sessions of the run.
         """
         from datadistill.device import resolve
-        from datadistill.runs.timing import spent
+        from datadistill.runs.timing import read_seconds
 
         config, options = self.config, self.args.options
         if not options.quiet:
             on = resolve(config.device).type
             output.say(f"{self.title_of(config)}, seed {config.seed}: {work} on {on} -> {self.out}")
-        before = spent(self.out) or 0.0  # a resumed run has sessions behind it
+        before = read_seconds(self.out) or 0.0  # a resumed run has sessions behind it
         began = time.monotonic()
         resume = self.args.resume is not None
         run(config if self.changed else None, out=self.out, resume=resume, options=options, **given)

@@ -36,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.unfinished import unfinished_set
     from datadistill.visualize.run_figures import write_figures
 
-    with output.working():
+    with output.redirect_prints():
         stopped = unfinished_set(args.set_)
         written = write_figures(args.set_, args.out)
     if stopped is not None:

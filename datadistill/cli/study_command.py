@@ -31,7 +31,7 @@ def carry_out(
     """
     began = time.monotonic()
     say = (lambda line: None) if options.quiet else output.say
-    with output.working(not options.quiet):
+    with output.redirect_prints(not options.quiet):
         found = study(out=out, options=options, say=say, again=shlex.join(command))
     return found, time.monotonic() - began
 

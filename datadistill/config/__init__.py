@@ -20,7 +20,7 @@ __all__ = [
     "PoolConfig",
     "RunOptions",
     "Value",
-    "completed",
+    "complete_config",
     "config_class",
     "refuse_unknown_choices",
 ]
@@ -48,7 +48,7 @@ def config_class(kind: str) -> type[Any]:
     return found
 
 
-def completed(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+def complete_config(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
     """A stored config with the fields that came later, at their defaults.
 
     Args:
@@ -56,7 +56,7 @@ def completed(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
         stored: the config of a run folder.
 
     Example:
-        >>> completed("distill", {"ipc": 3})["objective"]
+        >>> complete_config("distill", {"ipc": 3})["objective"]
         'classification'
     """
     defaults = asdict(config_class(kind)()) if kind in KINDS else {}

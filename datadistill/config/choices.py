@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 
 Value = int | float | str | bool
 C = TypeVar("C", bound=Any)
@@ -32,7 +32,7 @@ class Arguments(dict[str, Value]):
         super().__init__(typed)
         self.cleared = tuple(cleared)
 
-    def over(self, config: Any, changes: Mapping[str, Any]) -> dict[str, Value]:
+    def merge_over(self, config: Any, changes: Mapping[str, Any]) -> dict[str, Value]:
         """These over the arguments of a config; alone where the net (method, update rule) is another one, and
         nothing where nothing is typed.
 
@@ -50,7 +50,7 @@ class Arguments(dict[str, Value]):
         for name in self.cleared:
             if name not in own:
                 raise UsageError(
-                    f"{field} has no {name!r} to take out; {nearest(name, own) if own else 'it is empty'}"
+                    f"{field} has no {name!r} to take out; {suggest(name, own) if own else 'it is empty'}"
                 )
             del own[name]
         return {**own, **self}
@@ -84,7 +84,7 @@ def choose(
         datadistill.errors.UsageError: the function pow has no argument 'expo'; did you mean exp? ...
     """
     if name not in table:
-        raise UsageError(f"there is no {what} {name!r}; {nearest(name, table)}")
+        raise UsageError(f"there is no {what} {name!r}; {suggest(name, table)}")
     chosen: Any = table[name]
     parameters = inspect.signature(chosen).parameters
     free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -95,7 +95,7 @@ def choose(
         if argument in own:
             _check_argument(f"{argument} of the {what} {name}", value, hints.get(argument))
         elif not takes_any or argument in parts:
-            known = nearest(argument, own) if own else "it takes none"
+            known = suggest(argument, own) if own else "it takes none"
             raise UsageError(f"the {what} {name} has no argument {argument!r}; {known}")
     lacking = [k for k, p in own.items() if p.default is p.empty and k not in args]
     if lacking:
@@ -120,14 +120,18 @@ def refuse_unknown_choices(config: Any) -> None:
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
             value = getattr(config, name)
-            raise UsageError(f"{name} is {value!r}; {nearest(str(value), map(str, get_args(hint)))}")
+            raise UsageError(f"{name} is {value!r}; {suggest(str(value), map(str, get_args(hint)))}")
 
 
-def changed(config: C, changes: dict[str, Any]) -> C:
+def change_fields(config: C, changes: dict[str, Any]) -> C:
     """A copy of a config with some fields changed; UsageError names the field nearest to an unknown one."""
     known = [f.name for f in fields(config)]
     for name in changes:
         if name not in known:
-            raise UsageError(f"the config has no field {name!r}; {nearest(name, known)}")
-    own = {name: value.over(config, changes) for name, value in changes.items() if isinstance(value, Arguments)}
+            raise UsageError(f"the config has no field {name!r}; {suggest(name, known)}")
+    own = {
+        name: value.merge_over(config, changes)
+        for name, value in changes.items()
+        if isinstance(value, Arguments)
+    }
     return replace(config, **{**changes, **own})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datadistill.config.choices import Value, changed
+from datadistill.config.choices import Value, change_fields
 from datadistill.config.values import check_images, check_range, check_types
 
 
@@ -85,4 +85,4 @@ class PoolConfig:
 
     def with_changes(self, **changes: Any) -> PoolConfig:
         """A copy with some fields changed; an unknown one names the nearest."""
-        return changed(self, changes)
+        return change_fields(self, changes)

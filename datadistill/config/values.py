@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 
 LARGEST = 3.4e38
 """Of a float field: where float32 ends."""
@@ -45,7 +45,7 @@ def check_types(config: Any) -> None:
     """
     for name, hint in get_type_hints(type(config)).items():
         value = getattr(config, name)
-        typed = _typed(name, value, hint)
+        typed = _convert(name, value, hint)
         if typed is not value:
             object.__setattr__(config, name, typed)
 
@@ -100,7 +100,7 @@ def check_range(
                 ends = (("at least", least), ("above", above), ("at most", most), ("below", below))
                 wanted = " and ".join(f"{word} {end:g}" for word, end in ends if end is not None)
             raise UsageError(
-                f"{name} is {shown(value)}, but it must be {wanted}" + (f"; {hint}" if hint else "")
+                f"{name} is {quote(value)}, but it must be {wanted}" + (f"; {hint}" if hint else "")
             )
 
 
@@ -113,13 +113,13 @@ def check_images(config: Any) -> None:
     check_range(config, ("size",), least=1, most=MOST_PIXELS)
     check_range(config, ("validation",), least=0)
     if config.channels not in (None, 1, 3):
-        raise UsageError(f"channels is {shown(config.channels)}, but images have 1 (grey) or 3 (colour)")
+        raise UsageError(f"channels is {quote(config.channels)}, but images have 1 (grey) or 3 (colour)")
 
 
-def shown(value: Any) -> str:
+def quote(value: Any) -> str:
     """A value for a sentence, shortened.
 
-    >>> shown(10**5000), shown("a" * 90)[-3:]
+    >>> quote(10**5000), quote("a" * 90)[-3:]
     ('a number of 16610 bits', '...')
     """
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
@@ -128,20 +128,20 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _typed(name: str, value: Any, hint: Any) -> Any:
+def _convert(name: str, value: Any, hint: Any) -> Any:
     """The value as the hint declares it, or a UsageError."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return _typed_union(name, value, arguments)
+        return _convert_union(name, value, arguments)
     if origin is Literal:
         if not isinstance(value, str) or value not in arguments:
-            text = value if isinstance(value, str) else shown(value)
-            raise UsageError(f"{name} is {shown(value)}; {nearest(text, arguments)}")
+            text = value if isinstance(value, str) else quote(value)
+            raise UsageError(f"{name} is {quote(value)}; {suggest(text, arguments)}")
         return value
     if origin is tuple and isinstance(value, list | tuple):
         items = (arguments[0],) * len(value) if arguments[1:] == (...,) else arguments
         if len(items) == len(value):
-            typed = tuple(_typed(name, v, item) for v, item in zip(value, items, strict=True))
+            typed = tuple(_convert(name, v, item) for v, item in zip(value, items, strict=True))
             return value if typed == value and type(value) is tuple else typed
     if origin is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         typed_items = {key: _argument(f"{name}.{key}", item) for key, item in value.items()}
@@ -150,7 +150,7 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     if hint is int and plain and isinstance(value, numbers.Integral):
         number = value if type(value) is int else int(value)
         if abs(number) > LARGEST_SEED:
-            raise UsageError(f"{name} is {shown(number)}, but it must be at most {LARGEST_SEED}")
+            raise UsageError(f"{name} is {quote(number)}, but it must be at most {LARGEST_SEED}")
         return number
     if hint is float and plain and isinstance(value, numbers.Real):
         return _number(name, value)
@@ -160,20 +160,20 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         return value
     if hint not in _WORDS and origin is None:  # a class of the library's own: nothing to be known here
         return value
-    raise UsageError(f"{name} is {shown(value)}, wanted {_words(hint)}")
+    raise UsageError(f"{name} is {quote(value)}, wanted {_describe_type(hint)}")
 
 
-def _typed_union(name: str, value: Any, members: tuple[Any, ...]) -> Any:
+def _convert_union(name: str, value: Any, members: tuple[Any, ...]) -> Any:
     if value is None and NoneType in members:
         return None
     members = tuple(member for member in members if member is not NoneType)
     for member in sorted(members, key=lambda m: m is not type(value)):  # an exact match first
         try:
-            return _typed(name, value, member)
+            return _convert(name, value, member)
         except UsageError:
             if len(members) == 1:
                 raise
-    raise UsageError(f"{name} is {shown(value)}, wanted {' or '.join(map(_words, members))}")
+    raise UsageError(f"{name} is {quote(value)}, wanted {' or '.join(map(_describe_type, members))}")
 
 
 def _number(name: str, value: Any) -> Any:
@@ -186,18 +186,18 @@ def _number(name: str, value: Any) -> Any:
             raise UsageError(f"{name} is {value}, wanted a finite number")
         too_large = abs(value) > LARGEST
     if too_large:
-        raise UsageError(f"{name} is {shown(value)}, but it must be at most {LARGEST:g}")
+        raise UsageError(f"{name} is {quote(value)}, but it must be at most {LARGEST:g}")
     return value
 
 
 def _text(name: str, text: Any) -> str:
     """A text that can be a name or a path."""
     if not isinstance(text, str) or "\0" in text:
-        raise UsageError(f"{name} is {shown(text)}, wanted a text without null characters")
+        raise UsageError(f"{name} is {quote(text)}, wanted a text without null characters")
     longest = max(len(os.fsencode(part)) for part in text.split(os.sep))
     if longest > LONGEST_NAME or len(text) > LONGEST_PATH:
         raise UsageError(
-            f"{name} is {shown(text)}, a text of {len(text)} characters; names of files have at most "
+            f"{name} is {quote(text)}, a text of {len(text)} characters; names of files have at most "
             f"{LONGEST_NAME} bytes, paths at most {LONGEST_PATH}"
         )
     return text
@@ -208,20 +208,20 @@ def _argument(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return value
     if isinstance(value, numbers.Integral):
-        return _typed(name, value, int)
+        return _convert(name, value, int)
     return _number(name, value)
 
 
-def _words(hint: Any) -> str:
+def _describe_type(hint: Any) -> str:
     """A type in words."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(map(_words, arguments))
+        return " or ".join(map(_describe_type, arguments))
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if origin is tuple:
         if arguments[1:] == (...,):
-            return f"a tuple, each of its items {_words(arguments[0])}"
+            return f"a tuple, each of its items {_describe_type(arguments[0])}"
         return f"{len(arguments)} values"
     if origin is dict:
         return "a dict of names and values"

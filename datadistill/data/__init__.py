@@ -28,8 +28,8 @@ from datadistill.data.roots import Root, data_roots
 from datadistill.data.source import Source
 from datadistill.data.torchvision_sources import TORCHVISION_SOURCES
 from datadistill.data.voc import VOC_SOURCES
-from datadistill.errors import UsageError, nearest
-from datadistill.torch_defaults import library_defaults
+from datadistill.errors import UsageError, suggest
+from datadistill.torch_defaults import use_library_defaults
 
 __all__ = [
     "AUGMENTATIONS",
@@ -50,7 +50,7 @@ SOURCES: dict[str, Source] = {
 }
 
 
-@library_defaults()
+@use_library_defaults()
 def load(
     name: str,
     *,
@@ -110,7 +110,7 @@ def load(
         )
     if name not in SOURCES:
         raise UsageError(
-            f"unknown data set {name!r}; {nearest(name, [*SOURCES, 'folder'], 'datadistill doctor')}"
+            f"unknown data set {name!r}; {suggest(name, [*SOURCES, 'folder'], 'datadistill doctor')}"
         )
     source = SOURCES[name]
     read = source.find(data_roots(root), download)

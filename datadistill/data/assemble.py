@@ -14,10 +14,10 @@ from datadistill.data.checks import check, refuse_contradiction
 from datadistill.data.held_out import HeldOut, normalized_part, normalized_test_part
 from datadistill.data.images import refuse_values, to_channels, to_size, unit_range
 from datadistill.data.naming import refuse_names
-from datadistill.data.normalization import Normalization, measured
+from datadistill.data.normalization import Normalization, measure
 from datadistill.data.parts import LARGEST, Parts
 from datadistill.data.source import Pixels
-from datadistill.data.splits import stratified
+from datadistill.data.splits import split_stratified
 
 
 class Prepared(NamedTuple):
@@ -73,14 +73,14 @@ def prepare(
         normalization = Normalization(mean, std, size, channels)
     elif normalization is None:
         images = to_size(to_channels(unit_range(images), channels), size)
-        normalization = measured(images, size)
+        normalization = measure(images, size)
     part = partial(normalized_part, normalization)
     if isinstance(test, tuple):
         check(*test, classes, "the test part", every_class=False)
         refuse_values(test[0], "the test images")
         part(test[0][:1], test[1][:1])  # refused here where no rule leads to the shape of the others
     if split is None:
-        split = stratified(labels, validation, streams.generator(seed, "validation"))
+        split = split_stratified(labels, validation, streams.generator(seed, "validation"))
     kept, held_out = split
     parts = None
     if ids is not None and len(ids[0]) + len(ids[1]) <= LARGEST:

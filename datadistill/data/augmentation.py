@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from datadistill.errors import DataError, UsageError, nearest
+from datadistill.errors import DataError, UsageError, suggest
 
 PAD = 4  # pixels on each side, as in He et al. 2016 (https://arxiv.org/abs/1512.03385) on CIFAR-10
 
@@ -90,4 +90,4 @@ def check_augmentations(kinds: Iterable[str]) -> None:
     """
     for kind in kinds:
         if kind not in AUGMENTATIONS:
-            raise UsageError(f"unknown augmentation {kind!r}; {nearest(kind, AUGMENTATIONS)}")
+            raise UsageError(f"unknown augmentation {kind!r}; {suggest(kind, AUGMENTATIONS)}")

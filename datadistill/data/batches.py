@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datadistill.errors import DataError, UsageError
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,7 +30,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @library_defaults()
+    @use_library_defaults()
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """A uniform random batch without repetition; everything, in order, where `size` is N or more.
 
@@ -56,36 +56,36 @@ class Split:
             )
         if size >= len(self):
             return self.images, self.labels
-        indices = distinct(len(self), size, generator).to(self.labels.device)
+        indices = draw_distinct(len(self), size, generator).to(self.labels.device)
         return self.images[indices], self.labels[indices]
 
-    @library_defaults()
+    @use_library_defaults()
     def of_class(self, k: int) -> Split:
         """The images of one class, as a split of their own (empty where there are none)."""
         mask = self.labels == k
         return Split(self.images[mask], self.labels[mask])
 
-    @library_defaults()
+    @use_library_defaults()
     def to(self, device: torch.device | str) -> Split:
         """The same split on another device."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
-def distinct(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " size"]:
+def draw_distinct(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " size"]:
     """`size` distinct numbers below `n`, uniform, at a cost that grows with `size`.
 
     The first `size` different values of a uniform sequence are a sample without replacement. Beyond n/2 the
     sequence would grow long (n log n), so there the n - size numbers to leave out are drawn instead.
 
     Example:
-        >>> len(distinct(60000, 256, torch.Generator().manual_seed(0)).unique())
+        >>> len(draw_distinct(60000, 256, torch.Generator().manual_seed(0)).unique())
         256
     """
     device = generator.device
     if size > n // 2:
         mask = torch.ones(n, dtype=torch.bool, device=device)
         if size < n:
-            mask[distinct(n, n - size, generator)] = False
+            mask[draw_distinct(n, n - size, generator)] = False
         return mask.nonzero().flatten()
     drawn = torch.randint(n, (size,), generator=generator, device=device)
     while True:

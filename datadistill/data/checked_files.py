@@ -40,7 +40,7 @@ def read_cifar(made: Any, root: Path, split: str) -> SimpleNamespace:
     data, targets = [], []
     for name, digest in made.train_list if split == "train" else made.test_list:
         path = root / made.base_folder / name
-        entry = unpickle_batch(_checked(path, digest, "a batch of CIFAR"), path)
+        entry = unpickle_batch(_read_checked(path, digest, "a batch of CIFAR"), path)
         labels = entry.get("labels", entry.get("fine_labels"))
         pixels = entry.get("data")
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3072,):
@@ -71,7 +71,7 @@ def read_svhn(made: Any, root: Path, split: str, official: bool) -> SimpleNamesp
 
     _, name, digest = made.split_list[split]
     path = root / name
-    found = loadmat(io.BytesIO(_checked(path, digest if official else None, "a .mat file of SVHN")))
+    found = loadmat(io.BytesIO(_read_checked(path, digest if official else None, "a .mat file of SVHN")))
     pixels, labels = found.get("X"), found.get("y")
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[:3] != (32, 32, 3):
         raise DataError(f"{path} has no images of 32x32x3 bytes under 'X'; fetch it again")
@@ -111,7 +111,7 @@ def unpickle_batch(data: bytes, source: object) -> dict[str, Any]:
     return {key: value.value if isinstance(value, _Array) else value for key, value in found.items()}
 
 
-def _checked(path: Path, digest: str | None, wanted: str) -> bytes:
+def _read_checked(path: Path, digest: str | None, wanted: str) -> bytes:
     data = read_bytes(path, wanted)
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if digest is not None and found != digest:

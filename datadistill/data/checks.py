@@ -10,7 +10,7 @@ from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 
 
-def place(device: torch.device | str) -> torch.device:
+def resolve_device(device: torch.device | str) -> torch.device:
     """The device of that name, before the images are made ready for it.
 
     Raises:

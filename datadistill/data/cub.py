@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from datadistill.data.photos import IMAGENET, SIZE, Listing, Photos, lines, locate
 from datadistill.data.source import Reader, Source
 from datadistill.data.subsets import MADE_BY_HAND, subsets_of
-from datadistill.data.torchvision_sources import absent
+from datadistill.data.torchvision_sources import describe_missing
 from datadistill.errors import DataError, Unavailable
 
 HOME = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
@@ -87,7 +87,7 @@ def count(place: Path) -> tuple[int, int]:
     return flags.count("1"), flags.count("0")
 
 
-def listing(place: Path, classes: tuple[str, ...], split: str) -> Listing:
+def list_images(place: Path, classes: tuple[str, ...], split: str) -> Listing:
     """The images of a split with their labels."""
     found = tuple(name.partition(".")[2] for name in table(place, "classes.txt").values())
     if found != classes:
@@ -126,12 +126,12 @@ def find(name: str, title: str, classes: tuple[str, ...], roots: list[Path], dow
     """
     place = locate(name, title, roots, FOLDER, NEEDED, count, SIZES)
     if place is None and name in SUBSETS:
-        raise Unavailable(absent(title, roots, MADE_BY_HAND))
+        raise Unavailable(describe_missing(title, roots, MADE_BY_HAND))
     if place is None:
         wanted = f"{FOLDER} with {', '.join(NEEDED)} in it"
         way = f"take CUB_200_2011.tgz from {HOME} and unpack it (wanted: {wanted}), "
-        raise Unavailable(absent(title, roots, "torchvision cannot fetch it", way))
-    return Photos(title, partial(listing, place, classes))
+        raise Unavailable(describe_missing(title, roots, "torchvision cannot fetch it", way))
+    return Photos(title, partial(list_images, place, classes))
 
 
 def _source(

@@ -15,11 +15,11 @@ from datadistill.data.arrays import image_tensor, refuse_channels_last
 from datadistill.data.checks import check, refuse_contradiction
 from datadistill.data.images import from_pil, to_channels, to_size, unit_range
 from datadistill.data.labels import LARGEST, class_number, class_numbers
-from datadistill.data.naming import Names, class_names, in_order_of, unified
+from datadistill.data.naming import Names, class_names, reorder_labels, to_map_style
 from datadistill.data.normalization import Normalization
 from datadistill.data.parts import pixel_ids
 from datadistill.data.source import Pixels
-from datadistill.data.splits import stratified
+from datadistill.data.splits import split_stratified
 from datadistill.errors import DataError
 from datadistill.runs.signals import poll
 
@@ -64,7 +64,7 @@ def read_tensors(
 def _renumbered(labels: Tensor, names: Names | None, wanted: Names) -> Tensor:
     """Test labels in the order of the training names."""
     pairs = [(None, int(label)) for label in labels]
-    ordered = in_order_of(pairs, names, wanted)
+    ordered = reorder_labels(pairs, names, wanted)
     return labels if ordered is pairs else torch.tensor([ordered[i][1] for i in range(len(pairs))])
 
 
@@ -92,10 +92,10 @@ def read_dataset(
 ) -> OwnImages:
     """Every image, once; the arguments are explained at `RealData.from_dataset`."""
     chosen = class_names(classes)
-    dataset, own = unified(dataset, "the data set")
+    dataset, own = to_map_style(dataset, "the data set")
     if test is not None:
-        test, names_of_test = unified(test, "the test data set")
-        test = in_order_of(test, names_of_test, own or chosen)
+        test, names_of_test = to_map_style(test, "the test data set")
+        test = reorder_labels(test, names_of_test, own or chosen)
     if normalization is not None:
         refuse_contradiction(normalization, size, channels)
         size, channels = normalization.size, normalization.channels
@@ -105,7 +105,7 @@ def read_dataset(
     ids: tuple[list[str], list[str]] | None = None
     if test is None:
         check(images, labels, names, "the data set")
-        kept, held_out = stratified(labels, holdout, streams.generator(seed, "holdout"))
+        kept, held_out = split_stratified(labels, holdout, streams.generator(seed, "holdout"))
         found = pixel_ids(images, labels, names)
         ids = [found[i] for i in kept.tolist()], [found[i] for i in held_out.tolist()]
         tested = images[held_out], labels[held_out]

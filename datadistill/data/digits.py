@@ -11,7 +11,7 @@ import torch
 
 from datadistill.data.class_names import DIGITS
 from datadistill.data.source import Pixels, Reader, Source
-from datadistill.data.splits import stratified_fixed
+from datadistill.data.splits import split_stratified_fixed
 
 
 def _read(split: str) -> Pixels:
@@ -20,7 +20,7 @@ def _read(split: str) -> Pixels:
     data = load_digits()
     images = torch.from_numpy(data.images).float().div(16).unsqueeze(1)
     labels = torch.from_numpy(data.target).long()
-    learn, held_out = stratified_fixed(labels, 0.2, "digits")
+    learn, held_out = split_stratified_fixed(labels, 0.2, "digits")
     chosen = learn if split == "train" else held_out
     return images[chosen], labels[chosen]
 

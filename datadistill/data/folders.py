@@ -28,10 +28,10 @@ from datadistill.data.normalization import Normalization
 from datadistill.data.parts import Parts, image_id
 from datadistill.data.real import RealData
 from datadistill.data.source import Pixels
-from datadistill.data.splits import stratified
+from datadistill.data.splits import split_stratified
 from datadistill.errors import DataError, UsageError
-from datadistill.progress import each
-from datadistill.torch_defaults import library_defaults
+from datadistill.progress import iterate
+from datadistill.torch_defaults import use_library_defaults
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"}
 
 
-@library_defaults()
+@use_library_defaults()
 def load_folder(
     folder: str | os.PathLike[str],
     *,
@@ -101,7 +101,7 @@ def load_folder(
     bad = 0
     for k, (name, members) in enumerate(files.items()):
         before = len(paths)
-        for path in each(members, f"reading images of class {k + 1}/{len(files)}", len(members)):
+        for path in iterate(members, f"reading images of class {k + 1}/{len(files)}", len(members)):
             try:
                 image, content = decode(path)
             except DataError:
@@ -128,7 +128,7 @@ def load_folder(
     if parts is None:
         kept, held_out = (
             part.tolist()
-            for part in stratified(targets, holdout, streams.generator(seed, "holdout"), at_least=1)
+            for part in split_stratified(targets, holdout, streams.generator(seed, "holdout"), at_least=1)
         )
     else:
         places, newer = Parts.from_dict(parts).find(ids, str(root))
@@ -178,7 +178,7 @@ def read_images(
 ) -> Pixels:
     """The images of these files, in order, and their labels, where the files are as they were."""
     images = []
-    read = each(zip(paths, labels.tolist(), ids, strict=True), "reading images", len(paths))
+    read = iterate(zip(paths, labels.tolist(), ids, strict=True), "reading images", len(paths))
     for path, label, expected in read:
         image, content = decode(path)
         if image_id(classes[label], content) != expected:
@@ -201,7 +201,7 @@ def _classes(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         state = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"{root} {state}; wanted a folder that holds one folder of images for each class")
-    entries = _listing(root)
+    entries = _list_files(root)
     stray = [path for path in entries if not path.is_dir()]
     folders = [path for path in entries if path.is_dir()]
     if stray and not folders:
@@ -225,7 +225,7 @@ def _classes(root: Path) -> dict[str, list[Path]]:
             )
     classes = {}
     for path in folders:
-        members = _listing(path)
+        members = _list_files(path)
         nested = [member for member in members if member.is_dir()]
         if nested:
             raise DataError(
@@ -247,7 +247,7 @@ def is_output(folder: Path, depth: int = 3) -> bool:
     return depth > 0 and any(is_output(path, depth - 1) for path in inner)
 
 
-def _listing(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     try:
         found = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:

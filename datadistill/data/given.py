@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datadistill.data.batches import Split
-from datadistill.data.naming import unified
+from datadistill.data.naming import to_map_style
 from datadistill.errors import DataError, UsageError
 
 __all__ = ["float_images", "split_of", "to_labels"]
@@ -143,7 +143,7 @@ def _read(data: Any, what: str) -> tuple[Tensor, Any]:
             f"{what} is a {type(data).__name__}; pass a Split(images, labels), a data set of pairs "
             "(image, label), or a pair of tensors (images, labels)"
         )
-    dataset, _ = unified(data, what)
+    dataset, _ = to_map_style(data, what)
     if not len(dataset):
         raise DataError(f"{what} has no image; pass some")
     images: list[Tensor] = []

@@ -11,7 +11,7 @@ from datadistill.data.checks import check
 from datadistill.data.images import to_channels, unit_range
 from datadistill.data.normalization import Normalization
 from datadistill.data.source import Pixels
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 
 
 class HeldOut:
@@ -24,7 +24,7 @@ class HeldOut:
     def get(self) -> Split:
         if self.split is None:
             assert self._read is not None
-            with library_defaults():
+            with use_library_defaults():
                 self.split = self._read()
             self._read = None  # and with it the pixels that were not normalized
         return self.split

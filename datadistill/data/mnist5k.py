@@ -17,7 +17,7 @@ import torch
 
 from datadistill.data.class_names import DIGITS
 from datadistill.data.source import Pixels, Reader, Source
-from datadistill.data.splits import stratified_fixed
+from datadistill.data.splits import split_stratified_fixed
 from datadistill.errors import DataError, Unavailable
 
 
@@ -48,7 +48,7 @@ def _images_and_labels() -> Pixels:
 
 def _read(split: str) -> Pixels:
     images, labels = _images_and_labels()
-    learn, held_out = stratified_fixed(labels, 1000, "mnist5k")
+    learn, held_out = split_stratified_fixed(labels, 1000, "mnist5k")
     chosen = learn if split == "train" else held_out
     return images[chosen], labels[chosen]
 

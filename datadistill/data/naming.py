@@ -2,8 +2,8 @@
 
 Labels are positions in a list of names, and every data set may have a list of its own: torchvision's
 ImageFolder numbers the sub-folders that it finds, so a test set that lacks a class has other numbers.
-`unified` finds the names of a data set through Subset, ConcatDataset and DataLoader; `in_order_of` hands out
-its items with the labels of another list.
+`to_map_style` finds the names of a data set through Subset, ConcatDataset and DataLoader; `reorder_labels`
+hands out its items with the labels of another list.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Relabelled:
         return (item[0], other)
 
 
-def in_order_of(dataset: Any, names: Names | None, wanted: Names | None) -> Any:
+def reorder_labels(dataset: Any, names: Names | None, wanted: Names | None) -> Any:
     """A data set with the labels of the list `wanted`; itself where either list is unknown or both agree."""
     if names is None or wanted is None or names == wanted:
         return dataset
@@ -166,7 +166,7 @@ def in_order_of(dataset: Any, names: Names | None, wanted: Names | None) -> Any:
     return Relabelled(dataset, mapping, names, wanted)
 
 
-def unified(dataset: Any, what: str) -> tuple[Any, Names | None]:
+def to_map_style(dataset: Any, what: str) -> tuple[Any, Names | None]:
     """A map-style data set and the names of its labels, None where it says none.
 
     A DataLoader is its data set, or the part that its sampler draws from; the parts of a ConcatDataset get
@@ -176,19 +176,19 @@ def unified(dataset: Any, what: str) -> tuple[Any, Names | None]:
         UsageError: nothing map-style, or a DataLoader that changes what it loads.
     """
     if isinstance(dataset, DataLoader):
-        dataset = _loaded(dataset, what)
+        dataset = _unwrap_loader(dataset, what)
     streamed = isinstance(dataset, IterableDataset)  # it has indexing by inheritance, which raises
     if streamed or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise UsageError(
             f"{what} is a {type(dataset).__name__}; wanted one with a length and items (image, label)"
         )
     if isinstance(dataset, Subset):
-        base, names = unified(dataset.dataset, what)
+        base, names = to_map_style(dataset.dataset, what)
         return (dataset if base is dataset.dataset else Subset(base, dataset.indices)), names
     if isinstance(dataset, ConcatDataset):
-        parts = [unified(part, what) for part in dataset.datasets]
+        parts = [to_map_style(part, what) for part in dataset.datasets]
         union = _union([names for _, names in parts])
-        together = [in_order_of(part, names, union) for part, names in parts]
+        together = [reorder_labels(part, names, union) for part, names in parts]
         changed = any(new is not old for new, old in zip(together, dataset.datasets, strict=True))
         return (ConcatDataset(together) if changed else dataset), union
     names = _own_names(dataset)
@@ -221,10 +221,10 @@ def _own_names(dataset: Any) -> Names | None:
     if listed is not None and not callable(listed):
         names = class_names(listed)
     change = getattr(dataset, "target_transform", None)
-    return names if names is None or change is None else _transformed(names, change)
+    return names if names is None or change is None else _transform_names(names, change)
 
 
-def _transformed(names: Names, change: Any) -> Names | None:
+def _transform_names(names: Names, change: Any) -> Names | None:
     """The names of the labels that a `target_transform` makes; those it joins are joined by "+"."""
     groups: dict[int, list[str]] = {}
     for k, name in enumerate(names):
@@ -240,7 +240,7 @@ def _transformed(names: Names, change: Any) -> Names | None:
     return tuple("+".join(groups[k]) for k in range(len(groups)))
 
 
-def _loaded(loader: DataLoader[Any], what: str) -> Any:
+def _unwrap_loader(loader: DataLoader[Any], what: str) -> Any:
     """The data set behind a DataLoader, cut to what its sampler draws."""
     dataset, sampler = loader.dataset, loader.sampler
     if loader.collate_fn is not default_collate and loader.batch_size is not None:

@@ -62,9 +62,9 @@ class Normalization:
         return {}
 
     def __post_init__(self) -> None:
-        if not _whole(self.channels):
+        if not _is_whole(self.channels):
             raise DataError(f"normalization: channels is {self.channels!r}; wanted a whole number, 1 or more")
-        if self.size is not None and not _whole(self.size):
+        if self.size is not None and not _is_whole(self.size):
             raise DataError(f"normalization: size is {self.size!r}; wanted None or a whole number, 1 or more")
         for name in ("mean", "std"):
             values = getattr(self, name)
@@ -191,7 +191,7 @@ def normalization_from(values: Any) -> Normalization:
     return NORMALIZATIONS[kind].from_dict(values)
 
 
-def measured(images: Float[Tensor, "n c h w"], size: int | None) -> Normalization:
+def measure(images: Float[Tensor, "n c h w"], size: int | None) -> Normalization:
     """The normalization measured on images in 0..1.
 
     Rounded to 4 decimals; where the deviation of a channel is below 0.01, mean and deviation to the decimals
@@ -223,5 +223,5 @@ def measured(images: Float[Tensor, "n c h w"], size: int | None) -> Normalizatio
     return Normalization(tuple(means), tuple(deviations), size, images.shape[1])
 
 
-def _whole(value: object) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -126,7 +126,7 @@ class Parts:
             )
         return found, sum(map(len, places.values()))
 
-    def seen(self, others: Sequence[str], part: str) -> int:
+    def count_seen(self, others: Sequence[str], part: str) -> int:
         """How many of other images these ones were learned from, though they were not in the part itself.
 
         Args:

@@ -16,14 +16,14 @@ import torch
 
 from datadistill.data.assemble import prepare
 from datadistill.data.batches import Split
-from datadistill.data.checks import place
+from datadistill.data.checks import resolve_device
 from datadistill.data.custom import read_dataset, read_tensors, refuse_no_test
 from datadistill.data.held_out import HeldOut
 from datadistill.data.normalization import Normalization
 from datadistill.data.parts import Parts
 from datadistill.data.source import Pixels
-from datadistill.errors import UsageError, nearest
-from datadistill.torch_defaults import library_defaults
+from datadistill.errors import UsageError, suggest
+from datadistill.torch_defaults import use_library_defaults
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,7 +97,7 @@ class RealData:
     def split(self, name: str) -> Split:
         """The split called "train", "validation" or "test" (which reads it)."""
         if name not in ("train", "validation", "test"):
-            raise UsageError(f"unknown split {name!r}; {nearest(name, ('train', 'validation', 'test'))}")
+            raise UsageError(f"unknown split {name!r}; {suggest(name, ('train', 'validation', 'test'))}")
         return getattr(self, name)
 
     def to(self, device: torch.device | str) -> RealData:
@@ -118,7 +118,7 @@ class RealData:
         **options: Any,
     ) -> RealData:
         """The one way by which every source becomes a `RealData`: `options` are those of `prepare`."""
-        where = place(device)
+        where = resolve_device(device)
         train_split, validation, normalization, held_out, parts = prepare(
             name, train, test, classes=classes, **options
         )
@@ -128,7 +128,7 @@ class RealData:
         return data if where.type == "cpu" else data.to(where)
 
     @classmethod
-    @library_defaults()
+    @use_library_defaults()
     def from_tensors(
         cls,
         images: Any,
@@ -184,7 +184,7 @@ class RealData:
         )  # fmt: skip
 
     @classmethod
-    @library_defaults()
+    @use_library_defaults()
     def from_dataset(
         cls,
         dataset: Any,

@@ -2,8 +2,8 @@
 
 How many of each class: the largest-remainder method (Hamilton), so that the counts add up exactly and no
 class is off its share by one or more, save where a class would be left with nothing to learn from.
-Which ones: drawn from a generator (`stratified`), or by a hash of the index that stays the same for ever,
-whatever the version of torch (`stratified_fixed`, for sets that come without a split of their own).
+Which ones: drawn from a generator (`split_stratified`), or by a hash of the index that stays the same for ever,
+whatever the version of torch (`split_stratified_fixed`, for sets that come without a split of their own).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def held_out_counts(sizes: list[int], amount: int | float, at_least: int = 0) ->
     return [max(count, at_least) if size else 0 for count, size in zip(counts, sizes, strict=True)]
 
 
-def stratified(
+def split_stratified(
     labels: Int[Tensor, " n"], amount: int | float, generator: torch.Generator, *, at_least: int = 0
 ) -> tuple[Int[Tensor, " k"], Int[Tensor, " h"]]:
     """Split indices into kept and held out, each class in proportion.
@@ -92,17 +92,18 @@ def stratified(
         UsageError, DataError: see `held_out_counts`.
 
     Example:
-        >>> kept, held_out = stratified(torch.tensor([0, 0, 0, 1, 1, 1]), 2, torch.Generator().manual_seed(0))
-        >>> torch.tensor([0, 0, 0, 1, 1, 1])[held_out]
+        >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> kept, held_out = split_stratified(labels, 2, torch.Generator().manual_seed(0))
+        >>> labels[held_out]
         tensor([0, 1])
     """
     return _split(labels, amount, torch.randperm(len(labels), generator=generator), at_least)
 
 
-def stratified_fixed(
+def split_stratified_fixed(
     labels: Int[Tensor, " n"], amount: int | float, key: str, *, at_least: int = 0
 ) -> tuple[Int[Tensor, " k"], Int[Tensor, " h"]]:
-    """As `stratified`, with the choice made by SHA-256 of `key` and the index: the same for ever."""
+    """As `split_stratified`, with the choice made by SHA-256 of `key` and the index: the same for ever."""
     digests = [hashlib.sha256(f"{key}/{index}".encode()).digest() for index in range(len(labels))]
     return _split(labels, amount, torch.tensor(sorted(range(len(labels)), key=digests.__getitem__)), at_least)
 

@@ -146,7 +146,7 @@ def _explain(entry: TorchvisionSet, title: str, roots: list[Path]) -> NoReturn:
         reason, way = NOT_FETCHED, ALLOW
     else:
         reason, way = MADE_BY_HAND, ""
-    raise Unavailable(absent(title, roots, reason, way))
+    raise Unavailable(describe_missing(title, roots, reason, way))
 
 
 def _read(entry: TorchvisionSet, title: str, sizes: tuple[int, int], root: Path, split: str) -> Pixels:
@@ -193,7 +193,7 @@ def fetch(entry: TorchvisionSet, title: str, roots: list[Path]) -> Path:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(f"{title} could not be fetched: {root} is full; free some space") from error
         reason = f"could not be fetched ({type(error).__name__}: {error})"
-        raise Unavailable(absent(title, roots, reason)) from error
+        raise Unavailable(describe_missing(title, roots, reason)) from error
     return root
 
 
@@ -201,7 +201,7 @@ NOT_FETCHED = "fetching it was not allowed"
 ALLOW = "allow it (leave --no-download out), "
 
 
-def absent(title: str, roots: list[Path], reason: str, way: str = "") -> str:
+def describe_missing(title: str, roots: list[Path], reason: str, way: str = "") -> str:
     places = ", ".join(str(root) for root in roots)
     return (
         f"{title} was not found under {places} and {reason}; {way}put it there or pass its folder "

@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 from datadistill.data.photos import IMAGENET, SIZE, Listing, Photos, lines, locate
 from datadistill.data.source import Reader, Source
 from datadistill.data.subsets import MADE_BY_HAND, subsets_of
-from datadistill.data.torchvision_sources import ALLOW, NOT_FETCHED, TorchvisionSet, absent, fetch
+from datadistill.data.torchvision_sources import ALLOW, NOT_FETCHED, TorchvisionSet, describe_missing, fetch
 from datadistill.errors import DataError, Unavailable
 
 VOC = (
@@ -86,7 +86,7 @@ def label_of(annotation: Path, classes: tuple[str, ...]) -> int:
     return classes.index(name)
 
 
-def listing(place: Path, classes: tuple[str, ...], split: str) -> Listing:
+def list_images(place: Path, classes: tuple[str, ...], split: str) -> Listing:
     """The images of a split with their labels."""
     entries = []
     for image in lines(place / "ImageSets" / "Main" / f"{LISTS[split]}.txt"):
@@ -119,13 +119,13 @@ def find(
     search = partial(locate, name, title, folder=folder, needed=NEEDED, count=count, sets=SIZES[folder])
     place = search(roots)
     if place is None and name in SUBSETS:
-        raise Unavailable(absent(title, roots, MADE_BY_HAND))
+        raise Unavailable(describe_missing(title, roots, MADE_BY_HAND))
     if place is None and not download:
-        raise Unavailable(absent(title, roots, NOT_FETCHED, ALLOW))
+        raise Unavailable(describe_missing(title, roots, NOT_FETCHED, ALLOW))
     if place is None:
         place = search([fetch(archive, title, roots)])
     assert place is not None
-    return Photos(title, partial(listing, place, classes))
+    return Photos(title, partial(list_images, place, classes))
 
 
 def _source(

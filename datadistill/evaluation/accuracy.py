@@ -19,20 +19,20 @@ from datadistill.data import RealData, Split
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
-from datadistill.evaluation.attack import AttackScores, attacked, mean_and_std, measure_of
-from datadistill.evaluation.own_data import check_data, data_of
+from datadistill.evaluation.attack import AttackScores, get_attack, mean_and_std, measure_of
+from datadistill.evaluation.own_data import check_data, load_own_data
 from datadistill.evaluation.starts import start_of
 from datadistill.initial import Fixed, InitialDistribution, Theta, nets_at_once, nets_of, unstack
 from datadistill.innerloop import Steps, momentum, unroll_with_buffers
-from datadistill.innerloop.attributes import attributes_kept
+from datadistill.innerloop.attributes import keep_attributes
 from datadistill.nets import has_batchnorm
 from datadistill.nets.factory import NetFactory
 from datadistill.objectives import predictions
 from datadistill.pool import Pool
-from datadistill.progress import Report, shows_progress, track
+from datadistill.progress import Report, show_progress, track
 from datadistill.stats import deviation, mean
 from datadistill.streams import generator
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 
 CHUNK = 10  # nets trained at once
 PLAIN_EPOCHS = 300
@@ -69,8 +69,8 @@ class Evaluation:
         return asdict(self)
 
 
-@library_defaults()
-@shows_progress
+@use_library_defaults()
+@show_progress
 def evaluate(
     distilled: DistilledDataset,
     *,
@@ -119,7 +119,7 @@ def evaluate(
     if plain_nets < 0:
         raise UsageError(f"plain_nets is {plain_nets}, but it must be 0 (no plain loop) or more")
     where = resolve(device)
-    real = (data or data_of(distilled, data_root=data_root)).to(where)
+    real = (data or load_own_data(distilled, data_root=data_root)).to(where)
     check_data(distilled, real, split)
     module, start = start_of(distilled, net, seed, where, pool)
     count = nets_of(start, nets)
@@ -128,10 +128,10 @@ def evaluate(
     before: list[float]
     after: list[float]
     found: tuple[list[Any], list[Any]]
-    found = trained_accuracies(
+    found = measure_training(
         on_device, module, start, target, nets=count, poll=poll, measure=measure_of(distilled) or accuracy
     )
-    if (pair := attacked(distilled)) is not None:
+    if (pair := get_attack(distilled)) is not None:
         attack = _attack(pair, *found)
         before, after = ([scores.accuracy for scores in when] for when in found)
     else:
@@ -163,7 +163,7 @@ def _attack(pair: tuple[int, int], before: list[AttackScores], after: list[Attac
 
 
 @torch.no_grad()
-def trained_accuracies(
+def measure_training(
     d: DistilledDataset,
     net: nn.Module,
     start: InitialDistribution,
@@ -202,16 +202,16 @@ def trained_accuracies(
                 for one in unstack(theta_0, count) if before else []:
                     # the statistics of a net whose values were given are its own, and in the module
                     as_it_is = d.start.kind == "values" and isinstance(start, Fixed)
-                    with attributes_kept(module):
-                        first.append(taken(module if as_it_is else _finished(d, module, one), one, target))
+                    with keep_attributes(module):
+                        first.append(taken(module if as_it_is else _build_trained(d, module, one), one, target))
                 for one in unstack(theta_T, count):
-                    with attributes_kept(module):
-                        after.append(taken(_finished(d, module, one), one, target))
+                    with keep_attributes(module):
+                        after.append(taken(_build_trained(d, module, one), one, target))
                     task.advance()
     return first, after
 
 
-def _finished(d: DistilledDataset, net: nn.Module, theta: Theta) -> nn.Module:
+def _build_trained(d: DistilledDataset, net: nn.Module, theta: Theta) -> nn.Module:
     """The module to test `theta` with: BatchNorm buffers need a copy of their own."""
     return d.finish(net, theta) if has_batchnorm(net) else net
 
@@ -263,5 +263,5 @@ def plain_accuracy(
     with track("training by the plain loop", T) as task:
         for module, theta_0, count in nets_at_once(start, net, 0, nets):
             theta_T = unroll_with_buffers(module, theta_0, steps, step_sizes, rule, norm=d.norm, stream=0)
-            found += [accuracy(_finished(d, module, one), one, target) for one in unstack(theta_T, count)]
+            found += [accuracy(_build_trained(d, module, one), one, target) for one in unstack(theta_T, count)]
     return found

@@ -20,7 +20,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.initial import Theta
 from datadistill.objectives import Attack, predictions
 from datadistill.stats import deviation, mean
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class AttackScores:
         return asdict(self)
 
 
-@library_defaults()
+@use_library_defaults()
 def attack_scores(
     net: nn.Module, theta: Theta, target: Split, attack_class: int, target_class: int
 ) -> AttackScores:
     """The scores of one net on real images with their true labels.
 
     With `functools.partial(attack_scores, attack_class=K, target_class=T)` it is a `measure` of
-    `trained_accuracies`.
+    `measure_training`.
 
     Args:
         net: the architecture; in evaluation mode during the call.
@@ -93,7 +93,7 @@ def attack_scores(
     )
 
 
-def attacked(d: DistilledDataset) -> tuple[int, int] | None:
+def get_attack(d: DistilledDataset) -> tuple[int, int] | None:
     """(K, T) of a set learned to attack: class K is to be taken for T. None for any other set."""
     found = d.origin.get("attack")
     return None if found is None else (int(found[0]), int(found[1]))
@@ -101,7 +101,7 @@ def attacked(d: DistilledDataset) -> tuple[int, int] | None:
 
 def measure_of(d: DistilledDataset) -> Callable[[nn.Module, Theta, Split], AttackScores] | None:
     """What is taken of each net that an attacked set trains; None for any other set: its accuracy."""
-    pair = attacked(d)
+    pair = get_attack(d)
     if pair is None:
         return None
     return functools.partial(attack_scores, attack_class=pair[0], target_class=pair[1])

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from datadistill.data import Split
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, UsageError, nearest
-from datadistill.evaluation.attack import attacked
+from datadistill.errors import DataError, UsageError, suggest
+from datadistill.evaluation.attack import get_attack
 from datadistill.innerloop import sgd
 from datadistill.runs.signals import poll
 from datadistill.streams import derive, generator
@@ -71,8 +71,8 @@ def combinations(d: DistilledDataset, candidates: Candidates = "all") -> tuple[C
         "all": (None, *STEP_SIZES), "grid": STEP_SIZES, "learned": (None,)
     }  # fmt: skip
     if candidates not in known:
-        raise UsageError(f"candidates is {candidates!r}; {nearest(candidates, known)}")
-    epochs = EPOCHS if attacked(d) is None else (d.passes,)
+        raise UsageError(f"candidates is {candidates!r}; {suggest(candidates, known)}")
+    epochs = EPOCHS if get_attack(d) is None else (d.passes,)
     return tuple(Combination(size, e) for size in known[candidates] for e in epochs)
 
 
@@ -98,7 +98,7 @@ def random_real(split: Split, classes: int, ipc: int, seed: int, draw: int) -> F
                 [3., 4., 5.]])
     """
     parts = []
-    for k, index in enumerate(_by_class(split, classes, ipc)):
+    for k, index in enumerate(_index_by_class(split, classes, ipc)):
         order = torch.randperm(len(index), generator=generator(seed, "random_real", draw, k))
         parts.append(split.images[index[order[:ipc].to(index.device)]])
     return torch.stack(parts)
@@ -115,7 +115,7 @@ def k_means(split: Split, classes: int, ipc: int, seed: int, draw: int) -> Float
     from sklearn.cluster import KMeans
 
     parts = []
-    for k, index in enumerate(_by_class(split, classes, ipc)):
+    for k, index in enumerate(_index_by_class(split, classes, ipc)):
         poll()
         images = split.images[index]
         clusters = KMeans(ipc, n_init=1, random_state=derive(seed, "k_means", draw, k) % 2**32)
@@ -134,7 +134,9 @@ def average_real(
         >>> average_real(split, classes=2).flatten()
         tensor([1., 7.])
     """
-    return torch.stack([split.images[index].mean(0, keepdim=True) for index in _by_class(split, classes, 1)])
+    return torch.stack(
+        [split.images[index].mean(0, keepdim=True) for index in _index_by_class(split, classes, 1)]
+    )
 
 
 BASELINES: dict[str, Maker] = {
@@ -145,7 +147,7 @@ BASELINES: dict[str, Maker] = {
 """Name -> maker(split, classes, ipc, seed, draw) -> images (K, ipc, C, H, W)."""
 
 
-def _by_class(split: Split, classes: int, wanted: int) -> list[Tensor]:
+def _index_by_class(split: Split, classes: int, wanted: int) -> list[Tensor]:
     """Where the images of each class are."""
     parts = [(split.labels == k).nonzero().flatten() for k in range(classes)]
     short = [(k, len(index)) for k, index in enumerate(parts) if len(index) < wanted]
@@ -169,7 +171,7 @@ def classes_of(d: DistilledDataset) -> Int[Tensor, " n"]:
     n, k = len(d.images), len(d.classes)
     if d.labels.is_floating_point():
         return torch.arange(n, device=d.images.device) % k
-    classes, pair = d.labels.clone(), attacked(d)
+    classes, pair = d.labels.clone(), get_attack(d)
     if pair is not None and not bool((classes == pair[0]).any()):
         both = (classes == pair[1]).nonzero().flatten()
         # in the lower class first, as classes run from 0 to K - 1 in each step
@@ -189,8 +191,8 @@ def real_set(d: DistilledDataset, maker: Maker, split: Split, seed: int, draw: i
         seed, draw: the stream, and which set of it.
 
     Returns:
-        A set with the distilled set's own step sizes of its first epoch, for any initialization; `trained_by`
-        makes the others. An attacked set's images of class K carry label T.
+        A set with the distilled set's own step sizes of its first epoch, for any initialization;
+        `give_training` makes the others. An attacked set's images of class K carry label T.
 
     Raises:
         DataError: a class with too few images.
@@ -199,7 +201,7 @@ def real_set(d: DistilledDataset, maker: Maker, split: Split, seed: int, draw: i
     ipc = int(torch.bincount(classes, minlength=k).max())
     images = maker(split, k, ipc, seed, draw)
     labels = torch.arange(k, device=images.device)
-    if (pair := attacked(d)) is not None:
+    if (pair := get_attack(d)) is not None:
         labels[pair[0]] = pair[1]
     # the r-th image of class c, for the r-th image of class c in d; a mean image for all of them
     rank = torch.stack([(classes[:j] == classes[j]).sum() for j in range(len(classes))])
@@ -214,7 +216,7 @@ def real_set(d: DistilledDataset, maker: Maker, split: Split, seed: int, draw: i
     )  # fmt: skip
 
 
-def trained_by(one_epoch: DistilledDataset, d: DistilledDataset, how: Combination) -> DistilledDataset:
+def give_training(one_epoch: DistilledDataset, d: DistilledDataset, how: Combination) -> DistilledDataset:
     """A set of `real_set` with the step sizes, the update rule and the epochs of a combination.
 
     Args:

@@ -17,19 +17,19 @@ from torch import nn
 
 from datadistill.data import Split
 from datadistill.distilled import DistilledDataset
-from datadistill.evaluation.accuracy import Poll, trained_accuracies
+from datadistill.evaluation.accuracy import Poll, measure_training
 from datadistill.evaluation.attack import AttackScores, mean_and_std
 from datadistill.evaluation.baselines import (
     BASELINES,
     Combination,
+    give_training,
     random_real,
     real_set,
     stored_bytes,
-    trained_by,
 )
 from datadistill.evaluation.neighbours import Neighbours, choose_neighbours
 from datadistill.initial import InitialDistribution
-from datadistill.progress import each
+from datadistill.progress import iterate
 from datadistill.stats import mean
 from datadistill.streams import derive
 
@@ -62,16 +62,16 @@ class Trial:
 
     def __call__(self, sets: Sequence[DistilledDataset]) -> list[Any]:
         """One value for each set and net, after training."""
-        return [value for d in sets for value in self.before_and_after(d, before=False)[1]]
+        return [value for d in sets for value in self.measure_before_and_after(d, before=False)[1]]
 
-    def before_and_after(self, d: DistilledDataset, before: bool = True) -> tuple[list[Any], list[Any]]:
+    def measure_before_and_after(self, d: DistilledDataset, before: bool = True) -> tuple[list[Any], list[Any]]:
         """One value for each net, before and after training on a set."""
-        return trained_accuracies(
+        return measure_training(
             d, self.net, self.start, self.target, nets=self.nets, poll=self.poll, before=before,
             measure=self.measure,
         )  # fmt: skip
 
-    def polled(self, work: Callable[..., V], *args: Any) -> V:
+    def poll_and_run(self, work: Callable[..., V], *args: Any) -> V:
         """Look for signals, then work."""
         if self.poll is not None:
             self.poll()
@@ -123,45 +123,45 @@ def choose(
     """
 
     @functools.cache
-    def made(name: str) -> list[DistilledDataset]:
+    def make_sets(name: str) -> list[DistilledDataset]:
         count = 1 if name == "average-real" else sets
-        return [trial.polled(real_set, d, BASELINES[name], train, seed, draw) for draw in range(count)]
+        return [trial.poll_and_run(real_set, d, BASELINES[name], train, seed, draw) for draw in range(count)]
 
     @functools.cache
     def combination(name: str) -> Combination:
-        first = made(name)[:SELECTION_SETS]
-        told = each(choices, f"trying combinations for {name}", len(choices))
-        return max(told, key=lambda how: merit(trial([trained_by(s, d, how) for s in first])))
+        first = make_sets(name)[:SELECTION_SETS]
+        told = iterate(choices, f"trying combinations for {name}", len(choices))
+        return max(told, key=lambda how: rate_values(trial([give_training(s, d, how) for s in first])))
 
-    def optimized() -> list[DistilledDataset]:
+    def optimize_sets() -> list[DistilledDataset]:
         how, stream = combination("random-real"), derive(seed, "optimized_real")
         many = [real_set(d, random_real, train, stream, draw) for draw in range(optimized_from)]
-        told = each(many, "trying random sets", len(many))
-        merits = [merit(trial([trained_by(s, d, how)])) for s in told]
+        told = iterate(many, "trying random sets", len(many))
+        merits = [rate_values(trial([give_training(s, d, how)])) for s in told]
         best = sorted(range(len(many)), key=merits.__getitem__, reverse=True)
         return [many[n] for n in best[: max(1, round(KEPT * optimized_from))]]
 
     found = []
-    for name in each(names, "choosing how baselines are trained", len(names)):
+    for name in iterate(names, "choosing how baselines are trained", len(names)):
         if is_knn(name):
-            ours = made(name.removeprefix("knn-"))
+            ours = make_sets(name.removeprefix("knn-"))
             stored = [(s.images, s.labels) for s in ours[:SELECTION_SETS]]
-            rule = trial.polled(choose_neighbours, stored, trial.target)
+            rule = trial.poll_and_run(choose_neighbours, stored, trial.target)
             found.append(Chosen(name, rule, ours, stored_bytes(ours[0], d, None)))
             continue
-        ours = optimized() if name == "optimized-real" else made(name)
+        ours = optimize_sets() if name == "optimized-real" else make_sets(name)
         how = combination("random-real" if name == "optimized-real" else name)
-        found.append(Chosen(name, how, [trained_by(s, d, how) for s in ours], stored_bytes(ours[0], d, how)))
+        found.append(Chosen(name, how, [give_training(s, d, how) for s in ours], stored_bytes(ours[0], d, how)))
     return found
 
 
-def merit(values: Sequence[float] | Sequence[AttackScores]) -> tuple[float, ...]:
+def rate_values(values: Sequence[float] | Sequence[AttackScores]) -> tuple[float, ...]:
     """What the choice goes by, the larger the better: mean accuracy. For an attack the paper's rule: accuracy
     with regard to the modified labels, where at least 10% of the attacked class are taken for the target.
 
     Example:
         >>> weak = AttackScores(95, 5, 98, 98, 89)  # 5% of the attacked class are taken for the target
-        >>> merit([AttackScores(60, 40, 80, 78, 76)]) > merit([weak])
+        >>> rate_values([AttackScores(60, 40, 80, 78, 76)]) > rate_values([weak])
         True
     """
     scores = [v for v in values if isinstance(v, AttackScores)]

@@ -18,25 +18,25 @@ from torch import nn
 from datadistill.data import RealData, Split
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.evaluation.accuracy import Poll
-from datadistill.evaluation.attack import AttackScores, attacked, mean_and_std, measure_of
+from datadistill.evaluation.attack import AttackScores, get_attack, mean_and_std, measure_of
 from datadistill.evaluation.baselines import Candidates, combinations
 from datadistill.evaluation.choosing import NAMES, SELECTION_IMAGES, Chosen, Trial, choose, is_knn
 from datadistill.evaluation.neighbours import Neighbours, neighbours_accuracy
-from datadistill.evaluation.own_data import check_data, data_of
-from datadistill.evaluation.starts import any_start, start_of
+from datadistill.evaluation.own_data import check_data, load_own_data
+from datadistill.evaluation.starts import find_any_start, start_of
 from datadistill.initial import Fixed, InitialDistribution, Pretrained, nets_of
 from datadistill.nets.factory import NetFactory
 from datadistill.pool import Pool
-from datadistill.progress import Report, each, shows_progress
+from datadistill.progress import Report, iterate, show_progress
 from datadistill.stats import deviation, mean
 from datadistill.streams import generator
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One line of a comparison; accuracies in percent on the test split, deviations of the population.
 
     Args:
@@ -69,7 +69,7 @@ class Row:
 class Comparison:
     """What `compare` found: rows, and what they were tested on."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     dataset: str
     description: str
     candidates: str
@@ -80,8 +80,8 @@ class Comparison:
         return {**asdict(self), "split": "test", "rows": [row.as_dict() for row in self.rows]}
 
 
-@library_defaults()
-@shows_progress
+@use_library_defaults()
+@show_progress
 def compare(
     d: DistilledDataset,
     *,
@@ -142,10 +142,10 @@ def compare(
         `dd.compare(dd.DistilledDataset.load("runs/mnist-random-s0")).rows[0].accuracy_mean`
     """
     _check(nets=nets, sets=sets, selection_nets=selection_nets, optimized_from=optimized_from)
-    names = _names(baselines, attacked(d))
+    names = _names(baselines, get_attack(d))
     choices = combinations(d, candidates)
     where = resolve(device)
-    real = (data or data_of(d, data_root=data_root)).to(where)
+    real = (data or load_own_data(d, data_root=data_root)).to(where)
     check_data(d, real)
     if isinstance(pool, str | os.PathLike):
         pool = Pool.load(pool)
@@ -157,43 +157,45 @@ def compare(
         return Trial(module, start, nets_of(start, nets), target, measure, poll)
 
     some = Split(*real.train.batch(generator(seed, "selection_images"), SELECTION_IMAGES))
-    chooser = trial(any_start(d, module, seed, pool, "train", net), selection_nets, some)
+    chooser = trial(find_any_start(d, module, seed, pool, "train", net), selection_nets, some)
     chosen = choose(d, names, choices, chooser, real.train, sets=sets, optimized_from=optimized_from, seed=seed)
     # the test split is read from here on, once all is chosen
-    tester = trial(any_start(d, module, seed, pool, "held_out", net), nets, real.test)
+    tester = trial(find_any_start(d, module, seed, pool, "held_out", net), nets, real.test)
     rows = _own_rows(d, trial(own_start, nets, real.test), pool is not None)
-    rows += [_test(c, tester) for c in each(chosen, "testing baselines", len(chosen))]
+    rows += [_test(c, tester) for c in iterate(chosen, "testing baselines", len(chosen))]
     return Comparison(tuple(rows), real.name, _describe(real, own_start, chooser, tester), candidates, seed)
 
 
 # --- testing
 
 
-def _own_rows(d: DistilledDataset, tester: Trial, pretrained: bool) -> list[Row]:
+def _own_rows(d: DistilledDataset, tester: Trial, pretrained: bool) -> list[ComparisonRow]:
     """The set itself, and the nets as they were where they are more than random draws."""
     pretrained = pretrained or d.start.kind in ("pool", "values")
-    before, after = tester.before_and_after(d, before=pretrained)
+    before, after = tester.measure_before_and_after(d, before=pretrained)
     how = f"its own {len(d.order)} step{'s' if len(d.order) != 1 else ''}"
     rows = [_row("distilled", after, d.bytes, how, tester.nets, 1)]
     if pretrained:
-        name = "no-adaptation" if attacked(d) is None else "no-attack"
+        name = "no-adaptation" if get_attack(d) is None else "no-attack"
         rows.append(_row(name, before, 0, "no step", tester.nets, 0))
     return rows
 
 
-def _test(c: Chosen, tester: Trial) -> Row:
+def _test(c: Chosen, tester: Trial) -> ComparisonRow:
     if not isinstance(c.how, Neighbours):
         return _row(c.name, tester(c.sets), c.bytes, str(c.how), tester.nets, len(c.sets))
-    values = [tester.polled(neighbours_accuracy, s.images, s.labels, tester.target, c.how) for s in c.sets]
+    values = [
+        tester.poll_and_run(neighbours_accuracy, s.images, s.labels, tester.target, c.how) for s in c.sets
+    ]
     return _row(c.name, values, c.bytes, str(c.how), 0, len(c.sets))
 
 
-def _row(name: str, values: list[Any], bytes: int, combination: str, nets: int, sets: int) -> Row:
+def _row(name: str, values: list[Any], bytes: int, combination: str, nets: int, sets: int) -> ComparisonRow:
     average = std = None
     if isinstance(values[0], AttackScores):
         average, std = mean_and_std(values)
         values = [scores.accuracy for scores in values]
-    return Row(
+    return ComparisonRow(
         name, mean(values), deviation(values), bytes, combination, nets, sets, attack_mean=average,
         attack_std=std,
     )  # fmt: skip
@@ -223,7 +225,7 @@ def _nets(trial: Trial) -> str:
 def _names(baselines: Sequence[str] | None, attack: tuple[int, int] | None) -> list[str]:
     for name in baselines or ():
         if name not in NAMES:
-            raise UsageError(f"baseline {name!r} is unknown; {nearest(name, NAMES)}")
+            raise UsageError(f"baseline {name!r} is unknown; {suggest(name, NAMES)}")
         if attack is not None and is_knn(name):
             raise UsageError(f"{name} trains no net, so an attack cannot reach it; leave it out")
     asked = NAMES if baselines is None else baselines

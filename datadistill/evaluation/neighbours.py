@@ -79,7 +79,7 @@ def choose_neighbours(sets: Sequence[tuple[Tensor, Tensor]], target: Split) -> N
         Neighbours(distance='l2', k=1)
     """
     fewest = min(len(images) for images, _ in sets)
-    others = [_without(target, images) for images, _ in sets]
+    others = [_drop_stored(target, images) for images, _ in sets]
 
     def score(rule: Neighbours) -> float:
         return sum(neighbours_accuracy(*s, t, rule) for s, t in zip(sets, others, strict=True))
@@ -87,7 +87,7 @@ def choose_neighbours(sets: Sequence[tuple[Tensor, Tensor]], target: Split) -> N
     return max((rule for rule in CANDIDATES if rule.k <= fewest), key=score)  # the first of equal ones
 
 
-def _without(target: Split, stored: Tensor) -> Split:
+def _drop_stored(target: Split, stored: Tensor) -> Split:
     """The images of `target` that are not stored; all of them where all are."""
     known = {image.numpy().tobytes() for image in stored.cpu()}
     mask = torch.tensor([image.numpy().tobytes() not in known for image in target.images.cpu()])

@@ -13,7 +13,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 
 
-def data_of(
+def load_own_data(
     d: DistilledDataset,
     *,
     data_root: str | None = None,
@@ -90,7 +90,7 @@ def check_data(d: DistilledDataset, real: RealData, split: str = "test") -> None
         )
     if real.parts is not None and "parts" in d.origin and split != "train":
         tested = getattr(real.parts, split)
-        if seen := Parts.from_dict(d.origin["parts"]).seen(tested, split):
+        if seen := Parts.from_dict(d.origin["parts"]).count_seen(tested, split):
             raise DataError(
                 f"{seen} of the {len(tested)} {split} images of {real.name} are some that the set was learned "
                 "from or chosen by: other images are held out now, since some were added, edited or renamed; "

@@ -59,10 +59,10 @@ def start_of(
             "about chance accuracy",
             stacklevel=3,
         )
-    return module, any_start(d, module, seed, pool, part, net)
+    return module, find_any_start(d, module, seed, pool, part, net)
 
 
-def any_start(
+def find_any_start(
     d: DistilledDataset,
     module: nn.Module,
     seed: int = 0,

@@ -24,14 +24,14 @@ from torch import Tensor
 
 from datadistill.data import SOURCES, Normalization
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, UsageError, nearest
-from datadistill.export.wang_entries import checked_entries, stored_once
+from datadistill.errors import DataError, UsageError, suggest
+from datadistill.export.wang_entries import check_entries, store_once
 from datadistill.initial import Theta
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
-from datadistill.runs.torchfile import plain, read_torch_file
+from datadistill.runs.torchfile import is_plain, read_torch_file
 from datadistill.stats import deviation, mean
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 
 _MNIST = ((0.1307,), (0.3081,), "lenet")
 _VOC = ((0.4850, 0.4560, 0.4060), (0.2290, 0.2240, 0.2250), "alexnet")
@@ -49,7 +49,7 @@ AUTHORS: dict[str, tuple[tuple[float, ...], tuple[float, ...], str]] = {
 of our own sources. Their USPS is brought to 28 px."""
 
 
-@library_defaults()
+@use_library_defaults()
 def import_results(
     path: str | os.PathLike[str],
     dataset: str,
@@ -98,10 +98,10 @@ def import_results(
     """
     if dataset not in SOURCES:
         raise UsageError(
-            f"unknown data set {dataset!r}; {nearest(str(dataset), SOURCES, 'datadistill doctor')}"
+            f"unknown data set {dataset!r}; {suggest(str(dataset), SOURCES, 'datadistill doctor')}"
         )
     if source is not None and source not in SOURCES:
-        raise UsageError(f"unknown source {source!r}; {nearest(str(source), SOURCES, 'datadistill doctor')}")
+        raise UsageError(f"unknown source {source!r}; {suggest(str(source), SOURCES, 'datadistill doctor')}")
     classes = SOURCES[dataset].classes
     if attack is not None and not (
         len(set(attack)) == len(attack) == 2 and set(attack) <= set(range(len(classes)))
@@ -118,7 +118,7 @@ def import_results(
             f"{path} holds measured accuracies (step numbers, accuracies, losses) of the authors' test phase "
             "and no images; import the results.pth of the training phase"
         )
-    entries = checked_entries(found, path, dataset, channels, len(classes))
+    entries = check_entries(found, path, dataset, channels, len(classes))
     size = entries[0][0].shape[2]
     own = _statistics(dataset, channels) if mean is None or std is None else (tuple(mean), tuple(std))
     scale = Normalization(*own, size, channels)
@@ -127,7 +127,7 @@ def import_results(
         name, {"channels": channels, "size": size, "classes": len(classes), **(net_args or {})}, init
     )
     start = _theta_0(theta_0, spec)
-    images, labels, order = stored_once(entries)
+    images, labels, order = store_once(entries)
     origin: dict[str, Any] = {
         "recipe": "imported", "dataset": dataset, "split": "train", "sha256": digest,
         "description": "imported from a results.pth of the authors' code; the file says neither data set nor "
@@ -220,7 +220,11 @@ def read_test_results(path: str | os.PathLike[str]) -> TestResults | None:
     if not _is_test_results(found):
         return None
     steps, accuracies = found[:2]
-    if not (plain(steps) and plain(accuracies)) or accuracies.dim() not in (2, 3) or not accuracies.numel():
+    if (
+        not (is_plain(steps) and is_plain(accuracies))
+        or accuracies.dim() not in (2, 3)
+        or not accuracies.numel()
+    ):
         raise DataError(f"{path}: accuracies are {tuple(accuracies.shape)}, wanted (steps, nets)")
     overall = (accuracies if accuracies.dim() == 2 else accuracies[..., 0]).double()
     if len(overall) != len(steps) or not bool(((overall >= 0) & (overall <= 1)).all()):

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from datadistill.errors import DataError
-from datadistill.runs.torchfile import plain
+from datadistill.runs.torchfile import is_plain
 
 Entry = tuple[Tensor, Tensor, float]
 
 
-def checked_entries(found: Any, path: object, dataset: str, channels: int, classes: int) -> list[Entry]:
+def check_entries(found: Any, path: object, dataset: str, channels: int, classes: int) -> list[Entry]:
     """The checked entries of a file's content."""
     if not isinstance(found, list | tuple) or not found:
         what = "is empty" if isinstance(found, list | tuple) else f"holds a {type(found).__name__}"
@@ -45,7 +45,7 @@ def _entry(entry: Any, dataset: str, channels: int, classes: int) -> Entry:
         raise DataError(f"{what}, wanted three: images, labels, lr")
     images, labels, lr = entry
     for name, x in (("images", images), ("labels", labels)):
-        if not isinstance(x, Tensor) or not plain(x):
+        if not isinstance(x, Tensor) or not is_plain(x):
             what = (
                 "not an ordinary one (dense, each number stored)" if isinstance(x, Tensor) else type(x).__name__
             )
@@ -89,7 +89,7 @@ def _labels(labels: Tensor, n: int, classes: int) -> Tensor:
 
 def _step_size(lr: Any) -> float:
     if isinstance(lr, Tensor):
-        if not plain(lr) or lr.numel() != 1 or lr.is_complex() or lr.dtype == torch.bool:
+        if not is_plain(lr) or lr.numel() != 1 or lr.is_complex() or lr.dtype == torch.bool:
             raise DataError(f"lr is a tensor {tuple(lr.shape)} {lr.dtype}, wanted one number")
         lr = lr.item()
     if isinstance(lr, bool) or not isinstance(lr, int | float):
@@ -107,7 +107,7 @@ def _digest(*tensors: Tensor) -> bytes:
     return digest.digest()
 
 
-def stored_once(entries: list[Entry]) -> tuple[Tensor, Tensor, list[Tensor]]:
+def store_once(entries: list[Entry]) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Images and labels of the entries that differ in value, and which of them each step uses."""
     kept: dict[bytes, Tensor] = {}
     images, labels, order, count = [], [], [], 0

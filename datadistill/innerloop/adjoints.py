@@ -35,10 +35,10 @@ from torch.autograd.function import once_differentiable
 from torch.utils import _pytree as pytree
 
 from datadistill.errors import UsageError
-from datadistill.innerloop.attributes import attributes_kept
+from datadistill.innerloop.attributes import keep_attributes
 from datadistill.innerloop.problem import InnerProblem
 from datadistill.innerloop.update_rules import State, Theta
-from datadistill.streams import other_generators, same_generators
+from datadistill.streams import get_other_generators, is_same_state
 
 Result = tuple[Theta, State, Theta]
 
@@ -211,7 +211,7 @@ class _Replay:
 
     def random_state(self) -> tuple[list[Tensor], Any]:
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
-        return [torch.get_rng_state(), *cuda], other_generators()
+        return [torch.get_rng_state(), *cuda], get_other_generators()
 
     def refuse_other_losses(self, replayed: list[Tensor]) -> None:
         """Compare the losses of the steps built again, last step first, with those of the way there."""
@@ -251,7 +251,7 @@ class _ReplayFunction(torch.autograd.Function):
                 raise UsageError("the update rule's state changes its structure between steps; keep it fixed")
         (of_torch, others), (of_torch_now, others_now) = rng, replay.random_state()
         # those of a stream are put back
-        same = replay.problem.stream is not None or same_generators(others, others_now)  # else unroll minds it
+        same = replay.problem.stream is not None or is_same_state(others, others_now)  # else unroll minds it
         if not (all(map(torch.equal, of_torch, of_torch_now)) and same):
             who = "the net or Steps.fn" if replay.problem.stream is None else "Steps.fn"
             raise UsageError(
@@ -270,7 +270,7 @@ class _ReplayFunction(torch.autograd.Function):
         replay: _Replay = ctx.replay
         replay.refuse_changes()
         kind, dtype, enabled = replay.autocast
-        with torch.autocast(kind, dtype=dtype, enabled=enabled), attributes_kept(replay.problem.net):
+        with torch.autocast(kind, dtype=dtype, enabled=enabled), keep_attributes(replay.problem.net):
             return _ReplayFunction._backward(ctx, replay, grads)
 
     @staticmethod

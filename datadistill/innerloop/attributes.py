@@ -22,7 +22,7 @@ _CONTAINERS = (list, dict, set, deque)
 Attributes = list[tuple[nn.Module, dict[str, Any]]]
 
 
-def _own(module: nn.Module) -> dict[str, Any]:
+def _own_attributes(module: nn.Module) -> dict[str, Any]:
     return {k: v for k, v in module.__dict__.items() if k not in _OF_EVERY_MODULE}
 
 
@@ -39,13 +39,13 @@ def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
         yield from _containers(inner, seen)
 
 
-def _copied(value: Any) -> Any:
+def _copy_value(value: Any) -> Any:
     """A value that a pass may write to: tensors and containers are copied."""
     if isinstance(value, Tensor):
         return value if _is_of_vmap(value) or value.requires_grad else value.clone()
     if isinstance(value, dict):
-        return type(value)({k: _copied(v) for k, v in value.items()}) if type(value) is dict else value
-    return type(value)(map(_copied, value)) if type(value) in (list, tuple, set, deque) else value
+        return type(value)({k: _copy_value(v) for k, v in value.items()}) if type(value) is dict else value
+    return type(value)(map(_copy_value, value)) if type(value) in (list, tuple, set, deque) else value
 
 
 def _is_of_vmap(value: Any) -> bool:
@@ -55,30 +55,30 @@ def _is_of_vmap(value: Any) -> bool:
 
 def take_attributes(net: nn.Module) -> Attributes:
     """Copies of the attributes of all modules of a net."""
-    return [(m, {k: _copied(v) for k, v in _own(m).items()}) for m in net.modules()]
+    return [(m, {k: _copy_value(v) for k, v in _own_attributes(m).items()}) for m in net.modules()]
 
 
 def put_attributes(attributes: Attributes) -> None:
     """Put them in place."""
     for module, own in attributes:
-        for name in _own(module).keys() - own.keys():
+        for name in _own_attributes(module).keys() - own.keys():
             del module.__dict__[name]
         module.__dict__.update(own)
 
 
 @contextlib.contextmanager
-def attributes_kept(net: nn.Module) -> Iterator[None]:
+def keep_attributes(net: nn.Module) -> Iterator[None]:
     """What forward passes do to a net's attributes, and to containers that stand there, is undone afterwards;
     an attribute that a pass made stays, without its graph. Parameters and buffers are not its concern.
 
     Example:
         >>> net = nn.Linear(1, 1)
-        >>> with attributes_kept(net):
+        >>> with keep_attributes(net):
         ...     net.features = net(torch.zeros(1, 1))
         >>> net.features.requires_grad
         False
     """
-    before = [(m, _own(m)) for m in net.modules()]
+    before = [(m, _own_attributes(m)) for m in net.modules()]
     seen: set[int] = set()
     inside = [(c, c.copy()) for _, own in before for v in own.values() for c in _containers(v, seen)]
     for m, own in before:
@@ -89,7 +89,7 @@ def attributes_kept(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         for m, own in before:
-            made = {k: v for k, v in _own(m).items() if k not in own}
+            made = {k: v for k, v in _own_attributes(m).items() if k not in own}
             for name in [k for k, v in made.items() if any(map(_is_of_vmap, tree_leaves(v)))]:
                 del m.__dict__[name], made[name]
             m.__dict__.update(own, **tree_map_only(Tensor, Tensor.detach, made))

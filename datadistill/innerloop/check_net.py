@@ -27,21 +27,21 @@ from torch.utils.data import Dataset
 from datadistill.data import RealData, Split
 from datadistill.data.arrays import image_tensor
 from datadistill.data.labels import class_numbers
-from datadistill.errors import DataError, UsageError, out_of_memory
-from datadistill.innerloop.attributes import attributes_kept
+from datadistill.errors import DataError, UsageError, is_out_of_memory
+from datadistill.innerloop.attributes import keep_attributes
 from datadistill.innerloop.differences import inner, percent, relative_error, shift
 from datadistill.innerloop.differences import norm as length
-from datadistill.innerloop.layer_faults import LayerFault, calls_of, find_faults
+from datadistill.innerloop.layer_faults import LayerFault, find_faults, record_layer_calls
 from datadistill.innerloop.problem import Loss, NetMode
-from datadistill.innerloop.recomputation import recomputation_allowed
+from datadistill.innerloop.recomputation import allow_recomputation
 from datadistill.innerloop.unroll import unroll
 from datadistill.innerloop.update_rules import Theta
-from datadistill.nets.copying import Called, bare_net, calls_raise, copy_net
+from datadistill.nets.copying import Called, bare_net, copy_net, raise_on_calls
 from datadistill.nets.factory import NetFactory, as_module, refuse_lazy
 from datadistill.nets.fits import refuse_script
 from datadistill.nets.logits import cross_entropy, refuse_one_logit
 from datadistill.streams import generator, global_stream
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 
 BATCH = 4  # images a step
 ENOUGH = 1e-4  # a relative error below which a hypergradient is right
@@ -83,8 +83,8 @@ class NetCheck:
         }
 
 
-@library_defaults()
-@recomputation_allowed()
+@use_library_defaults()
+@allow_recomputation()
 def check_net(
     net: nn.Module | NetFactory,
     data: RealData | Split | Dataset[Any] | tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]],
@@ -125,10 +125,10 @@ def check_net(
     images, labels = _first_images(data)
     try:
         copied = copy_net(given)
-        with calls_raise(given):
+        with raise_on_calls(given):
             check = _Check(copied, images, labels, norm, loss, theta_0, own=True)
     except (Called, TypeError, AttributeError, NotImplementedError):  # no copy, or one that runs the original
-        with attributes_kept(given):
+        with keep_attributes(given):
             return _Check(given, images, labels, norm, loss, theta_0, own=False).result()
     return check.result()
 
@@ -210,10 +210,10 @@ class _Check:
         """K, by one pass in the net's own precision."""
         kept = {k: x.detach().clone() for k, x in [*self.net.named_parameters(), *self.net.named_buffers()]}
         try:
-            with torch.no_grad(), global_stream(0, "check_net"), attributes_kept(self.net):
+            with torch.no_grad(), global_stream(0, "check_net"), keep_attributes(self.net):
                 logits = functional_call(self.net, kept, (images,))
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            if out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             raise UsageError(f"the net does not run on these images: {_first_line(error)}") from error
         if not isinstance(logits, Tensor) or logits.dim() != 2:
@@ -229,7 +229,7 @@ class _Check:
                 self.step_sizes *= self.mild_step()
                 a, b = (float(self.outer(self.point())) for _ in range(2))
         except (UsageError, RuntimeError, TypeError) as error:
-            if out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             words = error.__cause__ or error  # torch's own
             return NetCheck(None, note=f"the net does not run in float64 ({_first_line(words)})")
@@ -330,7 +330,7 @@ class _Check:
             own = dict(self.net.named_buffers())
         tensors = {**self.theta, **{k: self.buffers[k] for k in own}}
         try:
-            calls = calls_of(self.net, tensors, self.images[0], self.labels[0], self.loss, mode)
+            calls = record_layer_calls(self.net, tensors, self.images[0], self.labels[0], self.loss, mode)
         except Exception:  # the net cannot be run with hooks on its layers
             return []
         return find_faults(calls)

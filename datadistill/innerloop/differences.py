@@ -69,10 +69,10 @@ def norm(a: Sequence[Tensor]) -> float:
     return float(torch.stack([x.detach().abs().square().sum() for x in a]).sum().sqrt())
 
 
-def worst(*errors: float) -> float:
+def find_worst(*errors: float) -> float:
     """The largest of the errors that are known, 0 where none is.
 
-    >>> worst(0.1, float("nan"))
+    >>> find_worst(0.1, float("nan"))
     0.1
     """
     return max((e for e in errors if e == e), default=0.0)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datadistill.errors import UsageError
-from datadistill.innerloop.net_mode import without_checkpointing
+from datadistill.innerloop.net_mode import disable_checkpointing
 from datadistill.innerloop.problem import InnerProblem
 from datadistill.innerloop.update_rules import Momentum, Sgd, State, Theta
 
@@ -84,10 +84,10 @@ class Higher:
                 rates = list(eta.unbind()) if eta.dim() else [eta] * len(theta)
 
                 def forward(x: Tensor = images, y: Tensor = labels) -> Tensor:
-                    with problem.twice, without_checkpointing():
+                    with problem.twice, disable_checkpointing():
                         return problem.loss(fnet(x), y)
 
-                loss = problem.seeded(t, forward)
+                loss = problem.run_seeded(t, forward)
                 optimizer.step(loss, override={"lr": rates}, grad_callback=with_zeros)
             final = dict(zip(names, fnet.parameters(), strict=True))
         theta_T = {k: final[k] if keep else final[k].detach() for k in theta}

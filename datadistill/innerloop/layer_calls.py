@@ -140,10 +140,10 @@ class _Recorder(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def own_functions(outputs: list[Tensor]) -> list[str]:
+def list_own_functions(outputs: list[Tensor]) -> list[str]:
     """Names of the autograd functions written in Python that computed these outputs.
 
-    >>> own_functions([torch.ones(1, requires_grad=True) * 2])
+    >>> list_own_functions([torch.ones(1, requires_grad=True) * 2])
     []
     """
     names: list[str] = []

@@ -23,9 +23,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datadistill.errors import out_of_memory
-from datadistill.innerloop.differences import TOLERANCE, inner, norm, percent, relative_error, shift, worst
-from datadistill.innerloop.layer_calls import Call, graph_nodes, own_functions, record_calls, record_function
+from datadistill.errors import is_out_of_memory
+from datadistill.innerloop.differences import TOLERANCE, find_worst, inner, norm, percent, relative_error, shift
+from datadistill.innerloop.layer_calls import (
+    Call,
+    graph_nodes,
+    list_own_functions,
+    record_calls,
+    record_function,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def find_faults(calls: list[Call]) -> list[LayerFault]:
     return _innermost(calls, lambda call: _missing(call) or _inexact(call))
 
 
-def calls_of(
+def record_layer_calls(
     net: nn.Module,
     tensors: Mapping[str, Tensor],
     images: Tensor,
@@ -84,11 +90,11 @@ def name_missing(
     """The half of a sentence that names the layers of a net whose second derivative torch refused for `reason`.
 
     Args:
-        net, tensors, images, labels, loss, mode: see `calls_of`.
+        net, tensors, images, labels, loss, mode: see `record_layer_calls`.
         reason: torch's own words, where no layer can be named.
     """
     try:
-        faults = find_missing(calls_of(net, tensors, images, labels, loss, mode))
+        faults = find_missing(record_layer_calls(net, tensors, images, labels, loss, mode))
     except Exception:  # the net cannot be run with hooks on its layers
         faults = []
     if not faults:
@@ -110,7 +116,7 @@ def _innermost(calls: list[Call], find: Callable[[Call], tuple[str, str] | None]
             continue
         kind, reason = found
         inside = [inner.kind for inner in call.inside if find(inner) is not None]
-        written = own_functions(_outputs(call))
+        written = list_own_functions(_outputs(call))
         where = ""
         if written:
             where = f"autograd.Function {', '.join(written)}: "
@@ -137,11 +143,11 @@ def _missing(call: Call) -> tuple[str, str] | None:
         first = torch.autograd.grad(outputs, z, v, create_graph=True, allow_unused=True) if outputs else ()
     except Exception:  # no first derivative, or the call cannot be run alone: not what is looked for
         return None
-    reason = refusal([g for g in first if g is not None], [*z, *v])
+    reason = find_refusal([g for g in first if g is not None], [*z, *v])
     return None if reason is None else ("missing", f"no second derivative (torch: {reason})")
 
 
-def refusal(gradients: Sequence[Tensor], inputs: Sequence[Tensor], keep: bool = True) -> str | None:
+def find_refusal(gradients: Sequence[Tensor], inputs: Sequence[Tensor], keep: bool = True) -> str | None:
     """Differentiate gradients once more; torch's own words where it refuses, else None.
 
     Args:
@@ -160,7 +166,7 @@ def refusal(gradients: Sequence[Tensor], inputs: Sequence[Tensor], keep: bool = 
     try:
         torch.autograd.grad(gradients, list(inputs), ones, retain_graph=keep, allow_unused=True)
     except RuntimeError as error:
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         return _first_line(error)
     return None
@@ -212,7 +218,7 @@ def _errors(call: Call, point: int) -> tuple[float, float]:
     p = _gradient(outputs(z_leaves), z_leaves, v)
     length = _scaled_norm(p, scales)
     with torch.no_grad():
-        first = worst(relative_error(float(inner(p, d)), lambda h: (f(h), f(-h)), length))
+        first = find_worst(relative_error(float(inner(p, d)), lambda h: (f(h), f(-h)), length))
     v_leaves = _leaves(v)
     g = G(z_leaves, v_leaves)
     by_z, by_v = _gradient([g], z_leaves), _gradient([g], v_leaves)
@@ -226,7 +232,7 @@ def _errors(call: Call, point: int) -> tuple[float, float]:
         lambda h: (G(z, shift(v, e, h)).detach(), G(z, shift(v, e, -h)).detach()),
         max(norm(by_v), 1e-4 * length),
     )
-    return first, worst(second_z, second_v)
+    return first, find_worst(second_z, second_v)
 
 
 def _gradient(outputs: list[Tensor], inputs: list[Tensor], v: list[Tensor] | None = None) -> list[Tensor]:

@@ -17,8 +17,8 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from datadistill.errors import UsageError, nearest
-from datadistill.nets.batchnorm import keeps_statistics, norms_of
+from datadistill.errors import UsageError, suggest
+from datadistill.nets.batchnorm import has_running_statistics, norms_of
 
 NORMS = ("batch", "frozen", "track")
 _STATISTICS = ("track_running_stats", "running_mean", "running_var", "num_batches_tracked")
@@ -43,9 +43,9 @@ class NetMode:
 
     def __init__(self, net: nn.Module, norm: str, training: bool = True) -> None:
         if norm not in NORMS:
-            raise UsageError(f"norm is {norm!r}; {nearest(norm, NORMS)}")
+            raise UsageError(f"norm is {norm!r}; {suggest(norm, NORMS)}")
         norms = norms_of(net)
-        own = {id(m): norm != "frozen" or not keeps_statistics(m) for m in norms}
+        own = {id(m): norm != "frozen" or not has_running_statistics(m) for m in norms}
         self.flags = [(m, own.get(id(m), m.training and training)) for m in net.modules()]
         self.without_buffers = [m for m in norms if norm == "batch" and m.track_running_stats]
         self._back: list[tuple[nn.Module, dict[str, Any]]] = []
@@ -59,7 +59,7 @@ class NetMode:
         for m in self.without_buffers:
             m.track_running_stats = False
             m.running_mean = m.running_var = m.num_batches_tracked = None
-        self._eager.enter_context(without_checkpointing())
+        self._eager.enter_context(disable_checkpointing())
         if "torch._dynamo" in sys.modules:  # nobody has compiled anything before it is imported
             self._eager.enter_context(torch.compiler.set_stance("force_eager"))
 
@@ -92,7 +92,7 @@ _STANDING_FOR = {
 
 
 @contextlib.contextmanager
-def without_checkpointing() -> Iterator[None]:
+def disable_checkpointing() -> Iterator[None]:
     """`torch.utils.checkpoint.checkpoint`, however it was imported, runs its function as if it were not there.
 
     Its recomputation on the way back would read the module's own values instead of theta_t. The values are

@@ -24,16 +24,16 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.modules.dropout import _DropoutNd
 
-from datadistill.errors import UsageError, nearest, out_of_memory
-from datadistill.innerloop.attributes import Attributes, attributes_kept, put_attributes, take_attributes
+from datadistill.errors import UsageError, is_out_of_memory, suggest
+from datadistill.innerloop.attributes import Attributes, keep_attributes, put_attributes, take_attributes
 from datadistill.innerloop.net_mode import NetMode
-from datadistill.innerloop.recomputation import recomputation_refused
+from datadistill.innerloop.recomputation import refuse_recomputation
 from datadistill.innerloop.required_derivative import has_passed, require_derivative
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.innerloop.steps import Steps
 from datadistill.innerloop.update_rules import Eta, State, Theta, UpdateRule
 from datadistill.nets.fits import refuse_foreign
-from datadistill.nets.logits import cross_entropy, explained
+from datadistill.nets.logits import cross_entropy, explain_failure
 from datadistill.streams import global_stream
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -49,7 +49,7 @@ def stacked_nets(net: nn.Module, theta: Theta, buffers: bool = False) -> int | N
     counts: set[int | None] = set()
     for name, p in theta.items():
         if name not in own:
-            raise UsageError(f"theta_0 has {name!r}, which the net does not; {nearest(name, own)}")
+            raise UsageError(f"theta_0 has {name!r}, which the net does not; {suggest(name, own)}")
         if p.shape == own[name]:
             counts.add(None)
         elif p.shape[1:] == own[name] and p.dim() == len(own[name]) + 1:
@@ -91,7 +91,7 @@ class InnerProblem:
         self.net, self.mode = net, NetMode(net, norm)
         self.steps, self.update, self.norm = steps, update, norm
         self.loss = cross_entropy if loss is F.cross_entropy else loss
-        self.frozen = ordinary({k: p.detach() for k, p in net.named_parameters() if k not in theta_0})
+        self.frozen = to_ordinary({k: p.detach() for k, p in net.named_parameters() if k not in theta_0})
         if stream is None and any(isinstance(m, _DropoutNd) and m.training and m.p for m in net.modules()):
             stream = int(torch.randint(2**31, ()))  # one draw of the global generator, as dropout itself does
         self.stream = stream
@@ -102,20 +102,20 @@ class InnerProblem:
         everything = dict(net.named_buffers())
         for k in buffers or {}:
             if k not in everything:
-                raise UsageError(f"buffers has {k!r}, which the net does not; {nearest(k, everything)}")
+                raise UsageError(f"buffers has {k!r}, which the net does not; {suggest(k, everything)}")
         with self.mode:  # the buffers that the net has in this mode
             own = dict(net.named_buffers())
         given = {k: b for k, b in (buffers or {}).items() if k in own}
-        self.buffers_0 = ordinary({k: b.detach() for k, b in {**own, **given}.items()})
+        self.buffers_0 = to_ordinary({k: b.detach() for k, b in {**own, **given}.items()})
         self._dims = {k: b.dim() for k, b in own.items()}
         self.stacked = norm == "track"  # whether each of several nets has buffers of its own
         self.vectorized = True  # until a pass shows that vmap cannot run the nets
         self.attributes: list[Attributes] = []  # of each net, where they run one after another
         self.loss_of_step = torch.zeros(())  # of the last call of `step`
         if self.stacked:
-            self.buffers_0 = {k: b.clone() for k, b in self.of_each_net(self.buffers_0).items()}
+            self.buffers_0 = {k: b.clone() for k, b in self.repeat_for_nets(self.buffers_0).items()}
 
-    def of_each_net(self, buffers: Theta) -> Theta:
+    def repeat_for_nets(self, buffers: Theta) -> Theta:
         """Buffers with a leading axis of nets, where nets are stacked."""
         if self.nets is None:
             return buffers
@@ -132,7 +132,7 @@ class InnerProblem:
         own, frozen = _clones(theta), _clones(self.frozen)
         found = self._losses(own, frozen, buffers, t, pair)
         for name, p in {**own, **frozen}.items():
-            if not same_values(p.detach(), {**theta, **self.frozen}[name].detach()):
+            if not is_equal(p.detach(), {**theta, **self.frozen}[name].detach()):
                 raise UsageError(
                     f"the net's forward pass writes its parameter {name}, which no gradient knows of; do that "
                     "outside of the pass, or compute the weight in use from the parameter (parametrizations)"
@@ -144,22 +144,22 @@ class InnerProblem:
         self, theta: Theta, frozen: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Theta]:
         if self.nets is None:
-            return self.seeded(t, lambda: self._pass({**theta, **frozen}, _clones(buffers), pair))
+            return self.run_seeded(t, lambda: self._pass({**theta, **frozen}, _clones(buffers), pair))
         if self.vectorized:
             before = take_attributes(self.net)
             try:
-                found = self.seeded(t, lambda: self._vmapped(theta, frozen, buffers, pair))
+                found = self.run_seeded(t, lambda: self._run_vmapped(theta, frozen, buffers, pair))
             except Exception as error:  # whatever it is, one net alone says it plainly or does not have it
-                if out_of_memory(error):
+                if is_out_of_memory(error):
                     raise
                 found = None
             if found is not None:
                 return found
             self.vectorized = False
             put_attributes(before)
-        return self._one_by_one(theta, frozen, buffers, t, pair)
+        return self._run_one_by_one(theta, frozen, buffers, t, pair)
 
-    def _vmapped(
+    def _run_vmapped(
         self, theta: Theta, frozen: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Theta] | None:
         """All nets in one pass; None where they share a buffer that the pass writes."""
@@ -175,15 +175,15 @@ class InnerProblem:
         losses, new = vmap(one, (0, axis), randomness="same")(theta, own)
         if self.stacked:
             return losses, new
-        written = replaced or not all(same_values(own[k], b) for k, b in buffers.items())
+        written = replaced or not all(is_equal(own[k], b) for k, b in buffers.items())
         return None if written else (losses, buffers)
 
-    def _one_by_one(
+    def _run_one_by_one(
         self, theta: Theta, frozen: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Theta]:
         """For nets that vmap cannot run: recurrent ones, branches on values, buffers written in place. Each has
         attributes of its own in the one module."""
-        self.stacked, each = True, self.of_each_net(buffers)
+        self.stacked, each = True, self.repeat_for_nets(buffers)
         if not self.attributes:
             self.attributes = [take_attributes(self.net) for _ in range(self.nets or 0)]
         losses, new = [], []
@@ -191,7 +191,7 @@ class InnerProblem:
             put_attributes(attributes)
             own = {**{k: p[n] for k, p in theta.items()}, **frozen}
             own_buffers = {k: b[n].clone() for k, b in each.items()}
-            loss, after = self.seeded(t, partial(self._pass, own, own_buffers, pair))
+            loss, after = self.run_seeded(t, partial(self._pass, own, own_buffers, pair))
             losses.append(loss)
             new.append(after)
             self.attributes[n] = take_attributes(self.net)
@@ -201,7 +201,7 @@ class InnerProblem:
         """Loss of one net on a batch, and its buffers afterwards; those passed in may be written."""
         tensors = {**parameters, **buffers}
         with self.twice:
-            with self.mode, explained(self.net, pair[0]):
+            with self.mode, explain_failure(self.net, pair[0]):
                 # a clone, for a first layer may work in place; what the net replaces is put into tensors
                 logits = functional_call(self.net, tensors, (pair[0].clone(),))
             return self.loss(logits, pair[1]), {k: tensors[k] for k in buffers}
@@ -211,11 +211,11 @@ class InnerProblem:
         """Whether a pass of the net on the first step's images changes a buffer."""
         if not self.buffers_0:
             return False
-        with attributes_kept(self.net), global_stream(0, "probe", everything=True):
+        with keep_attributes(self.net), global_stream(0, "probe", everything=True):
             _, new = self._pass(_clones({**theta, **self.frozen}), _clones(self.buffers_0), self.steps(0))
-        return not all(same_values(new[k], b) for k, b in self.buffers_0.items())
+        return not all(is_equal(new[k], b) for k, b in self.buffers_0.items())
 
-    def seeded(self, t: int, forward: Callable[[], T]) -> T:
+    def run_seeded(self, t: int, forward: Callable[[], T]) -> T:
         """Run step t's forward pass with the random numbers of its stream."""
         if self.stream is None:
             return forward()
@@ -233,7 +233,7 @@ class InnerProblem:
         check = self.unchecked and not has_passed(self)
         losses, new_buffers = self.losses(theta, buffers, t, pair)
         self.loss_of_step = losses.detach()
-        with recomputation_refused(self.net):
+        with refuse_recomputation(self.net):
             grads = torch.autograd.grad(
                 losses.sum(), list(theta.values()), create_graph=keep or check, materialize_grads=True
             )
@@ -263,15 +263,15 @@ class InnerProblem:
         return theta, state, {k: b.detach() for k, b in buffers.items()}
 
 
-def ordinary(tensors: Any) -> Any:
+def to_ordinary(tensors: Any) -> Any:
     """A tensor, or tensors by name, with clones of those made under `torch.inference_mode()`, which no graph
     can hold."""
     if isinstance(tensors, Tensor):
         return tensors.clone() if tensors.is_inference() else tensors
-    return {k: ordinary(x) for k, x in tensors.items()}
+    return {k: to_ordinary(x) for k, x in tensors.items()}
 
 
-def draws_elsewhere(net: nn.Module) -> None:
+def mark_foreign_draws(net: nn.Module) -> None:
     """Remember that a net draws from numpy's or Python's global generator."""
     _DRAW_ELSEWHERE.add(net)
 
@@ -285,6 +285,6 @@ def _clones(buffers: Theta) -> Theta:
     return {k: b.clone() for k, b in buffers.items()}
 
 
-def same_values(a: Tensor, b: Tensor) -> bool:
+def is_equal(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are equal, NaN to NaN."""
     return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())

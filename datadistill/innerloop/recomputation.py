@@ -2,7 +2,7 @@
 
 theta_t stands in the module's place for the forward pass alone. What a function of the user's own computes
 again on the way back would read the module's own values: the gradient would be that of another net, without a
-word. torch's own checkpointing does not do so here (`net_mode.without_checkpointing`).
+word. torch's own checkpointing does not do so here (`net_mode.disable_checkpointing`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from datadistill.errors import UsageError
 
-__all__ = ["recomputation_allowed", "recomputation_refused"]
+__all__ = ["allow_recomputation", "refuse_recomputation"]
 
-_ALLOWED: ContextVar[bool] = ContextVar("recomputation_allowed", default=False)
+_ALLOWED: ContextVar[bool] = ContextVar("allow_recomputation", default=False)
 _RECOMPUTE_NOTHING: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 @contextlib.contextmanager
-def recomputation_refused(net: nn.Module) -> Iterator[None]:
+def refuse_recomputation(net: nn.Module) -> Iterator[None]:
     """Around a backward pass: UsageError where a module of the net ran in it.
 
     Args:
@@ -55,7 +55,7 @@ def recomputation_refused(net: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def recomputation_allowed() -> Iterator[None]:
+def allow_recomputation() -> Iterator[None]:
     """For whoever looks for what is wrong with a net's gradients."""
     token = _ALLOWED.set(True)
     try:

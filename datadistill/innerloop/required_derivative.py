@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from datadistill.innerloop.layer_faults import name_missing, refusal
+from datadistill.innerloop.layer_faults import find_refusal, name_missing
 from datadistill.innerloop.update_rules import Theta
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def require_derivative(
         theta, buffers, pair: what they were computed from.
         keep: whether their graph will be used again.
     """
-    reason = refusal(grads, list(theta.values()), keep)
+    reason = find_refusal(grads, list(theta.values()), keep)
     if reason is None:
         _PASSED.setdefault(problem.net, set()).add(_key(problem))
         return

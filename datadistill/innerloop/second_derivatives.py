@@ -71,7 +71,7 @@ def multi_margin_loss(
     return losses.sum() if reduction == "sum" else losses.mean()
 
 
-def _by_matrix_products(function: Callable[..., Any]) -> Callable[..., Any]:
+def _use_matrix_products(function: Callable[..., Any]) -> Callable[..., Any]:
     def attend(*args: Any, **kwargs: Any) -> Any:
         with sdpa_kernel(SDPBackend.MATH):
             return function(*args, **kwargs)
@@ -79,7 +79,7 @@ def _by_matrix_products(function: Callable[..., Any]) -> Callable[..., Any]:
     return attend
 
 
-def _without_cudnn(function: Callable[..., Any]) -> Callable[..., Any]:
+def _disable_cudnn(function: Callable[..., Any]) -> Callable[..., Any]:
     def recur(*args: Any, **kwargs: Any) -> Any:
         with cudnn.flags(enabled=False):
             return function(*args, **kwargs)
@@ -93,8 +93,8 @@ REPLACED: dict[Any, Callable[..., Any]] = {
     torch._C._nn.hardsigmoid_: lambda input: hardsigmoid(input, inplace=True),
     torch._weight_norm: weight_norm,
     F.multi_margin_loss: multi_margin_loss,
-    **{f: _by_matrix_products(f) for f in (F.scaled_dot_product_attention, F.multi_head_attention_forward)},
-    **{f: _without_cudnn(f) for f in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)},
+    **{f: _use_matrix_products(f) for f in (F.scaled_dot_product_attention, F.multi_head_attention_forward)},
+    **{f: _disable_cudnn(f) for f in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)},
 }
 
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 
 FORMS = ("per-step", "shared", "per-tensor")
 
@@ -60,7 +60,7 @@ def init(form: str, eta: float, steps: int, tensors: int) -> Float[Tensor, "*sha
     """
     shapes = {"per-step": (steps,), "shared": (1,), "per-tensor": (steps, tensors)}
     if form not in shapes:
-        raise UsageError(f"step-size form {form!r} is unknown; {nearest(form, FORMS)}")
+        raise UsageError(f"step-size form {form!r} is unknown; {suggest(form, FORMS)}")
     if not (math.isfinite(eta) and eta > 0):
         raise UsageError(f"the initial step size is {eta}, but it must be positive; the paper starts at 0.02")
     return softplus_inverse(torch.full(shapes[form], float(eta)))

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from datadistill.errors import UsageError
 from datadistill.innerloop.adjoints import Adjoint, FullUnroll, Result
-from datadistill.innerloop.attributes import attributes_kept
-from datadistill.innerloop.problem import InnerProblem, Loss, draws_elsewhere, ordinary
+from datadistill.innerloop.attributes import keep_attributes
+from datadistill.innerloop.problem import InnerProblem, Loss, mark_foreign_draws, to_ordinary
 from datadistill.innerloop.steps import Pair, Steps, as_steps
 from datadistill.innerloop.update_rules import Sgd, State, Theta, UpdateRule
 from datadistill.nets.logits import cross_entropy
-from datadistill.streams import other_generators, same_generators, set_other_generators
+from datadistill.streams import get_other_generators, is_same_state, set_other_generators
 
 
 def unroll(
@@ -163,18 +163,18 @@ def _run(
             f"step_sizes has {step_sizes.shape[1]} columns and theta_0 has {len(theta_0)} tensors; "
             "give one column for each, in the order of theta_0"
         )
-    theta_0, program = ordinary(theta_0), replace(program, tensors=ordinary(program.tensors))
+    theta_0, program = to_ordinary(theta_0), replace(program, tensors=to_ordinary(program.tensors))
     problem = InnerProblem(net, theta_0, program, update, loss, buffers, norm, stream)
     problem.unchecked = _takes_second_derivatives(theta_0, program, step_sizes)
     state_0 = update.init(theta_0) if state is None else state
-    eta, before = ordinary(step_sizes), other_generators()
-    with attributes_kept(net):
+    eta, before = to_ordinary(step_sizes), get_other_generators()
+    with keep_attributes(net):
         theta_T, state_T, buffers_T = adjoint.run(problem, theta_0, state_0, eta)
-    if stream is not None and not same_generators(before, other_generators()):
+    if stream is not None and not is_same_state(before, get_other_generators()):
         set_other_generators(before)  # the net draws from them too: once more, from the stream
-        draws_elsewhere(net)
+        mark_foreign_draws(net)
         return _run(net, theta_0, program, step_sizes, update, adjoint, loss, buffers, norm, stream, state)
-    return theta_T, state_T, problem.of_each_net(buffers_T)
+    return theta_T, state_T, problem.repeat_for_nets(buffers_T)
 
 
 def _takes_second_derivatives(theta_0: Theta, steps: Steps, step_sizes: Tensor) -> bool:

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.runs.jsonconfig import build_config
 
 Theta = dict[str, Tensor]
@@ -50,16 +50,16 @@ def rate(eta: Eta, name: str) -> Tensor:
     return eta[name] if isinstance(eta, dict) else eta
 
 
-def _decayed(theta: Theta, grads: Theta, weight_decay: float) -> Theta:
+def _decay(theta: Theta, grads: Theta, weight_decay: float) -> Theta:
     return {k: g + weight_decay * theta[k] for k, g in grads.items()} if weight_decay else grads
 
 
-def _fraction(name: str, value: float) -> None:
+def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value < 1:
         raise UsageError(f"{name} is {value}, but it must be at least 0 and below 1")
 
 
-def _not_negative(name: str, value: float) -> None:
+def _check_not_negative(name: str, value: float) -> None:
     if not 0 <= value < float("inf"):
         raise UsageError(f"{name} is {value}, but it must be 0 or more")
 
@@ -76,13 +76,13 @@ class Sgd:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _not_negative("weight_decay", self.weight_decay)
+        _check_not_negative("weight_decay", self.weight_decay)
 
     def init(self, theta: Theta) -> State:
         return {}
 
     def step(self, theta: Theta, grads: Theta, state: State, eta: Eta) -> tuple[Theta, State]:
-        grads = _decayed(theta, grads, self.weight_decay)
+        grads = _decay(theta, grads, self.weight_decay)
         return {k: p - rate(eta, k) * grads[k] for k, p in theta.items()}, state
 
 
@@ -107,14 +107,14 @@ class Momentum:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _fraction("beta", self.beta)
-        _not_negative("weight_decay", self.weight_decay)
+        _check_fraction("beta", self.beta)
+        _check_not_negative("weight_decay", self.weight_decay)
 
     def init(self, theta: Theta) -> State:
         return {"v": {k: torch.zeros_like(p) for k, p in theta.items()}}
 
     def step(self, theta: Theta, grads: Theta, state: State, eta: Eta) -> tuple[Theta, State]:
-        grads = _decayed(theta, grads, self.weight_decay)
+        grads = _decay(theta, grads, self.weight_decay)
         v = {k: self.beta * state["v"][k] + g for k, g in grads.items()}
         d = {k: g + self.beta * v[k] for k, g in grads.items()} if self.nesterov else v
         return {k: p - rate(eta, k) * d[k] for k, p in theta.items()}, {"v": v}
@@ -138,9 +138,9 @@ class Adam:
 
     def __post_init__(self) -> None:
         for name in ("beta1", "beta2"):
-            _fraction(name, getattr(self, name))
+            _check_fraction(name, getattr(self, name))
         for name in ("eps", "eps_root"):
-            _not_negative(name, getattr(self, name))
+            _check_not_negative(name, getattr(self, name))
 
     def init(self, theta: Theta) -> State:
         def zeros() -> Theta:
@@ -189,7 +189,7 @@ def from_description(description: dict[str, Any]) -> UpdateRule:
     args = {k: v for k, v in description.items() if k != "name"}
     name = str(description.get("name"))
     if name not in UPDATE_RULES:
-        raise UsageError(f"update rule {name[:80]!r} is unknown; {nearest(name[:80], UPDATE_RULES)}")
+        raise UsageError(f"update rule {name[:80]!r} is unknown; {suggest(name[:80], UPDATE_RULES)}")
     build_config(UPDATE_RULES[name], args, f"update rule {name}")  # refuses what is of another type
     rule: UpdateRule = UPDATE_RULES[name](**args)
     return rule

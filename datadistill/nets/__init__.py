@@ -16,14 +16,14 @@ from typing import Any
 
 from torch import nn
 
-from datadistill.errors import UsageError, nearest, out_of_memory
+from datadistill.errors import UsageError, is_out_of_memory, suggest
 from datadistill.nets.alexcifarnet import AlexCifarNet
 from datadistill.nets.alexnet import AlexNet
 from datadistill.nets.batchnorm import has_batchnorm, reestimate
 from datadistill.nets.convnet import ConvNet
 from datadistill.nets.initialization import INITIALIZATIONS, draw
 from datadistill.nets.lenet import LeNet
-from datadistill.nets.limits import limited
+from datadistill.nets.limits import limit_size
 from datadistill.nets.mlp import MLP
 from datadistill.nets.resnet import ResNet18
 from datadistill.nets.torchvision_net import torchvision_net
@@ -95,7 +95,7 @@ def find_net(name: str) -> Callable[..., nn.Module]:
     known = all_nets()
     if name not in known:
         found = f"there is no net called {name!r}"
-        raise UsageError(f"{found}; {nearest(str(name), known, 'datadistill.nets.all_nets()')}")
+        raise UsageError(f"{found}; {suggest(str(name), known, 'datadistill.nets.all_nets()')}")
     return known[name]
 
 
@@ -145,14 +145,14 @@ def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> 
     known = arguments(name)
     for argument in args:
         if argument not in known:
-            own = nearest(argument, known) if known else "it takes only channels, size and classes"
+            own = suggest(argument, known) if known else "it takes only channels, size and classes"
             raise UsageError(f"the net {name} has no argument called {argument!r}; {own}")
     every = {"channels": channels, "size": size, "classes": classes, **args}
-    with global_stream(0, "build"), limited(name, every):
+    with global_stream(0, "build"), limit_size(name, every):
         try:
             return find_net(name)(**every)
         except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
-            if out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             told = ", ".join(f"{key} {value!r:.40}" for key, value in every.items())
             raise UsageError(f"the net {name} cannot be built with {told}: {str(error)[:200]}") from error

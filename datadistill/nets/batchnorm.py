@@ -35,12 +35,12 @@ def norms_of(net: nn.Module) -> list[_BatchNorm | _InstanceNorm]:
     return [
         m
         for m in net.modules()
-        if isinstance(m, _BatchNorm) or (isinstance(m, _InstanceNorm) and keeps_statistics(m))
-        if m.training or not net.training or not keeps_statistics(m)
+        if isinstance(m, _BatchNorm) or (isinstance(m, _InstanceNorm) and has_running_statistics(m))
+        if m.training or not net.training or not has_running_statistics(m)
     ]
 
 
-def keeps_statistics(norm: nn.Module) -> bool:
+def has_running_statistics(norm: nn.Module) -> bool:
     """Whether a norm layer has running statistics, which it normalizes with in evaluation mode."""
     return norm.running_mean is not None
 
@@ -75,7 +75,7 @@ def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
         >>> net.running_mean, net.running_var
         (tensor([2.]), tensor([2.]))
     """
-    norms = [m for m in norms_of(net) if keeps_statistics(m)]
+    norms = [m for m in norms_of(net) if has_running_statistics(m)]
     if not norms:
         return
     training = [(module, module.training) for module in net.modules()]

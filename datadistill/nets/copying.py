@@ -89,18 +89,18 @@ def copy_net(net: nn.Module) -> nn.Module:
 
 
 class Called(Exception):
-    """A layer was called inside `calls_raise`."""
+    """A layer was called inside `raise_on_calls`."""
 
 
 @contextlib.contextmanager
-def calls_raise(net: nn.Module) -> Iterator[None]:
+def raise_on_calls(net: nn.Module) -> Iterator[None]:
     """Whoever calls a layer of this net meanwhile gets `Called`, before the layer runs.
 
     A copy of a net calls the original where a function closes over it (`self.f = lambda x: self.layer(x)`).
 
     Example:
         >>> net = nn.Linear(1, 1)
-        >>> with contextlib.suppress(Called), calls_raise(net):
+        >>> with contextlib.suppress(Called), raise_on_calls(net):
         ...     net(torch.zeros(1, 1))
     """
     layers = {id(m) for m in net.modules()}
@@ -117,10 +117,10 @@ def calls_raise(net: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def own_layers_alone(net: nn.Module) -> Iterator[None]:
+def refuse_original_layers(net: nn.Module) -> Iterator[None]:
     """Around a pass of a copy of `net`: UsageError where the copy calls a layer of the original."""
     try:
-        with calls_raise(bare_net(net)):
+        with raise_on_calls(bare_net(net)):
             yield
     except Called:
         raise UsageError(

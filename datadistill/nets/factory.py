@@ -47,7 +47,7 @@ def make_net(factory: NetFactory, seed: int, name: str, *indices: int) -> nn.Mod
         inspect.signature(factory).bind()
     except TypeError as error:
         raise UsageError(
-            f"net is {_called(factory)}, which cannot be called without arguments ({error}); pass a module, or "
+            f"net is {_name(factory)}, which cannot be called without arguments ({error}); pass a module, or "
             "a function that can: net=lambda: MyNet(...)"
         ) from None
     except ValueError:  # no signature to read
@@ -56,7 +56,7 @@ def make_net(factory: NetFactory, seed: int, name: str, *indices: int) -> nn.Mod
         net = factory()
     if not isinstance(net, nn.Module):
         raise UsageError(
-            f"net is {_called(factory)}, which returned {type(net).__name__}; wanted a torch module, or a "
+            f"net is {_name(factory)}, which returned {type(net).__name__}; wanted a torch module, or a "
             "function that builds one"
         )
     refuse_lazy(net)
@@ -82,15 +82,15 @@ def check_draws(factory: NetFactory, seed: int, name: str) -> None:
         UsageError: which of the two, and what to do.
     """
     first, again, other = (_values(make_net(factory, seed, name, 0, n)) for n in (0, 0, 1))
-    if not _same(first, again):
+    if not _is_same(first, again):
         raise UsageError(
-            f"net is {_called(factory)}, which builds another net at every call from the same seed, so no run "
+            f"net is {_name(factory)}, which builds another net at every call from the same seed, so no run "
             "could be repeated; draw from the global generators of torch, numpy or random, which are seeded "
             "before each call"
         )
-    if _same(first, other):
+    if _is_same(first, other):
         raise UsageError(
-            f"net is {_called(factory)}, which builds the same values at every call, so many nets would be "
+            f"net is {_name(factory)}, which builds the same values at every call, so many nets would be "
             'one; build the net inside of it without a seed of its own, or choose theta_0="given" for one net'
         )
 
@@ -101,9 +101,9 @@ def _values(net: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in named.items()}
 
 
-def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+def _is_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def _called(factory: NetFactory) -> str:
+def _name(factory: NetFactory) -> str:
     return str(getattr(factory, "__qualname__", None) or repr(factory))[:80]

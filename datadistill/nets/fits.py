@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from datadistill.nets.copying import bare_net, copy_net, own_layers_alone
+from datadistill.nets.copying import bare_net, copy_net, refuse_original_layers
 from datadistill.streams import global_stream
 
 
@@ -26,7 +26,7 @@ def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
             raise UsageError(f"{name} of the net is {p.dtype}, but images are float32; pass net.float()")
     try:
         # on a copy, whose buffers may be written
-        with global_stream(0, "fits", everything=True), own_layers_alone(net):
+        with global_stream(0, "fits", everything=True), refuse_original_layers(net):
             trial = copy_net(net).cpu()
             modes = [m.training for m in trial.modules()]
             found = [trial.eval()(torch.zeros(2, *shape, dtype=torch.float32))]

@@ -10,7 +10,7 @@ scheme but `default`:
                                         the value the net has now
 
 `default` is PyTorch's own: `reset_parameters` of every submodule. What no `reset_parameters` reaches keeps
-the value the net has now. `undrawn` names what would be the same in every draw.
+the value the net has now. `find_undrawn` names what would be the same in every draw.
 
 A weight that is computed from other tensors (parametrizations, weight norm, pruning: nets/computed.py) is drawn
 as the plain layer's would be, and written through the parametrization. Complex weights have the scheme's
@@ -34,10 +34,10 @@ from torch.nn import init as torch_init
 from torch.nn.modules.batchnorm import _NormBase  # BatchNorm, SyncBatchNorm and InstanceNorm
 from torch.nn.modules.conv import _ConvNd
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.nets.computed import Computed, computed_weights, make_plain
 from datadistill.nets.copying import copy_net
-from datadistill.streams import other_generators, set_other_generators
+from datadistill.streams import get_other_generators, set_other_generators
 
 Theta = dict[str, Tensor]
 Scheme = Callable[[nn.Module, torch.Generator], tuple[Theta, Theta]]
@@ -54,7 +54,7 @@ LAYERS_WITH_BIAS: tuple[type, ...] = (
 )
 
 
-def owners(net: nn.Module) -> dict[str, tuple[nn.Module, Tensor]]:
+def find_owners(net: nn.Module) -> dict[str, tuple[nn.Module, Tensor]]:
     """The module that holds each parameter, and the parameter, in the order of `net.named_parameters()`."""
     found: dict[str, tuple[nn.Module, Tensor]] = {}
     seen: set[int] = set()  # a shared parameter counts once, under its first name
@@ -66,7 +66,7 @@ def owners(net: nn.Module) -> dict[str, tuple[nn.Module, Tensor]]:
     return found
 
 
-def by_weights(fill: Fill, complex_fill: bool = True) -> Scheme:
+def scheme_of_fill(fill: Fill, complex_fill: bool = True) -> Scheme:
     """The scheme that fills each weight tensor by `fill(weight, generator)`, in place, and the rest by rule.
     With `complex_fill` it knows complex tensors; without, both parts of one are filled.
 
@@ -74,7 +74,7 @@ def by_weights(fill: Fill, complex_fill: bool = True) -> Scheme:
     from the same ones.
     """
 
-    def filled(like: Tensor, generator: torch.Generator) -> Tensor:
+    def fill_like(like: Tensor, generator: torch.Generator) -> Tensor:
         kind = torch.complex64 if like.is_complex() and complex_fill else torch.float32
         parts = []
         for _ in range(2 if like.is_complex() and not complex_fill else 1):
@@ -89,50 +89,52 @@ def by_weights(fill: Fill, complex_fill: bool = True) -> Scheme:
             make = torch.zeros_like if name.endswith("bias") else torch.ones_like
             return make(parameter, requires_grad=False)
         if parameter.ndim >= 2:
-            return filled(parameter, generator)
+            return fill_like(parameter, generator)
         if isinstance(module, LAYERS_WITH_BIAS):
             return torch.zeros_like(parameter, requires_grad=False)
         return parameter.detach().clone()
 
     def scheme(net: nn.Module, generator: torch.Generator) -> tuple[Theta, Theta]:
-        weights = _drawn_computed(net)
+        weights = _find_drawn(net)
         parts = {name for c in weights for name in c.parameters}
         theta = {
             name: parameter.detach().clone() if name in parts else one(module, name, parameter, generator)
-            for name, (module, parameter) in owners(net).items()
+            for name, (module, parameter) in find_owners(net).items()
         }
         if not weights:
             return theta, {}
         values = {c.full_name: one(c.module, c.name, c.value(), generator) for c in weights}
-        return _written(net, theta, values, generator)
+        return _write_originals(net, theta, values, generator)
 
     return scheme
 
 
-def _drawn_computed(net: nn.Module) -> list[Computed]:
+def _find_drawn(net: nn.Module) -> list[Computed]:
     """The computed weights that are drawn: some parameter of theirs is trained."""
     trained = {name for name, p in net.named_parameters() if p.requires_grad}
     return [c for c in computed_weights(net) if trained.intersection(c.parameters)]
 
 
-def _written(net: nn.Module, theta: Theta, values: Theta, generator: torch.Generator) -> tuple[Theta, Theta]:
+def _write_originals(
+    net: nn.Module, theta: Theta, values: Theta, generator: torch.Generator
+) -> tuple[Theta, Theta]:
     """theta with the originals that give the computed weights their values, and the buffers that changed."""
     replica = copy_net(net).cpu()
-    with seeded(generator):
+    with seed_globals(generator):
         for c in computed_weights(replica):
             if c.full_name in values:
                 c.write(values[c.full_name].cpu())
     names = {name for c in computed_weights(net) if c.full_name in values for name in c.parameters}
-    drawn, before = owners(replica), dict(net.named_buffers())
+    drawn, before = find_owners(replica), dict(net.named_buffers())
     theta = {k: drawn[k][1].detach().to(p.device, p.dtype) if k in names else p for k, p in theta.items()}
     after = {k: b.detach().to(before[k].device) for k, b in replica.named_buffers()}
     return theta, {k: b for k, b in after.items() if not torch.equal(b, before[k])}
 
 
 @contextlib.contextmanager
-def seeded(generator: torch.Generator) -> Iterator[None]:
+def seed_globals(generator: torch.Generator) -> Iterator[None]:
     """The global generators seeded by one draw from `generator`, and put back afterwards."""
-    seed, others = int(torch.randint(2**62, (), generator=generator)), other_generators()
+    seed, others = int(torch.randint(2**62, (), generator=generator)), get_other_generators()
     # only the CPU generator is used: copies are there; torch.manual_seed would seed the devices too
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -161,7 +163,7 @@ def orthogonal(weight: Tensor, generator: torch.Generator) -> None:
 def pytorch_default(net: nn.Module, generator: torch.Generator) -> tuple[Theta, Theta]:
     """`reset_parameters` of every submodule, on a copy; the global generators are forked meanwhile."""
     replica = copy_net(net).cpu()
-    weights = _drawn_computed(net)
+    weights = _find_drawn(net)
     if weights:
         make_plain(replica)
 
@@ -171,27 +173,29 @@ def pytorch_default(net: nn.Module, generator: torch.Generator) -> tuple[Theta, 
         if callable(own):
             own()
 
-    with seeded(generator):
+    with seed_globals(generator):
         replica.apply(reset)  # children first, as constructors do, so that a parent has the last word
-    drawn = {name: p.detach() for name, (_, p) in owners(replica).items()}
+    drawn = {name: p.detach() for name, (_, p) in find_owners(replica).items()}
     theta = {
         name: drawn[name].to(p.device, p.dtype) if name in drawn else p.detach().clone()
-        for name, (_, p) in owners(net).items()
+        for name, (_, p) in find_owners(net).items()
     }
     if not weights:
         return theta, {}
-    return _written(net, theta, {c.full_name: drawn[c.full_name] for c in weights}, generator)
+    return _write_originals(net, theta, {c.full_name: drawn[c.full_name] for c in weights}, generator)
 
 
 INITIALIZATIONS: dict[str, Scheme] = {
-    "xavier": by_weights(lambda w, g: torch_init.xavier_normal_(w, generator=g)),
-    "xavier-uniform": by_weights(lambda w, g: torch_init.xavier_uniform_(w, generator=g), complex_fill=False),
-    "kaiming": by_weights(
+    "xavier": scheme_of_fill(lambda w, g: torch_init.xavier_normal_(w, generator=g)),
+    "xavier-uniform": scheme_of_fill(
+        lambda w, g: torch_init.xavier_uniform_(w, generator=g), complex_fill=False
+    ),
+    "kaiming": scheme_of_fill(
         lambda w, g: torch_init.kaiming_normal_(w, mode="fan_in", nonlinearity="relu", generator=g)
     ),
-    "orthogonal": by_weights(orthogonal),
-    "normal": by_weights(lambda w, g: torch_init.normal_(w, std=0.02, generator=g)),
-    "small": by_weights(lambda w, g: torch_init.normal_(w, std=0.001, generator=g)),
+    "orthogonal": scheme_of_fill(orthogonal),
+    "normal": scheme_of_fill(lambda w, g: torch_init.normal_(w, std=0.02, generator=g)),
+    "small": scheme_of_fill(lambda w, g: torch_init.normal_(w, std=0.001, generator=g)),
     "default": pytorch_default,
 }
 
@@ -234,7 +238,7 @@ def draw(net: nn.Module, init: str, generator: torch.Generator) -> Theta:
 def draw_whole(net: nn.Module, init: str, generator: torch.Generator) -> tuple[Theta, Theta]:
     """`draw`, and the buffers that are drawn with it: an orthogonal base, the vectors of spectral norm."""
     if init not in INITIALIZATIONS:
-        raise UsageError(f"there is no initialization called {init!r}; {nearest(str(init), INITIALIZATIONS)}")
+        raise UsageError(f"there is no initialization called {init!r}; {suggest(str(init), INITIALIZATIONS)}")
     if generator.device.type != "cpu":
         raise UsageError(
             f"the generator is on {generator.device}; theta_0 is drawn on the CPU so that every device "
@@ -246,7 +250,7 @@ def draw_whole(net: nn.Module, init: str, generator: torch.Generator) -> tuple[T
     return INITIALIZATIONS[init](net, generator)
 
 
-def undrawn(net: nn.Module, init: str) -> list[str]:
+def find_undrawn(net: nn.Module, init: str) -> list[str]:
     """Trained tensors that are the same in every draw although their values differ among themselves: a bare
     `nn.Parameter` that only the net's constructor draws. A constant (zeros of a bias, ones of a norm, a gate)
     is rightly the same.
@@ -261,7 +265,7 @@ def undrawn(net: nn.Module, init: str) -> list[str]:
     Example:
         >>> net = nn.Linear(2, 2)
         >>> net.bare, net.gate = nn.Parameter(torch.randn(3)), nn.Parameter(torch.zeros(3))
-        >>> undrawn(net, "default")
+        >>> find_undrawn(net, "default")
         ['bare']
     """
     (a, buffers_a), (b, buffers_b) = (draw_whole(net, init, torch.Generator().manual_seed(n)) for n in (0, 1))
@@ -273,15 +277,15 @@ def undrawn(net: nn.Module, init: str) -> list[str]:
     with torch.no_grad():
         for name, value in first.items():
             named[name].copy_(value)
-    for c in _drawn_computed(replica):
+    for c in _find_drawn(replica):
         parts |= set(c.parameters)
         differing = [k for k in (*c.parameters, *c.buffers) if k in {**first, **second} and k not in same]
-        if not differing and _varies(c.value()):
+        if not differing and _is_varied(c.value()):
             found.append(c.full_name)
     trained = [name for name, p in net.named_parameters() if p.requires_grad and name not in parts]
-    return found + [name for name in trained if name in same and _varies(first[name])]
+    return found + [name for name in trained if name in same and _is_varied(first[name])]
 
 
-def _varies(values: Tensor) -> bool:
+def _is_varied(values: Tensor) -> bool:
     flat = values.flatten()
     return bool((flat != flat[:1]).any())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 
 
 def instance_norm(channels: int) -> nn.Module:
@@ -51,7 +51,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     """
     choices = list(choices)
     if not isinstance(value, str) or value not in choices:
-        raise UsageError(f"{name} is {value!r}; {nearest(str(value), choices)}")
+        raise UsageError(f"{name} is {value!r}; {suggest(str(value), choices)}")
     return value
 
 

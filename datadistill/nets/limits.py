@@ -26,7 +26,7 @@ MOST_TENSORS = 10_000
 
 
 @contextlib.contextmanager
-def limited(name: str, arguments: Mapping[str, Any], tensors: int = MOST_TENSORS) -> Iterator[None]:
+def limit_size(name: str, arguments: Mapping[str, Any], tensors: int = MOST_TENSORS) -> Iterator[None]:
     """Refuse a net that is larger than it can be, while it is built inside the block.
 
     Args:
@@ -39,7 +39,7 @@ def limited(name: str, arguments: Mapping[str, Any], tensors: int = MOST_TENSORS
         OutOfMemory: parameters on the CPU that take more than all of its memory.
 
     Example:
-        >>> with limited("mlp", {"depth": 10**12}):
+        >>> with limit_size("mlp", {"depth": 10**12}):
         ...     pass
         Traceback (most recent call last):
         ...
@@ -53,27 +53,27 @@ def limited(name: str, arguments: Mapping[str, Any], tensors: int = MOST_TENSORS
                 )
     here, counted, held = threading.get_ident(), 0, 0
 
-    def registered(owner: nn.Module, own_name: str, tensor: Any) -> None:
+    def count_tensor(owner: nn.Module, own_name: str, tensor: Any) -> None:
         nonlocal counted, held
         if threading.get_ident() != here or tensor is None:
             return
         counted += 1
         if counted > tensors:
             raise UsageError(
-                f"the net {name} with {_said(arguments)} has more tensors than there can be ({tensors:,}); "
+                f"the net {name} with {_join(arguments)} has more tensors than there can be ({tensors:,}); "
                 "change its arguments"
             )
         if tensor.device.type == "cpu":
             held += tensor.numel() * tensor.element_size()
             if held > _memory():
                 raise OutOfMemory(
-                    f"the net {name} with {_said(arguments)} takes more than {_memory():,} bytes, all of this "
+                    f"the net {name} with {_join(arguments)} takes more than {_memory():,} bytes, all of this "
                     "machine's memory; take a smaller one"
                 )
 
     handles = (
-        registration.register_module_parameter_registration_hook(registered),
-        registration.register_module_buffer_registration_hook(registered),
+        registration.register_module_parameter_registration_hook(count_tensor),
+        registration.register_module_buffer_registration_hook(count_tensor),
     )
     try:
         yield
@@ -90,5 +90,5 @@ def _memory() -> int:
         return 1 << 62
 
 
-def _said(arguments: Mapping[str, Any]) -> str:
+def _join(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in arguments.items())[:120]

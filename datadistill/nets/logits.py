@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from datadistill.errors import DatadistillError, UsageError, out_of_memory
+from datadistill.errors import DatadistillError, UsageError, is_out_of_memory
 
-__all__ = ["cross_entropy", "explained", "refuse_labels_beyond", "refuse_no_logits", "refuse_one_logit"]
+__all__ = ["cross_entropy", "explain_failure", "refuse_labels_beyond", "refuse_no_logits", "refuse_one_logit"]
 
 
 def refuse_one_logit(logits: Float[Tensor, "b k"], whose: str = "the net") -> None:
@@ -117,14 +117,14 @@ def cross_entropy(logits: Any, labels: Tensor) -> Float[Tensor, ""]:
 
 
 @contextlib.contextmanager
-def explained(net: nn.Module, images: Tensor) -> Iterator[None]:
+def explain_failure(net: nn.Module, images: Tensor) -> Iterator[None]:
     """Turn what a net raises about images that it does not take into a sentence."""
     try:
         yield
     except DatadistillError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         types = {p.dtype for p in net.parameters() if p.is_floating_point()}
         wanted = ", ".join(sorted(map(str, types)))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import build, find_net
-from datadistill.nets.limits import MOST_TENSORS, limited
-from datadistill.runs.content import check_fields, check_object, check_text, shown
+from datadistill.nets.limits import MOST_TENSORS, limit_size
+from datadistill.runs.content import check_fields, check_object, check_text, quote
 
 CUSTOM = "custom"
 FACTORY = "factory"  # the initialization of nets that a function of the user's own builds
@@ -92,7 +92,7 @@ class NetSpec:
             UsageError: as `build`.
         """
         # modules that are replaced while a net is built register tensors that are not in its state
-        with torch.device("meta"), limited(self.name, self.args, min(2 * tensors + 200, MOST_TENSORS)):
+        with torch.device("meta"), limit_size(self.name, self.args, min(2 * tensors + 200, MOST_TENSORS)):
             return self.build()
 
     def construct(self) -> nn.Module:
@@ -112,7 +112,7 @@ def _check_args(field: str, value: Any) -> dict[str, Any]:
     args = check_object(field, value)
     for key, arg in args.items():
         if not isinstance(arg, str | int | float | bool):
-            raise DataError(f"{field}.{key[:80]} is {shown(arg)}, wanted a number or a text")
+            raise DataError(f"{field}.{key[:80]} is {quote(arg)}, wanted a number or a text")
     return args
 
 
@@ -147,7 +147,7 @@ def refuse_other_tensors(
     other = [k for k in sorted({**wanted, **found}) if kind(found, k, "") != kind(wanted, k, "")]
     if other:
         raise DataError(
-            f"{what} {shown(other[0])} is {kind(found, other[0], 'missing')}, wanted "
+            f"{what} {quote(other[0])} is {kind(found, other[0], 'missing')}, wanted "
             f"{kind(wanted, other[0], 'none')} of the net {net} ({len(other)} differ"
             f"{'s' if len(other) == 1 else ''}); take the net's own tensors, or get the file again"
         )

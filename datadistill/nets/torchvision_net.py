@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.nets.layers import check_images
 from datadistill.nets.layers import dropout as dropout_layer
 
@@ -84,7 +84,7 @@ def torchvision_net(
         )
     known = models()
     if model not in known:
-        close = nearest(str(model), known)
+        close = suggest(str(model), known)
         hint = close if close.startswith("did") else "for example squeezenet1_0, alexnet, resnet18, vgg11"
         raise UsageError(
             f"torchvision has no classifier called {model!r}; {hint.split(' (known')[0]} "

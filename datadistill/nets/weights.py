@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from datadistill.errors import DataError, UsageError
-from datadistill.nets.weights_file import imagenet, plain, read_file
+from datadistill.nets.weights_file import check_tensors, imagenet, read_file
 from datadistill.runs.tensors import checksum
 
 Theta = dict[str, Tensor]
@@ -83,11 +83,11 @@ class Weights:
         different = [
             f"{name} is {_kind(self.tensors[name])}, wanted {_kind(wanted[name])}"
             for name in shared
-            if not _alike(self.tensors[name], wanted[name])
+            if not _has_form_of(self.tensors[name], wanted[name])
         ]
         if missing or unexpected or different:
             parts = [
-                f"{len(names):,} {what} ({_some(names)})"
+                f"{len(names):,} {what} ({_list_some(names)})"
                 for what, names in (
                     ("missing", missing),
                     ("unexpected", unexpected),
@@ -102,7 +102,9 @@ class Weights:
             )
         bad = [name for name in shared if not bool(torch.isfinite(self.tensors[name]).all())]
         if bad:
-            raise DataError(f"{self.source} has a NaN or infinite value in {_some(bad)}; get the file again")
+            raise DataError(
+                f"{self.source} has a NaN or infinite value in {_list_some(bad)}; get the file again"
+            )
 
         def copy(name: str) -> Tensor:
             like = wanted[name]
@@ -167,11 +169,11 @@ def read_weights(
         path, name, digest = imagenet(net, model, download)
     else:
         path, name, digest = Path(source).expanduser(), str(source), ""
-    tensors = plain(read_file(path, digest), name)
+    tensors = check_tensors(read_file(path, digest), name)
     return Weights(name, tensors, checksum(tensors))
 
 
-def _alike(found: Tensor, wanted: Tensor) -> bool:
+def _has_form_of(found: Tensor, wanted: Tensor) -> bool:
     return found.shape == wanted.shape and found.is_floating_point() == wanted.is_floating_point()
 
 
@@ -180,6 +182,6 @@ def _kind(tensor: Tensor) -> str:
     return f"{kind}{tuple(tensor.shape)}"
 
 
-def _some(names: Iterable[str]) -> str:
+def _list_some(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

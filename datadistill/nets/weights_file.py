@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.data.torchvision_sources import timeout
-from datadistill.errors import DataError, OutOfMemory, Unavailable, UsageError, out_of_memory
+from datadistill.errors import DataError, OutOfMemory, Unavailable, UsageError, is_out_of_memory
 from datadistill.nets.alexnet import AlexNet
 from datadistill.runs.file_kinds import kind_of, mismatch
 from datadistill.runs.header import LARGEST_HEADER
@@ -104,11 +104,11 @@ def _safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
 
     header = data[8 : 8 + min(int.from_bytes(data[:8], "little"), LARGEST_HEADER)]
     if b'"datadistill":' in header or rb"checksum\":\"sha256:" in header:
-        return _own(data, str(path))
+        return _read_own(data, str(path))
     try:
         return load(data)
     except Exception as error:  # SafetensorError, MemoryError, ...
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise OutOfMemory(f"{path} needs more memory than there is") from error
         first = (str(error).splitlines() or [""])[0]
         raise DataError(
@@ -116,7 +116,7 @@ def _safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _own(data: bytes, source: str) -> dict[str, Tensor]:
+def _read_own(data: bytes, source: str) -> dict[str, Tensor]:
     """The net in one of our own files: that of `finetune`, or of `kd-baselines train`."""
     stored = read_metadata(data, source)
     kind = kind_of(stored)
@@ -129,7 +129,7 @@ def _own(data: bytes, source: str) -> dict[str, Tensor]:
     return {name.removeprefix(before): tensor for name, tensor in tensors.items()}
 
 
-def plain(content: Any, source: str) -> dict[str, Tensor]:
+def check_tensors(content: Any, source: str) -> dict[str, Tensor]:
     """Tensors by name, checked, with the names that nets of today have.
 
     Raises:

@@ -12,7 +12,7 @@ from functools import partial
 from inspect import getdoc
 
 from datadistill.config import DistillConfig
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.recipes import ablations, adaptation, cifar10, imagenet, mnist, own_images, poisoning, small
 from datadistill.recipes.pools import POOLS
 
@@ -94,7 +94,7 @@ def page(name: str) -> Page:
     if name not in RECIPES:
         if name in POOLS:
             raise UsageError(f"{name} is a recipe of a pool; type datadistill pretrain {name}")
-        raise UsageError(f"there is no recipe {name!r}; {nearest(name, RECIPES, 'datadistill recipes')}")
+        raise UsageError(f"there is no recipe {name!r}; {suggest(name, RECIPES, 'datadistill recipes')}")
     return RECIPES[name]
 
 

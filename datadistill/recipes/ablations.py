@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from datadistill.config import DistillConfig
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 
 _DATASETS: dict[str, dict[str, Any]] = {
     "mnist": {"net": "lenet", "batch": 256, "nets": 4},
@@ -27,7 +27,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
 
 def _ablation(recipe: str, dataset: str, **changes: Any) -> DistillConfig:
     if dataset not in _DATASETS:
-        raise UsageError(f"the ablations have no data set {dataset!r}; {nearest(dataset, _DATASETS)}")
+        raise UsageError(f"the ablations have no data set {dataset!r}; {suggest(dataset, _DATASETS)}")
     settings: dict[str, Any] = {
         "init": "xavier", "theta_0": "random", "iterations": 4000, "lr_images": 0.01, "lr_step_sizes": 0.01,
         "validate_every": 200,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datadistill.config import PoolConfig
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ POOLS: dict[str, PoolPage] = {
 def pool_page(name: str) -> PoolPage:
     """The pool recipe called `name`, with its published number; UsageError names the nearest."""
     if name not in POOLS:
-        raise UsageError(f"there is no pool recipe {name!r}; {nearest(name, POOLS, 'datadistill recipes')}")
+        raise UsageError(f"there is no pool recipe {name!r}; {suggest(name, POOLS, 'datadistill recipes')}")
     return POOLS[name]
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.reproduce import attack, figures, table1, table2, table3
 from datadistill.reproduce.plan import SCALES, Plan, Scale
 
@@ -45,8 +45,8 @@ def plan_of(table: str, scale: str) -> Plan:
         ['mnist', 'cifar10']
     """
     if table not in TABLES:
-        raise UsageError(f"there is no table {table!r}; {nearest(table, TABLES)}")
+        raise UsageError(f"there is no table {table!r}; {suggest(table, TABLES)}")
     for known in SCALES:
         if known == scale:
             return TABLES[table](known)
-    raise UsageError(f"there is no scale {scale!r}; {nearest(scale, SCALES)}")
+    raise UsageError(f"there is no scale {scale!r}; {suggest(scale, SCALES)}")

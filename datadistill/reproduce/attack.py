@@ -14,8 +14,8 @@ from datadistill.reproduce.common import (
     SMOKE,
     attack_row,
     candidates,
-    ours,
-    sized,
+    choose_sizes,
+    list_deviations,
 )
 from datadistill.reproduce.plan import Measurement, Part, Plan, Scale
 
@@ -30,7 +30,7 @@ HEADINGS = {
 
 def _part(scale: Scale, name: str, title: str, pool: PoolConfig, config: DistillConfig) -> Part:
     baselines = IMAGE_BASELINES if scale == "full" else IMAGE_BASELINES[:2]
-    sizes = sized(
+    sizes = choose_sizes(
         scale, nets=(2, 16, 200), sets=(1, 5, 10), selection_nets=(1, 4, 20), optimized_from=(2, 20, 50)
     )
     published = paper.ATTACK[name]
@@ -40,7 +40,7 @@ def _part(scale: Scale, name: str, title: str, pool: PoolConfig, config: Distill
         pools={pool.recipe: pool},
         sets={f"{name}-attack": config.with_changes(pool=pool.recipe, source=pool.dataset)},
         measurements=(
-            Measurement("ours", "ours", (f"{name}-attack",), sized(scale, nets=(4, 200, 200))),
+            Measurement("ours", "ours", (f"{name}-attack",), choose_sizes(scale, nets=(4, 200, 200))),
             Measurement("baselines", "compare", (f"{name}-attack",), {
                 **sizes, "candidates": candidates(scale), "baselines": [*baselines],
             }),
@@ -53,7 +53,8 @@ def _part(scale: Scale, name: str, title: str, pool: PoolConfig, config: Distill
         columns=tuple(HEADINGS),
         headings=HEADINGS,
         remarks=(
-            f"{pool.nets} pretrained nets to learn with, {pool.held_out} held out.", *ours({name: config}),
+            f"{pool.nets} pretrained nets to learn with, {pool.held_out} held out.",
+            *list_deviations({name: config}),
         ),
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datadistill.config import DistillConfig
-from datadistill.reproduce.plan import ACCURACY, Row, Scale
+from datadistill.reproduce.plan import ACCURACY, Scale, TableRow
 from datadistill.studies.table import Published
 
 LABELS = {
@@ -42,10 +42,10 @@ ONE_NET = (
 AS_LONG = "Learning is as long as the recipes say, not as the paper's 400 epochs of 4 to 16 nets."
 
 
-def ours(sets: Mapping[str, DistillConfig]) -> tuple[str, ...]:
+def list_deviations(sets: Mapping[str, DistillConfig]) -> tuple[str, ...]:
     """Where sets leave the paper's form (gradient descent, hard labels, one step size a step, noise).
 
-    >>> ours({"a": DistillConfig(update="adam"), "b": DistillConfig()})
+    >>> list_deviations({"a": DistillConfig(update="adam"), "b": DistillConfig()})
     ('Where our set leaves the paper: a: adam as inner rule.',)
     """
     said = []
@@ -68,10 +68,10 @@ def candidates(scale: Scale) -> str:
     return "learned" if scale == "smoke" else "all"
 
 
-def sized(scale: Scale, **sizes: Sequence[int]) -> dict[str, int]:
+def choose_sizes(scale: Scale, **sizes: Sequence[int]) -> dict[str, int]:
     """The arguments of a measurement at a scale, each given as (smoke, cpu, full).
 
-    >>> sized("cpu", nets=(2, 20, 200), sets=(1, 5, 10))
+    >>> choose_sizes("cpu", nets=(2, 20, 200), sets=(1, 5, 10))
     {'nets': 20, 'sets': 5}
     """
     place = ("smoke", "cpu", "full").index(scale)
@@ -87,7 +87,7 @@ def row(
     suffix: str = "",
     key: str = "",
     ours: bool = False,
-) -> Row:
+) -> TableRow:
     """A row with the accuracy that was published for it.
 
     Args:
@@ -100,13 +100,13 @@ def row(
         ours: whether it is the paper's method.
     """
     number = (published or {}).get(key or name)
-    return Row(
+    return TableRow(
         (label or LABELS[name]) + suffix, measurement, name,
         {} if number is None else {ACCURACY: number}, ours,
     )  # fmt: skip
 
 
-def attack_row(name: str, measurement: str, published: Mapping[str, Any], *, ours: bool = False) -> Row:
+def attack_row(name: str, measurement: str, published: Mapping[str, Any], *, ours: bool = False) -> TableRow:
     """A row of several columns."""
     label = "before" if name == "before" else LABELS[name]
-    return Row(label, measurement, name, published.get(name, {}), ours)
+    return TableRow(label, measurement, name, published.get(name, {}), ours)

@@ -31,7 +31,7 @@ from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.measure import KINDS, Tools
 from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan
 from datadistill.reproduce.random_weights import draw_weights
-from datadistill.reproduce.results import Measured, Result, over_runs
+from datadistill.reproduce.results import MeasuredRow, Result, combine_runs
 from datadistill.runs.atomic import write_json
 from datadistill.runs.canonical import canonical_json, parse_json
 from datadistill.runs.environment import environment
@@ -75,7 +75,7 @@ class Engine:
         Raises:
             Interrupted: a signal came; what was done is kept.
         """
-        done: list[tuple[Part, Sequence[Measured | None]]] = []
+        done: list[tuple[Part, Sequence[MeasuredRow | None]]] = []
         missing = []
         for part in self.plan.parts:
             self.looking = bool(only) and part.name not in only
@@ -87,10 +87,10 @@ class Engine:
                 self.study.environments = before
         return Result(done, missing, self.study.environments)
 
-    def _part(self, part: Part) -> list[Measured | None]:
-        found: dict[tuple[str, str], Measured] = {}
+    def _part(self, part: Part) -> list[MeasuredRow | None]:
+        found: dict[tuple[str, str], MeasuredRow] = {}
         for m in part.measurements:
-            rows = over_runs([self._measure(part, m, name) for name in m.sets])
+            rows = combine_runs([self._measure(part, m, name) for name in m.sets])
             found |= {(m.name, row.name): row for row in rows}
         wanted = [(row.measurement or "", row.name) for row in part.rows]
         lacking = [key for key in wanted if key[0] and key not in found]
@@ -101,7 +101,7 @@ class Engine:
 
     # --- measurements
 
-    def _measure(self, part: Part, m: Measurement, name: str) -> list[Measured]:
+    def _measure(self, part: Part, m: Measurement, name: str) -> list[MeasuredRow]:
         """The rows of one measurement on one set."""
         config = part.sets[name]
         _, d = self._set(part, name)
@@ -197,7 +197,7 @@ class Engine:
         """The folder of a finished run: one that lies elsewhere, or OUT's own, which is made where needed."""
         if not has_run(job.path):
             for run in elsewhere.candidates(self.reuse, job.kind, job.file):
-                if not job.differences(run) and fits(run.path):
+                if not job.find_differences(run) and fits(run.path):
                     self.study.say(f"{job.path.name}: the run in {run.path} is used")
                     return run.path
         if not job.is_finished():
@@ -236,12 +236,12 @@ class Engine:
         return self.fingerprints[weights]
 
 
-def load_rows(path: Path, key: Mapping[str, Any]) -> tuple[list[Measured], dict[str, Any]] | None:
+def load_rows(path: Path, key: Mapping[str, Any]) -> tuple[list[MeasuredRow], dict[str, Any]] | None:
     """Rows and environment of a measurement that was made with this very key; None where it must be made."""
     try:
         stored = parse_json(read_run_file(path))
         if canonical_json(stored["key"]) != canonical_json(key):
             return None
-        return [Measured.from_dict(row) for row in stored["rows"]], stored["environment"]
+        return [MeasuredRow.from_dict(row) for row in stored["rows"]], stored["environment"]
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # damaged: measured again
         return None

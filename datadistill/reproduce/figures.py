@@ -8,8 +8,8 @@ from typing import Any
 from datadistill.config import DistillConfig
 from datadistill.recipes import ablations
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import SMOKE, sized
-from datadistill.reproduce.plan import ACCURACY, Measurement, Part, Plan, Row, Scale
+from datadistill.reproduce.common import SMOKE, choose_sizes
+from datadistill.reproduce.plan import ACCURACY, Measurement, Part, Plan, Scale, TableRow
 from datadistill.studies.table import Published
 
 PAPERS_FORM = (
@@ -35,14 +35,14 @@ def _part(
 ) -> Part:
     """Curves by label: their points, the published numbers, whether they are the paper's method."""
     sets = {set_: config for points, _, _ in curves.values() for set_, config in points.values()}
-    nets = sized(scale, nets=(2, 50, 200))
+    nets = choose_sizes(scale, nets=(2, 50, 200))
     return Part(
         name,
         title,
         sets=sets,
         measurements=tuple(Measurement(f"ours-{set_}", "ours", (set_,), nets) for set_ in sets),
         rows=tuple(
-            Row(
+            TableRow(
                 label, f"ours-{set_}", "ours",
                 {ACCURACY: published[at]} if at in published else {}, ours, float(at),
             )
@@ -57,7 +57,7 @@ def _datasets(scale: Scale) -> tuple[str, ...]:
     return ("mnist", "cifar10") if scale == "full" else ("mnist",)
 
 
-def _named(config: DistillConfig, scale: Scale) -> tuple[str, DistillConfig]:
+def _name_run(config: DistillConfig, scale: Scale) -> tuple[str, DistillConfig]:
     return config.recipe, config.with_changes(**_SETTINGS[scale])
 
 
@@ -77,8 +77,8 @@ def figure4(scale: Scale) -> Plan:
     shown = "5,000 MNIST images" if scale == "smoke" else None
     parts = []
     for dataset in _datasets(scale):
-        by_steps = {s: _named(ablations.figure4(s, 2, dataset), scale) for s in steps}
-        by_epochs = {e: _named(ablations.figure4(10, e, dataset), scale) for e in epochs}
+        by_steps = {s: _name_run(ablations.figure4(s, 2, dataset), scale) for s in steps}
+        by_epochs = {e: _name_run(ablations.figure4(10, e, dataset), scale) for e in epochs}
         published, title = paper.FIGURE4[dataset], shown or dataset
         label = "ours, random initialization"
         parts += [
@@ -96,9 +96,9 @@ def figure5(scale: Scale) -> Plan:
     images = {"smoke": (1, 5), "cpu": (5, 10, 20, 30), "full": (1, 5, 10, 20, 30)}[scale]
     parts = []
     for dataset in _datasets(scale):
-        many = {n: _named(ablations.figure5(n, False, dataset), scale) for n in images}
+        many = {n: _name_run(ablations.figure5(n, False, dataset), scale) for n in images}
         # one image per class is one step either way
-        one = {n: _named(ablations.figure5(n, True, dataset), scale) for n in images if n > 1}
+        one = {n: _name_run(ablations.figure5(n, True, dataset), scale) for n in images if n > 1}
         published = paper.FIGURE5[dataset]
         title = "5,000 MNIST images" if scale == "smoke" else dataset
         parts.append(

@@ -14,15 +14,15 @@ from typing import Any
 from datadistill.data import RealData, Split
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
-from datadistill.evaluation.accuracy import accuracy, trained_accuracies
+from datadistill.evaluation.accuracy import accuracy, measure_training
 from datadistill.evaluation.attack import measure_of
 from datadistill.evaluation.compare import compare
-from datadistill.evaluation.own_data import data_of
+from datadistill.evaluation.own_data import load_own_data
 from datadistill.evaluation.starts import start_of
 from datadistill.initial import nets_of
 from datadistill.pool import Pool
 from datadistill.reproduce.plan import ACCURACY
-from datadistill.reproduce.results import Measured, Value
+from datadistill.reproduce.results import MeasuredRow, Value
 from datadistill.stats import deviation, mean
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
@@ -49,11 +49,11 @@ class Tools:
 
     def data(self, d: DistilledDataset) -> RealData:
         """The set's own real data, on the device."""
-        real = data_of(d, data_root=self.data_root, download=self.download)
+        real = load_own_data(d, data_root=self.data_root, download=self.download)
         return real.to(resolve(self.device))
 
 
-def trained_on(d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0) -> list[Measured]:
+def train_on_set(d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0) -> list[MeasuredRow]:
     """Held-out nets before and after the set's own steps: the rows "before" and "ours".
 
     Args:
@@ -65,16 +65,16 @@ def trained_on(d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0) -
     where = resolve(tools.device)
     module, start = start_of(d, None, seed, where, tools.pool)
     count = nets_of(start, nets)
-    before, after = trained_accuracies(
+    before, after = measure_training(
         d.to(where), module, start, tools.data(d).test, nets=count, poll=tools.poll, measure=_scores_of(d)
     )
     return [
-        Measured("before", _values(before), nets=count),
-        Measured("ours", _values(after), nets=count, bytes=d.bytes, how=_own_steps(d)),
+        MeasuredRow("before", _values(before), nets=count),
+        MeasuredRow("ours", _values(after), nets=count, bytes=d.bytes, how=_own_steps(d)),
     ]
 
 
-def baselines(d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: Any) -> list[Measured]:
+def baselines(d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: Any) -> list[MeasuredRow]:
     """Real images in the places of the distilled ones: the rows of `compare`.
 
     Args:
@@ -93,13 +93,13 @@ def baselines(d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: 
             means, stds = row.attack_mean.as_dict(), row.attack_std.as_dict()
         several = row.nets > 1 or row.sets > 1
         values = {k: Value(v, stds[k] if several else None) for k, v in means.items()}
-        rows.append(Measured(row.name, values, row.nets, row.sets, 1, row.bytes, row.combination))
+        rows.append(MeasuredRow(row.name, values, row.nets, row.sets, 1, row.bytes, row.combination))
     return rows
 
 
-def trained_on_all(
+def train_on_all(
     d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0, **plan: Any
-) -> list[Measured]:
+) -> list[MeasuredRow]:
     """Held-out nets trained on all real training images, from where the set starts too: the row "full-target".
 
     Args:
@@ -121,13 +121,13 @@ def trained_on_all(
         found.append({ACCURACY: accuracy(trained, parameters, data.test)})
     rate, epochs = plan.get("lr", FitPlan.lr), plan["epochs"]
     how = f"{len(data.train):,} images, {epochs} epochs of {plan.get('optimizer', 'adam')}, rate {rate:g}"
-    return [Measured("full-target", _values(found), nets=count, how=how)]
+    return [MeasuredRow("full-target", _values(found), nets=count, how=how)]
 
 
-KINDS: dict[str, Callable[..., list[Measured]]] = {
-    "ours": trained_on,
+KINDS: dict[str, Callable[..., list[MeasuredRow]]] = {
+    "ours": train_on_set,
     "compare": baselines,
-    "full": trained_on_all,
+    "full": train_on_all,
 }
 """Kind of a measurement: its function."""
 

@@ -15,18 +15,18 @@ from datadistill.studies.table import Published
 SOURCE = "Wang et al. 2018, Dataset Distillation, https://arxiv.org/abs/1811.10959"
 
 
-def _of(where: str, numbers: Mapping[str, tuple[float, ...]]) -> dict[str, Published]:
+def _cite(where: str, numbers: Mapping[str, tuple[float, ...]]) -> dict[str, Published]:
     return {name: Published(n[0], n[1] if len(n) > 1 else None, where) for name, n in numbers.items()}
 
 
 # rows are called as `evaluation.compare` calls them
 TABLE1: dict[str, dict[str, Published]] = {
-    "mnist": _of("table 1", {
+    "mnist": _cite("table 1", {
         "ours-fixed": (96.6,), "ours-random": (79.5, 8.1), "random-real": (68.6, 9.8),
         "optimized-real": (73.0, 7.6), "k-means": (76.4, 9.5), "average-real": (77.1, 2.7),
         "knn-random-real": (71.5, 2.1), "knn-k-means": (92.2, 0.1),
     }),
-    "cifar10": _of("table 1", {
+    "cifar10": _cite("table 1", {
         "ours-fixed": (54.0,), "ours-random": (36.8, 1.2), "random-real": (21.3, 1.5),
         "optimized-real": (23.4, 1.3), "k-means": (22.5, 3.1), "average-real": (22.3, 0.7),
         "knn-random-real": (18.8, 1.3), "knn-k-means": (29.4, 0.3),
@@ -40,7 +40,7 @@ _ADAPTED = (
 
 
 def _adaptation(*numbers: tuple[float, ...]) -> dict[str, Published]:
-    return _of("table 2", dict(zip(_ADAPTED, numbers, strict=True)))
+    return _cite("table 2", dict(zip(_ADAPTED, numbers, strict=True)))
 
 
 TABLE2: dict[str, dict[str, Published]] = {
@@ -59,11 +59,11 @@ TABLE2: dict[str, dict[str, Published]] = {
 }  # fmt: skip
 
 TABLE3: dict[str, dict[str, Published]] = {
-    "voc": _of("table 3", {
+    "voc": _cite("table 3", {
         "ours": (70.75,), "random-real": (19.41, 3.73), "optimized-real": (23.82, 3.66),
         "average-real": (9.94,), "full-target": (75.57, 0.18),
     }),
-    "cub": _of("table 3", {
+    "cub": _cite("table 3", {
         "ours": (38.76,), "random-real": (7.11, 0.66), "optimized-real": (7.23, 0.78),
         "average-real": (2.88,), "full-target": (41.21, 0.51),
     }),
@@ -72,7 +72,7 @@ TABLE3: dict[str, dict[str, Published]] = {
 _PAGE = "project page, 100 images"
 
 
-def _read_off(value: float, where: str) -> Published:
+def _cite_figure(value: float, where: str) -> Published:
     return Published(value, None, where, read_off=True)
 
 
@@ -81,21 +81,21 @@ ATTACK: dict[str, dict[str, dict[str, Published]]] = {
         "before": {ACCURACY: Published(98.6, 0.5, _PAGE)},
         "ours": {
             "attacked_to_target": Published(71.4, 29.6, _PAGE),
-            "modified_accuracy": _read_off(92.0, "fig. 6a, few images"),
+            "modified_accuracy": _cite_figure(92.0, "fig. 6a, few images"),
         },
-        "random-real": {"attacked_to_target": _read_off(72.0, "fig. 6b")},
-        "optimized-real": {"attacked_to_target": _read_off(72.0, "fig. 6b")},
+        "random-real": {"attacked_to_target": _cite_figure(72.0, "fig. 6b")},
+        "optimized-real": {"attacked_to_target": _cite_figure(72.0, "fig. 6b")},
     },
     "cifar10": {
         "before": {ACCURACY: Published(78.2, 1.1, _PAGE)},
         "ours": {
             "attacked_to_target": Published(45.9, 18.1, _PAGE),
-            "modified_accuracy": _read_off(70.0, "fig. 6a"),
+            "modified_accuracy": _cite_figure(70.0, "fig. 6a"),
         },
-        "random-real": {"modified_accuracy": _read_off(68.5, "fig. 6a, 30 images")},
-        "optimized-real": {"modified_accuracy": _read_off(68.5, "fig. 6a, 30 images")},
-        "k-means": {"modified_accuracy": _read_off(50.0, "fig. 6a")},
-        "average-real": {"modified_accuracy": _read_off(35.0, "fig. 6a")},
+        "random-real": {"modified_accuracy": _cite_figure(68.5, "fig. 6a, 30 images")},
+        "optimized-real": {"modified_accuracy": _cite_figure(68.5, "fig. 6a, 30 images")},
+        "k-means": {"modified_accuracy": _cite_figure(50.0, "fig. 6a")},
+        "average-real": {"modified_accuracy": _cite_figure(35.0, "fig. 6a")},
     },
 }
 """Row -> column -> number."""

@@ -46,7 +46,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row of the table, or one point of a curve.
 
     Args:
@@ -84,7 +84,7 @@ class Part:
     title: str
     sets: Mapping[str, DistillConfig]
     measurements: tuple[Measurement, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     pools: Mapping[str, PoolConfig] = field(default_factory=dict)
     columns: tuple[str, ...] = (ACCURACY,)
     headings: Mapping[str, str] = field(default_factory=lambda: {ACCURACY: "accuracy"})
@@ -134,7 +134,7 @@ class Plan:
                     if held.setdefault(name, config) != config:
                         raise UsageError(f"two parts of {self.table} have different {kind} called {name}")
 
-    def changed(
+    def with_changes(
         self,
         *,
         sets: Mapping[str, Any] | None = None,
@@ -150,7 +150,7 @@ class Plan:
 
         Example:
             >>> from datadistill.reproduce import plan_of
-            >>> smaller = plan_of("table1", "smoke").changed(sets={"iterations": 2})
+            >>> smaller = plan_of("table1", "smoke").with_changes(sets={"iterations": 2})
             >>> {c.iterations for part in smaller.parts for c in part.sets.values()}
             {2}
         """

@@ -19,7 +19,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRow:
     """One row of a measurement.
 
     Args:
@@ -44,7 +44,7 @@ class Measured:
     def over(self) -> str:
         """What the mean and the deviation are over.
 
-        >>> Measured("random-real", {}, nets=20, sets=5).over
+        >>> MeasuredRow("random-real", {}, nets=20, sets=5).over
         '5 sets x 20 nets'
         """
         parts = [_count(self.runs, "run")] if self.runs > 1 else []
@@ -57,25 +57,25 @@ class Measured:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Measured:
+    def from_dict(cls, stored: Mapping[str, Any]) -> MeasuredRow:
         """The inverse of `as_dict`.
 
-        >>> row = Measured("ours", {"accuracy": Value(90.0, 1.5)}, nets=20, bytes=800)
-        >>> Measured.from_dict(row.as_dict()) == row
+        >>> row = MeasuredRow("ours", {"accuracy": Value(90.0, 1.5)}, nets=20, bytes=800)
+        >>> MeasuredRow.from_dict(row.as_dict()) == row
         True
         """
         return cls(**{**stored, "values": {k: Value(**v) for k, v in stored["values"].items()}})
 
 
-def over_runs(runs: Sequence[Sequence[Measured]]) -> list[Measured]:
+def combine_runs(runs: Sequence[Sequence[MeasuredRow]]) -> list[MeasuredRow]:
     """Rows of several runs as one: means over the runs, deviations of the runs' means.
 
     Args:
         runs: the rows of each run, the same names in each.
 
     Example:
-        >>> a, b = (Measured("ours", {"accuracy": Value(v)}) for v in (80.0, 82.0))
-        >>> over_runs([[a], [b]])[0].values["accuracy"]
+        >>> a, b = (MeasuredRow("ours", {"accuracy": Value(v)}) for v in (80.0, 82.0))
+        >>> combine_runs([[a], [b]])[0].values["accuracy"]
         Value(mean=81.0, std=1.0)
     """
     if len(runs) == 1:
@@ -88,7 +88,7 @@ def over_runs(runs: Sequence[Sequence[Measured]]) -> list[Measured]:
             values[column] = Value(mean(means), deviation(means))
         chosen = list(dict.fromkeys(row.how for row in rows if row.how))
         how = chosen[0] if len(chosen) == 1 else "chosen anew in each run" if chosen else ""
-        merged.append(Measured(first.name, values, first.nets, first.sets, len(rows), first.bytes, how))
+        merged.append(MeasuredRow(first.name, values, first.nets, first.sets, len(rows), first.bytes, how))
     return merged
 
 
@@ -102,7 +102,7 @@ class Result:
         environments: what the numbers depend on besides, as `environment` describes it, without doubles.
     """
 
-    parts: Sequence[tuple[Part, Sequence[Measured | None]]]
+    parts: Sequence[tuple[Part, Sequence[MeasuredRow | None]]]
     missing: Sequence[str]
     environments: Sequence[Mapping[str, Any]]
 

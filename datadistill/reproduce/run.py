@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datadistill.config import RunOptions
-from datadistill.errors import UsageError, nearest
-from datadistill.progress import Report, shows_progress
+from datadistill.errors import UsageError, suggest
+from datadistill.progress import Report, show_progress
 from datadistill.reproduce import plan_of
 from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.engine import Engine
@@ -36,7 +36,7 @@ class Reproduced:
     files: Sequence[Path]
 
 
-@shows_progress
+@show_progress
 def reproduce(
     table: str | Plan,
     scale: str = "smoke",
@@ -82,7 +82,7 @@ def reproduce(
     known = [part.name for part in plan.parts]
     for name in only:
         if name not in known:
-            raise UsageError(f"{plan.table} has no part {name!r} at scale {plan.scale}; {nearest(name, known)}")
+            raise UsageError(f"{plan.table} has no part {name!r} at scale {plan.scale}; {suggest(name, known)}")
     folders = [Path(folder) for folder in reuse]
     elsewhere.refuse_missing(folders)
     path = Path(out) if out is not None else default_out(plan.table, plan.scale, seed)

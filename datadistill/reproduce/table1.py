@@ -11,9 +11,9 @@ from datadistill.reproduce.common import (
     NEIGHBOURS,
     SELECTION,
     SMOKE,
-    ours,
+    choose_sizes,
+    list_deviations,
     row,
-    sized,
 )
 from datadistill.reproduce.plan import Measurement, Part, Plan, Scale
 
@@ -21,10 +21,10 @@ GRID, LEARNED = ", fixed step size", ", learned step sizes"
 
 
 def _part(scale: Scale, name: str, title: str, fixed: DistillConfig, random: DistillConfig) -> Part:
-    sizes = sized(
+    sizes = choose_sizes(
         scale, nets=(2, 20, 200), sets=(1, 5, 10), selection_nets=(1, 5, 20), optimized_from=(2, 20, 50)
     )
-    tested = sized(scale, nets=(4, 200, 200))
+    tested = choose_sizes(scale, nets=(4, 200, 200))
     published = paper.TABLE1[name]
     return Part(
         name,
@@ -48,7 +48,7 @@ def _part(scale: Scale, name: str, title: str, fixed: DistillConfig, random: Dis
             *(row(b, "grid", published) for b in NEIGHBOURS),
         ),
         remarks=(
-            *ours({f"{name}-fixed": fixed, f"{name}-random": random}),
+            *list_deviations({f"{name}-fixed": fixed, f"{name}-random": random}),
             "Fixed step size: plain gradient descent with one step size of the paper's grid, as in the paper. "
             "Learned step sizes: those of our own set, with its update rule; the paper counts the best "
             "of both, learned by its own method, in one number.",

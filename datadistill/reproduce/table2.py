@@ -14,11 +14,11 @@ from datadistill.reproduce.common import (
     SELECTION,
     SMOKE,
     candidates,
-    ours,
+    choose_sizes,
+    list_deviations,
     row,
-    sized,
 )
-from datadistill.reproduce.plan import Measurement, Part, Plan, Row, Scale
+from datadistill.reproduce.plan import Measurement, Part, Plan, Scale, TableRow
 
 GREY = (
     "The source is a grey subset of SVHN, made of official test pictures: published numbers are of another "
@@ -37,11 +37,11 @@ def _part(
     comparable: bool = True,
     remarks: tuple[str, ...] = (),
 ) -> Part:
-    sizes = sized(
+    sizes = choose_sizes(
         scale, nets=(2, 16, 200), sets=(1, 3, 10), selection_nets=(1, 4, 20), optimized_from=(2, 20, 50)
     )
-    tested = sized(scale, nets=(4, 200, 200))
-    whole = sized(scale, nets=(1, 3, 200), epochs=(1, 3, 20))
+    tested = choose_sizes(scale, nets=(4, 200, 200))
+    whole = choose_sizes(scale, nets=(1, 3, 200), epochs=(1, 3, 20))
     published = paper.TABLE2[name] if comparable else {}
     random = random.with_changes(pool=pool.recipe, source=pool.dataset)
     motiian = published.get("Motiian 2017")
@@ -63,12 +63,12 @@ def _part(
             row("ours", "fixed", published, label="ours, one pretrained net", key="ours-fixed", ours=True),
             row("ours", "random", published, label="ours, any pretrained net", key="ours-random", ours=True),
             *(row(b, "baselines", published) for b in IMAGE_BASELINES),
-            *((Row("Motiian et al. 2017", None, published={"accuracy": motiian}),) if motiian else ()),
+            *((TableRow("Motiian et al. 2017", None, published={"accuracy": motiian}),) if motiian else ()),
             row("full-target", "all", published),
         ),
         remarks=(
             f"{pool.nets} pretrained nets to learn with, {pool.held_out} held out.",
-            *ours({name: random}), *remarks,
+            *list_deviations({name: random}), *remarks,
         ),
     )  # fmt: skip
 

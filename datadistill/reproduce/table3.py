@@ -7,7 +7,16 @@ from typing import Any
 from datadistill.config import DistillConfig
 from datadistill.recipes import recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import AS_LONG, BEST, FEWER, ONE_NET, SMOKE, ours, row, sized
+from datadistill.reproduce.common import (
+    AS_LONG,
+    BEST,
+    FEWER,
+    ONE_NET,
+    SMOKE,
+    choose_sizes,
+    list_deviations,
+    row,
+)
 from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan, Scale
 from datadistill.studies.table import Published
 
@@ -29,8 +38,10 @@ def _part(
     remarks: tuple[str, ...] = (),
     drawn: str | None = None,
 ) -> Part:
-    runs = sized(scale, runs=(2, 5, 10))["runs"]
-    sizes = sized(scale, nets=(1, 1, 1), sets=(1, 1, 1), selection_nets=(1, 1, 1), optimized_from=(2, 5, 50))
+    runs = choose_sizes(scale, runs=(2, 5, 10))["runs"]
+    sizes = choose_sizes(
+        scale, nets=(1, 1, 1), sets=(1, 1, 1), selection_nets=(1, 1, 1), optimized_from=(2, 5, 50)
+    )
     published: dict[str, Published] = paper.TABLE3[name] if comparable else {}
     sets = {f"{name}-run{n}": config.with_changes(weights=WEIGHTS, seed=n) for n in range(runs)}
     return Part(
@@ -51,7 +62,7 @@ def _part(
             row("full-target", "all", published, label="fine-tuning on all images"),
         ),
         drawn_weights=drawn,
-        remarks=(*ours({name: config}), *remarks),
+        remarks=(*list_deviations({name: config}), *remarks),
     )  # fmt: skip
 
 

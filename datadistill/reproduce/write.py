@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from datadistill.reproduce.paper import SOURCE
-from datadistill.reproduce.plan import Part, Plan, Row
-from datadistill.reproduce.results import Measured, Result
+from datadistill.reproduce.plan import Part, Plan, TableRow
+from datadistill.reproduce.results import MeasuredRow, Result
 from datadistill.runs.atomic import write_text
 from datadistill.studies.table import Column, Score, Table, describe_machines, page, to_markdown
 from datadistill.visualize.canvas import save
@@ -34,7 +34,7 @@ FIELDS = (
 )  # fmt: skip
 COUNTED = ("nets", "sets", "runs", "bytes", "how")
 READ_OFF = "Numbers with ~ were read by eye off a plot of the paper, ± 2."
-Entry = tuple[Row, Measured | None]
+Entry = tuple[TableRow, MeasuredRow | None]
 
 
 def write(plan: Plan, result: Result, folder: Path, command: str) -> list[Path]:
@@ -85,7 +85,7 @@ def _columns(part: Part, entries: Sequence[Entry]) -> list[Column[Entry]]:
     return columns
 
 
-def score_of(row: Row, m: Measured | None, column: str) -> Score:
+def score_of(row: TableRow, m: MeasuredRow | None, column: str) -> Score:
     """What was measured and what was published for one row in one column."""
     known = row.published.get(column)
     if m is None or column not in m.values:
@@ -146,19 +146,19 @@ def figure(plan: Plan, result: Result) -> Any:
         for column in part.columns:
             named = f"{part.title}: {part.headings[column]}" if len(part.columns) > 1 else part.title
             bars = [
-                Bar(row.label, _measured(m, column), _known(row, column), row.ours)
+                Bar(row.label, _get_measured(m, column), _get_published(row, column), row.ours)
                 for row, m in zip(part.rows, rows, strict=True)
             ]
             panels.append(BarPanel(named, bars))
     return bars_figure(title, panels)
 
 
-def _curves(part: Part, rows: Sequence[Measured | None]) -> CurvePanel:
+def _curves(part: Part, rows: Sequence[MeasuredRow | None]) -> CurvePanel:
     curves: dict[str, list[Point]] = {}
     ours: dict[str, bool] = {}
     for row, m in zip(part.rows, rows, strict=True):
         column = part.columns[0]
-        point = Point(row.x or 0.0, _measured(m, column), _known(row, column))
+        point = Point(row.x or 0.0, _get_measured(m, column), _get_published(row, column))
         curves.setdefault(row.label, []).append(point)
         ours[row.label] = row.ours
     return CurvePanel(
@@ -166,11 +166,11 @@ def _curves(part: Part, rows: Sequence[Measured | None]) -> CurvePanel:
     )
 
 
-def _measured(m: Measured | None, column: str) -> Number | None:
+def _get_measured(m: MeasuredRow | None, column: str) -> Number | None:
     value = m.values.get(column) if m is not None else None
     return None if value is None else Number(value.mean, value.std)
 
 
-def _known(row: Row, column: str) -> Number | None:
+def _get_published(row: TableRow, column: str) -> Number | None:
     known = row.published.get(column)
     return None if known is None else Number(known.value, known.deviation, known.read_off)

@@ -70,7 +70,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, mode: int = 0o644, *,
         temporary = None
         fsync_folder(target.parent)
     except OSError as error:
-        raise named(error, path, len(data)) from error
+        raise wrap_oserror(error, path, len(data)) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ def fsync_folder(folder: str | os.PathLike[str]) -> None:
         os.close(fd)
 
 
-def named(error: OSError, path: str | os.PathLike[str], needed: int | None = None) -> DatadistillError:
+def wrap_oserror(error: OSError, path: str | os.PathLike[str], needed: int | None = None) -> DatadistillError:
     """The library's error for a failed write.
 
     Args:
@@ -133,7 +133,7 @@ def named(error: OSError, path: str | os.PathLike[str], needed: int | None = Non
     if error.errno in _FULL:
         wanted = "" if needed is None else f"{needed} bytes needed, "
         return ResourceError(
-            f"no room to write {path} ({error.strerror}): {wanted}{_free(Path(path))} free; "
+            f"no room to write {path} ({error.strerror}): {wanted}{_measure_free(Path(path))} free; "
             "make room or write to another disk"
         )
     if error.errno in _PLACE:
@@ -141,7 +141,7 @@ def named(error: OSError, path: str | os.PathLike[str], needed: int | None = Non
     return ResourceError(f"could not write {path}: {error.strerror or error}")
 
 
-def _free(path: Path) -> str:
+def _measure_free(path: Path) -> str:
     for folder in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
             return f"{shutil.disk_usage(folder).free} bytes"

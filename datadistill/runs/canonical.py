@@ -41,10 +41,10 @@ def canonical_json(value: Any, *, indent: int | None = None) -> str:
         '{"a":[null,true],"b":1.5}'
     """
     _check(value, "")
-    return text_of_plain(value, indent=indent)
+    return dump_plain(value, indent=indent)
 
 
-def text_of_plain(value: Any, *, indent: int | None = None) -> str:
+def dump_plain(value: Any, *, indent: int | None = None) -> str:
     """`canonical_json` of a value that `parse_json` gave, which needs no check; many times as fast."""
     separators = (",", ":") if indent is None else (",", ": ")
     return json.dumps(value, sort_keys=True, allow_nan=False, indent=indent, separators=separators)
@@ -74,8 +74,8 @@ def parse_json(text: str | bytes) -> Any:
             text = text.decode("utf-8")
         value = json.loads(
             text,
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
+            object_pairs_hook=_refuse_duplicates,
+            parse_constant=_refuse_constant,
             parse_float=_finite,
             parse_int=_integer if _LONG_NUMBER.search(text) else None,  # a function costs most of the time
         )
@@ -154,7 +154,7 @@ def _check(value: Any, where: str) -> None:
         raise TypeError(f"{where or 'the value'} is a {type(value).__name__}, which JSON cannot hold")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in pairs:
         if key in out:
@@ -163,7 +163,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def _no_constant(text: str) -> NoReturn:
+def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a finite number")
 
 

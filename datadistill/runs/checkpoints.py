@@ -24,7 +24,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import DataError, UsageError
-from .atomic import fsync_folder, named, write_bytes
+from .atomic import fsync_folder, wrap_oserror, write_bytes
 from .canonical import canonical_json, parse_json
 from .regular import open_run_file, read_run_file
 from .state import flatten_state, unflatten_state
@@ -54,7 +54,7 @@ class _Damaged(DataError):
 class CheckpointStore:
     """The checkpoints of one run.
 
-    Hold the run's lock while saving, and while calling `latest` with `clean=True`.
+    Hold the run's lock while saving, and while calling `load_latest` with `clean=True`.
 
     Args:
         folder: the `checkpoints` folder; made by the first save.
@@ -65,7 +65,7 @@ class CheckpointStore:
         >>> store = CheckpointStore(getfixture("tmp_path") / "checkpoints")
         >>> store.save(10, {"images": torch.zeros(1)}, {"best": 0.5}).name
         'step-000010'
-        >>> store.latest().state
+        >>> store.load_latest().state
         {'best': 0.5}
     """
 
@@ -118,10 +118,10 @@ class CheckpointStore:
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if os.path.lexists(old) and not os.path.lexists(final):
-                with contextlib.suppress(OSError):  # `latest` tries again
+                with contextlib.suppress(OSError):  # `load_latest` tries again
                     os.rename(old, final)
             if isinstance(error, OSError):
-                raise named(error, final, sum(map(len, contents))) from error
+                raise wrap_oserror(error, final, sum(map(len, contents))) from error
             raise
         self._prune(iteration)
         return final
@@ -135,7 +135,7 @@ class CheckpointStore:
         """
         return _read(self._path(iteration), iteration)
 
-    def latest(self, *, clean: bool = True) -> Checkpoint | None:
+    def load_latest(self, *, clean: bool = True) -> Checkpoint | None:
         """The newest checkpoint that is whole.
 
         Args:
@@ -189,7 +189,7 @@ class CheckpointStore:
                 else:
                     _remove(path)
             except OSError as error:
-                raise named(error, path) from error
+                raise wrap_oserror(error, path) from error
             if ending == "tmp":
                 warnings.warn(f"removed {path}, left by an interrupted save", stacklevel=3)
 

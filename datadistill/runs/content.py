@@ -46,10 +46,10 @@ def content_of(source: object, what: str) -> Iterator[None]:
         ) from error
 
 
-def shown(value: Any, limit: int = 80) -> str:
+def quote(value: Any, limit: int = 80) -> str:
     """A value of a file for a message, cut.
 
-    >>> shown("x" * 100, 10)
+    >>> quote("x" * 100, 10)
     "'xxxxx...'"
     """
     # cut first: a text of a million characters costs nothing
@@ -71,16 +71,16 @@ def check_class_names(classes: Any) -> tuple[str, ...]:
     """
     wanted = "wanted two or more different names"
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) and name for name in classes):
-        raise DataError(f"classes are {shown(classes)}, {wanted}")
+        raise DataError(f"classes are {quote(classes)}, {wanted}")
     if len(classes) < 2:
-        raise DataError(f"classes are {shown(list(classes))}, {wanted}")
+        raise DataError(f"classes are {quote(list(classes))}, {wanted}")
     seen: set[str] = set()
     for name in classes:
         if name in seen:
-            raise DataError(f"classes has {shown(name)} twice, {wanted}; rename one")
+            raise DataError(f"classes has {quote(name)} twice, {wanted}; rename one")
         seen.add(name)
         if any("\ud800" <= character <= "\udfff" for character in name):
-            raise DataError(f"classes has {shown(name)}, which is not in UTF-8, {wanted}; rename it")
+            raise DataError(f"classes has {quote(name)}, which is not in UTF-8, {wanted}; rename it")
     return tuple(classes)
 
 
@@ -97,14 +97,14 @@ def accept(field: str, value: Any) -> Any:
 def check_text(field: str, value: Any) -> str:
     """The value, a text; DataError otherwise."""
     if not isinstance(value, str):
-        raise DataError(f"{field} is {shown(value)}, wanted a text")
+        raise DataError(f"{field} is {quote(value)}, wanted a text")
     return value
 
 
 def check_texts(field: str, value: Any) -> list[str]:
     """The value, a list of different texts; DataError otherwise."""
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        raise DataError(f"{field} is {shown(value)}, wanted a list of names")
+        raise DataError(f"{field} is {quote(value)}, wanted a list of names")
     if len(set(value)) < len(value):
         raise DataError(f"{field} has a name twice, wanted each once")
     return list(value)
@@ -114,7 +114,7 @@ def check_whole(field: str, value: Any, least: int = 0, most: int | None = None)
     """The value, a whole number from `least` to `most`; DataError otherwise."""
     if type(value) is not int or value < least or (most is not None and value > most):
         end = "" if most is None else f" to {most}"
-        raise DataError(f"{field} is {shown(value)}, wanted a whole number from {least}{end}")
+        raise DataError(f"{field} is {quote(value)}, wanted a whole number from {least}{end}")
     return value
 
 
@@ -122,21 +122,21 @@ def check_number(field: str, value: Any, least: float = -math.inf, most: float =
     """The value, a finite number from `least` to `most`; DataError otherwise."""
     if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
         between = "" if math.isinf(most) and math.isinf(least) else f" from {least:g} to {most:g}"
-        raise DataError(f"{field} is {shown(value)}, wanted a finite number{between}")
+        raise DataError(f"{field} is {quote(value)}, wanted a finite number{between}")
     return value
 
 
 def check_list(field: str, value: Any) -> list[Any]:
     """The value, a list; DataError otherwise."""
     if not isinstance(value, list):
-        raise DataError(f"{field} is {shown(value)}, wanted a list")
+        raise DataError(f"{field} is {quote(value)}, wanted a list")
     return value
 
 
 def check_object(field: str, value: Any) -> dict[str, Any]:
     """The value, an object; DataError otherwise."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise DataError(f"{field} is {shown(value)}, wanted an object: values by name")
+        raise DataError(f"{field} is {quote(value)}, wanted an object: values by name")
     return dict(value)
 
 
@@ -150,7 +150,7 @@ def check_fields(
     unknown = sorted(found.keys() - fields.keys())
     if missing or unknown:
         whole = field or "metadata"
-        raise DataError(f"{whole} lacks {missing} and has unknown {shown(unknown)}; get the file again")
+        raise DataError(f"{whole} lacks {missing} and has unknown {quote(unknown)}; get the file again")
     prefix = f"{field}." if field else ""
     return {
         name: check(f"{prefix}{name}", found[name]) if name in found else None for name, check in fields.items()
@@ -160,7 +160,7 @@ def check_fields(
 def check_choice(field: str, value: Any, choices: Collection[str]) -> str:
     """The value, one of `choices`; DataError otherwise."""
     if value not in list(choices):
-        raise DataError(f"{field} is {shown(value)}, wanted {' or '.join(choices)}")
+        raise DataError(f"{field} is {quote(value)}, wanted {' or '.join(choices)}")
     return value
 
 

@@ -73,7 +73,7 @@ def run(
     folder = None
     if resume:
         folder, stored = _open_run(kind, path, config, options)
-        if (result := kind.finished(folder, stored, options)) is not None:
+        if (result := kind.load_finished(folder, stored, options)) is not None:
             return result
         config = stored
     if config is None:
@@ -81,12 +81,12 @@ def run(
     if folder is None:
         RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
     kind.check(config, path, options, resume)
-    with name_out_of_memory(kind.needs(config)), StopFlag() as stop:
-        with interruptible(_not_begun(kind, config, folder)):
+    with name_out_of_memory(kind.explain_memory(config)), StopFlag() as stop:
+        with interruptible(_describe_not_begun(kind, config, folder)):
             work = kind.build(config, options)
         fresh = folder is None
         if folder is None:
-            stop.raise_if_requested(_not_begun(kind, config, None))
+            stop.raise_if_requested(_describe_not_begun(kind, config, None))
             found = {**environment(work.device), **work.fingerprints}
             folder = RunFolder.create(path, dump_config(config), found, kind.name)
         with folder.lock(), undo_create(folder, lambda: not fresh or work.step > 0):
@@ -100,7 +100,7 @@ def run(
                 f"all {kind.unit}s were done, and the result was not tested to the end; go on with: "
                 f"{kind.command(config, path)}",
             )
-        stop.raise_if_requested(kind.ended(config, path))
+        stop.raise_if_requested(kind.describe_end(config, path))
     return result
 
 
@@ -108,8 +108,8 @@ def _run_in_memory(kind: Kind[C, R], config: C | None, resume: bool, options: Ru
     if resume or config is None:
         raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
     kind.check(config, None, options, False)
-    with name_out_of_memory(kind.needs(config)), StopFlag() as stop:
-        with interruptible(_not_begun(kind, config, None)):
+    with name_out_of_memory(kind.explain_memory(config)), StopFlag() as stop:
+        with interruptible(_describe_not_begun(kind, config, None)):
             work = kind.build(config, options)
         _Session(kind, config, work, None, options, stop).take_steps()
         return work.finish(None, f"all {kind.unit}s were done, but nothing was saved (no folder)")
@@ -125,7 +125,7 @@ def _open_run(kind: Kind[C, R], path: Path, config: C | None, options: RunOption
     return folder, config
 
 
-def _not_begun(kind: Kind[C, R], config: C, folder: RunFolder | None) -> str:
+def _describe_not_begun(kind: Kind[C, R], config: C, folder: RunFolder | None) -> str:
     if folder is None:
         return "stopped before the run began; nothing was written"
     return f"nothing was changed; go on with: {kind.command(config, folder.path)}"
@@ -154,7 +154,7 @@ class _Session:
         assert folder is not None
         config = dump_config(self.config)
         changed = check_changes(folder.path, kind.name, folder.config, config, self.options, kind.resumable)
-        checkpoint = folder.checkpoints.latest()
+        checkpoint = folder.checkpoints.load_latest()
         if checkpoint is not None:
             stored = checkpoint.state.get("config", config)
             changed |= check_changes_since(folder, stored, config, self.options, kind.resumable)
@@ -175,7 +175,7 @@ class _Session:
         self.saved_step = work.step
         with reporting(not self.options.quiet), track(work.what, work.steps, work.step) as self.task:
             self._begin()
-            while not work.done:
+            while not work.is_done:
                 if self.stop:
                     self._interrupt()
                 try:
@@ -190,7 +190,7 @@ class _Session:
         work, unit = self.work, self.kind.unit
         if work.step:
             announce(f"going on from {unit} {work.step} of {work.steps}{work.progress()}")
-            if self.folder is not None and not work.done:
+            if self.folder is not None and not work.is_done:
                 self.folder.append_timing({**work.place(), "seconds": 0.0})  # a session begins
             return
         try:
@@ -220,10 +220,10 @@ class _Session:
         self.task.update(self.work.step, *step.parts)
         if step.line is not None and not _draws_bar():
             now = time.monotonic()
-            if step.important or now - self.logged >= LINE_EVERY or self.work.done:
+            if step.important or now - self.logged >= LINE_EVERY or self.work.is_done:
                 self.logged = now
                 speed = per_second(self.task.speed())
-                announce("  ".join([step.line, speed, self.task.left() or "0:00 left"]))
+                announce("  ".join([step.line, speed, self.task.format_left() or "0:00 left"]))
         if self.folder is not None:
             for record in step.metrics:
                 self.folder.append_metrics(record)
@@ -234,9 +234,9 @@ class _Session:
         unit, interval = self.options.checkpoint_interval
         since = self.work.step - self.saved_step
         due = since >= interval if unit == "iterations" else time.monotonic() - self.saved_time >= interval
-        if not step.kept and (due or self.work.done):
+        if not step.kept and (due or self.work.is_done):
             self._checkpoint(folder)
-        if step.kept or due or self.work.done:
+        if step.kept or due or self.work.is_done:
             self.saved_step, self.saved_time = self.work.step, time.monotonic()
 
     def _checkpoint(self, folder: RunFolder) -> None:

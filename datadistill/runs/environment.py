@@ -26,7 +26,7 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
         device: where the run computes: cpu, cuda, cuda:1, mps.
 
     Returns:
-        JSON-able; `differences` compares two.
+        JSON-able; `find_differences` compares two.
 
     Raises:
         Unavailable: no such device on this machine.
@@ -50,7 +50,7 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
     }
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def find_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two environments, for the "not bit-exact" message.
 
     Args:
@@ -61,7 +61,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         Entries like 'threads 2 -> 1', sorted; empty if results are expected to be the same bytes.
 
     Example:
-        >>> differences({"threads": 2, "device": "cpu"}, {"threads": 1, "device": "cpu"})
+        >>> find_differences({"threads": 2, "device": "cpu"}, {"threads": 1, "device": "cpu"})
         ['threads 2 -> 1']
     """
     a, b = _flat(old), _flat(new)

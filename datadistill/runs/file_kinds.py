@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import DataError, UsageError
-from .content import shown
+from .content import quote
 from .folder import RunFolder
 from .tensors import read_metadata
 
@@ -51,6 +51,6 @@ def mismatch(stored: Mapping[str, Any], source: object, wanted: str) -> str:
     """
     kind = kind_of(stored)
     if kind is None or kind not in FILE_KINDS:
-        return f"{'something else' if kind is None else shown(kind, 40)}, wanted {wanted}"
+        return f"{'something else' if kind is None else quote(kind, 40)}, wanted {wanted}"
     words, use = FILE_KINDS[kind]
     return f"{words}, wanted {wanted}; to use it: {use.format(str(source))}"

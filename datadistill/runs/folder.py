@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ResourceError, UsageError
-from .atomic import named, write_json
+from .atomic import wrap_oserror, write_json
 from .canonical import canonical_json, parse_json
 from .checkpoint_state import newest_state
 from .jsonlines import append_line, digest_of, durable_length, read_lines, refuse_edited, truncate
@@ -89,7 +89,7 @@ class RunFolder:
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"{path} is not a folder and cannot become one; choose another --out") from None
         except OSError as error:
-            raise named(error, path) from error
+            raise wrap_oserror(error, path) from error
         with RunLock(path):  # of two runs started at once, one sees the other's config.json
             cls.refuse_occupied(path)
             folder = cls(path, kind, dict(config), dict(environment), keep_last)
@@ -111,7 +111,7 @@ class RunFolder:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise named(error, path) from error
+            raise wrap_oserror(error, path) from error
         if "config.json" in names:
             try:
                 held = f"a run of {cls.open(path).kind}"
@@ -207,7 +207,7 @@ class RunFolder:
         """The folder's lock, to be held (`with folder.lock():`) by whoever writes."""
         return RunLock(self.path)
 
-    def inside(self, name: str) -> Path:
+    def resolve_inside(self, name: str) -> Path:
         """A path below this folder, for a name that came from a file.
 
         Raises:
@@ -232,7 +232,7 @@ class RunFolder:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                raise named(error, path) from error
+                raise wrap_oserror(error, path) from error
 
     def sweep(self) -> None:
         """Remove the lock and the temporary files that a killed process left in a run that has finished. Does

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from ..errors import UsageError, nearest
+from ..errors import UsageError, suggest
 from .canonical import parse_json
 
 T = TypeVar("T")
@@ -83,11 +83,11 @@ def dump_config(obj: Any) -> dict[str, Any]:
     Raises:
         UsageError: a field holds a value of another type than it declares, NaN or infinity.
     """
-    built = _build(type(obj), _plain(obj), type(obj).__name__, "")
-    return typing.cast("dict[str, Any]", _plain(built))
+    built = _build(type(obj), _to_plain(obj), type(obj).__name__, "")
+    return typing.cast("dict[str, Any]", _to_plain(built))
 
 
-def differing(a: Any, b: Any) -> list[str]:
+def diff_configs(a: Any, b: Any) -> list[str]:
     """What differs between two configs, as `key old -> new`.
 
     Args:
@@ -98,26 +98,26 @@ def differing(a: Any, b: Any) -> list[str]:
         One entry a value, nested keys joined by dots, sorted; empty if the configs are equal.
 
     Example:
-        >>> differing({"ipc": 1, "net": {"name": "mlp"}}, {"ipc": 5, "net": {"name": "mlp"}})
+        >>> diff_configs({"ipc": 1, "net": {"name": "mlp"}}, {"ipc": 5, "net": {"name": "mlp"}})
         ['ipc 1 -> 5']
     """
-    old, new = (_leaves(dump_config(x) if dataclasses.is_dataclass(x) else _plain(x), "") for x in (a, b))
+    old, new = (_leaves(dump_config(x) if dataclasses.is_dataclass(x) else _to_plain(x), "") for x in (a, b))
     return [
-        f"{key} {_show(old.get(key, _MISSING))} -> {_show(new.get(key, _MISSING))}"
+        f"{key} {_quote(old.get(key, _MISSING))} -> {_quote(new.get(key, _MISSING))}"
         for key in sorted(old.keys() | new.keys())
-        if not _same(old.get(key, _MISSING), new.get(key, _MISSING))
+        if not _is_same(old.get(key, _MISSING), new.get(key, _MISSING))
     ]
 
 
 def _build(cls: Any, value: Any, source: str, where: str) -> Any:
     if not isinstance(value, dict):
-        raise _wrong(source, where, value, "an object of keys and values")
+        raise _make_error(source, where, value, "an object of keys and values")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     prefix = f"{where}." if where else ""
     for key in value:
         if key not in fields:
-            raise UsageError(f"{source}: unknown key {(prefix + key)[:200]!r}; {nearest(key[:80], fields)}")
+            raise UsageError(f"{source}: unknown key {(prefix + key)[:200]!r}; {suggest(key[:80], fields)}")
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in value:
@@ -140,7 +140,7 @@ def _convert(hint: Any, value: Any, source: str, where: str) -> Any:
         for choice in arguments:
             if type(choice) is type(value) and choice == value:
                 return choice
-        raise _wrong(source, where, value, _words(hint))
+        raise _make_error(source, where, value, _describe_type(hint))
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, source, where)
     if origin is tuple and isinstance(value, list):
@@ -151,12 +151,14 @@ def _convert(hint: Any, value: Any, source: str, where: str) -> Any:
     if origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _convert(arguments[1], item, source, f"{where}.{key}") for key, item in value.items()}
     if type(value) is int and hint in (int, float) and abs(value) > _LARGEST:
-        raise UsageError(f"{_found(source, where, value)}, which is too large; wanted at most {_LARGEST}")
+        raise UsageError(
+            f"{_describe_found(source, where, value)}, which is too large; wanted at most {_LARGEST}"
+        )
     if hint is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
     if hint in _PLAIN and hint is not float and type(value) is hint:
         return value
-    raise _wrong(source, where, value, _words(hint))
+    raise _make_error(source, where, value, _describe_type(hint))
 
 
 def _convert_union(members: tuple[Any, ...], value: Any, source: str, where: str) -> Any:
@@ -171,11 +173,11 @@ def _convert_union(members: tuple[Any, ...], value: Any, source: str, where: str
             return _convert(member, value, source, where)
         except UsageError:
             continue
-    raise _wrong(source, where, value, " or ".join(map(_words, members)))
+    raise _make_error(source, where, value, " or ".join(map(_describe_type, members)))
 
 
-def _wrong(source: str, where: str, value: Any, wanted: str) -> UsageError:
-    message = f"{_found(source, where, value)}, wanted {wanted}"
+def _make_error(source: str, where: str, value: Any, wanted: str) -> UsageError:
+    message = f"{_describe_found(source, where, value)}, wanted {wanted}"
     if isinstance(value, str) and "number" in wanted:
         try:
             float(value)
@@ -185,11 +187,11 @@ def _wrong(source: str, where: str, value: Any, wanted: str) -> UsageError:
     return UsageError(message)
 
 
-def _found(source: str, where: str, value: Any) -> str:
-    return f"{source}: {where[:200] or 'the config'} is {_show(value)}"
+def _describe_found(source: str, where: str, value: Any) -> str:
+    return f"{source}: {where[:200] or 'the config'} is {_quote(value)}"
 
 
-def _show(value: Any) -> str:
+def _quote(value: Any) -> str:
     """A value as JSON would write it, shortened."""
     words = {True: "true", False: "false", None: "null", _MISSING: "(absent)"}
     if value is None or value is _MISSING or isinstance(value, bool):
@@ -198,31 +200,31 @@ def _show(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _words(hint: Any) -> str:
+def _describe_type(hint: Any) -> str:
     """A type in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in _PLAIN:
         return _PLAIN[hint]
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(_words, arguments))
+        return " or ".join(map(_describe_type, arguments))
     if origin is typing.Literal:
-        return "one of " + ", ".join(map(_show, arguments))
+        return "one of " + ", ".join(map(_quote, arguments))
     if origin is tuple:
         if arguments[1:] == (...,):
-            return f"a list, each of its items {_words(arguments[0])}"
-        return f"a list of {len(arguments)} ({', '.join(map(_words, arguments))})"
+            return f"a list, each of its items {_describe_type(arguments[0])}"
+        return f"a list of {len(arguments)} ({', '.join(map(_describe_type, arguments))})"
     if origin is dict:
-        return f"an object, each of its values {_words(arguments[1])}"
+        return f"an object, each of its values {_describe_type(arguments[1])}"
     return "an object of keys and values" if dataclasses.is_dataclass(hint) else str(hint)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return value
 
 
@@ -233,6 +235,6 @@ def _leaves(value: Any, where: str) -> dict[str, Any]:
     return {where: value}
 
 
-def _same(a: Any, b: Any) -> bool:
+def _is_same(a: Any, b: Any) -> bool:
     # 1 == 1.0 == True in Python; in a config they are different values
     return type(a) is type(b) and repr(a) == repr(b)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, NumericalError
-from .atomic import named, write_all, write_bytes
+from .atomic import wrap_oserror, write_all, write_bytes
 from .canonical import canonical_json, parse_json
 from .regular import open_run_file, read_run_file
 
@@ -32,7 +32,7 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     try:
         fd = _open_to_edit(path)
     except OSError as error:
-        raise named(error, path) from error
+        raise wrap_oserror(error, path) from error
     try:
         # half a line at the end, left by a killed process, is cut off
         start = _end_of_lines(fd)
@@ -44,7 +44,7 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
             os.ftruncate(fd, start)
             raise
     except OSError as error:
-        raise named(error, path, len(line)) from error
+        raise wrap_oserror(error, path, len(line)) from error
     finally:
         os.close(fd)
 
@@ -131,12 +131,12 @@ def durable_length(path: Path) -> int:
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise named(error, path) from error
+        raise wrap_oserror(error, path) from error
     try:
         os.fsync(fd)
         return os.fstat(fd).st_size
     except OSError as error:
-        raise named(error, path) from error
+        raise wrap_oserror(error, path) from error
     finally:
         os.close(fd)
 
@@ -158,4 +158,4 @@ def truncate(path: Path, n_bytes: int) -> None:
             file.truncate(n_bytes)
             os.fsync(file.fileno())
     except OSError as error:
-        raise named(error, path) from error
+        raise wrap_oserror(error, path) from error

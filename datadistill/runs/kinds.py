@@ -72,7 +72,7 @@ class Work(abc.ABC, Generic[R]):
         """Steps in all."""
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether nothing is left to do."""
         return self.step >= self.steps
 
@@ -146,7 +146,7 @@ class Loop(Protocol):
         """Steps in all."""
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether all of them are."""
 
     def state(self) -> dict[str, Any]:
@@ -170,8 +170,8 @@ class LoopWork(Work[R]):
         return self.loop.steps
 
     @property
-    def done(self) -> bool:
-        return self.loop.done
+    def is_done(self) -> bool:
+        return self.loop.is_done
 
     def state(self) -> dict[str, Any]:
         return self.loop.state()
@@ -226,7 +226,7 @@ class Kind(abc.ABC, Generic[C, R]):
             UsageError, DataError, Unavailable: the reason, and what to do.
         """
 
-    def finished(self, folder: RunFolder, config: C, options: RunOptions) -> R | None:
+    def load_finished(self, folder: RunFolder, config: C, options: RunOptions) -> R | None:
         """The result of a run that was resumed although it had finished; None to build it again."""
         return None
 
@@ -235,10 +235,10 @@ class Kind(abc.ABC, Generic[C, R]):
         """What to type to resume."""
 
     @abc.abstractmethod
-    def needs(self, config: C) -> str:
+    def explain_memory(self, config: C) -> str:
         """What takes the memory and what takes less, for the sentence "out of memory: ..."."""
 
-    def ended(self, config: C, path: Path) -> str:
+    def describe_end(self, config: C, path: Path) -> str:
         """What is said where a signal came after the last step and everything is saved."""
         return f"all {self.unit}s were done, and the result is saved in {path}"
 

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import UsageError
-from .atomic import named, write_all
+from .atomic import wrap_oserror, write_all
 from .regular import open_run_file
 
 try:
@@ -71,7 +71,7 @@ class RunLock:
             try:
                 fd = open_run_file(self.path, os.O_RDWR | os.O_CREAT)
             except OSError as error:
-                raise named(error, self.path) from error
+                raise wrap_oserror(error, self.path) from error
             try:
                 self._take(fd, wait=time.monotonic() < deadline)
             finally:
@@ -103,7 +103,7 @@ class RunLock:
         owner = _read_owner(fd)
         here = socket.gethostname()
         mine = owner.get("pid") == os.getpid() and owner.get("started") == _start_time(os.getpid())
-        lives = owner.get("host") == here and _lives(owner)
+        lives = owner.get("host") == here and _is_alive(owner)
         signed = lives or owner.get("host", here) != here
         if locked is False and not signed and wait:  # taken a moment ago: its owner is still to write its name
             time.sleep(0.01)
@@ -126,7 +126,7 @@ class RunLock:
             os.lseek(fd, 0, os.SEEK_SET)
             write_all(fd, json.dumps(me).encode("ascii") + b"\n")
         except OSError as error:
-            raise named(error, self.path) from error
+            raise wrap_oserror(error, self.path) from error
         self._fd = fd
         _held.add(self)
 
@@ -167,7 +167,7 @@ def _read_owner(fd: int) -> dict[str, Any]:
     return owner if owner["pid"] > 0 else {}
 
 
-def _lives(owner: dict[str, Any]) -> bool:
+def _is_alive(owner: dict[str, Any]) -> bool:
     """Whether the process that signed still runs on this machine."""
     started = _start_time(owner["pid"])
     if started is not None and owner.get("started") is not None:

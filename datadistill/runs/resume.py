@@ -19,12 +19,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from datadistill.config import HARMLESS, RunOptions, completed
-from datadistill.errors import DataError, OutOfMemory, ResourceError, Unavailable, UsageError, out_of_memory
+from datadistill.config import HARMLESS, RunOptions, complete_config
+from datadistill.errors import DataError, OutOfMemory, ResourceError, Unavailable, UsageError, is_out_of_memory
 from datadistill.runs.checkpoints import CheckpointStore
-from datadistill.runs.environment import differences, environment
+from datadistill.runs.environment import environment, find_differences
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import differing
+from datadistill.runs.jsonconfig import diff_configs
 
 STARTS = ("pool", "weights", "given", "factory", "teacher", "teacher_weights")
 
@@ -80,7 +80,7 @@ def refuse_others(
                 f"{folder.path} was started from another {name.removesuffix('s').replace('_', ' ')} (its "
                 f"fingerprint differs); pass that one with --{name.replace('_', '-')}"
             )
-    if changes := differences(then, environment(device)):
+    if changes := find_differences(then, environment(device)):
         message = f"not bit-exact with the run so far: {', '.join(changes)}"
         if options.require_exact:
             raise Unavailable(f"{message}; use the same machine and versions, or drop --require-exact")
@@ -106,7 +106,7 @@ def check_changes(
     Raises:
         UsageError: a field differs that may not.
     """
-    changed = _changed(kind, old, new)
+    changed = _find_changes(kind, old, new)
     if changed and not (options.resume_with_changes and set(changed) <= set(allowed)):
         way = (
             f"--resume-with-changes allows only {', '.join(allowed)}"
@@ -136,15 +136,16 @@ def check_changes_since(
     Raises:
         UsageError: a field differs that may not.
     """
-    if any(not _changed(folder.kind, former, stored) for former in folder.before):
+    if any(not _find_changes(folder.kind, former, stored) for former in folder.before):
         options = replace(options, resume_with_changes=True)
     return check_changes(folder.path, folder.kind, stored, new, options, allowed)
 
 
-def _changed(kind: str, old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
+def _find_changes(kind: str, old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
     """Field -> `field old -> new`, of the fields that a resumed run may not just change."""
     changed = {
-        line.split()[0].split(".")[0]: line for line in differing(completed(kind, old), completed(kind, new))
+        line.split()[0].split(".")[0]: line
+        for line in diff_configs(complete_config(kind, old), complete_config(kind, new))
     }
     return {name: line for name, line in changed.items() if name not in HARMLESS}
 
@@ -198,6 +199,6 @@ def name_out_of_memory(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemory(f"out of memory: {what} ({str(error)[:120]})") from error

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import DataError
-from .content import Check, check_number, check_object, check_text, check_whole, optional, shown
+from .content import Check, check_number, check_object, check_text, check_whole, optional, quote
 
 _percent: Check = partial(check_number, least=0, most=100)
 _ORIGIN: dict[str, Check] = {
@@ -44,11 +44,11 @@ def check_origin(field: str, origin: Any, classes: int) -> dict[str, Any]:
     for name, check in _ORIGIN.items():
         check(f"{field}.{name}", found.get(name))
     if type(found.get("skip_bad", False)) is not bool:
-        raise DataError(f"{field}.skip_bad is {shown(found['skip_bad'])}, wanted true or false")
+        raise DataError(f"{field}.skip_bad is {quote(found['skip_bad'])}, wanted true or false")
     pair = found.get("attack")
     if pair is not None and not _is_pair(pair, classes):
         raise DataError(
-            f"{field}.attack is {shown(pair)}, wanted two different classes within 0..{classes - 1}"
+            f"{field}.attack is {quote(pair)}, wanted two different classes within 0..{classes - 1}"
         )
     return found
 

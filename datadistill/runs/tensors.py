@@ -27,7 +27,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import DataError, OutOfMemory
-from .canonical import canonical_json, parse_json, refuse_unusable, text_of_plain
+from .canonical import canonical_json, dump_plain, parse_json, refuse_unusable
 from .header import DTYPES, LARGEST_HEADER, clause, read_header
 
 KEY = "datadistill"
@@ -99,7 +99,7 @@ def unpack(
         OutOfMemory: the file is whole but larger than the memory.
     """
     with _open(data, source) as (file, size, source):
-        text = _only_key(read_header(file, size, source), source)
+        text = _get_only_key(read_header(file, size, source), source)
         meta = _parse_meta(text, source)
         if refuse is not None:
             refuse(meta)
@@ -107,7 +107,7 @@ def unpack(
         tensors = _read_tensors(data, file, size, source)
     if verify:
         left_out = {"checksum", *(uncovered or {}).get(meta["schema"], ())}
-        found = _digest(tensors, text_of_plain({k: v for k, v in meta.items() if k not in left_out}))
+        found = _digest(tensors, dump_plain({k: v for k, v in meta.items() if k not in left_out}))
         if meta.get("checksum") != found:
             stated = repr(meta["checksum"])[:90] if "checksum" in meta else "no checksum"
             raise DataError(
@@ -127,7 +127,7 @@ def read_metadata(data: Data, source: str | None = None) -> dict[str, Any]:
         DataError: no such file.
     """
     with _open(data, source) as (file, size, source):
-        return _parse_meta(_only_key(read_header(file, size, source), source), source)
+        return _parse_meta(_get_only_key(read_header(file, size, source), source), source)
 
 
 @contextlib.contextmanager
@@ -211,7 +211,7 @@ def _read_tensors(data: Data, file: BinaryIO, size: int, source: str) -> dict[st
     return dict(sorted(tensors.items()))
 
 
-def _only_key(header: Mapping[str, Any], source: str) -> str:
+def _get_only_key(header: Mapping[str, Any], source: str) -> str:
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or KEY not in metadata:
         found = f"metadata {sorted(metadata)}" if isinstance(metadata, dict) else "no metadata"
@@ -241,7 +241,7 @@ def _check_meta(meta: dict[str, Any], text: str, schema: int, source: str) -> No
         raise DataError(
             f"{source} was written by schema {found}, this reads up to {schema}; install a newer version"
         )
-    if text_of_plain(meta) != text:
+    if dump_plain(meta) != text:
         raise DataError(f"{source}: its metadata {KEY!r} is not in canonical form: it was edited by hand")
     try:
         refuse_unusable(meta, text)

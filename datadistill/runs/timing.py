@@ -10,7 +10,7 @@ from typing import Any
 from .folder import RunFolder
 
 
-def spent(run: str | os.PathLike[str], **wanted: str) -> float | None:
+def read_seconds(run: str | os.PathLike[str], **wanted: str) -> float | None:
     """Seconds of a run over all its sessions, from timing.jsonl; a killed session counts up to its last line.
 
     Args:
@@ -23,15 +23,15 @@ def spent(run: str | os.PathLike[str], **wanted: str) -> float | None:
     if not (Path(run) / "config.json").exists():
         return None
     lines = RunFolder.open(run).read_timing()
-    return summed([x for x in lines if all(str(x.get(k, "")).startswith(v) for k, v in wanted.items())])
+    return sum_sessions([x for x in lines if all(str(x.get(k, "")).startswith(v) for k, v in wanted.items())])
 
 
-def summed(lines: Sequence[Mapping[str, Any]]) -> float | None:
+def sum_sessions(lines: Sequence[Mapping[str, Any]]) -> float | None:
     """Each line tells the seconds since its session began; a new session begins where they fall, or where an
     epoch, iteration or net comes a second time.
 
     Example:
-        >>> summed([{"iteration": 1, "seconds": 2.0}, {"iteration": 2, "seconds": 4.0},
+        >>> sum_sessions([{"iteration": 1, "seconds": 2.0}, {"iteration": 2, "seconds": 4.0},
         ...         {"iteration": 2, "seconds": 5.0}, {"iteration": 3, "seconds": 1.0}])
         10.0
     """

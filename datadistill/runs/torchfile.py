@@ -89,11 +89,11 @@ def load_torch(data: bytes, path: object) -> Any:
         ) from None
 
 
-def plain(x: Tensor) -> bool:
+def is_plain(x: Tensor) -> bool:
     """Whether a tensor from a file is an ordinary one: dense, in memory, each number stored once.
 
     Example:
-        >>> plain(torch.ones(3)), plain(torch.ones(1).expand(10**6, 10**6))
+        >>> is_plain(torch.ones(3)), is_plain(torch.ones(1).expand(10**6, 10**6))
         (True, False)
     """
     return (

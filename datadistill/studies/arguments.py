@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.runs.jsonconfig import dump_config
 
 __all__ = ["dump_changes", "format_command", "list_seeds", "select_arms"]
@@ -27,7 +27,7 @@ def select_arms(asked: Sequence[str] | None, known: Sequence[str], name: str) ->
     """The arms that were asked for, in the recipe's order; None: all. UsageError for an unknown one."""
     for arm in asked or ():
         if arm not in known:
-            raise UsageError(f"{name} has no arm {arm!r}; {nearest(arm, known)}")
+            raise UsageError(f"{name} has no arm {arm!r}; {suggest(arm, known)}")
     return [arm for arm in known if asked is None or arm in asked]
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from datadistill.config import KINDS, completed, config_class
+from datadistill.config import KINDS, complete_config, config_class
 from datadistill.errors import Interrupted, UsageError
-from datadistill.runs.atomic import named
+from datadistill.runs.atomic import wrap_oserror
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
-from datadistill.runs.jsonconfig import build_config, differing, dump_config
+from datadistill.runs.jsonconfig import build_config, diff_configs, dump_config
 from datadistill.runs.signals import StopFlag, interruptible
 
 __all__ = ["Job", "Study", "config_changes", "has_run", "read_run_config"]
@@ -58,7 +58,7 @@ class Job:
         """Of the run, as its config.json names it."""
         return _kind_with(type(self.config))
 
-    def differences(self, run: RunFolder) -> list[str]:
+    def find_differences(self, run: RunFolder) -> list[str]:
         """What differs between the config of a run and the job's, as `key old -> new`."""
         return config_changes(self.kind, run.config, dump_config(self.config), self.ignored)
 
@@ -70,7 +70,7 @@ class Job:
         """
         if not has_run(self.path):
             return (self.path / self.file).exists()
-        if changed := self.differences(RunFolder.open(self.path, kind=self.kind)):
+        if changed := self.find_differences(RunFolder.open(self.path, kind=self.kind)):
             raise UsageError(
                 f"{self.path} holds a run of another config ({'; '.join(changed)}); remove it, or choose "
                 "another --out"
@@ -161,7 +161,7 @@ class Study:
         try:
             path.mkdir(exist_ok=True)
         except OSError as error:
-            raise named(error, path) from error
+            raise wrap_oserror(error, path) from error
         return path
 
     def poll(self) -> None:
@@ -248,5 +248,5 @@ def config_changes(
     >>> config_changes("other", {"ipc": 1, "recipe": "a"}, {"ipc": 2, "recipe": "b"}, ignored=["recipe"])
     ['ipc 1 -> 2']
     """
-    both = (completed(kind, stored), wanted)
-    return differing(*({k: v for k, v in config.items() if k not in ignored} for config in both))
+    both = (complete_config(kind, stored), wanted)
+    return diff_configs(*({k: v for k, v in config.items() if k not in ignored} for config in both))

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datadistill.errors import DataError, nearest, out_of_memory
+from datadistill.errors import DataError, is_out_of_memory, suggest
 
 __all__ = ["DECODERS", "Decoder", "Pixels", "decode", "decoder_from"]
 
@@ -62,7 +62,7 @@ def decode(decoder: Decoder, tensors: Mapping[str, Tensor], n: int) -> Float[Ten
         with torch.no_grad():
             images = decoder.images(tensors, torch.arange(n, device=next(iter(tensors.values())).device))
     except (KeyError, RuntimeError, IndexError, ValueError, StopIteration) as error:
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         shapes = {k: tuple(x.shape) for k, x in tensors.items()}
         raise DataError(
@@ -84,7 +84,7 @@ def decoder_from(description: Mapping[str, Any]) -> Decoder:
     arguments = dict(description)
     name = arguments.pop("name", None)
     if name not in DECODERS:
-        raise DataError(f"the decoder is {name!r:.60}; {nearest(str(name)[:60], DECODERS)}")
+        raise DataError(f"the decoder is {name!r:.60}; {suggest(str(name)[:60], DECODERS)}")
     try:
         return DECODERS[name](**arguments)
     except TypeError as error:

@@ -42,7 +42,7 @@ def start_images(data: RealData, ipc: int, source: str, seed: int) -> Float[Tens
     parts = []
     for c, split in enumerate(of_class):
         if source == "kmeans":
-            parts.append(_centres(split.images, ipc, derive(seed, "start_images", c)))
+            parts.append(_find_centres(split.images, ipc, derive(seed, "start_images", c)))
             continue
         order = torch.randperm(len(split), generator=generator(seed, "start_images", c))
         images = split.images[order.to(split.images.device)]
@@ -55,7 +55,7 @@ def _means(images: Tensor, parts: int) -> Tensor:
     return torch.stack([part.mean(0) for part in images.tensor_split(parts)])
 
 
-def _centres(images: Tensor, count: int, seed: int) -> Tensor:
+def _find_centres(images: Tensor, count: int, seed: int) -> Tensor:
     from sklearn.cluster import KMeans
 
     flat = images.flatten(1).cpu().numpy()

@@ -24,13 +24,13 @@ from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.evaluation.accuracy import Poll, accuracy
-from datadistill.evaluation.attack import attacked
-from datadistill.evaluation.own_data import check_data, data_of
+from datadistill.evaluation.attack import get_attack
+from datadistill.evaluation.own_data import check_data, load_own_data
 from datadistill.nets.copying import copy_net
 from datadistill.nets.spec import CUSTOM
-from datadistill.progress import Report, shows_progress
+from datadistill.progress import Report, show_progress
 from datadistill.runs.artifact import Artifact, Content
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
 
@@ -78,8 +78,8 @@ class FineTuning:
         ADAPTED.save(Content(self.net.state_dict(), self.meta), path)
 
 
-@library_defaults()
-@shows_progress
+@use_library_defaults()
+@show_progress
 def finetune(
     d: DistilledDataset,
     net: nn.Module,
@@ -133,7 +133,7 @@ def finetune(
     if not isinstance(net, nn.Module):
         raise UsageError(f"net is {net!r:.80}, wanted a torch module: fine-tuning starts from its values")
     where = resolve(device)
-    real = (data or data_of(d, data_root=data_root)).to(where)
+    real = (data or load_own_data(d, data_root=data_root)).to(where)
     check_data(d, real)
     _warn_of_attack(d)
     start = copy_net(net).to(where)
@@ -142,9 +142,9 @@ def finetune(
         raise UsageError(
             "no parameter of the net requires a gradient, so there is nothing to train; unfreeze some"
         )
-    began = _now(where)
+    began = _read_clock(where)
     trained = d.train(start, theta_0, seed=seed)
-    seconds = _now(where) - began
+    seconds = _read_clock(where) - began
     if broken := [k for k, p in trained.named_parameters() if not bool(torch.isfinite(p).all())]:
         raise NumericalError(
             f"after the set's {len(d.order)} steps {broken[0]} is not finite: its step sizes, up to "
@@ -163,12 +163,12 @@ def finetune(
     )  # fmt: skip
     if not reach:
         return tuning
-    return beside_ordinary(
+    return count_ordinary(
         tuning, net, real, max_steps=max_steps, every=every, lr=lr, batch=batch, seed=seed, poll=poll
     )
 
 
-def beside_ordinary(
+def count_ordinary(
     tuning: FineTuning,
     net: nn.Module,
     data: RealData,
@@ -203,23 +203,23 @@ def beside_ordinary(
     reached: list[int] = []
     measuring = 0.0
 
-    def look(step: int, current: nn.Module) -> bool:
+    def check_step(step: int, current: nn.Module) -> bool:
         nonlocal measuring
         if step % every and step != max_steps:
             return False
-        began = _now(where)
+        began = _read_clock(where)
         if _accuracy(current, data.validation) >= wanted:
             reached.append(step)
-        measuring += _now(where) - began
+        measuring += _read_clock(where) - began
         return bool(reached) or step == max_steps
 
     per_epoch = -(-len(data.train) // batch) if batch >= 1 else 1  # FitPlan refuses such a batch
     plan = FitPlan(epochs=-(-max_steps // per_epoch), batch=batch, lr=lr)
     # the first optimizer of a process imports for a second or two: not part of what is compared
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-    began = _now(where)
-    fit(start, data.train, plan, seed=seed, on_step=look, poll=poll)
-    seconds = _now(where) - began - measuring
+    began = _read_clock(where)
+    fit(start, data.train, plan, seed=seed, on_step=check_step, poll=poll)
+    seconds = _read_clock(where) - began - measuring
     return replace(
         tuning, steps_ordinary=reached[0] if reached else None, seconds_ordinary=seconds, max_steps=max_steps
     )
@@ -239,7 +239,7 @@ def _is_of(d: DistilledDataset, net: nn.Module) -> bool:
 
 
 def _warn_of_attack(d: DistilledDataset) -> None:
-    if (pair := attacked(d)) is not None:
+    if (pair := get_attack(d)) is not None:
         taken, target = (d.classes[k] for k in pair)
         warnings.warn(
             f"this set was learned to make a net take {taken} for {target} (a study of data poisoning): the "
@@ -248,7 +248,7 @@ def _warn_of_attack(d: DistilledDataset) -> None:
         )
 
 
-def _now(device: torch.device) -> float:
+def _read_clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

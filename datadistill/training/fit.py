@@ -12,17 +12,17 @@ from datadistill.data import RealData, Split
 from datadistill.data.given import split_of
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
-from datadistill.nets.copying import bare_net, copy_net, keep_hooks, own_layers_alone
-from datadistill.progress import Report, shows_progress, track
-from datadistill.torch_defaults import library_defaults
+from datadistill.nets.copying import bare_net, copy_net, keep_hooks, refuse_original_layers
+from datadistill.progress import Report, show_progress, track
+from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit_loop import lay_out, of_module
 from datadistill.training.fit_plan import FitPlan
 
 __all__ = ["fit"]
 
 
-@library_defaults()
-@shows_progress
+@use_library_defaults()
+@show_progress
 def fit(
     net: nn.Module,
     split: Split | Any,
@@ -71,10 +71,10 @@ def fit(
     trained = keep_hooks(copy_net(net), net)
     loop = of_module(trained, split, plan, seed=seed)
     with track("training", plan.epochs * loop.steps_per_epoch) as task:
-        while not loop.done:
+        while not loop.is_done:
             if poll is not None:
                 poll()
-            with nullcontext() if loop.step else own_layers_alone(net):
+            with nullcontext() if loop.step else refuse_original_layers(net):
                 loop.advance()
             task.advance()
             if on_step is not None and on_step(loop.step, trained):

@@ -25,9 +25,9 @@ from torch.func import functional_call, vmap
 from datadistill.data import Split, augment
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.nets.fits import refuse_script
-from datadistill.nets.logits import cross_entropy, explained
+from datadistill.nets.logits import cross_entropy, explain_failure
 from datadistill.runs.signals import poll
-from datadistill.streams import generator, global_stream, other_generators, same_generators
+from datadistill.streams import generator, get_other_generators, global_stream, is_same_state
 from datadistill.training.fit_plan import OPTIMIZERS, FitPlan
 
 __all__ = ["Batch", "Fit", "lay_out", "of_module", "of_stack", "train_mode"]
@@ -52,7 +52,7 @@ class Batch:
 
 
 class Fit:
-    """The loop, one step at a time: `while not fit.done: fit.advance()`.
+    """The loop, one step at a time: `while not fit.is_done: fit.advance()`.
 
     Args:
         tensors: name -> tensor, changed in place and kept in `state()`: leaves that require a gradient are
@@ -74,7 +74,7 @@ class Fit:
         >>> w = torch.zeros((), requires_grad=True)
         >>> plan = FitPlan(epochs=50, optimizer="sgd", lr=0.1, momentum=0.0)
         >>> fit = Fit({"w": w}, lambda batch: (batch.images - w).square().mean(), split, plan)
-        >>> while not fit.done:
+        >>> while not fit.is_done:
         ...     loss = fit.advance()
         >>> round(w.item(), 3)  # the mean of the images
         2.0
@@ -115,7 +115,7 @@ class Fit:
         self._orders: tuple[int, tuple[Tensor, ...]] | None = None  # the epoch's, in parts
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether all epochs are over."""
         return self.step >= self.steps
 
@@ -154,15 +154,15 @@ class Fit:
                 raise
             self._refuse("the learning rate is beyond float32")
         self.step += 1
-        if self.done and not all(bool(torch.isfinite(p).all()) for p in self.trained):
+        if self.is_done and not all(bool(torch.isfinite(p).all()) for p in self.trained):
             self._refuse("the parameters are not finite")
         return found
 
     def _first_loss(self, batch: Batch) -> Tensor:
         """The loss, and whether numpy's and Python's generators must be seeded for it (2% of a small step)."""
-        before = other_generators()
+        before = get_other_generators()
         loss = self.loss(batch)
-        self.every_generator = not same_generators(before, other_generators())
+        self.every_generator = not is_same_state(before, get_other_generators())
         return loss
 
     def batch(self, step: int) -> Batch:
@@ -230,7 +230,7 @@ def of_module(
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
 
     def of_batch(batch: Batch) -> Tensor:
-        with explained(net, batch.images):
+        with explain_failure(net, batch.images):
             logits = net(batch.images)
         return loss(logits, batch.labels)
 

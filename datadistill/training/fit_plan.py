@@ -10,7 +10,7 @@ import torch
 
 from datadistill.config.values import check_range, check_types
 from datadistill.data.augmentation import check_augmentations
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class FitPlan:
         check_types(self)
         check_range(self, ("epochs", "batch", "decay_epochs"), least=1)
         if self.optimizer not in OPTIMIZERS:
-            raise UsageError(f"there is no optimizer {self.optimizer!r}; {nearest(self.optimizer, OPTIMIZERS)}")
+            raise UsageError(f"there is no optimizer {self.optimizer!r}; {suggest(self.optimizer, OPTIMIZERS)}")
         check_augmentations(self.augment)
         check_range(self, ("lr",), above=0, hint="Adam's usual one is 0.001")
         check_range(self, ("momentum",), least=0, below=1)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from datadistill.data import RealData, Split
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import worded
-from datadistill.evaluation.accuracy import trained_accuracies
+from datadistill.errors import format_message
+from datadistill.evaluation.accuracy import measure_training
 from datadistill.initial import InitialDistribution, nets_of
 from datadistill.objectives import Objective
 from datadistill.stats import deviation, mean
@@ -46,7 +46,7 @@ class Validation:
         """Of each net after training on the set, in percent."""
         split = Split(self.split.images, self.objective.labels(self.split.labels))
         nets = nets_of(self.start, self.nets)
-        return trained_accuracies(d, self.net, self.start, split, nets=nets, before=False)[1]
+        return measure_training(d, self.net, self.start, split, nets=nets, before=False)[1]
 
 
 class Learning:
@@ -103,7 +103,7 @@ class Learning:
 
     def validate(self) -> dict[str, Any]:
         """A line for metrics.jsonl: mean loss since the last one, accuracy on the validation split."""
-        d = self.distilled()
+        d = self.snapshot()
         self._warn_of_edges(d.step_sizes)
         found = self.validation.accuracies(d)
         average = mean(found)
@@ -132,10 +132,10 @@ class Learning:
                 f"outer iteration {self.iteration}: the step sizes reach {low:.3g} to {high:.3g}, wanted "
                 f"within {EDGES[0]:g} to {EDGES[1]:g}; try a smaller --lr-step-sizes"
             )
-            warnings.warn(worded(message), stacklevel=3)
+            warnings.warn(format_message(message), stacklevel=3)
 
     @torch.no_grad()
-    def distilled(self) -> DistilledDataset:
+    def snapshot(self) -> DistilledDataset:
         """The set as it stands."""
         return self.to_distilled(self.loop.synthetic, self.iteration)
 
@@ -143,7 +143,7 @@ class Learning:
         """The set to keep, on the CPU: the last, or the best on the validation split."""
         if self.keep_best and self.best is not None:
             self.loop.synthetic.set(self.best_tensors)
-        return self.distilled().to("cpu")
+        return self.snapshot().to("cpu")
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs, as nested tensors and plain values."""

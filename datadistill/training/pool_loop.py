@@ -54,7 +54,7 @@ NETS = Artifact(
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedGroup:
     """A finished group.
 
     Args:
@@ -96,19 +96,19 @@ class PoolLoop:
     def start(self, group: int) -> None:
         """Stand at the beginning of a group, from 0; of the end, after the last."""
         self.group = group
-        if not self.done:
+        if not self.is_done:
             self.fit = self._fit(self.groups[group])
             self.loss_sum = torch.zeros(len(self.groups[group]), dtype=torch.float64)
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether all groups are trained."""
         return self.group >= len(self.groups)
 
     @property
     def step(self) -> int:
         """Gradient steps done, those of all groups counted."""
-        return self.group * self.fit.steps + (0 if self.done else self.fit.step)
+        return self.group * self.fit.steps + (0 if self.is_done else self.fit.step)
 
     @property
     def steps(self) -> int:
@@ -129,7 +129,7 @@ class PoolLoop:
         theta = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
         return of_stack(self.net, theta, split, self.plan, seed=config.seed, numbers=numbers)
 
-    def advance(self) -> Trained | None:
+    def advance(self) -> TrainedGroup | None:
         """One gradient step. Returns the group's nets where it was their last.
 
         Raises:
@@ -137,7 +137,7 @@ class PoolLoop:
             Interrupted: a signal came while they were tested; the next call tests them again.
         """
         numbers = self.groups[self.group]
-        if not self.fit.done:  # else a signal broke off their test
+        if not self.fit.is_done:  # else a signal broke off their test
             try:
                 losses = self.fit.advance()
             except NumericalError as error:
@@ -145,19 +145,19 @@ class PoolLoop:
                 raise NumericalError(f"{which}: {error}") from None
             if self.fit.step > self.fit.steps - self.fit.steps_per_epoch:
                 self.loss_sum += losses.double().cpu().reshape(-1)
-        if not self.fit.done:
+        if not self.fit.is_done:
             return None
         with interruptible():
-            trained = self._trained(numbers)
+            trained = self._train_group(numbers)
         self.start(self.group + 1)
         return trained
 
-    def _trained(self, numbers: range) -> Trained:
+    def _train_group(self, numbers: range) -> TrainedGroup:
         tensors = {name: p.detach() for name, p in self.fit.tensors.items()}
         if len(numbers) == 1:
             tensors = {name: p[None] for name, p in tensors.items()}
         each = [{name: p[i] for name, p in tensors.items()} for i in range(len(numbers))]
-        return Trained(
+        return TrainedGroup(
             numbers,
             {name: p.cpu().clone(memory_format=torch.contiguous_format) for name, p in tensors.items()},
             [accuracy(self.net, theta, self.data.validation) for theta in each],
@@ -184,7 +184,7 @@ class FinishedNets:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.groups: list[Trained] = []  # without their tensors where there is a folder
+        self.groups: list[TrainedGroup] = []  # without their tensors where there is a folder
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -199,7 +199,7 @@ class FinishedNets:
         assert self.folder is not None
         return self.folder / f"net-{numbers[0]:06d}.safetensors"
 
-    def add(self, group: Trained, config: Mapping[str, Any]) -> None:
+    def add(self, group: TrainedGroup, config: Mapping[str, Any]) -> None:
         """Keep a group; on disk, it is there for good when this returns."""
         if self.folder is not None:
             self.folder.mkdir(exist_ok=True)
@@ -207,7 +207,7 @@ class FinishedNets:
             group = replace(group, tensors={})
         self.groups.append(group)
 
-    def read(self, numbers: range) -> Trained | None:
+    def read(self, numbers: range) -> TrainedGroup | None:
         """A group from its file; None where it is missing.
 
         Raises:
@@ -216,12 +216,12 @@ class FinishedNets:
         path = self.path(numbers)
         if not path.exists():
             return None
-        group = NETS.load(path, Trained)
+        group = NETS.load(path, TrainedGroup)
         if group.numbers != numbers:
             raise DataError(f"{path} is not the file of nets {numbers[0]} to {numbers[-1]}")
         return group
 
-    def stacked(self) -> dict[str, Tensor]:
+    def stack(self) -> dict[str, Tensor]:
         """name -> (total, ...): the tensors of all groups."""
         parts: list[dict[str, Tensor]] = []
         for group in self.groups:
@@ -237,11 +237,11 @@ class FinishedNets:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def near_chance(accuracy: float, classes: int) -> bool:
+def is_near_chance(accuracy: float, classes: int) -> bool:
     """Whether a net has hardly learned anything: below twice chance, or a quarter of the way up from it where
     that is less (few classes).
 
-    >>> near_chance(19.0, 10), near_chance(21.0, 10), near_chance(55.0, 2), near_chance(70.0, 2)
+    >>> is_near_chance(19.0, 10), is_near_chance(21.0, 10), is_near_chance(55.0, 2), is_near_chance(70.0, 2)
     (True, False, True, False)
     """
     chance = 100.0 / classes

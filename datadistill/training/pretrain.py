@@ -22,12 +22,12 @@ from datadistill import data as data_module
 from datadistill.config import PoolConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.device import refuse_too_large, resolve
-from datadistill.errors import DataError, UsageError, worded
+from datadistill.errors import DataError, UsageError, format_message
 from datadistill.nets.fits import check_fits
-from datadistill.nets.initialization import undrawn
+from datadistill.nets.initialization import find_undrawn
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.pool import FILE_NAME, KIND, Pool, refuse_buffers
-from datadistill.progress import Report, shows_progress
+from datadistill.progress import Report, show_progress
 from datadistill.runs.checkpoints import Checkpoint
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
@@ -36,14 +36,14 @@ from datadistill.runs.kinds import Kind, LoopWork, Step, Work
 from datadistill.runs.resume import check_changes, fingerprints
 from datadistill.runs.state import unflatten_state
 from datadistill.stats import mean
-from datadistill.torch_defaults import library_defaults
-from datadistill.training.pool_loop import FinishedNets, PoolLoop, Trained, near_chance
+from datadistill.torch_defaults import use_library_defaults
+from datadistill.training.pool_loop import FinishedNets, PoolLoop, TrainedGroup, is_near_chance
 
 CPU = torch.device("cpu")  # where the pool is put together
 
 
-@library_defaults()
-@shows_progress
+@use_library_defaults()
+@show_progress
 def pretrain(
     config: PoolConfig | None,
     *,
@@ -109,7 +109,7 @@ class Pretraining(Kind[PoolConfig, Pool]):
     def build(self, config: PoolConfig, options: RunOptions) -> Work[Pool]:
         return _Training(*_prepare(config, self.data, options), options)
 
-    def finished(self, folder: RunFolder, config: PoolConfig, options: RunOptions) -> Pool | None:
+    def load_finished(self, folder: RunFolder, config: PoolConfig, options: RunOptions) -> Pool | None:
         """The pool in the folder; what a process left that was killed at the end is removed."""
         if not (folder.path / FILE_NAME).exists():
             return None
@@ -126,11 +126,11 @@ class Pretraining(Kind[PoolConfig, Pool]):
             return f"pretrain(None, out={str(path)!r}, resume=True, data=...)"
         return f"datadistill pretrain --resume {path}"
 
-    def needs(self, config: PoolConfig) -> str:
+    def explain_memory(self, config: PoolConfig) -> str:
         taken = f"{config.at_once} nets at once and batches of {config.batch}"
         return f"{taken}; try a smaller --at-once or --batch"
 
-    def ended(self, config: PoolConfig, path: Path) -> str:
+    def describe_end(self, config: PoolConfig, path: Path) -> str:
         return f"all nets were trained and the pool is saved in {path}"
 
 
@@ -196,7 +196,7 @@ class _Training(LoopWork[Pool]):
         config, data = self.loop.config, self.loop.data
         record = {name: value for name, value in dump_config(config).items() if name != "device"}
         pool = Pool(
-            self.nets.stacked(), nets=config.nets, validation_nets=config.validation_nets,
+            self.nets.stack(), nets=config.nets, validation_nets=config.validation_nets,
             held_out=config.held_out, net=self.spec, dataset=data.name, classes=data.classes,
             normalization=data.normalization, accuracies=tuple(self.nets.accuracies), record=record,
             data_fingerprint=data.fingerprint,
@@ -208,7 +208,7 @@ class _Training(LoopWork[Pool]):
         return pool
 
 
-def _records(trained: Trained) -> list[dict[str, Any]]:
+def _records(trained: TrainedGroup) -> list[dict[str, Any]]:
     """A line of metrics.jsonl for each net."""
     found = zip(trained.numbers, trained.losses, trained.accuracies, strict=True)
     return [{"net": n, "loss": loss, "accuracy": accuracy} for n, loss, accuracy in found]
@@ -231,7 +231,7 @@ def _prepare(config: PoolConfig, data: RealData | None, options: RunOptions) -> 
     net = spec.build()
     check_fits(net, real.shape, len(real.classes))
     refuse_buffers(net, config.net)
-    if kept := undrawn(net, config.init):
+    if kept := find_undrawn(net, config.init):
         raise UsageError(
             f"{config.init} does not draw {', '.join(kept[:5])}, so the nets would not be independent; choose "
             "another initialization (--init)"
@@ -244,11 +244,11 @@ def _prepare(config: PoolConfig, data: RealData | None, options: RunOptions) -> 
 
 
 def _warn_of_chance(accuracies: Sequence[float], classes: int) -> None:
-    low = [n for n, a in enumerate(accuracies) if near_chance(a, classes)]
+    low = [n for n, a in enumerate(accuracies) if is_near_chance(a, classes)]
     if low:
         shown = ", ".join(map(str, low[:5])) + (", ..." if len(low) > 5 else "")
         message = (
             f"{len(low)} of {len(accuracies)} nets classify hardly better than chance (nets {shown}; the worst "
             f"{min(accuracies):.1f}%); train longer (--epochs), or with another learning rate (--lr)"
         )
-        warnings.warn(worded(message), stacklevel=4)
+        warnings.warn(format_message(message), stacklevel=4)

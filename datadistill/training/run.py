@@ -26,7 +26,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM
-from datadistill.progress import Report, shows_progress
+from datadistill.progress import Report, show_progress
 from datadistill.runs.checkpoints import Checkpoint
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
@@ -34,14 +34,14 @@ from datadistill.runs.inside import refuse_inside
 from datadistill.runs.kinds import Kind, Step, Work
 from datadistill.runs.resume import fingerprints
 from datadistill.runs.signals import interruptible
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.learning import Learning
 from datadistill.training.setup import learning_of
 from datadistill.unfinished import KIND, describe
 
 
-@library_defaults()
-@shows_progress
+@use_library_defaults()
+@show_progress
 def distill(
     config: DistillConfig | None,
     *,
@@ -134,13 +134,13 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
             return f"dd.distill(None, out={str(path)!r}, resume=True, data=..., net=...)"
         return f"datadistill distill --resume {path}"
 
-    def needs(self, config: DistillConfig) -> str:
+    def explain_memory(self, config: DistillConfig) -> str:
         return (
             f"{config.inner_steps} inner steps with every graph kept; try --adjoint step-replay, fewer "
             f"--epochs, or a --batch below {config.batch}"
         )
 
-    def ended(self, config: DistillConfig, path: Path) -> str:
+    def describe_end(self, config: DistillConfig, path: Path) -> str:
         return (
             f"all {config.iterations} iterations were done and the set is saved in {path}; measure it with: "
             f"datadistill evaluate {path} --save"
@@ -168,7 +168,7 @@ class _Outer(Work[DistilledDataset]):
         return self.learning.loop.iterations
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         return self.step >= self.steps and not self.due
 
     def check(self) -> str | None:
@@ -212,7 +212,7 @@ class _Outer(Work[DistilledDataset]):
             self.due = True
 
     def description(self) -> dict[str, Any]:
-        d = self.learning.distilled()
+        d = self.learning.snapshot()
         return {} if d.normalization.tensors else {"set": describe(d)}  # of plain values
 
     def place(self) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class _Outer(Work[DistilledDataset]):
     def finish(self, folder: RunFolder | None, broken_off: str) -> DistilledDataset:
         result = self.learning.result()
         if folder is not None:
-            result.accuracies = _measured_before(folder, result)
+            result.accuracies = _load_accuracies(folder, result)
             result.save(folder.distilled)
         return result
 
@@ -240,7 +240,7 @@ def _warn_of_unused_values(config: DistillConfig) -> None:
             print(said, file=sys.stderr)
 
 
-def _measured_before(folder: RunFolder, result: DistilledDataset) -> dict[str, Any]:
+def _load_accuracies(folder: RunFolder, result: DistilledDataset) -> dict[str, Any]:
     """The accuracies in the folder's file, where that is this very set (a finished run that is resumed)."""
     if not folder.distilled.exists():
         return result.accuracies

@@ -108,7 +108,7 @@ def learning_of(
     return Learning(
         loop,
         Validation(module, starts.validation, real.validation, objective, config.validate_nets),
-        partial(distilled_of, config, real, module, spec, update, starts, objective),
+        partial(build_distilled, config, real, module, spec, update, starts, objective),
         data=real, net=module, origin=starts.origin, every=config.validate_every,
         check=partial(check_before_learning, spec.name, method, real) if isinstance(method, Unrolled) else None,
         keep_best=config.keep == "best",
@@ -143,7 +143,7 @@ def synthetic_of(
     )
 
 
-def distilled_of(
+def build_distilled(
     config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, update: UpdateRule, starts: Starts,
     objective: Objective, synthetic: Synthetic, iteration: int,
 ) -> DistilledDataset:  # fmt: skip

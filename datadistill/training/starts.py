@@ -21,7 +21,7 @@ from datadistill.initial import (
     Pretrained,
     Random,
     Theta,
-    beside_theta,
+    frozen_tensors,
     put,
     random_start,
     trainable,
@@ -80,7 +80,7 @@ def starts_of(
         raise UsageError(
             "no parameter of the net requires a gradient, so nothing would be trained; unfreeze some"
         )
-    written = {**trained, **(beside_theta(net) if spec.name == CUSTOM else {})}
+    written = {**trained, **(frozen_tensors(net) if spec.name == CUSTOM else {})}
     held = [name for name, p in written.items() if p.dtype not in DTYPES]
     if held and config.theta_0 != "random":
         raise UsageError(
@@ -101,7 +101,7 @@ def starts_of(
     theta_0, buffers = Random(net, config.init, config.seed).whole(0, 0)
     put(net, buffers)
     fixed = Fixed(theta_0)
-    return Starts(fixed, fixed, {}, _needed(net, config, spec))
+    return Starts(fixed, fixed, {}, _find_needed(net, config, spec))
 
 
 def pool_of(config: DistillConfig) -> Pool | None:
@@ -163,18 +163,18 @@ def _from_factory(config: DistillConfig, net: nn.Module, make: NetFactory) -> St
         built = partial(Built, make, net, config.seed)
         return Starts(built("theta_0"), built("validation_theta_0"), origin)
     fixed = Fixed({name: net.get_parameter(name).detach().clone() for name in trainable(net)})
-    return Starts(fixed, fixed, origin, _finite(beside_theta(net)))
+    return Starts(fixed, fixed, origin, _finite(frozen_tensors(net)))
 
 
-def _needed(net: nn.Module, config: DistillConfig, spec: NetSpec) -> Theta | None:
+def _find_needed(net: nn.Module, config: DistillConfig, spec: NetSpec) -> Theta | None:
     """What a module of the user's own must have besides one theta_0 to be trained again: all of it, unless that
     is statistics of BatchNorm which the inner loop does not read."""
-    names = set(beside_theta(net))
+    names = set(frozen_tensors(net))
     if config.norm == "batch":
         for prefix, module in net.named_modules():
             if isinstance(module, _BatchNorm):
                 names -= {f"{prefix}.{name}" if prefix else name for name in module._buffers}
-    return _finite(beside_theta(net)) if spec.name == CUSTOM and names else None
+    return _finite(frozen_tensors(net)) if spec.name == CUSTOM and names else None
 
 
 def _finite(beside: Theta) -> Theta | None:
@@ -212,7 +212,7 @@ def _from_values(net: nn.Module) -> Starts:
             raise DataError(
                 f"theta_0 is given, but {name!r} of the net is not finite; pass a net that is whole"
             )
-    beside, stored = beside_theta(net), net.state_dict()
+    beside, stored = frozen_tensors(net), net.state_dict()
     fixed = Fixed({name: values[name] for name in trainable(net)})
     named = {**values, **{name: b for name, b in beside.items() if name in stored}}
     return Starts(fixed, fixed, {"given": _fingerprint(named)}, _finite(beside))

@@ -62,7 +62,7 @@ class Layout:
     def block_height(self, named: bool) -> int:
         return self.depth * self.row_height + (NAME_HEIGHT if named else 0)
 
-    def named(self, step: int) -> bool:
+    def has_names(self, step: int) -> bool:
         """Whether class names stand above the columns of a step."""
         return self.by_class and (step == 0 or self.blocks > 1)
 
@@ -101,12 +101,12 @@ def images_figure(
     top, probability = describe.top_classes(distilled)
     order = [index.tolist() for index in distilled.order[:steps]]
     layout = _layout(distilled, order, top, max_steps, max_classes)
-    placed = [_placed(layout, index, top) for index in order[: layout.steps]]
+    placed = [_place_blocks(layout, index, top) for index in order[: layout.steps]]
     shown = len({image for one in placed for image, *_ in one})
 
     width = max(MIN_WIDTH, layout.grid_width + 2 * MARGIN)
     heading = _heading(distilled, layout, order, shown, top, width - 2 * MARGIN)
-    heights = [layout.blocks * layout.block_height(layout.named(s)) - GAP for s in range(layout.steps)]
+    heights = [layout.blocks * layout.block_height(layout.has_names(s)) - GAP for s in range(layout.steps)]
     y = MARGIN + sum(line_height for *_, line_height in heading) + 6
     caption = 30
     total = y + sum(height + TITLE_HEIGHT + STEP_GAP for height in heights) + caption
@@ -158,7 +158,7 @@ def _layout(
     return Layout(shown_steps, classes, columns, blocks, depth, by_class, width, round(width * h / w), label)
 
 
-def _placed(layout: Layout, index: list[int], top: list[int]) -> list[tuple[int, int, int, int]]:
+def _place_blocks(layout: Layout, index: list[int], top: list[int]) -> list[tuple[int, int, int, int]]:
     """(image, block, row in the block, column) of every image of a step that is shown."""
     if not layout.by_class:
         room = layout.columns * layout.depth
@@ -183,7 +183,7 @@ def _draw(
     top: list[int],
     probability: list[float] | None,
 ) -> None:
-    named = layout.named(step)
+    named = layout.has_names(step)
     pitch, block_height = layout.width + GAP, layout.block_height(named)
     for image, block, row, column in placed:
         x = column * pitch

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from datadistill.distilled import DistilledDataset
-from datadistill.runs.atomic import named
+from datadistill.runs.atomic import wrap_oserror
 from datadistill.runs.jsonlines import read_lines
 from datadistill.unfinished import unfinished_set
 from datadistill.visualize.canvas import save
@@ -56,7 +56,7 @@ def write_figures(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise named(error, folder) from error
+        raise wrap_oserror(error, folder) from error
     for name, figure in figures.items():
         save(figure, folder / name)
     return [folder / name for name in figures]

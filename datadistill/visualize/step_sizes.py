@@ -54,11 +54,11 @@ def step_sizes_figure(metrics: Sequence[dict[str, Any]], distilled: DistilledDat
     final = table[-1] if distilled is None else mean_step_sizes(distilled).tolist()
     figure = new_figure(1200 if table else 700, HEIGHT, arranged=True)
     if not table:
-        _by_step(figure.add_subplot(), final, distilled)
+        _plot_by_step(figure.add_subplot(), final, distilled)
         return figure
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-    _over_iterations(left, iterations_of(metrics), table)
-    _by_step(right, final, distilled)
+    _plot_over_iterations(left, iterations_of(metrics), table)
+    _plot_by_step(right, final, distilled)
     return figure
 
 
@@ -81,7 +81,7 @@ def _colours(T: int) -> list[Any]:
     return [viridis(0.9 * t / max(1, T - 1)) for t in range(T)]
 
 
-def _over_iterations(ax: Axes, iterations: list[int], table: list[list[float]]) -> None:
+def _plot_over_iterations(ax: Axes, iterations: list[int], table: list[list[float]]) -> None:
     T = len(table[0])
     shared = T > 1 and all(len(set(row)) == 1 for row in table)  # NaN is unequal to itself: not shared
     style = markers(len(table)) if shared or T <= MAX_LEGEND or len(table) == 1 else {"linewidth": 1.1}
@@ -103,7 +103,7 @@ def _over_iterations(ax: Axes, iterations: list[int], table: list[list[float]]) 
     bar.ax.grid(False)
 
 
-def _by_step(ax: Axes, final: list[float], distilled: DistilledDataset | None) -> None:
+def _plot_by_step(ax: Axes, final: list[float], distilled: DistilledDataset | None) -> None:
     T, label = len(final), "η"
     known = [v for v in final if v > 0]
     place = list(range(1, T + 1))

@@ -126,7 +126,7 @@ def _bars(ax: Axes, panel: BarPanel) -> None:
             if m.deviation:
                 ax.hlines(y - 0.12, m.value - m.deviation, m.value + m.deviation, color=BLACK, linewidth=1.2)
         if bar.published is not None:
-            _published(ax, bar.published, y + 0.16)
+            _draw_published(ax, bar.published, y + 0.16)
         known = [str(bar.measured) if bar.measured is not None else "not measured"]
         known += [f"(published {bar.published})"] if bar.published is not None else []
         ax.text(
@@ -142,7 +142,7 @@ def _bars(ax: Axes, panel: BarPanel) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-def _published(ax: Axes, number: Number, y: float) -> None:
+def _draw_published(ax: Axes, number: Number, y: float) -> None:
     if number.deviation:
         low, high = max(0.0, number.value - number.deviation), min(100.0, number.value + number.deviation)
         ax.hlines(y, low, high, color="white", linewidth=3, zorder=3)  # to be seen on a bar

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from datadistill.cli.options import Hidden, as_flags, open_output, parse
 from datadistill.cli.study_command import carry_out
 from kd_baselines.cli.compare import say_comparison
-from kd_baselines.cli.configs import ImageFlagsWithoutSeed, StudyFlags, TextFlags, changes_of, take_recipe
+from kd_baselines.cli.configs import ImageFlagsWithoutSeed, StudyFlags, TextFlags, find_changes, take_recipe
 from kd_baselines.config import KdConfig
 from kd_baselines.recipes import recipe
 
@@ -93,6 +93,6 @@ def parse_arguments(name: str | None, words: Sequence[str]) -> tuple[BornAgain, 
     else:
         default = OfText(config=as_flags(TextConfig, base))
     args = parse(type(default), words, shown, default)
-    changes = changes_of(args.config, base, words)
+    changes = find_changes(args.config, base, words)
     changes.pop("average", None)
     return args, changes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from datadistill.cli.options import as_flags, open_output, parse
 from datadistill.cli.printing import Output
 from datadistill.cli.study_command import carry_out, say_files
-from kd_baselines.cli.configs import ImageFlagsWithoutSeed, StudyFlags, changes_of, take_recipe
+from kd_baselines.cli.configs import ImageFlagsWithoutSeed, StudyFlags, find_changes, take_recipe
 from kd_baselines.config import KdConfig
 from kd_baselines.recipes import page
 
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
     out = args.out or Path("runs") / "compare" / name
     study = partial(
         compare, name, seeds=args.count_or_seeds(), arms=args.arms or None, base=args.base,
-        changes=changes_of(args.config, base, words),
+        changes=find_changes(args.config, base, words),
     )  # fmt: skip
     found, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
     result = say_comparison(output, found, out, seconds)

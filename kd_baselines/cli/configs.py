@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from datadistill.cli.options import Hidden, NamesAndValues, Options, config_of, given, take_name
+from datadistill.cli.options import Hidden, NamesAndValues, Options, config_of, is_given, take_name
 from datadistill.cli.recipes import flag
 from datadistill.config.choices import Arguments
-from datadistill.errors import nearest
+from datadistill.errors import suggest
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.ledger.config import LedgerConfig
@@ -65,7 +65,7 @@ class StudyFlags:
         return self.seeds[0] if len(self.seeds) == 1 else self.seeds
 
 
-def changes_of(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:
+def find_changes(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:
     """The fields that were typed, with their values: for configs other than `base` too.
 
     Arguments are as typed, to be put over those of each config.
@@ -74,14 +74,14 @@ def changes_of(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:
     found = {}
     for f in fields(base):
         value = getattr(typed, f.name)
-        if isinstance(value, Arguments) and given(words, flag(f.name)):
+        if isinstance(value, Arguments) and is_given(words, flag(f.name)):
             found[f.name] = value
-        elif getattr(config, f.name) != getattr(base, f.name) or given(words, flag(f.name)):
+        elif getattr(config, f.name) != getattr(base, f.name) or is_given(words, flag(f.name)):
             found[f.name] = getattr(config, f.name)
     return found
 
 
 def take_recipe(argv: Sequence[str], prog: str) -> tuple[str | None, list[str]]:
     """The recipe's name, which only --help can do without, and the words after it."""
-    known = nearest("", RECIPES, "kd-baselines recipes")
+    known = suggest("", RECIPES, "kd-baselines recipes")
     return take_name(argv, f"no recipe was given; type {prog} RECIPE ({known})")

@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
     if not wants_help(argv):
         from kd_baselines.cli import evaluate_language
 
-        if any(evaluate_language.holds_language(word) for word in argv if not word.startswith("-")):
+        if any(evaluate_language.is_language(word) for word in argv if not word.startswith("-")):
             return evaluate_language.run(argv)
     args = parse(Evaluate, argv, "kd-baselines evaluate")
     output = open_output(args.options)
@@ -50,12 +50,12 @@ def run(argv: Sequence[str]) -> int:
 
     saved = SavedNet.load(args.run, which=args.which)
     device = resolve(args.options.device)
-    with output.working():
-        data = data_of(saved, args).to(device)
+    with output.redirect_prints():
+        data = load_data_of(saved, args).to(device)
         nets = [saved.net(number).to(device) for number in range(len(saved.states))]
         found = score(
             nets[0] if len(nets) == 1 else Teacher(*nets, average=saved.average), data, noise=args.noise,
-            missing=left_out(saved, args), seed=args.seed, split=args.split,
+            missing=find_left_out(saved, args), seed=args.seed, split=args.split,
         )  # fmt: skip
     score_table(output, found, data.classes)
     output.say(f"{saved.spec.name}; {data.description}")
@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def data_of(saved: SavedNet, args: Evaluate) -> RealData:
+def load_data_of(saved: SavedNet, args: Evaluate) -> RealData:
     """The data that a net was trained on, split and normalized as then."""
     from datadistill.data import SOURCES, load
 
@@ -89,7 +89,7 @@ def data_of(saved: SavedNet, args: Evaluate) -> RealData:
     )  # fmt: skip
 
 
-def left_out(saved: SavedNet, args: Evaluate) -> tuple[str, ...]:
+def find_left_out(saved: SavedNet, args: Evaluate) -> tuple[str, ...]:
     """The classes whose logit is shifted: those of a student's own scores, none of a teacher's."""
     return args.missing if args.missing is not None else tuple((saved.scores or {}).get("missing", ()))
 

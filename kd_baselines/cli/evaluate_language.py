@@ -24,7 +24,7 @@ class EvaluateLanguage:
     options: MachineOptions = field(default_factory=MachineOptions)
 
 
-def holds_language(word: str) -> bool:
+def is_language(word: str) -> bool:
     """Whether a word of the command is a run folder or a file of a language model."""
     if not Path(word).exists():
         return False
@@ -41,13 +41,13 @@ def run(argv: Sequence[str]) -> int:
     from kd_baselines.cli.results import perplexity_table
     from kd_baselines.language.netfile import SavedLanguageModel
     from kd_baselines.language.perplexity import perplexity
-    from kd_baselines.language.setup import corpus_named, refuse_other_words
+    from kd_baselines.language.setup import load_corpus, refuse_other_words
 
     saved = SavedLanguageModel.load(args.run)
     config = config_of(args, dict(saved.record or {}))
-    with output.working():
+    with output.redirect_prints():
         options = RunOptions(data_root=args.options.data_root, download=args.options.download)
-        corpus = corpus_named(config, options)
+        corpus = load_corpus(config, options)
         refuse_other_words(str(args.run), saved.words, corpus)
         net = saved.net().to(resolve(args.options.device))
         validation, test = (perplexity(net, x) for x in (corpus.validation, corpus.test))

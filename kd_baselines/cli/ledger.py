@@ -18,8 +18,8 @@ from datadistill.cli.options import (
 )
 from datadistill.cli.printing import Output
 from datadistill.cli.study_command import carry_out, say_files
-from datadistill.errors import nearest
-from kd_baselines.cli.configs import StudyFlags, changes_of
+from datadistill.errors import suggest
+from kd_baselines.cli.configs import StudyFlags, find_changes
 from kd_baselines.ledger.config import LedgerConfig
 from kd_baselines.ledger.plans import LEDGERS, ledger_config
 
@@ -60,12 +60,12 @@ class MakeLedger(StudyFlags):
 
 def run(argv: Sequence[str]) -> int:
     """Parse, make, print."""
-    name, words = take_name(argv, f"no ledger was given; type {PROG} NAME ({nearest('', LEDGERS)})")
+    name, words = take_name(argv, f"no ledger was given; type {PROG} NAME ({suggest('', LEDGERS)})")
     base = ledger_config(name) if name is not None else LedgerConfig()
     default = MakeLedger(config=as_flags(Config, base))
     args = parse(MakeLedger, words, f"{PROG} {name or 'NAME'}", default)
     assert name is not None  # --help has left
-    changes = changes_of(args.config, base, words)
+    changes = find_changes(args.config, base, words)
     output = open_output(args.options)
     from kd_baselines.ledger.making import make_ledger
 
@@ -75,7 +75,7 @@ def run(argv: Sequence[str]) -> int:
         teacher=args.teacher, changes=changes,
     )  # fmt: skip
     found, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
-    tell(output, found)
+    print_result(output, found)
     say_files(output, found.files, out, seconds)
     if not any(entry.row == "full" for entry in found.entries):
         output.say(f"next: {PROG} {name} --rows full, for the break-even numbers")
@@ -89,7 +89,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def tell(output: Output, found: Ledger) -> None:
+def print_result(output: Output, found: Ledger) -> None:
     """The table, and what it says."""
     from kd_baselines.ledger.page import columns
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from datadistill.cli.options import OptionalName, parse
 from datadistill.cli.printing import Output
-from datadistill.cli.recipes import words
+from datadistill.cli.recipes import format_value
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ def run(argv: Sequence[str]) -> int:
     about = inspect.getdoc(method.stages) or ""
     output.say(args.name, "", method.about, f"source: {method.source}", "", *about.splitlines(), "")
     if known:
-        output.table(("argument", "default"), [(name, words(value) or '""') for name, value in known.items()])
+        output.table(
+            ("argument", "default"), [(name, format_value(value) or '""') for name, value in known.items()]
+        )
     output.say("", f"next: kd-baselines train RECIPE --method {args.name}{_arguments(known)}")
     output.result({
         "name": args.name, "about": method.about, "source": method.source, "teacher": method.teacher,
@@ -63,5 +65,5 @@ def _arguments(known: dict[str, object]) -> str:
     """
     wanted: dict[str, object] = {name: name.upper() for name, value in known.items() if value == ""}
     shown = wanted or dict([*known.items()][:1])
-    typed = " ".join(f"{name} {words(value)}" for name, value in shown.items())
+    typed = " ".join(f"{name} {format_value(value)}" for name, value in shown.items())
     return f" --method-args {typed}" if typed else ""

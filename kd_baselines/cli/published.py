@@ -14,7 +14,7 @@ SAME_NUMBER = ("seed", "teacher_seed", "images_seed", "device", "cache", "noise"
 """Fields that a published number does not depend on: seeds, and how a run is carried out and tested besides."""
 
 
-def published(config: KdConfig | LanguageConfig, given_teacher: bool = False) -> tuple[str, list[str]]:
+def find_published(config: KdConfig | LanguageConfig, given_teacher: bool = False) -> tuple[str, list[str]]:
     """The published number of a config's arm, or a dash where there is none or the config is another one.
 
     Args:
@@ -24,7 +24,7 @@ def published(config: KdConfig | LanguageConfig, given_teacher: bool = False) ->
     Returns:
         The number, and what is not the recipe's, as `field recipe -> run`.
 
-    >>> published(KdConfig(recipe="hinton-missing-digit", arm="x"))
+    >>> find_published(KdConfig(recipe="hinton-missing-digit", arm="x"))
     ('-', [])
     """
     page = RECIPES.get(config.recipe)

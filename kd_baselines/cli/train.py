@@ -16,7 +16,7 @@ from datadistill.cli.printing import Output, size_of
 from datadistill.cli.run_command import RunCommand, RunFlags
 from datadistill.runs.folder import RunFolder
 from kd_baselines.cli.configs import ImageFlags, TextFlags
-from kd_baselines.cli.published import published, say_published
+from kd_baselines.cli.published import find_published, say_published
 from kd_baselines.cli.results import perplexity_table, score_table
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
@@ -87,11 +87,11 @@ class TrainCommand(RunCommand[F, C]):
     def run(self) -> int:
         """Train, and say what came out, where it is, and what to type next."""
         output = self.open_output()
-        with output.working(not self.args.options.quiet):
+        with output.redirect_prints(not self.args.options.quiet):
             saved, seconds, given_teacher = self.train(output)
         config, out = self.config, self.out
         scores = self.say_scores(output, saved)
-        number, changed = published(config, given_teacher)
+        number, changed = find_published(config, given_teacher)
         say_published(output, number, changed)
         own_teacher = "teacher.safetensors, " if (out / "teacher.safetensors").exists() else ""
         output.say(

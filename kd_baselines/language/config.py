@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datadistill.config.choices import Value, changed
+from datadistill.config.choices import Value, change_fields
 from datadistill.config.values import check_range, check_types
 
 __all__ = ["LANGUAGE_KIND", "LanguageConfig"]
@@ -75,4 +75,4 @@ class LanguageConfig:
 
     def with_changes(self, **changes: Any) -> LanguageConfig:
         """A copy with some fields changed; an unknown one names the nearest."""
-        return changed(self, changes)
+        return change_fields(self, changes)

@@ -29,7 +29,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.nets.layers import check_whole
 from datadistill.runs.tensors import checksum
 
-__all__ = ["EOS", "UNK", "Corpus", "corpus_of", "read_corpus"]
+__all__ = ["EOS", "UNK", "Corpus", "make_corpus", "read_corpus"]
 
 EOS = "<eos>"
 """The word at every line's end."""
@@ -45,7 +45,7 @@ class Corpus:
     """Three texts over one vocabulary.
 
     Example:
-        >>> corpus = corpus_of("a b a\\n", "a\\n", "b\\n")
+        >>> corpus = make_corpus("a b a\\n", "a\\n", "b\\n")
         >>> corpus.words, corpus.train
         (('a', 'b', '<eos>'), tensor([0, 1, 0, 2]))
     """
@@ -108,12 +108,12 @@ def read_corpus(
         folders, names = [Path(text).expanduser()], OWN
     folder = next((f for f in folders if all((f / name).is_file() for name in names)), None)
     if folder is None:
-        raise DataError(_absent(str(text), folders, names))
+        raise DataError(_describe_missing(str(text), folders, names))
     texts = [_read(folder / name) for name in names]
     return _corpus("ptb" if text == "ptb" else folder.resolve().name, texts, tokens, vocabulary)
 
 
-def corpus_of(
+def make_corpus(
     train: str | Sequence[str],
     validation: str | Sequence[str],
     test: str | Sequence[str],
@@ -135,10 +135,10 @@ def corpus_of(
         UsageError: a vocabulary below 2.
 
     Example:
-        >>> corpus_of("a a b\\nc\\n", "d\\n", "a\\n", vocabulary=3).unknown
+        >>> make_corpus("a a b\\nc\\n", "d\\n", "a\\n", vocabulary=3).unknown
         {'train': 2, 'validation': 1, 'test': 0}
     """
-    texts = [_words(part) if isinstance(part, str) else list(part) for part in (train, validation, test)]
+    texts = [_split_words(part) if isinstance(part, str) else list(part) for part in (train, validation, test)]
     for split, words in zip(SPLITS, texts, strict=True):
         if not any(word != EOS for word in words):
             raise DataError(f"the {split} text has no word; give one or more")
@@ -184,7 +184,7 @@ def _vocabulary(text: list[str], most: int | None) -> tuple[str, ...]:
     return tuple(word for word, _ in counts.most_common())
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     lines = text.split("\n")
     if not lines[-1].strip():  # what follows the last line's end is no line
         lines.pop()
@@ -194,7 +194,7 @@ def _words(text: str) -> list[str]:
 def _read(path: Path) -> list[str]:
     try:
         data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-        words = _words(data.decode("utf-8"))
+        words = _split_words(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}, is not UTF-8; save the file as UTF-8 text") from None
@@ -205,7 +205,7 @@ def _read(path: Path) -> list[str]:
     return words
 
 
-def _absent(text: str, folders: list[Path], names: Sequence[str]) -> str:
+def _describe_missing(text: str, folders: list[Path], names: Sequence[str]) -> str:
     lacking = [
         f"{folder} (lacks {', '.join(n for n in names if not (folder / n).is_file())})" for folder in folders
     ]

@@ -18,7 +18,7 @@ from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.language.corpus import Corpus
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.perplexity import Ensemble, perplexity
-from kd_baselines.language.setup import LanguageSetup, corpus_named, refuse_other_words
+from kd_baselines.language.setup import LanguageSetup, load_corpus, refuse_other_words
 from kd_baselines.language.training import train_language
 from kd_baselines.teachers import Teacher
 
@@ -31,18 +31,19 @@ class LanguageLineage:
 
     unit = ""
 
-    def first(self, config: LanguageConfig, seed: int) -> LanguageConfig:
+    def build_first(self, config: LanguageConfig, seed: int) -> LanguageConfig:
         """Generation 0: the same net and schedule, on the words alone.
 
         Example:
-            >>> first = LanguageLineage().first(LanguageConfig(method="born-again", label_weight=0.5), seed=7)
+            >>> config = LanguageConfig(method="born-again", label_weight=0.5)
+            >>> first = LanguageLineage().build_first(config, seed=7)
             >>> first.method, first.seed, first.label_weight
             ('plain', 7, 1.0)
         """
         own = LanguageConfig()
         return config.with_changes(arm="teacher", seed=seed, method="plain", label_weight=own.label_weight)
 
-    def later(self, config: LanguageConfig, seed: int) -> LanguageConfig:
+    def build_later(self, config: LanguageConfig, seed: int) -> LanguageConfig:
         """A generation from 1 on: the arm as it is, from the seed's draw."""
         return config.with_changes(seed=seed)
 
@@ -52,7 +53,7 @@ class LanguageLineage:
         Raises:
             UsageError, DataError: what `train_language` refuses.
         """
-        LanguageSetup(self.first(config, 0), None, None, options)
+        LanguageSetup(self.build_first(config, 0), None, None, options)
 
     def train(
         self, config: LanguageConfig | None, teacher: Path | None, out: Path, resume: bool, options: RunOptions,
@@ -64,7 +65,7 @@ class LanguageLineage:
             DataError: the text is no longer that which the teacher was trained on.
         """
         if teacher is not None and config is not None:
-            _refuse_other_text(teacher.parent, corpus_named(config, options))
+            _refuse_other_text(teacher.parent, load_corpus(config, options))
         train_language(config, teacher=teacher, out=out, resume=resume, options=options)
 
     def fingerprint(self, net: Path) -> str:
@@ -86,7 +87,7 @@ class LanguageLineage:
         saved = [SavedLanguageModel.load(path) for path in nets]
         if len(saved) == 1 and saved[0].scores is not None:
             return dict(saved[0].scores)
-        corpus = corpus_named(config, options)
+        corpus = load_corpus(config, options)
         for path, one in zip(nets, saved, strict=True):
             refuse_other_words(str(path), one.words, corpus)
             _refuse_other_text(path.parent, corpus)

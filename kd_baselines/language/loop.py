@@ -46,7 +46,7 @@ __all__ = ["LanguageFit"]
 
 
 class LanguageFit:
-    """The loop, one window at a time: `while not fit.done: fit.advance()`.
+    """The loop, one window at a time: `while not fit.is_done: fit.advance()`.
 
     Args:
         net: (tokens (T,B), state or None) -> (logits (T,B,V), state); changed in place.
@@ -69,7 +69,7 @@ class LanguageFit:
         >>> net = build_language("lstm", ["a", "b", "c"], seed=0, width=8, dropout=0.0)
         >>> fit = LanguageFit(net, text, LanguagePlan(epochs=20, batch=2, unroll=10, lr=4.0))
         >>> lines = []
-        >>> while not fit.done:
+        >>> while not fit.is_done:
         ...     lines += [fit.advance()]
         >>> perplexity(net, text) < 1.5, lines[-1]["epoch"]  # the next word is certain
         (True, 20)
@@ -113,7 +113,7 @@ class LanguageFit:
         return self.plan.epochs * self.steps_per_epoch
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether all epochs are over."""
         return self.step >= self.steps and not self.due
 
@@ -151,7 +151,7 @@ class LanguageFit:
         with torch.no_grad():
             for p, g in zip(self.trained, gradient, strict=True):
                 p.sub_(g, alpha=rate)
-        self.state_of_net = _detached(state)
+        self.state_of_net = _detach(state)
         self.sum += value * targets.numel()
         self.step += 1
         self.due = self.step % self.steps_per_epoch == 0
@@ -191,7 +191,7 @@ class LanguageFit:
             if self.last is not None and self.last - found <= self.plan.decay_below:
                 self.lr *= self.plan.decay_factor
             self.last = found
-        if self.done:
+        if self.is_done:
             self.net.eval()
             if not all(bool(torch.isfinite(p).all()) for p in self.trained):
                 self._refuse("the parameters are not finite")
@@ -232,18 +232,18 @@ class LanguageFit:
         """Go on from `state()`."""
         self.net.load_state_dict(dict(state["tensors"]))
         device = self.trained[0].device
-        self.state_of_net = _detached(state["state_of_net"], device)
-        self.state_of_teacher = _detached(state["state_of_teacher"], device)
+        self.state_of_net = _detach(state["state_of_net"], device)
+        self.state_of_teacher = _detach(state["state_of_teacher"], device)
         self.step, self.lr, self.last, self.sum = (state[name] for name in ("step", "lr", "last", "sum"))
         self.due = state.get("due", False)
-        if self.done:
+        if self.is_done:
             self.net.eval()
         else:
             train_mode(self.net)
 
 
-def _detached(state: Any, device: torch.device | None = None) -> Any:
+def _detach(state: Any, device: torch.device | None = None) -> Any:
     """A carried state, tensors in tuples, without its graph and on a device."""
     if isinstance(state, Tensor):
         return state.detach() if device is None else state.detach().to(device)
-    return None if state is None else tuple(_detached(one, device) for one in state)
+    return None if state is None else tuple(_detach(one, device) for one in state)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datadistill.nets.limits import limited
+from datadistill.nets.limits import limit_size
 from datadistill.nets.spec import refuse_other_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import check_number, check_object, check_text, optional, parse_with
@@ -36,7 +36,7 @@ def _check_scores(field: str, value: Any) -> dict[str, float]:
 
 def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
     name = values.pop("net")
-    with torch.device("meta"), limited(name, values["args"], 2 * len(tensors) + 20):
+    with torch.device("meta"), limit_size(name, values["args"], 2 * len(tensors) + 20):
         built = build_language(name, values["words"], **values["args"])
     refuse_other_tensors(tensors, built.state_dict(), name)
     return {"state": tensors, "name": name, **values}

@@ -12,8 +12,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datadistill.errors import UsageError, nearest
-from datadistill.nets.limits import limited
+from datadistill.errors import UsageError, suggest
+from datadistill.nets.limits import limit_size
 from datadistill.streams import global_stream
 from kd_baselines.language.cnn_lstm import CNNLSTMLanguageModel
 from kd_baselines.language.lstm import LSTMLanguageModel
@@ -38,7 +38,7 @@ def language_arguments(name: str) -> dict[str, Any]:
         {'width': 1500, 'layers': 1, 'dropout': 0.65, 'tied': True, 'init_range': 0.05}
     """
     if name not in LANGUAGE_NETS:
-        raise UsageError(f"there is no language model called {name!r}; {nearest(str(name), LANGUAGE_NETS)}")
+        raise UsageError(f"there is no language model called {name!r}; {suggest(str(name), LANGUAGE_NETS)}")
     parameters = inspect.signature(LANGUAGE_NETS[name]).parameters.values()
     return {p.name: p.default for p in parameters if p.name != "words"}
 
@@ -61,8 +61,8 @@ def build_language(name: str, words: Sequence[str], *, seed: int | None = None, 
     known = language_arguments(name)
     for argument in args:
         if argument not in known:
-            own = nearest(argument, known)
+            own = suggest(argument, known)
             raise UsageError(f"the language model {name} has no argument called {argument!r}; {own}")
     stream = contextlib.nullcontext() if seed is None else global_stream(seed, "theta_0")
-    with stream, limited(name, args):
+    with stream, limit_size(name, args):
         return LANGUAGE_NETS[name](words, **args)

@@ -19,13 +19,13 @@ from kd_baselines.language.perplexity import COLUMNS
 from kd_baselines.language.plan import LanguagePlan
 from kd_baselines.teachers import Teacher
 
-__all__ = ["Given", "LanguageSetup", "corpus_named", "refuse_other_words"]
+__all__ = ["Given", "LanguageSetup", "load_corpus", "refuse_other_words"]
 
 Given = tuple[LanguageModel, str | None]
 """A teacher, and how it was typed."""
 
 
-def corpus_named(config: LanguageConfig, options: RunOptions) -> Corpus:
+def load_corpus(config: LanguageConfig, options: RunOptions) -> Corpus:
     """The text that a config names; `read_corpus` says what is refused."""
     return read_corpus(config.text, tokens=config.tokens, vocabulary=config.vocabulary, root=options.data_root)
 
@@ -42,8 +42,8 @@ def refuse_other_words(who: str, words: tuple[str, ...], corpus: Corpus) -> None
         DataError: it differs; the sentence says where.
 
     Example:
-        >>> from kd_baselines.language.corpus import corpus_of
-        >>> refuse_other_words("the teacher", ("a", "b"), corpus_of("a a\\n", "a\\n", "a\\n"))
+        >>> from kd_baselines.language.corpus import make_corpus
+        >>> refuse_other_words("the teacher", ("a", "b"), make_corpus("a a\\n", "a\\n", "a\\n"))
         Traceback (most recent call last):
         datadistill.errors.DataError: the teacher knows 2 words, the text custom has 2: 'b' is only the ...
     """
@@ -81,7 +81,7 @@ class LanguageSetup:
         language_arguments(config.net)  # refused before the text is read
         self.config, self.typed = config, None if given is None else given[1]
         self.device = device = resolve(config.device)
-        self.corpus = corpus = corpus_named(config, options) if corpus is None else corpus
+        self.corpus = corpus = load_corpus(config, options) if corpus is None else corpus
         self.teacher: Teacher | None = None
         if given is not None:
             refuse_other_words("the teacher", given[0].words, corpus)
@@ -105,7 +105,7 @@ class LanguageSetup:
         origin = {} if self.teacher is None else {"teacher": self.teacher.hash}
         return fingerprints(self.corpus, self.net, origin)
 
-    def saved(self, scores: dict[str, float]) -> SavedLanguageModel:
+    def to_saved(self, scores: dict[str, float]) -> SavedLanguageModel:
         """The trained net as a file holds it."""
         config = self.config
         record = {name: value for name, value in dump_config(config).items() if name != "device"}

@@ -17,7 +17,7 @@ from pathlib import Path
 from datadistill.config import RunOptions
 from datadistill.errors import UsageError
 from datadistill.nets.spec import CUSTOM
-from datadistill.progress import Report, shows_progress
+from datadistill.progress import Report, show_progress
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.kinds import Kind, Work
@@ -57,7 +57,7 @@ class TrainedLanguage:
         return f"TrainedLanguage({config.net}, {config.method} on {config.text}: {self.perplexity:.2f})"
 
 
-@shows_progress
+@show_progress
 def train_language(
     config: LanguageConfig | None,
     *,
@@ -90,8 +90,8 @@ def train_language(
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written where there is a folder.
 
     Example:
-        >>> from kd_baselines.language.corpus import corpus_of
-        >>> text = corpus_of(*3 * ["the cat sat on the mat\\n" * 40])
+        >>> from kd_baselines.language.corpus import make_corpus
+        >>> text = make_corpus(*3 * ["the cat sat on the mat\\n" * 40])
         >>> config = LanguageConfig(
         ...     net_args={"width": 16, "dropout": 0.1}, epochs=16, batch=4, unroll=10, lr=4.0
         ... )
@@ -156,12 +156,12 @@ class LanguageTraining(Kind[LanguageConfig, TrainedLanguage]):
             return f"train_language(None, out={str(path)!r}, resume=True{own})"
         return f"kd-baselines train --resume {path}" + ("" if typed is None else f" --teacher {typed}")
 
-    def needs(self, config: LanguageConfig) -> str:
+    def explain_memory(self, config: LanguageConfig) -> str:
         return (
             f"steps on {config.batch} columns of {config.unroll} words with {config.net}; try a smaller --batch"
         )
 
-    def ended(self, config: LanguageConfig, path: Path) -> str:
+    def describe_end(self, config: LanguageConfig, path: Path) -> str:
         return f"the student was trained and is saved in {path}"
 
 
@@ -182,7 +182,7 @@ class _Training(EpochWork[TrainedLanguage]):
         with interruptible(broken_off):
             found = perplexity(setup.net, setup.corpus.test)
         assert validation is not None  # there is a validation text
-        saved = setup.saved({"perplexity": found, "validation perplexity": validation})
+        saved = setup.to_saved({"perplexity": found, "validation perplexity": validation})
         if folder is not None:
             saved.save(folder.path / STUDENT)
         return TrainedLanguage(setup.net, found, validation, setup.config, saved)

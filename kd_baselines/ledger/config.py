@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from datadistill.config import DistillConfig
-from datadistill.config.choices import Value, changed
+from datadistill.config.choices import Value, change_fields
 from datadistill.config.values import check_images, check_range, check_types
 from datadistill.errors import UsageError
 from datadistill.recipes import recipe
@@ -109,7 +109,7 @@ class LedgerConfig:
 
     def with_changes(self, **changes: Any) -> LedgerConfig:
         """A copy with some fields changed; an unknown one names the nearest."""
-        return changed(self, changes)
+        return change_fields(self, changes)
 
 
 def distill_config(config: LedgerConfig) -> DistillConfig:

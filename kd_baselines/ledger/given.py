@@ -9,7 +9,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
 from datadistill.errors import DataError, UsageError
 from datadistill.nets.spec import NetSpec
-from datadistill.runs.timing import spent
+from datadistill.runs.timing import read_seconds
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
 
 __all__ = ["Given"]
@@ -27,11 +27,11 @@ class Given:
         self.distilled = None if distilled is None else DistilledDataset.load(distilled)
         self.teacher_file = None if teacher is None else _net_file(teacher)
         self.teacher = None if self.teacher_file is None else SavedNet.load(self.teacher_file)
-        self.distilled_seconds = None if distilled is None else _spent_beside(distilled, FILE_NAME)
+        self.distilled_seconds = None if distilled is None else _read_seconds(distilled, FILE_NAME)
         self.teacher_seconds = None
         if self.teacher_file is not None:
             own = self.teacher_file.name == TEACHER  # trained before a student, in the student's run
-            self.teacher_seconds = _spent_beside(self.teacher_file, self.teacher_file.name, own)
+            self.teacher_seconds = _read_seconds(self.teacher_file, self.teacher_file.name, own)
 
     def refuse_what_does_not_fit(self, data: RealData, student: NetSpec) -> None:
         """Refuse a set or a teacher of other classes, images or normalization.
@@ -66,12 +66,12 @@ class Given:
             raise UsageError("the teacher is an ensemble or has two heads; pass one net with one head")
 
 
-def _spent_beside(path: Path, name: str, teacher_only: bool = False) -> float | None:
+def _read_seconds(path: Path, name: str, teacher_only: bool = False) -> float | None:
     """Of the run folder that a file lies in, where it does."""
     folder = path if path.is_dir() else path.parent
     if not path.is_dir() and path.name != name:
         return None
-    return spent(folder, stage="teacher") if teacher_only else spent(folder)
+    return read_seconds(folder, stage="teacher") if teacher_only else read_seconds(folder)
 
 
 def _net_file(path: Path) -> Path:

@@ -21,9 +21,9 @@ from typing import Any
 from datadistill import distilled_file
 from datadistill.config import RunOptions
 from datadistill.data import RealData
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.nets.spec import CUSTOM
-from datadistill.progress import Report, shows_progress
+from datadistill.progress import Report, show_progress
 from datadistill.runs.atomic import write_text
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.stats import mean
@@ -45,7 +45,7 @@ __all__ = ["FILES", "make_ledger"]
 FILES = ("ledger.md", "ledger.csv", "ledger.png")
 
 
-@shows_progress
+@show_progress
 def make_ledger(
     plan: str | LedgerConfig,
     *,
@@ -123,7 +123,7 @@ def make_ledger(
 def _rows(asked: Sequence[str] | None) -> list[str]:
     for row in asked or ():
         if row not in ABOUT:
-            raise UsageError(f"a ledger has no row {row!r}; {nearest(str(row), ABOUT)}")
+            raise UsageError(f"a ledger has no row {row!r}; {suggest(str(row), ABOUT)}")
     return [row for row in ABOUT if not asked or row in asked]
 
 
@@ -143,8 +143,8 @@ def _gather(made: Rows, seeds: tuple[int, ...]) -> Ledger:
     classes = len(made.data.classes)
     return Ledger(
         config.name, seeds, tuple(entries), made.data.shape, classes, config.per_class,
-        len(senders.distilled().images) / classes if has_set else None,
-        tuple(_notes(made, entries)),
+        len(senders.load_distilled().images) / classes if has_set else None,
+        tuple(_collect_notes(made, entries)),
         tuple(dict.fromkeys([*machines, *describe_machines(senders.study.environments)])),
     )  # fmt: skip
 
@@ -175,7 +175,7 @@ def _sender_seconds(senders: Senders, row: str, seed: int) -> float | None:
     return math.fsum(known) if len(known) == len(parts) else None
 
 
-def _notes(made: Rows, entries: Sequence[Entry]) -> list[str]:
+def _collect_notes(made: Rows, entries: Sequence[Entry]) -> list[str]:
     """What the config says, for the page."""
     config, senders, rows = made.config, made.senders, {entry.row for entry in entries}
     lines = [

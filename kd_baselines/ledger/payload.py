@@ -188,12 +188,12 @@ class Payload:
         Raises:
             UsageError: a net was shipped.
         """
-        stored = self._of("images")["images"]
+        stored = self._tensors_of("images")["images"]
         return stored.clone() if (q := self._quantization) is None else q.values(stored)
 
     def labels(self) -> Tensor:
         """(N,) int64, or (N,K) float32 probabilities; UsageError where a net was shipped."""
-        stored = self._of("images")
+        stored = self._tensors_of("images")
         return stored["soft_labels"].clone() if "soft_labels" in stored else widen(stored["labels"])
 
     def net(self) -> nn.Module:
@@ -202,11 +202,11 @@ class Payload:
         Raises:
             UsageError: images were shipped.
         """
-        stored = self._of("net")
+        stored = self._tensors_of("net")
         assert self.spec is not None
         return unpack_weights(stored, self.spec)
 
-    def distilled(self) -> DistilledDataset | None:
+    def to_distilled(self) -> DistilledDataset | None:
         """The distilled set as the receiver has it: images after quantization and the labels that were
         shipped. None for plain images and for nets."""
         if self.schedule is None:
@@ -220,7 +220,7 @@ class Payload:
     def _quantization(self) -> Quantization | None:
         return Quantization(8, *self.stored["range"].tolist()) if self.storage == "uint8" else None
 
-    def _of(self, kind: str) -> Mapping[str, Tensor]:
+    def _tensors_of(self, kind: str) -> Mapping[str, Tensor]:
         if self.kind != kind:
             raise UsageError(f"the payload is of kind {self.kind!r} and has no {kind}; ask for its {self.kind}")
         return self.stored

@@ -13,7 +13,7 @@ from torch import Tensor
 from datadistill.data.normalization import normalization_from
 from datadistill.distilled_checks import check_images, check_labels
 from datadistill.distilled_file import carried_names
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.nets.spec import NetSpec, refuse_other_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
@@ -92,10 +92,10 @@ def check(p: Payload) -> None:
     """
     known = {"images": IMAGE_STORAGE, "net": NET_STORAGE}
     if p.kind not in known:
-        raise UsageError(f"the payload is of kind {p.kind!r}; {nearest(str(p.kind), known)}")
+        raise UsageError(f"the payload is of kind {p.kind!r}; {suggest(str(p.kind), known)}")
     if p.storage not in known[p.kind]:
         raise UsageError(
-            f"{p.kind} cannot be stored as {p.storage!r}; {nearest(str(p.storage), known[p.kind])}"
+            f"{p.kind} cannot be stored as {p.storage!r}; {suggest(str(p.storage), known[p.kind])}"
         )
     check_class_names(p.classes)
     check_text("note", p.note)
@@ -153,4 +153,4 @@ def _check_images(p: Payload) -> None:
         steps, passes, batch = len(p.stored["step_sizes"]), s["passes"], s["batch"]
         if passes > steps or steps % passes:  # no order is repeated more often than there are steps
             raise UsageError(f"the schedule has {steps} steps in {passes} passes of batches of {batch}")
-        p.distilled()  # checks the rest
+        p.to_distilled()  # checks the rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from kd_baselines.ledger.config import LedgerConfig
 
 __all__ = ["LEDGERS", "ledger_config"]
@@ -55,5 +55,5 @@ def ledger_config(name: str) -> LedgerConfig:
         10
     """
     if name not in LEDGERS:
-        raise UsageError(f"there is no ledger {name!r}; {nearest(str(name), LEDGERS)}")
+        raise UsageError(f"there is no ledger {name!r}; {suggest(str(name), LEDGERS)}")
     return LEDGERS[name]

@@ -63,7 +63,7 @@ def ledger_figure(found: Ledger) -> Figure:
     return figure
 
 
-def _ends(entry: Entry) -> tuple[float, float]:
+def _error_bar(entry: Entry) -> tuple[float, float]:
     """The error bar, within what an accuracy can be."""
     found = entry.accuracy
     if found.low is None or found.high is None:
@@ -72,7 +72,7 @@ def _ends(entry: Entry) -> tuple[float, float]:
 
 
 def _point(ax: Axes, entry: Entry) -> None:
-    low, high = _ends(entry)
+    low, high = _error_bar(entry)
     colour, mean = COLOURS.get(entry.row, GREY), entry.accuracy.mean
     ax.vlines(entry.bytes, low, high, color=colour, linewidth=1.4, zorder=3)
     ax.plot(
@@ -85,7 +85,7 @@ def _axes(ax: Axes, entries: Sequence[Entry]) -> None:
     ax.set_xscale("log")
     sizes = [entry.bytes for entry in entries]
     ax.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
-    ends = [end for entry in entries for end in (*_ends(entry), entry.accuracy.mean)]
+    ends = [end for entry in entries for end in (*_error_bar(entry), entry.accuracy.mean)]
     room = max(1.0, 0.08 * (max(ends) - min(ends)))
     ax.set_ylim(min(ends) - room, max(ends) + room)
     few = max(sizes) / min(sizes) < 200

@@ -27,14 +27,14 @@ from datadistill.streams import generator
 from datadistill.training.fit_loop import Batch, Fit, lay_out
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.ledger.payload import Payload
-from kd_baselines.setup import drawn
+from kd_baselines.setup import draw_net
 from kd_baselines.teachers import Teacher
 
-__all__ = ["Plan", "Received", "receive", "soft_labels"]
+__all__ = ["Received", "ReceiverPlan", "receive", "soft_labels"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReceiverPlan:
     """How the receiver trains on shipped images: so many steps, whatever the number of images.
 
     Args:
@@ -46,7 +46,7 @@ class Plan:
         UsageError: a value out of range.
 
     Example:
-        >>> Plan(steps=25, batch=10).fit_plan(images=40).epochs  # 4 steps an epoch; the last one stops at 1
+        >>> ReceiverPlan(steps=25, batch=10).fit_plan(images=40).epochs  # 4 steps an epoch
         7
     """
 
@@ -91,7 +91,7 @@ class Received:
 def receive(
     payload: Payload,
     student: NetSpec,
-    plan: Plan,
+    plan: ReceiverPlan,
     seed: int,
     *,
     own_steps: bool = False,
@@ -120,22 +120,22 @@ def receive(
         ...     torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]), classes=("no", "yes"),
         ...     normalization=Normalization((0.5,), (0.5,), size=8, channels=1))
         >>> spec = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 2})
-        >>> got = receive(payload, spec, Plan(steps=3, batch=2), seed=0)
+        >>> got = receive(payload, spec, ReceiverPlan(steps=3, batch=2), seed=0)
         >>> got.steps, got.net(torch.zeros(5, 1, 8, 8)).shape
         (3, torch.Size([5, 2]))
     """
     _refuse_what_does_not_fit(payload, student, own_steps)
     if payload.kind == "net":
         return Received(payload.net().to(device), 0.0, 0)
-    net = fresh_student(student, seed).to(device)
+    net = draw_student(student, seed).to(device)
     if own_steps:
-        return _in_own_steps(payload, net, seed)
-    return _trained(payload, net, plan, seed, torch.device(device))
+        return _train_own_steps(payload, net, seed)
+    return _train_plan(payload, net, plan, seed, torch.device(device))
 
 
-def fresh_student(spec: NetSpec, seed: int) -> nn.Module:
+def draw_student(spec: NetSpec, seed: int) -> nn.Module:
     """Where training starts, in training mode: the draw of the stream (seed, "ledger_student")."""
-    return drawn(spec, generator(seed, "ledger_student"))
+    return draw_net(spec, generator(seed, "ledger_student"))
 
 
 @torch.no_grad()
@@ -189,7 +189,9 @@ def _refuse_what_does_not_fit(payload: Payload, student: NetSpec, own_steps: boo
         )
 
 
-def _trained(payload: Payload, net: nn.Module, plan: Plan, seed: int, device: torch.device) -> Received:
+def _train_plan(
+    payload: Payload, net: nn.Module, plan: ReceiverPlan, seed: int, device: torch.device
+) -> Received:
     images, targets = payload.images().to(device), payload.labels().to(device)
     hard = targets.argmax(1) if targets.is_floating_point() else targets
     fit_plan = plan.fit_plan(len(images))
@@ -206,18 +208,18 @@ def _trained(payload: Payload, net: nn.Module, plan: Plan, seed: int, device: to
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     loop = Fit(tensors, loss, Split(images, hard), fit_plan, seed=seed)
     loop.steps = plan.steps  # in the middle of the last epoch
-    start = _now(device)
-    while not loop.done:
+    start = _read_clock(device)
+    while not loop.is_done:
         loop.advance()
-    seconds = _now(device) - start
+    seconds = _read_clock(device) - start
     lay_out(net, None)
     for p in net.parameters():
         p.grad = None
     return Received(net.eval(), seconds, loop.step)
 
 
-def _in_own_steps(payload: Payload, net: nn.Module, seed: int) -> Received:
-    d = payload.distilled()
+def _train_own_steps(payload: Payload, net: nn.Module, seed: int) -> Received:
+    d = payload.to_distilled()
     assert d is not None
     theta = {name: p.detach() for name, p in net.named_parameters()}
     device = next(iter(theta.values())).device
@@ -230,9 +232,9 @@ def _in_own_steps(payload: Payload, net: nn.Module, seed: int) -> Received:
             )
         theta = {name: p.to(device) for name, p in d.theta_0.items()}
         net.load_state_dict(d.buffers or {}, strict=False)
-    start = _now(device)
+    start = _read_clock(device)
     trained = d.train(net, theta, seed=seed)
-    seconds = _now(device) - start
+    seconds = _read_clock(device) - start
     if not all(bool(torch.isfinite(p).all()) for p in trained.parameters()):
         raise NumericalError(
             "the parameters are not finite after the distilled set's own steps; train by a plan instead"
@@ -240,7 +242,7 @@ def _in_own_steps(payload: Payload, net: nn.Module, seed: int) -> Received:
     return Received(trained.eval(), seconds, len(d.order))
 
 
-def _now(device: torch.device) -> float:
+def _read_clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

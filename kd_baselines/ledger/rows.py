@@ -27,7 +27,7 @@ from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.ledger.payload import Payload
 from kd_baselines.ledger.payload_file import PARTS
-from kd_baselines.ledger.receive import Plan, receive, soft_labels
+from kd_baselines.ledger.receive import ReceiverPlan, receive, soft_labels
 from kd_baselines.ledger.senders import LABELS_SEED, Senders
 from kd_baselines.ledger.table import FULL
 from kd_baselines.netfile import SavedNet
@@ -123,7 +123,7 @@ class Rows:
         if row == FULL or row in NET_ROWS:
             self.senders.net_file(row, seed)
         elif row.startswith("distilled"):
-            self.senders.distilled()
+            self.senders.load_distilled()
         if row.endswith("-soft"):
             self.senders.net_file("teacher", LABELS_SEED)
 
@@ -152,7 +152,7 @@ class Rows:
         payload.save(file)
         payload = Payload.load(file)  # what is measured is what was sent
         config = self.config
-        plan = Plan(steps=config.steps, batch=config.batch, optimizer=config.optimizer, lr=config.lr)
+        plan = ReceiverPlan(steps=config.steps, batch=config.batch, optimizer=config.optimizer, lr=config.lr)
         own = row == "distilled-own"
         got = receive(payload, self.senders.student_spec, plan, seed, own_steps=own, device=self.device)
         return {
@@ -171,7 +171,7 @@ class Rows:
     def _images(self, row: str, storage: str, seed: int) -> Payload:
         schedule = None
         if row.startswith("distilled"):
-            found = self.senders.distilled()
+            found = self.senders.load_distilled()
             images, labels = found.images, found.labels
             schedule = found if row == "distilled-own" else None
         else:

@@ -18,7 +18,7 @@ from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
 from datadistill.nets.spec import CUSTOM, NetSpec
-from datadistill.runs.timing import spent
+from datadistill.runs.timing import read_seconds
 from datadistill.studies.study import Job, Study
 from datadistill.training import distill
 from kd_baselines.config import KdConfig
@@ -172,7 +172,7 @@ class Senders:
             config = replace(config, net=teacher.spec.name, net_args=args, init=teacher.spec.init)
         return config if self.passed is None else replace(config, dataset=CUSTOM)
 
-    def distilled(self) -> DistilledDataset:
+    def load_distilled(self) -> DistilledDataset:
         """The distilled set; learned where it is not there."""
         if self._distilled is not None:
             return self._distilled
@@ -191,8 +191,12 @@ class Senders:
         """Training of one net, without its teacher's; None where it is not known."""
         if which == "teacher" and self.given.teacher is not None:
             return self.given.teacher_seconds
-        return spent(self.run_of(which, seed))
+        return read_seconds(self.run_of(which, seed))
 
     def distilled_seconds(self) -> float | None:
         """The distillation; None where it is not known."""
-        return spent(self.path / "distilled") if self.given.distilled is None else self.given.distilled_seconds
+        return (
+            read_seconds(self.path / "distilled")
+            if self.given.distilled is None
+            else self.given.distilled_seconds
+        )

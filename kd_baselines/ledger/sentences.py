@@ -45,31 +45,31 @@ def sentences(found: Ledger) -> list[str]:
             "No net is in this table, so it does not say where sending one is cheaper; make the rows teacher, "
             "student or born-again."
         ]
-    lines = [_worth(entry, found) for entry in sent]
+    lines = [_note_worth(entry, found) for entry in sent]
     if not images:
         return [*lines, "No row sends images here, so nothing is said about their accuracy."]
     best = [max((e for e in images if e.storage == s), key=_mean) for s in _storages(images)]
     first = next(entries for entries in nets.values() if entries)
-    lines += [_against(entry, net, found) for net in first for entry in best]
+    lines += [_compare_with_net(entry, net, found) for net in first for entry in best]
     distilled = [e for e in images if e.row.startswith("distilled")]
     if distilled:
-        lines.append(_beaten("distilled row", distilled, "net that is sent", sent))
-        lines.append(_beaten("net that is sent", sent, "distilled row", distilled))
+        lines.append(_note_beaten("distilled row", distilled, "net that is sent", sent))
+        lines.append(_note_beaten("net that is sent", sent, "distilled row", distilled))
     else:
         lines.append("No distilled set is in this table.")
     single = [e for e in (*images, *sent) if len(e.values) == 1]
     if len(single) == len(images) + len(sent):
         return [*lines, ONE_SEED]
-    return [*lines, *map(_alone, single)]
+    return [*lines, *map(_note_one_seed, single)]
 
 
-def _alone(entry: Entry) -> str:
+def _note_one_seed(entry: Entry) -> str:
     """A row that has one seed where others have several."""
     what = "one net" if entry.row in WEIGHTS else "of one seed"
     return f"{entry.name} is {what}: its differences have no interval, and it is not told apart from any row."
 
 
-def _worth(entry: Entry, found: Ledger) -> str:
+def _note_worth(entry: Entry, found: Ledger) -> str:
     """From how many images a class on a net takes no more bytes than their pixels."""
     counts, units = [], []
     for storage, dtype in IMAGE_STORAGE.items():
@@ -83,7 +83,7 @@ def _worth(entry: Entry, found: Ledger) -> str:
     )
 
 
-def _against(images: Entry, net: Entry, ledger: Ledger) -> str:
+def _compare_with_net(images: Entry, net: Entry, ledger: Ledger) -> str:
     """Images of this table beside a net, in bytes and in points."""
     count: float = ledger.per_class
     if images.row.startswith("distilled") and ledger.distilled_per_class is not None:
@@ -94,7 +94,7 @@ def _against(images: Entry, net: Entry, ledger: Ledger) -> str:
         f"At {count:g} image{'' if count == 1 else 's'} a class {images.name}, the most accurate of the "
         f"{images.storage} images here ({images.bytes:,} bytes), is {price} {net.name} ({net.bytes:,})"
     )
-    found = images.minus(net)
+    found = images.subtract(net)
     sign = _sign(found)
     if found is None or sign is None:
         return f"{start}; no seed is common to both, so their accuracies are not compared."
@@ -116,8 +116,10 @@ def _sign(found: Interval | None) -> int | None:
     return int(found.low > 0) - int(found.high < 0)
 
 
-def _beaten(what: str, entries: Sequence[Entry], whom: str, others: Sequence[Entry]) -> str:
-    beaten = {a.name: [b.name for b in others if a.bytes < b.bytes and _sign(a.minus(b)) == 1] for a in entries}
+def _note_beaten(what: str, entries: Sequence[Entry], whom: str, others: Sequence[Entry]) -> str:
+    beaten = {
+        a.name: [b.name for b in others if a.bytes < b.bytes and _sign(a.subtract(b)) == 1] for a in entries
+    }
     lists = [f"{name} beats {', '.join(names)}" for name, names in beaten.items() if names]
     if not lists:
         return f"No {what} beats a {whom} on both bytes and accuracy."

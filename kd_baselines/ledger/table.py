@@ -124,7 +124,7 @@ class Entry:
         """
         return f"{self.row} {self.storage}"
 
-    def minus(self, other: Entry) -> Interval | None:
+    def subtract(self, other: Entry) -> Interval | None:
         """The paired difference over the seeds that both have; None where there is none."""
         seeds = [seed for seed in self.values if seed in other.values]
         if not seeds:
@@ -182,7 +182,7 @@ class Ledger:
     def score(self, entry: Entry) -> Score:
         """The accuracy of an entry with its difference to `base`."""
         base = self.base(entry)
-        return Score.of(list(entry.values.values()), difference=None if base is None else entry.minus(base))
+        return Score.of(list(entry.values.values()), difference=None if base is None else entry.subtract(base))
 
     def table(self) -> Table:
         """One record for each entry: what ledger.csv holds and --json prints."""

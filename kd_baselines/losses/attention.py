@@ -119,13 +119,13 @@ def _pair(s: Tensor, t: Tensor, form: Form, p: float, pool: Pool) -> Tensor:
     if pool == "features" and s.ndim == t.ndim == 4:
         s, t = to_same_size(s, t)
     student, teacher = to_same_size(attention_map(s, p), attention_map(t, p))
-    difference = _normalized(student) - _normalized(teacher).to(student.dtype)
+    difference = _normalize(student) - _normalize(teacher).to(student.dtype)
     if form == "at_code":
         return difference.square().mean()
     return (difference.square().sum(1) + EPS).sqrt().mean()
 
 
-def _normalized(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b pixels"]:
+def _normalize(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b pixels"]:
     """A / ||A||_2 of each sample; 0 where A is 0.
 
     The division by the largest pixel changes no value, so its gradient may be left out; it keeps squares in

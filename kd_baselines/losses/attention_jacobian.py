@@ -17,8 +17,8 @@ from kd_baselines.features import run
 from kd_baselines.losses.attention import attention_map, check_maps, check_power, to_same_size
 from kd_baselines.losses.checks import check_layers
 from kd_baselines.losses.input_gradients import (
-    fresh_images,
-    mixes_samples,
+    is_mixing_samples,
+    make_leaf,
     per_sample,
     refuse_mixing,
     refuse_once_differentiable,
@@ -63,7 +63,7 @@ def attention_jacobian_loss(
         >>> attention_jacobian_loss(maps, lambda images: 3 * maps(images), x).item() < 1e-10
         True
     """
-    x = fresh_images(x)
+    x = make_leaf(x)
     with torch.enable_grad():
         with per_sample(student_maps):
             student = student_maps(x)
@@ -112,7 +112,7 @@ class AttentionJacobian(Term):
         check_maps(self.layers, seen)
 
     def _student_features(self, seen: Seen) -> Mapping[str, Tensor]:
-        if not mixes_samples(seen.student):
+        if not is_mixing_samples(seen.student):
             return seen.student_features
         assert seen.student is not None
         with per_sample(seen.student):

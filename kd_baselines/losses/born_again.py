@@ -146,7 +146,7 @@ class BornAgain(Term):
     needs = Needs.both_logits()
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return born_again_loss(seen.got("student_logits"), seen.softened_teacher(1.0))
+        return born_again_loss(seen.require("student_logits"), seen.soften_teacher(1.0))
 
 
 class CWTM(Term):
@@ -155,4 +155,4 @@ class CWTM(Term):
     needs = Needs.both_logits()
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return cwtm_loss(seen.got("student_logits"), seen.softened_teacher(1.0), seen.labels)
+        return cwtm_loss(seen.require("student_logits"), seen.soften_teacher(1.0), seen.labels)

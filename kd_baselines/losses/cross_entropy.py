@@ -27,7 +27,7 @@ class CE(Term):
     needs = Needs(student_logits=True)
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        z = at_least_float32(seen.got("student_logits"))
+        z = at_least_float32(seen.require("student_logits"))
         refuse_one_logit(z, "the student")
         labels = to_labels(seen.labels, len(z))
         if not labels.is_floating_point():

@@ -104,14 +104,14 @@ class DKPP(Term):
             self._shown, self._kept = seen, None
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        z, v = seen.got("student_logits"), seen.softened_teacher(1.0)
+        z, v = seen.require("student_logits"), seen.soften_teacher(1.0)
         check_softmax(z, v)
         z, v = at_least_float32(z), at_least_float32(v)
         if self.redraw:
             return F.cross_entropy(z, dkpp_targets(v, seen.generator("dkpp")))
-        return F.cross_entropy(z, dkpp_targets(v, keys=self._keys(self._places(seen, len(v)), v.shape[1])))
+        return F.cross_entropy(z, dkpp_targets(v, keys=self._keys(self._rank_places(seen, len(v)), v.shape[1])))
 
-    def _places(self, seen: Seen, b: int) -> Int[Tensor, " b"]:
+    def _rank_places(self, seen: Seen, b: int) -> Int[Tensor, " b"]:
         shown, self._shown = self._shown, None
         if seen.index is None:
             if seen is shown:  # the trial right after `prepare`: any images, any places

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["exp_rest", "in_double", "scaled_divergence"]
+__all__ = ["exp_rest", "scaled_divergence", "to_double"]
 
 SMALL = 0.125  # up to here the series; beyond, e^x - 1 - x cancels at most four bits
 _TERMS = 11  # of the series: the next, 2 SMALL^10 / 12!, is below the rounding of float64
@@ -35,7 +35,7 @@ SMALLEST_USUAL, LARGEST_USUAL = 1e-6, 1e3
 _SMALLEST = 1e-300  # below it 1/T is no number; the divergence is then T times what stands
 
 
-def in_double(x: Tensor) -> Tensor:
+def to_double(x: Tensor) -> Tensor:
     """The same numbers in float64, where the device has it; else in float32."""
     return x.double() if x.device.type != "mps" else x.float()
 
@@ -64,7 +64,7 @@ def scaled_divergence(
     """
     T = max(float(temperature), _SMALLEST)
     single = student.dtype is not torch.float64
-    found: Tensor = _Divergence.apply(in_double(student), in_double(teacher.detach()), T, single)[0]  # type: ignore[no-untyped-call]
+    found: Tensor = _Divergence.apply(to_double(student), to_double(teacher.detach()), T, single)[0]  # type: ignore[no-untyped-call]
     return found if temperature == T else found * (float(temperature) / T)
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # BatchNorm1d, 2d, 3d and SyncBatchNorm
 
 from datadistill.errors import UsageError
-from datadistill.innerloop.layer_faults import name_missing, refusal
+from datadistill.innerloop.layer_faults import find_refusal, name_missing
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.nets.layers import check_choice
@@ -39,9 +39,9 @@ __all__ = [
     "Net",
     "Output",
     "cotangents",
-    "fresh_images",
     "input_jacobian",
-    "mixes_samples",
+    "is_mixing_samples",
+    "make_leaf",
     "per_sample",
     "refuse_mixing",
     "refuse_once_differentiable",
@@ -52,7 +52,7 @@ Net = Callable[[Tensor], Tensor]
 Output = Literal["full", "top", "label", "projected"]
 
 
-def fresh_images(x: Tensor) -> Tensor:
+def make_leaf(x: Tensor) -> Tensor:
     """The same images as a leaf of its own that requires a gradient; images of whole numbers are refused."""
     if not x.is_floating_point():
         raise UsageError(f"x holds {x.dtype}, which has no gradient; pass floating point images (x.float())")
@@ -130,7 +130,7 @@ def input_jacobian(
             f"layer, whose output is ({len(x)}, classes)"
         )
     if not (outputs.requires_grad and x.requires_grad):
-        raise _no_graph(whose)
+        raise _make_no_graph_error(whose)
     # A loop of K products. One batched product (is_grads_batched=True) was measured on a CPU, double backward
     # included: 20% faster on an MLP, but 1.5 times slower on a LeNet and 2.5 times on a VGG.
     found = []
@@ -140,19 +140,19 @@ def input_jacobian(
             outputs, x, u, create_graph=create_graph, retain_graph=True, allow_unused=True
         )
         if gradient is None:
-            raise _no_graph(whose)
+            raise _make_no_graph_error(whose)
         found.append(gradient.flatten(1))
     return torch.stack(found, 1)
 
 
-def _no_graph(whose: str) -> UsageError:
+def _make_no_graph_error(whose: str) -> UsageError:
     return UsageError(
         f"the {whose}'s logits have no gradient to the images; compute them with gradients on (no "
         "torch.no_grad, no detach, no cache) from images that require one"
     )
 
 
-def mixes_samples(net: object) -> bool:
+def is_mixing_samples(net: object) -> bool:
     """Whether a sample's output depends on the other images: the net holds a BatchNorm layer that now
     normalizes with the batch's own statistics.
     """
@@ -206,7 +206,7 @@ def refuse_once_differentiable(
     if not (isinstance(net, nn.Module) and loss.requires_grad) or net in _PASSED:
         return
     weights = [p for p in net.parameters() if p.requires_grad]
-    reason = refusal([loss], weights) if weights else None
+    reason = find_refusal([loss], weights) if weights else None
     if reason is None:
         _PASSED.add(net)
         return
@@ -248,9 +248,9 @@ def student_pass(seen: Seen, layer: str | None = None) -> tuple[Tensor, Tensor]:
     """
     student = seen.student
     assert student is not None, "a term of input gradients declares the student in its needs"
-    if not mixes_samples(student):
+    if not is_mixing_samples(student):
         return seen.student_output(layer), seen.images
-    x = fresh_images(seen.images)
+    x = make_leaf(seen.images)
     with per_sample(student):
         out = run(student, x, [] if layer is None else [layer], logits=layer is None)
     own = Seen(x, seen.labels, student_logits=out.logits, student_features=out.features)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datadistill.nets.layers import check_choice
-from kd_baselines.features import in_type_of, logits_in
+from kd_baselines.features import cast_images, logits_in
 from kd_baselines.losses.checks import (
     NOT_GIVEN,
     check_draws,
@@ -83,7 +83,7 @@ def input_noise_loss(
         noisy = x + sigma * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         with torch.no_grad():
             theirs = teacher(noisy) if clean is None else clean
-        ours = logits_in(student(in_type_of(student, noisy)), "the student", (len(noisy), theirs.shape[1]))
+        ours = logits_in(student(cast_images(student, noisy)), "the student", (len(noisy), theirs.shape[1]))
         values.append(
             logit_regression_loss(ours, theirs) if loss == "logits" else soft_target_loss(ours, theirs, T)
         )
@@ -121,7 +121,7 @@ class InputNoise(Term):
 
         def teach(images: Tensor) -> Tensor:
             if not self.teacher_noisy:
-                return seen.softened_teacher(T)
+                return seen.soften_teacher(T)
             assert seen.teacher is not None, "InputNoise declares the teacher in its needs"
             online = getattr(seen.teacher, "teacher", seen.teacher)  # a cache looks up clean images alone
             outputs = getattr(online, "outputs", None)  # a `Teacher`; a plain callable has none

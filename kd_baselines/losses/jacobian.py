@@ -38,8 +38,8 @@ from kd_baselines.losses.input_gradients import (
     Net,
     Output,
     cotangents,
-    fresh_images,
     input_jacobian,
+    make_leaf,
     per_sample,
     refuse_mixing,
     refuse_once_differentiable,
@@ -108,7 +108,7 @@ def jacobian_matching_loss(
         (5.0, tensor([[-4., -2.]]), None)
     """
     _check(output, form, normalize, projections)
-    create_graph, x = torch.is_grad_enabled(), fresh_images(x)
+    create_graph, x = torch.is_grad_enabled(), make_leaf(x)
     with torch.enable_grad():
         with per_sample(student):
             ours = student(x)
@@ -155,7 +155,7 @@ class JacobianMatching(Term):
         ours, x = student_pass(seen, self.logits)
         generator = seen.generator("jacobian_projection") if self.output == "projected" else None
         rows = (self.output, seen.labels, generator, self.projections)
-        theirs = seen.got("teacher_logits")
+        theirs = seen.require("teacher_logits")
         return _distance(ours, x, theirs, seen.images, rows, self.form, self.normalize, create_graph=True)
 
 

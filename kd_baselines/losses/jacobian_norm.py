@@ -35,8 +35,8 @@ from kd_baselines.losses.input_gradients import (
     Net,
     Output,
     cotangents,
-    fresh_images,
     input_jacobian,
+    make_leaf,
     per_sample,
     refuse_once_differentiable,
     student_pass,
@@ -85,7 +85,7 @@ def jacobian_norm_penalty(
         5.0
     """
     _check(output, form)
-    create_graph, x = torch.is_grad_enabled(), fresh_images(x)
+    create_graph, x = torch.is_grad_enabled(), make_leaf(x)
     with torch.enable_grad():
         with per_sample(student):
             logits = student(x)

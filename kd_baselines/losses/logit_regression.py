@@ -62,7 +62,7 @@ def logit_regression_loss(
     _check_statistics(standardize, mean, std)
     z, v = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
     if standardize:
-        v = _standardized(v, mean, std)
+        v = _standardize(v, mean, std)
     return (z - v).square().sum(1).mean() / 2
 
 
@@ -100,11 +100,11 @@ class LogitRegression(Term):
             )
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        z, v = seen.student_output(self.output), seen.got("teacher_logits")
+        z, v = seen.student_output(self.output), seen.require("teacher_logits")
         return logit_regression_loss(z, v, self.standardize, mean=self.mean, std=self.std)
 
 
-def _standardized(
+def _standardize(
     v: Float[Tensor, "b k"], mean: Statistic | None, std: Statistic | None
 ) -> Float[Tensor, "b k"]:
     if mean is None or std is None:

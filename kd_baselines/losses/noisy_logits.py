@@ -102,7 +102,7 @@ class NoisyLogits(Term):
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         z, v, draw = (
             seen.student_output(self.output),
-            seen.got("teacher_logits"),
+            seen.require("teacher_logits"),
             seen.generator("noisy_logits"),
         )
         return noisy_logit_loss(z, v, self.sigma, self.alpha, draw, shared=self.shared)

@@ -23,7 +23,7 @@ from kd_baselines.losses.checks import (
     class_labels,
     one_name,
 )
-from kd_baselines.losses.divergence import in_double, scaled_divergence
+from kd_baselines.losses.divergence import scaled_divergence, to_double
 from kd_baselines.losses.schedules import Weight, check_weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -73,7 +73,7 @@ def soft_cross_entropy(
         check_temperature(T)
     T = float(temperature)
     # H(p, q) = H(p) + KL(p || q): what depends on z is not rounded at the size of H, which is near log K
-    z, v = in_double(student_logits), in_double(teacher_logits.detach())
+    z, v = to_double(student_logits), to_double(teacher_logits.detach())
     entropy = torch.special.entr(((v - v.amax(1, keepdim=True)) / T).softmax(1)).sum(1)
     found = entropy + scaled_divergence(z * (T / float(student_temperature)), v, T) / T / T
     return found.mean().to(at_least_float32(student_logits).dtype)
@@ -137,7 +137,7 @@ class KD(Term):
         check_temperature(self.T)
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return soft_target_loss(seen.got("student_logits"), seen.softened_teacher(self.T), self.T)
+        return soft_target_loss(seen.require("student_logits"), seen.soften_teacher(self.T), self.T)
 
 
 class FitNetsKD(Term):
@@ -173,5 +173,5 @@ class FitNetsKD(Term):
             check_temperature(one)
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        z, v = seen.got("student_logits"), seen.softened_teacher(self.T)
+        z, v = seen.require("student_logits"), seen.soften_teacher(self.T)
         return soft_cross_entropy(z, v, self.T, student_temperature=self.student_T)

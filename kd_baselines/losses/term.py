@@ -111,7 +111,7 @@ class Seen:
     epoch: int = 0
     index: Int[Tensor, " b"] | None = None
 
-    def got(self, name: str) -> Tensor:
+    def require(self, name: str) -> Tensor:
         """A field that a term declared in its `needs`; AssertionError where it did not."""
         value = getattr(self, name)
         assert value is not None, f"a term reads {name} without declaring it in its needs"
@@ -126,14 +126,14 @@ class Seen:
             torch.Size([2, 3])
         """
         if layer is None:
-            return self.got("student_logits")
+            return self.require("student_logits")
         z = self.student_features[layer]
         if z.dim() != 2:
             found = f"the student's layer {layer!r} gives {tuple(z.shape)}"
             raise UsageError(f"{found}; name a layer that gives logits (samples, classes)")
         return z
 
-    def softened_teacher(self, T: float) -> Float[Tensor, "b k"]:
+    def soften_teacher(self, T: float) -> Float[Tensor, "b k"]:
         """Logits v with softmax(v / T) the teacher's probabilities at temperature T; see `teacher_at`."""
         assert self.teacher_at is not None, "a term reads teacher_at where no teacher's logits were computed"
         return self.teacher_at(T)
@@ -157,7 +157,7 @@ class Term(nn.Module):
         ...     "Half the squared logits, mean over the batch."
         ...     needs = Needs(student_logits=True)
         ...     def forward(self, seen):
-        ...         return seen.got("student_logits").square().sum(1).mean() / 2
+        ...         return seen.require("student_logits").square().sum(1).mean() / 2
         >>> Small(weight=0.1).name
         'small'
     """

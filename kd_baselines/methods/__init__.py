@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.methods import definitions as of
 from kd_baselines.stages import Stage
@@ -106,7 +106,7 @@ def has_teacher(name: str) -> bool:
 
 def _method(name: str) -> Method:
     if name not in METHODS:
-        raise UsageError(f"there is no method {name!r}; {nearest(str(name), METHODS, 'kd-baselines methods')}")
+        raise UsageError(f"there is no method {name!r}; {suggest(str(name), METHODS, 'kd-baselines methods')}")
     return METHODS[name]
 
 
@@ -121,7 +121,7 @@ def stages_of(name: str, plan: FitPlan, args: Mapping[str, Any]) -> tuple[Stage,
     known = arguments(name)
     for argument in args:
         if argument not in known:
-            own = nearest(argument, known) if known else "it takes none"
+            own = suggest(argument, known) if known else "it takes none"
             raise UsageError(f"the method {name} has no argument {argument!r}; {own}")
     hints = get_type_hints(METHODS[name].stages)
     return METHODS[name].stages(

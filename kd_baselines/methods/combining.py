@@ -6,25 +6,25 @@ from datadistill.errors import UsageError
 from kd_baselines.losses.schedules import Linear
 from kd_baselines.losses.term import Objective, Term
 
-__all__ = ["layer_pairs", "one_layer", "weighted"]
+__all__ = ["layer_pairs", "require_layer", "sum_terms"]
 
 
-def weighted(*terms: Term) -> Objective:
+def sum_terms(*terms: Term) -> Objective:
     """The sum of the terms whose weight is not 0, so that nothing is computed for the others.
 
     Example:
         >>> from kd_baselines.losses import CE
-        >>> len(weighted(CE(), CE(weight=0.0)).terms)
+        >>> len(sum_terms(CE(), CE(weight=0.0)).terms)
         1
     """
-    kept = [term for term in terms if _ever_counts(term)]
+    kept = [term for term in terms if _is_ever_weighted(term)]
     if not kept:
         names = ", ".join(term.name for term in terms)
         raise UsageError(f"every weight ({names}) is 0, so there is nothing to minimize; give one above 0")
     return Objective(*kept)
 
 
-def _ever_counts(term: Term) -> bool:
+def _is_ever_weighted(term: Term) -> bool:
     weight = term.weight
     return any((weight.start, weight.end)) if isinstance(weight, Linear) else weight != 0
 
@@ -53,7 +53,7 @@ def layer_pairs(text: str) -> dict[str, str]:
     return found
 
 
-def one_layer(argument: str, name: str, of: str) -> str:
+def require_layer(argument: str, name: str, of: str) -> str:
     """The name of a layer, where a method cannot do without one."""
     if not name:
         raise UsageError(f"{argument} is empty; give the name of a layer of the {of}, such as convs.3")

@@ -29,7 +29,7 @@ from kd_baselines.losses import (
     NoisyLogits,
     Term,
 )
-from kd_baselines.methods.combining import layer_pairs, one_layer, weighted
+from kd_baselines.methods.combining import layer_pairs, require_layer, sum_terms
 from kd_baselines.stages import Stage
 
 Stages = tuple[Stage, ...]
@@ -40,7 +40,7 @@ Output = Literal["full", "top", "label", "projected"]
 
 def one_stage(plan: FitPlan, *terms: Term) -> Stages:
     """The only stage, "student", of the weighted sum of terms."""
-    return (Stage("student", weighted(*terms), plan),)
+    return (Stage("student", sum_terms(*terms), plan),)
 
 
 def plain(plan: FitPlan) -> Stages:
@@ -121,7 +121,7 @@ def fitnets(
                            more; 0 freezes their parameters
     the others             see fitnets-kd
     """
-    guided, hint = one_layer("guided", guided, "student"), one_layer("hint", hint, "teacher")
+    guided, hint = require_layer("guided", guided, "student"), require_layer("hint", hint, "teacher")
     first = replace(
         plan,
         epochs=plan.epochs if hint_epochs is None else hint_epochs,
@@ -158,7 +158,7 @@ def fitnets_one_stage(
     weigh a mean of squares over a map of C x H x W: their weight w is hint_weight 2 w / (C H W) here. guided,
     hint and activation are those of fitnets.
     """
-    guided, hint = one_layer("guided", guided, "student"), one_layer("hint", hint, "teacher")
+    guided, hint = require_layer("guided", guided, "student"), require_layer("hint", hint, "teacher")
     soft = KD(T=temperature, weight=soft_weight)
     regressed = Hint({guided: hint}, activation=activation, weight=hint_weight)
     return one_stage(plan, CE(weight=label_weight), soft, regressed)

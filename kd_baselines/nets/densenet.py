@@ -105,15 +105,15 @@ class DensePlan:
     @property
     def blocks(self) -> tuple[int, ...]:
         """Channels of each block's output."""
-        return tuple(h + self.layers * self.growth for h in (self.conv1, *self._kept()[:2]))
+        return tuple(h + self.layers * self.growth for h in (self.conv1, *self._list_kept()[:2]))
 
     @property
     def hidden(self) -> tuple[int, ...]:
         """Channels behind each block's 1x1 convolution; of the last block's output, where it has none."""
-        kept = self._kept()
+        kept = self._list_kept()
         return (*kept[:2], kept[2] if self.last_transition else self.blocks[2])
 
-    def _kept(self) -> list[int]:
+    def _list_kept(self) -> list[int]:
         found, h = [], self.conv1
         for _ in range(3):
             h = math.floor(self.compression * (h + self.layers * self.growth))

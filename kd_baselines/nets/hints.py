@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from kd_baselines.nets.thin_deep import ends_of_groups
 
 __all__ = ["HINTS", "hints"]
@@ -44,7 +44,7 @@ def hints(student: str, **args: Any) -> tuple[str, str]:
     """
     if student not in HINTS:
         raise UsageError(
-            f"there is no choice of layers for {student!r}; name them yourself ({nearest(str(student), HINTS)})"
+            f"there is no choice of layers for {student!r}; name them yourself ({suggest(str(student), HINTS)})"
         )
     guided, hint = HINTS[student]
     if student == "fitnet-depth":

@@ -8,7 +8,7 @@ there.
 
 from __future__ import annotations
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from kd_baselines.recipes.attention import PAGES as ATTENTION
 from kd_baselines.recipes.born_again import PAGES as BORN_AGAIN
 from kd_baselines.recipes.fitnets import PAGES as FITNETS
@@ -28,7 +28,7 @@ RECIPES: dict[str, Page] = {
 def page(name: str) -> Page:
     """The recipe called `name`, with its arms and published numbers; UsageError names the nearest."""
     if name not in RECIPES:
-        raise UsageError(f"there is no recipe {name!r}; {nearest(str(name), RECIPES, 'kd-baselines recipes')}")
+        raise UsageError(f"there is no recipe {name!r}; {suggest(str(name), RECIPES, 'kd-baselines recipes')}")
     return RECIPES[name]
 
 

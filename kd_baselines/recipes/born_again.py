@@ -24,7 +24,7 @@ from kd_baselines.recipes.born_again_tables import (
     TABLE_5,
     cells,
     chain,
-    published,
+    cite,
     published_chain,
 )
 from kd_baselines.recipes.page import HARD, Arm, Page
@@ -41,17 +41,17 @@ def _dense(name: str) -> dict[str, Any]:
     return {"depth": depth, "growth": growth, "last_transition": name != "112-33"}
 
 
-def _wide(widen: int) -> dict[str, Any]:
+def _wide_args(widen: int) -> dict[str, Any]:
     return {"depth": 28, "widen": widen, "dropout": 0.3}
 
 
-def _trained(epochs: int, **schedule: Any) -> dict[str, Any]:
+def _both(epochs: int, **schedule: Any) -> dict[str, Any]:
     """The same training on both sides."""
     both = {"epochs": epochs, **schedule}
     return {**both, **{f"teacher_{name}": value for name, value in both.items()}}
 
 
-_AS_WIDE_RESNET = _trained(
+_AS_WIDE_RESNET = _both(
     200, batch=128, optimizer="sgd", lr=0.1, weight_decay=5e-4, decay_epochs=60, augment=("crop", "flip"),
     init="kaiming",
 ) | {"decay_factor": 0.2}  # fmt: skip
@@ -102,7 +102,7 @@ def ban_mnist() -> KdConfig:
     return KdConfig(
         recipe="ban-mnist", dataset="mnist", method="born-again", method_args={"label_weight": 0.0},
         **_nets("mlp", {"width": 300, "depth": 2}),
-        **_trained(8, batch=64, optimizer="adam", lr=1e-3, decay_epochs=3), decay_factor=0.2,
+        **_both(8, batch=64, optimizer="adam", lr=1e-3, decay_epochs=3), decay_factor=0.2,
     )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def ban_mnist5k() -> KdConfig:
     """The net of `ban-mnist` is born again on small MNIST: seconds a net, offline."""
     return ban_mnist().with_changes(
         recipe="ban-mnist5k", dataset="mnist5k",
-        **_trained(20, batch=64, optimizer="adam", lr=1e-3, decay_epochs=8),
+        **_both(20, batch=64, optimizer="adam", lr=1e-3, decay_epochs=8),
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def ban_cifar10_small() -> KdConfig:
         recipe="ban-cifar10-small", dataset="cifar10", size=16, per_class=500, validation=1000,
         method="born-again", method_args={"label_weight": 0.0},
         **_nets("convnet", {"width": 32, "norm": "batch"}),
-        **_trained(
+        **_both(
             40, batch=128, optimizer="sgd", lr=0.1, weight_decay=5e-4, decay_epochs=30, augment=("flip",)
         ), decay_factor=0.1,
     )  # fmt: skip
@@ -145,7 +145,7 @@ def ban_cross_architecture_small() -> KdConfig:
         method="born-again", method_args={"label_weight": 0.0}, shared=("conv1", "classifier"),
         net="dense-residual", net_args={**_TINY_DENSE, "units": 1, "ratio": 1.0, "kind": "wide"},
         teacher_net="densenet", teacher_args=_TINY_DENSE,
-        **_trained(6, batch=64, optimizer="sgd", lr=0.05, weight_decay=5e-4, decay_epochs=2), decay_factor=0.2,
+        **_both(6, batch=64, optimizer="sgd", lr=0.05, weight_decay=5e-4, decay_epochs=2), decay_factor=0.2,
     )  # fmt: skip
 
 
@@ -156,26 +156,26 @@ METHODS: dict[str, dict[str, Any]] = {
     "dkpp-fixed": {"method": "dkpp", "method_args": {"redraw": False}},
 }
 _SMALL_ARMS = {name: Arm(changes) for name, changes in METHODS.items()}
-_LENET = Arm(_nets("lenet", {}) | _trained(5, batch=128, optimizer="adam", lr=3e-3, decay_epochs=3))
+_LENET = Arm(_nets("lenet", {}) | _both(5, batch=128, optimizer="adam", lr=3e-3, decay_epochs=3))
 _HARD = {**HARD, "shared": ()}
 _TEACHER = TABLE_2["90-60"][0]  # of tables 4 and 5 too
 
 
-def _once(table: int, error: float, teacher: float, teacher_table: int | None = None) -> dict[str, str]:
+def _cite_once(table: int, error: float, teacher: float, teacher_table: int | None = None) -> dict[str, str]:
     """The cells of a chain with one generation."""
     return cells(table, {"teacher": (teacher,), "1": (error,)}, teacher_table)
 
 
 def _of_table_1(name: str) -> tuple[str, dict[str, str]]:
     teacher, ban = TABLE_1[name]
-    return published(1, ban, teacher), _once(1, ban, teacher)
+    return cite(1, ban, teacher), _cite_once(1, ban, teacher)
 
 
 def _arms_of_table_1() -> dict[str, Arm]:
     found = {}
     for name in TABLE_1:
         kind, _, size = name.partition("-")
-        nets = _nets("wrn", _wide(int(size[3:]))) if kind == "wrn" else _nets("densenet", _dense(size))
+        nets = _nets("wrn", _wide_args(int(size[3:]))) if kind == "wrn" else _nets("densenet", _dense(size))
         found[name] = Arm(nets, *_of_table_1(name))
     del found["dense-90-60"]  # the recipe itself
     return found
@@ -189,18 +189,18 @@ def _arms_of_cifar100() -> dict[str, Arm]:
         if own:
             found[own] = Arm(nets, published_chain(size), cells(2, chain(size)))
         for method, error in zip(("ban+l", "cwtm", "dkpp"), row[2:5], strict=True):
-            told = published(2, error), _once(2, error, row[0])
+            told = cite(2, error), _cite_once(2, error, row[0])
             found[f"{own}-{method}".lstrip("-")] = Arm({**nets, **METHODS[method]}, *told)
         if not own:
             found["dkpp-fixed"] = Arm(METHODS["dkpp-fixed"], *told)  # one row of the table is both
     for widen, (teacher, ban, dense) in TABLE_3.items():
-        nets = _nets("wrn", _wide(widen))
-        found[f"wrn-28-{widen}"] = Arm(nets, published(3, ban, teacher), _once(3, ban, teacher))
+        nets = _nets("wrn", _wide_args(widen))
+        found[f"wrn-28-{widen}"] = Arm(nets, cite(3, ban, teacher), _cite_once(3, ban, teacher))
         student = {**nets, "net": "densenet", "net_args": _dense("90-60")}
-        found[f"wrn-28-{widen}-dense"] = Arm(student, published(3, dense, teacher), _once(3, dense, teacher))
+        found[f"wrn-28-{widen}-dense"] = Arm(student, cite(3, dense, teacher), _cite_once(3, dense, teacher))
     for name, (differs, error) in TABLE_4.items():
         net = {"net_args": {**_dense("90-60"), **differs}}
-        found[name] = Arm(net, published(4, error), _once(4, error, _TEACHER, 2))
+        found[name] = Arm(net, cite(4, error), _cite_once(4, error, _TEACHER, 2))
     return found
 
 
@@ -208,11 +208,11 @@ def _arms_of_table_5() -> dict[str, Arm]:
     found: dict[str, Arm] = {}
     for name, (units, ratio, kind, baseline, ban) in TABLE_5.items():
         net = _residual(units, ratio, kind)
-        found[name] = Arm(net, published(5, ban), _once(5, ban, _TEACHER, 2))
-        found[f"{name}-hard"] = Arm({**net, **_HARD}, published(5, baseline))
+        found[name] = Arm(net, cite(5, ban), _cite_once(5, ban, _TEACHER, 2))
+        found[f"{name}-hard"] = Arm({**net, **_HARD}, cite(5, baseline))
     del found["wrn-4-0.5"]  # the recipe itself
     deep = {"net": "preresnet", "net_args": {"depth": 1001}}
-    return {**found, "pre-resnet-1001-hard": Arm({**deep, **_HARD}, published(5, PRE_RESNET_1001))}
+    return {**found, "pre-resnet-1001-hard": Arm({**deep, **_HARD}, cite(5, PRE_RESNET_1001))}
 
 
 def _page_of_table_5() -> Page:
@@ -220,7 +220,7 @@ def _page_of_table_5() -> Page:
     *_, ban = TABLE_5["wrn-4-0.5"]
     told = f"{100 - ban:.2f}, teacher of table 2 {100 - _TEACHER:.2f} "
     told += f"(errors {ban:g}, {_TEACHER:g}; {PAPER}, tables 5 and 2)"
-    return Page(ban_cross_architecture, told, _arms_of_table_5(), _once(5, ban, _TEACHER, 2))
+    return Page(ban_cross_architecture, told, _arms_of_table_5(), _cite_once(5, ban, _TEACHER, 2))
 
 
 def _page_of_table_1() -> Page:

@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = [
     "PRE_RESNET_1001", "TABLE_1", "TABLE_2", "TABLE_3", "TABLE_4", "TABLE_5", "TABLE_6", "cells", "chain",
-    "published", "published_chain",
+    "cite", "published_chain",
 ]  # fmt: skip
 
 PAPER = "Furlanello et al. 2018"
@@ -59,7 +59,7 @@ TABLE_6 = {  # Penn Treebank: net -> test and validation perplexity of the teach
 }
 
 
-def published(table: int, error: float, teacher: float | None = None, more: str = "") -> str:
+def cite(table: int, error: float, teacher: float | None = None, more: str = "") -> str:
     """Accuracies of printed errors, in percent."""
     if teacher is None:
         return f"{100 - error:.2f} (error {error:g}; {PAPER}, table {table})"
@@ -87,7 +87,7 @@ def published_chain(size: str) -> str:
     later = {f"BAN-{row}" if row.isdigit() else row: errors[-1] for row, errors in chain(size).items()}
     del later["teacher"]
     told = ", ".join(f"{name} {100 - error:.2f}" for name, error in later.items())
-    return published(2, ban, teacher, f"; {told}")
+    return cite(2, ban, teacher, f"; {told}")
 
 
 def cells(table: int, rows: Mapping[str, tuple[float, ...]], teacher: int | None = None) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from inspect import getdoc
 from typing import Any
 
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LanguageConfig
 
@@ -73,7 +73,7 @@ class Page:
             return Arm({}, self.published, self.rows)
         if name not in self.arms:
             raise UsageError(
-                f"the recipe {self.make().recipe} has no arm {name!r}; {nearest(str(name), [OWN, *self.arms])}"
+                f"the recipe {self.make().recipe} has no arm {name!r}; {suggest(str(name), [OWN, *self.arms])}"
             )
         return self.arms[name]
 

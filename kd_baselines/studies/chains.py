@@ -23,7 +23,7 @@ from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT
 from kd_baselines.studies.generations_plot import Descent
 
-__all__ = ["Chains", "Measured", "refuse_other_teacher", "seed_of"]
+__all__ = ["Chains", "MeasuredNet", "refuse_other_teacher", "seed_of"]
 
 Scored = dict[str, tuple[float, ...]]
 """Column -> the score of each seed."""
@@ -39,7 +39,7 @@ def seed_of(seed: int, generation: int) -> int:
 
 
 @dataclass
-class Measured:
+class MeasuredNet:
     """The scores of an arm: of generation 0 to G, of generations 1 to k, and of all with the teacher."""
 
     nets: list[Scored] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Chains:
 
     def teacher_of(self, arm: str) -> str:
         """What the generation 0 of an arm is called: after the first of all arms that has it."""
-        firsts = {a: self.lineage.first(c, 0) for a, c in self.configs.items() if has_teacher(c.method)}
+        firsts = {a: self.lineage.build_first(c, 0) for a, c in self.configs.items() if has_teacher(c.method)}
         first = next(a for a, config in firsts.items() if config == firsts[arm])
         return "teacher" if first == next(iter(firsts)) else f"teacher-{first}"
 
@@ -72,10 +72,12 @@ class Chains:
         """The files of one chain, generation 0 first; what is not there is trained."""
         config = self.configs[arm]
         nets = [
-            self._net(f"{self.teacher_of(arm)}-s{seed}", self.lineage.first(config, seed_of(seed, 0)), None)
+            self._net(
+                f"{self.teacher_of(arm)}-s{seed}", self.lineage.build_first(config, seed_of(seed, 0)), None
+            )
         ]
         for g in range(1, generations + 1):
-            later = self.lineage.later(config, seed_of(seed, g))
+            later = self.lineage.build_later(config, seed_of(seed, g))
             nets.append(self._net(f"{arm}-{g}-s{seed}", later, nets[-1]))
         return nets
 
@@ -92,9 +94,9 @@ class Chains:
             refuse_other_teacher(path, teacher, self.lineage.fingerprint(teacher))
         return net
 
-    def measure(self, arm: str, chains: Sequence[Sequence[Path]]) -> Measured:
+    def measure(self, arm: str, chains: Sequence[Sequence[Path]]) -> MeasuredNet:
         """Scores of an arm's nets and ensembles over its chains, one a seed."""
-        found, generations = Measured(), len(chains[0]) - 1
+        found, generations = MeasuredNet(), len(chains[0]) - 1
         found.nets = [self._scores(arm, [[nets[g]] for nets in chains]) for g in range(generations + 1)]
         for k in range(2, generations + 1):
             found.ensembles[k] = self._scores(arm, [nets[1 : k + 1] for nets in chains])

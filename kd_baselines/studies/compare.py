@@ -19,9 +19,9 @@ from typing import Any
 from datadistill.config import RunOptions
 from datadistill.data import RealData
 from datadistill.device import resolve
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.nets.spec import CUSTOM
-from datadistill.progress import Report, shows_progress
+from datadistill.progress import Report, show_progress
 from datadistill.studies.arguments import dump_changes, format_command, list_seeds, select_arms
 from datadistill.studies.study import Job, Study, read_run_config
 from kd_baselines.config import KdConfig
@@ -29,7 +29,7 @@ from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
 from kd_baselines.recipes import OWN, Page, page
-from kd_baselines.studies.comparison_table import Comparison, Row, add_differences, write
+from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import load_data, train
 
@@ -38,7 +38,7 @@ __all__ = ["compare"]
 COMPARE_KIND = "kd-compare"
 
 
-@shows_progress
+@show_progress
 def compare(
     recipe: str | Page,
     *,
@@ -105,17 +105,17 @@ def compare(
         return replace(result, files=write(result, study.path, command))
 
 
-def _row(arm: str, config: KdConfig, scores: Sequence[Scores], published: str) -> Row:
+def _row(arm: str, config: KdConfig, scores: Sequence[Scores], published: str) -> ArmRow:
     columns = [one.columns() for one in scores]
     values = {name: tuple(one[name] for one in columns) for name in columns[0]}
-    return Row(arm, config.method, values, published=published)
+    return ArmRow(arm, config.method, values, published=published)
 
 
 def _base(asked: str | None, configs: Mapping[str, KdConfig]) -> str:
     if asked is None:
         return next((arm for arm, c in configs.items() if not has_teacher(c.method)), next(iter(configs)))
     if asked not in configs:
-        raise UsageError(f"the base {asked!r} is not among the arms; {nearest(asked, configs)}")
+        raise UsageError(f"the base {asked!r} is not among the arms; {suggest(asked, configs)}")
     return asked
 
 
@@ -150,7 +150,7 @@ class Runs:
 
     def _teacher(self, job: Job) -> Path | None:
         """The file of the teacher of a student; None where the student's own run has trained one."""
-        shared = self._shared(job.config)
+        shared = self._find_shared(job.config)
         if not shared.exists():
             owner = self._owner(job.config) or job
             self.study.run(owner)
@@ -162,17 +162,17 @@ class Runs:
         interrupted = None
         for path in sorted(found.parent for found in self.path.glob("*/config.json")):
             other = read_run_config(path, KdConfig)
-            if has_teacher(other.method) and _same_teacher(other, config):
+            if has_teacher(other.method) and _has_same_teacher(other, config):
                 if (path / TEACHER).exists():
                     return self._job(path, other)
                 if interrupted is None and not (path / STUDENT).exists():
                     interrupted = self._job(path, other)
         return interrupted
 
-    def _shared(self, config: KdConfig) -> Path:
+    def _find_shared(self, config: KdConfig) -> Path:
         """Where the teacher of a config lies: named after the first of all arms that has it."""
         students = [c for c in self.configs.values() if has_teacher(c.method)]
-        first = next(c for c in students if _same_teacher(c, config))
+        first = next(c for c in students if _has_same_teacher(c, config))
         name = TEACHER if first is students[0] else f"teacher-{first.arm}.safetensors"
         return self.path / name
 
@@ -190,12 +190,12 @@ class Runs:
             found = score(teacher, data, noise=config.noise, seed=config.teacher_seed).as_dict()
         replace(saved, scores=found).save(shared)
 
-    def teacher_rows(self, arms: Sequence[str]) -> list[Row]:
+    def teacher_rows(self, arms: Sequence[str]) -> list[ArmRow]:
         """A row for each teacher that is there, with the scores that its arms are compared by."""
         rows = {}
         for arm in arms:
             config = self.configs[arm]
-            path = self._shared(config) if has_teacher(config.method) else None
+            path = self._find_shared(config) if has_teacher(config.method) else None
             if path is None or path in rows or not path.exists():
                 continue
             saved = SavedNet.load(path)
@@ -207,11 +207,11 @@ class Runs:
                 accuracy = found.per_class[saved.classes.index(name)]
                 columns |= {} if accuracy is None else {f"of class {name}": accuracy}
             words = config.teacher_net if config.teachers == 1 else f"{config.teachers} x {config.teacher_net}"
-            rows[path] = Row(path.stem, words, {column: (value,) for column, value in columns.items()})
+            rows[path] = ArmRow(path.stem, words, {column: (value,) for column, value in columns.items()})
         return list(rows.values())
 
 
-def _same_teacher(a: KdConfig, b: KdConfig) -> bool:
+def _has_same_teacher(a: KdConfig, b: KdConfig) -> bool:
     """Whether two configs train the same teacher on the same images."""
     common = ("dataset", "size", "channels", "validation", "momentum", "decay_factor", "average")
     names = [name for name in vars(a) if name.startswith("teacher")]

@@ -20,7 +20,7 @@ from datadistill.studies.table import (
     to_markdown,
 )  # fmt: skip
 
-__all__ = ["FILES", "Comparison", "Row", "add_differences", "write"]
+__all__ = ["FILES", "ArmRow", "Comparison", "add_differences", "write"]
 
 FILES = ("table.md", "table.csv")
 FIELDS = (
@@ -30,7 +30,7 @@ FIELDS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class ArmRow:
     """One arm, or a teacher.
 
     Args:
@@ -55,7 +55,7 @@ class Row:
     def score(self, column: str) -> Score:
         """Mean, deviation and difference; no mean where it was not measured.
 
-        >>> str(Row("own", "plain", {"accuracy": (90.0, 94.0)}).score("accuracy"))
+        >>> str(ArmRow("own", "plain", {"accuracy": (90.0, 94.0)}).score("accuracy"))
         '92.00 ± 2.00'
         """
         if column not in self.values:
@@ -63,7 +63,7 @@ class Row:
         return Score.of(self.values[column], difference=self.differences.get(column))
 
 
-def add_differences(row: Row, base: Row) -> Row:
+def add_differences(row: ArmRow, base: ArmRow) -> ArmRow:
     """A row with its differences to another, in the columns that both have; that one itself has none."""
     if row is base:
         return row
@@ -97,7 +97,7 @@ class Comparison:
     recipe: str
     base: str
     seeds: tuple[int, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ArmRow, ...]
     changes: Mapping[str, Any] = field(default_factory=dict)
     environments: tuple[Mapping[str, Any], ...] = ()
     files: tuple[Path, ...] = ()
@@ -118,14 +118,14 @@ class Comparison:
         """
         return f"{column} ({self.unit})" if self.unit else column
 
-    def row(self, arm: str) -> Row:
+    def row(self, arm: str) -> ArmRow:
         """The row of an arm; UsageError where it was not compared."""
         for row in self.rows:
             if row.arm == arm:
                 return row
         raise UsageError(f"{arm!r} was not compared; there are {', '.join(row.arm for row in self.rows)}")
 
-    def score(self, row: Row, column: str) -> Score:
+    def score(self, row: ArmRow, column: str) -> Score:
         """Of a row, with the published number; without a mean where it was not measured."""
         known = row.published if column == self.measure and row.published != "-" else None
         return replace(row.score(column), published=known)
@@ -172,7 +172,7 @@ def markdown(found: Comparison, command: str) -> str:
     return page(*blocks, "## Machine", describe_machines(found.environments))
 
 
-def _columns(base: str) -> list[Column[tuple[Row, Score]]]:
+def _columns(base: str) -> list[Column[tuple[ArmRow, Score]]]:
     return [
         Column("arm", lambda entry: entry[0].arm),
         Column("method", lambda entry: entry[0].method),

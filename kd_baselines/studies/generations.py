@@ -27,10 +27,10 @@ from typing import Any
 
 from datadistill.config import RunOptions
 from datadistill.data import RealData
-from datadistill.errors import UsageError, nearest
+from datadistill.errors import UsageError, suggest
 from datadistill.nets.layers import check_whole
 from datadistill.nets.spec import CUSTOM
-from datadistill.progress import Report, shows_progress
+from datadistill.progress import Report, show_progress
 from datadistill.studies.arguments import dump_changes, format_command, list_seeds, select_arms
 from datadistill.studies.study import Study
 from datadistill.visualize.canvas import save
@@ -39,8 +39,8 @@ from kd_baselines.language.config import LanguageConfig
 from kd_baselines.lineage import Lineage
 from kd_baselines.methods import has_teacher
 from kd_baselines.recipes import OWN, Page, page
-from kd_baselines.studies.chains import Chains, Measured
-from kd_baselines.studies.comparison_table import Comparison, Row, add_differences, write
+from kd_baselines.studies.chains import Chains, MeasuredNet
+from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write
 from kd_baselines.studies.generations_plot import generations_figure
 from kd_baselines.teachers import AVERAGES
 
@@ -61,7 +61,7 @@ ABOUT = (
 )
 
 
-@shows_progress
+@show_progress
 def born_again_generations(
     recipe: str | Page,
     *,
@@ -107,7 +107,7 @@ def born_again_generations(
     """
     check_whole("generations", generations)
     if average not in AVERAGES:
-        raise UsageError(f"average is {average!r}; {nearest(str(average), AVERAGES)}")
+        raise UsageError(f"average is {average!r}; {suggest(str(average), AVERAGES)}")
     found = page(recipe) if isinstance(recipe, str) else recipe
     name = found.make().recipe
     numbers = list_seeds(seeds)
@@ -116,7 +116,7 @@ def born_again_generations(
         arm: found.config(arm).with_changes(**changed) for arm in (OWN, *found.arms)
     }  # of any class in LINEAGES
     if data is not None:
-        configs = {arm: _on_own_images(config) for arm, config in configs.items()}
+        configs = {arm: _use_own_images(config) for arm, config in configs.items()}
     names, left_out = _split_arms(select_arms(arms, list(configs), name), configs, asked=arms is not None)
     kind = type(configs[names[0]])
     lineage = _lineage(kind)
@@ -152,17 +152,17 @@ def born_again_generations(
 
 
 def _rows(
-    measured: Mapping[str, Measured], configs: Mapping[str, Any], chains: Chains, found: Page, average: str
-) -> tuple[Row, ...]:
+    measured: Mapping[str, MeasuredNet], configs: Mapping[str, Any], chains: Chains, found: Page, average: str
+) -> tuple[ArmRow, ...]:
     """Teachers first, then each arm's nets and ensembles with their differences to its own teacher.
 
     A teacher of several arms has the published value of the first of them that knows one.
     """
-    teachers: dict[str, Row] = {}
-    rows: list[Row] = []
+    teachers: dict[str, ArmRow] = {}
+    rows: list[ArmRow] = []
     for arm, scores in measured.items():
         config, name = configs[arm], chains.teacher_of(arm)
-        teacher = teachers.setdefault(name, Row(name, "labels alone", scores.nets[0]))
+        teacher = teachers.setdefault(name, ArmRow(name, "labels alone", scores.nets[0]))
         if teacher.published == "-":
             teachers[name] = replace(teacher, published=found.published_in("teacher", arm))
         last = len(scores.nets) - 1
@@ -171,7 +171,7 @@ def _rows(
         own[f"BANE({last})+teacher"] = (f"{last + 1} nets, {average}", scores.with_teacher)
         for row, (by, values) in own.items():
             known = found.published_in(row, arm)
-            rows.append(add_differences(Row(f"{arm}-{row}", by, values, published=known), teacher))
+            rows.append(add_differences(ArmRow(f"{arm}-{row}", by, values, published=known), teacher))
     return (*teachers.values(), *rows)
 
 
@@ -184,7 +184,7 @@ def _lineage(kind: type) -> Lineage:
     return made
 
 
-def _on_own_images(config: Any) -> Any:
+def _use_own_images(config: Any) -> Any:
     if not isinstance(config, KdConfig):
         raise UsageError("data are images, but the recipe's nets read text; leave data out")
     return replace(config, dataset=CUSTOM)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from datadistill.data.images import from_pil, to_channels, to_size, unit_range
-from datadistill.data.normalization import Normalization, measured
+from datadistill.data.normalization import Normalization, measure
 from datadistill.errors import DataError
 
 RGB = Normalization((0.5, 0.4, 0.3), (0.2, 0.3, 0.25), 8, 3)
@@ -121,10 +121,10 @@ def test_a_wrong_dict_is_refused(change, words):
 
 def test_measured_matches_numpy():
     x = torch.rand(50, 2, 6, 6, generator=torch.Generator().manual_seed(1))
-    n = measured(x, 6)
+    n = measure(x, 6)
     assert n.mean == pytest.approx(x.numpy().mean((0, 2, 3)), abs=6e-5)
     assert n.std == pytest.approx(x.numpy().std((0, 2, 3)), abs=6e-5)
-    assert measured(torch.zeros(3, 1, 2, 2), 2).std == (1.0,)
+    assert measure(torch.zeros(3, 1, 2, 2), 2).std == (1.0,)
 
 
 def test_channels_by_repetition_and_by_luma():
@@ -209,7 +209,7 @@ def deep(low, high, share=0.5, n=20):
     ],
 )  # fmt: skip
 def test_images_of_every_range_are_brought_to_deviation_one(images):
-    seen = measured(images, 16)(images).double()
+    seen = measure(images, 16)(images).double()
     # pixels are float32: where the deviation is a few units in the last place, it is that coarse
     step = float(torch.finfo(torch.float32).eps * images.max() / images.std())
     assert seen.std().item() == pytest.approx(1, abs=5e-3 + step)
@@ -218,13 +218,13 @@ def test_images_of_every_range_are_brought_to_deviation_one(images):
 
 def test_16_bit_masks_look_like_the_same_masks_in_8_bits():
     small, large = deep(0, 1), deep(0, 65535)
-    difference = measured(small, 16)(small) - measured(large, 16)(large)
+    difference = measure(small, 16)(small) - measure(large, 16)(large)
     assert difference.abs().max() < 2e-3  # four digits of mean and deviation
 
 
 def test_statistics_have_four_decimals_while_these_are_enough():
     x = torch.rand(50, 1, 6, 6, generator=torch.Generator().manual_seed(1)) * 0.2
-    n = measured(x, 6)
+    n = measure(x, 6)
     assert n.std[0] > 0.01 and n.mean == (round(x.double().mean().item(), 4),)
     assert n.std == (round(x.double().std(correction=0).item(), 4),)
 
@@ -232,19 +232,19 @@ def test_statistics_have_four_decimals_while_these_are_enough():
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.3, 1 / 65535])
 def test_a_constant_channel_is_centred_and_no_more(value):
     for images in (torch.full((3, 1, 9, 9), value), to_size(torch.full((3, 1, 40, 31), value), 9)):
-        n = measured(images, 9)
+        n = measure(images, 9)
         assert n.std == (1.0,) and n(images).abs().max() <= 5.1e-5
 
 
 def test_a_constant_channel_beside_others_leaves_them_alone():
     images = torch.cat([deep(0, 1), torch.full((20, 1, 16, 16), 0.5), deep(0, 65535)], 1)
-    n = measured(images, 16)
+    n = measure(images, 16)
     assert n.std[1] == 1.0 and n(images)[:, (0, 2)].std((0, 2, 3)).tolist() == pytest.approx([1, 1], abs=5e-3)
 
 
 @pytest.mark.parametrize("scale", [1e-31, 1e-38, 1e-40])
 def test_deviations_that_float32_cannot_divide_by_are_refused(scale):
     with pytest.raises(DataError, match="scale the images"):
-        measured(deep(0, 65535) * scale, 16)
+        measure(deep(0, 65535) * scale, 16)
     with pytest.raises(DataError, match="float32 can divide by"):
         Normalization((0.0,), (scale,), 16, 1)

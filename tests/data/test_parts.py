@@ -161,7 +161,7 @@ FIRST = RealData.from_dataset(TensorDataset(X, Y))
 
 def seen(dataset, part="test", **options):
     other = RealData.from_dataset(dataset, **options)
-    return FIRST.parts.seen(getattr(other.parts, part), part)
+    return FIRST.parts.count_seen(getattr(other.parts, part), part)
 
 
 def test_the_same_data_set_leaks_nothing():

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from datadistill.data import SOURCES, Normalization, RealData, load
-from datadistill.data.batches import distinct
+from datadistill.data.batches import draw_distinct
 from datadistill.errors import DataError, UsageError
 
 
@@ -177,7 +177,7 @@ def test_distinct_numbers_are_uniform(n, size):
     generator = draw()
     counts = torch.zeros(n)
     for _ in range(700):
-        drawn = distinct(n, size, generator)
+        drawn = draw_distinct(n, size, generator)
         assert len(drawn.unique()) == size and drawn.min() >= 0 and drawn.max() < n
         counts[drawn] += 1
     # each count is binomial(700, size/n); five deviations

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datadistill import streams
-from datadistill.data.splits import held_out_counts, stratified, stratified_fixed
+from datadistill.data.splits import held_out_counts, split_stratified, split_stratified_fixed
 from datadistill.errors import DataError, UsageError
 
 LABELS = torch.tensor([0] * 60 + [1] * 30 + [2] * 11)[
@@ -20,7 +20,7 @@ def draw(seed=0):
 
 @pytest.mark.parametrize("amount, total", [(10, 10), (0.1, 10), (0, 0), (50, 50), (0.25, 25)])
 def test_every_index_is_on_one_side_and_the_total_is_exact(amount, total):
-    kept, held_out = stratified(LABELS, amount, draw())
+    kept, held_out = split_stratified(LABELS, amount, draw())
     assert sorted(kept.tolist() + held_out.tolist()) == list(range(101))
     assert len(held_out) == total
     assert kept.tolist() == sorted(kept.tolist()) and held_out.tolist() == sorted(held_out.tolist())
@@ -46,18 +46,18 @@ def test_no_class_is_off_its_share_by_one(sizes, wanted):
 
 def test_the_generator_decides_which_and_nothing_else_does():
     state = torch.random.get_rng_state()
-    first = stratified(LABELS, 20, draw())[1]
-    assert torch.equal(first, stratified(LABELS, 20, draw())[1])
-    other = stratified(LABELS, 20, draw(1))[1]
+    first = split_stratified(LABELS, 20, draw())[1]
+    assert torch.equal(first, split_stratified(LABELS, 20, draw())[1])
+    other = split_stratified(LABELS, 20, draw(1))[1]
     assert not torch.equal(first, other)
     assert torch.equal(torch.bincount(LABELS[first]), torch.bincount(LABELS[other]))
     assert torch.equal(state, torch.random.get_rng_state())
 
 
 def test_the_fixed_split_is_the_one_it_always_was():
-    held_out = stratified_fixed(torch.arange(20) % 2, 4, "a key")[1]
+    held_out = split_stratified_fixed(torch.arange(20) % 2, 4, "a key")[1]
     assert held_out.tolist() == FIXED
-    assert stratified_fixed(torch.arange(20) % 2, 4, "another")[1].tolist() != FIXED
+    assert split_stratified_fixed(torch.arange(20) % 2, 4, "another")[1].tolist() != FIXED
 
 
 # first two of each class by SHA-256 of "a key/<index>", worked out with hashlib alone
@@ -66,23 +66,23 @@ FIXED = [0, 1, 18, 19]
 
 def test_small_classes_keep_one_image():
     labels = torch.tensor([0, 1, 1, 1, 1, 1])
-    kept, held_out = stratified(labels, 4, draw())
+    kept, held_out = split_stratified(labels, 4, draw())
     assert labels[kept].tolist() == [0, 1] and labels[held_out].tolist() == [1, 1, 1, 1]
 
 
 def test_at_least_one_of_each_class():
     labels = torch.tensor([0] * 50 + [1] * 2)
-    assert torch.bincount(labels[stratified(labels, 0.1, draw(), at_least=1)[1]], minlength=2).min() == 1
+    assert torch.bincount(labels[split_stratified(labels, 0.1, draw(), at_least=1)[1]], minlength=2).min() == 1
     with pytest.raises(DataError, match=r"class 1 has 1 image.*at least 2"):
-        stratified(torch.tensor([0, 0, 1]), 0.2, draw(), at_least=1)
+        split_stratified(torch.tensor([0, 0, 1]), 0.2, draw(), at_least=1)
 
 
 @pytest.mark.parametrize("amount", [-1, 1.0, 1.5, float("nan"), True, "ten"])
 def test_amounts_that_make_no_sense(amount):
     with pytest.raises(UsageError, match="held-out"):
-        stratified(LABELS, amount, draw())
+        split_stratified(LABELS, amount, draw())
 
 
 def test_more_than_there_is():
     with pytest.raises(DataError, match="at most 98 of the 101"):
-        stratified(LABELS, 99, draw())
+        split_stratified(LABELS, 99, draw())

@@ -37,13 +37,13 @@ def test_twice_is_once():
 def test_any_images(values, bits):
     images = torch.tensor(values)
     q = Quantization.of(images, bits)
-    rounded = q.rounded(images)
+    rounded = q.round(images)
     # float32 rounds the result by at most 2^-24 of its size
     allowed = 0.5 * step_of(images, bits) + 2**-23 * float(images.abs().max())
     assert float((rounded - images).abs().max()) <= allowed
     assert float(rounded.min()) == float(images.min())
     assert float(rounded.max()) == float(images.max())
-    assert torch.equal(Quantization.of(rounded, bits).rounded(rounded), rounded)
+    assert torch.equal(Quantization.of(rounded, bits).round(rounded), rounded)
 
 
 def test_values_outside_0_to_1_survive():
@@ -78,7 +78,7 @@ def test_the_original_keeps_its_images_and_its_accuracies():
 def test_equal_images_are_kept():
     images = torch.full((2, 1, 3, 3), -7.25)
     q = Quantization.of(images, 8)
-    assert torch.equal(q.rounded(images), images)
+    assert torch.equal(q.round(images), images)
 
 
 @pytest.mark.parametrize("bits", [0, 9, -1, 2.0])

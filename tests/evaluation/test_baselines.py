@@ -16,11 +16,11 @@ from datadistill.evaluation.baselines import (
     average_real,
     classes_of,
     combinations,
+    give_training,
     k_means,
     random_real,
     real_set,
     stored_bytes,
-    trained_by,
 )
 from datadistill.evaluation.neighbours import (
     CANDIDATES,
@@ -179,7 +179,7 @@ def test_learned_step_sizes_are_cut_or_repeated(train, columns):
     d = cases.distilled(columns=columns, tensors=tensors, update=momentum(0.9))
     base = real_set(d, random_real, train, 0, 0)
     for epochs in EPOCHS:
-        found = trained_by(base, d, Combination(None, epochs))
+        found = give_training(base, d, Combination(None, epochs))
         assert torch.equal(found.step_sizes, torch.cat([d.step_sizes] * 2)[: 2 * epochs])
         assert len(found.order) == 2 * epochs and found.update == momentum(0.9)
         assert all(torch.equal(a, b) for a, b in zip(found.order, base.order * epochs, strict=True))
@@ -187,7 +187,7 @@ def test_learned_step_sizes_are_cut_or_repeated(train, columns):
 
 def test_a_fixed_step_size_goes_with_plain_gradient_descent(train):
     d = cases.distilled(update=momentum(0.9))
-    found = trained_by(real_set(d, random_real, train, 0, 0), d, Combination(0.03, 5))
+    found = give_training(real_set(d, random_real, train, 0, 0), d, Combination(0.03, 5))
     assert torch.equal(found.step_sizes, torch.full((10,), 0.03))
     assert found.update == sgd() and len(found.order) == 10
 
@@ -196,7 +196,7 @@ def test_the_distilled_images_in_a_baselines_place_train_the_same_net():
     d = cases.distilled(ipc=2, steps=2, epochs=3)
     itself = Split(d.images, d.labels)
     base = real_set(d, lambda s, k, ipc, *_: s.images.view(ipc, k, 1, 3, 3).transpose(0, 1), itself, 0, 0)
-    ours, same = d.train(), trained_by(base, d, Combination(None, 3)).train()
+    ours, same = d.train(), give_training(base, d, Combination(None, 3)).train()
     x = cases.blobs(5, 2)[0]
     assert torch.equal(ours(x), same(x))
 
@@ -264,6 +264,6 @@ def test_no_more_neighbours_than_images():
 
 def test_baselines_are_distilled_sets_that_can_be_saved(train, tmp_path):
     d = cases.distilled()
-    found = trained_by(real_set(d, k_means, train, 0, 0), d, Combination(0.1, 1))
+    found = give_training(real_set(d, k_means, train, 0, 0), d, Combination(0.1, 1))
     found.save(tmp_path / "k.safetensors")
     assert torch.equal(dd.DistilledDataset.load(tmp_path / "k.safetensors").images, found.images)

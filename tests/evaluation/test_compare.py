@@ -21,13 +21,13 @@ from datadistill.evaluation.baselines import (
     BASELINES,
     Combination,
     combinations,
+    give_training,
     random_real,
     real_set,
-    trained_by,
 )
-from datadistill.evaluation.choosing import NAMES, Trial, choose, merit
+from datadistill.evaluation.choosing import NAMES, Trial, choose, rate_values
 from datadistill.evaluation.neighbours import choose_neighbours, neighbours_accuracy
-from datadistill.evaluation.starts import HELD_OUT, SELECTION, any_start
+from datadistill.evaluation.starts import HELD_OUT, SELECTION, find_any_start
 from datadistill.initial import Random
 from datadistill.pool import Pool
 from datadistill.streams import derive
@@ -78,7 +78,7 @@ def test_the_combination_with_the_best_mean_accuracy_wins(data, name):
     assert len(chosen.sets) == (1 if name == "average-real" else 2)
     bases = [real_set(d, BASELINES[name], data.train, 0, draw) for draw in range(len(chosen.sets))]
     means = {
-        how: mean_accuracy([trained_by(b, d, how) for b in bases], drawn(SELECTION, 2), data.train)
+        how: mean_accuracy([give_training(b, d, how) for b in bases], drawn(SELECTION, 2), data.train)
         for how in choices
     }
     assert len(set(means.values())) > 2
@@ -117,7 +117,7 @@ def test_optimized_real_is_the_best_fifth_by_random_reals_combination(data):
     (alone,) = choose(d, ["optimized-real"], choices, trial(data), data.train, **size)
     assert alone.how == random.how
     many = [
-        trained_by(real_set(d, random_real, data.train, derive(3, "optimized_real"), i), d, random.how)
+        give_training(real_set(d, random_real, data.train, derive(3, "optimized_real"), i), d, random.how)
         for i in range(10)
     ]
     means = [mean_accuracy([s], drawn(SELECTION, 2), data.train) for s in many]
@@ -148,7 +148,9 @@ def test_the_choice_looks_at_some_training_images(data, monkeypatch):
 
 def test_nets_that_choose_are_not_tested(data):
     d = cases.distilled()
-    choosing, testing = (any_start(d, MLP.build(), 0, None, part).draw(0, 12) for part in ("train", "held_out"))
+    choosing, testing = (
+        find_any_start(d, MLP.build(), 0, None, part).draw(0, 12) for part in ("train", "held_out")
+    )
     name = "layers.0.weight"
     assert not any(torch.equal(a, b) for a in choosing[name] for b in testing[name])
     learning = Random(MLP.build(), "xavier", 0).draw(0, 12)[name]
@@ -182,7 +184,7 @@ def test_a_row_is_mean_and_deviation_over_nets_and_sets(data):
     )
     (how,) = (c for c in combinations(d, "learned") if str(c) == found.combination)
     values = [
-        accuracy(*trained(trained_by(real_set(d, random_real, data.train, 0, i), d, how), theta), data.test)
+        accuracy(*trained(give_training(real_set(d, random_real, data.train, 0, i), d, how), theta), data.test)
         for i in range(3)
         for theta in drawn(HELD_OUT, 3)
     ]
@@ -287,11 +289,11 @@ def scored(ratio, modified):
 
 def test_the_papers_rule_for_attacks():
     """Best by the modified labels, of those that bring 10% of the attacked class to the target."""
-    assert merit([scored(10, 70)]) > merit([scored(90, 60)])
-    assert merit([scored(10, 10)]) > merit([scored(9.9, 89)])
-    assert merit([scored(0, 60), scored(20, 70)]) > merit([scored(10, 64)])  # by means
-    assert merit([scored(9, 10)]) > merit([scored(2, 90)])  # where none comes so far: the nearest
-    assert merit([80.0, 60.0]) > merit([69.0, 70.0])
+    assert rate_values([scored(10, 70)]) > rate_values([scored(90, 60)])
+    assert rate_values([scored(10, 10)]) > rate_values([scored(9.9, 89)])
+    assert rate_values([scored(0, 60), scored(20, 70)]) > rate_values([scored(10, 64)])  # by means
+    assert rate_values([scored(9, 10)]) > rate_values([scored(2, 90)])  # where none comes so far: the nearest
+    assert rate_values([80.0, 60.0]) > rate_values([69.0, 70.0])
 
 
 # --- refusals, signals

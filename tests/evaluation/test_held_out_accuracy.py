@@ -16,10 +16,10 @@ from datadistill.evaluation.accuracy import (
     CHUNK,
     Evaluation,
     accuracy,
+    measure_training,
     plain_accuracy,
-    trained_accuracies,
 )
-from datadistill.evaluation.own_data import data_of
+from datadistill.evaluation.own_data import load_own_data
 from datadistill.evaluation.starts import HELD_OUT
 from datadistill.initial import Fixed, Random
 from datadistill.innerloop import sgd
@@ -99,7 +99,7 @@ def test_the_deviation_is_the_populations(data):
     d = real_set(data)
     found = dd.evaluate(d, nets=2, data=data, **CPU)
     start = Random(d.net.build(), d.net.init, 0, HELD_OUT)
-    _, values = trained_accuracies(d, d.net.build(), start, data.test, nets=2)
+    _, values = measure_training(d, d.net.build(), start, data.test, nets=2)
     assert found.accuracy_std == pytest.approx(abs(values[0] - values[1]) / 2)  # of two: half their distance
     assert found.accuracy_std > 0
 
@@ -138,7 +138,7 @@ def test_batches_of_the_test_images_do_not_matter(data, net):
             expected, abs=0.8
         )  # one of 144
     start = Random(spec.build(), spec.init, 0, "train_theta_0")
-    _, (found,) = trained_accuracies(d, spec.build(), start, data.validation, nets=1)
+    _, (found,) = measure_training(d, spec.build(), start, data.validation, nets=1)
     assert found == pytest.approx(expected, abs=0.8)
 
 
@@ -166,8 +166,8 @@ def test_held_out_draws_are_none_of_training(data):
 def test_net_n_is_the_same_whatever_their_number(data, nets):
     d = real_set(data)
     start = Random(d.net.build(), d.net.init, 0, HELD_OUT)
-    many = trained_accuracies(d, d.net.build(), start, data.validation, nets=2 * CHUNK + 1)
-    few = trained_accuracies(d, d.net.build(), start, data.validation, nets=nets)
+    many = measure_training(d, d.net.build(), start, data.validation, nets=2 * CHUNK + 1)
+    few = measure_training(d, d.net.build(), start, data.validation, nets=nets)
     assert len(many[0]) == len(many[1]) == 2 * CHUNK + 1
     for all_, some in zip(many, few, strict=True):
         assert len(some) == nets
@@ -267,7 +267,7 @@ def test_nothing_can_be_distilled_from_the_test_part(data):
 def test_its_own_data_is_found_by_name_in_its_own_normalization(data):
     d = real_set(data)
     d.normalization = dd.Normalization((0.1,), (0.7,), size=8, channels=1)
-    own = data_of(d)
+    own = load_own_data(d)
     assert own.normalization == d.normalization
     torch.testing.assert_close(
         d.normalization.inverse(own.train.images), data.normalization.inverse(data.train.images)

@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, TensorDataset
 import datadistill as dd
 from datadistill.data import RealData, load_folder
 from datadistill.errors import DataError
-from datadistill.evaluation.own_data import data_of
+from datadistill.evaluation.own_data import load_own_data
 
 TINY = dd.DistillConfig(
     net="mlp", net_args={"width": 4}, theta_0="random", init="default", ipc=1, epochs=1, iterations=1, batch=8,
@@ -39,7 +39,7 @@ def birds(folder_and_set, tmp_path):
 
 
 def accuracy(d, folder):
-    data = data_of(d, folder=folder)
+    data = load_own_data(d, folder=folder)
     return dd.evaluate(d, data=data, nets=2, plain_nets=0).accuracy_mean, data.test.images
 
 
@@ -67,7 +67,7 @@ def test_an_edited_file_is_refused_with_the_count(birds):
     folder, d = birds
     Image.new("RGB", (4, 4)).save(folder / "jay" / "000.png")
     with pytest.raises(DataError, match=r"^1 of the 30 images"):
-        data_of(d, folder=folder)
+        load_own_data(d, folder=folder)
 
 
 def test_the_record_goes_through_the_file(birds, tmp_path):
@@ -75,7 +75,7 @@ def test_the_record_goes_through_the_file(birds, tmp_path):
     d.save(tmp_path / "d.safetensors")
     loaded = dd.DistilledDataset.load(tmp_path / "d.safetensors")
     assert accuracy(loaded, folder)[0] == accuracy(d, folder)[0]
-    assert data_of(loaded, folder=folder).fingerprint == load_folder(folder, size=4).fingerprint
+    assert load_own_data(loaded, folder=folder).fingerprint == load_folder(folder, size=4).fingerprint
 
 
 def test_a_set_without_the_record_says_so(birds):
@@ -83,8 +83,8 @@ def test_a_set_without_the_record_says_so(birds):
     old = d.to("cpu")
     del old.origin["parts"]
     with pytest.warns(UserWarning, match="does not say which images of .* were held out"):
-        data = data_of(old, folder=folder)
-    assert torch.equal(data.test.images, data_of(d, folder=folder).test.images)
+        data = load_own_data(old, folder=folder)
+    assert torch.equal(data.test.images, load_own_data(d, folder=folder).test.images)
 
 
 LEAK = r"\d+ of the 7 test images of birds are some that the set was learned from"

@@ -30,14 +30,14 @@ def run(tmp_path):
 
 def longer_meanwhile(monkeypatch, run):
     """A longer run is saved while nets are tested."""
-    test = accuracy.trained_accuracies
+    test = accuracy.measure_training
 
     def tested(*args, **kwargs):
         options = dd.RunOptions(resume_with_changes=True, quiet=True)
         dd.distill(TINY.with_changes(iterations=2), out=run, resume=True, options=options)
         return test(*args, **kwargs)
 
-    monkeypatch.setattr(accuracy, "trained_accuracies", tested)
+    monkeypatch.setattr(accuracy, "measure_training", tested)
 
 
 def test_the_same_set_gets_its_accuracies(run):

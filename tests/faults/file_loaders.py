@@ -24,7 +24,7 @@ from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.resume import check_changes
 from datadistill.runs.tensors import pack
 from datadistill.synthetic.decoders import Pixels
-from datadistill.training.pool_loop import FinishedNets, Trained
+from datadistill.training.pool_loop import FinishedNets, TrainedGroup
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import build_language
 from kd_baselines.ledger.payload import Payload
@@ -115,7 +115,7 @@ def make_pool(folder: Path) -> None:
 def make_nets(folder: Path) -> None:
     g = drawn(2)
     tensors = {k: torch.randn(2, *p.shape, generator=g) for k, p in NET.build().named_parameters()}
-    FinishedNets(folder).add(Trained(range(0, 2), tensors, [90.0, 80.0], [0.5, 0.75]), {"epochs": 3})
+    FinishedNets(folder).add(TrainedGroup(range(0, 2), tensors, [90.0, 80.0], [0.5, 0.75]), {"epochs": 3})
 
 
 def load_nets(folder: Path) -> Any:

@@ -84,7 +84,7 @@ def add_small_recipes():
     """The recipe `tiny` and the table `table9`, which only tests have."""
     from datadistill.config import DistillConfig, PoolConfig
     from datadistill.reproduce import TABLES
-    from datadistill.reproduce.plan import Measurement, Part, Plan, Row
+    from datadistill.reproduce.plan import Measurement, Part, Plan, TableRow
     from kd_baselines.config import KdConfig
     from kd_baselines.recipes import RECIPES, Page
 
@@ -111,7 +111,7 @@ def add_small_recipes():
     )  # fmt: skip
 
     def part(name, config, pools):
-        rows = (Row("before training", "m", "before"), Row("ours", "m", "ours", {}, ours=True))
+        rows = (TableRow("before training", "m", "before"), TableRow("ours", "m", "ours", {}, ours=True))
         measured = (Measurement("m", "ours", (f"set-{name}",), {"nets": 2}),)
         return Part(
             name, f"Digits, {name}", pools=pools, sets={f"set-{name}": config}, measurements=measured, rows=rows

@@ -11,7 +11,7 @@ from small_run import SMALL, contents, digest
 
 from datadistill.cli import main
 from datadistill.runs import checkpoints
-from datadistill.runs.atomic import named
+from datadistill.runs.atomic import wrap_oserror
 from datadistill.runs.folder import RunFolder
 from datadistill.training.outer import OuterLoop
 
@@ -50,7 +50,7 @@ def test_no_room_for_a_checkpoint(tmp_path, limit_at, monkeypatch, capsys, strai
     said = capsys.readouterr().err
     assert code == 5 and "bytes needed" in said and "free" in said
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-000010", "step-000020"]
-    assert RunFolder.open(run).checkpoints.latest().iteration == 20
+    assert RunFolder.open(run).checkpoints.load_latest().iteration == 20
     assert main(["distill", "--resume", str(run), *RESUME]) == 0
     assert digest(run) == straight
 
@@ -73,7 +73,7 @@ def test_the_state_is_rescued_to_another_disk(tmp_path, monkeypatch, capsys, str
 
     def full(path, data):
         if run in Path(path).parents and "step-000030" in str(path):
-            raise named(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), path, len(data))
+            raise wrap_oserror(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), path, len(data))
         write(path, data)
 
     with monkeypatch.context() as patch:

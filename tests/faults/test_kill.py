@@ -27,7 +27,7 @@ def test_killed_ten_times(server, tmp_path, straight):
         if not (tmp_path / name / "config.json").exists():  # no run yet: the same command starts it
             again = server.run("distill", *SMALL, "--out", name, folder=tmp_path)
         else:
-            checkpoint = RunFolder.open(tmp_path / name).checkpoints.latest(clean=False)
+            checkpoint = RunFolder.open(tmp_path / name).checkpoints.load_latest(clean=False)
             resumed_from.append(0 if checkpoint is None else checkpoint.iteration)
             again = server.run("distill", "--resume", name, "--no-evaluate", "--no-figures", folder=tmp_path)
         assert again.code == 0, again.err

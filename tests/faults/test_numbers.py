@@ -71,7 +71,7 @@ def test_the_last_good_checkpoint_is_kept_and_others_nets_may_be_tried(tmp_path,
         poisoned(patch, SPOILS["loss nan"], 26)
         assert main(["distill", *SMALL, "--out", str(run)]) == 4
     folder = RunFolder.open(run)
-    assert folder.checkpoints.latest().iteration == 20 and not folder.distilled.exists()
+    assert folder.checkpoints.load_latest().iteration == 20 and not folder.distilled.exists()
     with monkeypatch.context() as patch:
         poisoned(patch, SPOILS["loss nan"], (6, 7))
         changes = ["--on-nan", "skip:3", "--resume-with-changes", "--no-evaluate", "--no-figures"]
@@ -94,7 +94,7 @@ def test_no_memory(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "out of memory: 2 inner steps" in said and "--adjoint step-replay" in said
     assert "Traceback" not in said
-    assert RunFolder.open(run).checkpoints.latest().iteration > 0
+    assert RunFolder.open(run).checkpoints.load_latest().iteration > 0
 
 
 @pytest.mark.parametrize("said", ["CUDA out of memory. Tried to allocate 2.00 GiB", "HIP out of memory"])
@@ -110,7 +110,7 @@ def test_no_memory_on_a_gpu_keeps_the_checkpoint(tmp_path, monkeypatch, capsys, 
     assert main(["distill", *SMALL, "--out", str(run)]) == 5
     told = capsys.readouterr().err
     assert said in told and "--adjoint step-replay" in told and "Traceback" not in told
-    assert RunFolder.open(run).checkpoints.latest().iteration == 20
+    assert RunFolder.open(run).checkpoints.load_latest().iteration == 20
 
 
 def test_no_memory_while_a_set_is_measured_leaves_its_file(tmp_path, monkeypatch, capsys):
@@ -121,7 +121,7 @@ def test_no_memory_while_a_set_is_measured_leaves_its_file(tmp_path, monkeypatch
     def full(*args, **options):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(accuracy, "trained_accuracies", full)
+    monkeypatch.setattr(accuracy, "measure_training", full)
     assert main(["evaluate", str(run), "--save"]) == 5
     said = capsys.readouterr().err
     assert "out of memory (CUDA out of memory); use fewer nets" in said and "Traceback" not in said

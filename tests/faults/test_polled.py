@@ -17,18 +17,18 @@ from kd_baselines.recipes import RECIPES
 MAIN = {"datadistill": datadistill.cli.main, "kd-baselines": kd_baselines.cli.main}
 AT = {
     "distill": {"reading data": "datadistill.data:load",
-                "testing nets": "datadistill.training.learning:trained_accuracies"},
+                "testing nets": "datadistill.training.learning:measure_training"},
     "pretrain": {"reading data": "datadistill.data:load",
                  "testing nets": "datadistill.training.pool_loop:accuracy"},
     "kd train": {"reading data": "datadistill.data:load",
                  "testing after an epoch": "kd_baselines.staged:accuracy",
-                 "asking the teacher": "kd_baselines.teacher_cache:CachedTeacher._complete",
+                 "asking the teacher": "kd_baselines.teacher_cache:CachedTeacher._fill",
                  "testing at the end": "kd_baselines.training:score"},
     "language": {"testing after an epoch": "kd_baselines.language.loop:perplexity",
                  "testing at the end": "kd_baselines.language.training:perplexity"},
     "born-again": {"testing at the end": "kd_baselines.image_lineage:score"},
     "ledger": {"training on what was sent": "kd_baselines.ledger.rows:receive"},
-    "reproduce": {"measuring": "datadistill.reproduce.measure:trained_accuracies"},
+    "reproduce": {"measuring": "datadistill.reproduce.measure:measure_training"},
 }  # fmt: skip
 STUDIES = ("born-again", "ledger", "reproduce")  # stopped in their second job; tests/studies stops everywhere
 CASES = [

@@ -64,7 +64,7 @@ def test_a_second_ctrl_c_while_saving_leaves_whole_checkpoints(server, tmp_path,
     run.send(signal.SIGINT)
     assert run.wait() == 130
     folder = RunFolder.open(tmp_path / "run")
-    assert folder.checkpoints.latest(clean=False).iteration == 10
+    assert folder.checkpoints.load_latest(clean=False).iteration == 10
     resumed = server.run("distill", "--resume", "run", "--no-evaluate", "--no-figures", folder=tmp_path)
     assert resumed.code == 0, resumed.err
     assert "left by an interrupted save" in resumed.err

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from datadistill.cli.printing import Output, percent, prepare, writable
+from datadistill.cli.printing import Output, percent, prepare, to_writable
 
 
 def stream(encoding):
@@ -16,7 +16,7 @@ def stream(encoding):
     ("encoding", "shown"), [("utf-8", "93.5 ± 0.5"), ("ascii", "93.5 +- 0.5"), ("cp1252", "93.5 ± 0.5")]
 )
 def test_a_deviation_is_written_as_the_stream_can(encoding, shown):
-    assert writable("93.5 ± 0.5", stream(encoding)) == shown
+    assert to_writable("93.5 ± 0.5", stream(encoding)) == shown
 
 
 def test_columns_stay_columns_in_ascii(monkeypatch):

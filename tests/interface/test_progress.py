@@ -10,7 +10,7 @@ import kd_baselines as kd
 from datadistill.data import load
 from datadistill.errors import UsageError
 from datadistill.nets import build
-from datadistill.progress import Task, Terminal, each, fitted, per_second, reporting, track
+from datadistill.progress import Task, Terminal, fit_line, iterate, per_second, reporting, track
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
 
@@ -29,7 +29,7 @@ def learning(done=50):
 
 @pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 100, 120, 200])
 def test_the_line_fits(width):
-    assert len(fitted([learning(), Task("testing nets", total=4)], width)) <= width
+    assert len(fit_line([learning(), Task("testing nets", total=4)], width)) <= width
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_the_line_fits(width):
     ],
 )
 def test_what_is_worth_most_stays(width, there):
-    assert [word for word in there if word not in fitted([learning()], width)] == []
+    assert [word for word in there if word not in fit_line([learning()], width)] == []
 
 
 def test_a_terminal_without_box_characters_gets_a_bar_of_ascii():
-    assert fitted([learning(1000)], 120, "ascii").isascii()
+    assert fit_line([learning(1000)], 120, "ascii").isascii()
 
 
 @pytest.mark.parametrize(("speed", "words"), [(12.34, "12.3 it/s"), (1.0, "1.0 it/s"), (0.2, "5.0 s/it")])
@@ -138,7 +138,7 @@ def test_without_a_terminal_lines_come_every_few_seconds(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr("datadistill.progress.time.monotonic", lambda: now[0])
     with reporting(True):
-        for _ in each(range(20), "testing nets", 20):
+        for _ in iterate(range(20), "testing nets", 20):
             now[0] += 1.0
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[0] for line in lines] == ["5/20", "10/20", "15/20", "20/20"]
@@ -151,11 +151,11 @@ def test_a_bar_leaves_the_terminal_as_it_was(monkeypatch):
     shown.console = Console(file=written, force_terminal=True, width=60, stderr=False)
     shown.draws = True
     task = Task("testing nets", 10, display=shown)
-    shown.began(task)
+    shown.begin(task)
     task.update(4)
     shown.live.refresh()
     shown.say("a line above the bar")
-    shown.ended(task)
+    shown.end(task)
     said = written.getvalue()
     assert "4/10" in said and "a line above the bar" in said and "\x1b[?25h" in said
     assert shown.live is None

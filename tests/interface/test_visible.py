@@ -9,7 +9,7 @@ import pytest
 from datadistill.cli import main
 from datadistill.cli.dispatch import DATADISTILL
 from datadistill.cli.printing import Output
-from datadistill.errors import DataError, visible
+from datadistill.errors import DataError, escape
 from datadistill.progress import announce, reporting
 
 HOSTILE = "[red]a[/]\x1b[2J\x1b]0;title\x07\r\nforged: line\u202eb\u2066\x9b31m\u2028c\x00"
@@ -22,12 +22,12 @@ def assert_harmless(text):
 
 
 def test_control_characters_become_escapes():
-    assert visible(HOSTILE) == SHOWN
-    assert visible("\ud800") == r"\ud800"
+    assert escape(HOSTILE) == SHOWN
+    assert escape("\ud800") == r"\ud800"
 
 
 def test_names_in_any_script_stay_as_they_are():
-    assert visible("pájaro 鳥 ± \u00a0птица 🐦") == "pájaro 鳥 ± \u00a0птица 🐦"
+    assert escape("pájaro 鳥 ± \u00a0птица 🐦") == "pájaro 鳥 ± \u00a0птица 🐦"
 
 
 def test_lines_and_tables_are_harmless(capsys):

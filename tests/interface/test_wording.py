@@ -8,7 +8,7 @@ import pytest
 import datadistill as dd
 import kd_baselines as kd
 from datadistill.cli import main
-from datadistill.errors import DataError, UsageError, command_line, nearest, worded
+from datadistill.errors import DataError, UsageError, command_line, format_message, suggest
 from datadistill.recipes import RECIPES, recipe
 
 TYPED = {
@@ -26,7 +26,7 @@ TYPED = {
 
 @pytest.mark.parametrize("typed", TYPED)
 def test_python_reads_the_names_of_arguments(typed):
-    assert str(UsageError(typed)) == TYPED[typed] == worded(typed)
+    assert str(UsageError(typed)) == TYPED[typed] == format_message(typed)
 
 
 @pytest.mark.parametrize("typed", TYPED)
@@ -75,7 +75,7 @@ def test_a_typo_gets_at_most_three_near_names(kind):
 
 
 def test_a_name_like_none_gets_five(capsys):
-    said = nearest("zzzz", RECIPES, "datadistill recipes")
+    said = suggest("zzzz", RECIPES, "datadistill recipes")
     assert said.startswith("the nearest are ") and said.count(", ") == 4
     assert said.endswith(f"(datadistill recipes lists all {len(RECIPES)})")
 

@@ -140,7 +140,7 @@ def test_noise_is_a_function_of_seed_stage_and_step(batch):
         needs = Needs(student_logits=True)
 
         def forward(self, seen):
-            return torch.randn((), generator=seen.noise("a")) + 0 * seen.got("student_logits").sum()
+            return torch.randn((), generator=seen.noise("a")) + 0 * seen.require("student_logits").sum()
 
     def draw(seed=0, number=0, step=0):
         return Distiller(net(), Noisy(), seed=seed, number=number).step(batch, step=step)["loss"].item()

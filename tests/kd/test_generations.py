@@ -102,10 +102,10 @@ def test_generation_0_has_no_part_of_the_arm():
         batch=3, optimizer="sgd", lr=1.0, weight_decay=0.1, decay_epochs=2, augment=("flip",), without=("3",),
         shared=("0",)),
     ]  # fmt: skip
-    assert lineage.first(arms[0], 4) == lineage.first(arms[1], 4)
-    first = lineage.first(TINY.with_changes(teacher_weight_decay=0.2, teacher_decay_epochs=3), 4)
+    assert lineage.build_first(arms[0], 4) == lineage.build_first(arms[1], 4)
+    first = lineage.build_first(TINY.with_changes(teacher_weight_decay=0.2, teacher_decay_epochs=3), 4)
     assert (first.method, first.seed, first.weight_decay, first.decay_epochs) == ("plain", 4, 0.2, 3)
-    assert lineage.later(arms[1], 5) == arms[1].with_changes(seed=5)
+    assert lineage.build_later(arms[1], 5) == arms[1].with_changes(seed=5)
 
 
 def test_a_student_of_another_net_teaches_its_own_kind(tmp_path):

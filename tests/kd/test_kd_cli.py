@@ -13,8 +13,8 @@ from datadistill.errors import UsageError
 from datadistill.runs.folder import RunFolder
 from kd_baselines.cli import main
 from kd_baselines.cli.compare import Compare
-from kd_baselines.cli.configs import ImageFlags, ImageFlagsWithoutSeed, changes_of
-from kd_baselines.cli.published import published
+from kd_baselines.cli.configs import ImageFlags, ImageFlagsWithoutSeed, find_changes
+from kd_baselines.cli.published import find_published
 from kd_baselines.cli.train import TrainImages
 from kd_baselines.config import KdConfig
 from kd_baselines.methods import METHODS, arguments
@@ -55,11 +55,11 @@ def test_arguments_go_with_what_they_belong_to():
 def test_what_was_typed_is_a_change_even_where_it_is_the_recipes_own():
     base = recipe(NAME)
     typed = as_flags(ImageFlagsWithoutSeed, base.with_changes(lr=0.5))
-    assert changes_of(typed, base, ["--lr", "0.5", f"--epochs={base.epochs}"]) == {
+    assert find_changes(typed, base, ["--lr", "0.5", f"--epochs={base.epochs}"]) == {
         "lr": 0.5,
         "epochs": base.epochs,
     }
-    assert changes_of(as_flags(ImageFlagsWithoutSeed, base), base, []) == {}
+    assert find_changes(as_flags(ImageFlagsWithoutSeed, base), base, []) == {}
     assert Compare().seeds == (3,)
 
 
@@ -113,10 +113,10 @@ def test_a_teacher_that_is_trained_is_used(finished, tmp_path, capsys):
 
 def test_a_number_stands_beside_the_recipe_as_it_is_alone():
     own = recipe(NAME)
-    assert published(own.with_changes(seed=5, device="cpu", noise=(0.1,))) == (RECIPES[NAME].published, [])
-    number, changed = published(own.with_changes(epochs=own.epochs + 1, net_args={"width": 9}))
+    assert find_published(own.with_changes(seed=5, device="cpu", noise=(0.1,))) == (RECIPES[NAME].published, [])
+    number, changed = find_published(own.with_changes(epochs=own.epochs + 1, net_args={"width": 9}))
     assert number == "-" and {text.split()[0] for text in changed} >= {"epochs", "net_args.width"}
-    assert published(own, given_teacher=True) == ("-", ["teacher the recipe's -> given"])
+    assert find_published(own, given_teacher=True) == ("-", ["teacher the recipe's -> given"])
 
 
 def arguments_of(*words, name="mnist5k-few-images"):

@@ -16,7 +16,7 @@ from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import RECIPES, Arm, Page
 from kd_baselines.studies import compare as compare_module
 from kd_baselines.studies.compare import compare as compare_named
-from kd_baselines.studies.comparison_table import Comparison, Row, markdown
+from kd_baselines.studies.comparison_table import ArmRow, Comparison, markdown
 from kd_baselines.training import KIND, train
 
 TINY = {
@@ -182,10 +182,10 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_deviations_and_differences_on_paper():
-    hard = Row(
+    hard = ArmRow(
         "hard", "plain", {"accuracy": (90.0, 94.0), "with noise 0.3": (50.0, 52.0)}, published="91 (here)"
     )
-    kd = Row(
+    kd = ArmRow(
         "kd", "soft-targets", {"accuracy": (93.0, 97.0)}, {"accuracy": paired_difference((93, 97), (90, 94))}
     )
     env = {"versions": {"torch": "2", "datadistill": "0"}, "device": "cpu", "device_name": "x", "threads": 1}

@@ -12,7 +12,7 @@ from datadistill.errors import UsageError
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
 from kd_baselines.setup import Setup
-from kd_baselines.sharing import share_layers, shared_pairs
+from kd_baselines.sharing import parse_pairs, share_layers
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import train
 
@@ -134,11 +134,11 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(student, teacher, pair
 
 
 def test_pairs_as_texts():
-    assert shared_pairs(()) == {}
-    assert shared_pairs(("a.1:b", "c"), prefix="trunk.") == {"trunk.a.1": "b", "trunk.c": "c"}
+    assert parse_pairs(()) == {}
+    assert parse_pairs(("a.1:b", "c"), prefix="trunk.") == {"trunk.a.1": "b", "trunk.c": "c"}
     for wrong in (("a:b:c",), ("",), (":b",), ("a", "a:b")):
         with pytest.raises(UsageError, match="shared layers is"):
-            shared_pairs(wrong)
+            parse_pairs(wrong)
 
 
 # --- a run
@@ -148,7 +148,7 @@ def test_in_a_run_they_are_the_trained_teachers_before_and_after_and_the_others_
     setup = Setup(CONFIG, load("digits"), None, RunOptions())
     untrained, loop, found = digest(setup.teacher_nets[0].state_dict()), setup.loop(), []
     first = digest(setup.student.state_dict())
-    while not loop.done:
+    while not loop.is_done:
         training = loop.jobs[loop.job].name
         held = {id(p) for group in loop.fit.optimizer.param_groups for p in group["params"]}
         if training == "student":

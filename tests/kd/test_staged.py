@@ -39,7 +39,7 @@ class Spoils(Term):
 
     def forward(self, seen):
         seen.teacher.nets[0].convs[0][1].running_mean[0] += 1e-3
-        return seen.got("student_logits").square().mean()
+        return seen.require("student_logits").square().mean()
 
 
 class Draws(Term):
@@ -54,7 +54,7 @@ class Draws(Term):
     def forward(self, seen):
         if len(seen.images) > 2:
             self.found.append(float(torch.rand((), generator=seen.noise("draws"))))
-        return seen.got("student_logits").square().mean()
+        return seen.require("student_logits").square().mean()
 
 
 def of_stages(monkeypatch, make, teacher):
@@ -97,7 +97,7 @@ def test_each_stage_trains_its_parameters_at_their_rates(data):
     loop = run_of(replace(TINY, method="fitnets", method_args=SLOWER, weight_decay=0.1), data)
     moved = {"teacher": {}, "hints": {}, "student": {}}
     rates = {}
-    while not loop.done:
+    while not loop.is_done:
         job = loop.jobs[loop.job]
         before = {name: p.detach().clone() for name, p in job.net.named_parameters()}
         rates[job.name] = sorted({group["lr"] for group in loop.fit.optimizer.param_groups})
@@ -151,7 +151,7 @@ def test_batchnorm_sees_every_step_of_its_stages_and_no_validation_image(data):
     config = replace(TINY, method="fitnets", method_args=SLOWER, net_args=net_args, teacher_epochs=2)
     loop = run_of(config, data)
     steps = {job.name: job.steps for job in loop.jobs}
-    while not loop.done:
+    while not loop.is_done:
         loop.advance()
     nets = {job.name: job.net for job in loop.jobs}
     seen = [int(nets["student"].convs[n][1].num_batches_tracked) for n in range(4)]

@@ -25,7 +25,7 @@ class Owner(Term):
         self.own = nn.Parameter(torch.ones(3))
 
     def forward(self, seen):
-        return (seen.got("student_logits") * self.own).mean()
+        return (seen.require("student_logits") * self.own).mean()
 
 
 def found(stage, student, objective=None):

@@ -73,7 +73,7 @@ def asked(cached, split, plan, *, seed=0, number=0, online=None):
         return soft(out)
 
     fit = Fit({"w": w}, loss, split, plan, seed=seed, nets=number)
-    while not fit.done:
+    while not fit.is_done:
         fit.advance()
     return found, wanted
 

@@ -13,7 +13,7 @@ from datadistill.initial import Built, Random, nets_at_once, put, random_start
 from datadistill.nets import NETS, draw
 from datadistill.nets.computed import computed_weights
 from datadistill.nets.copying import copy_net
-from datadistill.nets.initialization import draw_whole, undrawn
+from datadistill.nets.initialization import draw_whole, find_undrawn
 from datadistill.nets.spec import NetSpec
 
 WIDE, TALL = (48, 32), (32, 48)  # inputs, outputs
@@ -175,7 +175,7 @@ def test_a_draw_changes_nothing_of_the_net(wrap):
 @pytest.mark.parametrize("wrap", ALL.values(), ids=ALL)
 @pytest.mark.parametrize("init", ["default", "xavier"])
 def test_nothing_of_these_is_the_same_in_every_draw(wrap, init):
-    assert undrawn(layer(wrap, (32, 32)), init) == []
+    assert find_undrawn(layer(wrap, (32, 32)), init) == []
 
 
 def test_each_orthogonal_net_has_a_module_of_its_own():
@@ -229,7 +229,7 @@ def test_bare_parameters_that_vary_are_named(init, kept):
     net = Bare()
     with torch.no_grad():
         net.layers[1].weight.normal_()  # trained values of a norm are drawn as its constructor does
-    assert undrawn(net, init) == kept
+    assert find_undrawn(net, init) == kept
 
 
 def test_bare_parameters_are_refused_where_many_nets_are_drawn():

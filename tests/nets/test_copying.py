@@ -11,7 +11,7 @@ from datadistill.data import Split
 from datadistill.errors import UsageError
 from datadistill.nets.copying import bare_net, copy_net
 from datadistill.nets.fits import check_fits
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
 
@@ -77,7 +77,7 @@ def test_library_defaults_are_put_in_place_and_back():
     torch.set_default_dtype(torch.float64)
     try:
         with torch.inference_mode():
-            with library_defaults():
+            with use_library_defaults():
                 made = torch.zeros(1, requires_grad=True) * 2
             assert torch.is_inference_mode_enabled() and torch.get_default_dtype() is torch.float64
         assert made.requires_grad and not made.is_inference() and made.dtype is torch.float32
@@ -90,7 +90,7 @@ def test_library_defaults_switch_autocast_off_and_back(kind):
     caller = torch.is_autocast_enabled(kind)
     torch.set_autocast_enabled(kind, True)
     try:
-        with library_defaults():
+        with use_library_defaults():
             assert not torch.is_autocast_enabled(kind)
         assert torch.is_autocast_enabled(kind)
     finally:

@@ -1,7 +1,7 @@
 """A table of a few seconds: two parts, one pool, on digits with a small net."""
 
 from datadistill.config import DistillConfig, PoolConfig
-from datadistill.reproduce.plan import Measurement, Part, Plan, Row
+from datadistill.reproduce.plan import Measurement, Part, Plan, TableRow
 from datadistill.studies.table import Published
 
 NET = {"net": "mlp", "net_args": {"width": 8}}
@@ -30,12 +30,12 @@ def part(name, config, pools=None, arguments=None):
         sets={f"set-{name}": config},
         measurements=(Measurement("m", "ours", (f"set-{name}",), arguments or {"nets": 2}),),
         rows=(
-            Row("before training", "m", "before"),
-            Row("ours", "m", "ours", {"accuracy": Published(79.5, 8.1, "table 9")}, ours=True),
+            TableRow("before training", "m", "before"),
+            TableRow("ours", "m", "ours", {"accuracy": Published(79.5, 8.1, "table 9")}, ours=True),
         ),
     )  # fmt: skip
 
 
 def plan(arguments=None, **changes):
     parts = (part("fresh", FRESH, arguments=arguments), part("adapted", ADAPTED, {"a-pool": POOL}))
-    return Plan("table9", "smoke", "Table 9: a small one", parts).changed(sets=changes)
+    return Plan("table9", "smoke", "Table 9: a small one", parts).with_changes(sets=changes)

@@ -86,7 +86,7 @@ def test_a_run_of_another_config_is_not_overwritten(out):
 
 
 def test_a_set_of_another_pool_is_refused(out, tmp_path):
-    reproduce(plan().changed(pools={"seed": 9}), out=tmp_path / "other", only=["adapted"])
+    reproduce(plan().with_changes(pools={"seed": 9}), out=tmp_path / "other", only=["adapted"])
     pool = tmp_path / "other/pools/a-pool/pool.safetensors"
     (out / "pools/a-pool/pool.safetensors").write_bytes(pool.read_bytes())
     with pytest.raises(UsageError, match="learned with another pool"):
@@ -153,7 +153,7 @@ def test_the_recipes_name_and_the_place_of_the_pool_do_not_matter(finished, tmp_
 def test_runs_of_another_config_or_pool_are_not_taken(finished, tmp_path):
     reproduce(plan(batch=16), out=tmp_path / "a", reuse=[finished], only=["fresh"])
     assert steps(tmp_path / "a") == ["learn set-fresh", "fresh"]
-    other = plan().changed(pools={"seed": 9})
+    other = plan().with_changes(pools={"seed": 9})
     reproduce(other, out=tmp_path / "b", reuse=[finished], only=["adapted"])
     assert steps(tmp_path / "b") == ["pretrain a-pool", "learn set-adapted", "adapted"]
 
@@ -223,9 +223,9 @@ def test_training_on_all_images_starts_from_the_sets_own_nets(out):
 
     d, pool = DistilledDataset.load(out / "sets/set-adapted"), Pool.load(out / "pools/a-pool")
     tools = measure.Tools(pool, None, False, "cpu", lambda: None)
-    before, _ = measure.trained_on(d, tools, nets=10)
-    (hardly,) = measure.trained_on_all(d, tools, nets=10, epochs=1, lr=1e-9)
-    (well,) = measure.trained_on_all(d, tools, nets=10, epochs=10, lr=0.01)
+    before, _ = measure.train_on_set(d, tools, nets=10)
+    (hardly,) = measure.train_on_all(d, tools, nets=10, epochs=1, lr=1e-9)
+    (well,) = measure.train_on_all(d, tools, nets=10, epochs=10, lr=0.01)
     assert before.nets == hardly.nets == POOL.held_out
     # a vanishing learning rate leaves the held-out nets as they were
     assert hardly.values["accuracy"].mean == pytest.approx(before.values["accuracy"].mean, abs=0.3)
@@ -243,7 +243,7 @@ def test_an_attacked_set_has_the_scores_of_an_attack(out, tmp_path):
     distill(config, out=tmp_path / "attack")
     d, pool = DistilledDataset.load(tmp_path / "attack"), Pool.load(out / "pools/a-pool")
     tools = measure.Tools(pool, None, False, "cpu", lambda: None)
-    before, ours = measure.trained_on(d, tools, nets=2)
+    before, ours = measure.train_on_set(d, tools, nets=2)
     wanted = {"attacked_accuracy", "attacked_to_target", "others_accuracy", "accuracy", "modified_accuracy"}
     assert set(before.values) == set(ours.values) == wanted
     sizes = {"nets": 1, "sets": 1, "selection_nets": 1, "optimized_from": 1, "baselines": ["random-real"]}

@@ -8,7 +8,7 @@ from datadistill.config import DistillConfig
 from datadistill.errors import UsageError
 from datadistill.reproduce import SCALES, TABLES, paper, plan_of
 from datadistill.reproduce.measure import KINDS
-from datadistill.reproduce.plan import Measurement, Part, Plan, Row
+from datadistill.reproduce.plan import Measurement, Part, Plan, TableRow
 
 ALL = [(table, scale) for table in TABLES for scale in SCALES]
 OFFLINE = {"mnist5k", "digits"}
@@ -117,7 +117,7 @@ def test_another_seed_is_another_repetition_throughout(table, scale):
 
 
 def test_changes_reach_every_config_and_only_arguments_that_are_there():
-    plan = plan_of("table2", "smoke").changed(
+    plan = plan_of("table2", "smoke").with_changes(
         sets={"iterations": 1}, pools={"nets": 3}, arguments={"nets": 1, "sets": 7}
     )
     part = plan.parts[0]
@@ -135,11 +135,11 @@ def test_unknown_names_are_refused_with_the_near_ones():
 
 def test_a_plan_that_names_what_it_does_not_have_is_refused():
     measurements = (Measurement("m", "ours", ("one",)),)
-    part = Part("a", "A", {"one": DistillConfig()}, measurements, (Row("r", "m", "ours"),))
+    part = Part("a", "A", {"one": DistillConfig()}, measurements, (TableRow("r", "m", "ours"),))
     with pytest.raises(UsageError, match="'two'"):
         dataclasses.replace(part, measurements=(Measurement("m", "ours", ("two",)),))
     with pytest.raises(UsageError, match="'n'"):
-        dataclasses.replace(part, rows=(Row("r", "n", "ours"),))
+        dataclasses.replace(part, rows=(TableRow("r", "n", "ours"),))
     with pytest.raises(UsageError, match="different sets called one"):
         other = dataclasses.replace(part, sets={"one": DistillConfig(ipc=2)})
         Plan("t", "cpu", "T", (part, other))

@@ -17,7 +17,7 @@ FEW_IMAGES = {"mnist5k": 3800, "digits": 1380}  # held out, so that few are left
 
 def miniature(table):
     sets = SETS if table.startswith("figure") else SETS | ONE_STEP
-    plan = plan_of(table, "smoke").changed(sets=sets, pools=POOLS, arguments=ARGUMENTS)
+    plan = plan_of(table, "smoke").with_changes(sets=sets, pools=POOLS, arguments=ARGUMENTS)
     for part in plan.parts:
         for name, config in part.sets.items():
             part.sets[name] = config.with_changes(validation=FEW_IMAGES[config.dataset])

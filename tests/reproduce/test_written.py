@@ -6,8 +6,8 @@ import io
 import pytest
 
 from datadistill.config import DistillConfig
-from datadistill.reproduce.plan import Measurement, Part, Plan, Row
-from datadistill.reproduce.results import Measured, Result, Value
+from datadistill.reproduce.plan import Measurement, Part, Plan, TableRow
+from datadistill.reproduce.results import MeasuredRow, Result, Value
 from datadistill.reproduce.write import markdown, table_of, write
 from datadistill.studies.table import Published
 
@@ -16,7 +16,9 @@ ENVIRONMENT = {
     "versions": {"torch": "2.6.0", "datadistill": "0.1.0"}, "device": "cpu", "device_name": "some CPU",
     "threads": 2,
 }  # fmt: skip
-MEASURED = Measured("ours", {"accuracy": Value(90.126, 1.5)}, nets=20, sets=5, bytes=31440, how="step size 0.1")
+MEASURED = MeasuredRow(
+    "ours", {"accuracy": Value(90.126, 1.5)}, nets=20, sets=5, bytes=31440, how="step size 0.1"
+)
 
 
 def part(**changes):
@@ -24,8 +26,8 @@ def part(**changes):
         "sets": {"a": DistillConfig()},
         "measurements": (Measurement("m", "ours", ("a",)),),
         "rows": (
-            Row("ours", "m", "ours", {"accuracy": Published(79.5, 8.1, "table 9")}, ours=True),
-            Row("elsewhere", None, published={"accuracy": Published(60.0, None, "fig. 9", read_off=True)}),
+            TableRow("ours", "m", "ours", {"accuracy": Published(79.5, 8.1, "table 9")}, ours=True),
+            TableRow("elsewhere", None, published={"accuracy": Published(60.0, None, "fig. 9", read_off=True)}),
         ),
         "remarks": ("A remark of the part.",),
     }
@@ -59,7 +61,7 @@ def test_the_page_says_how_where_and_what_differs():
 
 
 def test_a_table_without_published_numbers_has_no_column_for_them():
-    p = part(rows=(Row("ours", "m", "ours", ours=True),))
+    p = part(rows=(TableRow("ours", "m", "ours", ours=True),))
     page = markdown(plan(p), result(p, [MEASURED]), COMMAND)
     assert "published" not in page.lower()
     assert "| **ours** | 90.1 ± 1.5 | 5 sets x 20 nets |" in page
@@ -75,23 +77,23 @@ def test_the_csv_reads_back():
 def test_several_columns_are_written_each_with_its_own_published_number():
     p = part(
         columns=("ratio", "others"), headings={"ratio": "taken", "others": "others"},
-        rows=(Row("ours", "m", "ours", {"ratio": Published(71.4, 29.6, "page")}, ours=True),),
+        rows=(TableRow("ours", "m", "ours", {"ratio": Published(71.4, 29.6, "page")}, ours=True),),
     )  # fmt: skip
-    m = Measured("ours", {"ratio": Value(80.0, 2.0), "others": Value(95.0, 1.0)}, nets=16)
+    m = MeasuredRow("ours", {"ratio": Value(80.0, 2.0), "others": Value(95.0, 1.0)}, nets=16)
     page = markdown(plan(p), result(p, [m]), COMMAND)
     assert "| | taken (%) | published (%) | others (%) | over | how | bytes |" in page
     assert "| **ours** | 80.0 ± 2.0 | 71.4 ± 29.6 | 95.0 ± 1.0 | 16 nets |  | - |" in page
 
 
 def test_points_have_their_place_in_front():
-    p = part(x="steps", rows=(Row("ours", "m", "ours", {}, True, 5.0),))
+    p = part(x="steps", rows=(TableRow("ours", "m", "ours", {}, True, 5.0),))
     page = markdown(plan(p), result(p, [MEASURED]), COMMAND)
     assert "| steps | | accuracy (%) |" in page and "| 5 | **ours** | 90.1 ± 1.5 |" in page
 
 
 @pytest.mark.parametrize("x", [None, "steps"])
 def test_the_files_have_the_same_bytes_twice(x, tmp_path):
-    rows = part().rows if x is None else (Row("ours", "m", "ours", {}, True, 5.0),)
+    rows = part().rows if x is None else (TableRow("ours", "m", "ours", {}, True, 5.0),)
     p = part(x=x, rows=rows)
     found = []
     for name in ("a", "b"):

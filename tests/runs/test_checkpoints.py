@@ -38,7 +38,7 @@ def names(store):
 def latest_quietly(store, **kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return store.latest(**kwargs)
+        return store.load_latest(**kwargs)
 
 
 def contents(folder):
@@ -165,9 +165,9 @@ def test_killed_before_the_manifest_is_written(store, monkeypatch, written):
     save(store, 1)
     killed_while(store, 2, monkeypatch, "replace", lambda args: str(args[1]).endswith(FILES[written]))
     assert "step-000002.tmp" in names(store)
-    assert store.latest(clean=False).iteration == 1
+    assert store.load_latest(clean=False).iteration == 1
     with pytest.warns(UserWarning, match=r"removed .*step-000002\.tmp, left by an interrupted save"):
-        assert store.latest().iteration == 1
+        assert store.load_latest().iteration == 1
     assert names(store) == ["step-000001"]
 
 
@@ -175,7 +175,7 @@ def test_killed_before_the_final_rename(store, monkeypatch):
     save(store, 1)
     killed_while(store, 2, monkeypatch, "rename", lambda args: str(args[1]).endswith("step-000002"))
     with pytest.warns(UserWarning, match="step-000002"):
-        assert store.latest().iteration == 1
+        assert store.load_latest().iteration == 1
     assert save(store, 2).is_dir()
     assert latest_quietly(store).iteration == 2
 
@@ -201,7 +201,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(store):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="removed .*left by an interrupted save")
             warnings.filterwarnings("error", message="passed over")
-            found = store.latest()
+            found = store.load_latest()
         last = int.from_bytes(acknowledged[-4:], "little")
         assert found.iteration - last in (0, 1) if last else found.iteration > iteration
         assert found.state == {"iteration": found.iteration}
@@ -220,7 +220,7 @@ def test_killed_while_replacing_the_only_one(tmp_path, monkeypatch):
     killed_while(store, 5, monkeypatch, "rename", lambda args: str(args[1]).endswith("step-000005"))
     assert names(store) == ["step-000005.old", "step-000005.tmp"]
     with pytest.warns(UserWarning, match=r"step-000005\.tmp"):
-        assert store.latest().iteration == 5
+        assert store.load_latest().iteration == 5
     assert names(store) == ["step-000005"]
 
 
@@ -230,7 +230,7 @@ def test_killed_while_removing_an_old_one(tmp_path, monkeypatch):
     killed_while(store, 2, monkeypatch, "unlink", lambda args: str(args[0]).endswith("state.json"))
     assert store.iterations() == [2]
     with pytest.warns(UserWarning, match=r"step-000001\.tmp"):
-        assert store.latest().iteration == 2
+        assert store.load_latest().iteration == 2
 
 
 def test_an_old_one_that_cannot_be_removed_is_only_a_warning(tmp_path, monkeypatch):
@@ -254,7 +254,7 @@ def test_an_incomplete_checkpoint_is_passed_over_by_name(store, file):
     (path / file).unlink()
     message = rf"passed over .*step-000002 \({file} is missing\); using .*step-000001"
     with pytest.warns(UserWarning, match=message):
-        assert store.latest().iteration == 1
+        assert store.load_latest().iteration == 1
     with pytest.raises(DataError, match="is missing"):
         store.load(2)
 
@@ -276,7 +276,7 @@ def test_any_damage_is_noticed(tmp_path_factory, data, file, cut):
     if file == "manifest.json" and _same_json(content, path.read_bytes()):
         return  # white space
     with pytest.warns(UserWarning, match=r"passed over .*step-000002.*; using .*step-000001"):
-        assert store.latest().iteration == 1
+        assert store.load_latest().iteration == 1
 
 
 def _same_json(a, b):
@@ -290,7 +290,7 @@ def test_when_all_are_damaged_there_is_none_and_it_says_so(store):
     for iteration in (1, 2):
         (save(store, iteration) / "state.json").write_bytes(b"{}\n")
     with pytest.warns(UserWarning, match="step-000002 .*step-000001 .*no complete checkpoint is left"):
-        assert store.latest() is None
+        assert store.load_latest() is None
 
 
 @pytest.mark.parametrize("keep_last", [1, 3])
@@ -299,7 +299,7 @@ def test_after_a_resume_damaged_later_ones_make_no_difference(store, keep_last):
     for iteration in (20, 30):
         os.truncate(save(store, iteration) / "state.json", 1)
     with pytest.warns(UserWarning, match="step-000030 .*step-000020 .*using .*step-000010"):
-        assert store.latest().iteration == 10
+        assert store.load_latest().iteration == 10
     assert store.iterations() == [10, 20, 30]  # reading removes no evidence
     store.keep_last = keep_last
     for iteration in (15, 20):
@@ -314,7 +314,7 @@ def test_other_files_in_the_folder_are_left_alone(store):
         (store.folder / name).write_text("x")
     (store.folder / "step-000009").write_text("a file")
     with pytest.warns(UserWarning, match="step-000009"):
-        assert store.latest().iteration == 1
+        assert store.load_latest().iteration == 1
     assert len(names(store)) == 6
 
 
@@ -329,7 +329,7 @@ def test_a_checkpoint_of_a_newer_version_is_not_passed_over(store):
     save(store, 1)
     rewrite(save(store, 2), schema=3)
     with pytest.raises(DataError, match="written by schema 3, this reads up to 1"):
-        store.latest()
+        store.load_latest()
 
 
 @pytest.mark.parametrize(
@@ -339,14 +339,14 @@ def test_manifests_that_make_no_sense_are_damage(store, changes):
     save(store, 1)
     rewrite(save(store, 2), **changes)
     with pytest.warns(UserWarning, match="using .*step-000001"):
-        assert store.latest().iteration == 1
+        assert store.load_latest().iteration == 1
 
 
 def test_a_checkpoint_under_another_number_is_damage(store):
     save(store, 1)
     shutil.copytree(store.folder / "step-000001", store.folder / "step-000004")
     with pytest.warns(UserWarning, match="it is of iteration 1"):
-        assert store.latest().iteration == 1
+        assert store.load_latest().iteration == 1
 
 
 def test_the_manifest_can_be_checked_by_hand(store):

@@ -67,7 +67,7 @@ class Sum(Kind[Count, int]):
     def command(self, config, path):
         return f"sum --resume {path}"
 
-    def needs(self, config):
+    def explain_memory(self, config):
         return "a little"
 
 

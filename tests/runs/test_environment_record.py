@@ -10,7 +10,7 @@ import torch
 
 from datadistill.errors import Unavailable
 from datadistill.runs.canonical import canonical_json
-from datadistill.runs.environment import differences, environment
+from datadistill.runs.environment import environment, find_differences
 
 
 def test_it_is_json_and_repeats():
@@ -37,15 +37,15 @@ def test_threads_and_flags_show_up_as_differences():
         torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = False
     expected = ["cudnn_benchmark False -> True", f"threads {threads} -> {threads + 1}"]
-    assert differences(before, after) == expected
-    assert differences(before, environment("cpu")) == []
+    assert find_differences(before, after) == expected
+    assert find_differences(before, environment("cpu")) == []
 
 
 def test_versions_and_absent_entries_are_named():
     old = {"versions": {"torch": "2.14.0", "numpy": "2.4"}, "device": "cpu"}
     new = {"versions": {"torch": "2.15.0", "numpy": "2.4"}, "device": "cpu", "threads": 2}
-    assert differences(old, new) == ["threads unknown -> 2", "torch 2.14.0 -> 2.15.0"]
-    assert differences({}, {}) == []
+    assert find_differences(old, new) == ["threads unknown -> 2", "torch 2.14.0 -> 2.15.0"]
+    assert find_differences({}, {}) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

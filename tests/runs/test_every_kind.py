@@ -104,11 +104,11 @@ def data():
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    from kd_baselines.language.corpus import corpus_of
+    from kd_baselines.language.corpus import make_corpus
 
     text = "".join(SENTENCES[int(n)] for n in 4 * "0120312302")
     part = "".join(SENTENCES[int(n)] for n in "0213021303")
-    return corpus_of(text, part, part)
+    return make_corpus(text, part, part)
 
 
 @pytest.fixture

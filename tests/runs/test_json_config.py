@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datadistill.errors import UsageError
-from datadistill.runs.jsonconfig import build_config, differing, dump_config, load_config
+from datadistill.runs.jsonconfig import build_config, diff_configs, dump_config, load_config
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def test_dumping_and_loading_is_the_identity(config):
     assert back == config
     assert repr(back) == repr(config)
     assert build_config(Config, dumped, "config.json") == config
-    assert differing(config, back) == []
-    assert differing(config, dumped) == []
+    assert diff_configs(config, back) == []
+    assert diff_configs(config, dumped) == []
 
 
 def test_defaults_fill_what_is_left_out():
@@ -179,7 +179,7 @@ def test_keys_that_are_no_strings_are_refused():
 def test_differences_name_the_key_and_both_values():
     old = Config("a", betas=(0.5,), net=Net("mlp", {"width": 3}))
     new = Config("a", seed=2, window=4, net=Net("lenet", {"depth": 1}))
-    assert differing(old, new) == [
+    assert diff_configs(old, new) == [
         "betas [0.5] -> [0.9, 0.999]",
         "net.arguments.depth (absent) -> 1",
         "net.arguments.width 3 -> (absent)",
@@ -187,4 +187,4 @@ def test_differences_name_the_key_and_both_values():
         "seed 0 -> 2",
         "window null -> 4",
     ]
-    assert differing({"a": 1}, {"a": True}) == ["a 1 -> true"]
+    assert diff_configs({"a": 1}, {"a": True}) == ["a 1 -> true"]

@@ -29,7 +29,7 @@ def test_what_was_created_is_opened(run):
     assert (back.kind, back.config, back.environment) == ("distill", CONFIG, ENVIRONMENT)
     assert back.config_hash == run.config_hash
     assert sorted(os.listdir(run.path)) == ["config.json", "environment.json"]
-    assert back.checkpoints.latest() is None
+    assert back.checkpoints.load_latest() is None
     names = [back.distilled.name, back.figures.name, back.report.name, back.metrics.name, back.timing.name]
     assert names == ["distilled.safetensors", "figures", "report.html", "metrics.jsonl", "timing.jsonl"]
 
@@ -242,10 +242,10 @@ def test_timing_is_kept_apart(run):
 
 def test_names_from_files_stay_inside(run, tmp_path):
     (run.path / "out").symlink_to(tmp_path)
-    assert run.inside("figures/a.png") == run.figures / "a.png"
+    assert run.resolve_inside("figures/a.png") == run.figures / "a.png"
     for name in ("../b", "/etc/passwd", "figures/../../b", "out/b", "", "."):
         with pytest.raises(UsageError, match="leads out of the run folder"):
-            run.inside(name)
+            run.resolve_inside(name)
 
 
 def test_clean_removes_only_temporary_files(run):

@@ -57,7 +57,7 @@ class Counts(Kind[Count, int]):
     def command(self, config, path):
         return "resume that run alone"
 
-    def needs(self, config):
+    def explain_memory(self, config):
         return "little"
 
 

@@ -16,7 +16,7 @@ from datadistill.errors import DataError, Interrupted, NumericalError, UsageErro
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
-from datadistill.training.finetune import beside_ordinary, finetune
+from datadistill.training.finetune import count_ordinary, finetune
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
 
@@ -102,7 +102,7 @@ def test_it_looks_every_so_many_steps_and_at_the_last(digits, monkeypatch, every
 
     tuning = finetune(set_of(digits), fresh(), data=digits, reach=False)
     monkeypatch.setattr("datadistill.training.finetune.accuracy", counted)
-    beside_ordinary(tuning, fresh(), digits, max_steps=12, every=every, batch=32)
+    count_ordinary(tuning, fresh(), digits, max_steps=12, every=every, batch=32)
     assert seen == [len(digits.validation)] * (1 + len(looks))
 
 
@@ -118,7 +118,7 @@ def test_the_test_split_serves_the_two_accuracies_alone(digits):
     data._held_out.split = None
     data._kept.clear()
     data._held_out._read = lambda: pytest.fail("the test split was read")
-    beside_ordinary(tuning, fresh(), data, max_steps=10)
+    count_ordinary(tuning, fresh(), data, max_steps=10)
 
 
 def test_a_set_for_one_fixed_initialization_says_so(digits):

@@ -114,7 +114,7 @@ def test_stopped_and_gone_on_is_the_same_bits(split, plan, k):
     resumed.load(through_a_checkpoint(stopped.state()))
     assert resumed.step == k
     assert [float(resumed.advance()) for _ in range(resumed.steps - k)] == losses[k:]
-    assert resumed.done and same(resumed.tensors, straight.tensors)
+    assert resumed.is_done and same(resumed.tensors, straight.tensors)
 
 
 @pytest.mark.parametrize("augment", [(), ("flip",)])
@@ -126,7 +126,7 @@ def test_nets_in_a_stack_train_as_they_do_alone(split, augment):
     stacked = of_stack(small(9, norm=False), theta, split, plan, seed=1, numbers=numbers)
     alone = [of_module(net, split, plan, seed=1, number=n) for net, n in zip(nets, numbers, strict=True)]
     before = {k: p.clone() for k, p in theta.items()}
-    while not stacked.done:
+    while not stacked.is_done:
         found = stacked.advance()
         torch.testing.assert_close(found, torch.stack([one.advance() for one in alone]), rtol=1e-4, atol=1e-5)
     for name, p in stacked.tensors.items():
@@ -166,7 +166,7 @@ def test_groups_have_learning_rates_of_their_own(split):
     plan = FitPlan(epochs=2, batch=30, optimizer="sgd", lr=1.0, momentum=0.0, decay_epochs=1, decay_factor=0.1)
     groups = [{"params": [a]}, {"params": [b], "lr": 0.5}]
     loop = Fit({"a": a, "b": b, "buffer": buffer}, lambda batch: (a + b).sum(), split, plan, groups=groups)
-    while not loop.done:
+    while not loop.is_done:
         loop.advance()
     assert a.item() == pytest.approx(-1.1) and b.item() == pytest.approx(-0.55) and buffer.item() == 0
 

@@ -130,7 +130,7 @@ def test_every_step_sees_every_class_equally_often(digits, ipc, steps, epochs):
 
 def test_the_steps_of_training_are_those_of_the_set(digits):
     studied = loop(digits, ipc=4, steps=2, epochs=3, labels="soft")
-    d = studied.distilled()
+    d = studied.snapshot()
     learning, replaying = studied.loop.synthetic.steps(), d.steps()
     assert len(learning) == len(replaying) == 6
     assert d.passes == 3

@@ -18,9 +18,9 @@ from datadistill.training.schedule import learning_rate_factor
 @pytest.mark.parametrize("theta_0", ["fixed", "random"])
 def test_images_labels_and_step_sizes_all_move(digits, form, theta_0):
     studied = loop(digits, theta_0=theta_0, labels="soft", step_sizes=form)
-    before, set_before = leaves(studied), studied.distilled()
+    before, set_before = leaves(studied), studied.snapshot()
     studied.advance()
-    after, set_after = leaves(studied), studied.distilled()
+    after, set_after = leaves(studied), studied.snapshot()
     assert list(before) == ["images", "labels", "step_sizes"]
     for name in before:
         assert (before[name] != after[name]).double().mean() > 0.5, name
@@ -37,7 +37,7 @@ def test_hard_labels_and_a_rate_of_zero_stay(digits):
     studied.advance()
     assert list(before) == ["images", "step_sizes"]
     assert torch.equal(leaves(studied)["images"], before["images"])
-    assert torch.equal(studied.distilled().labels, torch.arange(10))
+    assert torch.equal(studied.snapshot().labels, torch.arange(10))
 
 
 @pytest.mark.parametrize("theta_0", ["fixed", "random"])
@@ -55,9 +55,9 @@ def test_a_fixed_run_keeps_its_draw_and_carries_it(digits):
     first = studied.loop.method.start.draw(0)
     studied.advance()
     assert all(torch.equal(p, studied.loop.method.start.draw(5)[k]) for k, p in first.items())
-    carried = studied.distilled().theta_0
+    carried = studied.snapshot().theta_0
     assert all(torch.equal(p, first[k]) for k, p in carried.items())
-    assert loop(digits).distilled().theta_0 is None
+    assert loop(digits).snapshot().theta_0 is None
     other = loop(digits, theta_0="fixed", seed=1).loop.method.start.draw(0)
     assert not torch.equal(other["layers.0.weight"], first["layers.0.weight"])
 
@@ -173,7 +173,7 @@ def test_step_sizes_stay_positive_and_are_warned_of(digits, direction):
         UserWarning, match=r"outer iteration 0: the step sizes reach .*wanted within 1e-06 to 100"
     ):
         record = studied.validate()
-    assert (studied.distilled().step_sizes > 0).all()
+    assert (studied.snapshot().step_sizes > 0).all()
     assert all(0 < eta < math.inf for eta in record["step_sizes"])
 
 
@@ -285,7 +285,7 @@ def test_a_record_says_what_happened_since_the_last(digits):
     assert record["iteration"] == 3
     assert record["loss"] == pytest.approx(sum(losses) / 3)
     assert 0 <= record["accuracy"] <= 100
-    by_hand = studied.distilled().step_sizes.double().prod(1).pow(1 / 4)
+    by_hand = studied.snapshot().step_sizes.double().prod(1).pow(1 / 4)
     assert record["step_sizes"] == pytest.approx(by_hand.tolist())
     later = studied.advance()
     again = studied.validate()
@@ -307,12 +307,12 @@ def test_a_look_changes_nothing_and_finds_the_same_twice(digits):
 def test_the_set_that_is_kept(digits, monkeypatch, keep):
     studied = loop(digits, keep=keep, iterations=3)
     accuracies = iter([[20.0], [70.0, 50.0], [60.0, 59.0]])
-    monkeypatch.setattr(learning, "trained_accuracies", lambda *a, **k: ([], next(accuracies)))
+    monkeypatch.setattr(learning, "measure_training", lambda *a, **k: ([], next(accuracies)))
     images = []
     for _ in range(3):
         studied.advance()
         studied.validate()
-        images.append(studied.distilled().images)
+        images.append(studied.snapshot().images)
     assert studied.best == ((60.0, 2) if keep == "best" else None)
     assert torch.equal(studied.result().images, images[1 if keep == "best" else 2])
 
@@ -324,5 +324,5 @@ def test_last_is_kept_where_a_resumed_run_no_longer_wants_the_best(digits):
     later = loop(digits, keep="last")
     later.load(studied.state())
     later.advance()
-    images = later.distilled().images
+    images = later.snapshot().images
     assert torch.equal(later.result().images, images)

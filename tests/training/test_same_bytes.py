@@ -75,7 +75,7 @@ def test_an_untouched_loop_would_not_pass_for_a_resumed_one(digits, tmp_path):
     """What the equality above rests on: each part of the state matters."""
     straight = loop(digits, **MIXED)
     drive(straight, 5)
-    expected = bytes_of(straight.distilled(), tmp_path)
+    expected = bytes_of(straight.snapshot(), tmp_path)
     stopped = loop(digits, **MIXED)
     drive(stopped, 3)
     for part in ("optimizer", "learned"):
@@ -85,4 +85,4 @@ def test_an_untouched_loop_would_not_pass_for_a_resumed_one(digits, tmp_path):
             state[part]["state"] = {}
         fresh.load(state)
         drive(fresh, 5)
-        assert bytes_of(fresh.distilled(), tmp_path) != expected, part
+        assert bytes_of(fresh.snapshot(), tmp_path) != expected, part

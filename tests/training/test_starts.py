@@ -43,16 +43,16 @@ def test_learning_draws_training_nets_and_looks_use_the_validation_nets(digits, 
     drawn = [among(studied.loop.method.start.draw(i), nets.part("train")) for i in range(40)]
     assert {n for (n,) in drawn} == {0, 1, 2, 3}
     assert among(studied.validation.start.draw(0), nets.part("validation")) == [0]
-    origin = studied.distilled().origin
+    origin = studied.snapshot().origin
     assert origin["source"] == "digits"
     assert origin["pool"] == nets.fingerprint
-    assert studied.distilled().theta_0 is None
+    assert studied.snapshot().theta_0 is None
 
 
 def test_a_fixed_start_is_one_training_net_and_is_carried(digits, pool):
     nets, path = pool
     studied = loop(digits, pool=path, theta_0="fixed", seed=2)
-    assert among(studied.distilled().theta_0, nets.part("train")) == [2]
+    assert among(studied.snapshot().theta_0, nets.part("train")) == [2]
 
 
 def test_one_and_four_nets_draw_the_same_ones(pool):
@@ -119,7 +119,7 @@ def test_buffers_of_a_pretrained_net_travel_with_the_set(digits, tmp_path):
     torch.save(net.state_dict(), tmp_path / "net.pt")
     studied = loop(digits, weights=str(tmp_path / "net.pt"), theta_0="fixed", **changes)
     studied.advance()
-    d = studied.distilled()
+    d = studied.snapshot()
     d.save(tmp_path / "set")
     loaded = type(d).load(tmp_path / "set")
     means = [b for k, b in loaded.train().named_buffers() if k.endswith("running_mean")]
@@ -130,7 +130,7 @@ def test_buffers_of_a_pretrained_net_travel_with_the_set(digits, tmp_path):
 def test_an_attack_relabels_the_images_of_the_class_and_is_noted(digits):
     studied = loop(digits, objective="attack", attack_class=3, target_class=5)
     assert studied.loop.synthetic.classes.tolist() == [0, 1, 2, 5, 4, 5, 6, 7, 8, 9]
-    assert studied.distilled().origin["attack"] == [3, 5]
+    assert studied.snapshot().origin["attack"] == [3, 5]
 
 
 def test_no_more_validation_nets_than_the_pool_has(digits, pool):
@@ -161,7 +161,7 @@ def test_a_resumed_run_wants_the_pool_it_was_started_with(tmp_path, pool):
 def test_testing_with_another_pool_is_refused(digits, tmp_path, pool):
     import datadistill as dd
 
-    d = loop(digits, source="digits", pool=pool[1]).distilled()
+    d = loop(digits, source="digits", pool=pool[1]).snapshot()
     nets = pool[0]
     other = Pool(
         {k: p.flip(0) for k, p in nets.tensors.items()}, net=nets.net, nets=4, validation_nets=1, held_out=2,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datadistill.errors import DataError, UsageError
-from kd_baselines.language.corpus import Corpus, corpus_of, read_corpus
+from kd_baselines.language.corpus import Corpus, make_corpus, read_corpus
 from kd_baselines.language.windows import columns, windows
 
 HERE = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
@@ -71,7 +71,7 @@ def test_line_ends_marks_and_blank_lines(tmp_path):
 
 
 def test_rare_words_become_unknown():
-    corpus = corpus_of("a a a b b c d\n<unk> b\n", "c e a\n", "e\n", vocabulary=4)
+    corpus = make_corpus("a a a b b c d\n<unk> b\n", "c e a\n", "e\n", vocabulary=4)
     # a and b 3, <eos> 2; c and d become <unk>, which is 3 with the text's own
     assert corpus.words == ("a", "b", "<unk>", "<eos>")
     assert spelled(corpus, "train") == "a a a b b <unk> <unk> <eos> <unk> b <eos>"
@@ -79,7 +79,7 @@ def test_rare_words_become_unknown():
 
 
 def test_a_large_vocabulary_keeps_all_words_and_makes_an_unknown_one():
-    corpus = corpus_of("a b\n", "c\n", "a\n", vocabulary=50)
+    corpus = make_corpus("a b\n", "c\n", "a\n", vocabulary=50)
     assert corpus.words == ("a", "b", "<eos>", "<unk>")
     assert corpus.unknown == {"train": 0, "validation": 1, "test": 0}
 
@@ -91,12 +91,12 @@ def test_words_that_only_come_after_the_cut_are_unknown(tmp_path):
 
 
 def test_lists_of_words_are_taken_as_they_are():
-    assert corpus_of(["a", "b c"], ["a"], ["b c"]).words == ("a", "b c")
+    assert make_corpus(["a", "b c"], ["a"], ["b c"]).words == ("a", "b c")
 
 
 def test_the_fingerprint_is_of_the_words_and_the_texts():
     def prints(*texts, **args):
-        return corpus_of(*texts, **args).fingerprint
+        return make_corpus(*texts, **args).fingerprint
 
     one = prints("a b\n", "a\n", "b\n")
     assert len(one) == 64 and int(one, 16) >= 0
@@ -187,7 +187,7 @@ def test_missing_files_are_named_with_the_places(tmp_path):
 
 def test_an_empty_text_at_hand_is_refused():
     with pytest.raises(DataError, match="the validation text has no word"):
-        corpus_of("a\n", "\n", "a\n")
+        make_corpus("a\n", "\n", "a\n")
 
 
 def test_a_corpus_can_be_made_of_numbers():

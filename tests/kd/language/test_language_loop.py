@@ -33,7 +33,7 @@ def plan(**changes):
 
 def run(fit):
     lines = []
-    while not fit.done:
+    while not fit.is_done:
         line = fit.advance()
         lines += [] if line is None else [line]
     return lines

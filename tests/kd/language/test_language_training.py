@@ -18,7 +18,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from kd_baselines import born_again_generations
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
-from kd_baselines.language.corpus import corpus_of, read_corpus
+from kd_baselines.language.corpus import make_corpus, read_corpus
 from kd_baselines.language.lineage import LanguageLineage
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import build_language, language_arguments
@@ -122,12 +122,12 @@ def test_a_resumed_run_wants_the_same_teacher_and_text(runs, tmp_path):
         train_language(None, out=runs / "student", resume=True)
     with pytest.raises(UsageError, match="another teacher"):
         train_language(None, out=runs / "student", resume=True, teacher=runs / "student")
-    own = corpus_of(TEXT, TEXT, TEXT)
+    own = make_corpus(TEXT, TEXT, TEXT)
     train_language(TINY, corpus=own, out=tmp_path / "own")
     with pytest.raises(UsageError, match="text of your own"):
         train_language(None, out=tmp_path / "own", resume=True)
     with pytest.raises(DataError, match="other data"):
-        train_language(None, out=tmp_path / "own", resume=True, corpus=corpus_of(TEXT[:-10], TEXT, TEXT))
+        train_language(None, out=tmp_path / "own", resume=True, corpus=make_corpus(TEXT[:-10], TEXT, TEXT))
     train_language(None, out=tmp_path / "own", resume=True, corpus=own)
 
 
@@ -155,16 +155,18 @@ def test_refused(changes, error, said, folder, tmp_path):
 
 def test_short_and_unlike_texts_are_refused(runs, tmp_path):
     with pytest.raises(DataError, match="test text of custom has 4 words, wanted at least 20"):
-        train_language(TINY, corpus=corpus_of(TEXT, TEXT, "the cat sat\n"), out=tmp_path / "run")
-    shuffled = corpus_of("mat mat mat mat mat\n" + TEXT, TEXT, TEXT)
+        train_language(TINY, corpus=make_corpus(TEXT, TEXT, "the cat sat\n"), out=tmp_path / "run")
+    shuffled = make_corpus("mat mat mat mat mat\n" + TEXT, TEXT, TEXT)
     with pytest.raises(
         DataError, match=r"the teacher knows 10 words, .* has 10: word 2 is 'sat' to the net and 'mat'"
     ):
         train_language(TAUGHT, corpus=shuffled, teacher=runs / "teacher", out=tmp_path / "run")
     with pytest.raises(DataError, match=r"the teacher knows 10 words, .* has 11: 'zebra' is only the text's"):
-        train_language(TAUGHT, corpus=corpus_of(TEXT + "zebra\n", TEXT, TEXT), teacher=runs / "teacher")
+        train_language(TAUGHT, corpus=make_corpus(TEXT + "zebra\n", TEXT, TEXT), teacher=runs / "teacher")
     with pytest.raises(UsageError, match="method is plain"):
-        train_language(TINY, corpus=corpus_of(TEXT, TEXT, TEXT), teacher=runs / "teacher", out=tmp_path / "run")
+        train_language(
+            TINY, corpus=make_corpus(TEXT, TEXT, TEXT), teacher=runs / "teacher", out=tmp_path / "run"
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -198,7 +200,7 @@ def test_saving_and_loading_is_the_identity(net, tmp_path):
 def test_a_lineage_trains_nets_and_measures_them(runs, folder, tmp_path):
     lineage = LanguageLineage()
     config = replace(TAUGHT, text=str(folder), label_weight=0.5)
-    first, later = lineage.first(config, 7), lineage.later(config, 8)
+    first, later = lineage.build_first(config, 7), lineage.build_later(config, 8)
     assert (first.method, first.seed, first.net_args) == ("plain", 7, TINY.net_args) and later.seed == 8
     assert replace(later, seed=1) == config
     lineage.train(later, runs / "teacher/student.safetensors", tmp_path / "run", False, QUICK)
@@ -260,7 +262,7 @@ def test_a_miniature_of_every_arm_trains(name, arm, runs):
     assert build_config(LanguageConfig, json.loads(json.dumps(dump_config(config))), "config.json") == config
     assert set(config.net_args) <= set(language_arguments(config.net))
     small = config.with_changes(net_args=SMALL[config.net], epochs=1, batch=4, unroll=10)
-    corpus = corpus_of(TEXT, PART, PART)
+    corpus = make_corpus(TEXT, PART, PART)
     teacher = SavedLanguageModel.load(runs / "teacher").net() if config.method == "born-again" else None
     found = train_language(small, corpus=corpus, teacher=teacher)
     assert 1 < found.perplexity < 20 and found.config.text == "custom"

@@ -11,7 +11,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.canonical import parse_json
-from datadistill.runs.timing import spent, summed
+from datadistill.runs.timing import read_seconds, sum_sessions
 from kd_baselines.ledger import making, rows, senders
 from kd_baselines.ledger.config import LedgerConfig, distill_config
 from kd_baselines.ledger.making import make_ledger
@@ -151,8 +151,8 @@ def test_given_nets_and_sets_are_used_and_their_seconds_told(whole, tmp_path):
     assert [p.name for p in (tmp_path / "d/nets").iterdir()] == ["born-again-s0"]
     saved = SavedNet.load(folder / "nets/teacher-s1")
     assert found.entry("teacher").values == {0: saved.scores["accuracy"]}
-    assert found.entry("teacher").sender_seconds == spent(folder / "nets/teacher-s1")
-    assert found.entry("distilled").sender_seconds == spent(folder / "distilled")
+    assert found.entry("teacher").sender_seconds == read_seconds(folder / "nets/teacher-s1")
+    assert found.entry("distilled").sender_seconds == read_seconds(folder / "distilled")
     text = (tmp_path / "d/ledger.md").read_text()
     assert "was not trained here" in text and "--teacher FILE" in text and str(folder) not in text
     copy = tmp_path / "set.safetensors"  # alone, it tells no seconds
@@ -244,9 +244,11 @@ def test_more_images_than_there_are_and_a_place_that_holds_something_else(whole,
 
 def test_seconds_add_up_over_sessions():
     one = [{"stage": "student", "epoch": e, "seconds": s} for e, s in ((1, 2.0), (2, 4.0))]
-    assert summed(one) == 4.0 and summed([]) is None
-    assert summed([*one, {"stage": "student", "epoch": 2, "seconds": 1.5}]) == 5.5
-    assert summed([*one, {"stage": "student", "epoch": 2, "seconds": 9.0}]) == 13.0  # a slow second session
+    assert sum_sessions(one) == 4.0 and sum_sessions([]) is None
+    assert sum_sessions([*one, {"stage": "student", "epoch": 2, "seconds": 1.5}]) == 5.5
+    assert (
+        sum_sessions([*one, {"stage": "student", "epoch": 2, "seconds": 9.0}]) == 13.0
+    )  # a slow second session
 
 
 def test_a_damaged_record_is_named(tmp_path):

@@ -73,9 +73,9 @@ def test_differences_are_to_the_real_images_of_the_same_storage():
     half = entry("student", "float16")
     assert ledger(u, f, half).base(half) is f and ledger(u, half).base(half) is None
     shared = entry("teacher", "float32", accuracy=99.0, seeds=1)
-    assert shared.minus(f).mean == pytest.approx(27.0) and shared.minus(f).low is None
+    assert shared.subtract(f).mean == pytest.approx(27.0) and shared.subtract(f).low is None
     elsewhere = Entry("teacher", "float32", {"weights": 8}, None, {7: 99.0}, 0.0, 0, None)
-    assert elsewhere.minus(f) is None
+    assert elsewhere.subtract(f) is None
 
 
 def test_break_even_is_held_against_the_row_of_all_real_data():

@@ -127,7 +127,7 @@ def test_order_costs_what_is_stored_and_comes_back(tmp_path, name):
     assert payload.parts == expected
     payload.save(tmp_path / "p")
     assert in_file(tmp_path / "p") == payload.bytes
-    back = Payload.load(tmp_path / "p").distilled()
+    back = Payload.load(tmp_path / "p").to_distilled()
     assert [i.tolist() for i in back.order] == [i.tolist() for i in order]
 
 
@@ -184,7 +184,7 @@ def test_images_are_those_after_rounding_to_their_own_range():
     x = images(seed=3)
     before = x.clone()
     payload = of_images(x)
-    assert torch.equal(payload.images(), Quantization.of(x, 8).rounded(x))
+    assert torch.equal(payload.images(), Quantization.of(x, 8).round(x))
     assert not torch.equal(payload.images(), x) and torch.equal(x, before)
     assert float((payload.images() - x).abs().max()) <= float(x.max() - x.min()) / 255 / 2 * (1 + 1e-5)
     assert torch.equal(of_images(payload.images()).images(), payload.images())
@@ -207,12 +207,12 @@ def test_what_is_received_shares_no_memory():
 def test_a_distilled_set_comes_back_as_its_quantized_copy():
     d = distilled(update=momentum(0.9), theta_0=dict(drawn(MLP).named_parameters()))
     payload = of_images(d.images, d.labels, schedule=d)
-    back = payload.distilled()
+    back = payload.to_distilled()
     assert torch.equal(back.images, d.quantized(8).images) and torch.equal(back.step_sizes, d.step_sizes)
     assert (back.update, back.norm, back.net, back.classes) == (d.update, d.norm, d.net, d.classes)
     assert all(torch.equal(p, back.theta_0[name]) for name, p in d.theta_0.items())
     assert payload.parts["initial net"] == d.bytes_theta_0
-    assert of_images().distilled() is None
+    assert of_images().to_distilled() is None
 
 
 def test_weights_in_float32_are_the_net_and_in_float16_are_rounded(made):
