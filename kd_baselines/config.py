@@ -91,6 +91,8 @@ class KdConfig:
     """The teacher is not trained: a file of weights, or "imagenet" for torchvision's."""
     teacher_seed: int = 0
     """Seed of the teacher; students of several seeds share it."""
+    teacher_number: int | None = None
+    """Which net of a teacher this run trains, from 0; None: a student. `teacher_config` sets it."""
     teachers: int = 1
     """Nets of the teacher, an ensemble from 2 on."""
     average: Literal["arithmetic", "geometric"] = "arithmetic"
@@ -123,6 +125,7 @@ class KdConfig:
         counts = ("epochs", "batch", "teachers", "teacher_epochs", "teacher_batch", "per_class")
         check_range(self, counts, least=1)
         check_range(self, ("decay_epochs", "teacher_decay_epochs"), least=1)
+        check_range(self, ("teacher_number",), least=0)
         check_images(self)
         check_range(self, ("weight_decay", "teacher_weight_decay"), least=0)
         check_range(self, ("lr", "teacher_lr"), above=0, hint="Adam's usual one is 0.001")
@@ -130,6 +133,11 @@ class KdConfig:
         check_range(self, ("decay_factor",), above=0, most=1)
         if self.dataset == "folder" and not self.data:
             raise UsageError("the data set is your own folder, but none was given; pass --data FOLDER")
+        if self.teacher_weights is not None and self.teachers > 1:
+            raise UsageError(
+                f"teachers is {self.teachers}, but the weights {self.teacher_weights} are one net's; take one "
+                "teacher (--teachers 1), or let the ensemble be trained"
+            )
         for value in self.noise:
             if not 0 <= value < float("inf"):
                 raise UsageError(f"noise is {value}, but a deviation is 0 or more")

@@ -21,6 +21,7 @@ from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.netfile import SavedNet
 from kd_baselines.setup import Setup
+from kd_baselines.teacher_runs import teacher_fields, untrained_teacher
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import KIND, load_data, refuse_other_classes, train
 
@@ -64,13 +65,8 @@ class ImageLineage:
             >>> first.method, first.net, first.epochs, first.seed
             ('plain', 'lenet', 3, 7)
         """
-        return self.build_later(config, seed).with_changes(
-            arm=FIRST, method="plain", method_args={}, shared=(), without=(),
-            net=config.teacher_net, net_args=config.teacher_args, init=config.teacher_init,
-            epochs=config.teacher_epochs, batch=config.teacher_batch, optimizer=config.teacher_optimizer,
-            lr=config.teacher_lr, weight_decay=config.teacher_weight_decay,
-            decay_epochs=config.teacher_decay_epochs, augment=config.teacher_augment,
-        )  # fmt: skip
+        alone = {"method_args": {}, "shared": (), "without": (), **teacher_fields(config)}
+        return self.later(config, seed).with_changes(arm=FIRST, **alone)
 
     def build_later(self, config: KdConfig, seed: int) -> KdConfig:
         """A generation from 1 on: the arm as it is, from the seed's draw."""
@@ -97,7 +93,8 @@ class ImageLineage:
                 f"teachers is {config.teachers}, but generation 0 is one net; leave --teachers out (ensembles "
                 "of generations are in the table)"
             )
-        Setup(config, self._data(config, options, data), None, options)
+        real = self._data(config, options, data)
+        Setup(config, real, untrained_teacher(config, real, options), options)
 
     def train(
         self, config: KdConfig | None, teacher: Path | None, out: Path, resume: bool, options: RunOptions,

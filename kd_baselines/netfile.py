@@ -39,7 +39,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.header import read_header
 from datadistill.runs.tensors import KEY, checksum
 from kd_baselines.scores import Scores
-from kd_baselines.teachers import AVERAGES
+from kd_baselines.teachers import AVERAGES, Teacher
 
 __all__ = ["STUDENT", "TEACHER", "SavedNet"]
 
@@ -154,6 +154,10 @@ class SavedNet:
             net = two_headed(net, self.source_classes)
         net.load_state_dict(dict(self.states[number]))
         return net.eval()
+
+    def teacher(self) -> Teacher:
+        """All nets as one teacher, on the CPU."""
+        return Teacher(*(self.net(n) for n in range(len(self.states))), average=self.average)
 
     @property
     def bytes(self) -> int:

@@ -1,59 +1,32 @@
-"""The nets of one run, trained one after the other on the plain loop: first the teacher's, then the student's
-stages.
+"""A net trained by stages, one after the other, on the plain loop.
 
-With seed s the student's stage number n sees its batches by the streams of `datadistill.training.fit_loop` with
-number n; net k of the teacher by those of the teacher's own seed with number k.
+With seed s stage number n sees its batches by the streams of `datadistill.training.fit_loop` with number n.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from datadistill.data import Split
-from datadistill.errors import NumericalError
+from datadistill.errors import NumericalError, UsageError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets.copying import bare_net, copy_net, keep_hooks
 from datadistill.progress import Report, show_progress, track
 from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit_loop import Batch, Fit, lay_out, train_mode
-from datadistill.training.fit_plan import FitPlan
 from kd_baselines.distiller import Distiller, TeacherLike
 from kd_baselines.losses.term import Objective
 from kd_baselines.splits import as_split
 from kd_baselines.stages import Stage, groups_of
 from kd_baselines.teacher_cache import CachedTeacher
 
-__all__ = ["Job", "StagedLoop", "fit", "stage_fit"]
+__all__ = ["StagedLoop", "fit", "stage_fit"]
 
 Parts = dict[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One fit of the run.
-
-    Args:
-        name: told in progress and metrics: "teacher", "hints", "student".
-        net: the net that it trains, whose accuracy is told after each epoch.
-        plan: its length, known before it is made.
-        make: the fit from the net as it then is; its loss writes the parts of each batch into `parts`.
-        split: what it trains on.
-    """
-
-    name: str
-    net: nn.Module
-    plan: FitPlan
-    make: Callable[[Parts], Fit]
-    split: Split
-
-    @property
-    def steps(self) -> int:
-        return self.plan.epochs * -(-len(self.split) // self.plan.batch)
 
 
 def stage_fit(
@@ -89,41 +62,49 @@ def stage_fit(
 
 
 class StagedLoop:
-    """Job after job: `while not loop.is_done: loop.advance()`.
+    """Stage after stage: `while not loop.done: loop.advance()`.
 
     Args:
-        jobs: at least one.
-        validation: the split on which accuracy is told.
+        net: what is trained.
+        stages: at least one.
+        start: the fit of a stage, by its number, from the net as it then is; its loss writes the parts of each
+            batch into the dictionary.
+        split: what is trained on.
+        validation: the split on which accuracy is told after each epoch.
     """
 
-    def __init__(self, jobs: Sequence[Job], validation: Split) -> None:
-        self.jobs, self.validation = list(jobs), validation
+    def __init__(
+        self, net: nn.Module, stages: Sequence[Stage], start: Callable[[int, Parts], Fit], split: Split,
+        validation: Split,
+    ) -> None:  # fmt: skip
+        self.net, self.stages, self.validation = net, tuple(stages), validation
+        self._make = start
+        self._steps = [stage.plan.epochs * -(-len(split) // stage.plan.batch) for stage in stages]
         self._start(0)
 
-    def _start(self, job: int) -> None:
-        """Stand at the beginning of a job, from 0; of the end, after the last. A failure changes nothing."""
+    def _start(self, stage: int) -> None:
+        """Stand at the beginning of a stage, from 0; of the end, after the last. A failure changes nothing."""
         parts: Parts = {}
-        if job < len(self.jobs):
-            self.fit = self.jobs[job].make(parts)
-        self.job, self.parts = job, parts
+        if stage < len(self.stages):
+            self.fit = self._make(stage, parts)
+        self.stage, self.parts = stage, parts
         self.sums: dict[str, float] = {}
         self.due = False  # whether the test after an epoch is still to come
 
     @property
-    def is_done(self) -> bool:
-        """Whether all jobs are over."""
-        return self.job >= len(self.jobs)
+    def done(self) -> bool:
+        """Whether all stages are over."""
+        return self.stage >= len(self.stages)
 
     @property
     def step(self) -> int:
-        """Gradient steps done, those of all jobs counted."""
-        before = sum(job.steps for job in self.jobs[: self.job])
-        return before + (0 if self.is_done else self.fit.step)
+        """Gradient steps done, those of all stages counted."""
+        return sum(self._steps[: self.stage]) + (0 if self.done else self.fit.step)
 
     @property
     def steps(self) -> int:
-        """Gradient steps of all jobs."""
-        return sum(job.steps for job in self.jobs)
+        """Gradient steps of all stages."""
+        return sum(self._steps)
 
     def advance(self) -> dict[str, Any] | None:
         """One gradient step. Returns a line about the epoch where it was its last: mean loss and parts, and
@@ -131,58 +112,54 @@ class StagedLoop:
 
         Raises:
             NumericalError: a loss that is not finite, with the stage's name.
-            Interrupted: a signal came while the net was tested, or the next job's teacher asked; the next call
-                tests it again.
+            Interrupted: a signal came while the net was tested, or the next stage's teacher asked; the next
+                call tests it again.
         """
-        job = self.jobs[self.job]
+        name = self.stages[self.stage].name
         if not self.due:
             try:
                 self.fit.advance()
             except NumericalError as error:
-                raise NumericalError(f"{job.name}: {error}") from None
-            for name, value in self.parts.items():
-                self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+                raise NumericalError(f"{name}: {error}") from None
+            for part, value in self.parts.items():
+                self.sums[part] = self.sums.get(part, 0.0) + float(value.detach())
             self.due = self.fit.step % self.fit.steps_per_epoch == 0
         if not self.due:
             return None
-        means = {name: total / self.fit.steps_per_epoch for name, total in self.sums.items()}
-        line: dict[str, Any] = {
-            "stage": job.name, "epoch": self.fit.step // self.fit.steps_per_epoch, **means
-        }  # fmt: skip
+        means = {part: total / self.fit.steps_per_epoch for part, total in self.sums.items()}
+        line: dict[str, Any] = {"stage": name, "epoch": self.fit.step // self.fit.steps_per_epoch, **means}
         with interruptible():
             if len(self.validation):
-                line["accuracy"] = accuracy(job.net, {}, self.validation)
-        if self.fit.is_done:
-            _reset_net(job.net)
-            self._start(self.job + 1)
+                line["accuracy"] = accuracy(self.net, {}, self.validation)
+        if self.fit.done:
+            _end(self.net)
+            self._start(self.stage + 1)
         self.sums, self.due = {}, False
         return line
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint needs: the nets of finished jobs, and the fit of the present one."""
-        present = None if self.is_done else self.jobs[self.job].net  # its tensors are in the fit
-        finished: list[dict[str, Tensor]] = [
-            {} if job.net is present else {k: v.detach() for k, v in job.net.state_dict().items()}
-            for job in self.jobs[: self.job]
-        ]
-        return {
-            "job": self.job,
-            "finished": finished,
-            "fit": self.fit.state(),
-            "sums": self.sums,
-            "due": self.due,
-        }
+        """Everything a checkpoint needs: the fit of the present stage, or the net at the end."""
+        net = {k: v.detach() for k, v in self.net.state_dict().items()} if self.done else {}
+        return {"stage": self.stage, "net": net, "fit": self.fit.state(), "sums": self.sums, "due": self.due}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()`."""
-        for job, tensors in zip(self.jobs, state["finished"], strict=False):
-            if tensors:
-                job.net.load_state_dict(dict(tensors))
-            _reset_net(job.net)
-        self._start(state["job"])
-        if not self.is_done:
+        """Go on from `state()`.
+
+        Raises:
+            UsageError: a state of an earlier version, whose runs trained the teacher too.
+        """
+        if "stage" not in state:
+            raise UsageError(
+                "the checkpoint is of an earlier version, in which a student's run trained its teacher too; "
+                "train anew in another folder"
+            )
+        if state["net"]:
+            self.net.load_state_dict(dict(state["net"]))
+        _end(self.net)
+        self._start(state["stage"])
+        if not self.done:
             self.fit.load(state["fit"])
-        self.sums, self.due = dict(state["sums"]), state.get("due", False)
+        self.sums, self.due = dict(state["sums"]), state["due"]
 
 
 def _reset_net(net: nn.Module) -> None:
@@ -228,7 +205,7 @@ def fit(
         NumericalError: the loss is not finite.
 
     Example:
-        >>> from datadistill.data import load
+        >>> from datadistill import FitPlan, load
         >>> from kd_baselines import CE, KD, Teacher
         >>> def net(width):
         ...     return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))

@@ -1,4 +1,4 @@
-"""Training of an image classifier, and of its teacher before it, as a kind of run.
+"""Training of an image classifier as a kind of run; a teacher that has to be trained first is another such run.
 
     train(config)                        in memory, nothing written
     train(config, out="runs/a")          a run folder, with teacher.safetensors and student.safetensors
@@ -22,23 +22,31 @@ from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import arguments
 from datadistill.nets.spec import CUSTOM
-from datadistill.progress import Report, show_progress
-from datadistill.runs.checkpoints import Checkpoint
+from datadistill.progress import Report, shows_progress
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
-from datadistill.runs.kinds import Kind, Step, Work
+from datadistill.runs.kinds import Kind, Work
+from datadistill.runs.resume import fingerprints
 from datadistill.runs.signals import interruptible
-from datadistill.torch_defaults import use_library_defaults
+from datadistill.studies.study import Job, has_run
+from datadistill.torch_defaults import library_defaults
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.config import KdConfig
 from kd_baselines.epoch_work import EpochWork
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet, is_plain_weights
-from kd_baselines.setup import Setup
+from kd_baselines.setup import Setup, wants_teacher
 from kd_baselines.splits import refuse_distilled
 from kd_baselines.staged import StagedLoop
+from kd_baselines.teacher_runs import (
+    join_nets,
+    net_names,
+    pretrained_teacher,
+    teacher_config,
+    untrained_teacher,
+)
 from kd_baselines.teachers import Teacher
 
 KIND = "kd"
@@ -54,16 +62,22 @@ class Trained:
     Args:
         student: in evaluation mode, on the run's device.
         teacher: None where the method needs none.
-        scores: of the student on the test part.
+        tested: scores of the student on the test part; None for a teacher of other classes than the data's.
         config: as it was run.
         saved: the student as `student.safetensors` holds it.
     """
 
     student: nn.Module
     teacher: Teacher | None
-    scores: Scores
+    tested: Scores | None
     config: KdConfig
     saved: SavedNet
+
+    @property
+    def scores(self) -> Scores:
+        """Scores of the student on the test part."""
+        assert self.tested is not None  # only the run of a teacher, inside that of its student, has none
+        return self.tested
 
     def __repr__(self) -> str:
         config = self.config
@@ -128,16 +142,18 @@ class ImageTraining(Kind[KdConfig, Trained]):
     Args:
         data: real data of your own; None: what the config names.
         teacher: see `train`.
+        inside: of a teacher's run, that of its student, with whose data it is trained.
     """
 
     name, config = KIND, KdConfig
     wanted = "kd_baselines.recipe(NAME)"
 
     def __init__(
-        self, data: RealData | None = None, teacher: Teacher | str | os.PathLike[str] | None = None
-    ) -> None:
+        self, data: RealData | None = None, teacher: Teacher | str | os.PathLike[str] | None = None,
+        inside: Inside | None = None,
+    ) -> None:  # fmt: skip
         refuse_other_data(data)
-        self.data, self.weights = data, None
+        self.data, self.inside, self.weights = data, inside, None
         if isinstance(teacher, str | os.PathLike) and is_plain_weights(teacher):
             # weights without their net, which is the config's teacher_net; a resumed run has them in its config
             self.weights, teacher = os.fspath(teacher), None
@@ -172,8 +188,7 @@ class ImageTraining(Kind[KdConfig, Trained]):
         stages = stages_of(config.method, FitPlan(epochs=1), config.method_args)  # refused before the data
         for net in (config.net, config.teacher_net):
             arguments(net)
-        device = resolve(config.device)
-        real = self.data if self.data is not None else load_data(config, options)
+        real = self.real_data(config, options)
         saved = self.saved_teacher
         if saved is not None and saved.normalization != real.normalization:
             raise DataError(
@@ -184,10 +199,19 @@ class ImageTraining(Kind[KdConfig, Trained]):
         same = not METHODS[config.method].two_headed  # a second head is for the teacher's own classes
         if saved is not None and same and any(n.teacher_logits or n.teacher for n in needs):
             refuse_other_classes("the teacher", saved, real)
-        teacher = None if self.teacher is None else self.teacher.to(device)
-        return _Training(Setup(config, real.to(device), teacher, options))
+        teacher = None if self.teacher is None else self.teacher.to(real.device)
+        return _Training(self, config, real, teacher, options)
+
+    def real_data(self, config: KdConfig, options: RunOptions) -> RealData:
+        """On the device of the run."""
+        if self.inside is not None:
+            return self.inside.real
+        real = self.data if self.data is not None else load_data(config, options)
+        return real.to(resolve(config.device))
 
     def command(self, config: KdConfig, path: Path) -> str:
+        if self.inside is not None:
+            return self.inside.command
         if config.dataset == CUSTOM:
             return f"train(None, out={str(path)!r}, resume=True, data=...)"
         return f"kd-baselines train --resume {path}"
@@ -198,49 +222,110 @@ class ImageTraining(Kind[KdConfig, Trained]):
             "or --cache False"
         )
 
-    def describe_end(self, config: KdConfig, path: Path) -> str:
+    def ended(self, config: KdConfig, path: Path) -> str:
+        if self.inside is not None:
+            return f"the teacher was trained and is saved in {path}; go on with: {self.inside.command}"
         return f"the student was trained and is saved in {path}"
 
 
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """The run of a student, inside which its teacher is trained.
+
+    Args:
+        real: its data, on its device.
+        command: what resumes it.
+    """
+
+    real: RealData
+    command: str
+
+
 class _Training(EpochWork[Trained]):
-    """The jobs of a setup: teachers where they must be trained, then the student's stages."""
+    """The stages of a student, and before them the runs of its teacher where there is none."""
 
     loop: StagedLoop
 
-    def __init__(self, setup: Setup) -> None:
-        self.setup, self.device, self.fingerprints = setup, setup.data.device, setup.fingerprints()
-        self.loop = setup.loop()
-        self.folder: RunFolder | None = None
+    def __init__(
+        self, kind: ImageTraining, config: KdConfig, real: RealData, teacher: Teacher | None,
+        options: RunOptions,
+    ) -> None:  # fmt: skip
+        self.kind, self.config, self.real, self.device = kind, config, real, real.device
+        found = {} if teacher is None else {"teacher": teacher.hash}
+        self.pretrained: SavedNet | None = None
+        self.trains_teacher = False
+        if teacher is None and wants_teacher(config):
+            if config.teacher_weights is None:
+                self.trains_teacher = True
+                teacher = untrained_teacher(config, real, options)
+            else:
+                self.pretrained, found["teacher_weights"] = pretrained_teacher(config, real, options)
+                teacher = self.pretrained.teacher().to(self.device)
+        self.setup = Setup(
+            config, real, teacher, options
+        )  # refuses what does not fit before a teacher is trained
+        if self.setup.weights is not None:
+            found["weights"] = self.setup.weights
+        self.fingerprints = fingerprints(real, self.setup.student, found)
 
-    def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:
-        self.folder = folder
-        super().restore(folder, checkpoint)
+    def run_inputs(self, folder: RunFolder | None, options: RunOptions) -> None:
+        if self.trains_teacher or self.pretrained is not None:
+            self.setup = self._setup_with_teacher(None if folder is None else folder.path, options)
+        self.loop = self.setup.loop()
+
+    def _setup_with_teacher(self, path: Path | None, options: RunOptions) -> Setup:
+        file = None if path is None else path / TEACHER
+        if file is not None and file.exists():
+            saved = SavedNet.load(file)
+        else:
+            saved = self.pretrained or self._train_teacher(path, options)
+            if file is not None:
+                saved.save(file)
+        return Setup(self.config, self.real, saved.teacher().to(self.device), options)
+
+    def _train_teacher(self, path: Path | None, options: RunOptions) -> SavedNet:
+        resume = "" if path is None else self.kind.command(self.config, path)
+        nets = []
+        for number, name in enumerate(net_names("teacher", self.config)):
+            kind = ImageTraining(self.kind.data, inside=Inside(self.real, resume))
+            config = teacher_config(self.config, number)
+            nets.append(train_or_load(kind, config, None if path is None else path / name, options))
+        return join_nets(nets, self.config.average)
 
     def stage(self) -> tuple[str, int]:
-        job = self.loop.jobs[self.loop.job]
-        return job.name, job.plan.epochs
-
-    def advance(self) -> Step:
-        step = super().advance()
-        teachers = len(self.loop.jobs) - len(self.setup.stages)
-        if self.folder is not None and self.setup.teacher_nets and self.loop.job >= teachers:
-            path = self.folder.path / TEACHER
-            if not path.exists():
-                self.setup.to_saved(self.setup.teacher_nets, self.setup.teacher_spec).save(path)
-        return step
+        stage = self.setup.stages[self.loop.stage]
+        return stage.name, stage.plan.epochs
 
     def finish(self, folder: RunFolder | None, broken_off: str) -> Trained:
-        setup = self.setup
-        config, teacher = setup.config, setup.teacher
-        if teacher is not None:
-            teacher.check()
-        student = setup.student.eval()
-        with interruptible(broken_off):
-            scores = score(student, setup.data, noise=config.noise, missing=config.without, seed=config.seed)
-        saved = setup.to_saved([student], setup.student_spec, scores.as_dict(), setup.source_classes)
+        setup, config = self.setup, self.config
+        if setup.teacher is not None:
+            setup.teacher.check()
+        student, scores = setup.student.eval(), None
+        if setup.spec.args["classes"] == len(self.real.classes):
+            with interruptible(broken_off):
+                scores = score(student, self.real, noise=config.noise, missing=config.without, seed=config.seed)
+        saved = setup.saved(None if scores is None else scores.as_dict())
         if folder is not None:
             saved.save(folder.path / STUDENT)
-        return Trained(student, teacher, scores, config, saved)
+        return Trained(student, setup.teacher, scores, config, saved)
+
+
+def train_or_load(kind: ImageTraining, config: KdConfig, path: Path | None, options: RunOptions) -> SavedNet:
+    """The net of a run: loaded where the run has finished, else resumed or trained.
+
+    Raises:
+        UsageError: the folder holds a run of another config.
+    """
+    if path is None:
+        return run(kind, config, options=options).saved
+
+    def carry_out(resume: bool) -> Trained:
+        return run(kind, config, path, resume=resume, options=options)
+
+    job = Job(path, kind.prepare(config), STUDENT, carry_out, path.name)
+    if not job.is_finished():
+        job.run(has_run(path))
+    return SavedNet.load(path)
 
 
 def refuse_other_data(data: object) -> None:
@@ -264,8 +349,7 @@ def _load_teacher(teacher: object) -> tuple[Teacher | None, SavedNet | None]:
     if not isinstance(teacher, str | os.PathLike):
         raise UsageError(f"teacher is a {type(teacher).__name__}; pass kd_baselines.Teacher(net) or a file")
     saved = SavedNet.load(teacher, which="teacher")
-    nets = [saved.net(n) for n in range(len(saved.states))]
-    return Teacher(*nets, average=saved.average), saved
+    return saved.teacher(), saved
 
 
 def load_data(config: KdConfig, options: RunOptions) -> RealData:

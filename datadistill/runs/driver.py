@@ -89,10 +89,11 @@ def run(
             stop.raise_if_requested(_describe_not_begun(kind, config, None))
             found = {**environment(work.device), **work.fingerprints}
             folder = RunFolder.create(path, dump_config(config), found, kind.name)
-        with folder.lock(), undo_create(folder, lambda: not fresh or work.step > 0):
+        session = _Session(kind, config, work, folder, options, stop)
+        with folder.lock(), undo_create(folder, lambda: not fresh or session.stepped):
             folder.clean()
             refuse_others(folder, work.device, work.fingerprints, options)
-            session = _Session(kind, config, work, folder, options, stop)
+            work.run_inputs(folder, options)
             session.restore()
             session.take_steps()
             result = work.finish(
@@ -111,6 +112,7 @@ def _run_in_memory(kind: Kind[C, R], config: C | None, resume: bool, options: Ru
     with name_out_of_memory(kind.explain_memory(config)), StopFlag() as stop:
         with interruptible(_describe_not_begun(kind, config, None)):
             work = kind.build(config, options)
+        work.run_inputs(None, options)
         _Session(kind, config, work, None, options, stop).take_steps()
         return work.finish(None, f"all {kind.unit}s were done, but nothing was saved (no folder)")
 
@@ -146,7 +148,7 @@ class _Session:
         self.kind, self.config, self.work, self.folder = kind, config, work, folder
         self.options, self.stop = options, stop
         self.began = self.saved_time = time.monotonic()
-        self.saved_step, self.logged = 0, -math.inf
+        self.saved_step, self.logged, self.stepped = 0, -math.inf, False
 
     def restore(self) -> None:
         """Put the work where the latest checkpoint left it, and metrics.jsonl with it."""
@@ -217,6 +219,7 @@ class _Session:
 
     def _record(self, step: Step) -> None:
         """Progress, metrics.jsonl and timing.jsonl."""
+        self.stepped = True
         self.task.update(self.work.step, *step.parts)
         if step.line is not None and not _draws_bar():
             now = time.monotonic()

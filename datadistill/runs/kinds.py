@@ -61,6 +61,14 @@ class Work(abc.ABC, Generic[R]):
     what: ClassVar[str] = "training"
     """Named on the progress bar."""
 
+    def run_inputs(self, folder: RunFolder | None, options: RunOptions) -> None:
+        """Carry out the runs whose results this one needs, in folders below its own; finished ones are loaded,
+        interrupted ones resumed. Called once, before the first step or the resume.
+
+        Raises:
+            Interrupted: a signal came; the sentence says how to resume this run.
+        """
+
     @property
     @abc.abstractmethod
     def step(self) -> int:

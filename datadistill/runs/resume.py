@@ -177,11 +177,11 @@ def save_checkpoint(
 @contextlib.contextmanager
 def undo_create(folder: RunFolder, began: Callable[[], bool]) -> Iterator[None]:
     """Undo `create` where a new run is refused before it `began` (an option that only the loop can judge), so
-    that the command can be typed again, corrected. Holds the folder's lock."""
+    that the command can be typed again, corrected. Holds the folder's lock. Runs below the folder stay."""
     try:
         yield
     except (UsageError, DataError):
-        if not began():
+        if not began() and not any(folder.path.glob("*/config.json")):
             with contextlib.suppress(OSError):
                 for name in ("config.json", "environment.json", "metrics.jsonl", "lock"):
                     (folder.path / name).unlink(missing_ok=True)

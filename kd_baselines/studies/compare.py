@@ -2,7 +2,8 @@
 
     OUT/                       a run folder of kind "kd-compare": config.json, environment.json
       ARM-sSEED/               run folders of students
-      teacher.safetensors      the teacher that arms share; teacher-ARM.safetensors where they have several
+      teacher/                 the run of the teacher that arms share; teacher-ARM/ where they have several
+      teacher.safetensors      its nets, with the scores of all of them together
       table.md  table.csv
 
 Finished students are loaded and interrupted ones are resumed, so the same command continues a comparison.
@@ -23,14 +24,14 @@ from datadistill.errors import UsageError, suggest
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, show_progress
 from datadistill.studies.arguments import dump_changes, format_command, list_seeds, select_arms
-from datadistill.studies.study import Job, Study, read_run_config
+from datadistill.studies.study import Job, Study
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import has_teacher
-from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
+from kd_baselines.netfile import STUDENT, SavedNet
 from kd_baselines.recipes import OWN, Page, page
-from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write
-from kd_baselines.teachers import Teacher
+from kd_baselines.studies.comparison_table import Comparison, Row, add_differences, write
+from kd_baselines.teacher_runs import join_nets, net_names, pretrained_teacher, same_teacher, teacher_config
 from kd_baselines.training import load_data, train
 
 __all__ = ["compare"]
@@ -120,82 +121,66 @@ def _base(asked: str | None, configs: Mapping[str, KdConfig]) -> str:
 
 
 class Runs:
-    """The students of one comparison and the teachers they share.
-
-    A teacher is trained by the first run that needs it; its file is then put beside the runs, with its own
-    scores, and the others are given that file.
-    """
+    """The students of one comparison and the teachers they share, each a run of its own."""
 
     def __init__(
         self, study: Study, configs: Mapping[str, KdConfig], options: RunOptions, data: RealData | None
     ) -> None:
         self.study, self.configs, self.options, self.data = study, configs, options, data
-        self.path = study.path
 
     def scores(self, arm: str, seed: int) -> Scores:
         """Scores of an arm's student, which is trained if it does not exist yet."""
-        path, config = self.path / f"{arm}-s{seed}", self.configs[arm].with_changes(seed=seed)
-        job, teacher = self._job(path, config), None
-        if has_teacher(config.method) and not job.is_finished():
-            teacher = self._teacher(job)
-        self.study.run(self._job(path, config, teacher))
-        return Scores.from_dict(SavedNet.load(path).scores or {})
+        name, config = f"{arm}-s{seed}", self.configs[arm].with_changes(seed=seed)
+        teacher = None
+        if has_teacher(config.method) and not self._job(name, config).is_finished():
+            teacher = self._teacher(config)
+        return Scores.from_dict(SavedNet.load(self.study.run(self._job(name, config, teacher))).scores or {})
 
-    def _job(self, path: Path, config: KdConfig, teacher: Path | None = None) -> Job:
+    def _job(self, name: str, config: KdConfig, teacher: Path | None = None) -> Job:
+        path = self.study.path / name
+
         def run(resume: bool) -> None:
             train(config, data=self.data, teacher=teacher, out=path, resume=resume, options=self.options)
 
-        words = path.name if teacher is None else f"{path.name}, taught by {teacher.name}"
+        words = name if teacher is None else f"{name}, taught by {teacher.name}"
         return Job(path, config, STUDENT, run, words)
 
-    def _teacher(self, job: Job) -> Path | None:
-        """The file of the teacher of a student; None where the student's own run has trained one."""
-        shared = self._find_shared(job.config)
-        if not shared.exists():
-            owner = self._owner(job.config) or job
-            self.study.run(owner)
-            self._keep_teacher(owner.path, shared)
-        return None if not shared.exists() or (job.path / TEACHER).exists() else shared
+    def _teacher(self, config: KdConfig) -> Path:
+        """The file of the teacher of a config, with its scores; trained if it does not exist yet."""
+        file = self._teacher_file(config)
+        if file.exists():
+            return file
+        if config.teacher_weights is not None:
+            saved, _ = pretrained_teacher(config, self._real(config), self.options)
+        else:
+            names = enumerate(net_names(file.stem, config))
+            runs = [self.study.run(self._job(name, teacher_config(config, n))) for n, name in names]
+            saved = join_nets([SavedNet.load(path) for path in runs], config.average)
+        if saved.scores is None and saved.classes:  # none for a teacher of other classes (ImageNet's)
+            real = self._real(config)
+            teacher = saved.teacher().to(real.device)
+            found = score(teacher, real, noise=config.noise, seed=config.teacher_seed)
+            saved = replace(saved, scores=found.as_dict())
+        saved.save(file)
+        return file
 
-    def _owner(self, config: KdConfig) -> Job | None:
-        """The run that has trained a config's teacher, or was to and was interrupted."""
-        interrupted = None
-        for path in sorted(found.parent for found in self.path.glob("*/config.json")):
-            other = read_run_config(path, KdConfig)
-            if has_teacher(other.method) and _has_same_teacher(other, config):
-                if (path / TEACHER).exists():
-                    return self._job(path, other)
-                if interrupted is None and not (path / STUDENT).exists():
-                    interrupted = self._job(path, other)
-        return interrupted
+    def _real(self, config: KdConfig) -> RealData:
+        real = self.data if self.data is not None else load_data(config, self.options)
+        return real.to(resolve(config.device))
 
-    def _find_shared(self, config: KdConfig) -> Path:
+    def _teacher_file(self, config: KdConfig) -> Path:
         """Where the teacher of a config lies: named after the first of all arms that has it."""
         students = [c for c in self.configs.values() if has_teacher(c.method)]
-        first = next(c for c in students if _has_same_teacher(c, config))
-        name = TEACHER if first is students[0] else f"teacher-{first.arm}.safetensors"
-        return self.path / name
-
-    def _keep_teacher(self, run: Path, shared: Path) -> None:
-        """Put the teacher of a run where all find it, with its own scores."""
-        if not (run / TEACHER).exists():
-            return
-        saved, config = SavedNet.load(run, which="teacher"), read_run_config(run, KdConfig)
-        nets = [saved.net(number) for number in range(len(saved.states))]
-        data = self.data or load_data(config, self.options)
-        device = resolve(config.device)
-        teacher, data = Teacher(*nets, average=config.average).to(device), data.to(device)
-        found = None  # for a teacher of other classes (ImageNet's)
-        if teacher(data.train.images[:1]).shape[1] == len(data.classes):
-            found = score(teacher, data, noise=config.noise, seed=config.teacher_seed).as_dict()
-        replace(saved, scores=found).save(shared)
+        first = next(c for c in students if same_teacher(c, config))
+        name = "teacher" if first is students[0] else f"teacher-{first.arm}"
+        return self.study.path / f"{name}.safetensors"
 
     def teacher_rows(self, arms: Sequence[str]) -> list[ArmRow]:
         """A row for each teacher that is there, with the scores that its arms are compared by."""
         rows = {}
         for arm in arms:
             config = self.configs[arm]
-            path = self._find_shared(config) if has_teacher(config.method) else None
+            path = self._teacher_file(config) if has_teacher(config.method) else None
             if path is None or path in rows or not path.exists():
                 continue
             saved = SavedNet.load(path)
@@ -209,10 +194,3 @@ class Runs:
             words = config.teacher_net if config.teachers == 1 else f"{config.teachers} x {config.teacher_net}"
             rows[path] = ArmRow(path.stem, words, {column: (value,) for column, value in columns.items()})
         return list(rows.values())
-
-
-def _has_same_teacher(a: KdConfig, b: KdConfig) -> bool:
-    """Whether two configs train the same teacher on the same images."""
-    common = ("dataset", "size", "channels", "validation", "momentum", "decay_factor", "average")
-    names = [name for name in vars(a) if name.startswith("teacher")]
-    return all(getattr(a, name) == getattr(b, name) for name in (*names, *common))

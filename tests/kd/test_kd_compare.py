@@ -12,11 +12,13 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.stats import paired_difference
 from kd_baselines.config import KdConfig
+from kd_baselines.evaluation import score
 from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import RECIPES, Arm, Page
 from kd_baselines.studies import compare as compare_module
 from kd_baselines.studies.compare import compare as compare_named
-from kd_baselines.studies.comparison_table import ArmRow, Comparison, markdown
+from kd_baselines.studies.comparison_table import Comparison, Row, markdown
+from kd_baselines.teacher_runs import teacher_config
 from kd_baselines.training import KIND, train
 
 TINY = {
@@ -72,8 +74,8 @@ def test_arms_share_one_teacher_and_are_held_against_the_one_without(trained, tm
     )
     shared = "teacher.safetensors"
     assert trained == [
-        ("own-s0", None), ("own-s1", shared), ("hard-s0", None), ("hard-s1", None), ("logits-s0", shared),
-        ("logits-s1", shared),
+        ("teacher", None), ("own-s0", shared), ("own-s1", shared), ("hard-s0", None), ("hard-s1", None),
+        ("logits-s0", shared), ("logits-s1", shared),
     ]  # fmt: skip
     assert [row.arm for row in found.rows] == ["teacher", "own", "hard", "logits"]
     assert (found.base, found.seeds, found.recipe) == ("hard", (0, 1), "tiny")
@@ -81,12 +83,10 @@ def test_arms_share_one_teacher_and_are_held_against_the_one_without(trained, tm
     a, b = found.row("own").values["accuracy"], found.row("hard").values["accuracy"]
     assert found.row("own").differences["accuracy"] == paired_difference(a, b)
     assert found.row("hard").differences == {} and found.row("hard").published == "95 (a paper)"
-    files = [SavedNet.load(tmp_path / "c/own-s0", which="teacher"), SavedNet.load(tmp_path / "c" / shared)]
-    assert files[0].fingerprint == files[1].fingerprint
-    assert found.row("teacher").values["accuracy"] == (files[1].scores["accuracy"],)
-    alone = train(
-        PAGE.config("logits").with_changes(seed=1, noise=(0.2,)), data=DATA
-    )  # trains the teacher itself
+    teacher = SavedNet.load(tmp_path / "c" / shared)
+    assert found.row("teacher").values["accuracy"] == (teacher.scores["accuracy"],)
+    alone = train(PAGE.config("logits").with_changes(seed=1, noise=(0.2,)), data=DATA)  # with a teacher of its own
+    assert alone.teacher.hash == teacher.teacher().hash
     assert SavedNet.load(tmp_path / "c/logits-s1").fingerprint == alone.saved.fingerprint
 
 
@@ -115,21 +115,34 @@ def test_arms_with_several_teachers_have_a_file_for_each(trained, tmp_path):
         "teacher-wide.safetensors",
         "teacher.safetensors",
     ]
-    assert trained == [("logits-s0", None), ("wide-s0", None)]
+    shared = ["teacher", "teacher-wide"]
+    assert trained[::2] == [(name, None) for name in shared]
+    assert trained[1::2] == [("logits-s0", f"{shared[0]}.safetensors"), ("wide-s0", f"{shared[1]}.safetensors")]
     assert [row.arm for row in found.rows] == ["teacher", "teacher-wide", "logits", "wide"]
     assert found.base == "logits"
 
 
-def test_the_run_that_was_to_train_the_teacher_goes_on_first(trained, tmp_path):
+def test_an_ensemble_is_a_run_for_each_net_and_has_scores_of_its_own(trained, tmp_path):
+    found = compare(seeds=1, arms=("logits",), out=tmp_path, changes={"teachers": 2})
+    shared = "teacher.safetensors"
+    assert trained == [("teacher-1", None), ("teacher-2", None), ("logits-s0", shared)]
+    nets = [SavedNet.load(tmp_path / name) for name in ("teacher-1", "teacher-2")]
+    both = SavedNet.load(tmp_path / shared)
+    assert nets[0].fingerprint != nets[1].fingerprint
+    for state, net in zip(both.states, nets, strict=True):
+        assert all(torch.equal(state[name], tensor) for name, tensor in net.states[0].items())
+    assert found.row("teacher").values["accuracy"] == (score(both.teacher(), DATA).accuracy,)
+
+
+def test_an_interrupted_teacher_is_resumed(trained, tmp_path):
     compare(seeds=1, arms=("hard",), out=tmp_path)
-    config = PAGE.config().with_changes(seed=4, dataset="custom")  # killed before its first checkpoint
-    stopped = tmp_path / "own-s4"
+    config = teacher_config(PAGE.config().with_changes(dataset="custom"))  # killed before its first checkpoint
     train(config, data=DATA, out=tmp_path.parent / "other")
     env = RunFolder.open(tmp_path.parent / "other").environment
-    RunFolder.create(stopped, dump_config(config), env, KIND)
-    trained.clear()
+    RunFolder.create(tmp_path / "teacher", dump_config(config), env, KIND)
     compare(seeds=1, arms=("logits",), out=tmp_path)
-    assert trained == [("own-s4", None), ("logits-s0", "teacher.safetensors")]
+    whole = SavedNet.load(tmp_path.parent / "other").fingerprint
+    assert SavedNet.load(tmp_path / "teacher.safetensors").fingerprint == whole
 
 
 def test_a_class_left_out_has_columns_and_the_teachers_accuracy_on_it(tmp_path):
@@ -146,7 +159,7 @@ def test_a_named_recipe_and_named_data(monkeypatch, tmp_path):
     monkeypatch.setitem(RECIPES, "tiny", PAGE)
     lines = []
     found = compare_named("tiny", seeds=(3,), arms=("own", "hard"), out=tmp_path, say=lines.append)
-    assert found.row("own").values["accuracy"] and lines == ["own-s3", "hard-s3"]
+    assert found.row("own").values["accuracy"] and lines == ["teacher", "own-s3, taught by teacher.safetensors", "hard-s3"]
     assert RunFolder.open(tmp_path / "hard-s3").config["dataset"] == "digits"
     with pytest.raises(UsageError, match="no recipe 'tinny'; did you mean tiny"):
         compare_named("tinny", out=tmp_path)

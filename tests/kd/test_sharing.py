@@ -12,7 +12,8 @@ from datadistill.errors import UsageError
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
 from kd_baselines.setup import Setup
-from kd_baselines.sharing import parse_pairs, share_layers
+from kd_baselines.sharing import share_layers, shared_pairs
+from kd_baselines.teacher_runs import teacher_config, untrained_teacher
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import train
 
@@ -145,22 +146,22 @@ def test_pairs_as_texts():
 
 
 def test_in_a_run_they_are_the_trained_teachers_before_and_after_and_the_others_moved():
-    setup = Setup(CONFIG, load("digits"), None, RunOptions())
-    untrained, loop, found = digest(setup.teacher_nets[0].state_dict()), setup.loop(), []
-    first = digest(setup.student.state_dict())
-    while not loop.is_done:
-        training = loop.jobs[loop.job].name
+    data = load("digits")
+    untrained = untrained_teacher(CONFIG, data, RunOptions())
+    teacher = train(teacher_config(CONFIG), data=data).student
+    setup = Setup(CONFIG, data, Teacher(teacher), RunOptions())
+    loop, found, first = setup.loop(), [], digest(setup.student.state_dict())
+    while not loop.done:
         held = {id(p) for group in loop.fit.optimizer.param_groups for p in group["params"]}
-        if training == "student":
-            found.append(of_teacher(setup.student, setup.teacher_nets[0]))
-            shared = [p for name in SHARED for p in setup.student.get_submodule(name).parameters()]
-            assert not held & {id(p) for p in shared} and not any(p.requires_grad for p in shared)
+        found.append(of_teacher(setup.student, teacher))
+        shared = [p for name in SHARED for p in setup.student.get_submodule(name).parameters()]
+        assert not held & {id(p) for p in shared} and not any(p.requires_grad for p in shared)
         loop.advance()
-    assert found == [True] * 4 and of_teacher(setup.student, setup.teacher_nets[0])
-    trained = digest(setup.teacher_nets[0].state_dict())
-    assert all(trained[name] != untrained[name] for name in trained), "the trained values, not the first ones"
+    assert found == [True] * 4 and of_teacher(setup.student, teacher)
+    assert not of_teacher(setup.student, untrained.nets[0]), "the trained values, not the first ones"
     last = digest(setup.student.state_dict())
-    assert all(last[name] != first[name] for name in last)
+    moved = [name for name in last if last[name] != first[name]]
+    assert moved == ["layers.2.weight", "layers.2.bias", "layers.4.weight", "layers.4.bias"]
 
 
 def test_a_convolution_keeps_the_teachers_bytes_whatever_the_memory_layout():

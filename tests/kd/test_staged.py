@@ -17,6 +17,7 @@ from kd_baselines.methods import METHODS, Method
 from kd_baselines.netfile import SavedNet
 from kd_baselines.setup import Setup
 from kd_baselines.stages import Stage
+from kd_baselines.teacher_runs import teacher_config, untrained_teacher
 from kd_baselines.training import train
 
 TINY = KdConfig(
@@ -63,7 +64,7 @@ def of_stages(monkeypatch, make, teacher):
 
 
 def run_of(config, data):
-    return Setup(config, data, None, RunOptions()).loop()
+    return Setup(config, data, untrained_teacher(config, data, RunOptions()), RunOptions()).loop()
 
 
 def test_a_teacher_that_was_written_ends_the_run(monkeypatch, data):
@@ -95,19 +96,19 @@ def test_noise_is_new_in_each_step_and_stage_and_the_same_again(monkeypatch, dat
 def test_each_stage_trains_its_parameters_at_their_rates(data):
     """With weight decay, which moves whatever an optimizer holds, gradient or not."""
     loop = run_of(replace(TINY, method="fitnets", method_args=SLOWER, weight_decay=0.1), data)
-    moved = {"teacher": {}, "hints": {}, "student": {}}
+    moved = {"hints": {}, "student": {}}
     rates = {}
-    while not loop.is_done:
-        job = loop.jobs[loop.job]
-        before = {name: p.detach().clone() for name, p in job.net.named_parameters()}
-        rates[job.name] = sorted({group["lr"] for group in loop.fit.optimizer.param_groups})
+    while not loop.done:
+        stage = loop.stages[loop.stage].name
+        before = {name: p.detach().clone() for name, p in loop.net.named_parameters()}
+        rates[stage] = sorted({group["lr"] for group in loop.fit.optimizer.param_groups})
         loop.advance()
-        for name, p in job.net.named_parameters():
-            moved[job.name][name] = moved[job.name].get(name, False) or not torch.equal(p, before[name])
+        for name, p in loop.net.named_parameters():
+            moved[stage][name] = moved[stage].get(name, False) or not torch.equal(p, before[name])
     for name, changed in moved["hints"].items():
         assert changed == name.startswith(("convs.0.", "convs.1.")), name
     assert all(moved["student"].values())
-    assert rates == {"teacher": [0.001], "hints": [0.01], "student": [0.005, 0.01]}
+    assert rates == {"hints": [0.01], "student": [0.005, 0.01]}
 
 
 def test_hints_leave_no_regressor(data):
@@ -133,9 +134,10 @@ def test_every_number_of_the_config_reaches_its_plan(data):
         "augment": ("crop",),
     }  # fmt: skip
     changes = {**student, **{f"teacher_{name}": value for name, value in teacher.items()}}
-    jobs = {job.name: job for job in run_of(replace(TINY, method="soft-targets", **changes), data).jobs}
-    assert jobs["student"].plan == FitPlan(**student)
-    assert jobs["teacher"].plan == FitPlan(**teacher, momentum=0.7, decay_factor=0.4)
+    config = replace(TINY, method="soft-targets", **changes)
+    assert run_of(config, data).stages[0].plan == FitPlan(**student)
+    plan = FitPlan(**teacher, momentum=0.7, decay_factor=0.4)
+    assert run_of(teacher_config(config), data).stages[0].plan == plan
 
 
 def test_augmented_images_are_asked_of_the_teacher_itself(data):
@@ -150,10 +152,11 @@ def test_batchnorm_sees_every_step_of_its_stages_and_no_validation_image(data):
     net_args = {**TINY.net_args, "norm": "batch"}
     config = replace(TINY, method="fitnets", method_args=SLOWER, net_args=net_args, teacher_epochs=2)
     loop = run_of(config, data)
-    steps = {job.name: job.steps for job in loop.jobs}
-    while not loop.is_done:
+    while not loop.done:
         loop.advance()
-    nets = {job.name: job.net for job in loop.jobs}
-    seen = [int(nets["student"].convs[n][1].num_batches_tracked) for n in range(4)]
-    assert seen == [steps["hints"] + steps["student"]] * 2 + [steps["student"]] * 2 == [6, 6, 4, 4]
-    assert {int(layer[1].num_batches_tracked) for layer in nets["teacher"].convs} == {steps["teacher"]}
+    # 2 steps an epoch: 1 epoch of hints, 2 of the student
+    assert [int(loop.net.convs[n][1].num_batches_tracked) for n in range(4)] == [6, 6, 4, 4]
+    teacher = run_of(teacher_config(config), data)
+    while not teacher.done:
+        teacher.advance()
+    assert {int(layer[1].num_batches_tracked) for layer in teacher.net.convs} == {teacher.steps}

@@ -1,0 +1,108 @@
+"""The teacher that a student's config describes: one run a net, or weights that are trained already.
+
+    OUT/teacher/             the run of the teacher's net; teacher-1, teacher-2, ... of an ensemble
+    OUT/teacher.safetensors  the nets together, which the student learns from
+
+A teacher's run is a run like any other: `teacher_config` says how it is trained, so students whose configs
+describe the same teacher can share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from datadistill.config import RunOptions
+from datadistill.data import RealData
+from datadistill.streams import generator
+from kd_baselines.config import KdConfig
+from kd_baselines.netfile import SavedNet
+from kd_baselines.setup import draw_net, initial_net, load_weights, save_net, spec_for
+from kd_baselines.teachers import Teacher
+
+__all__ = [
+    "join_nets",
+    "net_names",
+    "pretrained_teacher",
+    "same_teacher",
+    "teacher_config",
+    "teacher_fields",
+    "untrained_teacher",
+]
+
+SAME = ("init", "epochs", "batch", "optimizer", "lr", "weight_decay", "decay_epochs", "augment")
+"""Fields of a net that stand in a student's config as `teacher_NAME`."""
+SHARED = (
+    "recipe", "dataset", "data", "size", "channels", "validation", "momentum", "decay_factor", "noise",
+    "device",
+)  # fmt: skip
+"""Fields that a teacher's run has of its student's config."""
+
+
+def teacher_fields(config: KdConfig) -> dict[str, Any]:
+    """The teacher's architecture and schedule as the fields of a net that learns from labels alone."""
+    own = {name: getattr(config, f"teacher_{name}") for name in SAME}
+    return {"method": "plain", "net": config.teacher_net, "net_args": config.teacher_args, **own}
+
+
+def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:
+    """The run of one net of the teacher of a config: on all training images and their labels.
+
+    Args:
+        config: of a student.
+        number: of the net in the ensemble, from 0.
+
+    Example:
+        >>> teacher = teacher_config(KdConfig(method="logits", teacher_net="lenet", teacher_epochs=3, seed=5))
+        >>> teacher.method, teacher.net, teacher.epochs, teacher.seed
+        ('plain', 'lenet', 3, 0)
+    """
+    common = {name: getattr(config, name) for name in SHARED}
+    seed = config.teacher_seed
+    return KdConfig(
+        **common, **teacher_fields(config), arm=net_names("teacher", config)[number], seed=seed,
+        teacher_seed=seed, teacher_number=number,
+    )  # fmt: skip
+
+
+def net_names(name: str, config: KdConfig) -> list[str]:
+    """What the nets of a teacher are called: by its name, and of an ensemble with numbers from 1."""
+    return [name] if config.teachers == 1 else [f"{name}-{n + 1}" for n in range(config.teachers)]
+
+
+def same_teacher(a: KdConfig, b: KdConfig) -> bool:
+    """Whether two configs describe the same teacher."""
+    return _key(a) == _key(b)
+
+
+def _key(config: KdConfig) -> tuple[Any, ...]:
+    return teacher_config(config), config.teachers, config.average, config.teacher_weights
+
+
+def untrained_teacher(config: KdConfig, data: RealData, options: RunOptions) -> Teacher:
+    """The teacher before its runs, to check what fits before anything is trained."""
+    nets = [initial_net(teacher_config(config, n), data, options).net for n in range(config.teachers)]
+    return Teacher(*nets, average=config.average)
+
+
+def pretrained_teacher(config: KdConfig, data: RealData, options: RunOptions) -> tuple[SavedNet, str]:
+    """The teacher whose weights a config names, and the fingerprint of their file.
+
+    Raises:
+        DataError, UsageError: no such file, or weights of another net.
+    """
+    assert config.teacher_weights is not None
+    own = teacher_config(config)
+    spec = spec_for(data, own.net, own.net_args, own.init, own_classes=True)
+    net = draw_net(spec, generator(config.teacher_seed, "kd_teacher", 0))
+    found = load_weights(net, config.teacher_weights, spec, options, fresh_last=False)
+    return save_net(config, data, net, spec), found
+
+
+def join_nets(files: Sequence[SavedNet], average: str) -> SavedNet:
+    """Nets trained by runs of their own as one teacher; of a single net, that net."""
+    states = tuple(state for saved in files for state in saved.states)
+    if len(states) == 1:
+        return files[0]
+    return replace(files[0], states=states, average=average, scores=None)
