@@ -190,7 +190,11 @@ def save_net(
     source_classes: int | None = None,
 ) -> SavedNet:  # fmt: skip
     """A trained net as a file holds it."""
-    record = {name: value for name, value in dump_config(config).items() if name not in ("device", "data")}
+    record = {
+        name: value
+        for name, value in dump_config(config).items()
+        if name not in ("device", "data", "teacher_number")
+    }
     for name in ("weights", "teacher_weights"):  # a file tells no path
         record[name] = record[name] and Path(record[name]).name
     state = {k: v.detach().cpu().clone() for k, v in net.state_dict().items()}
