@@ -66,7 +66,7 @@ class ImageLineage:
             ('plain', 'lenet', 3, 7)
         """
         alone = {"method_args": {}, "shared": (), "without": (), **teacher_fields(config)}
-        return self.later(config, seed).with_changes(arm=FIRST, **alone)
+        return self.build_later(config, seed).with_changes(arm=FIRST, **alone)
 
     def build_later(self, config: KdConfig, seed: int) -> KdConfig:
         """A generation from 1 on: the arm as it is, from the seed's draw."""

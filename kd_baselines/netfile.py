@@ -155,7 +155,7 @@ class SavedNet:
         net.load_state_dict(dict(self.states[number]))
         return net.eval()
 
-    def teacher(self) -> Teacher:
+    def to_teacher(self) -> Teacher:
         """All nets as one teacher, on the CPU."""
         return Teacher(*(self.net(n) for n in range(len(self.states))), average=self.average)
 

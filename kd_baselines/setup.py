@@ -27,7 +27,7 @@ from kd_baselines.heads import two_headed
 from kd_baselines.losses.term import Needs, Objective, Term
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import SavedNet
-from kd_baselines.sharing import share_layers, shared_pairs
+from kd_baselines.sharing import parse_pairs, share_layers
 from kd_baselines.staged import StagedLoop, stage_fit
 from kd_baselines.stages import Stage, groups_of
 from kd_baselines.student_images import student_split
@@ -116,7 +116,7 @@ class Setup:
             self.source_classes = int(self.teacher(data.train.images[:2]).shape[1])
             second = generator(config.seed, "kd_second_head")
             self.student = two_headed(self.student.cpu(), self.source_classes, second).to(data.device)
-        shared = shared_pairs(config.shared, "trunk." if self.source_classes is not None else "")
+        shared = parse_pairs(config.shared, "trunk." if self.source_classes is not None else "")
         if shared:
             share_layers(self.student, self.teacher, shared)
         self._refuse_what_does_not_fit()
@@ -139,12 +139,12 @@ class Setup:
 
         def start(number: int, parts: dict[str, Any]) -> Fit:
             stage = self.stages[number]
-            teacher = self._cached(stage) if _needs(stage).any_teacher else None
+            teacher = self._cache_teacher(stage) if _get_needs(stage).any_teacher else None
             return stage_fit(self.student, stage, teacher, self.split, self.config.seed, first + number, parts)
 
         return StagedLoop(self.student, self.stages, start, self.split, self.data.validation)
 
-    def saved(self, scores: dict[str, Any] | None) -> SavedNet:
+    def to_saved(self, scores: dict[str, Any] | None) -> SavedNet:
         """The student as a file holds it."""
         return save_net(self.config, self.data, self.student, self.spec, scores, self.source_classes)
 
@@ -182,7 +182,7 @@ def wants_teacher(config: KdConfig) -> bool:
     Raises:
         UsageError: an unknown method, or arguments it does not have.
     """
-    return any(_needs(stage).any_teacher for stage in _stages(config))
+    return any(_get_needs(stage).any_teacher for stage in _stages(config))
 
 
 def save_net(

@@ -62,7 +62,7 @@ def stage_fit(
 
 
 class StagedLoop:
-    """Stage after stage: `while not loop.done: loop.advance()`.
+    """Stage after stage: `while not loop.is_done: loop.advance()`.
 
     Args:
         net: what is trained.
@@ -92,14 +92,14 @@ class StagedLoop:
         self.due = False  # whether the test after an epoch is still to come
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether all stages are over."""
         return self.stage >= len(self.stages)
 
     @property
     def step(self) -> int:
         """Gradient steps done, those of all stages counted."""
-        return sum(self._steps[: self.stage]) + (0 if self.done else self.fit.step)
+        return sum(self._steps[: self.stage]) + (0 if self.is_done else self.fit.step)
 
     @property
     def steps(self) -> int:
@@ -131,15 +131,15 @@ class StagedLoop:
         with interruptible():
             if len(self.validation):
                 line["accuracy"] = accuracy(self.net, {}, self.validation)
-        if self.fit.done:
-            _end(self.net)
+        if self.fit.is_done:
+            _reset_net(self.net)
             self._start(self.stage + 1)
         self.sums, self.due = {}, False
         return line
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs: the fit of the present stage, or the net at the end."""
-        net = {k: v.detach() for k, v in self.net.state_dict().items()} if self.done else {}
+        net = {k: v.detach() for k, v in self.net.state_dict().items()} if self.is_done else {}
         return {"stage": self.stage, "net": net, "fit": self.fit.state(), "sums": self.sums, "due": self.due}
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -155,9 +155,9 @@ class StagedLoop:
             )
         if state["net"]:
             self.net.load_state_dict(dict(state["net"]))
-        _end(self.net)
+        _reset_net(self.net)
         self._start(state["stage"])
-        if not self.done:
+        if not self.is_done:
             self.fit.load(state["fit"])
         self.sums, self.due = dict(state["sums"]), state["due"]
 

@@ -22,7 +22,7 @@ from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import arguments
 from datadistill.nets.spec import CUSTOM
-from datadistill.progress import Report, shows_progress
+from datadistill.progress import Report, show_progress
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
@@ -30,7 +30,7 @@ from datadistill.runs.kinds import Kind, Work
 from datadistill.runs.resume import fingerprints
 from datadistill.runs.signals import interruptible
 from datadistill.studies.study import Job, has_run
-from datadistill.torch_defaults import library_defaults
+from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.config import KdConfig
 from kd_baselines.epoch_work import EpochWork
@@ -260,7 +260,7 @@ class _Training(EpochWork[Trained]):
                 teacher = untrained_teacher(config, real, options)
             else:
                 self.pretrained, found["teacher_weights"] = pretrained_teacher(config, real, options)
-                teacher = self.pretrained.teacher().to(self.device)
+                teacher = self.pretrained.to_teacher().to(self.device)
         self.setup = Setup(
             config, real, teacher, options
         )  # refuses what does not fit before a teacher is trained
@@ -281,7 +281,7 @@ class _Training(EpochWork[Trained]):
             saved = self.pretrained or self._train_teacher(path, options)
             if file is not None:
                 saved.save(file)
-        return Setup(self.config, self.real, saved.teacher().to(self.device), options)
+        return Setup(self.config, self.real, saved.to_teacher().to(self.device), options)
 
     def _train_teacher(self, path: Path | None, options: RunOptions) -> SavedNet:
         resume = "" if path is None else self.kind.command(self.config, path)
@@ -304,7 +304,7 @@ class _Training(EpochWork[Trained]):
         if setup.spec.args["classes"] == len(self.real.classes):
             with interruptible(broken_off):
                 scores = score(student, self.real, noise=config.noise, missing=config.without, seed=config.seed)
-        saved = setup.saved(None if scores is None else scores.as_dict())
+        saved = setup.to_saved(None if scores is None else scores.as_dict())
         if folder is not None:
             saved.save(folder.path / STUDENT)
         return Trained(student, setup.teacher, scores, config, saved)
@@ -349,7 +349,7 @@ def _load_teacher(teacher: object) -> tuple[Teacher | None, SavedNet | None]:
     if not isinstance(teacher, str | os.PathLike):
         raise UsageError(f"teacher is a {type(teacher).__name__}; pass kd_baselines.Teacher(net) or a file")
     saved = SavedNet.load(teacher, which="teacher")
-    return saved.teacher(), saved
+    return saved.to_teacher(), saved
 
 
 def load_data(config: KdConfig, options: RunOptions) -> RealData:

@@ -27,11 +27,13 @@ class Given:
         self.distilled = None if distilled is None else DistilledDataset.load(distilled)
         self.teacher_file = None if teacher is None else _net_file(teacher)
         self.teacher = None if self.teacher_file is None else SavedNet.load(self.teacher_file)
-        self.distilled_seconds = None if distilled is None else _spent_beside(distilled)
+        self.distilled_seconds = None if distilled is None else _read_seconds(distilled)
         self.teacher_seconds = None
         if self.teacher_file is not None:
             folder = self.teacher_file.parent
-            self.teacher_seconds = spent(folder / "teacher" if self.teacher_file.name == TEACHER else folder)
+            self.teacher_seconds = read_seconds(
+                folder / "teacher" if self.teacher_file.name == TEACHER else folder
+            )
 
     def refuse_what_does_not_fit(self, data: RealData, student: NetSpec) -> None:
         """Refuse a set or a teacher of other classes, images or normalization.
@@ -66,11 +68,11 @@ class Given:
             raise UsageError("the teacher is an ensemble or has two heads; pass one net with one head")
 
 
-def _spent_beside(path: Path) -> float | None:
+def _read_seconds(path: Path) -> float | None:
     """Of the run folder of a distilled set, where its file lies in one."""
     if path.is_dir():
-        return spent(path)
-    return spent(path.parent) if path.name == FILE_NAME else None
+        return read_seconds(path)
+    return read_seconds(path.parent) if path.name == FILE_NAME else None
 
 
 def _net_file(path: Path) -> Path:

@@ -30,7 +30,7 @@ from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT, SavedNet
 from kd_baselines.recipes import OWN, Page, page
-from kd_baselines.studies.comparison_table import Comparison, Row, add_differences, write
+from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write
 from kd_baselines.teacher_runs import join_nets, net_names, pretrained_teacher, same_teacher, teacher_config
 from kd_baselines.training import load_data, train
 
@@ -158,7 +158,7 @@ class Runs:
             saved = join_nets([SavedNet.load(path) for path in runs], config.average)
         if saved.scores is None and saved.classes:  # none for a teacher of other classes (ImageNet's)
             real = self._real(config)
-            teacher = saved.teacher().to(real.device)
+            teacher = saved.to_teacher().to(real.device)
             found = score(teacher, real, noise=config.noise, seed=config.teacher_seed)
             saved = replace(saved, scores=found.as_dict())
         saved.save(file)

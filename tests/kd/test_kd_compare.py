@@ -17,7 +17,7 @@ from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import RECIPES, Arm, Page
 from kd_baselines.studies import compare as compare_module
 from kd_baselines.studies.compare import compare as compare_named
-from kd_baselines.studies.comparison_table import Comparison, Row, markdown
+from kd_baselines.studies.comparison_table import ArmRow, Comparison, markdown
 from kd_baselines.teacher_runs import teacher_config
 from kd_baselines.training import KIND, train
 
@@ -85,8 +85,10 @@ def test_arms_share_one_teacher_and_are_held_against_the_one_without(trained, tm
     assert found.row("hard").differences == {} and found.row("hard").published == "95 (a paper)"
     teacher = SavedNet.load(tmp_path / "c" / shared)
     assert found.row("teacher").values["accuracy"] == (teacher.scores["accuracy"],)
-    alone = train(PAGE.config("logits").with_changes(seed=1, noise=(0.2,)), data=DATA)  # with a teacher of its own
-    assert alone.teacher.hash == teacher.teacher().hash
+    alone = train(
+        PAGE.config("logits").with_changes(seed=1, noise=(0.2,)), data=DATA
+    )  # with a teacher of its own
+    assert alone.teacher.hash == teacher.to_teacher().hash
     assert SavedNet.load(tmp_path / "c/logits-s1").fingerprint == alone.saved.fingerprint
 
 
@@ -131,7 +133,7 @@ def test_an_ensemble_is_a_run_for_each_net_and_has_scores_of_its_own(trained, tm
     assert nets[0].fingerprint != nets[1].fingerprint
     for state, net in zip(both.states, nets, strict=True):
         assert all(torch.equal(state[name], tensor) for name, tensor in net.states[0].items())
-    assert found.row("teacher").values["accuracy"] == (score(both.teacher(), DATA).accuracy,)
+    assert found.row("teacher").values["accuracy"] == (score(both.to_teacher(), DATA).accuracy,)
 
 
 def test_an_interrupted_teacher_is_resumed(trained, tmp_path):
@@ -159,7 +161,11 @@ def test_a_named_recipe_and_named_data(monkeypatch, tmp_path):
     monkeypatch.setitem(RECIPES, "tiny", PAGE)
     lines = []
     found = compare_named("tiny", seeds=(3,), arms=("own", "hard"), out=tmp_path, say=lines.append)
-    assert found.row("own").values["accuracy"] and lines == ["teacher", "own-s3, taught by teacher.safetensors", "hard-s3"]
+    assert found.row("own").values["accuracy"] and lines == [
+        "teacher",
+        "own-s3, taught by teacher.safetensors",
+        "hard-s3",
+    ]
     assert RunFolder.open(tmp_path / "hard-s3").config["dataset"] == "digits"
     with pytest.raises(UsageError, match="no recipe 'tinny'; did you mean tiny"):
         compare_named("tinny", out=tmp_path)

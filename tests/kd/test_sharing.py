@@ -12,7 +12,7 @@ from datadistill.errors import UsageError
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
 from kd_baselines.setup import Setup
-from kd_baselines.sharing import share_layers, shared_pairs
+from kd_baselines.sharing import parse_pairs, share_layers
 from kd_baselines.teacher_runs import teacher_config, untrained_teacher
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import train
@@ -151,7 +151,7 @@ def test_in_a_run_they_are_the_trained_teachers_before_and_after_and_the_others_
     teacher = train(teacher_config(CONFIG), data=data).student
     setup = Setup(CONFIG, data, Teacher(teacher), RunOptions())
     loop, found, first = setup.loop(), [], digest(setup.student.state_dict())
-    while not loop.done:
+    while not loop.is_done:
         held = {id(p) for group in loop.fit.optimizer.param_groups for p in group["params"]}
         found.append(of_teacher(setup.student, teacher))
         shared = [p for name in SHARED for p in setup.student.get_submodule(name).parameters()]

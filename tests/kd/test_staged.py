@@ -98,7 +98,7 @@ def test_each_stage_trains_its_parameters_at_their_rates(data):
     loop = run_of(replace(TINY, method="fitnets", method_args=SLOWER, weight_decay=0.1), data)
     moved = {"hints": {}, "student": {}}
     rates = {}
-    while not loop.done:
+    while not loop.is_done:
         stage = loop.stages[loop.stage].name
         before = {name: p.detach().clone() for name, p in loop.net.named_parameters()}
         rates[stage] = sorted({group["lr"] for group in loop.fit.optimizer.param_groups})
@@ -152,11 +152,11 @@ def test_batchnorm_sees_every_step_of_its_stages_and_no_validation_image(data):
     net_args = {**TINY.net_args, "norm": "batch"}
     config = replace(TINY, method="fitnets", method_args=SLOWER, net_args=net_args, teacher_epochs=2)
     loop = run_of(config, data)
-    while not loop.done:
+    while not loop.is_done:
         loop.advance()
     # 2 steps an epoch: 1 epoch of hints, 2 of the student
     assert [int(loop.net.convs[n][1].num_batches_tracked) for n in range(4)] == [6, 6, 4, 4]
     teacher = run_of(teacher_config(config), data)
-    while not teacher.done:
+    while not teacher.is_done:
         teacher.advance()
     assert {int(layer[1].num_batches_tracked) for layer in teacher.net.convs} == {teacher.steps}
