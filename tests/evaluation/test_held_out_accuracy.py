@@ -10,7 +10,6 @@ from torch import nn
 
 import datadistill as dd
 from datadistill.data import RealData
-from datadistill.data.held_out import HeldOut
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.evaluation.accuracy import (
     CHUNK,
@@ -238,30 +237,13 @@ def test_the_module_passed_is_not_changed(data):
 
 def test_the_test_part_is_read_by_evaluate_on_test_and_by_nothing_else(data):
     d = real_set(data)
-    config = dd.recipe("digits-random").with_changes(iterations=2, epochs=2, validate_every=1, device="cpu")
-    dd.distill(config, data=data)
+    short = {"iterations": 2, "epochs": 2, "validate_every": 1, "keep": "best", "device": "cpu"}
+    dd.distill(dd.recipe("digits-random").with_changes(**short), data=data)
     dd.evaluate(d, nets=1, data=data, split="validation", **CPU)
     dd.evaluate(d, nets=1, data=data, split="train", **CPU)
     assert not data.test_was_read
     dd.evaluate(d, nets=1, data=data, **CPU)
     assert data.test_was_read
-
-
-def test_nothing_can_be_distilled_from_the_test_part(data):
-    def refuse():
-        raise AssertionError("the test part was read")
-
-    sealed = RealData(
-        data.name,
-        data.train,
-        data.validation,
-        data.classes,
-        data.normalization,
-        data.description,
-        HeldOut(refuse),
-    )
-    config = dd.recipe("digits-random").with_changes(iterations=1, epochs=1, keep="best", device="cpu")
-    assert len(dd.distill(config, data=sealed).images) == 10
 
 
 def test_its_own_data_is_found_by_name_in_its_own_normalization(data):
@@ -276,45 +258,38 @@ def test_its_own_data_is_found_by_name_in_its_own_normalization(data):
     assert dd.evaluate(d, nets=1, split="validation", **CPU).dataset == "digits"
 
 
-@pytest.mark.parametrize("origin", [{}, {"dataset": "my holiday"}])
-def test_data_without_a_name_must_be_passed(data, origin):
-    d = real_set(data)
-    d.origin = origin
-    with pytest.raises(UsageError, match="no data set that can be found by name; pass its folder"):
-        dd.evaluate(d, nets=1, **CPU)
-
-
 def other_data(size, classes):
     images = torch.rand(4 * classes, 1, size, size, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(4 * classes) % classes
     return RealData.from_tensors(images, labels, test_images=images, test_labels=labels, validation=classes)
 
 
-def test_data_that_does_not_fit_is_refused(data):
-    d = real_set(data)
-    with pytest.raises(DataError, match=r"the set has 10 classes .*has 4 "):
-        dd.evaluate(d, nets=1, data=other_data(8, 4), **CPU)
-    with pytest.raises(DataError, match="the set's images are 1x8x8, those of custom are 1x9x9"):
-        wrong = other_data(9, 10)
-        d.classes = wrong.classes
-        dd.evaluate(d, nets=1, data=wrong, **CPU)
+NINE = other_data(9, 10)
+NO_NAME = "no data set that can be found by name; pass its folder"
+REFUSED = {  # other attributes of the set, what is asked for, words of the refusal
+    "no origin": ({"origin": {}}, {"data": None}, NO_NAME),
+    "other origin": ({"origin": {"dataset": "my holiday"}}, {"data": None}, NO_NAME),
+    "other classes": ({}, {"data": other_data(8, 4)}, r"the set has 10 classes .*has 4 "),
+    "another size": ({"classes": NINE.classes}, {"data": NINE},
+                     "the set's images are 1x8x8, those of custom are 1x9x9"),
+    "no nets": ({}, {"nets": 0}, "nets is 0"),
+    "plain nets": ({}, {"plain_nets": -1}, "plain_nets is -1"),
+    "nine logits": ({}, {"net": nn.Sequential(nn.Flatten(), nn.Linear(64, 9))},
+                    r"the net makes \(2, 9\) of 2 images, wanted \(2, 10\)"),
+    "other images": ({}, {"net": nn.Linear(3, 10)}, "the net does not take images 1x8x8"),
+    "no such split": ({}, {"split": "tset"}, "unknown split 'tset'"),
+    "the user's net": ({"net": NetSpec("custom", {})}, {}, "pass it as net="),
+}  # fmt: skip
 
 
-def test_arguments_that_do_not_fit_are_refused(data):
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_fit_is_refused(data, name):
+    change, asked, words = REFUSED[name]
     d = real_set(data)
-    with pytest.raises(UsageError, match="nets is 0"):
-        dd.evaluate(d, nets=0, data=data)
-    with pytest.raises(UsageError, match="plain_nets is -1"):
-        dd.evaluate(d, plain_nets=-1, data=data)
-    with pytest.raises(UsageError, match=r"the net makes \(2, 9\) of 2 images, wanted \(2, 10\)"):
-        dd.evaluate(d, net=nn.Sequential(nn.Flatten(), nn.Linear(64, 9)), data=data, **CPU)
-    with pytest.raises(UsageError, match="the net does not take images 1x8x8"):
-        dd.evaluate(d, net=nn.Linear(3, 10), data=data, **CPU)
-    with pytest.raises(UsageError, match="unknown split 'tset'"):
-        dd.evaluate(d, nets=1, data=data, split="tset", **CPU)
-    with pytest.raises(UsageError, match="pass it as net="):
-        custom = real_set(data, net=NetSpec("custom", {}), module=nn.Linear(1, 1))
-        dd.evaluate(custom, nets=1, data=data, **CPU)
+    for attribute, value in change.items():
+        setattr(d, attribute, value)
+    with pytest.raises((DataError, UsageError), match=words):
+        dd.evaluate(d, **{**CPU, "nets": 1, "data": data, **asked})
 
 
 def test_signals_are_looked_at_between_nets(data):

@@ -57,27 +57,13 @@ def pool(digits, net=SPEC, held_out=2, **changes):
 
 @pytest.mark.parametrize("weights", ["net.safetensors", "net.pt"])
 def test_finetune_writes_the_net_and_says_what_it_took(here, weights, capsys):
-    argv = [
-        "finetune",
-        "set.safetensors",
-        "--weights",
-        weights,
-        "--max-steps",
-        "200",
-        "--out",
-        "tuned.safetensors",
-    ]
+    argv = ["finetune", "set.safetensors", "--weights", weights, "--max-steps", "200"]
+    argv += ["--out", "tuned.safetensors"]
     assert main([*argv, "--json"]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out)
-    assert {
-        "accuracy_before",
-        "accuracy_after",
-        "steps",
-        "seconds",
-        "steps_ordinary",
-        "seconds_ordinary",
-    } <= set(found)
+    times = {"steps", "seconds", "steps_ordinary", "seconds_ordinary"}
+    assert {"accuracy_before", "accuracy_after", *times} <= set(found)
     assert found["steps"] == 4 and found["accuracy_after"] > found["accuracy_before"]
     assert found["steps_ordinary"] % 10 == 0 and found["out"] == "tuned.safetensors"
     net = SPEC.build()
@@ -115,11 +101,9 @@ def test_finetune_from_a_run_folder_writes_beside_it(here, capsys):
 
 
 def test_finetune_what_it_wrote_again(here):
-    assert (
-        main(["finetune", "set.safetensors", "--weights", "net.pt", "--no-reach", "--out", "1.safetensors"])
-        == 0
-    )
-    assert main(["finetune", "set.safetensors", "--weights", "1.safetensors", "--no-reach", "--out", "2"]) == 0
+    argv = ["finetune", "set.safetensors", "--no-reach", "--weights"]
+    assert main([*argv, "net.pt", "--out", "1.safetensors"]) == 0
+    assert main([*argv, "1.safetensors", "--out", "2"]) == 0
     assert (here / "1.safetensors").read_bytes() != (here / "2").read_bytes()
 
 

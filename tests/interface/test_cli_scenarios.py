@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import datadistill as dd
 from datadistill.cli import main
@@ -123,19 +123,6 @@ def test_compare(made, here, capsys):
     assert len((here / "table.csv").read_text().splitlines()) == len(rows) + 1
 
 
-def test_finetune(made, here, capsys):
-    argv = ["finetune", made / "set", "--weights", made / "pool", "--pool-net", "0", "--out", "mine"]
-    found, said = done(capsys, *argv, "--max-steps", "20")
-    assert {"accuracy_before", "accuracy_after", "steps", "seconds"} <= set(found)
-    assert found["steps"] == 4 and found["max_steps"] == 20 and "wrote mine" in said
-    stacked = dd.Pool.load(made / "pool").part("held_out")
-    net = dd.DistilledDataset.load(made / "set").build()
-    net.load_state_dict({k: p[0] for k, p in stacked.items()})
-    adapted = dd.DistilledDataset.load(made / "set").train(net).state_dict()
-    tuned = load_file("mine")
-    assert all((tuned[k] == p).all() for k, p in adapted.items())
-
-
 def test_finetune_a_net_that_is_as_good_already(made, here, capsys, monkeypatch):
     """Step sizes of next to nothing leave the net as it was."""
     d = dd.DistilledDataset.load(made / "set")
@@ -193,27 +180,6 @@ def test_an_attack_beside_real_images(made, poison, capsys):
     assert code == 2 and "trains no net" in said
 
 
-def test_finetune_with_an_attack_warns(made, poison, here, capsys):
-    argv = ["finetune", poison, "--weights", made / "pool", "--pool-net", "0", "--no-reach", "--out", "worse"]
-    _, said = done(capsys, *argv)
-    assert "make a net take 0 for 1" in said and "data poisoning" in said
-
-
-@pytest.mark.parametrize(
-    ("classes", "said"),
-    [
-        (("3", "3"), "attack_class and target_class are both 3"),
-        (("3", "10"), "target_class is 10, but there are 10 classes: give 0 to 9"),
-        (("12", "1"), "attack_class is 12, but there are 10 classes"),
-        (("-1", "1"), "attack_class is -1"),
-    ],
-)
-def test_attacked_and_target_class(made, here, classes, said, capsys):
-    argv = [*ATTACK, "--pool", made / "pool", "--attack-class", classes[0], "--target-class", classes[1]]
-    code, shown = refused(capsys, "distill", *argv, "--out", "x")
-    assert code == 2 and said in shown and list(here.iterdir()) == []
-
-
 # --- what does not fit
 
 
@@ -255,9 +221,8 @@ def test_source_and_target_with_other_classes(made, here, capsys):
     assert "source digits has 10 classes" in said and "jay, pelican" in said and "same classes" in said
 
 
-@pytest.mark.parametrize("keep", [0, 4, 1000, -1])
-def test_a_pool_that_was_cut_off(made, here, keep, capsys):
-    (here / "cut").write_bytes((made / "pool" / "pool.safetensors").read_bytes()[:keep])
+def test_a_pool_that_was_cut_off(made, here, capsys):
+    (here / "cut").write_bytes((made / "pool" / "pool.safetensors").read_bytes()[:1000])
     for argv in (
         ["distill", *ADAPT, "--source", "digits", "--pool", "cut", "--out", "x"],
         ["evaluate", made / "set", "--pool", "cut"],
@@ -311,14 +276,8 @@ def test_weights_that_do_not_fit_name_the_tensors(made, here, capsys):
     held_out = dd.Pool.load(made / "pool").part("held_out")
     tensors = {k: p[0].clone() for k, p in held_out.items()}
     save_file({**tensors, "layers.0.weight": tensors["layers.0.weight"][:, :60].clone()}, "narrow.safetensors")
-    save_file({k: p for k, p in tensors.items() if k != "layers.2.bias"}, "lacking.safetensors")
-    argv = ["finetune", made / "set", "--out", "x", "--weights"]
-    code, said = refused(capsys, *argv, "narrow.safetensors")
-    assert code == 3 and "layers.0.weight" in said
-    code, said = refused(capsys, *argv, "lacking.safetensors")
-    assert code == 3 and "layers.2.bias" in said and not (here / "x").exists()
-    argv = ["distill", *ADAPT, "--source", "None", "--theta-0", "fixed", "--out", "x", "--weights"]
-    code, said = refused(capsys, *argv, "narrow.safetensors")
+    argv = [*ADAPT, "--source", "None", "--theta-0", "fixed", "--out", "x", "--weights", "narrow.safetensors"]
+    code, said = refused(capsys, "distill", *argv)
     assert code == 3 and "layers.0.weight" in said and not (here / "x").exists()
 
 
@@ -329,18 +288,8 @@ def test_a_pool_as_weights_wants_the_number_of_a_net(made, capsys):
 
 
 def test_inspect_of_an_adapted_net(made, here, capsys):
-    argv = [
-        "finetune",
-        made / "set",
-        "--weights",
-        made / "pool",
-        "--pool-net",
-        "0",
-        "--no-reach",
-        "--out",
-        "net",
-    ]
-    assert run(capsys, *argv)[0] == 0
+    argv = ["finetune", made / "set", "--weights", made / "pool", "--pool-net", "0", "--no-reach"]
+    assert run(capsys, *argv, "--out", "net")[0] == 0
     code, said, _ = run(capsys, "inspect", "net")
     assert code == 0 and "matches" in said and "digits" in said
 

@@ -25,30 +25,15 @@ def tiny(monkeypatch, tmp_path):
 
 
 def test_a_chain_by_way_of_the_command(capsys, tmp_path):
-    argv = [
-        "born-again",
-        "tiny",
-        "--generations",
-        "2",
-        "--seeds",
-        "2",
-        "--batch",
-        "256",
-        "--average",
-        "geometric",
-    ]
+    argv = ["born-again", "tiny", "--generations", "2", "--seeds", "2", "--batch", "256"]
+    argv += ["--average", "geometric"]
     assert main([*argv, "--json"]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out)
     assert (found["recipe"], found["base"], found["generations"]) == ("tiny", "teacher", 2)
     assert (found["seeds"], found["average"], found["changes"]) == ([0, 1], "geometric", {"batch": 256})
-    assert [r["arm"] for r in found["rows"]] == [
-        "teacher",
-        "own-1",
-        "own-2",
-        "own-BANE(2)",
-        "own-BANE(2)+teacher",
-    ]
+    rows = ["teacher", "own-1", "own-2", "own-BANE(2)", "own-BANE(2)+teacher"]
+    assert [r["arm"] for r in found["rows"]] == rows
     assert all(r["column"] == "error" and len(r["values"]) == 2 for r in found["rows"])
     assert "own-2-s1, taught by own-1-s1" in shown.err and "hard is left out" in shown.err
     out = tmp_path / "runs/born-again/tiny"

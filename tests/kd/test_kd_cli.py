@@ -169,9 +169,8 @@ def test_evaluate_gives_the_scores_of_the_run(finished, capsys):
     assert main(["evaluate", str(finished / "teacher.safetensors"), "--noise", "0", "0.3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["noise"]["0"] == found["accuracy"] and found["missing"] == {}
-    assert (
-        main(["evaluate", str(finished), "--which", "teacher", "--split", "validation", "--missing", "8"]) == 0
-    )
+    argv = ["evaluate", str(finished), "--which", "teacher", "--split", "validation", "--missing", "8"]
+    assert main(argv) == 0
     said = capsys.readouterr().out
     assert "validation images" in said and "of class 8, shifted" in said and f"compare {NAME}" in said
 
@@ -213,34 +212,10 @@ def test_a_folder_of_images_trains_teacher_and_student(tmp_path, capsys):
         for n in range(10):
             pixels = torch.randint(100 * k, 100 * k + 100, (8, 8), generator=generator, dtype=torch.uint8)
             Image.fromarray(pixels.numpy()).save(tmp_path / f"images/{k}/{n}.png")
-    words = [
-        "train",
-        "mnist5k-few-images",
-        "--data",
-        str(tmp_path / "images"),
-        "--size",
-        "8",
-        "--channels",
-        "1",
-    ]
-    words += ["--per-class", "2", "--epochs", "1", "--teacher-epochs", "1", "--quiet"]
-    assert (
-        main(
-            [
-                *words,
-                "--method",
-                "logits",
-                "--net",
-                "mlp",
-                "--teacher-net",
-                "mlp",
-                "--out",
-                str(tmp_path / "r"),
-                "--json",
-            ]
-        )
-        == 0
-    )
+    words = ["train", "mnist5k-few-images", "--data", str(tmp_path / "images"), "--size", "8", "--quiet"]
+    words += ["--channels", "1", "--per-class", "2", "--epochs", "1", "--teacher-epochs", "1"]
+    nets = ["--method", "logits", "--net", "mlp", "--teacher-net", "mlp"]
+    assert main([*words, *nets, "--out", str(tmp_path / "r"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     saved = SavedNet.load(tmp_path / "r")
     assert found["images"] == 4 and saved.classes == ("0", "1") and "data" not in saved.record

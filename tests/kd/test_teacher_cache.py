@@ -228,22 +228,6 @@ MIXING = {
 }
 
 
-@pytest.mark.parametrize("how", MIXING.values(), ids=MIXING)
-def test_a_teacher_that_mixes_images_is_refused(split, how):
-    with pytest.raises(UsageError, match=r"of an image alone are up to .* use the teacher itself"):
-        CachedTeacher(Teacher(Mixing(how)), split)
-
-
-def test_a_file_of_a_mixing_teacher_is_refused(split, teacher, tmp_path):
-    path = tmp_path / "cache"
-    CachedTeacher(teacher, split, path=path).outputs(split.images[:1], index=torch.tensor([0]))
-    tensors, meta = unpack(path, schema=1)
-    tensors["0.members"][0] += 0.1
-    path.write_bytes(pack(tensors, meta))
-    with pytest.raises(UsageError, match=r"members of an image alone are up to 0\.1 from"):
-        CachedTeacher(teacher, split, path=path)
-
-
 # --- the file
 
 
@@ -338,72 +322,77 @@ def test_without_augmentation_a_file_serves_every_seed(split, teacher, tmp_path)
     CachedTeacher(teacher, split, path=path, seed=2, number=7)
 
 
-def test_other_and_damaged_files_are_refused(split, teacher, tmp_path):
+FILES = [  # what is in a file, of what was in it; words of the refusal
+    (lambda t: {k: x[1:] for k, x in t.items()}, DataError, "not rows of this split"),
+    (lambda t: {**t, "0.other": torch.zeros(N)}, DataError, "tensors are not rows"),
+    (lambda t: {k.replace("0.", "-1."): x for k, x in t.items()}, DataError, "are not rows of"),
+    (
+        lambda t: {k: x + 0.1 if k == "0.members" else x for k, x in t.items()},
+        UsageError,
+        r"members of an image alone are up to 0\.1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "words"), FILES)
+def test_other_files_are_refused(split, teacher, tmp_path, change, kind, words):
     path = tmp_path / "cache"
     CachedTeacher(teacher, split, path=path).outputs(split.images[:1], index=torch.tensor([0]))
-    data = path.read_bytes()
-    tensors, meta = unpack(data, schema=1)
+    tensors, meta = unpack(path, schema=1)
     assert json.loads(json.dumps(meta)) == meta and meta["kind"] == "teacher outputs"
-    cases = {
-        "not rows of this split": pack({k: t[1:] for k, t in tensors.items()}, meta),
-        "tensors are not rows": pack({**tensors, "0.other": torch.zeros(N)}, meta),
-        "are not rows of": pack({k.replace("0.", "-1."): t for k, t in tensors.items()}, meta),
-    }
-    for sentence, content in cases.items():
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=sentence):
-            CachedTeacher(teacher, split, path=path)
-    with pytest.raises(UsageError, match="cannot write"):
-        CachedTeacher(teacher, split, path=tmp_path / "no" / "folder").outputs(
-            split.images[:1], index=torch.tensor([0])
-        )
+    path.write_bytes(pack(change(tensors), meta))
+    with pytest.raises(kind, match=words):
+        CachedTeacher(teacher, split, path=path)
 
 
-# --- bad input
+# --- what cannot be answered
 
 
-def test_what_a_cache_cannot_answer_is_said_with_the_way_on(split, teacher):
-    cached, index = CachedTeacher(teacher, split, layers=("bn",)), torch.arange(3)
-    x = split.images[:3]
-    with pytest.raises(UsageError, match=r"gradients of the teacher to the images.*use the teacher itself"):
-        cached.outputs(x.clone().requires_grad_(), index=index, input_gradients=True)
-    with pytest.raises(UsageError, match=r"layers conv are not in the teacher's cache \(kept: bn\)"):
-        cached.outputs(x, ("bn", "conv"), index=index)
-    with pytest.raises(UsageError, match=r"index=batch.index, or use the teacher itself"):
-        cached.outputs(x)
-    for wrong in (index[:2], index.float(), index[:, None]):
-        with pytest.raises(UsageError, match=r"for 3 images, wanted int64 \(3,\)"):
-            cached.outputs(x, index=wrong)
-    for wrong in (index - 1, index + N - 2):
-        with pytest.raises(UsageError, match=rf"split has {N} images"):
-            cached.outputs(x, index=wrong)
-    augmented = CachedTeacher(teacher, split, augment=("flip",))
-    for view in (None, -1):
-        with pytest.raises(UsageError, match=f"view is {view}.*pass their epoch"):
-            augmented.outputs(x, index=index, view=view)
-
-
-def test_a_teacher_whose_answer_depends_on_the_batch_is_refused(split):
-    with pytest.raises(UsageError, match=r"batch_stats.*depends on the whole batch"):
-        CachedTeacher(Teacher(Counted(), mode="batch_stats"), split)
+def spoilt(bn=None, bias=0.0):
     net = Counted()
-    net.bn = nn.BatchNorm2d(3, track_running_stats=False)
-    with pytest.raises(UsageError, match="'bn' of the teacher has no running statistics"):
-        CachedTeacher(Teacher(net), split)
+    net.bn = net.bn if bn is None else bn
+    net.head.bias.data[0] = bias
+    return Teacher(net)
 
 
-def test_what_does_not_fit_is_refused_before_training(split, teacher):
-    with pytest.raises(UsageError, match="did you mean flip"):
-        CachedTeacher(teacher, split, augment=("flop",))
-    with pytest.raises(UsageError, match="no layer 'bm'"):
-        CachedTeacher(teacher, split, layers=("bm",))
-    with pytest.raises(UsageError, match="ensemble of 2 nets"):
-        CachedTeacher(Teacher(Counted(), Counted()), split, layers=("bn",))
-    with pytest.raises(UsageError, match="batch is 0"):
-        CachedTeacher(teacher, split, batch=0)
-    with pytest.raises(DataError, match="no image"):
-        CachedTeacher(teacher, Split(split.images[:0], split.labels[:0]))
-    net = Counted()
-    net.head.bias.data[0] = float("nan")
-    with pytest.raises(NumericalError, match="teacher's members is not finite"):
-        CachedTeacher(Teacher(net), split)
+def ask(teacher, split, *layers, index=None, view=None, augment=(), **more):
+    cached = CachedTeacher(teacher, split, layers=("bn",), augment=augment)
+    images = split.images[:3].clone().requires_grad_("input_gradients" in more)
+    return cached.outputs(images, layers, index=index, view=view, **more)
+
+
+FIRST, BARE = torch.arange(3), nn.BatchNorm2d(3, track_running_stats=False)
+TWO = Teacher(Counted(), Counted())
+REFUSED = [
+    *((lambda t, s, how=how: CachedTeacher(Teacher(Mixing(how)), s), UsageError,
+       r"of an image alone are up to .* use the teacher itself") for how in MIXING.values()),
+    (lambda t, s: CachedTeacher(Teacher(Counted(), mode="batch_stats"), s), UsageError,
+     "batch_stats.*depends on the whole batch"),
+    (lambda t, s: CachedTeacher(spoilt(BARE), s), UsageError, "'bn' of the teacher has no running statistics"),
+    (lambda t, s: CachedTeacher(spoilt(bias=float("nan")), s), NumericalError,
+     "teacher's members is not finite"),
+    (lambda t, s: CachedTeacher(t, s, augment=("flop",)), UsageError, "did you mean flip"),
+    (lambda t, s: CachedTeacher(t, s, layers=("bm",)), UsageError, "no layer 'bm'"),
+    (lambda t, s: CachedTeacher(TWO, s, layers=("bn",)), UsageError, "ensemble of 2 nets"),
+    (lambda t, s: CachedTeacher(t, s, batch=0), UsageError, "batch is 0"),
+    (lambda t, s: CachedTeacher(t, Split(s.images[:0], s.labels[:0])), DataError, "no image"),
+    (lambda t, s: CachedTeacher(t, s, path="/no/folder").outputs(s.images[:3], index=FIRST), UsageError,
+     "cannot write"),
+    (lambda t, s: ask(t, s, index=FIRST, input_gradients=True), UsageError,
+     "gradients of the teacher to the images.*use the teacher itself"),
+    (lambda t, s: ask(t, s, "bn", "conv", index=FIRST), UsageError,
+     r"layers conv are not in the teacher's cache \(kept: bn\)"),
+    (lambda t, s: ask(t, s), UsageError, "index=batch.index, or use the teacher itself"),
+    *((lambda t, s, wrong=wrong: ask(t, s, index=wrong), UsageError, r"for 3 images, wanted int64 \(3,\)")
+      for wrong in (FIRST[:2], FIRST.float(), FIRST[:, None])),
+    *((lambda t, s, wrong=wrong: ask(t, s, index=wrong), UsageError, f"split has {N} images")
+      for wrong in (FIRST - 1, FIRST + N - 2)),
+    *((lambda t, s, view=view: ask(t, s, index=FIRST, view=view, augment=("flip",)), UsageError,
+       f"view is {view}.*pass their epoch") for view in (None, -1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "kind", "words"), REFUSED)
+def test_what_does_not_fit_is_refused_with_the_way_on(split, teacher, call, kind, words):
+    with pytest.raises(kind, match=words):
+        call(teacher, split)

@@ -55,18 +55,8 @@ def test_train_ends_with_what_to_type(folder, tmp_path, monkeypatch, capsys):
 
 def test_a_taught_run_its_resume_and_its_evaluation(teacher, folder, tmp_path, capsys):
     out = tmp_path / "run"
-    argv = [
-        "train",
-        NAME,
-        "--text",
-        str(folder),
-        *SMALL,
-        "--teacher",
-        str(teacher),
-        "--out",
-        str(out),
-        "--json",
-    ]
+    argv = ["train", NAME, "--text", str(folder), *SMALL, "--teacher", str(teacher), "--out", str(out)]
+    argv.append("--json")
     assert main(argv) == 0
     first = json.loads(capsys.readouterr().out)
     saved = SavedLanguageModel.load(out)
