@@ -17,11 +17,7 @@ class DependsOnBatch(UsageError):
 
 
 def refuse_batch_dependence(teacher: Teacher) -> None:
-    """Refuse a teacher whose layers say that they mix the images of a batch.
-
-    Raises:
-        DependsOnBatch: the mode "batch_stats", or a BatchNorm layer without running statistics.
-    """
+    """Refuse a teacher in the mode "batch_stats", or with a BatchNorm layer without running statistics."""
     if teacher.mode != "eval":
         raise DependsOnBatch(
             f"the teacher's mode is {teacher.mode}, in which an answer depends on the whole batch, so none "
@@ -40,19 +36,8 @@ def refuse_other_answer(what: str, alone: Tensor, among: Tensor) -> None:
     """Refuse an answer for an image alone that is not the one for the same image among others.
 
     Sums in another order differ by a few eps of the largest summand, layer after layer; the answers of a net
-    that mixes images by far more. The limit between them is sqrt(eps) of the largest number of the answer, eps
-    the distance from 1 to the next number: 3e-4 in float32.
-
-    Args:
-        what: named in the error.
-        alone: of a batch of one.
-        among: of the same image in a larger batch, of the same shape.
-
-    Raises:
-        DependsOnBatch: they differ by more than rounding.
-
-    Example:
-        >>> refuse_other_answer("logits", torch.ones(3), torch.ones(3) + 1e-6)
+    that mixes images by far more. The limit between them is sqrt(eps) of the largest number of the answer,
+    eps the distance from 1 to the next number: 3e-4 in float32.
     """
     eps = torch.finfo(alone.dtype).eps
     if alone.is_cuda and alone.dtype == torch.float32:

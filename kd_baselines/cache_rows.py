@@ -28,13 +28,8 @@ CACHE = Artifact("teacher outputs")
 
 @dataclass(eq=False)
 class View:
-    """Rows of all images of a split, of which `have` are computed.
-
-    Args:
-        have: (N,) bool.
-        rows: name -> (N,...).
-        complete: have.all(), without asking the device at every step.
-    """
+    """Rows of all images of a split: name -> (N,...), of which `have` (N,) bool are computed. `complete` is
+    have.all(), known without asking the device at every step."""
 
     have: Tensor
     rows: dict[str, Tensor]
@@ -42,13 +37,7 @@ class View:
 
 
 def marks(images: Shaped[Tensor, "b c h w"]) -> Int[Tensor, "b 2"]:
-    """Half of the SHA-256 of each image: of its shape, its type and all its bytes.
-
-    Example:
-        >>> images = torch.arange(8.0).view(2, 1, 2, 2)
-        >>> torch.equal(marks(images), marks(images.clone())), torch.equal(marks(images)[0], marks(images)[1])
-        (True, False)
-    """
+    """Half of the SHA-256 of each image: of its shape, its type and all its bytes."""
     start = hashlib.sha256(f"{images.dtype} {tuple(images.shape[1:])}".encode())
     found = []
     for row in images.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy():
@@ -59,16 +48,7 @@ def marks(images: Shaped[Tensor, "b c h w"]) -> Int[Tensor, "b 2"]:
 
 
 def write(path: Path, views: Mapping[int, View], meta: Mapping[str, Any]) -> None:
-    """Write the rows, atomically.
-
-    Args:
-        path: the file.
-        views: by number.
-        meta: what the rows were computed from.
-
-    Raises:
-        UsageError, ResourceError: it could not be written.
-    """
+    """Write the rows by view, and what they were computed from, atomically."""
     tensors = {}
     for view, table in views.items():
         tensors[f"{view}.have"] = table.have
@@ -77,16 +57,12 @@ def write(path: Path, views: Mapping[int, View], meta: Mapping[str, Any]) -> Non
 
 
 def read(path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], images: Tensor) -> dict[int, View]:
-    """The rows of a file, by view.
+    """The rows of a file, by view; DataError for a file that is stale, damaged, or something else.
 
     Args:
-        path: the file.
         meta: what the rows must have been computed from.
         like: name -> (1,...), what a row looks like.
         images: of the split, on the device where the rows go.
-
-    Raises:
-        DataError: a file that is stale, damaged, or something else.
     """
     tensors, found = CACHE.load(path, Content)
     names = [k for k in {**meta, **found} if found.get(k) != meta.get(k)]

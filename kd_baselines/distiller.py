@@ -1,13 +1,4 @@
-"""One batch of distillation: compute what the objective needs, and nothing else.
-
-    distiller = Distiller(student, CE() + KD(temperature=4, weight=0.9), Teacher(net))
-    out = distiller.step((images, labels))        # {"loss", "ce", "kd"}
-    out["loss"].backward()                        # your own loop, your own optimizer
-    optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1)
-
-`distiller.parameters()` are the student's and those that terms own (a regressor); the student's state dict
-never has the latter.
-"""
+"""One batch of distillation: the quantities that the objective needs, and nothing else."""
 
 from __future__ import annotations
 
@@ -97,7 +88,8 @@ class Distiller:
             self._prepare(split.images, split.labels)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The student's, and those that terms own, which are made by `sample` or the first batch."""
+        """The student's parameters, and those that terms own (a regressor, made by `sample` or the first
+        batch), which the student's state dict never has."""
         self._listed = set(self.objective.parameters())
         yield from self.student.parameters()
         yield from self.objective.parameters()
@@ -167,8 +159,8 @@ class Distiller:
         return seen
 
     def _prepare(self, images: Tensor, labels: Tensor) -> None:
-        """Show the terms two images, in evaluation mode: no statistics are written. They are those with the
-        smallest and the largest label, so that a class that the logits do not have is refused."""
+        """Show the terms two images in evaluation mode: those with the smallest and the largest label, so
+        that a class that the logits do not have is refused."""
         pick = [0, 1]
         if labels.dim() == 1 and len(labels) > 2 and int(labels.argmin()) != int(labels.argmax()):
             pick = [int(labels.argmin()), int(labels.argmax())]

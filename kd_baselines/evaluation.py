@@ -1,4 +1,4 @@
-"""What a trained net scores: accuracy, the same under noise, and classes that it never saw.
+"""The scores of a trained net: accuracy, the same under noise, and classes that it never saw.
 
 Notation: z (N,K) logits, y (N,) labels, c a class that was left out of the student's training, s its shift.
 
@@ -6,8 +6,7 @@ Notation: z (N,K) logits, y (N,) labels, c a class that was left out of the stud
     left out   accuracy on class c of argmax z, and of argmax (z + s e_c): "raising the bias" of the class
 
 Reference: Hinton, Vinyals and Dean 2015, section 3, https://arxiv.org/abs/1503.02531 (a transfer set without
-any 3). There s is the best on the test images; here it is chosen on the validation images, which are a part of
-the full training data.
+any 3). There s is the best on the test images; here it is chosen on the validation images.
 """
 
 from __future__ import annotations
@@ -64,9 +63,6 @@ def score(
         split: which images; the shifts of `missing` are chosen on the validation images all the same.
         batch: images at once.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
-
-    Returns:
-        The scores.
 
     Raises:
         UsageError: a negative deviation, an unknown class, a net that makes other than K logits, or a distilled
@@ -133,12 +129,8 @@ def choose_shift(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], class_
         class_index: c.
 
     Returns:
-        s: 0, the middle between two neighbours, or 1 beyond the first or last; of the best ones the smallest in
-        absolute value.
-
-    Raises:
-        UsageError: shapes that do not fit, or no such class.
-        DataError: no image.
+        s: 0, the middle between two neighbours, or 1 beyond the first or last; of the best ones the smallest
+        in absolute value.
 
     Example:
         >>> logits = torch.tensor([[1.0, 0.0], [3.0, 0.0], [9.0, 0.0]])

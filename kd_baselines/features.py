@@ -33,24 +33,14 @@ __all__ = ["Outputs", "cast_images", "layers", "logits_in", "run"]
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What one forward gave.
-
-    Args:
-        logits: what the net returned, (B,K); None where it was not asked for.
-        features: the tapped tensors by name, in the order asked for.
-    """
+    """The logits (B,K) of one forward, None where they were not asked for, and the tapped tensors by name."""
 
     logits: Float[Tensor, "b k"] | None
     features: Mapping[str, Tensor]
 
 
 def layers(net: nn.Module) -> tuple[str, ...]:
-    """The module paths that `run` can tap, in the order in which the net registers them.
-
-    Example:
-        >>> layers(nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), nn.Linear(4, 2)))
-        ('0', '0.0', '0.1', '1')
-    """
+    """The module paths that `run` can tap, in the order in which the net registers them."""
     return tuple(path for path in _modules(net) if path)
 
 
@@ -100,9 +90,6 @@ def run(
         classes: of a net whose output is a tensor of so many logits in evaluation mode: a tuple in training
             mode then begins with them.
 
-    Returns:
-        The logits, or None, and the features by name.
-
     Example:
         >>> import torch
         >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
@@ -144,18 +131,8 @@ def run(
 
 
 def logits_in(returned: Any, net: str, shape: tuple[int, int | None] = (0, None)) -> Tensor:
-    """The logits in what a net returned.
-
-    Args:
-        returned: a tensor; or an object with an attribute or entry "logits"; or, where the shape is known, a
-            tuple that begins with a tensor of this shape.
-        net: named in the error.
-        shape: (B,K) of the logits; K is None where unknown.
-
-    Example:
-        >>> logits_in({"logits": torch.ones(1, 2), "hidden": torch.ones(3)}, "net")
-        tensor([[1., 1.]])
-    """
+    """The logits in what a net returned: the tensor itself, an attribute or entry "logits", or the first of a
+    tuple, where it has the shape (B,K) (K is None where unknown). `net` is named in the error."""
     found = returned
     if isinstance(returned, Mapping):
         found = returned.get("logits")
@@ -173,12 +150,7 @@ def logits_in(returned: Any, net: str, shape: tuple[int, int | None] = (0, None)
 
 
 def cast_images(net: object, images: Tensor) -> Tensor:
-    """The images in the floating-point type of a net's parameters, through which gradients flow.
-
-    Example:
-        >>> cast_images(nn.Linear(1, 1).double(), torch.ones(1, 1)).dtype
-        torch.float64
-    """
+    """The images in the floating-point type of a net's parameters, through which gradients flow."""
     parameters = net.parameters() if isinstance(net, nn.Module) else ()
     own = next((p.dtype for p in parameters if p.is_floating_point()), images.dtype)
     if own == images.dtype or own.itemsize < 2 or not images.is_floating_point():

@@ -41,10 +41,6 @@ def nearest_distances(
         a: n points of any shape, 1 or more.
         b: m points of the same shape, 1 or more.
         chunk: points of either set at a time; chunk^2 distances are in memory.
-
-    Example:
-        >>> nearest_distances(torch.tensor([[0.0], [5.0]]), torch.tensor([[1.0], [2.0]]))
-        tensor([1., 3.])
     """
     if a.ndim < 2 or b.ndim < 2 or not len(a) or not len(b) or a.shape[1:] != b.shape[1:]:
         raise UsageError(
@@ -107,10 +103,6 @@ def source_bound(target_gaps: float | Float[Tensor, " m"], lipschitz: float, dis
         target_gaps: ||T(x) - S(x)||_2 of each target point, or the largest of them; never their mean.
         lipschitz: K of T - S, 0 or more; K_T + K_S will do (`lipschitz_bound` of each).
         distance: `asymmetric_hausdorff(source, target)`, in this order.
-
-    Example:
-        >>> source_bound(torch.tensor([0.5, 2.0]), lipschitz=3.0, distance=1.5)
-        6.5
     """
     gaps = torch.as_tensor(target_gaps, dtype=torch.float64)
     if not gaps.numel():
@@ -185,8 +177,8 @@ def _largest_singular_value(matrix: Tensor) -> float:
 def _shares(
     kernel: int | tuple[int, ...], stride: int | tuple[int, ...], dilation: int | tuple[int, ...]
 ) -> int:
-    """The largest number of patches that hold one pixel: in each direction, taps i with dilation * i congruent
-    modulo the stride, ceil(kernel * gcd(dilation, stride) / stride) at most."""
+    """The largest number of patches that hold one pixel: ceil(kernel gcd(dilation, stride) / stride) at most
+    in each direction, the taps i with dilation * i congruent modulo the stride."""
     sizes = zip(_pair(kernel), _pair(stride), _pair(dilation), strict=True)
     return math.prod(-(-k * math.gcd(d, s) // s) for k, s, d in sizes)
 

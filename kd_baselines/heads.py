@@ -1,10 +1,7 @@
-"""The student with two heads: transfer from a net for other classes, without forgetting them.
+"""A student with two heads: transfer from a net for other classes, without forgetting them.
 
 Target classes are those to be learned, source classes those that the teacher knows. Only images of the target
 data are seen. The trunk and both heads train on `lwf_objective`.
-
-    student = two_headed(build("lenet", channels=1, size=28, classes=5), source_classes=10)
-    objective = lwf_objective(activations=1.0, jacobian=0.1)
 
 References:
     Li and Hoiem, Learning without forgetting, 2016, https://arxiv.org/abs/1606.09282
@@ -46,11 +43,6 @@ class TwoHeaded(nn.Module):
         features: numbers that the trunk makes of an image.
         target_classes: logits of the head `target`, trained with labels.
         source_classes: logits of the head `source`, trained with the teacher's.
-
-    Example:
-        >>> net = TwoHeaded(nn.Flatten(), features=16, target_classes=3, source_classes=10)
-        >>> net(torch.zeros(2, 1, 4, 4)).shape
-        torch.Size([2, 3])
     """
 
     def __init__(self, trunk: nn.Module, features: int, target_classes: int, source_classes: int) -> None:
@@ -66,7 +58,6 @@ class TwoHeaded(nn.Module):
         self.source: nn.Module = nn.Linear(features, source_classes)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b target"]:
-        """Target logits."""
         found = self.trunk(images).flatten(1)
         wanted = getattr(self.target, "in_features", found.shape[1])
         if found.shape[1] != wanted:
@@ -111,7 +102,6 @@ class _Split(nn.Module):
         self.source = _Part(target_classes, target_classes + source_classes)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b target"]:
-        """Target logits."""
         both = self.trunk(images)
         if both.ndim != 2 or both.shape[1] != self.source.stop:
             raise UsageError(
@@ -216,10 +206,6 @@ def lwf_objective(
         attention_jacobian: of `AttentionJacobian` of `layers`.
         layers: the student's layer -> the teacher's. In a student made by `two_headed` they are below `trunk`.
         output: of `JacobianMatching`: "top", "full" or "projected"; the labels are no source classes.
-
-    Example:
-        >>> list(lwf_objective(attention=10.0, layers={"trunk.conv2": "conv2"}).named_terms)
-        ['ce', 'logitregression', 'attentiontransfer']
     """
     from kd_baselines.losses.attention import AttentionTransfer
     from kd_baselines.losses.attention_jacobian import AttentionJacobian

@@ -1,4 +1,4 @@
-"""Scores of a trained net, as they are kept in its file and told."""
+"""Scores of a trained net, as its file holds them and commands print them."""
 
 from __future__ import annotations
 
@@ -61,16 +61,7 @@ class Scores:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Scores:
-        """The inverse of `as_dict`.
-
-        Raises:
-            DataError: it is not what `as_dict` gives.
-
-        Example:
-            >>> scores = Scores(98.0, 50, 1, (96.0, None), noise={0.3: 80.0})
-            >>> Scores.from_dict(scores.as_dict()) == scores
-            True
-        """
+        """The inverse of `as_dict`; DataError for what it does not give."""
         try:
             noise = {float(deviation): value for deviation, value in stored["noise"].items()}
             missing = {name: LeftOut(**value) for name, value in stored["missing"].items()}
@@ -82,12 +73,7 @@ class Scores:
         return found
 
     def columns(self) -> dict[str, float]:
-        """The numbers that are compared, by the words over them, in percent.
-
-        Example:
-            >>> list(Scores(98.0, 50, 1, noise={0.3: 80.0}).columns())
-            ['accuracy', 'with noise 0.3']
-        """
+        """The accuracies in percent by the words over their columns."""
         found = {"accuracy": self.accuracy}
         found |= {f"with noise {deviation:g}": value for deviation, value in self.noise.items()}
         for name, one in self.missing.items():

@@ -1,12 +1,9 @@
 """Layers that a student of another family shares with its teacher: the same values, frozen.
 
-    share_layers(student, teacher_net, {"conv1": "conv1", "fc": "fc"})     # then train the rest
-
 Born-Again Networks teach a residual net by a densely connected one so: the student has the teacher's first
 convolution and its last linear layer, and only what lies between is its own.
 
-Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018, https://arxiv.org/abs/1805.04770,
-table 5.
+Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018, https://arxiv.org/abs/1805.04770, table 5
 """
 
 from __future__ import annotations
@@ -29,15 +26,11 @@ OFFERED = 10
 
 
 def parse_pairs(names: Sequence[str], prefix: str = "") -> dict[str, str]:
-    """The student's layers and the teacher's, from texts NAME (the same in both) or STUDENT:TEACHER.
+    """The student's layers -> the teacher's, from texts NAME (the same in both) or STUDENT:TEACHER. `prefix`
+    goes before the student's names, where it stands inside another net.
 
-    Args:
-        names: one a layer.
-        prefix: before the student's names, where it stands inside another net.
-
-    Example:
-        >>> parse_pairs(("conv1", "fc:classifier"))
-        {'conv1': 'conv1', 'fc': 'classifier'}
+    >>> parse_pairs(("conv1", "fc:classifier"))
+    {'conv1': 'conv1', 'fc': 'classifier'}
     """
     if not names:
         return {}
@@ -69,9 +62,6 @@ def share_layers(student: nn.Module, teacher: nn.Module | Teacher | None, pairs:
         True
         >>> [name for name, p in student.named_parameters() if p.requires_grad]
         ['2.weight', '2.bias']
-
-    References:
-        Furlanello et al. 2018, table 5.
     """
     net = _get_net(teacher, pairs)
     for first, second in combinations(pairs, 2):

@@ -13,19 +13,14 @@ __all__ = ["as_split", "float_images", "refuse_distilled"]
 
 
 def as_split(data: Any, what: str = "the data") -> Split:
-    """The images and labels of anything that has both.
-
-    Images are taken as they are, normalized as the net wants them.
+    """The images and labels of anything that has both. Images are taken as they are, normalized as the net
+    wants them.
 
     Args:
         data: what `datadistill.data.given.split_of` takes (a `Split`, a pair of tensors, a torch data set, a
             list of pairs, a DataLoader); a `RealData`, whose training part is taken; or a `DistilledDataset`,
             whose labels may be soft.
         what: named in errors.
-
-    Raises:
-        UsageError: none of these, images that are no floats, or labels that are none.
-        DataError: no image, or images of several shapes.
 
     Example:
         >>> import torch

@@ -14,12 +14,7 @@ __all__ = ["student_split"]
 
 
 def student_split(config: KdConfig, data: RealData) -> Split:
-    """The images that the student sees: without some classes, and so many of each other, drawn by the seed.
-
-    Raises:
-        UsageError: a class that the data do not have.
-        DataError: a class with fewer images.
-    """
+    """The images that the student sees: without some classes, and so many of each other, drawn by the seed."""
     labels = data.train.labels.cpu()
     left_out = [_class(name, data) for name in config.without]
     index = torch.arange(len(labels))[~torch.isin(labels, torch.tensor(left_out, dtype=labels.dtype))]

@@ -39,7 +39,7 @@ __all__ = ["CachedTeacher"]
 
 
 class CachedTeacher:
-    """A teacher that remembers: `outputs` as of a `Teacher`, looked up by `index` and `view`.
+    """A `Teacher` whose outputs are kept, and looked up by `index` and `view`.
 
     Args:
         teacher: in the mode "eval", where the answer for an image does not depend on its batch.
@@ -121,7 +121,7 @@ class CachedTeacher:
         self.teacher.check()
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """What the teacher itself says about any images; see `Teacher.__call__`."""
+        """The teacher's own answer for any images; see `Teacher.__call__`."""
         return self.teacher(images)
 
     def outputs(
@@ -134,7 +134,8 @@ class CachedTeacher:
         index: Int[Tensor, " b"] | None = None,
         view: int | None = None,
     ) -> TeacherOutputs:
-        """What the teacher says about a batch of the split, from memory where it is there.
+        """The teacher's outputs for a batch of the split, looked up or computed. DataError for images other
+        than those that the rows were computed from.
 
         Args:
             images: (B,C,H,W), the split's own, augmented where the cache was told so.
@@ -143,9 +144,6 @@ class CachedTeacher:
             input_gradients: refused where True.
             index: (B,) places in the split (`Batch.index` of `datadistill.training.fit_loop`).
             view: with augmentation, the epoch.
-
-        Raises:
-            DataError: images that are not those that the rows were computed from.
         """
         if input_gradients:
             raise UsageError(
@@ -173,13 +171,8 @@ class CachedTeacher:
             self._fill(table, self.split.images[:0], torch.empty(0, dtype=torch.int64))
 
     def save(self) -> None:
-        """Write the rows to `path`, atomically, where there is one and something new.
-
-        Without augmentation this happens by itself when they are computed.
-
-        Raises:
-            UsageError, ResourceError: it could not be written.
-        """
+        """Write the rows to `path`, atomically, where there is one and something new; without augmentation
+        this happens by itself when they are computed."""
         if self.path is None or self._saved:
             return
         write(self.path, self._views, self._meta)

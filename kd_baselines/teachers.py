@@ -44,20 +44,12 @@ MODES = ("eval", "batch_stats")
 
 @dataclass(frozen=True, eq=False)
 class TeacherOutputs:
-    """What a teacher says about one batch.
+    """A teacher's outputs for one batch.
 
     Args:
         members: (M,B,K) logits of each net; None where logits were not asked for.
         features: outputs of layers by name.
         average: how several nets become one: "arithmetic" or "geometric".
-
-    Example:
-        >>> members = torch.tensor([[[2.0, 0.0]], [[0.0, 0.0]]])
-        >>> TeacherOutputs(members, average="geometric").at(3.0)
-        tensor([[1., 0.]])
-        >>> mean = TeacherOutputs(members, average="arithmetic").at(3.0).div(3.0).softmax(1)
-        >>> torch.allclose(mean, members.div(3.0).softmax(2).mean(0))
-        True
     """
 
     members: Float[Tensor, "m b k"] | None
@@ -70,11 +62,7 @@ class TeacherOutputs:
         return None if self.members is None else self.at(1.0)
 
     def at(self, temperature: float) -> Float[Tensor, "b k"]:
-        """v(T): logits whose softmax at temperature T is the teacher's probabilities at T.
-
-        Args:
-            temperature: T, above 0.
-        """
+        """v(T): logits whose softmax at temperature T is the teacher's probabilities at T."""
         if not 0 < temperature < float("inf"):
             raise UsageError(f"the temperature is {temperature!r}; give a finite number above 0, such as 4")
         if self.members is None:
@@ -182,7 +170,7 @@ class Teacher:
         index: Int[Tensor, " b"] | None = None,
         view: int | None = None,
     ) -> TeacherOutputs:
-        """What the teacher says about a batch.
+        """The teacher's logits and features for a batch, without a graph unless `input_gradients`.
 
         Args:
             images: (B,C,H,W), on the nets' device.
@@ -191,9 +179,6 @@ class Teacher:
             input_gradients: keep the graph to the images, which must require a gradient; there is none to the
                 nets' tensors.
             index, view: not used; a `CachedTeacher` looks up by them.
-
-        Returns:
-            Logits and features, without a graph unless `input_gradients`.
         """
         poll()
         names = tuple(dict.fromkeys(layers))

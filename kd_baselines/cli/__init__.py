@@ -35,11 +35,5 @@ PROGRAM = Program(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`kd-baselines COMMAND ...`; see `Program.main`.
-
-    Example:
-        >>> main(["--version"])
-        kd-baselines 0.1.0
-        0
-    """
+    """`kd-baselines COMMAND ...`; see `Program.main`."""
     return PROGRAM.main(argv)

@@ -66,10 +66,7 @@ class StudyFlags:
 
 
 def find_changes(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:
-    """The fields that were typed, with their values: for configs other than `base` too.
-
-    Arguments are as typed, to be put over those of each config.
-    """
+    """The fields that were typed, with their values as typed, for configs other than `base` too."""
     config = config_of(typed, base, words)
     found = {}
     for f in fields(base):

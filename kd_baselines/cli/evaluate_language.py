@@ -62,11 +62,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def config_of(args: EvaluateLanguage, record: dict[str, object]) -> LanguageConfig:
-    """How the net was trained: which text, and how much of it.
-
-    Raises:
-        UsageError: the text has no name by which it is found.
-    """
+    """The config of the net's training: which text, and how much of it."""
     config = build_config(LanguageConfig, record, str(args.run))
     text = args.text or config.text
     if args.run.is_dir():  # a file tells no path

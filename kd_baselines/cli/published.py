@@ -15,18 +15,8 @@ SAME_NUMBER = ("seed", "teacher_seed", "images_seed", "device", "cache", "noise"
 
 
 def find_published(config: KdConfig | LanguageConfig, given_teacher: bool = False) -> tuple[str, list[str]]:
-    """The published number of a config's arm, or a dash where there is none or the config is another one.
-
-    Args:
-        config: as it was run.
-        given_teacher: whether the teacher was trained elsewhere.
-
-    Returns:
-        The number, and what is not the recipe's, as `field recipe -> run`.
-
-    >>> find_published(KdConfig(recipe="hinton-missing-digit", arm="x"))
-    ('-', [])
-    """
+    """The published number of a config's arm, or a dash where there is none or the config is another one; and
+    what is not the recipe's, as `field recipe -> run`. `given_teacher`: the teacher was trained elsewhere."""
     page = RECIPES.get(config.recipe)
     if page is None or config.arm not in (OWN, *page.arms) or page.published_of(config.arm) == "-":
         return "-", []

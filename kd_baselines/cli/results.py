@@ -1,4 +1,4 @@
-"""What the scores of a net look like on a terminal."""
+"""The scores of a net on a terminal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ MOST_CLASSES = 10
 
 
 def score_table(output: Output, scores: Scores, classes: Sequence[str]) -> None:
-    """Accuracy, under noise, each class of a few, and classes that were left out.
-
-    Args:
-        output: where to.
-        scores: what was measured.
-        classes: their names.
-    """
+    """Accuracy, under noise, of each class of a few, and of classes that were left out."""
     rows = [("accuracy", percent(scores.accuracy), _errors(scores.errors, scores.images))]
     rows += [(f"with noise {d:g}", percent(value), "") for d, value in scores.noise.items()]
     if len(classes) <= MOST_CLASSES and not scores.missing:

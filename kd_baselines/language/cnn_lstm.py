@@ -39,16 +39,8 @@ _LARGEST_TABLE = 50_000_000  # words times characters; those of every text here 
 
 
 class CharacterCNN(nn.Module):
-    """Words, as numbers, to vectors of what their characters say; the arguments are `CNNLSTMLanguageModel`'s.
-
-    The table word -> characters is a buffer and is saved with the weights: a net that is loaded reads the words
-    it was trained on.
-
-    Example:
-        >>> net = CharacterCNN(["cat", "at"], 2, 2, 3, 5)
-        >>> net.outputs, net(torch.tensor([1, 0, 1])).shape
-        (8, torch.Size([3, 8]))
-    """
+    """Words, as numbers, to vectors computed from their characters; the arguments are
+    `CNNLSTMLanguageModel`'s. The table word -> characters is a buffer and is saved with the weights."""
 
     table: Tensor
 
@@ -80,7 +72,6 @@ class CharacterCNN(nn.Module):
         """Entries of a word's vector."""
 
     def forward(self, numbers: Int[Tensor, " n"]) -> Float[Tensor, "n f"]:
-        """The vectors of words (N,)."""
         spelled = self.table[numbers]
         there = spelled != _NONE
         lengths = there.sum(1)
@@ -106,13 +97,12 @@ class Highway(nn.Module):
         self.gate = nn.Linear(width, width)
 
     def forward(self, y: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-        """The layer's output, of the same shape."""
         t = torch.sigmoid(self.gate(y))
         return t * F.relu(self.transform(y)) + (1 - t) * y
 
 
 class CNNLSTMLanguageModel(LanguageModel):
-    """A language model that reads characters and foretells words.
+    """A language model that reads characters and predicts words.
 
     Args:
         words: the vocabulary, number -> word; their characters are what the net reads.
@@ -126,11 +116,6 @@ class CNNLSTMLanguageModel(LanguageModel):
         dropout: probability in [0, 1), from torch's global generator.
         init_range: every parameter starts uniform in [-init_range, init_range], but the highway gates' biases
             at -2: at first a highway layer mostly passes its input on.
-
-    Example:
-        >>> net = CNNLSTMLanguageModel(["cat", "at"], char_width=2, widths=2, filters=3, width=4)
-        >>> net(torch.tensor([[0, 1], [1, 1]]))[0].shape
-        torch.Size([2, 2, 2])
     """
 
     def __init__(
@@ -161,7 +146,6 @@ class CNNLSTMLanguageModel(LanguageModel):
     def forward(
         self, tokens: Int[Tensor, "t b"], state: State | None = None
     ) -> tuple[Float[Tensor, "t b v"], State]:
-        """Logits of the word after each word, and (h, c) after the last; see `LanguageModel`."""
         zeros = self.initial_state(tokens.shape[-1])
         state = zeros if state is None else state
         check_window(tokens, state, zeros)
@@ -169,10 +153,9 @@ class CNNLSTMLanguageModel(LanguageModel):
         return self.output(self.dropout(hidden)), state
 
     def vectors(self, tokens: Int[Tensor, "t b"]) -> Float[Tensor, "t b f"]:
-        """What the LSTM reads: each different word of the window goes through the convolutions once."""
+        """The LSTM's input: each different word of the window goes through the convolutions once."""
         numbers, places = torch.unique(tokens, return_inverse=True)
         return self.highway(self.cnn(numbers))[places]
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
-        """(h, c) of zeros, each (layers,B,width); see `LanguageModel`."""
         return self.layers.initial_state(batch, device)

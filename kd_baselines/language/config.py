@@ -1,4 +1,4 @@
-"""What is decided before a language model is trained: one frozen dataclass, no torch."""
+"""The choices made before a language model is trained: one frozen dataclass, no torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,7 @@ LANGUAGE_KIND = "kd-language"
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """One language model: trained on words alone, or on words and a teacher.
-
-    Example:
-        >>> LanguageConfig(net="lstm", net_args={"width": 128}).with_changes(seed=3).seed
-        3
-    """
+    """One language model: trained on words alone, or on words and a teacher."""
 
     recipe: str = "custom"
     """Name of the recipe this config came from."""

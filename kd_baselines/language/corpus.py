@@ -42,13 +42,7 @@ OWN = ("train.txt", "valid.txt", "test.txt")
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Three texts over one vocabulary.
-
-    Example:
-        >>> corpus = make_corpus("a b a\\n", "a\\n", "b\\n")
-        >>> corpus.words, corpus.train
-        (('a', 'b', '<eos>'), tensor([0, 1, 0, 2]))
-    """
+    """Three texts over one vocabulary."""
 
     name: str
     """Of the text."""
@@ -121,18 +115,8 @@ def make_corpus(
     name: str = "custom",
     vocabulary: int | None = None,
 ) -> Corpus:
-    """A corpus of texts at hand.
-
-    Args:
-        train: a string, read as a file is, with "<eos>" at every line's end; or a list of words, taken as is.
-        validation: the same.
-        test: the same.
-        name: of the text.
-        vocabulary: as in `read_corpus`.
-
-    Raises:
-        DataError: a text without words, or unknown words and no "<unk>" for them.
-        UsageError: a vocabulary below 2.
+    """A corpus of texts at hand: strings, read as files are, with "<eos>" at every line's end, or lists of
+    words, taken as they are. `vocabulary` is as in `read_corpus`.
 
     Example:
         >>> make_corpus("a a b\\nc\\n", "d\\n", "a\\n", vocabulary=3).unknown

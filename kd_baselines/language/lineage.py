@@ -26,20 +26,13 @@ __all__ = ["LanguageLineage"]
 
 
 class LanguageLineage:
-    """A `Lineage` of `LanguageConfig`: runs of `train_language`, one a net. Data are texts, which configs name,
-    so `data` is not read."""
+    """A `Lineage` of `LanguageConfig`: runs of `train_language`, one a net. `data` is not read, as configs
+    name their texts."""
 
     unit = ""
 
     def build_first(self, config: LanguageConfig, seed: int) -> LanguageConfig:
-        """Generation 0: the same net and schedule, on the words alone.
-
-        Example:
-            >>> config = LanguageConfig(method="born-again", label_weight=0.5)
-            >>> first = LanguageLineage().build_first(config, seed=7)
-            >>> first.method, first.seed, first.label_weight
-            ('plain', 7, 1.0)
-        """
+        """Generation 0: the same net and schedule, on the words alone."""
         own = LanguageConfig()
         return config.with_changes(arm="teacher", seed=seed, method="plain", label_weight=own.label_weight)
 
@@ -48,42 +41,27 @@ class LanguageLineage:
         return config.with_changes(seed=seed)
 
     def refuse(self, config: LanguageConfig, options: RunOptions, data: RealData | None = None) -> None:
-        """Refuse an arm whose chain cannot be trained: its text is read and its net is built.
-
-        Raises:
-            UsageError, DataError: what `train_language` refuses.
-        """
+        """Refuse an arm whose chain cannot be trained: its text is read and its net is built."""
         LanguageSetup(self.build_first(config, 0), None, None, options)
 
     def train(
         self, config: LanguageConfig | None, teacher: Path | None, out: Path, resume: bool, options: RunOptions,
         data: RealData | None = None,
     ) -> None:  # fmt: skip
-        """One run of `train_language`, which see.
-
-        Raises:
-            DataError: the text is no longer that which the teacher was trained on.
-        """
+        """One run of `train_language`."""
         if teacher is not None and config is not None:
             _refuse_other_text(teacher.parent, load_corpus(config, options))
         train_language(config, teacher=teacher, out=out, resume=resume, options=options)
 
     def fingerprint(self, net: Path) -> str:
-        """Of the net in a file, as a run that it teaches keeps it."""
         return Teacher(SavedLanguageModel.load(net).net()).hash
 
     def scores(
         self, nets: Sequence[Path], config: LanguageConfig, average: str, options: RunOptions,
         data: RealData | None = None,
     ) -> dict[str, float]:  # fmt: skip
-        """Perplexities of one net, as its training measured them, or of an ensemble, measured here.
-
-        Returns:
-            "perplexity", on the test text, and "validation perplexity".
-
-        Raises:
-            DataError: a net of other words than the text's, or of another text.
-        """
+        """Perplexities of one net, as its training measured them, or of an ensemble, measured here:
+        "perplexity", on the test text, and "validation perplexity"."""
         saved = [SavedLanguageModel.load(path) for path in nets]
         if len(saved) == 1 and saved[0].scores is not None:
             return dict(saved[0].scores)

@@ -59,10 +59,6 @@ class LanguageFit:
         label_weight: of the words, beside the teacher.
         seed: of dropout.
 
-    Raises:
-        DataError, UsageError: the text is too short for the batch and the window, the teacher has another V,
-            or there is nothing to train.
-
     Example:
         >>> from kd_baselines.language.nets import build_language
         >>> text = torch.tensor([0, 1, 2]).repeat(100)
@@ -104,17 +100,14 @@ class LanguageFit:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Windows of the text."""
         return len(self.windows)
 
     @property
     def steps(self) -> int:
-        """Gradient steps in all."""
         return self.plan.epochs * self.steps_per_epoch
 
     @property
     def is_done(self) -> bool:
-        """Whether all epochs are over."""
         return self.step >= self.steps and not self.due
 
     @property
@@ -123,15 +116,11 @@ class LanguageFit:
         return self.step // self.steps_per_epoch
 
     def advance(self) -> dict[str, Any] | None:
-        """One step.
-
-        Returns:
-            A line about the epoch where the step was its last: mean loss of a word, the learning rate that it
-            was trained with, and the validation perplexity.
+        """One step. Returns a line about the epoch where the step was its last: mean loss of a word, the
+        learning rate that it was trained with, and the validation perplexity.
 
         Raises:
-            NumericalError: a loss or gradient that is not finite (nothing was updated), or a perplexity that is
-                not.
+            NumericalError: a loss or gradient that is not finite (nothing was updated), or such a perplexity.
             Interrupted: a signal came while the net was tested; the next call tests it again.
         """
         if self.due:
@@ -221,7 +210,7 @@ class LanguageFit:
             )
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint needs, as nested tensors and plain values."""
+        """All that a checkpoint needs, as nested tensors and plain values."""
         tensors = {name: tensor.detach() for name, tensor in self.net.state_dict().items()}
         return {
             "tensors": tensors, "state_of_net": self.state_of_net, "state_of_teacher": self.state_of_teacher,
@@ -229,7 +218,6 @@ class LanguageFit:
         }  # fmt: skip
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()`."""
         self.net.load_state_dict(dict(state["tensors"]))
         device = self.trained[0].device
         self.state_of_net = _detach(state["state_of_net"], device)

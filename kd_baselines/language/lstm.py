@@ -33,16 +33,11 @@ __all__ = ["LSTMLanguageModel", "LSTMLayers", "draw_uniform"]
 
 
 class LSTMLayers(nn.Module):
-    """LSTM layers with dropout between them.
+    """LSTM layers of `width` units with dropout between them.
 
-    Each is an `nn.LSTM` of one layer: the dropout inside one of several layers is cuDNN's on a GPU, which does
-    not follow torch's seed everywhere (pytorch issue 74177), so that a resumed run would draw other masks.
-
-    Args:
-        inputs: entries of an input vector.
-        width: units of each layer.
-        layers: how many.
-        dropout: probability in [0, 1) of dropping an entry between two layers while training.
+    Each is an `nn.LSTM` of one layer: the dropout inside one of several layers is cuDNN's on a GPU, which
+    does not follow torch's seed everywhere (pytorch issue 74177), so that a resumed run would draw other
+    masks.
     """
 
     def __init__(self, inputs: int, width: int, layers: int, dropout: float) -> None:
@@ -64,7 +59,7 @@ class LSTMLayers(nn.Module):
         return inputs, (torch.cat([h for h, _ in after]), torch.cat([c for _, c in after]))
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
-        """(h, c) of zeros, each (layers,B,width), in the type of the parameters; see `LanguageModel`."""
+        """(h, c) of zeros, each (layers,B,width), in the type of the parameters."""
         like = next(self.parameters())
         shape = (len(self.lstms), batch, self.width)
         zeros = like.new_zeros(shape, device=like.device if device is None else device)
@@ -84,13 +79,6 @@ class LSTMLanguageModel(LanguageModel):
         tied: the linear layer's weight is the embedding's; its bias is its own.
         init_range: every parameter starts uniform in [-init_range, init_range]. The paper does not print it;
             Zaremba et al. take 0.04 to 0.1.
-
-    Example:
-        >>> net = LSTMLanguageModel(["a", "b", "c"], width=4)
-        >>> net(torch.tensor([[0, 1], [2, 2]]))[0].shape
-        torch.Size([2, 2, 3])
-        >>> sum(p.numel() for p in net.parameters())
-        175
     """
 
     def __init__(
@@ -115,7 +103,6 @@ class LSTMLanguageModel(LanguageModel):
     def forward(
         self, tokens: Int[Tensor, "t b"], state: State | None = None
     ) -> tuple[Float[Tensor, "t b v"], State]:
-        """Logits of the word after each word, and (h, c) after the last; see `LanguageModel`."""
         zeros = self.initial_state(tokens.shape[-1])
         state = zeros if state is None else state
         check_window(tokens, state, zeros)
@@ -124,7 +111,6 @@ class LSTMLanguageModel(LanguageModel):
         return F.linear(self.dropout(hidden), weight, self.bias), state
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
-        """(h, c) of zeros, each (layers,B,width); see `LanguageModel`."""
         return self.layers.initial_state(batch, device)
 
 

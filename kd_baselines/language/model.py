@@ -1,7 +1,4 @@
-"""What every language model is: words in, logits of the next word out, and a state carried on.
-
-z_t, s_t = net(w_t, s_{t-1})        q_t = softmax(z_t) foretells w_{t+1}
-"""
+"""The interface of language models: words in, logits of the next word out, and a state carried on."""
 
 from __future__ import annotations
 
@@ -20,20 +17,15 @@ State = tuple[Tensor, ...]
 
 
 class LanguageModel(nn.Module):
-    """A net from words (T,B), as numbers, and a state to logits (T,B,V) of the word after each, and a state.
+    """A net from words (T,B), as numbers, and a state to logits (T,B,V) of the word after each, and a state:
+    z_t, s_t = net(w_t, s_{t-1}), and softmax(z_t) predicts w_{t+1}.
 
-    To make one, write `forward` and `initial_state`. The state comes out attached to its graph: who trains
-    through windows of a long text detaches it between two of them.
-
-    cuDNN's recurrent layers cannot be differentiated twice; nothing here does. Who needs it runs them under
-    `torch.backends.cudnn.flags(enabled=False)`.
+    To make one, write `forward` and `initial_state`. The state comes out attached to its graph; truncated
+    backpropagation detaches it between windows. cuDNN's recurrent layers cannot be differentiated twice
+    except under `torch.backends.cudnn.flags(enabled=False)`.
 
     Args:
         words: the vocabulary, number -> word, each once.
-
-    Example:
-        >>> LanguageModel(["a", "b"]).words
-        ('a', 'b')
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -52,23 +44,12 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
-        """The state before the first word: zeros.
-
-        Args:
-            batch: columns, B.
-            device: where; None: where the parameters are.
-        """
+        """The state of `batch` columns before the first word: zeros, by default where the parameters are."""
         raise NotImplementedError
 
 
 def vocabulary_of(words: Sequence[str]) -> tuple[str, ...]:
-    """A vocabulary, number -> word, as a tuple; a word that is there twice is refused.
-
-    Example:
-        >>> vocabulary_of(["a", "a"])
-        Traceback (most recent call last):
-        datadistill.errors.UsageError: the word 'a' is twice in the vocabulary; give each word once
-    """
+    """A vocabulary, number -> word, as a tuple; a word that is there twice is refused."""
     if isinstance(words, str) or not words or not all(isinstance(word, str) for word in words):
         raise UsageError(f"words is {repr(words)[:60]}; give a list of one word or more, such as corpus.words")
     if len(set(words)) < len(words):
@@ -79,14 +60,7 @@ def vocabulary_of(words: Sequence[str]) -> tuple[str, ...]:
 
 def check_window(tokens: Int[Tensor, "t b"], state: State, like: State) -> None:
     """Refuse tokens that are not whole numbers (T,B), or a state whose shapes are not those of `like`.
-
-    Whether each number is a word is not tested here: on a GPU that would wait for it at every window.
-
-    Example:
-        >>> check_window(torch.zeros(3), (), ())
-        Traceback (most recent call last):
-        datadistill.errors.UsageError: tokens are (3,) torch.float32; pass whole numbers (words, columns)
-    """
+    Whether each number is a word is not tested here: on a GPU that would wait for it at every window."""
     if tokens.dim() != 2 or tokens.is_floating_point() or not tokens.numel():
         raise UsageError(
             f"tokens are {tuple(tokens.shape)} {tokens.dtype}; pass whole numbers (words, columns)"

@@ -1,8 +1,4 @@
-"""A trained language model in one safetensors file, with its vocabulary and what else is needed to use it.
-
-saved = SavedLanguageModel.load("runs/ban-ptb-s0")
-net = saved.net()                                  # in evaluation mode
-"""
+"""A trained language model in one safetensors file, with its vocabulary."""
 
 from __future__ import annotations
 
@@ -94,7 +90,6 @@ class SavedLanguageModel:
 
     @property
     def bytes(self) -> int:
-        """Of all tensors."""
         return sum(t.numel() * t.element_size() for t in self.state.values())
 
     @cached_property

@@ -28,14 +28,10 @@ LANGUAGE_NETS: dict[str, Callable[..., LanguageModel]] = {
 
 
 def language_arguments(name: str) -> dict[str, Any]:
-    """The arguments a language model takes besides its words, with their defaults.
+    """The arguments, with their defaults, that a language model takes besides its words.
 
-    Args:
-        name: a key of `LANGUAGE_NETS`.
-
-    Example:
-        >>> language_arguments("lstm")
-        {'width': 1500, 'layers': 1, 'dropout': 0.65, 'tied': True, 'init_range': 0.05}
+    >>> language_arguments("lstm")
+    {'width': 1500, 'layers': 1, 'dropout': 0.65, 'tied': True, 'init_range': 0.05}
     """
     if name not in LANGUAGE_NETS:
         raise UsageError(f"there is no language model called {name!r}; {suggest(str(name), LANGUAGE_NETS)}")
@@ -52,11 +48,6 @@ def build_language(name: str, words: Sequence[str], *, seed: int | None = None, 
         seed: of the first weights: the stream (seed, "theta_0"), torch's global generators left as they were;
             None draws from those.
         **args: the model's own arguments; `language_arguments(name)` lists them.
-
-    Example:
-        >>> net = build_language("lstm", ["a", "b"], seed=0, width=8)
-        >>> sum(p.numel() for p in net.parameters())
-        594
     """
     known = language_arguments(name)
     for argument in args:

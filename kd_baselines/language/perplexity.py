@@ -34,20 +34,12 @@ COLUMNS = 10
 
 
 class Ensemble(LanguageModel):
-    """Several language models as one, by the mean of their probabilities or of their logits.
-
-    Its state is theirs, one after the other. The models are held, not copied.
+    """Several language models as one, by the mean of their probabilities or of their logits. Its state is
+    theirs, one after the other.
 
     Args:
-        *nets: one or more, over the same words.
+        *nets: one or more, over the same words; they are held, not copied.
         average: "arithmetic": the logits are log (1/K) sum_k softmax(z_k); "geometric": (1/K) sum_k z_k.
-
-    Example:
-        >>> from kd_baselines.language.nets import build_language
-        >>> nets = [build_language("lstm", ["a", "b"], seed=seed, width=3) for seed in range(2)]
-        >>> logits, state = Ensemble(*nets)(torch.tensor([[0], [1]]))
-        >>> logits.shape, len(state)
-        (torch.Size([2, 1, 2]), 4)
     """
 
     def __init__(self, *nets: LanguageModel, average: str = "arithmetic") -> None:
@@ -64,7 +56,6 @@ class Ensemble(LanguageModel):
     def forward(
         self, tokens: Int[Tensor, "t b"], state: State | None = None
     ) -> tuple[Float[Tensor, "t b v"], State]:
-        """Logits of the ensemble and the states of its models; see `LanguageModel`."""
         parts = self._split(state, tokens.shape[-1])
         outs = [net(tokens, part) for net, part in zip(self.nets, parts, strict=True)]
         after = tuple(tensor for _, part in outs for tensor in part)
@@ -74,7 +65,6 @@ class Ensemble(LanguageModel):
         return logits.log_softmax(-1).logsumexp(0) - math.log(len(outs)), after
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
-        """The initial states of the models, one after the other; see `LanguageModel`."""
         nets = [cast(LanguageModel, net) for net in self.nets]
         return tuple(tensor for net in nets for tensor in net.initial_state(batch, device))
 
@@ -109,9 +99,6 @@ def perplexity(
         tokens: the text, each a number of `net.words`, on any device.
         batch: columns, at least 1.
         unroll: words at once, at least 1; cut to a column's length.
-
-    Returns:
-        The perplexity, at least 1.
 
     Raises:
         UsageError: a text too short for so many columns, or a number that is no word of the model.

@@ -9,17 +9,7 @@ __all__ = ["LanguagePlan"]
 
 @dataclass(frozen=True)
 class LanguagePlan:
-    """How a language model is trained; the fields are those of `LanguageConfig`.
-
-    Args:
-        epochs: passes over the text.
-        batch: columns B.
-        unroll: words U of a window.
-        lr: learning rate at the start.
-        decay_factor: what it is multiplied by.
-        decay_below: see `kd_baselines.language.loop`.
-        clip: largest norm of the gradient.
-    """
+    """The training of a language model; the fields are those of `LanguageConfig`, where they are described."""
 
     epochs: int = 40
     batch: int = 32

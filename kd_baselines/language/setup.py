@@ -26,20 +26,12 @@ Given = tuple[LanguageModel, str | None]
 
 
 def load_corpus(config: LanguageConfig, options: RunOptions) -> Corpus:
-    """The text that a config names; `read_corpus` says what is refused."""
+    """The text that a config names."""
     return read_corpus(config.text, tokens=config.tokens, vocabulary=config.vocabulary, root=options.data_root)
 
 
 def refuse_other_words(who: str, words: tuple[str, ...], corpus: Corpus) -> None:
-    """Refuse a net whose vocabulary is not the text's.
-
-    Args:
-        who: the net, for the sentence.
-        words: its vocabulary.
-        corpus: the text.
-
-    Raises:
-        DataError: it differs; the sentence says where.
+    """Refuse a net whose vocabulary is not the text's; the sentence says where they differ.
 
     Example:
         >>> from kd_baselines.language.corpus import make_corpus
@@ -63,17 +55,8 @@ def refuse_other_words(who: str, words: tuple[str, ...], corpus: Corpus) -> None
 
 
 class LanguageSetup:
-    """Text, nets and loop of one run.
-
-    Args:
-        config: what to train.
-        corpus: a text of your own; None: the one that the config names.
-        given: the teacher, and how it was typed; None: there is none.
-        options: where texts lie.
-
-    Raises:
-        UsageError, DataError: what does not fit, before anything is trained.
-    """
+    """Text, nets and loop of one run. `corpus` is a text of the user's own, None: the one that the config
+    names; `given` is the teacher, and how it was typed."""
 
     def __init__(
         self, config: LanguageConfig, corpus: Corpus | None, given: Given | None, options: RunOptions

@@ -1,12 +1,4 @@
-"""Training of a language model as a kind of run.
-
-    train_language(config)                               in memory, nothing written
-    train_language(config, out="runs/a")                 a run folder, with student.safetensors
-    train_language(config, teacher="runs/a", out="runs/b")
-    train_language(None, out="runs/a", resume=True)
-
-The test text is read once, at the end, after the last epoch.
-"""
+"""Training of a language model as a kind of run. The test text is read once, after the last epoch."""
 
 from __future__ import annotations
 
@@ -36,12 +28,11 @@ __all__ = ["TrainedLanguage", "train_language"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainedLanguage:
-    """What a training leaves.
+    """The result of a training.
 
     Args:
         net: in evaluation mode, on the run's device.
-        perplexity: on the test text.
-        validation_perplexity: on the validation text.
+        perplexity, validation_perplexity: on the test text and on the validation text.
         config: as it was run.
         saved: the net as `student.safetensors` holds it.
     """
@@ -82,9 +73,6 @@ def train_language(
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
-    Returns:
-        The net and its perplexities.
-
     Raises:
         UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written where there is a folder.
@@ -108,12 +96,7 @@ def train_language(
 
 
 class LanguageTraining(Kind[LanguageConfig, TrainedLanguage]):
-    """The kind of run that trains a language model.
-
-    Args:
-        corpus: a text of your own; None: the one that the config names.
-        teacher: see `train_language`.
-    """
+    """The kind of run that trains a language model."""
 
     name, config, wanted = LANGUAGE_KIND, LanguageConfig, 'recipe("ban-ptb")'
 

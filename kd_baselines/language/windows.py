@@ -14,20 +14,14 @@ __all__ = ["columns", "windows"]
 
 
 def columns(tokens: Int[Tensor, " n"], batch: int) -> Int[Tensor, "t b"]:
-    """A text cut into columns of equal length, to be read side by side: (T,B), row i holds word i of every
-    column.
+    """A text cut into columns of equal length: (T,B), row i holds word i of every column.
 
-    Column j is the stretch of the text from word j t on, t = n // batch. The at most batch - 1 words at the end
-    that fill no row are dropped. A column wants 2 words, one to read and one to predict.
+    Column j is the stretch of the text from word j t on, t = n // batch. The at most batch - 1 words at the
+    end that fill no row are dropped. A column wants 2 words, one to read and one to predict.
 
-    Args:
-        tokens: the text.
-        batch: columns, at least 1.
-
-    Example:
-        >>> import torch
-        >>> columns(torch.arange(7), 2).tolist()
-        [[0, 3], [1, 4], [2, 5]]
+    >>> import torch
+    >>> columns(torch.arange(7), 2).tolist()
+    [[0, 3], [1, 4], [2, 5]]
     """
     check_whole("batch", batch)
     if tokens.dim() != 1 or tokens.is_floating_point():
@@ -45,19 +39,13 @@ def columns(tokens: Int[Tensor, " n"], batch: int) -> Int[Tensor, "t b"]:
 
 
 def windows(cols: Int[Tensor, "t b"], unroll: int) -> Iterator[tuple[Int[Tensor, "u b"], Int[Tensor, "u b"]]]:
-    """The windows of truncated backpropagation through time, in order: words, and the words after them.
+    """The windows of truncated backpropagation through time, in order: words (U,B), and the words after them.
 
-    Inputs and targets are (U,B), targets[i] = inputs[i + 1] within a window. Together they ask for every
-    word of a column but its first. The last window may be shorter.
+    Together they ask for every word of a column but its first. The last window may be shorter.
 
-    Args:
-        cols: as `columns` makes them.
-        unroll: words of a window, at least 1.
-
-    Example:
-        >>> import torch
-        >>> [(x.flatten().tolist(), y.flatten().tolist()) for x, y in windows(torch.arange(4)[:, None], 2)]
-        [([0, 1], [1, 2]), ([2], [3])]
+    >>> import torch
+    >>> [(x.flatten().tolist(), y.flatten().tolist()) for x, y in windows(torch.arange(4)[:, None], 2)]
+    [([0, 1], [1, 2]), ([2], [3])]
     """
     check_whole("unroll", unroll)
     pairs = len(cols) - 1

@@ -1,4 +1,4 @@
-"""What is decided before a ledger is made: one frozen dataclass, no torch."""
+"""The choices made before a ledger: one frozen dataclass, no torch."""
 
 from __future__ import annotations
 
@@ -19,12 +19,7 @@ LEDGER_KIND = "kd-ledger"
 
 @dataclass(frozen=True)
 class LedgerConfig:
-    """One ledger: real data, what is sent, and how the receiver trains on it.
-
-    Example:
-        >>> LedgerConfig(per_class=5, distill_changes={"steps": 5}).with_changes(steps=200).steps
-        200
-    """
+    """One ledger: real data, what is sent, and how the receiver trains on it."""
 
     name: str = "custom"
     """Name of the ledger this config came from."""
@@ -113,16 +108,7 @@ class LedgerConfig:
 
 
 def distill_config(config: LedgerConfig) -> DistillConfig:
-    """How the distilled set is learned: the recipe for the ledger's own data, count and student.
-
-    Raises:
-        UsageError: no such recipe or field, or values that do not fit each other.
-
-    Example:
-        >>> found = distill_config(LedgerConfig(per_class=2, distill_changes={"steps": 2, "iterations": 9}))
-        >>> found.ipc, found.net, found.inner_steps, found.iterations
-        (2, 'lenet', 6, 9)
-    """
+    """The config of the distilled set: the recipe for the ledger's own data, count and student."""
     own: dict[str, Any] = {
         "dataset": config.dataset, "size": config.size, "channels": config.channels,
         "validation": config.validation, "ipc": config.per_class, "device": config.device,

@@ -16,12 +16,8 @@ __all__ = ["Given"]
 
 
 class Given:
-    """A distilled set and a teacher that exist already, each None where it is made here.
-
-    Args:
-        distilled: file or run folder of datadistill.
-        teacher: file or run folder of kd-baselines with one net.
-    """
+    """A distilled set and a teacher that exist already, files or run folders, each None where it is made
+    here."""
 
     def __init__(self, distilled: Path | None, teacher: Path | None) -> None:
         self.distilled = None if distilled is None else DistilledDataset.load(distilled)
@@ -36,11 +32,7 @@ class Given:
             )
 
     def refuse_what_does_not_fit(self, data: RealData, student: NetSpec) -> None:
-        """Refuse a set or a teacher of other classes, images or normalization.
-
-        Raises:
-            UsageError, DataError: what was found and what was wanted.
-        """
+        """Refuse a set or a teacher of other classes, images or normalization."""
         for what, found in (("distilled set", self.distilled), ("teacher", self.teacher)):
             if found is None:
                 continue
@@ -69,7 +61,7 @@ class Given:
 
 
 def _read_seconds(path: Path) -> float | None:
-    """Of the run folder of a distilled set, where its file lies in one."""
+    """Seconds of the run folder that a file lies in, where it does."""
     if path.is_dir():
         return read_seconds(path)
     return read_seconds(path.parent) if path.name == FILE_NAME else None

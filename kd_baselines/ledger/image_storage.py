@@ -1,4 +1,4 @@
-"""How images, labels and a distilled set's schedule are stored: whole numbers as narrow as they can be.
+"""Storage of images, labels and a distilled set's schedule: whole numbers as narrow as they can be.
 
 images            8-bit codes and the two float32 numbers of their range, or float32
 labels, order     1 byte for up to 256 values, 2 for up to 65,536 (int16, 32,768 less), else 4
@@ -27,11 +27,7 @@ _SHIFT = 1 << 15
 
 
 def width(values: int) -> int:
-    """Bytes of a number below `values`.
-
-    >>> width(256), width(257), width(65_537)
-    (1, 2, 4)
-    """
+    """Bytes of a number below `values`."""
     return 1 if values <= 1 << 8 else 2 if values <= 1 << 16 else 4
 
 
@@ -76,11 +72,7 @@ def unpack_order(
 
 
 def pack_images(images: Float[Tensor, "n c h w"], storage: str) -> dict[str, Tensor]:
-    """Pixels as stored, and the range of their codes.
-
-    Raises:
-        UsageError: not finite floats (N,C,H,W).
-    """
+    """Pixels as stored, and the range of their codes."""
     if images.dim() != 4 or not images.numel() or not images.is_floating_point():
         raise UsageError(
             f"images are {tuple(images.shape)} {images.dtype}, wanted normalized floats (N, C, H, W), N >= 1"
@@ -95,11 +87,7 @@ def pack_images(images: Float[Tensor, "n c h w"], storage: str) -> dict[str, Ten
 
 
 def pack_labels(labels: Tensor, classes: int) -> dict[str, Tensor]:
-    """Labels as narrow as the number of classes allows, or probabilities as float32.
-
-    Raises:
-        UsageError: whole numbers that are not int64 below the number of classes.
-    """
+    """Labels as narrow as the number of classes allows, or probabilities as float32."""
     if labels.is_floating_point():
         return {"soft_labels": labels.detach().cpu().float().clone()}
     if labels.dtype != torch.int64 or labels.dim() != 1 or not len(labels):
@@ -114,11 +102,7 @@ def pack_labels(labels: Tensor, classes: int) -> dict[str, Tensor]:
 
 
 def pack_schedule(d: DistilledDataset) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors of a distilled set besides images and labels, and what the header says of its use.
-
-    Raises:
-        UsageError: an update rule of the user's own.
-    """
+    """Tensors of a distilled set besides images and labels, and the header's values about its use."""
     refuse_own_rule(d)
     stored, batch = pack_order(d.order, len(d.images), d.passes)
     carried = {"step_sizes": d.step_sizes.float(), **carried_tensors(d)}

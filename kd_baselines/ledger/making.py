@@ -70,9 +70,6 @@ def make_ledger(
         teacher: file or run folder of a net that exists; default: trained here.
         seeds, out, options, changes, data, say, again, progress: as in `kd_baselines.compare`.
 
-    Returns:
-        The table; also in OUT/ledger.md, ledger.csv and ledger.png.
-
     Raises:
         UsageError: an unknown ledger, row or field, no seed or one given twice, a set or a teacher of other
             classes, or `out` holds something else.
@@ -176,7 +173,7 @@ def _sender_seconds(senders: Senders, row: str, seed: int) -> float | None:
 
 
 def _collect_notes(made: Rows, entries: Sequence[Entry]) -> list[str]:
-    """What the config says, for the page."""
+    """Lines for the page about the config."""
     config, senders, rows = made.config, made.senders, {entry.row for entry in entries}
     lines = [
         f"Real data: {made.data.description}" + (

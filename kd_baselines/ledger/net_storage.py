@@ -1,4 +1,4 @@
-"""How a net is stored: float32; float16; or int8 with one scale a tensor.
+"""Storage of a net: float32; float16; or int8 with one scale a tensor.
 
 code = round(w / scale)        scale = max |w| / 127, of tensors with two dimensions or more
 w~   = code scale              the others (biases, what belongs to norms) stay float32
@@ -20,8 +20,8 @@ _LEFT_OUT = "num_batches_tracked"  # says nothing about what the net answers
 
 
 def net_tensors(spec: NetSpec, tensors: int = MOST_TENSORS) -> dict[str, Tensor]:
-    """Name -> tensor without content, of all that is shipped of a net: parameters and buffers, shared ones
-    once, BatchNorm's count of batches left out. `tensors`: how many there are, where a file shows it."""
+    """Name -> tensor without content, of all parameters and buffers that are sent: shared ones once,
+    BatchNorm's count of batches left out. `tensors`: how many there are, where a file shows it."""
     net = spec.shapes(tensors)
     kept = net.state_dict().keys()
     every = {**dict(net.named_parameters()), **dict(net.named_buffers())}
@@ -29,11 +29,7 @@ def net_tensors(spec: NetSpec, tensors: int = MOST_TENSORS) -> dict[str, Tensor]
 
 
 def pack_weights(state: Mapping[str, Tensor], spec: NetSpec, storage: str) -> dict[str, Tensor]:
-    """Weights as stored, under weight.NAME, and the scales of those that are int8.
-
-    Raises:
-        UsageError: tensors that are not those of the net, not finite, or too large for float16.
-    """
+    """Weights as stored, under weight.NAME, and the scales of those that are int8."""
     wanted = net_tensors(spec)
     if missing := sorted(wanted.keys() - state.keys()):
         raise UsageError(

@@ -10,14 +10,7 @@ __all__ = ["columns", "markdown", "remarks"]
 
 
 def columns(found: Ledger) -> list[Column[Entry]]:
-    """The columns of the table on a page and on a terminal.
-
-    Example:
-        >>> net = Entry("student", "float32", {"weights": 246824}, None, {0: 98.0, 1: 99.0}, 0.0, 0, 61.3)
-        >>> found = Ledger("mnist", (0, 1), (net,), shape=(1, 28, 28), classes=10, per_class=10)
-        >>> [column.cell(net) for column in columns(found)]
-        ['student', 'float32', '246,824', '98.50 ± 0.50', '[92.15, 104.85]', '-', '0.0', '0', '61', '-']
-    """
+    """The columns of the table on a page and on a terminal."""
     return [
         Column("row", lambda entry: entry.row),
         Column("storage", lambda entry: entry.storage),
@@ -44,22 +37,15 @@ def _break_even(students: float | None) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    """
-    >>> _seconds(0.0312), _seconds(9.96), _seconds(1234.5)
-    ('0.03', '10.0', '1,234')
-    """
+    """>>> _seconds(0.0312), _seconds(9.96), _seconds(1234.5)
+    ('0.03', '10.0', '1,234')"""
     if value is None:
         return "-"
     return f"{value:.2f}" if 0 < value < 0.1 else f"{value:.1f}" if value < 20 else f"{value:,.0f}"
 
 
 def markdown(found: Ledger, command: str) -> str:
-    """The page.
-
-    Args:
-        found: what was measured.
-        command: what makes it.
-    """
+    """The page about a ledger that `command` makes."""
     sizes: list[Column[Entry]] = [
         Column("row", lambda entry: entry.row),
         Column("storage", lambda entry: entry.storage),

@@ -39,20 +39,17 @@ __all__ = ["Payload"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Payload:
-    """What is shipped. Make one with `of_images` or `of_net`.
+    """The tensors that are sent. Make one with `of_images` or `of_net`.
 
     Args:
         kind: "images" or "net".
         storage: of the images ("uint8", "float32") or of the weights ("float32", "float16", "int8").
         stored: the tensors of the file, by name.
         classes: K names, in the order of the labels.
-        normalization: what the images went through, or those that the net takes.
+        normalization: of the images, or of those that the net takes.
         spec: how the net is built, of a net.
-        schedule: what the file's header says of a distilled set's use; None for plain images.
+        schedule: the file's header about a distilled set's use; None for plain images.
         note: free text for the header.
-
-    Raises:
-        UsageError: parts that do not fit together.
     """
 
     kind: str
@@ -90,15 +87,9 @@ class Payload:
             labels: (N,) int64 below K; or (N,K) probabilities, stored as float32.
             storage: "uint8": 8-bit codes over the images' own range, which is two float32 numbers more; or
                 "float32".
-            classes: K names.
-            normalization: what the images went through.
             schedule: the distilled set of which these are the images: its step sizes, order, update rule and
                 what BatchNorm uses are shipped too, and its initial net where it was learned for one. The
                 labels may be others than its own.
-            note: free text for the header.
-
-        Raises:
-            UsageError: parts that do not fit together, or an update rule of your own.
 
         Example:
             >>> import torch
@@ -143,12 +134,6 @@ class Payload:
             storage: "float32"; "float16", running statistics too; or "int8": tensors of two dimensions or more
                 as codes -127..127 with one float32 scale a tensor, max |w| / 127 (the part "scales"), and the
                 others, biases and what belongs to norms, as float32.
-            classes: K names, one a logit.
-            normalization: of the images that the net takes.
-            note: free text for the header.
-
-        Raises:
-            UsageError: tensors that are not those of `spec`, not finite, or too large for float16.
 
         Example:
             >>> spec = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 2, "width": 4, "depth": 1})
@@ -172,7 +157,7 @@ class Payload:
 
     @property
     def bytes(self) -> int:
-        """Of all parts: what the tensors of the file take."""
+        """Bytes of all parts."""
         return sum(self.parts.values())
 
     @cached_property
@@ -183,11 +168,7 @@ class Payload:
     # --- what the receiver has
 
     def images(self) -> Float[Tensor, "n c h w"]:
-        """Images as the receiver has them, float32: after quantization.
-
-        Raises:
-            UsageError: a net was shipped.
-        """
+        """Images as the receiver has them, float32: after quantization."""
         stored = self._tensors_of("images")["images"]
         return stored.clone() if (q := self._quantization) is None else q.values(stored)
 
@@ -197,11 +178,7 @@ class Payload:
         return stored["soft_labels"].clone() if "soft_labels" in stored else widen(stored["labels"])
 
     def net(self) -> nn.Module:
-        """The net with the weights as the receiver has them, float32, in evaluation mode, on the CPU.
-
-        Raises:
-            UsageError: images were shipped.
-        """
+        """The net with the weights as the receiver has them, float32, in evaluation mode, on the CPU."""
         stored = self._tensors_of("net")
         assert self.spec is not None
         return unpack_weights(stored, self.spec)

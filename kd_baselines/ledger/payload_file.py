@@ -85,11 +85,7 @@ PAYLOAD = Artifact(
 
 
 def check(p: Payload) -> None:
-    """Refuse parts that do not fit together; a file's too.
-
-    Raises:
-        UsageError, DataError: which, what was found, what was wanted.
-    """
+    """Refuse parts that do not fit together; a file's too."""
     known = {"images": IMAGE_STORAGE, "net": NET_STORAGE}
     if p.kind not in known:
         raise UsageError(f"the payload is of kind {p.kind!r}; {suggest(str(p.kind), known)}")

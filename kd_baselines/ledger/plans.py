@@ -45,15 +45,7 @@ LEDGERS: dict[str, LedgerConfig] = {
 
 
 def ledger_config(name: str) -> LedgerConfig:
-    """The config of a ledger.
-
-    Raises:
-        UsageError: no ledger has this name.
-
-    Example:
-        >>> ledger_config("mnist").per_class
-        10
-    """
+    """The config of a ledger."""
     if name not in LEDGERS:
         raise UsageError(f"there is no ledger {name!r}; {suggest(str(name), LEDGERS)}")
     return LEDGERS[name]

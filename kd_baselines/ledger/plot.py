@@ -30,12 +30,6 @@ COLOURS = {
 def ledger_figure(found: Ledger) -> Figure:
     """Draw a ledger.
 
-    Args:
-        found: with at least one entry.
-
-    Raises:
-        UsageError: nothing to draw.
-
     Example:
         >>> net = Entry("student", "float32", {"weights": 246824}, None, {0: 98.0}, 0.0, 0, 60.0)
         >>> found = Ledger("mnist", (0,), (net,), shape=(1, 28, 28), classes=10, per_class=10)

@@ -1,12 +1,12 @@
-"""What a receiver makes of a payload: a fresh student trained on shipped images, or the net that was shipped.
+"""Training of the receiver: a fresh student on images that were sent, or the net that was sent.
 
     images         a fresh student, S gradient steps by cross-entropy with hard labels y or probabilities p,
                    - mean_i sum_k p_ik log softmax(z_i)_k          (one row of p is 1 at y for hard labels)
     own steps      a distilled set used as it was learned: its T steps and step sizes
     weights        nothing to train
 
-The student's draw and its training are functions of the seed alone, so payloads are compared on equal students.
-The net after the last step counts: nothing is chosen on held-out images.
+The student's draw and its training are functions of the seed alone, so payloads are compared on equal
+students. The net after the last step counts: nothing is chosen on held-out images.
 """
 
 from __future__ import annotations
@@ -35,15 +35,12 @@ __all__ = ["Received", "ReceiverPlan", "receive", "soft_labels"]
 
 @dataclass(frozen=True)
 class ReceiverPlan:
-    """How the receiver trains on shipped images: so many steps, whatever the number of images.
+    """The receiver's training on images: so many steps, whatever the number of images.
 
     Args:
         steps: gradient steps, 1 or more.
         batch: most images a step, 1 or more; all images where there are fewer.
         optimizer, lr, momentum, weight_decay, augment: as in `FitPlan`; the learning rate stays.
-
-    Raises:
-        UsageError: a value out of range.
 
     Example:
         >>> ReceiverPlan(steps=25, batch=10).fit_plan(images=40).epochs  # 4 steps an epoch
@@ -75,13 +72,8 @@ class ReceiverPlan:
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """What the receiver has at the end.
-
-    Args:
-        net: in evaluation mode, on the receiver's device.
-        seconds: wall time of the training alone; 0.0 for a net that was shipped.
-        steps: gradient steps; 0 for a net that was shipped.
-    """
+    """The receiver's net in evaluation mode, on its device; the seconds and the gradient steps of its
+    training, 0 for a net that was sent."""
 
     net: nn.Module
     seconds: float
@@ -108,11 +100,6 @@ def receive(
         own_steps: train in the distilled set's own steps. A set learned for one fixed initialization starts
             from that, not from a draw.
         device: where it is trained.
-
-    Raises:
-        UsageError: images or classes that are not the student's, own steps without a schedule, or batches of
-            one image for a net with BatchNorm.
-        NumericalError: the training became infinite.
 
     Example:
         >>> from datadistill.data import Normalization
@@ -142,17 +129,9 @@ def draw_student(spec: NetSpec, seed: int) -> nn.Module:
 def soft_labels(
     teacher: Teacher | nn.Module, images: Float[Tensor, "n c h w"], *, batch: int = 500
 ) -> Float[Tensor, "n k"]:
-    """The teacher's probabilities at T = 1, (N,K) float32 on the CPU: p_i = softmax(v_i).
-
-    Label the images that the receiver will have (`Payload.images`), not those before quantization.
-
-    Args:
-        teacher: one net or an ensemble; in evaluation mode meanwhile.
-        images: (N,C,H,W), N >= 1, normalized; brought to the teacher's device batch by batch.
-        batch: images a forward.
-
-    Raises:
-        UsageError: no image, or something that is no teacher.
+    """The teacher's probabilities at T = 1, (N,K) float32 on the CPU: p_i = softmax(v_i), computed `batch`
+    images at once. Label the images that the receiver will have (`Payload.images`), not those before
+    quantization.
 
     Example:
         >>> soft_labels(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2)).shape

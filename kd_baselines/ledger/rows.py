@@ -1,6 +1,6 @@
-"""One row with one storage and one seed: what is sent, what the receiver makes of it, and a record of both.
+"""One row with one storage and one seed: the payload, the receiver's accuracy, and a record of both.
 
-    OUT/payloads/ROW-STORAGE[-sSEED].safetensors   what is sent
+    OUT/payloads/ROW-STORAGE[-sSEED].safetensors   the payload
     OUT/rows/ROW-STORAGE-sSEED.json                the record, written once all is measured
 
 A record that is there is read. Of the row `full`, all real images, no payload is written.
@@ -42,16 +42,15 @@ IMAGE_STORAGES = ("uint8", "float32")
 
 @dataclass(frozen=True)
 class Record:
-    """What one seed gave.
+    """The measurements of one seed.
 
     Args:
         row, storage, seed: of what.
         accuracy: on all test images, in percent.
         parts: part -> bytes.
         file_bytes: of the payload's file; None where none is written.
-        seconds: of the receiver's training.
-        steps: of the receiver's training.
-        machine: what it was measured on.
+        seconds, steps: of the receiver's training.
+        machine: on which it was measured.
     """
 
     row: str
@@ -66,11 +65,7 @@ class Record:
 
     @classmethod
     def load(cls, path: Path) -> Record:
-        """Read a record.
-
-        Raises:
-            DataError: it is not one.
-        """
+        """Read a record."""
         try:
             values = parse_json(read_run_file(path))
             # a JSON object does not keep their order
@@ -83,11 +78,7 @@ class Record:
 
 
 class Rows:
-    """The records of a ledger.
-
-    Args:
-        senders: nets and the distilled set.
-    """
+    """The records of a ledger."""
 
     def __init__(self, senders: Senders) -> None:
         self.senders, self.config, self.data = senders, senders.config, senders.data

@@ -1,4 +1,4 @@
-"""What a sender has: real data, trained nets, a distilled set, and the seconds that each took once.
+"""The sender's side: real data, trained nets, a distilled set, and the seconds that each took once.
 
     OUT/nets/WHICH-sSEED/    runs of `kd-baselines train`: full, teacher, student, born-again
     OUT/distilled/           a run of `datadistill distill`
@@ -46,21 +46,9 @@ SIZES = ("channels", "size", "classes")
 
 
 def net_config(config: LedgerConfig, which: str, seed: int) -> KdConfig:
-    """How a net is trained on all real data; its teacher's file is passed to the run.
-
-    Args:
-        config: of the ledger.
-        which: "full" (the students' architecture, labels alone), "teacher", "student" or "born-again".
-        seed: of the ledger. The Born-Again student starts from another draw than its teacher: that of
-            `kd_baselines.studies.chains.seed_of(seed, 1)`.
-
-    Example:
-        >>> config = LedgerConfig()
-        >>> [net_config(config, which, 1).method for which in ("full", "teacher", "student", "born-again")]
-        ['plain', 'plain', 'soft-targets', 'born-again']
-        >>> net_config(config, "teacher", 1).seed == net_config(config, "born-again", 1).seed
-        False
-    """
+    """The config of a net that learns from all real data: "full" (the students' architecture, labels alone),
+    "teacher", "student" or "born-again". The Born-Again student starts from another draw than its teacher:
+    that of `kd_baselines.studies.chains.seed_of(seed, 1)`."""
     method: dict[str, Any] = {"method": "born-again" if which == "born-again" else "plain"}
     if which == "student":
         method = {"method": "soft-targets", "method_args": {"temperature": config.temperature}}
@@ -77,13 +65,7 @@ def net_config(config: LedgerConfig, which: str, seed: int) -> KdConfig:
 
 
 def real_data(config: LedgerConfig, options: RunOptions, data: RealData | None) -> RealData:
-    """The real data on the run's device; with `real_per_class` only so many images of each class, drawn once.
-
-    Args:
-        config: of the ledger.
-        options: where data lie.
-        data: your own; None loads what the config names.
-    """
+    """The real data on the run's device; with `real_per_class` only so many of each class, drawn once."""
     whole = data if data is not None else load_data(net_config(config, "full", 0), options)
     if config.real_per_class is not None:
         split = student_split(KdConfig(per_class=config.real_per_class), whole)
@@ -92,22 +74,14 @@ def real_data(config: LedgerConfig, options: RunOptions, data: RealData | None) 
 
 
 def net_spec(config: LedgerConfig, data: RealData, which: str) -> NetSpec:
-    """The net of "student" or "teacher" for these images.
-
-    Raises:
-        DataError: images that are not square.
-    """
+    """The net of "student" or "teacher" for these images."""
     if which == "student":
         return spec_for(data, config.student_net, config.student_args, config.student_init)
     return spec_for(data, config.teacher_net, config.teacher_args, config.teacher_init)
 
 
 def refuse_nets(config: LedgerConfig, data: RealData) -> None:
-    """Refuse nets that cannot be built, and more images a class than there are, before anything is written.
-
-    Raises:
-        UsageError, DataError: each says which.
-    """
+    """Refuse nets that cannot be built, and more images a class than there are, before anything is written."""
     for which in ("student", "teacher"):
         net_spec(config, data, which).shapes()
     student_split(KdConfig(per_class=config.per_class), data)
@@ -117,12 +91,10 @@ class Senders:
     """Nets and the distilled set: loaded, resumed or trained.
 
     Args:
-        config: of the ledger.
         study: the ledger's folder.
         data: as `real_data` gives it.
         named: whether `data` are those that the config names, so that a run loads them itself.
-        given: what exists already.
-        options: how runs are carried out.
+        given: a distilled set and a teacher that exist already.
     """
 
     def __init__(

@@ -28,15 +28,7 @@ ONE_SEED = "These are differences of one seed, and nothing follows from them."
 
 
 def sentences(found: Ledger) -> list[str]:
-    """What the table says about bytes and accuracy, one sentence each.
-
-    Example:
-        >>> net = Entry("student", "float32", {"weights": 246824}, None, {0: 98.0}, 0.0, 0, 60.0)
-        >>> found = Ledger("mnist", (0,), (net,), shape=(1, 28, 28), classes=10, per_class=10)
-        >>> print(sentences(found)[0])
-        As float32 the distilled student's weights are 246,824 bytes: no more than images alone from 32 images
-        a class on as uint8 (7,840 bytes for one of each class) and from 8 on as float32 (31,360).
-    """
+    """What the table says about bytes and accuracy, one sentence each."""
     nets = {row: [e for e in found.entries if e.row == row] for row in WEIGHTS}
     images = [e for e in found.entries if e.row not in (*WEIGHTS, FULL)]
     sent = [e for entries in nets.values() for e in entries]

@@ -1,4 +1,4 @@
-"""What a ledger found, row by row, and its table.
+"""The results of a ledger, row by row, and its table.
 
 Notation: S the seconds that the sender spends once, F those of a student that learns from all real data (row
 `full`), P those of a student that learns from the payload; n students.
@@ -6,8 +6,6 @@ Notation: S the seconds that the sender spends once, F those of a student that l
     each on all real data   n F
     with the payload        S + n P
     break-even              n = ceil(S / (F - P)), at least 1; never where P >= F
-
-Intervals are Student's t over the seeds, as in `datadistill.stats`.
 """
 
 from __future__ import annotations
@@ -57,21 +55,13 @@ FIELDS = (
 
 
 def break_even(sender: float | None, full: float | None, own: float) -> float | None:
-    """From how many students on a payload saves time; see the module.
+    """The number of students from which a payload saves time: whole, `NEVER`, or None where S or F is not
+    known; see the module.
 
-    Args:
-        sender: S, 0 or more; None where it is not known.
-        full: F; None where it was not measured.
-        own: P.
-
-    Returns:
-        n, a whole number; `NEVER`; None where S or F is not known.
-
-    Example:
-        >>> break_even(100.0, 12.0, 2.0), break_even(101.0, 12.0, 2.0), break_even(0.0, 12.0, 2.0)
-        (10, 11, 1)
-        >>> break_even(100.0, 2.0, 2.0), break_even(None, 12.0, 2.0)
-        (inf, None)
+    >>> break_even(100.0, 12.0, 2.0), break_even(101.0, 12.0, 2.0), break_even(0.0, 12.0, 2.0)
+    (10, 11, 1)
+    >>> break_even(100.0, 2.0, 2.0), break_even(None, 12.0, 2.0)
+    (inf, None)
     """
     if full is None:
         return None
@@ -92,7 +82,6 @@ class Entry:
         file_bytes: of the file with its header; None where none is written.
         values: seed -> accuracy on the test images, in percent.
         seconds: of the receiver's training, mean over the seeds; 0 for weights.
-        steps: of the receiver's training.
         sender_seconds: spent once by the sender, mean over the seeds; None where not known.
     """
 
@@ -117,11 +106,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Row and storage.
-
-        >>> Entry("student", "float16", {"weights": 8}, None, {0: 90.0}, 0.0, 0, None).name
-        'student float16'
-        """
+        """Row and storage."""
         return f"{self.row} {self.storage}"
 
     def subtract(self, other: Entry) -> Interval | None:
@@ -134,7 +119,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What `make_ledger` found.
+    """The result of `make_ledger`.
 
     Args:
         name: of the ledger.
@@ -144,7 +129,7 @@ class Ledger:
         classes: how many.
         per_class: images of each class, in the rows with real images.
         distilled_per_class: in the rows with a distilled set; None where there is none.
-        notes: what else must be known.
+        notes: remarks on the page.
         machines: a line for each environment that numbers came from.
         files: ledger.md, ledger.csv, ledger.png.
     """

@@ -1,4 +1,4 @@
-"""What else could be shipped for the same bytes."""
+"""Numbers of images that cost as many bytes as something else."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ def images_a_class_worth(
     classes: int,
     labels: str | None = None,
 ) -> int:
-    """How many images a class cost at least as many bytes as something else that could be shipped.
-
-    From this number on it is not dearer to ship the other thing. It is the smallest m with
+    """The number of images a class from which on it is not cheaper to send images: the smallest m with
 
         m K (pixels + label) + range >= bytes
 
@@ -31,14 +29,9 @@ def images_a_class_worth(
         classes: K.
         labels: None counts none; "hard" 1 or 2 bytes an image; "soft" 4 K.
 
-    Raises:
-        UsageError: a number below its range, or an unknown storage or kind of labels.
-
     Example:
         >>> images_a_class_worth(1_280_040, (3, 32, 32), "uint8", classes=10)  # ConvNet-D3-128, CIFAR-10
         42
-        >>> images_a_class_worth(1_280_040, (3, 32, 32), "float32", classes=10)
-        11
     """
     if storage not in IMAGE_STORAGE or labels not in (None, "hard", "soft"):
         raise UsageError(

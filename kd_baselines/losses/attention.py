@@ -128,8 +128,8 @@ def _pair(s: Tensor, t: Tensor, form: Form, p: float, pool: Pool) -> Tensor:
 def _normalize(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b pixels"]:
     """A / ||A||_2 of each sample; 0 where A is 0.
 
-    The division by the largest pixel changes no value, so its gradient may be left out; it keeps squares in
-    range. Then ||A|| >= 1, except for maps below 1e-19 (float32), which the 1/2 keeps from being divided by 0.
+    The division by the largest pixel changes no value and keeps squares in range, so it needs no gradient.
+    Then ||A|| >= 1, except for maps below 1e-19 (float32), which the 1/2 keeps from being divided by 0.
     """
     flat = maps.flatten(1)
     largest = flat.detach().amax(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny ** 0.5)
@@ -149,14 +149,8 @@ def to_same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class AttentionTransfer(Term):
-    """`attention_transfer_loss` of pairs of layers, the student's -> the teacher's, with outputs (B,C,H,W).
-
-    The weight is beta / 2 for at_paper and beta for at_code, with the papers' beta = 1000.
-
-    Example:
-        >>> sorted(AttentionTransfer({"layer3": "layer2"}, weight=1e3).needs.teacher_features)
-        ['layer2']
-    """
+    """`attention_transfer_loss` of pairs of layers, the student's -> the teacher's. The weight is beta / 2
+    for at_paper and beta for at_code; the papers have beta = 1000."""
 
     def __init__(
         self,

@@ -76,12 +76,7 @@ def attention_jacobian_loss(
 
 class AttentionJacobian(Term):
     """`attention_jacobian_loss` of the attention maps of pairs of layers, the student's -> the teacher's,
-    summed.
-
-    A student with BatchNorm in training mode mixes the images of a batch: such a student is run once more with
-    its running statistics, which that pass leaves as they are. p of `attention_map` is 1, or 2 and more
-    (between, the second derivative is infinite at 0).
-    """
+    summed. p of `attention_map` is 1, or at least 2 (between, the second derivative is infinite at 0)."""
 
     def __init__(
         self, layers: Mapping[str, str], p: float = 2, weight: Weight = 1.0, name: str | None = None

@@ -76,11 +76,6 @@ def gradient_parts(
     adds up numbers, sum_i (q_i - p_i); that sum is 0 for every z and v (derived: q and p both sum to 1), so as
     numbers the parts only cancel.
 
-    Args:
-        student_logits: z, (B,K).
-        teacher_logits: v, (B,K).
-        labels: y, (B,), 0 to K-1.
-
     Example:
         >>> z, v = torch.zeros(1, 3), torch.tensor([[0.0, 0.0, -torch.inf]])
         >>> parts = gradient_parts(z, v, torch.tensor([0]))
@@ -102,9 +97,6 @@ def gradient_parts(
 
 def cwtm_weights(teacher_logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
     """w_s = max p_s / sum_u max p_u over the batch, (B,), without gradient (Furlanello et al. 2018, eq. 10).
-
-    Args:
-        teacher_logits: v, (B,K).
 
     Example:
         >>> cwtm_weights(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))  # 1/2 and 1

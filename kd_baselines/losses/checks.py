@@ -21,13 +21,7 @@ NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "not given"})()
 
 
 def check_logits(student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"]) -> None:
-    """Refuse logits that are not two tables (B,K) of the same samples and classes, B and K at least 1.
-
-    Example:
-        >>> check_logits(torch.zeros(4, 10), torch.zeros(4, 100))
-        Traceback (most recent call last):
-        datadistill.errors.UsageError: the student has 10 classes, the teacher 100; give both the same classes
-    """
+    """Refuse logits that are not two tables (B,K) of the same samples and classes, B and K at least 1."""
     _check_table(student, "student")
     _check_table(teacher, "teacher")
     if len(student) != len(teacher):
@@ -57,12 +51,7 @@ def _check_table(logits: Tensor, whose: str) -> None:
 
 
 def class_labels(labels: Shaped[Tensor, "b ..."], logits: Float[Tensor, "b k"]) -> Int[Tensor, " b"]:
-    """One class of 0..K-1 a sample, int64, from class numbers of any integer type or one-hot rows.
-
-    Example:
-        >>> class_labels(torch.tensor([[0, 0, 1], [1, 0, 0]]), torch.zeros(2, 3))
-        tensor([2, 0])
-    """
+    """One class of 0..K-1 a sample, int64, from class numbers of any integer type or one-hot rows."""
     if isinstance(labels, Tensor) and labels.is_floating_point():
         what = f"labels are {tuple(labels.shape)} {labels.dtype} for {len(logits)} samples"
         if labels.dim() == 2 and labels.shape[1] > 1:
@@ -84,15 +73,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 def one_name(name: str, value: Any, default: Any, **other: Any) -> Any:
     """The value of an argument that has a second name; two different values are refused.
 
-    Args:
-        name: of the argument.
-        value: as given.
-        default: of the argument.
-        other: second name -> value, NOT_GIVEN where it is.
-
-    Example:
-        >>> one_name("temperature", 4.0, 4.0, T=2.0)
-        2.0
+    >>> one_name("temperature", 4.0, 4.0, T=2.0)
+    2.0
     """
     for second, again in other.items():
         if again is NOT_GIVEN:
@@ -106,13 +88,7 @@ def one_name(name: str, value: Any, default: Any, **other: Any) -> Any:
 
 
 def check_temperature(T: float) -> None:
-    """Refuse a temperature that is not a finite number above 0.
-
-    Example:
-        >>> check_temperature(0)
-        Traceback (most recent call last):
-        datadistill.errors.UsageError: the temperature is 0; give a finite number above 0 (1 changes nothing)
-    """
+    """Refuse a temperature that is not a finite number above 0."""
     # as a float: a whole number of 400 digits has none, and a fraction may be rounded to 0
     if not (isinstance(T, Real) and 0 < T <= sys.float_info.max and float(T) > 0):
         raise UsageError(f"the temperature is {T}; give a finite number above 0 (1 changes nothing)")

@@ -16,13 +16,8 @@ __all__ = ["CE"]
 
 
 class CE(Term):
-    """-log softmax(z)_y, mean over the batch; with labels p (B,K), probabilities, -sum_i p_i log softmax(z)_i.
-
-    Example:
-        >>> objective = CE() + CE(weight=0.5)
-        >>> list(objective.named_terms)
-        ['ce', 'ce-2']
-    """
+    """-log softmax(z)_y, mean over the batch; with labels p (B,K), probabilities, -sum_i p_i log
+    softmax(z)_i."""
 
     needs = Needs(student_logits=True)
 

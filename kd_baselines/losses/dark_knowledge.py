@@ -80,10 +80,9 @@ def dkpp_targets(
 class DKPP(Term):
     """H(`dkpp_targets`, softmax(z)), mean over the batch.
 
-    With `redraw` the permutations come from the step's stream "dkpp": an image gets another one in each epoch.
-    Without, each image of the split keeps one, whatever the step, the epoch and the rest of the batch: a
-    function of its sample id and of a seed, which is a buffer of this module, drawn in `prepare` and held by
-    checkpoints. 2 (K-1) bytes an image are kept (4 from 32769 classes on), and a step needs the sample ids:
+    With `redraw` an image gets another permutation in each epoch, from the step's stream "dkpp". Without,
+    each image of the split keeps one: a function of its sample id and of a seed, which is a buffer of this
+    module. Then 2 (K-1) bytes an image are kept (4 from 32769 classes on), and a step needs the sample ids:
     train by `fit` or `train`, or pass (images, labels, places) to `Distiller.step`.
     """
 

@@ -51,7 +51,7 @@ def hint_loss(regressed: Float[Tensor, "b ..."], hint: Float[Tensor, "b ..."]) -
 
 
 class Regressor(nn.Module):
-    """What predicts a hint from a guided layer: a convolution of kernel N_g - N_h + 1, stride 1, no
+    """The prediction of a hint from a guided layer: a convolution of kernel N_g - N_h + 1, stride 1, no
     padding, with bias (Romero et al. 2015, eq. 4).
 
     Vectors get a linear layer instead. A convolution has k1 k2 O_h O_g weights; a linear layer between the same
@@ -98,7 +98,6 @@ class Regressor(nn.Module):
             self.predict = nn.Conv2d(guided[0], outputs, kernel)
 
     def forward(self, features: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-        """The prediction of the hint."""
         predicted = self.predict(features)
         if self.activation == "relu":
             predicted = predicted.relu()
@@ -108,12 +107,8 @@ class Regressor(nn.Module):
 
 
 class Hint(Term):
-    """`hint_loss` of each pair of layers, summed over pairs. Owns one `Regressor` a pair, made in `prepare`.
-
-    Args:
-        layers: name of the student's guided layer -> name of the teacher's layer that is its hint.
-        identity, activation: see `Regressor`.
-    """
+    """`hint_loss` of each pair of layers, the student's guided layer -> the teacher's hint, summed over
+    pairs. `prepare` makes one `Regressor` a pair, with the arguments `identity` and `activation`."""
 
     def __init__(
         self,

@@ -69,16 +69,10 @@ def cotangents(
     """The u_r of the module's table, the same for every net they are used on.
 
     Args:
-        output: a line of the table.
         logits: whose largest is the "top"; they also give the shape.
         labels: (B,) of 0..K-1, for "label".
         generator: of the coins of "projected", on the logits' device; None: torch's own.
         projections: R of "projected", at least 1.
-
-    Example:
-        >>> cotangents("top", torch.tensor([[0.0, 3.0], [2.0, 1.0]]))
-        tensor([[[0., 1.],
-                 [1., 0.]]])
     """
     check_choice("output", output, get_args(Output))
     logits = logits.detach()
@@ -116,7 +110,6 @@ def input_jacobian(
         rows: u, from `cotangents`.
         create_graph: whether the result can be differentiated in the net's weights; else it is detached.
         scale: factor on u, output by output; it is differentiated in too.
-        whose: named in the error.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0]], requires_grad=True)
@@ -169,14 +162,9 @@ def _is_scripted_norm(module: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def per_sample(net: object, whose: str = "student", *, evaluation: bool = False) -> Iterator[None]:
-    """For a pass in which each sample's output depends on its own image alone: BatchNorm normalizes with its
-    running statistics, which are not written, until the block ends. Its gradients can be differentiated again.
-
-    Args:
-        net: whose pass it is; what is no module is taken as it is.
-        whose: named in the error.
-        evaluation: whether the other layers go to evaluation mode; else they stay in theirs.
-    """
+    """Let each sample's output depend on its own image alone: inside the block BatchNorm normalizes with its
+    running statistics, which are not written. The pass can be differentiated twice. With `evaluation` the
+    other layers go to evaluation mode too; what is no module is left as it is."""
     refuse_mixing(net, whose)
     if not evaluation and isinstance(net, nn.Module) and any(_is_scripted_norm(m) for m in net.modules()):
         raise UsageError(
@@ -193,16 +181,8 @@ def per_sample(net: object, whose: str = "student", *, evaluation: bool = False)
 def refuse_once_differentiable(
     loss: Tensor, net: object, images: Float[Tensor, "b ..."], labels: Int[Tensor, " b"] | None = None
 ) -> None:
-    """Refuse a loss of input gradients that cannot be differentiated in a net's weights, naming the layer.
-
-    A net that passed is not tested again.
-
-    Args:
-        loss: (), with its graph, which is kept.
-        net: the student; what is no module is taken as it is.
-        images: what it saw.
-        labels: (B,).
-    """
+    """Refuse a loss () of input gradients that cannot be differentiated in a net's weights, naming the layer.
+    A net that passed is not tested again; what is no module is left as it is."""
     if not (isinstance(net, nn.Module) and loss.requires_grad) or net in _PASSED:
         return
     weights = [p for p in net.parameters() if p.requires_grad]
@@ -241,11 +221,9 @@ def refuse_mixing(net: object, whose: str) -> None:
 
 
 def student_pass(seen: Seen, layer: str | None = None) -> tuple[Tensor, Tensor]:
-    """The student's outputs (B,K) with their graph, and the images (B,C,H,W) they hang on.
-
-    They are those of the step's own pass, at no cost; only where that pass mixes samples is there a second one,
-    by `per_sample`. The outputs are those of `layer`, or of None the logits.
-    """
+    """The student's logits, or the output of `layer`, (B,K), with their graph, and the images (B,C,H,W) they
+    depend on. They come from the step's own pass, or from a second one by `per_sample` where that pass
+    mixes samples."""
     student = seen.student
     assert student is not None, "a term of input gradients declares the student in its needs"
     if not is_mixing_samples(student):

@@ -91,11 +91,8 @@ def input_noise_loss(
 
 
 class InputNoise(Term):
-    """`input_noise_loss` of the step: one more pass of the student a draw, and of the teacher where it sees the
-    noise too; else the teacher's answers to the clean images are used, which a cache may hold.
-
-    An arithmetic ensemble is softened net by net. T is another name of the temperature.
-    """
+    """`input_noise_loss` of the step. Each draw is one more pass of the student, and of the teacher where it
+    sees the noise too. An arithmetic ensemble is softened net by net."""
 
     def __init__(
         self,

@@ -121,14 +121,8 @@ def jacobian_matching_loss(
 
 
 class JacobianMatching(Term):
-    """`jacobian_matching_loss` on the step's own passes: no second forward pass, but one of the student
-    where it holds BatchNorm in training mode. `logits` names a layer of the student whose output (B,K)
-    stands for its logits, such as the second head of a student of two.
-
-    Example:
-        >>> JacobianMatching("top", weight=0.01, logits="source").needs.student_features
-        frozenset({'source'})
-    """
+    """`jacobian_matching_loss` on the step's own passes; only a student with BatchNorm in training mode is
+    run once more. `logits` names a layer of the student whose output (B,K) stands for its logits."""
 
     def __init__(
         self,

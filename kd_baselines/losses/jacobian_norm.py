@@ -95,9 +95,8 @@ def jacobian_norm_penalty(
 
 
 class JacobianNorm(Term):
-    """`jacobian_norm_penalty` on the step's own pass: no second forward pass, but one where the student holds
-    BatchNorm in training mode.
-    """
+    """`jacobian_norm_penalty` on the step's own pass; only a student with BatchNorm in training mode is run
+    once more."""
 
     needs = Needs(student_logits=True, student_input_gradients=True, student=True)
 

@@ -68,14 +68,7 @@ def logit_regression_loss(
 
 class LogitRegression(Term):
     """`logit_regression_loss` of the student's logits, or of the layer `output` that stands for them, such as
-    the second head of a student with two.
-
-    Example:
-        >>> from kd_baselines.losses import CE
-        >>> two_heads = CE() + LogitRegression(weight=0.1, output="head_source")
-        >>> sorted(two_heads.needs.student_features)
-        ['head_source']
-    """
+    the second head of a student with two."""
 
     def __init__(
         self,

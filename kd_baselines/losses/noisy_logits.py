@@ -36,11 +36,6 @@ def noisy_logits(
         generator: draws, on the logits' device; None: torch's global one.
         shared: one xi a class for all samples (covariances between samples differ, each sample's distribution
             does not); by default one a sample and class. Which samples get it is drawn for each.
-
-    Example:
-        >>> draw = torch.Generator().manual_seed(0)
-        >>> noisy_logits(torch.zeros(1, 3), sigma=0.5, alpha=1.0, generator=draw)  # the noise multiplies
-        tensor([[0., 0., 0.]])
     """
     _check_noise(sigma, alpha)
     v = at_least_float32(teacher_logits.detach())

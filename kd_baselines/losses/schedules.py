@@ -13,18 +13,11 @@ __all__ = ["Linear", "Weight", "at", "check_weight"]
 
 @dataclass(frozen=True)
 class Linear:
-    """From `start` in the first epoch to `end` in epoch number `epochs`, by equal steps; `end` from then on.
+    """The weight goes from `start` in the first epoch to `end` in epoch number `epochs` by equal steps, and
+    stays there (as FitNets anneals lambda, Romero et al. 2015).
 
-    FitNets (Romero et al. 2015) anneals its weight lambda so.
-
-    Args:
-        start: 0 or more.
-        end: 0 or more.
-        epochs: 1 or more; 1 is `end` at once.
-
-    Example:
-        >>> [Linear(4.0, 1.0, epochs=4)(epoch) for epoch in range(6)]
-        [4.0, 3.0, 2.0, 1.0, 1.0, 1.0]
+    >>> [Linear(4.0, 1.0, epochs=4)(epoch) for epoch in range(6)]
+    [4.0, 3.0, 2.0, 1.0, 1.0, 1.0]
     """
 
     start: float
@@ -38,7 +31,6 @@ class Linear:
             check_weight(weight)
 
     def __call__(self, epoch: int) -> float:
-        """The weight in an epoch, from 0."""
         if epoch >= self.epochs - 1:
             return self.end
         return self.start + (self.end - self.start) * epoch / (self.epochs - 1)

@@ -61,12 +61,7 @@ def soft_cross_entropy(
     *,
     student_temperature: float | None = None,
 ) -> Float[Tensor, ""]:
-    """H(softmax(v/tau), softmax(z/tau)), the soft part of `fitnets_kd_loss`, with its arguments.
-
-    Example:
-        >>> soft_cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, -2.0]]), temperature=4.0)
-        tensor(0.6931)
-    """
+    """H(softmax(v/tau), softmax(z/tau)), the soft part of `fitnets_kd_loss`, with its arguments."""
     check_softmax(student_logits, teacher_logits)
     student_temperature = temperature if student_temperature is None else student_temperature
     for T in (temperature, student_temperature):
@@ -141,17 +136,9 @@ class KD(Term):
 
 
 class FitNetsKD(Term):
-    """The soft part of `fitnets_kd_loss`, whose lambda is the term's weight: add it to `CE()`.
-
-    T, student_T and weight are other names of temperature, student_temperature and lam. The paper's lambda is
-    Linear(4.0, 1.0, epochs=500) (MNIST: 150).
-
-    Example:
-        >>> from kd_baselines.losses import CE, Linear
-        >>> objective = CE() + FitNetsKD(temperature=3.0, lam=Linear(4.0, 1.0, epochs=500))
-        >>> objective.named_terms["fitnetskd"].weight(499)
-        1.0
-    """
+    """The soft part of `fitnets_kd_loss`, whose lambda is the term's weight: add it to `CE()`. T, student_T
+    and weight are other names of temperature, student_temperature and lam. The paper's lambda is
+    Linear(4.0, 1.0, epochs=500) (MNIST: 150)."""
 
     needs = Needs.both_logits()
 

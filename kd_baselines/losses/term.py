@@ -1,11 +1,10 @@
-"""What an objective is made of: terms that say what they need, added up with weights.
+"""The parts of an objective: terms that say what they need, added up with weights.
 
     objective = CE() + KD(T=4, weight=0.9) + AttentionTransfer({"layer3": "layer3"}, weight=1e3)
     objective.needs                     # the trainer computes this and nothing else
     objective(seen)["loss"]             # sum over terms of weight(epoch) * term(seen)
 
-A term is a small module around a pure function of tensors. What it owns (a regressor, say) is trained with
-the student and never enters the student's state dict.
+What a term owns (a regressor, say) is trained with the student and never enters the student's state dict.
 """
 
 from __future__ import annotations
@@ -29,18 +28,11 @@ class Needs:
     """What a term reads. `a | b` is what both read.
 
     Args:
-        student_logits: the student's logits.
-        teacher_logits: the teacher's logits.
-        student_features: names of the student's layers whose outputs are read.
-        teacher_features: names of the teacher's layers whose outputs are read.
-        student_input_gradients: the images require a gradient in the student's pass.
+        student_logits, teacher_logits: whether the logits are read.
+        student_features, teacher_features: names of the layers whose outputs are read.
+        student_input_gradients: whether the images require a gradient in the student's pass.
         teacher_input_gradients: the same in the teacher's pass, so that no cache can stand in for it.
-        student: the student itself is called again (on noisy images, say).
-        teacher: the teacher itself is called again.
-
-    Example:
-        >>> (Needs(teacher_logits=True) | Needs(student_features=frozenset({"conv1"}))).teacher_logits
-        True
+        student, teacher: whether the net itself is called again (on noisy images, say).
     """
 
     student_logits: bool = False
@@ -79,20 +71,18 @@ class Needs:
 
 @dataclass(eq=False)
 class Seen:
-    """What was computed of one batch: exactly what the objective's `needs` name.
+    """The quantities of one batch that the objective's `needs` name.
 
     Args:
         images: (B,C,H,W); a leaf that requires a gradient where input gradients are needed.
         labels: (B,).
         student_logits: (B,K).
         teacher_logits: (B,K), without gradient to the teacher's weights. Of an ensemble: logits of its mean.
-        student_features: outputs of the student's layers by name.
-        teacher_features: outputs of the teacher's layers by name.
+        student_features, teacher_features: outputs of layers by name.
         teacher_at: temperature T -> logits v (B,K) with softmax(v / T) the teacher's probabilities at T: of
             one net and of a geometric mean always `teacher_logits`; an arithmetic mean softens each net
             before it averages.
-        student: the student, in training mode, for terms that call it again.
-        teacher: the teacher, for terms that call it again.
+        student, teacher: for terms that call them again; the student is in training mode.
         noise: name -> a generator for this step on the images' device; the same name draws the same numbers.
         epoch: of this step, from 0.
         index: (B,) sample ids, the places of the images in the split; None where unknown.
@@ -118,13 +108,7 @@ class Seen:
         return value  # type: ignore[no-any-return]
 
     def student_output(self, layer: str | None) -> Float[Tensor, "b k"]:
-        """The student's logits, or the output of a layer that stands for them.
-
-        Example:
-            >>> batch = Seen(torch.zeros(2, 1, 1, 1), torch.tensor([0, 1]), torch.ones(2, 3))
-            >>> batch.student_output(None).shape
-            torch.Size([2, 3])
-        """
+        """The student's logits, or the output of a layer that stands for them."""
         if layer is None:
             return self.require("student_logits")
         z = self.student_features[layer]
@@ -208,14 +192,12 @@ class Objective(nn.Module):
 
     @property
     def needs(self) -> Needs:
-        """What all terms together read."""
         needs = Needs()
         for term in self.named_terms.values():
             needs = needs | term.needs
         return needs
 
     def prepare(self, seen: Seen) -> None:
-        """Let each term make what it owns; see `Term.prepare`."""
         for term in self.named_terms.values():
             term.prepare(seen)
 

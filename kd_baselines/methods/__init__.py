@@ -27,7 +27,7 @@ class Method:
         about: one line.
         source: the paper and its place in it.
         teacher: whether it needs one.
-        two_headed: the student gets a second head, for the teacher's classes.
+        two_headed: whether the student gets a second head, for the teacher's classes.
     """
 
     stages: Callable[..., tuple[Stage, ...]]
@@ -96,11 +96,7 @@ def arguments(name: str) -> dict[str, Any]:
 
 
 def has_teacher(name: str) -> bool:
-    """Whether the students of a method learn from a teacher.
-
-    Raises:
-        UsageError: no method has this name.
-    """
+    """Whether the students of a method learn from a teacher."""
     return _method(name).teacher
 
 
@@ -111,13 +107,7 @@ def _method(name: str) -> Method:
 
 
 def stages_of(name: str, plan: FitPlan, args: Mapping[str, Any]) -> tuple[Stage, ...]:
-    """The stages of a method; an unknown argument, or a value of another type or out of range, is refused.
-
-    Example:
-        >>> first, second = stages_of("fitnets", FitPlan(epochs=5), {"guided": "convs.3", "hint": "convs.1"})
-        >>> first.name, first.until, second.name
-        ('hints', 'convs.3', 'student')
-    """
+    """The stages of a method; an unknown argument, or a value of another type or out of range, is refused."""
     known = arguments(name)
     for argument in args:
         if argument not in known:

@@ -71,12 +71,7 @@ def noisy_logits(
     weight: float = 1.0,
     label_weight: float = 0.0,
 ) -> Stages:
-    """weight * NoisyLogits + label_weight * CE.
-
-    sigma    deviation of the noise
-    alpha    probability that a sample gets noise
-    shared   one draw a class for the whole batch, not one a sample and class
-    """
+    """weight * NoisyLogits + label_weight * CE; sigma, alpha and shared are those of `noisy_logits`."""
     return one_stage(plan, CE(weight=label_weight), NoisyLogits(sigma, alpha, shared, weight))
 
 
@@ -200,14 +195,9 @@ def jacobian(
     form: Form = "squared",
     normalize: bool = False,
 ) -> Stages:
-    """label_weight * CE + activation_weight * LogitRegression + jacobian_weight * JacobianMatching.
-
-    Distillation by squared error under input noise of deviation sigma is, to second order, activation_weight 2
-    and jacobian_weight sigma^2.
-
-    output            which rows of the Jacobian; "label" is the paper's approximation
-    form, normalize   see `jacobian_matching_loss`
-    """
+    """label_weight * CE + activation_weight * LogitRegression + jacobian_weight * JacobianMatching. Squared
+    error under input noise of deviation sigma is, to second order, activation_weight 2 and jacobian_weight
+    sigma^2; output "label" is the paper's approximation."""
     matching = JacobianMatching(output, form, jacobian_weight, normalize)
     return one_stage(plan, CE(weight=label_weight), LogitRegression(weight=activation_weight), matching)
 
@@ -220,10 +210,7 @@ def jacobian_norm(
     form: Form = "squared",
     label_weight: float = 1.0,
 ) -> Stages:
-    """label_weight * CE + weight * JacobianNorm, for nets that bear noise on their input.
-
-    output, form   see `jacobian_norm_penalty`
-    """
+    """label_weight * CE + weight * JacobianNorm, for nets that bear noise on their input."""
     return one_stage(plan, CE(weight=label_weight), JacobianNorm(output, form, weight))
 
 
@@ -236,11 +223,8 @@ def input_noise(
     weight: float = 1.0,
     label_weight: float = 1.0,
 ) -> Stages:
-    """label_weight * CE + weight * InputNoise: Jacobian matching by sampling.
-
-    sigma               deviation of the noise on the images
-    loss, temperature   squared error of the logits, or soft targets at a temperature
-    """
+    """label_weight * CE + weight * InputNoise: Jacobian matching by sampling; the arguments are those of
+    `input_noise_loss`."""
     return one_stage(plan, CE(weight=label_weight), InputNoise(sigma, loss, temperature, weight=weight))
 
 
@@ -285,8 +269,6 @@ def cwtm(plan: FitPlan) -> Stages:
 
 
 def dkpp(plan: FitPlan, *, redraw: bool = True, label_weight: float = 0.0) -> Stages:
-    """DKPP + label_weight * CE.
-
-    redraw   new permutations in each step, or one for each image, kept (the paper does not tell which)
-    """
+    """DKPP + label_weight * CE. `redraw` draws new permutations in each step; else each image keeps one (the
+    paper does not tell which)."""
     return one_stage(plan, CE(weight=label_weight), DKPP(redraw))

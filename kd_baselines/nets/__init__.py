@@ -2,10 +2,8 @@
 
     net = kd_baselines.nets.build("fitnet1", channels=3, size=32, classes=10)
 
-`datadistill.nets` looks names up in `KD_NETS` too, so that `build`, `arguments` and every file that names a net
-know them beside datadistill's own. Every net takes `channels` and `size`, the side in pixels, of its images,
-and `classes`, the number of logits. To add one, add a file and a
-line to `KD_NETS`, with a new name.
+`datadistill.nets` looks names up in `KD_NETS` too. Every net takes `channels` and `size`, the side in pixels,
+of its images, and `classes`, the number of logits. To add one, add a file and a line to `KD_NETS`.
 """
 
 from __future__ import annotations

@@ -21,30 +21,18 @@ __all__ = ["multiplications", "parameters"]
 
 
 def parameters(net: nn.Module, biases: bool = True) -> int:
-    """How many parameters a net has; one that is shared counts once.
+    """The number of a net's parameters; one that is shared counts once. Without `biases` only tensors of two
+    dimensions or more count: no biases, no scales of norms.
 
-    Args:
-        net: any module.
-        biases: False counts weights alone, the tensors of two dimensions or more: no biases, no scales of
-            norms.
-
-    Example:
-        >>> parameters(nn.Linear(3, 2)), parameters(nn.Linear(3, 2), biases=False)
-        (8, 6)
+    >>> parameters(nn.Linear(3, 2)), parameters(nn.Linear(3, 2), biases=False)
+    (8, 6)
     """
     return sum(p.numel() for p in net.parameters() if biases or p.ndim >= 2)
 
 
 def multiplications(net: nn.Module, shape: Sequence[int], linear: bool = True) -> int:
-    """How many multiplications one image takes: of all convolutions and matrix products that a pass calls.
-
-    The pass is traced on tensors without values, in evaluation mode, on a copy: nothing is computed and the net
-    is not changed.
-
-    Args:
-        net: any module that takes images.
-        shape: of one image, (C, H, W).
-        linear: False counts convolutions alone.
+    """The number of multiplications that one image (C,H,W) takes in the convolutions and, with `linear`, in
+    the matrix products. The pass is traced on a copy, on tensors without values, in evaluation mode.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 4 * 4, 10))

@@ -55,12 +55,6 @@ class DenseResidualNet(nn.Module):
         units: residual units a block.
         ratio: channels of a unit's output over the DenseNet's behind the transition, above 0.
         kind: `wide` or `bottleneck`.
-
-    Example:
-        >>> import torch
-        >>> net = DenseResidualNet(channels=3, size=8, classes=10, depth=22, growth=4, units=2)
-        >>> net(torch.zeros(2, 3, 8, 8)).shape, net.conv1.out_channels, net.classifier.in_features
-        (torch.Size([2, 10]), 8, 23)
     """
 
     def __init__(
@@ -98,7 +92,6 @@ class DenseResidualNet(nn.Module):
         self.classifier = nn.Linear(before, classes)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         h = self.transition1(self.block1(self.conv1(images)))
         h = self.transition3(self.block3(self.transition2(self.block2(h))))
         return self.classifier(F.relu(self.norm(h)).mean((2, 3)))

@@ -135,7 +135,6 @@ class DenseLayer(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch inputs height width"]
     ) -> Float[Tensor, "batch outputs height width"]:
-        """The maps, and the layer's own behind them."""
         inside = self.dropout(self.conv1(F.relu(self.norm1(maps))))
         return torch.cat([maps, self.dropout(self.conv2(F.relu(self.norm2(inside))))], 1)
 
@@ -153,7 +152,6 @@ class Transition(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch inputs height width"]
     ) -> Float[Tensor, "batch outputs height_out width_out"]:
-        """The maps after the transition."""
         return self.pool(self.dropout(self.conv(F.relu(self.norm(maps)))))
 
 
@@ -164,11 +162,6 @@ class DenseNet(nn.Module):
     unless `last_transition`), `norm`, `classifier`. 176,122 parameters for the default, three channels and 10
     classes, whatever the size. `dropout` in [0, 1) drops a number after each convolution but the first while
     training.
-
-    Example:
-        >>> net = DenseNet(channels=3, size=32, classes=10, depth=22, growth=4)
-        >>> net(torch.zeros(2, 3, 32, 32)).shape, net.classifier.in_features
-        (torch.Size([2, 10]), 23)
     """
 
     def __init__(
@@ -202,7 +195,6 @@ class DenseNet(nn.Module):
         self.classifier = nn.Linear(plan.hidden[2], classes)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         h = self.transition1(self.block1(self.conv1(images)))
         h = self.transition3(self.block3(self.transition2(self.block2(h))))
         return self.classifier(F.relu(self.norm(h)).mean((2, 3)))

@@ -59,10 +59,7 @@ UNITS = 500  # of the fully connected maxout layer
 def from_blocks(
     blocks: Sequence[Sequence[int]], channels: int, size: int, classes: int, fc_pieces: int
 ) -> MaxoutNet:
-    """The net of a table of blocks: a 2x2 pool after each but the last, which pools the whole map.
-
-    Images under 32 px are zero-padded to 32 px; `fc_pieces` are the pieces of the fully connected layer.
-    """
+    """The net of a table of blocks: a 2x2 pool after each but the last, which pools the whole map."""
     layers: list[MaxoutLayer] = []
     for i, block in enumerate(blocks):
         layers += [MaxoutLayer(units) for units in block]
@@ -74,15 +71,8 @@ def from_blocks(
 
 
 def fitnet1(*, channels: int = 3, size: int = 32, classes: int = 10, fc_pieces: int = 2) -> MaxoutNet:
-    """FitNet 1: 16 16 16 | 32 32 32 | 48 48 64; 251,194 parameters, 30.2M multiplications.
-
-    Images under 32 px are zero-padded to 32 px, in the three below too. `fc_pieces` are the pieces of the fully
-    connected layer: 2 gives the printed sizes, the text says 5.
-
-    Example:
-        >>> sum(p.numel() for p in fitnet1().parameters())
-        251194
-    """
+    """FitNet 1: 16 16 16 | 32 32 32 | 48 48 64; 251,194 parameters, 30.2M multiplications. Images under 32 px
+    are zero-padded to 32 px, in the nets below too."""
     return from_blocks(FITNETS["fitnet1"], channels, size, classes, fc_pieces)
 
 
@@ -116,11 +106,6 @@ def fitnet_depth(
         layers: 5, 7, 9 or 11, the fully connected and the linear layer among them.
         budget: "30M" (27.1, 29.2, 29.8, 30.1M multiplications in the convolutions) or "107M" (101.4, 104.4,
             106.2, 107.6M).
-        fc_pieces: see `fitnet1`.
-
-    Example:
-        >>> len(fitnet_depth(layers=5).convs)
-        3
     """
     check_choice("budget", budget, DEPTH_STUDY)
     if isinstance(layers, bool) or layers not in DEPTH_STUDY[budget]:
@@ -135,10 +120,6 @@ def fitnet_mnist(*, channels: int = 1, size: int = 28, classes: int = 10, last_p
     30,130 parameters (29,944 weights) for 28 px, one channel and 10 classes, as the printed 30K. The layers are
     those of the released configuration, except for the pieces of the last two convolutions, 4 there: that gives
     35,992 weights, so 2 is the default of `last_pieces`. Images under 28 px are zero-padded to 28 px.
-
-    Example:
-        >>> sum(p.numel() for p in fitnet_mnist().parameters())
-        30130
     """
     layers = [
         MaxoutLayer(16, kernel=5, padding=0),  # 28 -> 24

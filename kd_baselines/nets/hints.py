@@ -29,18 +29,14 @@ DEPTH_GUIDED = {5: 2, 7: 4, 9: 5, 11: 7}  # layers -> guided layer, from 1
 
 
 def hints(student: str, **args: Any) -> tuple[str, str]:
-    """The guided layer of a student and the hint layer of its teacher (`maxout-*`; of thin-cnn: `wide-cnn`).
+    """The guided layer of a student (a key of `HINTS`) and the hint layer of its teacher (`maxout-*`; of
+    thin-cnn: `wide-cnn`). Of the student's arguments only those that move the layer are read.
 
-    Of thin-cnn, the guided layer is the last of the second group of convolutions, whose map is as large as the
-    teacher's; with fewer than two pools it is the middle one.
+    Of thin-cnn, the guided layer is the last of the second group of convolutions, whose map is as large as
+    the teacher's; with fewer than two pools it is the middle one.
 
-    Args:
-        student: a key of `HINTS`.
-        **args: the student's own arguments, as given to it; only those that move the layer are read.
-
-    Example:
-        >>> hints("fitnet4"), hints("fitnet-depth", layers=5), hints("thin-cnn", depth=9)
-        (('convs.10', 'convs.1'), ('convs.1', 'convs.1'), ('convs.5', 'convs.1'))
+    >>> hints("fitnet4"), hints("fitnet-depth", layers=5), hints("thin-cnn", depth=9)
+    (('convs.10', 'convs.1'), ('convs.1', 'convs.1'), ('convs.5', 'convs.1'))
     """
     if student not in HINTS:
         raise UsageError(

@@ -31,12 +31,6 @@ class MaxoutConv2d(nn.Module):
 
     All pieces are one convolution `linear` with `pieces * outputs` channels; piece j of unit i is its channel
     `j * outputs + i`. Where pieces are equal, each gets an equal share of the gradient.
-
-    Example:
-        >>> import torch
-        >>> layer = MaxoutConv2d(3, 16, kernel=3, padding=1)
-        >>> layer(torch.zeros(2, 3, 8, 8)).shape, layer.linear.weight.shape
-        (torch.Size([2, 16, 8, 8]), torch.Size([32, 3, 3, 3]))
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, padding: int = 0, pieces: int = 2) -> None:
@@ -50,21 +44,11 @@ class MaxoutConv2d(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch inputs height width"]
     ) -> Float[Tensor, "batch outputs height_out width_out"]:
-        """The maximum over the pieces."""
         return self.linear(maps).unflatten(1, (self.pieces, -1)).amax(1)
 
 
 class MaxoutLinear(nn.Module):
-    """The maximum over `pieces` linear functions; piece j of unit i is row `j * outputs + i` of `linear`.
-
-    Example:
-        >>> import torch
-        >>> layer = MaxoutLinear(1, 1)
-        >>> pieces = {"linear.weight": torch.tensor([[1.0], [-1.0]]), "linear.bias": torch.zeros(2)}
-        >>> _ = layer.load_state_dict(pieces)
-        >>> layer(torch.tensor([[3.0], [-2.0]])).tolist()
-        [[3.0], [2.0]]
-    """
+    """The maximum over `pieces` linear functions; piece j of unit i is row `j * outputs + i` of `linear`."""
 
     def __init__(self, inputs: int, outputs: int, pieces: int = 2) -> None:
         super().__init__()
@@ -74,7 +58,6 @@ class MaxoutLinear(nn.Module):
         self.linear = nn.Linear(inputs, pieces * outputs)
 
     def forward(self, values: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
-        """The maximum over the pieces."""
         return self.linear(values).unflatten(1, (self.pieces, -1)).amax(1)
 
 
@@ -122,13 +105,6 @@ class MaxoutNet(nn.Module):
         fc_pieces: its pieces.
         dropout: probability in [0, 1) of dropping an input of each layer after the first while training.
         input_dropout: the same of the first layer, the pixels.
-
-    Example:
-        >>> import torch
-        >>> layers = [MaxoutLayer(4, pool=2, stride=2), MaxoutLayer(8, pool=WHOLE)]
-        >>> net = MaxoutNet(channels=1, size=8, classes=3, layers=layers, least=8, fc=5)
-        >>> net(torch.zeros(2, 1, 8, 8)).shape, net.convs[0](torch.zeros(2, 1, 8, 8)).shape
-        (torch.Size([2, 3]), torch.Size([2, 4, 4, 4]))
     """
 
     def __init__(
@@ -172,7 +148,6 @@ class MaxoutNet(nn.Module):
         self.dropout = dropout_layer(dropout)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         h = self.input_dropout(images)
         for i, conv in enumerate(self.convs):
             h = conv(self.dropout(h) if i else h)

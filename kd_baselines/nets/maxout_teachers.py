@@ -40,11 +40,6 @@ def maxout_mnist(
         dropout: probability in [0, 1) of dropping an input of a layer but the first; 0.5 in the configuration,
             which leaves the inputs of the linear layer alone.
         input_dropout: the same of the pixels; 0.2 in the configuration.
-
-    Example:
-        >>> import torch
-        >>> maxout_mnist().convs[:2](torch.zeros(2, 1, 28, 28)).shape
-        torch.Size([2, 48, 4, 4])
     """
     layers = [
         MaxoutLayer(48, kernel=8, padding=0, pool=4, stride=2),  # 28 -> 21 -> 10
@@ -75,10 +70,6 @@ def maxout_cifar10(
 
     Images under 32 px are zero-padded to 32 px. `fc_pieces` are the pieces of the fully connected layer, 5
     in the released configuration; dropout is as in `maxout_mnist`.
-
-    Example:
-        >>> sum(p.numel() for p in maxout_cifar10().parameters())
-        9046330
     """
     layers = [
         MaxoutLayer(96, kernel=8, padding=4, pool=4, stride=2),  # 32 -> 33 -> 16
@@ -107,12 +98,8 @@ def maxout_svhn(
     dropout: float = 0.0,
     input_dropout: float = 0.0,
 ) -> MaxoutNet:
-    """The maxout net for SVHN: 4.93M parameters for 32 px, three channels and 10 classes; as `maxout_cifar10`.
-
-    Example:
-        >>> sum(p.numel() for p in maxout_svhn().parameters())
-        4930250
-    """
+    """The maxout net for SVHN: 4.93M parameters for 32 px, three channels and 10 classes; as
+    `maxout_cifar10`."""
     layers = [
         MaxoutLayer(64, kernel=5, padding=4, pool=3, stride=2),  # 32 -> 36 -> 18
         MaxoutLayer(128, kernel=5, padding=3, pool=3, stride=2),  # 20 -> 10

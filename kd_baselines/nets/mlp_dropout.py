@@ -28,11 +28,6 @@ class MLPDropout(nn.Module):
         depth: hidden layers; 0 gives a linear classifier.
         dropout: probability in [0, 1) of dropping a hidden unit while training.
         input_dropout: the same of a pixel.
-
-    Example:
-        >>> import torch
-        >>> MLPDropout(channels=1, size=28, classes=10, width=800)(torch.zeros(2, 1, 28, 28)).shape
-        torch.Size([2, 10])
     """
 
     def __init__(
@@ -58,5 +53,4 @@ class MLPDropout(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, classes))
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         return self.layers(images.flatten(1))

@@ -39,11 +39,6 @@ class PreActivationUnit(nn.Module):
         outputs: channels after it.
         kernels: sides of the convolutions' kernels.
         stride: of the first 3x3 convolution and of the shortcut.
-
-    Example:
-        >>> import torch
-        >>> PreActivationUnit(8, 4, 16, (1, 3, 1), stride=2)(torch.zeros(2, 8, 6, 6)).shape
-        torch.Size([2, 16, 3, 3])
     """
 
     def __init__(
@@ -68,7 +63,6 @@ class PreActivationUnit(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch inputs height width"]
     ) -> Float[Tensor, "batch outputs height_out width_out"]:
-        """The maps after the unit."""
         h = F.relu(self.norms[0](maps))
         # a projection sees the activated maps, an identity the maps themselves
         beside = maps if isinstance(self.shortcut, nn.Identity) else self.shortcut(h)
@@ -87,12 +81,6 @@ class PreResNet(nn.Module):
         depth: 9 n + 2 with bottleneck units (29, 164, 1001), 6 n + 2 with basic ones (20, 56, 110).
         widen: factor on the channels of the groups, above 0; fractions are rounded.
         kind: `bottleneck` or `basic`.
-
-    Example:
-        >>> import torch
-        >>> net = PreResNet(channels=3, size=32, classes=10, depth=20, kind="basic")
-        >>> net(torch.zeros(2, 3, 32, 32)).shape, sum(p.numel() for p in net.parameters())
-        (torch.Size([2, 10]), 272282)
     """
 
     def __init__(
@@ -131,18 +119,12 @@ class PreResNet(nn.Module):
         self.classifier = nn.Linear(inputs, classes)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         h = self.group3(self.group2(self.group1(self.conv1(images))))
         return self.classifier(F.relu(self.norm(h)).mean((2, 3)))
 
 
 def width_of(name: str, factor: float, base: int) -> int:
-    """`factor` times `base` channels, rounded.
-
-    Example:
-        >>> width_of("ratio", 0.5, 750)
-        375
-    """
+    """`factor` times `base` channels, rounded."""
     number = not isinstance(factor, bool) and isinstance(factor, int | float)
     if not number or not 0 < factor < float("inf") or round(factor * base) < 1:
         raise UsageError(

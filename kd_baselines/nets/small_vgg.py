@@ -41,12 +41,6 @@ class SmallVGG(nn.Module):
         width: channels of the first convolution.
         norm: `batch` or `none`.
         dropout: probability in [0, 1) of dropping an input of the linear layer while training.
-
-    Example:
-        >>> import torch
-        >>> net = SmallVGG(channels=1, size=28, classes=10, stages=[[1], [2, 2]], width=4, norm="none")
-        >>> net(torch.zeros(2, 1, 28, 28)).shape, net.convs(torch.zeros(2, 1, 28, 28)).shape
-        (torch.Size([2, 10]), torch.Size([2, 8, 7, 7]))
     """
 
     def __init__(
@@ -79,7 +73,6 @@ class SmallVGG(nn.Module):
         self.classifier = nn.Linear(inputs, classes)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         return self.classifier(self.dropout(self.convs(images).mean((2, 3))))
 
 
@@ -92,14 +85,8 @@ def vgg9(
     norm: str = "batch",
     dropout: float = 0.0,
 ) -> SmallVGG:
-    """VGG-9, the teacher: 9,277,284 parameters for three channels and 100 classes with batch norm.
-
-    Args: as `SmallVGG`. `width` 16 makes a net for MNIST: 579,498 parameters for one channel and 10 classes.
-
-    Example:
-        >>> sum(p.numel() for p in vgg9(classes=100).parameters())
-        9277284
-    """
+    """VGG-9, the teacher: 9,277,284 parameters for three channels and 100 classes with batch norm. `width` 16
+    makes a net for MNIST: 579,498 parameters for one channel and 10 classes."""
     return SmallVGG(
         channels=channels, size=size, classes=classes, stages=STAGES9, width=width, norm=norm, dropout=dropout
     )
@@ -114,14 +101,8 @@ def vgg4(
     norm: str = "batch",
     dropout: float = 0.0,
 ) -> SmallVGG:
-    """VGG-4, the student: 718,692 parameters for three channels and 100 classes with batch norm.
-
-    Args: as `SmallVGG`. `width` 16 makes a net for MNIST: 43,434 parameters for one channel and 10 classes.
-
-    Example:
-        >>> sum(p.numel() for p in vgg4(classes=100).parameters())
-        718692
-    """
+    """VGG-4, the student: 718,692 parameters for three channels and 100 classes with batch norm. `width` 16
+    makes a net for MNIST: 43,434 parameters for one channel and 10 classes."""
     return SmallVGG(
         channels=channels, size=size, classes=classes, stages=STAGES4, width=width, norm=norm, dropout=dropout
     )

@@ -45,12 +45,6 @@ class PlainCNN(nn.Module):
         pooled: indices of the convolutions with a 2x2 max pool.
         norm: `none` or `batch`.
         dropout: probability in [0, 1) of dropping an input of the linear layer while training.
-
-    Example:
-        >>> import torch
-        >>> net = PlainCNN(channels=1, size=28, classes=10, widths=[4, 8], pooled=[0])
-        >>> net(torch.zeros(2, 1, 28, 28)).shape
-        torch.Size([2, 10])
     """
 
     def __init__(
@@ -85,7 +79,6 @@ class PlainCNN(nn.Module):
         self.classifier = nn.Linear(inputs * side * side, classes)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         return self.classifier(self.dropout(self.convs(images).flatten(1)))
 
 
@@ -99,19 +92,9 @@ def thin_cnn(
     pools: int = 3,
     norm: str = "none",
 ) -> PlainCNN:
-    """A thin deep student: 27,130 parameters for 28 px, one channel and 10 classes.
-
-    Args:
-        width: channels of every convolution.
-        depth: convolutions.
-        pools: 2x2 max pools, one at the end of each of as many groups of convolutions; at most `depth`, and no
-            more than leave a pixel of the image.
-        norm: `none` or `batch`.
-
-    Example:
-        >>> sum(p.numel() for p in thin_cnn().parameters())
-        27130
-    """
+    """A thin deep student of `depth` convolutions: 27,130 parameters for 28 px, one channel and 10 classes.
+    There are `pools` 2x2 max pools, one at the end of each of as many groups of convolutions; no more than
+    leave a pixel of the image."""
     check_whole("width", width)
     check_whole("depth", depth)
     check_whole("pools", pools, least=0)
@@ -137,17 +120,7 @@ def wide_cnn(
     dropout: float = 0.0,
 ) -> PlainCNN:
     """A wide shallow teacher of three convolutions: 233,610 parameters for 28 px, one channel and 10 classes.
-
-    Args:
-        size: at least 8.
-        width: channels of the first convolution; the other two have twice as many.
-        norm: `none` or `batch`.
-        dropout: probability in [0, 1) of dropping an input of the linear layer while training.
-
-    Example:
-        >>> sum(p.numel() for p in wide_cnn().parameters())
-        233610
-    """
+    The first convolution has `width` channels, the other two twice as many; `size` is at least 8."""
     check_whole("width", width)
     return PlainCNN(
         channels=channels,

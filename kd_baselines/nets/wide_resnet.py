@@ -45,7 +45,6 @@ class WideBlock(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch inputs height width"]
     ) -> Float[Tensor, "batch outputs height_out width_out"]:
-        """The maps after the block."""
         active = F.relu(self.norm1(maps))
         # a projection sees the activated maps, an identity the maps themselves
         beside = maps if isinstance(self.shortcut, nn.Identity) else self.shortcut(active)
@@ -62,11 +61,6 @@ class WideResNet(nn.Module):
         depth: 6 n + 4 for n = 1, 2, ... blocks a group: 10, 16, 22, 28, 34, 40, ...
         widen: factor on the channels.
         dropout: probability in [0, 1) of dropping a number between the convolutions of a block while training.
-
-    Example:
-        >>> import torch
-        >>> WideResNet(channels=3, size=32, classes=10, depth=16, widen=1)(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 10])
     """
 
     def __init__(
@@ -103,6 +97,5 @@ class WideResNet(nn.Module):
         self.classifier = nn.Linear(inputs, classes)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         h = self.group3(self.group2(self.group1(self.conv1(images))))
         return self.classifier(F.relu(self.norm(h)).mean((2, 3)))
