@@ -65,12 +65,7 @@ OTHER_TABLES = ("kd_baselines.nets:KD_NETS",)
 
 
 def all_nets() -> dict[str, Callable[..., nn.Module]]:
-    """Every net by name: `NETS` and the tables of `OTHER_TABLES`.
-
-    Example:
-        >>> sorted(all_nets())[:3]
-        ['alexcifarnet', 'alexnet', 'convnet']
-    """
+    """Every net by name: `NETS` and the tables of `OTHER_TABLES`."""
     found: dict[str, Callable[..., nn.Module]] = {}
     for path in OTHER_TABLES:
         found.update(pkgutil.resolve_name(path))
@@ -78,18 +73,7 @@ def all_nets() -> dict[str, Callable[..., nn.Module]]:
 
 
 def find_net(name: str) -> Callable[..., nn.Module]:
-    """The constructor of a net.
-
-    Args:
-        name: a key of `all_nets()`.
-
-    Raises:
-        UsageError: no net has this name.
-
-    Example:
-        >>> find_net("mlp") is MLP
-        True
-    """
+    """The constructor of the net of this name."""
     if name in NETS:
         return NETS[name]
     known = all_nets()
@@ -100,24 +84,17 @@ def find_net(name: str) -> Callable[..., nn.Module]:
 
 
 def arguments(name: str) -> dict[str, Any]:
-    """The arguments a net takes besides `channels`, `size` and `classes`, with their defaults.
+    """The arguments that a net takes besides `channels`, `size` and `classes`, with their defaults.
 
-    Args:
-        name: a key of `all_nets()`.
-
-    Raises:
-        UsageError: no net has this name.
-
-    Example:
-        >>> arguments("mlp")
-        {'width': 128, 'depth': 2}
+    >>> arguments("mlp")
+    {'width': 128, 'depth': 2}
     """
     parameters = inspect.signature(find_net(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in ("channels", "size", "classes")}
 
 
 def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> nn.Module:
-    """A new net on the default device, in training mode.
+    """A new net from (B, channels, size, size) to (B, classes) on the default device, in training mode.
 
     Its parameters are the same at every call, and torch's global generators are left as they were: a run
     draws its theta_0 with `draw`, from a stream of its own.
@@ -128,9 +105,6 @@ def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> 
         size: side of the images in pixels; not every net takes every size.
         classes: number of logits, at least 1.
         **args: the net's own arguments; `arguments(name)` lists them.
-
-    Returns:
-        A module from (B, channels, size, size) to (B, classes).
 
     Raises:
         UsageError: an unknown name or argument, a value out of range, a size the net does not work for, or a

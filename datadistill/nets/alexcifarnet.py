@@ -31,7 +31,6 @@ class ResponseNorm(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The normalized maps."""
         channels = maps.shape[1]
         # channel c sees c-2, c-1, c, c+1; beyond the edge the squares are zero
         squares = F.pad(maps.square(), (0, 0, 0, 0, self.window // 2, (self.window - 1) // 2))
@@ -46,19 +45,6 @@ class AlexCifarNet(nn.Module):
 
     1,756,426 parameters for 32 px, three channels and 10 classes. The paper has it for 32 px only; here it
     takes any size, each pool halving the map (rounded up) and the first linear layer as wide as what is left.
-
-    Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels.
-        classes: number of logits.
-
-    Raises:
-        UsageError: an argument below 1.
-
-    Example:
-        >>> import torch
-        >>> AlexCifarNet(channels=3, size=32, classes=10)(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 10])
     """
 
     def __init__(self, *, channels: int = 3, size: int = 32, classes: int = 10) -> None:
@@ -84,5 +70,4 @@ class AlexCifarNet(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         return self.classifier(self.features(images).flatten(1))

@@ -31,21 +31,8 @@ class AlexNet(nn.Module):
     """AlexNet for any size: the small-image form below 64 px, torchvision's from 64 px on.
 
     1,872,202 parameters for 32 px, three channels and 10 classes; 61,100,840 for 224 px and 1000 classes.
-
-    Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels.
-        classes: number of logits.
-        dropout: probability in [0, 1) of dropping an input of a linear layer while training: of the two
-            hidden ones from 64 px on (torchvision has 0.5), of the only one below.
-
-    Raises:
-        UsageError: an argument out of range.
-
-    Example:
-        >>> import torch
-        >>> AlexNet(channels=3, size=32, classes=10)(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 10])
+    `dropout` in [0, 1) drops an input of a linear layer while training: of the two hidden ones from 64 px on
+    (torchvision has 0.5), of the only one below.
     """
 
     def __init__(self, *, channels: int = 3, size: int = 32, classes: int = 10, dropout: float = 0.0) -> None:
@@ -55,7 +42,6 @@ class AlexNet(nn.Module):
         self.features, self.classifier = build(channels, size, classes, dropout)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         return self.classifier(self.features(images).flatten(1))
 
 

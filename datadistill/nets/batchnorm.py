@@ -26,12 +26,8 @@ from datadistill.errors import UsageError
 
 
 def norms_of(net: nn.Module) -> list[_BatchNorm | _InstanceNorm]:
-    """The layers whose statistics are a choice: every BatchNorm, and InstanceNorm with running statistics; but
-    not one in evaluation mode inside a net in training mode, which was frozen on purpose.
-
-    >>> len(norms_of(nn.Sequential(nn.InstanceNorm2d(2), nn.InstanceNorm2d(2, track_running_stats=True))))
-    1
-    """
+    """The layers whose statistics are a choice: every BatchNorm, and InstanceNorm with running statistics;
+    but not one in evaluation mode inside a net in training mode, which was frozen on purpose."""
     return [
         m
         for m in net.modules()
@@ -46,28 +42,18 @@ def has_running_statistics(norm: nn.Module) -> bool:
 
 
 def has_batchnorm(net: nn.Module) -> bool:
-    """Whether `net` holds a BatchNorm layer of any kind, or an InstanceNorm with running statistics.
-
-    >>> has_batchnorm(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
-    True
-    """
+    """Whether `net` holds a BatchNorm layer of any kind, or an InstanceNorm with running statistics."""
     return bool(norms_of(net))
 
 
 def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the running statistics of every layer of `norms_of(net)` to those of `batches`.
+    """Set the running statistics of every layer of `norms_of(net)` to those of `batches`, images (B, C, H, W)
+    on the net's device; each batch counts the same, whatever its size.
 
     The net's buffers are changed in place; its parameters, its training flags and torch's global generators
     are not. Dropout is off and every other layer is in evaluation mode meanwhile. A net without running
     statistics is left as it is, and `batches` is not read. If something fails on the way, the buffers are put
     back.
-
-    Args:
-        net: any module that takes a batch.
-        batches: images (B, C, H, W), on the net's device; each batch counts the same, whatever its size.
-
-    Raises:
-        UsageError: no batch, or a batch with a single value a channel, which has no variance.
 
     Example:
         >>> net = nn.BatchNorm1d(1)

@@ -30,14 +30,13 @@ POWER_ITERATIONS = 15  # as torch's own constructor of spectral norm
 
 @dataclass(frozen=True)
 class Computed:
-    """One such weight.
+    """A weight that a module computes.
 
     Args:
-        layer: the module's name in the net.
-        module: it.
+        layer, module: the module's name in the net, and the module.
         name: the weight's name in the module.
-        parameters: names, in the net, of the parameters that it is computed from.
-        buffers: names, in the net, of the buffers that go with them.
+        parameters, buffers: names, in the net, of the parameters that it is computed from and of the buffers
+            that go with them.
         how: a `ParametrizationList`, or the hook that computes it.
     """
 
@@ -74,12 +73,8 @@ class Computed:
 
     @torch.no_grad()
     def write(self, value: Tensor) -> None:
-        """Change the originals so that they give `value`, or what the parametrization makes of it. Draws from
-        torch's global generator: vectors of spectral norm, the rest of an orthogonal base.
-
-        Raises:
-            UsageError: a parametrization that cannot be assigned to.
-        """
+        """Change the originals so that they give `value`, or what the parametrization makes of it. Vectors of
+        spectral norm and the rest of an orthogonal base are drawn from torch's global generator."""
         own = self.module
         if isinstance(self.how, parametrize.ParametrizationList):
             self._write_parametrized(self.how, value)

@@ -37,9 +37,6 @@ class ConvNet(nn.Module):
     320,010 parameters for 32 px, three channels and 10 classes.
 
     Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels.
-        classes: number of logits.
         depth: number of blocks, at least 1.
         width: channels of every block; a multiple of 4 for `norm="group"`.
         norm: `instance` (a GroupNorm of one channel a group), `batch`, `group` (4 groups), `layer` (over
@@ -48,14 +45,6 @@ class ConvNet(nn.Module):
         activation: `relu`, `sigmoid` or `leakyrelu` (slope 0.01).
         first_padding: zero padding of the first convolution; 3 on 28 px images gives the 32 px map that the
             papers use for MNIST.
-
-    Raises:
-        UsageError: an argument out of range, or instance norm on a map of 1 px, which it would erase.
-
-    Example:
-        >>> import torch
-        >>> ConvNet(channels=1, size=8, classes=10, width=16)(torch.zeros(2, 1, 8, 8)).shape
-        torch.Size([2, 10])
     """
 
     def __init__(
@@ -101,5 +90,4 @@ class ConvNet(nn.Module):
         self.classifier = nn.Linear(width * side * side, classes)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         return self.classifier(self.features(images).flatten(1))

@@ -31,13 +31,7 @@ class _WithoutGraph(TorchFunctionMode):
 
 def bare_net(net: nn.Module) -> nn.Module:
     """The module inside `torch.compile`, `DataParallel` or `DistributedDataParallel`; any other one itself.
-
-    Compiled code has no second derivative, and replicas are copies: the inner loop runs the module.
-
-    >>> inside = nn.Linear(2, 1)
-    >>> bare_net(nn.DataParallel(inside)) is inside
-    True
-    """
+    Compiled code has no second derivative, and replicas are copies: the inner loop runs the module."""
     while True:
         if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
             net = net.module
@@ -49,16 +43,7 @@ def bare_net(net: nn.Module) -> nn.Module:
 
 def keep_hooks(copied: nn.Module, net: nn.Module) -> nn.Module:
     """Give the parameters of a copy of `bare_net(net)` the hooks of the net's own (which mask a gradient, say);
-    a deep copy has none. Returns the copy.
-
-    Example:
-        >>> net = nn.Linear(1, 1)
-        >>> _ = net.weight.register_hook(lambda g: 0 * g)
-        >>> copied = keep_hooks(copy_net(net), net)
-        >>> copied(torch.ones(1, 1)).sum().backward()
-        >>> copied.weight.grad
-        tensor([[0.]])
-    """
+    a deep copy has none. Returns the copy."""
     for p, own in zip(copied.parameters(), bare_net(net).parameters(), strict=True):
         if not p.requires_grad:  # frozen: nothing to hook
             continue
@@ -70,16 +55,8 @@ def keep_hooks(copied: nn.Module, net: nn.Module) -> nn.Module:
 
 
 def copy_net(net: nn.Module) -> nn.Module:
-    """A deep copy of `bare_net(net)`; tensors that it keeps of a forward pass are copied without their graph.
-
-    Tensors made under `torch.inference_mode()` become ordinary ones.
-
-    Example:
-        >>> net = nn.Linear(2, 1)
-        >>> net.kept = net(torch.zeros(1, 2))
-        >>> copy_net(net).kept.requires_grad
-        False
-    """
+    """A deep copy of `bare_net(net)`; tensors that it keeps of a forward pass are copied without their graph,
+    and those made under `torch.inference_mode()` become ordinary ones."""
     with torch.inference_mode(False), _WithoutGraph():
         copied = copy.deepcopy(bare_net(net))
         for p in copied.parameters():
@@ -94,15 +71,8 @@ class Called(Exception):
 
 @contextlib.contextmanager
 def raise_on_calls(net: nn.Module) -> Iterator[None]:
-    """Whoever calls a layer of this net meanwhile gets `Called`, before the layer runs.
-
-    A copy of a net calls the original where a function closes over it (`self.f = lambda x: self.layer(x)`).
-
-    Example:
-        >>> net = nn.Linear(1, 1)
-        >>> with contextlib.suppress(Called), raise_on_calls(net):
-        ...     net(torch.zeros(1, 1))
-    """
+    """Raise `Called` before any layer of this net runs. A copy of a net calls the original where a function
+    closes over it (`self.f = lambda x: self.layer(x)`)."""
     layers = {id(m) for m in net.modules()}
 
     def refuse(module: nn.Module, args: Any) -> None:

@@ -24,24 +24,16 @@ NetFactory = Callable[[], nn.Module]
 
 
 def is_factory(net: Any) -> TypeGuard[NetFactory]:
-    """Whether `net` builds a module when it is called, and is none itself.
-
-    >>> is_factory(lambda: nn.Linear(2, 1)), is_factory(nn.Linear(2, 1)), is_factory("lenet")
-    (True, False, False)
-    """
+    """Whether `net` builds a module when it is called, and is none itself."""
     return callable(net) and not isinstance(net, nn.Module)
 
 
 def make_net(factory: NetFactory, seed: int, name: str, *indices: int) -> nn.Module:
     """The net that a factory builds under the stream (seed, name, *indices).
 
-    Raises:
-        UsageError: it wants arguments, or what it returns is no module, or one whose shapes are not known yet.
-
-    Example:
-        >>> first, again = (make_net(lambda: nn.Linear(2, 1), 0, "theta_0", 5) for _ in range(2))
-        >>> torch.equal(first.weight, again.weight)
-        True
+    >>> first, again = (make_net(lambda: nn.Linear(2, 1), 0, "theta_0", 5) for _ in range(2))
+    >>> torch.equal(first.weight, again.weight)
+    True
     """
     try:
         inspect.signature(factory).bind()
@@ -76,11 +68,7 @@ def as_module(net: nn.Module | NetFactory, seed: int, name: str, *indices: int) 
 
 
 def check_draws(factory: NetFactory, seed: int, name: str) -> None:
-    """Refuse a factory that is no distribution of nets: two calls of one stream differ, or two streams agree.
-
-    Raises:
-        UsageError: which of the two, and what to do.
-    """
+    """Refuse a factory that is no distribution of nets: one stream gives two nets, or two streams the same."""
     first, again, other = (_values(make_net(factory, seed, name, 0, n)) for n in (0, 0, 1))
     if not _is_same(first, again):
         raise UsageError(

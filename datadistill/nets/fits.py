@@ -13,11 +13,7 @@ from datadistill.streams import global_stream
 @torch.no_grad()
 def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
     """Refuse a user's module that does not take float32 images of `shape` (C,H,W) to one logit a class, in
-    evaluation mode and in the modes that its layers have now.
-
-    Raises:
-        UsageError: what the module made of two blank images, or why it was not asked.
-    """
+    evaluation mode and in the modes that its layers have now."""
     if not isinstance(net, nn.Module):
         raise UsageError(f"net is {net!r:.80}, wanted a torch module, or a function that builds one")
     refuse_foreign(bare_net(net))

@@ -215,13 +215,8 @@ def draw(net: nn.Module, init: str, generator: torch.Generator) -> Theta:
         For each name of `net.named_parameters()`, in that order, a new tensor of the parameter's shape, type
         and device, without gradient.
 
-    Raises:
-        UsageError: an unknown `init`, a generator that is not on the CPU, a lazy net that has not seen a
-            batch, or a parametrization that a drawn weight cannot be written through, or keeps in buffers.
-
     Example:
-        >>> net = nn.Linear(2, 1)
-        >>> theta_0 = draw(net, "xavier", torch.Generator().manual_seed(0))
+        >>> theta_0 = draw(nn.Linear(2, 1), "xavier", torch.Generator().manual_seed(0))
         >>> {name: tuple(value.shape) for name, value in theta_0.items()}
         {'weight': (1, 2), 'bias': (1,)}
     """
@@ -251,16 +246,9 @@ def draw_whole(net: nn.Module, init: str, generator: torch.Generator) -> tuple[T
 
 
 def find_undrawn(net: nn.Module, init: str) -> list[str]:
-    """Trained tensors that are the same in every draw although their values differ among themselves: a bare
-    `nn.Parameter` that only the net's constructor draws. A constant (zeros of a bias, ones of a norm, a gate)
-    is rightly the same.
-
-    Args:
-        net: any module.
-        init: as of `draw`.
-
-    Returns:
-        Their names; of a weight that is computed, the weight's.
+    """Names of trained tensors that are the same in every draw of `init` although their values differ among
+    themselves: a bare `nn.Parameter` that only the net's constructor draws. A constant (zeros of a bias,
+    ones of a norm, a gate) is rightly the same.
 
     Example:
         >>> net = nn.Linear(2, 2)

@@ -1,4 +1,4 @@
-"""What several architectures share: the checks of their arguments, the choice of normalization, padding.
+"""Parts that several architectures share: checks of arguments, the choice of normalization, padding.
 
 Every net takes square images (B, channels, size, size) and returns logits (B, classes). No activation works
 in place, so that each net can be differentiated twice and mapped with `torch.vmap`.
@@ -31,11 +31,7 @@ MOST = {"depth": 2000}
 
 
 def check_whole(name: str, value: object, least: int = 1) -> int:
-    """`value` if it is a whole number of at least `least`, and no larger than `MOST` says.
-
-    Raises:
-        UsageError: it is not; the sentence names the argument.
-    """
+    """`value` if it is a whole number of at least `least` and at most `MOST`; else a UsageError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UsageError(f"{name} is {value!r}; it must be a whole number of at least {least}: change {name}")
     if value > (most := MOST.get(name, 2**24)):
@@ -44,11 +40,7 @@ def check_whole(name: str, value: object, least: int = 1) -> int:
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
-    """`value` if it is one of `choices`.
-
-    Raises:
-        UsageError: it is not; the sentence names the nearest choice.
-    """
+    """`value` if it is one of `choices`; else a UsageError that names the nearest one."""
     choices = list(choices)
     if not isinstance(value, str) or value not in choices:
         raise UsageError(f"{name} is {value!r}; {suggest(str(value), choices)}")
@@ -63,20 +55,12 @@ def check_images(channels: int, size: int, classes: int) -> None:
 
 
 def dropout(p: float) -> nn.Module:
-    """Dropout with probability `p`; the identity at 0, so that no random number is asked for.
-
-    Raises:
-        UsageError: `p` is outside [0, 1).
-    """
+    """Dropout with probability `p` in [0, 1); the identity at 0, so that no random number is asked for."""
     if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
         raise UsageError(f"dropout is {p!r}; it must be a number in [0, 1): change dropout (0 turns it off)")
     return nn.Dropout(p) if p > 0 else nn.Identity()
 
 
 def padding_up_to(least: int, size: int) -> int:
-    """Zero pixels to add on each side so that an image of `size` px is at least `least` px wide.
-
-    >>> padding_up_to(32, 28), padding_up_to(32, 32), padding_up_to(32, 27)
-    (2, 0, 3)
-    """
+    """Zero pixels to add on each side so that an image of `size` px is at least `least` px wide."""
     return max(0, (least - size + 1) // 2)

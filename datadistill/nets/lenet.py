@@ -20,23 +20,7 @@ PADDING = {28: 2, 32: 0}  # both give a first map of 28 px
 
 
 class LeNet(nn.Module):
-    """LeNet-5 for images of 28 or 32 px.
-
-    61,706 parameters for one channel and 10 classes.
-
-    Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels, 28 or 32.
-        classes: number of logits.
-
-    Raises:
-        UsageError: another size.
-
-    Example:
-        >>> import torch
-        >>> LeNet(channels=1, size=28, classes=10)(torch.zeros(2, 1, 28, 28)).shape
-        torch.Size([2, 10])
-    """
+    """LeNet-5 for images of 28 or 32 px: 61,706 parameters for one channel and 10 classes."""
 
     def __init__(self, *, channels: int = 1, size: int = 28, classes: int = 10) -> None:
         super().__init__()
@@ -53,7 +37,6 @@ class LeNet(nn.Module):
         self.fc3 = nn.Linear(84, classes)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         h = F.max_pool2d(F.relu(self.conv1(images)), 2)
         h = F.max_pool2d(F.relu(self.conv2(h)), 2)
         h = F.relu(self.fc1(h.flatten(1)))

@@ -1,8 +1,8 @@
-"""How large a net may be that a config or a file asks for.
+"""The largest net that a config or a file may ask for.
 
-A line of JSON can ask for 10^12 layers. What a net is built of passes by here while it is built: no argument
-may be larger than any net's, no more tensors may be made than there could be, and no more numbers than fit
-into memory. A file that holds a net's tensors shows how many there are, which is a narrower limit.
+A line of JSON can ask for 10^12 layers. While a net is built, no argument may be larger than any net's, no
+more tensors may be made than there could be, and no more numbers than fit into memory. A file that holds a
+net's tensors shows how many there are, which is a narrower limit.
 """
 
 from __future__ import annotations
@@ -27,24 +27,9 @@ MOST_TENSORS = 10_000
 
 @contextlib.contextmanager
 def limit_size(name: str, arguments: Mapping[str, Any], tensors: int = MOST_TENSORS) -> Iterator[None]:
-    """Refuse a net that is larger than it can be, while it is built inside the block.
-
-    Args:
-        name: of the net.
-        arguments: what it is built with.
-        tensors: parameters and buffers that it may have; modules that are replaced while it is built count too.
-
-    Raises:
-        UsageError: an argument beyond 1,000,000, or more tensors.
-        OutOfMemory: parameters on the CPU that take more than all of its memory.
-
-    Example:
-        >>> with limit_size("mlp", {"depth": 10**12}):
-        ...     pass
-        Traceback (most recent call last):
-        ...
-        datadistill.errors.UsageError: depth is 1000000000000, but no net here is built with more than 1000000
-    """
+    """Refuse a net that is larger than it can be, while it is built inside the block: arguments beyond
+    1,000,000, more than `tensors` parameters and buffers (modules that are replaced while it is built
+    count too), or parameters on the CPU that take more than all of its memory."""
     for argument, value in arguments.items():
         for number in value if isinstance(value, list | tuple) else (value,):
             if isinstance(number, int) and abs(number) > LARGEST:

@@ -17,14 +17,7 @@ __all__ = ["cross_entropy", "explain_failure", "refuse_labels_beyond", "refuse_n
 
 
 def refuse_one_logit(logits: Float[Tensor, "b k"], whose: str = "the net") -> None:
-    """Refuse a single logit an image, of which a softmax is 1 whatever the net computes.
-
-    Args:
-        logits: (B,K).
-        whose: named in the error.
-
-    Raises:
-        UsageError: K is 1.
+    """Refuse logits (B,1), of which a softmax is 1 whatever the net computes.
 
     Example:
         >>> import torch
@@ -44,16 +37,8 @@ def refuse_one_logit(logits: Float[Tensor, "b k"], whose: str = "the net") -> No
 
 
 def refuse_no_logits(returned: Any, images: int | None = None, mode: str = "training") -> None:
-    """Refuse what is no tensor of logits (B,K), K at least 2.
-
-    Args:
-        returned: what the net made of a batch.
-        images: B, where known.
-        mode: of the net, named in the error.
-
-    Raises:
-        UsageError: another type or shape, with what was found.
-    """
+    """Refuse a net's output that is no tensor of logits (B,K), K at least 2. `mode` is the net's, for the
+    error."""
     if not isinstance(returned, Tensor):
         own_loss = ", or a loss of your own that takes what it returns" if mode == "training" else ""
         raise UsageError(
@@ -67,15 +52,7 @@ def refuse_no_logits(returned: Any, images: int | None = None, mode: str = "trai
 
 
 def refuse_labels_beyond(labels: Tensor, classes: int) -> None:
-    """Refuse class numbers outside 0..K-1.
-
-    Args:
-        labels: whole numbers.
-        classes: K.
-
-    Raises:
-        UsageError: with the smallest and the largest.
-    """
+    """Refuse class numbers outside 0..K-1."""
     if len(labels):
         low, high = torch.stack(torch.aminmax(labels)).tolist()  # one wait for an accelerator
         if low < 0 or high >= classes:
@@ -92,9 +69,6 @@ def cross_entropy(logits: Any, labels: Tensor) -> Float[Tensor, ""]:
         logits: (B,K), K at least 2.
         labels: (B,) whole numbers of 0 to K - 1, or (B,K) probabilities; one-hot whole numbers (B,K) count as
             probabilities.
-
-    Raises:
-        UsageError: what does not fit, with both shapes.
 
     Example:
         >>> import torch

@@ -9,25 +9,8 @@ from datadistill.nets.layers import check_images, check_whole
 
 
 class MLP(nn.Module):
-    """`depth` hidden layers of `width` units with ReLU, then one linear layer.
-
-    118,282 parameters for 28 px, one channel and 10 classes.
-
-    Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels.
-        classes: number of logits.
-        width: units of every hidden layer.
-        depth: hidden layers; 0 gives a linear classifier.
-
-    Raises:
-        UsageError: an argument out of range.
-
-    Example:
-        >>> import torch
-        >>> MLP(channels=1, size=28, classes=10)(torch.zeros(2, 1, 28, 28)).shape
-        torch.Size([2, 10])
-    """
+    """`depth` hidden layers of `width` units with ReLU, then one linear layer; depth 0 is a linear
+    classifier. 118,282 parameters for 28 px, one channel and 10 classes."""
 
     def __init__(
         self, *, channels: int = 1, size: int = 28, classes: int = 10, width: int = 128, depth: int = 2
@@ -44,5 +27,4 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, classes))
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         return self.layers(images.flatten(1))

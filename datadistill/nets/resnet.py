@@ -36,31 +36,14 @@ class BasicBlock(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch inputs height width"]
     ) -> Float[Tensor, "batch outputs height_out width_out"]:
-        """The maps after the block."""
         h = F.relu(self.norm1(self.conv1(maps)))
         h = self.norm2(self.conv2(h))
         return F.relu(h + self.shortcut(maps))
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 for small images.
-
-    11,173,962 parameters for three channels and 10 classes, whatever the size.
-
-    Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels; at least 9 with instance norm.
-        classes: number of logits.
-        norm: `batch` or `instance` (a GroupNorm of one channel a group).
-
-    Raises:
-        UsageError: an argument out of range, or instance norm on images under 9 px.
-
-    Example:
-        >>> import torch
-        >>> ResNet18(channels=1, size=28, classes=10)(torch.zeros(2, 1, 28, 28)).shape
-        torch.Size([2, 10])
-    """
+    """ResNet-18 for small images: 11,173,962 parameters for three channels and 10 classes, whatever the size.
+    `norm` is `batch` or `instance` (a GroupNorm of one channel a group), which wants at least 9 px."""
 
     def __init__(self, *, channels: int = 3, size: int = 32, classes: int = 10, norm: str = "batch") -> None:
         super().__init__()
@@ -83,6 +66,5 @@ class ResNet18(nn.Module):
         self.classifier = nn.Linear(512, classes)
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         h = F.relu(self.norm1(self.conv1(images)))
         return self.classifier(self.stages(h).mean((2, 3)))

@@ -1,4 +1,4 @@
-"""A net as a file knows it: a name, its arguments and its initialization scheme."""
+"""A net as a file states it: a name, its arguments and its initialization scheme."""
 
 from __future__ import annotations
 
@@ -43,19 +43,8 @@ class NetSpec:
     def of_images(
         cls, name: str, args: Mapping[str, Any], init: str, *, shape: Sequence[int], classes: int
     ) -> NetSpec:
-        """The spec of a net for given images.
-
-        Args:
-            name: of a net in `datadistill.nets`.
-            args: the architecture's own arguments. Channels, size and classes are those of the images; they may
-                be among the arguments only with the same values.
-            init: the initialization scheme.
-            shape: (C, H, W) of the images.
-            classes: how many there are.
-
-        Raises:
-            DataError: images that are not square.
-            UsageError: other channels, size or classes than the images have.
+        """The spec of a net for square images of `shape` (C, H, W). Channels, size and classes are those of
+        the images; they may be among `args`, the architecture's own arguments, only with the same values.
 
         Example:
             >>> NetSpec.of_images("mlp", {"width": 4}, "xavier", shape=(1, 8, 8), classes=10).args
@@ -83,14 +72,7 @@ class NetSpec:
 
     def shapes(self, tensors: int = MOST_TENSORS) -> nn.Module:
         """The net without values, to compare with a file: nothing is allocated for what the file claims, and
-        building stops where the net has more tensors than the file shows.
-
-        Args:
-            tensors: how many tensors of the net the file holds.
-
-        Raises:
-            UsageError: as `build`.
-        """
+        building stops where the net has more than `tensors`, the number of tensors that the file shows."""
         # modules that are replaced while a net is built register tensors that are not in its state
         with torch.device("meta"), limit_size(self.name, self.args, min(2 * tensors + 200, MOST_TENSORS)):
             return self.build()
@@ -124,18 +106,8 @@ def refuse_other_tensors(
     *,
     exact: bool = False,
 ) -> None:
-    """Refuse tensors that are not those of a net, by name, shape and kind of number.
-
-    Args:
-        found: the tensors.
-        wanted: those of the net, of any device, also "meta".
-        net: its name.
-        what: what they are called.
-        exact: compare the dtypes of floats too.
-
-    Raises:
-        DataError: which, what was found, what was wanted.
-    """
+    """Refuse tensors that are not those of a net, by name, shape and kind of number. `wanted` may be on
+    "meta"; `what` is what the tensors are called; `exact` compares the dtypes of floats too."""
 
     def kind(tensors: Mapping[str, Tensor], name: str, absent: str) -> str:
         if name not in tensors:

@@ -23,11 +23,7 @@ WITH_EXTRA_HEADS = ("googlenet", "inception_v3")  # in training mode their outpu
 
 
 def models() -> tuple[str, ...]:
-    """The names of torchvision's classifiers that work here.
-
-    >>> "squeezenet1_0" in models(), "googlenet" in models()
-    (True, False)
-    """
+    """The names of torchvision's classifiers that work here."""
     import torchvision
 
     names = torchvision.models.list_models(module=torchvision.models)
@@ -42,11 +38,11 @@ def torchvision_net(
     model: str = "squeezenet1_0",
     dropout: float = 0.0,
 ) -> nn.Module:
-    """A classifier of torchvision with `classes` logits and random parameters.
+    """A classifier of torchvision with `classes` logits and random parameters, in training mode.
 
-    Every dropout layer has probability `dropout` (torchvision's own defaults differ by model; Wang et al. have
-    none). Stochastic depth is off: it would draw other layers when a step is replayed. Pretrained values:
-    `nets.weights.read_weights`.
+    Every dropout layer has probability `dropout` (torchvision's own defaults differ by model; Wang et al.
+    have none). Stochastic depth is off: it would draw other layers when a step is replayed. Pretrained
+    values: `nets.weights.read_weights`.
 
     Args:
         channels: colour channels of the images; these nets take 3.
@@ -55,19 +51,6 @@ def torchvision_net(
         classes: number of logits.
         model: a name of `torchvision.models` that classifies images; `models()` lists them.
         dropout: probability in [0, 1) of dropping an input while training.
-
-    Returns:
-        torchvision's module, in training mode.
-
-    Raises:
-        UsageError: an unknown model or one with extra heads, other than 3 channels, or a size that the model
-            does not take.
-
-    Example:
-        >>> import torch
-        >>> net = torchvision_net(size=64, classes=20, model="squeezenet1_1")
-        >>> net(torch.zeros(2, 3, 64, 64)).shape
-        torch.Size([2, 20])
     """
     check_images(channels, size, classes)
     if channels != 3:

@@ -21,25 +21,9 @@ STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # channels of the 
 
 
 class VGG11(nn.Module):
-    """VGG-11 for small images.
-
-    9,231,114 parameters for 32 px, three channels and 10 classes with batch norm.
-
-    Args:
-        channels: colour channels of the images.
-        size: side of the images in pixels.
-        classes: number of logits.
-        norm: `batch`, `instance` (a GroupNorm of one channel a group) or `none`.
-        dropout: probability in [0, 1) of dropping an input of the linear layer while training.
-
-    Raises:
-        UsageError: an argument out of range.
-
-    Example:
-        >>> import torch
-        >>> VGG11(channels=1, size=28, classes=10)(torch.zeros(2, 1, 28, 28)).shape
-        torch.Size([2, 10])
-    """
+    """VGG-11 for small images: 9,231,114 parameters for 32 px, three channels and 10 classes with batch norm.
+    `norm` is `batch`, `instance` (a GroupNorm of one channel a group) or `none`; `dropout` in [0, 1) drops
+    an input of the linear layer while training."""
 
     def __init__(
         self,
@@ -66,5 +50,4 @@ class VGG11(nn.Module):
         self.classifier = nn.Sequential(dropout_layer(dropout), nn.Linear(512 * side * side, classes))
 
     def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of images."""
         return self.classifier(self.features(images).flatten(1))

@@ -31,13 +31,8 @@ SHOWN = 5  # names listed in an error
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name, and where they came from.
-
-    Args:
-        source: a file's path, or torchvision's name for the weights.
-        tensors: as in the file.
-        fingerprint: 'sha256:' and the digest of all tensors (`datadistill.runs.tensors.checksum`).
-    """
+    """Tensors by name, the file's path or torchvision's name that they came from, and the 'sha256:' digest of
+    all tensors (`datadistill.runs.tensors.checksum`)."""
 
     source: str
     tensors: Mapping[str, Tensor] = field(repr=False)
@@ -51,11 +46,8 @@ class Weights:
             fresh_last: leave the last layer out; False wants it in the file like all others.
 
         Returns:
-            Parameters, in the net's order, without the fresh ones; buffers (statistics of BatchNorm); the names
-            of the fresh parameters. Tensors are copies with the net's types and device.
-
-        Raises:
-            DataError: tensors that are missing, unexpected, of another shape or kind, or not finite.
+            Parameters, in the net's order, without the fresh ones; buffers (statistics of BatchNorm); the
+            names of the fresh parameters. Tensors are copies with the net's types and device.
 
         Example:
             >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -116,15 +108,8 @@ class Weights:
 
 
 def last_layer(net: nn.Module) -> str:
-    """The name of the last linear or convolution layer with parameters, in the order of `net.named_modules()`.
-
-    Raises:
-        UsageError: the net has none.
-
-    Example:
-        >>> last_layer(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 2), nn.Softmax(1)))
-        '2'
-    """
+    """The name of the last linear or convolution layer with parameters, in the order of
+    `net.named_modules()`."""
     kinds = (nn.Linear, _ConvNd)
     names = [
         name for name, m in net.named_modules() if isinstance(m, kinds) and any(True for _ in m.parameters())
@@ -150,20 +135,6 @@ def read_weights(
         net: the net they are for; `Weights.fit` compares.
         model: with "imagenet", torchvision's name of the model; not needed for `AlexNet`.
         download: with "imagenet", whether they may be fetched where torch's cache does not have them.
-
-    Raises:
-        UsageError: "imagenet" for a net that torchvision has no weights of.
-        DataError: a file that is missing, damaged, holds other things than tensors, or could run code.
-        Unavailable: weights that were not, or could not be, fetched; the sentence names the file.
-
-    Example:
-        >>> import tempfile, safetensors.torch
-        >>> net = nn.Linear(4, 2)
-        >>> path = tempfile.mkdtemp() + "/net.safetensors"
-        >>> safetensors.torch.save_file(net.state_dict(), path)
-        >>> theta, buffers, fresh = read_weights(path, net).fit(net, fresh_last=False)
-        >>> torch.equal(theta["weight"], net.weight)
-        True
     """
     if source == "imagenet":
         path, name, digest = imagenet(net, model, download)

@@ -28,12 +28,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which train
 
 def imagenet(net: nn.Module, model: str | None, download: bool) -> tuple[Path, str, str]:
     """The file of torchvision's best weights for a model, their name, and what the file's SHA-256 begins with;
-    fetched where needed.
-
-    Raises:
-        UsageError: torchvision has no weights for this net.
-        Unavailable: there is none, and it was not, or could not be, fetched.
-    """
+    fetched where needed."""
     if isinstance(net, AlexNet):
         model = "alexnet"
         shapes = {name: p.shape for name, p in net.named_parameters()}
@@ -75,17 +70,8 @@ def imagenet(net: nn.Module, model: str | None, download: bool) -> tuple[Path, s
 
 
 def read_file(path: Path, digest: str = "") -> Any:
-    """What is in a file; neither format can run code as it is read here. The file is read once: the bytes that
-    are checked are those that are used.
-
-    Args:
-        path: the file.
-        digest: what its SHA-256 must begin with.
-
-    Raises:
-        DataError: it is missing, damaged, or holds more than plain values.
-        OutOfMemory: it is larger than the memory.
-    """
+    """The content of a file whose SHA-256 begins with `digest`; neither format can run code as it is read
+    here. The file is read once: the bytes that are checked are those that are used."""
     kind = path.suffix.lower()
     if path.is_file() and kind not in (".safetensors", ".pt", ".pth", ".bin"):
         raise DataError(f"{path} ends in {path.suffix!r}; wanted .safetensors, .pt or .pth")
@@ -130,11 +116,7 @@ def _read_own(data: bytes, source: str) -> dict[str, Tensor]:
 
 
 def check_tensors(content: Any, source: str) -> dict[str, Tensor]:
-    """Tensors by name, checked, with the names that nets of today have.
-
-    Raises:
-        DataError: anything else than dense tensors by name.
-    """
+    """Tensors by name, checked, with the names that nets of today have."""
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -1,4 +1,4 @@
-"""What everything that runs long stands on: run folders, checkpoints, atomic files, locks, signals.
+"""Run folders, checkpoints, atomic files, locks, signals: the ground under everything that runs long.
 
 Knows nothing of distillation. Only `checkpoints`, `state`, `tensors` and their `header` import torch.
 """

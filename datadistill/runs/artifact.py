@@ -105,7 +105,7 @@ class Artifact:
 
     @property
     def words(self) -> str:
-        """What such a file holds, in words."""
+        """The kind of file in words."""
         return FILE_KINDS[self.kind][0]
 
     # --- writing
@@ -138,16 +138,11 @@ class Artifact:
         return pack(self.all_tensors(thing), self.metadata(thing))
 
     def save(self, thing: Any, path: str | os.PathLike[str]) -> None:
-        """Write the file, atomically: the same bytes for the same content.
-
-        Raises:
-            UsageError, ResourceError: it could not be written.
-        """
+        """Write the file, atomically: the same bytes for the same content."""
         write_bytes(path, self.pack(thing))
 
     def fingerprint(self, thing: Any, schema: int | None = None) -> str:
-        """The checksum that a file of the object has, of the given schema where one is named: equal for equal
-        content."""
+        """The checksum that a file of the object has, of the given schema where one is named."""
         stored = self.metadata(thing)
         if schema is not None:
             stored["schema"] = schema
@@ -164,11 +159,11 @@ class Artifact:
         name: str | None = None,
         verify: bool = True,
     ) -> T:
-        """What `make` makes of a file, or of the one in a run folder.
+        """Read a file, or the one in a run folder.
 
         Args:
             path: the file or the folder.
-            make: the class.
+            make: the class that is made of tensors and values.
             name: of the file in a folder, where it is not `file_name`.
             verify: compare the checksum; False reads an edited or damaged file all the same.
 
@@ -199,11 +194,7 @@ class Artifact:
         )
 
     def find(self, path: str | os.PathLike[str], name: str | None = None) -> Path:
-        """The file itself, or the one in a run folder.
-
-        Raises:
-            DataError: a folder without one, with what it is and what to do.
-        """
+        """The file itself, or the one in a run folder."""
         path, name = Path(path), name or self.file_name
         if not name or not path.is_dir():
             return path

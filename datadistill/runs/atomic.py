@@ -1,8 +1,9 @@
 """Files that are written whole or not at all.
 
-The bytes go to a temporary file in the same folder, are forced to disk, and only then take the place of the
-target in one rename; a reader, or the next start after a power cut, sees the old file or the new one. A write
-that did not happen raises: disk full is a `ResourceError`, a place that cannot be written a `UsageError`.
+The bytes go to a temporary file in the same folder, are forced to disk, and then take the place of the target
+in one rename; a reader, or the next start after a power cut, sees the old file or the new one. A full or
+failing disk is a `ResourceError`, a place that cannot be written a `UsageError`, and the former file is
+untouched.
 """
 
 from __future__ import annotations
@@ -43,16 +44,6 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, mode: int = 0o644, *,
         data: the whole content.
         mode: permission bits of the file, whatever the umask.
         follow: False replaces a link itself.
-
-    Raises:
-        UsageError: the target exists and is no regular file, or the place cannot be written.
-        ResourceError: disk full (with bytes needed and free) or failing. The former file is untouched.
-
-    Example:
-        >>> folder = getfixture("tmp_path")
-        >>> write_bytes(folder / "a", b"whole")
-        >>> (folder / "a").read_bytes()
-        b'whole'
     """
     target = Path(os.path.realpath(path) if follow else path)
     temporary: str | None = None
@@ -83,17 +74,8 @@ def write_text(path: str | os.PathLike[str], text: str, mode: int = 0o644) -> No
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
-    """Write canonical JSON (sorted keys, two spaces a level, a newline at the end) atomically; a link that lies
-    there is replaced, not followed.
-
-    Args:
-        path: the target; see `write_bytes`.
-        obj: what `canonical_json` accepts.
-
-    Raises:
-        UsageError, ResourceError: see `write_bytes`.
-        TypeError, ValueError: see `canonical_json`; nothing is written.
-    """
+    """Write canonical JSON (sorted keys, two spaces a level, a newline at the end) atomically; a link that
+    lies there is replaced, not followed."""
     write_bytes(path, (canonical_json(obj, indent=2) + "\n").encode("ascii"), follow=False)
 
 
@@ -120,16 +102,8 @@ def fsync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def wrap_oserror(error: OSError, path: str | os.PathLike[str], needed: int | None = None) -> DatadistillError:
-    """The library's error for a failed write.
-
-    Args:
-        error: what the system said.
-        path: what was being written.
-        needed: bytes that were to be written there, if known.
-
-    Returns:
-        `ResourceError` for a full or failing disk, `UsageError` for a place that cannot be written.
-    """
+    """The `ResourceError` for a full or failing disk, the `UsageError` for a place that cannot be written.
+    `needed`: the bytes that were to be written, if known."""
     if error.errno in _FULL:
         wanted = "" if needed is None else f"{needed} bytes needed, "
         return ResourceError(

@@ -23,14 +23,12 @@ _DOUBTFUL = re.compile(r"\\u[dD][89a-fA-F]|\d{19}")
 
 
 def canonical_json(value: Any, *, indent: int | None = None) -> str:
-    """The canonical JSON text of a value, without a newline at its end.
+    """The canonical JSON text of a value in ASCII, without a newline at its end; `parse_json` gives the value
+    back (tuples as lists).
 
     Args:
         value: None, bool, int, finite float, str, and lists, tuples and dicts (string keys) of these.
         indent: spaces a level for people to read; None gives one line.
-
-    Returns:
-        ASCII text; `parse_json` gives the value back (tuples as lists).
 
     Raises:
         TypeError: a value of another type, or a key that is no string (JSON would turn 1 into "1").
@@ -51,23 +49,11 @@ def dump_plain(value: Any, *, indent: int | None = None) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Read JSON strictly.
-
-    Args:
-        text: a str, or bytes in UTF-8.
-
-    Returns:
-        The value.
+    """Read JSON strictly, from a str or from bytes in UTF-8.
 
     Raises:
         ValueError: not JSON, not UTF-8, a key given twice, NaN or infinity (also written as 1e999), a number
             of more than 400 characters, or more than 100 levels of nesting; the message is one sentence.
-
-    Example:
-        >>> parse_json('{"a": 1, "a": 2}')
-        Traceback (most recent call last):
-        ...
-        ValueError: the key 'a' appears twice
     """
     try:
         if isinstance(text, bytes):
@@ -90,22 +76,8 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def refuse_unusable(value: Any, text: str) -> None:
-    """Refuse what JSON can say and nothing here can use: half of a surrogate pair, which is no character, and
-    whole numbers beyond 64 bits.
-
-    Args:
-        value: what `parse_json` gave.
-        text: what it was given.
-
-    Raises:
-        ValueError: with the place.
-
-    Example:
-        >>> refuse_unusable({"net": {"width": 10**19}}, '{"net":{"width":10000000000000000000}}')
-        Traceback (most recent call last):
-        ...
-        ValueError: net.width is 10000000000000000000, a number beyond 64 bits
-    """
+    """Refuse JSON that nothing here can use, naming the place: half of a surrogate pair, which is no
+    character, and whole numbers beyond 64 bits. `value` is `parse_json` of `text`."""
     if not _DOUBTFUL.search(text):
         return
     places: list[tuple[str, Any]] = [("", value)]

@@ -1,4 +1,4 @@
-"""What the newest checkpoint of a run says besides its tensors, read without torch."""
+"""The JSON state of a run's newest checkpoint, read without torch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ _STEP = re.compile(r"step-(\d{6,})")
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:
-    """The JSON state of the newest checkpoint whose state is as its manifest says; None where there is none.
-
-    Args:
-        folder: the `checkpoints` folder.
-    """
+    """The JSON state of the newest checkpoint whose state is as its manifest says; None where there is none."""
     try:
         names = [name for name in os.listdir(folder) if _STEP.fullmatch(name)]
     except OSError:

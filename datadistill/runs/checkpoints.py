@@ -81,7 +81,7 @@ class CheckpointStore:
         return sorted(int(match[1]) for match in found if match)
 
     def save(self, iteration: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint, then remove the ones no longer wanted.
+        """Write a checkpoint, then remove the ones no longer wanted; former checkpoints stay where it fails.
 
         Checkpoints of later iterations are removed too: they are damaged ones that a resume passed over. One
         of the same iteration is replaced.
@@ -90,13 +90,6 @@ class CheckpointStore:
             iteration: the last finished iteration, from 0.
             tensors: name -> tensor; see `datadistill.runs.tensors` for dtypes. Stored bit for bit.
             state: JSON-able; take optimizer states apart with `flatten_state`.
-
-        Returns:
-            The checkpoint's folder.
-
-        Raises:
-            ResourceError, UsageError: it could not be written. Former checkpoints are as they were.
-            TypeError, ValueError: `state` is not JSON-able.
         """
         if iteration < 0:
             raise UsageError(f"iteration is {iteration}, wanted at least 0")
@@ -127,28 +120,14 @@ class CheckpointStore:
         return final
 
     def load(self, iteration: int) -> Checkpoint:
-        """Read and verify one checkpoint.
-
-        Raises:
-            DataError: it is missing, incomplete, damaged, or from a newer version.
-            UsageError: it may not be read.
-        """
+        """Read and verify one checkpoint; DataError where it is missing, incomplete, damaged, or from a newer
+        version."""
         return _read(self._path(iteration), iteration)
 
     def load_latest(self, *, clean: bool = True) -> Checkpoint | None:
-        """The newest checkpoint that is whole.
-
-        Args:
-            clean: remove what an interrupted save left, naming it in a warning. A reader that does not hold
-                the run's lock passes False.
-
-        Returns:
-            The checkpoint, or None if there is none. Damaged ones are passed over with a warning that names
-            them and the one used.
-
-        Raises:
-            DataError: the newest whole checkpoint was written by a newer version.
-        """
+        """The newest checkpoint that is whole, or None. Damaged ones are passed over with a warning that
+        names them and the one used; one of a newer version is a DataError. `clean` removes what an
+        interrupted save left; a reader that does not hold the run's lock passes False."""
         if clean:
             self._clean()
         skipped = []

@@ -1,8 +1,8 @@
-"""What stands in a file besides its tensors, checked field by field.
+"""Values of a file beside its tensors, checked field by field.
 
-A checksum says that a file is as it was written, not that what was written makes sense. Whoever reads a file
-checks each field here, at once, and gives its name; `content_of` is the net below: whatever goes wrong while
-the parts of a file are put together is a sentence about that file.
+A checksum says that a file is as it was written, not that its content makes sense. Whoever reads a file
+checks each field here and gives its name; `content_of` turns whatever else goes wrong while the parts of a
+file are put together into a sentence about that file.
 """
 
 from __future__ import annotations
@@ -17,22 +17,16 @@ from ..errors import DataError, OutOfMemory, UsageError
 
 @contextlib.contextmanager
 def content_of(source: object, what: str) -> Iterator[None]:
-    """Whatever fails inside the block is said of the file.
-
-    Args:
-        source: the file.
-        what: what it should hold, such as "a pool".
-
-    Raises:
-        DataError: naming the file.
+    """Raise any failure inside the block as a DataError about the file `source`, which should hold `what`.
 
     Example:
         >>> with content_of("p.safetensors", "a pool"):
         ...     {}["nets"]
         Traceback (most recent call last):
         ...
-        datadistill.errors.DataError: p.safetensors: its metadata is not that of a pool (KeyError: 'nets'); get the file again
-    """  # noqa: E501
+        datadistill.errors.DataError: p.safetensors: its metadata is not that of a pool (KeyError: 'nets');
+        get the file again
+    """
     try:
         yield
     except (DataError, UsageError) as error:
@@ -47,28 +41,14 @@ def content_of(source: object, what: str) -> Iterator[None]:
 
 
 def quote(value: Any, limit: int = 80) -> str:
-    """A value of a file for a message, cut.
-
-    >>> quote("x" * 100, 10)
-    "'xxxxx...'"
-    """
+    """A value of a file for a message, cut."""
     # cut first: a text of a million characters costs nothing
     text = repr(value[:limit] + "..." if isinstance(value, str) and len(value) > limit else value)
     return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"
 
 
 def check_class_names(classes: Any) -> tuple[str, ...]:
-    """The names, where they are two or more different ones.
-
-    Raises:
-        DataError: otherwise.
-
-    Example:
-        >>> check_class_names(["cat", "dog", "cat"])
-        Traceback (most recent call last):
-        ...
-        datadistill.errors.DataError: classes has 'cat' twice, wanted two or more different names; rename one
-    """
+    """The names, where they are two or more different ones; DataError otherwise."""
     wanted = "wanted two or more different names"
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) and name for name in classes):
         raise DataError(f"classes are {quote(classes)}, {wanted}")

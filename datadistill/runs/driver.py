@@ -50,15 +50,12 @@ def run(
     """Carry out a run from its config to its result.
 
     Args:
-        kind: what is run, with the Python objects it was given.
+        kind: with the Python objects it was given.
         config: of the run; None with `resume` takes the run folder's own.
         out: the run folder; None writes nothing.
         resume: continue the run in `out` from its latest checkpoint, to the same bytes as without interruption
             on the same machine, torch version and thread count.
         options: how to carry it out.
-
-    Returns:
-        What the kind's `finish` returns.
 
     Raises:
         UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.

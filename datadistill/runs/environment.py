@@ -20,17 +20,7 @@ _PACKAGES = ("datadistill", "torch", "torchvision", "numpy")
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Describe this process's environment, as stored in `environment.json`.
-
-    Args:
-        device: where the run computes: cpu, cuda, cuda:1, mps.
-
-    Returns:
-        JSON-able; `find_differences` compares two.
-
-    Raises:
-        Unavailable: no such device on this machine.
-    """
+    """The environment of this process as stored in `environment.json`; `find_differences` compares two."""
     import torch
 
     device = torch.device(device)
@@ -51,18 +41,11 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def find_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two environments, for the "not bit-exact" message.
+    """Differences between two environments, for the "not bit-exact" message; empty if results are expected to
+    be the same bytes.
 
-    Args:
-        old: the environment of the run so far.
-        new: the present one.
-
-    Returns:
-        Entries like 'threads 2 -> 1', sorted; empty if results are expected to be the same bytes.
-
-    Example:
-        >>> find_differences({"threads": 2, "device": "cpu"}, {"threads": 1, "device": "cpu"})
-        ['threads 2 -> 1']
+    >>> find_differences({"threads": 2, "device": "cpu"}, {"threads": 1, "device": "cpu"})
+    ['threads 2 -> 1']
     """
     a, b = _flat(old), _flat(new)
     return [

@@ -1,4 +1,4 @@
-"""Kinds of our files: what a file calls itself, what that is in words, and what reads it.
+"""Kinds of our files: the name in the file, the same in words, and the command that reads it.
 
 A new kind is declared as an `Artifact` beside its class and gets a line here.
 """
@@ -28,14 +28,13 @@ FILE_KINDS = {
 
 
 def kind_of(stored: Mapping[str, Any]) -> str | None:
-    """What a file's JSON object says that it holds; None where it says nothing."""
+    """The kind that a file's JSON object states; None where it states none."""
     found = stored.get("kind", stored.get("what"))
     return found if isinstance(found, str) else None
 
 
 def read_kind(path: str | os.PathLike[str]) -> str | None:
-    """What a file says that it holds, from its header alone, or what kind of run a folder holds; None where
-    nothing can be read."""
+    """The kind that a file's header states, or the kind of run in a folder; None where nothing can be read."""
     try:
         return RunFolder.open(path).kind if os.path.isdir(path) else kind_of(read_metadata(path))
     except (DataError, UsageError):
@@ -43,12 +42,7 @@ def read_kind(path: str | os.PathLike[str]) -> str | None:
 
 
 def mismatch(stored: Mapping[str, Any], source: object, wanted: str) -> str:
-    """What a file of ours holds, what was wanted, and what reads the file, for a refusal.
-
-    Example:
-        >>> mismatch({"kind": "pool"}, "p.safetensors", "a distilled set")
-        'a pool of nets, wanted a distilled set; to use it: datadistill inspect p.safetensors'
-    """
+    """What a file of ours holds, what was wanted, and what reads the file, for a refusal."""
     kind = kind_of(stored)
     if kind is None or kind not in FILE_KINDS:
         return f"{'something else' if kind is None else quote(kind, 40)}, wanted {wanted}"

@@ -78,10 +78,6 @@ class RunFolder:
             environment: from `datadistill.runs.environment.environment`.
             kind: what sort of run it is.
             keep_last: how many checkpoints to keep.
-
-        Raises:
-            UsageError: the place holds a run or anything else, is in use, or cannot be written.
-            ResourceError: disk full.
         """
         path = Path(path)
         try:
@@ -100,11 +96,7 @@ class RunFolder:
 
     @classmethod
     def refuse_occupied(cls, path: str | os.PathLike[str]) -> None:
-        """Refuse a place that a new run cannot have; changes nothing.
-
-        Raises:
-            UsageError: it holds a run or anything else, or is no folder.
-        """
+        """Refuse a place that a new run cannot have; changes nothing."""
         path = Path(path)
         try:
             names = sorted(os.listdir(path))
@@ -132,7 +124,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, kind: str | None = None, keep_last: int = 3) -> RunFolder:
-        """Come back to a run folder, to resume it or to read it. Changes nothing.
+        """Open a run folder, to resume it or to read it. Changes nothing.
 
         Args:
             path: the folder.
@@ -168,14 +160,12 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> CheckpointStore:
-        """The run's checkpoints."""
         from .checkpoints import CheckpointStore
 
         return CheckpointStore(self.path / "checkpoints", self.keep_last)
 
     @property
     def distilled(self) -> Path:
-        """Where the result goes: distilled.safetensors."""
         return self.path / "distilled.safetensors"
 
     @property
@@ -185,17 +175,14 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """Where the report goes: report.html."""
         return self.path / "report.html"
 
     @property
     def metrics(self) -> Path:
-        """metrics.jsonl."""
         return self.path / "metrics.jsonl"
 
     @property
     def timing(self) -> Path:
-        """timing.jsonl."""
         return self.path / "timing.jsonl"
 
     @property
@@ -208,19 +195,15 @@ class RunFolder:
         return RunLock(self.path)
 
     def resolve_inside(self, name: str) -> Path:
-        """A path below this folder, for a name that came from a file.
-
-        Raises:
-            UsageError: the name is absolute or leads out of the folder, also through a link.
-        """
+        """A path below this folder, for a name that came from a file; UsageError for one that leads out of
+        it, also through a link."""
         target, root = os.path.realpath(self.path / name), os.path.realpath(self.path)
         if target != root and os.path.commonpath([target, root]) == root and not os.path.isabs(name):
             return self.path / name
         raise UsageError(f"{name!r} leads out of the run folder {self.path}; give a name inside it")
 
     def replace_config(self, config: Mapping[str, Any]) -> None:
-        """Store a changed config (a resume that was asked to go on with changes), and the former one beside it:
-        the checkpoints of a run that is killed now are of that."""
+        """Store a changed config, and the former one beside it, which checkpoints are of until the next one."""
         if config != self.config and self.config not in self.before:
             self.before = [*self.before, self.config]
         self.config = dict(config)
@@ -235,26 +218,17 @@ class RunFolder:
                 raise wrap_oserror(error, path) from error
 
     def sweep(self) -> None:
-        """Remove the lock and the temporary files that a killed process left in a run that has finished. Does
-        nothing where somebody holds the folder, or nothing is left."""
+        """Remove the lock and the temporary files that a killed process left in a run that has finished,
+        where nobody holds the folder."""
         if (self.path / "lock").exists() or any(self.path.glob(_TEMPORARY)):
             with contextlib.suppress(UsageError, ResourceError), self.lock():
                 self.clean()
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl.
-
-        Args:
-            record: JSON-able, without anything from a clock; None for a missing number.
-
-        Raises:
-            NumericalError: NaN or infinity in the record.
-            ResourceError: disk full; the file is as it was.
-        """
+        """Add a line to metrics.jsonl: JSON-able, without anything from a clock; None for a missing number."""
         append_line(self.metrics, record)
 
     def append_timing(self, record: Mapping[str, Any]) -> None:
-        """Add a line to timing.jsonl; see `append_metrics`."""
         append_line(self.timing, record)
 
     def end_session(self, record: Mapping[str, Any]) -> None:
@@ -272,33 +246,21 @@ class RunFolder:
         return {"metrics_bytes": length, "metrics_sha256": digest_of(self.metrics, length)}
 
     def truncate_metrics(self, n_bytes: int, sha256: str | None = None) -> None:
-        """Cut metrics.jsonl back to the length that a checkpoint remembers.
-
-        Args:
-            n_bytes: the length.
-            sha256: what the lines up to there must have; None in checkpoints that do not remember it.
-
-        Raises:
-            DataError: the file is shorter, was edited, or the cut would leave half a line: it is not this run's
-                file.
-        """
+        """Cut metrics.jsonl back to the length, in bytes, that a checkpoint remembers. DataError where the
+        file is shorter, the lines up to there have another SHA-256 than `sha256` (None in checkpoints that
+        do not remember it), or the cut would leave half a line."""
         if sha256 is not None and n_bytes <= self.metrics_length():
             refuse_edited(self.metrics, n_bytes, sha256)
         truncate(self.metrics, n_bytes)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; half a line at the end (a killed process) is left out.
-
-        Raises:
-            DataError: a line before the last is damaged, or one before the newest checkpoint was edited.
-        """
+        """The lines of metrics.jsonl; half a line at the end (a killed process) is left out."""
         state = newest_state(self.path / "checkpoints")
         if state is not None and isinstance(state.get("metrics_sha256"), str):
             refuse_edited(self.metrics, state["metrics_bytes"], state["metrics_sha256"])
         return read_lines(self.metrics)
 
     def read_timing(self) -> list[dict[str, Any]]:
-        """The lines of timing.jsonl; see `read_metrics`."""
         return read_lines(self.timing)
 
     def _write_config(self) -> None:

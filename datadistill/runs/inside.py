@@ -1,4 +1,4 @@
-"""What is written never lies among the images that are read: it would be taken for a class, or for an image."""
+"""Outputs never lie among the images that are read: they would be taken for a class, or for an image."""
 
 from __future__ import annotations
 
@@ -11,17 +11,10 @@ from ..errors import UsageError
 def refuse_inside(
     out: str | os.PathLike[str] | None, images: str | os.PathLike[str] | None, what: str = "--out"
 ) -> None:
-    """Refuse a place inside a folder of images, also by way of links and relative paths.
+    """Refuse a place `out` inside a folder of images, also by way of links and relative paths. `what` is the
+    option that chooses another place.
 
     Places below a name that starts with a dot are allowed: such names are passed over where images are read.
-
-    Args:
-        out: the file or folder that is to be written; None for none.
-        images: the folder with one folder of images for each class; None for none.
-        what: the option that chooses another place.
-
-    Raises:
-        UsageError: naming both.
     """
     if out is None or images is None:
         return

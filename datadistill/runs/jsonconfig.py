@@ -33,9 +33,6 @@ def load_config(cls: type[T], text: str | bytes, source: str) -> T:
         text: a JSON object. Fields left out take their defaults. A whole number is accepted for a float field.
         source: the file's name, for messages.
 
-    Returns:
-        The config.
-
     Raises:
         UsageError: not strict JSON, an unknown key (with the nearest known one), a missing one, a value of
             the wrong type or too large, or a value that the class itself refuses.
@@ -59,47 +56,24 @@ def load_config(cls: type[T], text: str | bytes, source: str) -> T:
 
 
 def build_config(cls: type[T], value: Any, source: str) -> T:
-    """Build a dataclass from JSON that has been read already; see `load_config`.
-
-    Args:
-        cls: as in `load_config`.
-        value: the object, as `parse_json` gives it (the `config` of a run folder, say).
-        source: where it came from, for messages.
-    """
+    """Build a dataclass from JSON that has been read already, such as the `config` of a run folder; see
+    `load_config`."""
     return typing.cast("T", _build(cls, value, source, ""))
 
 
 def dump_config(obj: Any) -> dict[str, Any]:
-    """The JSON-able dict of a config; `load_config` gives an equal config back.
-
-    Equal configs give equal dicts: a whole number in a float field is written as a float.
-
-    Args:
-        obj: an instance of a dataclass as described in `load_config`.
-
-    Returns:
-        Nested dicts and lists of plain values.
-
-    Raises:
-        UsageError: a field holds a value of another type than it declares, NaN or infinity.
-    """
+    """The JSON-able dict of a config; `load_config` gives an equal config back. Equal configs give equal
+    dicts: a whole number in a float field is written as a float."""
     built = _build(type(obj), _to_plain(obj), type(obj).__name__, "")
     return typing.cast("dict[str, Any]", _to_plain(built))
 
 
 def diff_configs(a: Any, b: Any) -> list[str]:
-    """What differs between two configs, as `key old -> new`.
+    """Differences between two configs, dataclasses or their dicts, as `key old -> new`: nested keys joined by
+    dots, sorted.
 
-    Args:
-        a: the old config: a dataclass or its dict.
-        b: the new one.
-
-    Returns:
-        One entry a value, nested keys joined by dots, sorted; empty if the configs are equal.
-
-    Example:
-        >>> diff_configs({"ipc": 1, "net": {"name": "mlp"}}, {"ipc": 5, "net": {"name": "mlp"}})
-        ['ipc 1 -> 5']
+    >>> diff_configs({"ipc": 1, "net": {"name": "mlp"}}, {"ipc": 5, "net": {"name": "mlp"}})
+    ['ipc 1 -> 5']
     """
     old, new = (_leaves(dump_config(x) if dataclasses.is_dataclass(x) else _to_plain(x), "") for x in (a, b))
     return [

@@ -19,12 +19,7 @@ from .regular import open_run_file, read_run_file
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append a record and hand it to the system at once.
-
-    Raises:
-        NumericalError: NaN or infinity in the record.
-        ResourceError, UsageError: it could not be written, or is no regular file; the file is as it was.
-    """
+    """Append a record and hand it to the system at once."""
     try:
         line = canonical_json(dict(record)).encode("ascii") + b"\n"
     except ValueError as error:
@@ -74,12 +69,7 @@ def _end_of_lines(fd: int) -> int:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All complete lines; an absent file has none.
-
-    Raises:
-        DataError: a complete line is damaged.
-        UsageError: it is no regular file.
-    """
+    """All complete lines; an absent file has none. DataError for a complete line that is damaged."""
     try:
         data = read_run_file(path)
     except FileNotFoundError:
@@ -99,12 +89,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def refuse_edited(path: Path, n_bytes: int, sha256: str) -> None:
-    """Compare the beginning of the file with the digest that a checkpoint remembers; lines after it are newer.
-
-    Raises:
-        DataError: it is shorter, or another.
-        UsageError: it is no regular file.
-    """
+    """Compare the beginning of the file with the digest that a checkpoint remembers; lines after it are
+    newer."""
     begin = digest_of(path, n_bytes)
     if begin != sha256:
         raise DataError(
@@ -142,11 +128,7 @@ def durable_length(path: Path) -> int:
 
 
 def truncate(path: Path, n_bytes: int) -> None:
-    """Cut the file back to `n_bytes`, which must be the end of a line.
-
-    Raises:
-        DataError: the file is shorter, or no line ends there.
-    """
+    """Cut the file back to `n_bytes`, which must be the end of a line."""
     try:
         with os.fdopen(_open_to_edit(path), "r+b") as file:
             size = file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""What a kind of run is: the contract between `driver.run` and whatever is trained.
+"""The contract between `driver.run` and whatever is trained.
 
     class Kind    what can be configured, run in a folder, interrupted, resumed and kept
     class Work    one such run, built from its config: steps, state, result
@@ -63,11 +63,7 @@ class Work(abc.ABC, Generic[R]):
 
     def run_inputs(self, folder: RunFolder | None, options: RunOptions) -> None:
         """Carry out the runs whose results this one needs, in folders below its own; finished ones are loaded,
-        interrupted ones resumed. Called once, before the first step or the resume.
-
-        Raises:
-            Interrupted: a signal came; the sentence says how to resume this run.
-        """
+        interrupted ones resumed. Called once, before the first step or the resume."""
 
     @property
     @abc.abstractmethod
@@ -85,11 +81,7 @@ class Work(abc.ABC, Generic[R]):
         return self.step >= self.steps
 
     def check(self) -> str | None:
-        """Check before the first step whatever costs time. Returns a line for the log.
-
-        Raises:
-            UsageError: what cannot be trained.
-        """
+        """Check before the first step whatever costs time. Returns a line for the log."""
         return None
 
     @abc.abstractmethod
@@ -131,15 +123,8 @@ class Work(abc.ABC, Generic[R]):
 
     @abc.abstractmethod
     def finish(self, folder: RunFolder | None, broken_off: str) -> R:
-        """The result, written to the folder where there is one.
-
-        Args:
-            folder: of the run.
-            broken_off: what `signals.interruptible` says where a signal breaks off a final test.
-
-        Raises:
-            Interrupted: a signal came during a final test.
-        """
+        """The result, written to the folder where there is one. `broken_off` is the sentence of
+        `signals.interruptible` where a signal breaks off a final test."""
 
 
 class Loop(Protocol):
@@ -203,36 +188,18 @@ class Kind(abc.ABC, Generic[C, R]):
     """What to pass as a config, for error sentences."""
 
     def prepare(self, config: C) -> C:
-        """The config with everything named that came as a Python object.
-
-        Raises:
-            UsageError: objects that do not fit the config.
-        """
+        """The config with everything named that came as a Python object."""
         return config
 
     def reopen(self, folder: RunFolder) -> None:
         """Check, before a resume, that the folder's run was given the same kinds of objects."""
 
     def check(self, config: C, path: Path | None, options: RunOptions, resumed: bool) -> None:
-        """Refuse what cannot be run before anything is read.
-
-        Args:
-            config: of the run.
-            path: the run folder; None for a run in memory.
-            options: of the run.
-            resumed: whether the run is resumed.
-
-        Raises:
-            UsageError: the reason, and what to do.
-        """
+        """Refuse what cannot be run before anything is read. `path` is None for a run in memory."""
 
     @abc.abstractmethod
     def build(self, config: C, options: RunOptions) -> Work[R]:
-        """Load data and nets. Refuses what does not fit, before anything is trained.
-
-        Raises:
-            UsageError, DataError, Unavailable: the reason, and what to do.
-        """
+        """Load data and nets. Refuses what does not fit, before anything is trained."""
 
     def load_finished(self, folder: RunFolder, config: C, options: RunOptions) -> R | None:
         """The result of a run that was resumed although it had finished; None to build it again."""

@@ -46,10 +46,6 @@ class RunLock:
     Attributes:
         note: a sentence if the lock of a dead process was taken over (also given as a warning), else None.
 
-    Raises:
-        UsageError: another process holds the folder ("DIR is in use by pid 123 on host"), or the lock file
-            cannot be written.
-
     Example:
         >>> with RunLock(getfixture("tmp_path")) as lock:
         ...     lock.path.name

@@ -32,18 +32,7 @@ _IRREGULAR = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, getattr(errn
 
 
 def open_run_file(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
-    """Open a file of a run.
-
-    Args:
-        path: the file.
-        flags, mode: as for `os.open`.
-
-    Returns:
-        A descriptor of a regular file.
-
-    Raises:
-        UsageError: a link, a folder, a pipe, a socket or a device lies there.
-        OSError: as `os.open` says it.
+    """Open a file of a run, as `os.open` does; UsageError for a link, a folder, a pipe, a socket or a device.
 
     Example:
         >>> folder = getfixture("tmp_path")
@@ -72,11 +61,8 @@ def read_run_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def refuse_irregular(folder: str | os.PathLike[str]) -> None:
-    """Look at everything in a run folder that belongs to the run, and open nothing.
-
-    Raises:
-        UsageError: something is no regular file of the run itself, or no folder where one belongs.
-    """
+    """Refuse a run folder in which something is no regular file of the run itself, or no folder where one
+    belongs; nothing is opened."""
     for entry in _entries(folder):
         if any(fnmatch.fnmatch(entry.name, name) for name in FILES):
             _refuse_other_than_file(entry)

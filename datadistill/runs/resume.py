@@ -1,7 +1,6 @@
-"""Coming back to a run folder: what must be as it was, what may differ, and how a checkpoint is written.
+"""Resuming a run: what must be as it was, what may differ, and how a checkpoint is written.
 
-Shared by everything that runs long (distillation, pools). Each refusal comes before anything in the folder is
-changed.
+Each refusal comes before anything in the folder is changed.
 """
 
 from __future__ import annotations
@@ -50,15 +49,8 @@ def fingerprints(
 def refuse_others(
     folder: RunFolder, device: torch.device, found: Mapping[str, str], options: RunOptions
 ) -> None:
-    """Refuse other data or another net than the run was started on; warn of another environment.
-
-    Args:
-        found: from `fingerprints`.
-
-    Raises:
-        DataError, UsageError: the data or the net differ.
-        Unavailable: the environment differs, and `options.require_exact`.
-    """
+    """Refuse other data or another net (`fingerprints`) than the run was started on; warn of another
+    environment, or refuse it with `options.require_exact`."""
     then = dict(folder.environment)
     if then.pop("data", None) != found["data"]:
         raise DataError(f"{folder.path} was started on other data (its fingerprint differs); restore the data")
@@ -95,17 +87,8 @@ def check_changes(
     options: RunOptions,
     allowed: Collection[str] = (),
 ) -> bool:
-    """Whether a config that is resumed differs from the run's.
-
-    Args:
-        path: the run folder, for the sentence.
-        kind: of the run.
-        old, new: from `dump_config`.
-        allowed: fields that `options.resume_with_changes` lets differ.
-
-    Raises:
-        UsageError: a field differs that may not.
-    """
+    """Whether a config that is resumed differs from the run's; UsageError for a field other than `allowed`
+    with `options.resume_with_changes`. `old` and `new` are from `dump_config`."""
     changed = _find_changes(kind, old, new)
     if changed and not (options.resume_with_changes and set(changed) <= set(allowed)):
         way = (
@@ -124,17 +107,10 @@ def check_changes_since(
     options: RunOptions,
     allowed: Collection[str] = (),
 ) -> bool:
-    """Whether a config that is resumed differs from that of the checkpoint it goes on from.
+    """Whether a config that is resumed differs from `stored`, that of the checkpoint it is resumed from.
 
     The checkpoint's own config counts, for config.json may have been edited. Where config.json says that the
     run had that config before, the changes have been allowed: it was stopped before its next checkpoint.
-
-    Args:
-        stored: the checkpoint's.
-        new, allowed: see `check_changes`.
-
-    Raises:
-        UsageError: a field differs that may not.
     """
     if any(not _find_changes(folder.kind, former, stored) for former in folder.before):
         options = replace(options, resume_with_changes=True)
@@ -157,11 +133,8 @@ def save_checkpoint(
     record: Mapping[str, Any],
     options: RunOptions,
 ) -> None:
-    """A checkpoint, in the rescue folder where the run's own disk is full.
-
-    Raises:
-        ResourceError: it is not in the run folder; the sentence says where it is instead, if anywhere.
-    """
+    """A checkpoint, in the rescue folder where the run's own disk is full; the ResourceError says where it
+    is."""
     try:
         folder.checkpoints.save(iteration, tensors, record)
     except ResourceError as error:
@@ -176,8 +149,8 @@ def save_checkpoint(
 
 @contextlib.contextmanager
 def undo_create(folder: RunFolder, began: Callable[[], bool]) -> Iterator[None]:
-    """Undo `create` where a new run is refused before it `began` (an option that only the loop can judge), so
-    that the command can be typed again, corrected. Holds the folder's lock. Runs below the folder stay."""
+    """Undo `create` where a new run is refused before it `began`, so that the command can be typed again,
+    corrected. Holds the folder's lock. Runs below the folder stay."""
     try:
         yield
     except (UsageError, DataError):
@@ -191,11 +164,7 @@ def undo_create(folder: RunFolder, began: Callable[[], bool]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def name_out_of_memory(what: str) -> Iterator[None]:
-    """Give running out of memory its name and a way on.
-
-    Args:
-        what: how much was asked for, and what to try; the sentence after "out of memory".
-    """
+    """Turn running out of memory into an `OutOfMemory` whose sentence ends in `what`."""
     try:
         yield
     except Exception as error:

@@ -30,16 +30,7 @@ _MEASURED: dict[str, Check] = {
 
 
 def check_origin(field: str, origin: Any, classes: int) -> dict[str, Any]:
-    """The origin, if what readers look up in it is what they expect.
-
-    Args:
-        field: its name.
-        origin: recipe, seed, data set and so on, by name.
-        classes: of the set.
-
-    Raises:
-        DataError: with the name.
-    """
+    """The origin of a set, where the names that readers look up in it hold what they expect."""
     found = check_object(field, origin)
     for name, check in _ORIGIN.items():
         check(f"{field}.{name}", found.get(name))
@@ -54,15 +45,8 @@ def check_origin(field: str, origin: Any, classes: int) -> dict[str, Any]:
 
 
 def check_accuracies(field: str, found: Any) -> dict[str, Any]:
-    """What was measured, if its accuracies are percentages and its counts whole numbers.
-
-    Args:
-        field: its name.
-        found: `Evaluation.as_dict()`, or such an object, or a number, by split.
-
-    Raises:
-        DataError: with the name.
-    """
+    """The accuracies measured on a set (`Evaluation.as_dict()`, or such an object, or a number, by split),
+    where they are percentages and their counts whole numbers."""
     found = check_object(field, found)
     for name, value in found.items():
         place = f"{field}.{name[:80]}"

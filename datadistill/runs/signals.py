@@ -85,14 +85,8 @@ class StopFlag:
         return self.requested is not None
 
     def raise_if_requested(self, message: str) -> None:
-        """Raise `Interrupted` if a signal came.
-
-        Args:
-            message: what was saved and how to go on; the command line prints it alone.
-
-        Raises:
-            Interrupted: with exit code 128 + signal number (130 for SIGINT, 143 for SIGTERM).
-        """
+        """Raise `Interrupted` with exit code 128 + signal number (130 for SIGINT, 143 for SIGTERM) if a
+        signal came. `message` says what was saved and how to resume."""
         if self.requested is not None:
             raise Interrupted(message, self.requested)
 
@@ -109,13 +103,8 @@ class StopFlag:
 
 @contextlib.contextmanager
 def interruptible(message: str = "") -> Iterator[None]:
-    """Let `poll` raise in this block, where a `StopFlag` is around it.
-
-    Args:
-        message: what was saved and how to go on; default: that of the block around.
-
-    Raises:
-        Interrupted: from `poll`; at once where a signal has come before.
+    """Let `poll` raise `Interrupted` in this block, where a `StopFlag` is around it; at once where a signal
+    has come before. `message` says what was saved and how to resume; default: that of the block around.
 
     Example:
         >>> with StopFlag() as stop, interruptible("stopped; nothing was written"):

@@ -32,9 +32,6 @@ def flatten_state(obj: Any, prefix: str = "state") -> tuple[dict[str, Tensor], A
     Returns:
         The tensors by name ('PREFIX.0000', ..., in order of appearance) and a JSON-able value.
 
-    Raises:
-        TypeError: a value of another type, with its place.
-
     Example:
         >>> tensors, json = flatten_state({0: torch.ones(1), "lr": 0.1}, "opt")
         >>> json
@@ -47,18 +44,8 @@ def flatten_state(obj: Any, prefix: str = "state") -> tuple[dict[str, Tensor], A
 
 
 def unflatten_state(tensors: Mapping[str, Tensor], json: Any) -> Any:
-    """Put a state together again.
-
-    Args:
-        tensors: holds at least the names that `flatten_state` gave.
-        json: the value that `flatten_state` gave.
-
-    Returns:
-        The state: equal types, values, key order and tensor bits. Tensors are those of `tensors`, not copies.
-
-    Raises:
-        DataError: a tensor is missing or the JSON is no encoded state.
-    """
+    """The state that `flatten_state` took apart: equal types, values, key order and tensor bits. Tensors are
+    those of `tensors`, not copies."""
     if isinstance(json, list):
         return [unflatten_state(tensors, item) for item in json]
     if not isinstance(json, dict):

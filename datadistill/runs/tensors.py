@@ -37,18 +37,11 @@ Data = bytes | str | os.PathLike[str]
 
 
 def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
-    """The bytes of a safetensors file with these tensors and this JSON object.
+    """The bytes of a safetensors file with these tensors and this JSON object, the same for the same arguments.
 
     Args:
         tensors: name -> tensor of a dtype in `DTYPES`, any device, any shape.
-        meta: JSON-able; must hold `schema`, a whole number from 1; `checksum` is put in (or replaced) here.
-
-    Returns:
-        The file's content, the same for the same arguments.
-
-    Raises:
-        DataError: a dtype that the format cannot hold, or more metadata than a reader takes (10 MB).
-        TypeError, ValueError: `meta` is not JSON-able, or its schema is not a whole number.
+        meta: JSON-able, at most 10 MB; must hold `schema`, a whole number from 1; `checksum` is put in here.
 
     Example:
         >>> data = pack({"x": torch.zeros(2)}, {"schema": 1, "what": "nothing"})
@@ -80,7 +73,7 @@ def unpack(
     source: str | None = None,
     refuse: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `pack` wrote.
+    """Fresh CPU tensors by name, sorted, and the JSON object of a file of `pack`; DataError for anything else.
 
     Args:
         data: the content, or the path of a file.
@@ -90,13 +83,6 @@ def unpack(
         finite: refuse NaN and infinity in floating-point tensors.
         source: what to call the file in messages; default: its path.
         refuse: raises where the JSON object is that of another kind of file; called before all else is read.
-
-    Returns:
-        Fresh CPU tensors by name, sorted, and the JSON object.
-
-    Raises:
-        DataError: anything else than a whole file of `pack`, in one sentence with what was found.
-        OutOfMemory: the file is whole but larger than the memory.
     """
     with _open(data, source) as (file, size, source):
         text = _get_only_key(read_header(file, size, source), source)
@@ -121,11 +107,7 @@ def unpack(
 
 
 def read_metadata(data: Data, source: str | None = None) -> dict[str, Any]:
-    """The JSON object of a file of `pack`, from its header alone: neither checksum nor tensors are read.
-
-    Raises:
-        DataError: no such file.
-    """
+    """The JSON object of a file of `pack`, from its header alone: neither checksum nor tensors are read."""
     with _open(data, source) as (file, size, source):
         return _parse_meta(_get_only_key(read_header(file, size, source), source), source)
 
@@ -152,24 +134,11 @@ def _open(data: Data, source: str | None) -> Iterator[tuple[BinaryIO, int, str]]
 
 
 def checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None) -> str:
-    """SHA-256 of named tensors and a JSON object.
+    """'sha256:' and the digest of named tensors and a JSON object, in 64 hexadecimal digits.
 
-    Hashed are, in order: the canonical JSON of [meta less `checksum`, [[name, dtype, shape] for each tensor by
-    name]], a zero byte, and the tensors' little-endian bytes in the same order.
-
-    Args:
-        tensors: name -> tensor of a dtype in `DTYPES`.
-        meta: JSON-able, or None for tensors alone (the fingerprint of a data set, say).
-
-    Returns:
-        'sha256:' and 64 hexadecimal digits.
-
-    Raises:
-        DataError: a dtype that the format cannot hold.
-
-    Example:
-        >>> checksum({"x": torch.zeros(2)}) == checksum({"x": torch.zeros(2, 1)})
-        False
+    Hashed are, in order: the canonical JSON of [meta less `checksum`, [[name, dtype, shape] for each tensor
+    by name]], a zero byte, and the tensors' little-endian bytes in the same order. Without `meta` it is the
+    fingerprint of tensors alone.
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:

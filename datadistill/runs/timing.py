@@ -1,4 +1,4 @@
-"""How long a run took, over all its sessions: a run that was stopped and resumed has several."""
+"""The seconds of a run over all its sessions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ from .folder import RunFolder
 
 def read_seconds(run: str | os.PathLike[str], **wanted: str) -> float | None:
     """Seconds of a run over all its sessions, from timing.jsonl; a killed session counts up to its last line.
-
-    Args:
-        run: a run folder.
-        wanted: how values of a line must start: `stage="teacher"` for the teacher's stages alone.
-
-    Returns:
-        None where no run is there, or it has no such line.
-    """
+    None where there is no line whose values start as `wanted` says."""
     if not (Path(run) / "config.json").exists():
         return None
     lines = RunFolder.open(run).read_timing()

@@ -33,16 +33,8 @@ HINT = (
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> tuple[Any, str]:
-    """What `torch.save` wrote, on the CPU, and the SHA-256 of the file.
-
-    Args:
-        path: a file of any torch version: a zip archive, or the older plain pickle.
-
-    Returns:
-        Nested lists, tuples and dicts of tensors, numbers and texts, and 64 hexadecimal digits.
-
-    Raises:
-        DataError: no such file, truncated, compressed, or a pickle of other objects (which is not run).
+    """The tensors, numbers and texts that `torch.save` wrote, nested, on the CPU, and the file's SHA-256. Any
+    version of the format is read; a pickle of other objects is refused and not run.
 
     Example:
         >>> path = getfixture("tmp_path") / "two.pth"
@@ -55,16 +47,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> tuple[Any, str]:
 
 
 def load_torch(data: bytes, path: object) -> Any:
-    """What `torch.save` wrote, from the content of a file.
-
-    Args:
-        data: the content.
-        path: what to call the file in messages.
-
-    Raises:
-        DataError: as `read_torch_file`.
-        OutOfMemory: it is larger than the memory.
-    """
+    """As `read_torch_file`, from the content of a file that messages call `path`."""
     if not data:
         raise DataError(f"{path} is empty, wanted a file of torch.save; get it again")
     _refuse_damaged_archive(path, data)
@@ -106,15 +89,8 @@ def is_plain(x: Tensor) -> bool:
 
 
 def read_bytes(path: str | os.PathLike[str], wanted: str) -> bytes:
-    """The content of a regular file, read once: what is checked is what is used.
-
-    Args:
-        path: the file.
-        wanted: what it should be, for messages.
-
-    Raises:
-        DataError: it is missing, no regular file, or cannot be read.
-    """
+    """The content of a regular file, read once: what is checked is what is used. `wanted` is what it should
+    be."""
     path = Path(path)
     try:
         # looked at before it is opened: opening a pipe would wait for a writer

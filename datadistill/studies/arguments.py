@@ -1,4 +1,4 @@
-"""What is asked of a study: seeds, arms, changed fields, and the command that asks for all this."""
+"""The arguments of a study: seeds, arms, changed fields, and the command with all of these."""
 
 from __future__ import annotations
 
@@ -40,19 +40,11 @@ def dump_changes(changes: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
 def format_command(
     program: str, recipe: str, seeds: Sequence[int], options: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> str:
-    """The command that asks for all this.
-
-    Args:
-        program: "kd-baselines compare".
-        recipe: its name.
-        seeds: which.
-        options: flags of the command beside the seeds; None leaves one out.
-        changes: fields of every config, and their values.
+    """The command of a program ("kd-baselines compare") for a recipe, with seeds, flags (None leaves one out)
+    and changed fields.
 
     >>> format_command("p", "r", (0, 1), {"base": None}, {"net_args": {"width": 8}, "cache": False})
     'p r --seeds 2 --net-args width 8 --no-cache'
-    >>> format_command("p", "r", (4,), {"arms": ("a", "b")}, {"augment": ("crop", "flip")})
-    'p r --seeds 4 --arms a b --augment crop flip'
     """
     counted = tuple(seeds) == tuple(range(len(seeds)))
     words = len(seeds) if counted else " ".join(map(str, seeds))

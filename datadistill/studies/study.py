@@ -59,15 +59,11 @@ class Job:
         return _kind_with(type(self.config))
 
     def find_differences(self, run: RunFolder) -> list[str]:
-        """What differs between the config of a run and the job's, as `key old -> new`."""
+        """Differences between the config of a run and the job's, as `key old -> new`."""
         return config_changes(self.kind, run.config, dump_config(self.config), self.ignored)
 
     def is_finished(self) -> bool:
-        """Whether the run is there and whole.
-
-        Raises:
-            UsageError: the folder holds a run of another config.
-        """
+        """Whether the run is there and whole; UsageError where the folder holds a run of another config."""
         if not has_run(self.path):
             return (self.path / self.file).exists()
         if changed := self.find_differences(RunFolder.open(self.path, kind=self.kind)):
@@ -122,14 +118,8 @@ class Study:
         self._stack.__exit__(kind, value, trace)
 
     def refuse_other(self) -> RunFolder | None:
-        """Refuse a folder that holds something else; changes nothing.
-
-        Returns:
-            The folder, where an earlier call has made it.
-
-        Raises:
-            UsageError: it holds another study, or anything else.
-        """
+        """Refuse a folder that holds something else; changes nothing. Returns the folder, where an earlier
+        call has made it."""
         if not has_run(self.path):
             RunFolder.refuse_occupied(self.path)
             return None
@@ -139,11 +129,7 @@ class Study:
         return folder
 
     def open(self) -> RunFolder:
-        """Make the folder or come back to it, lock it, and remove what a killed process left.
-
-        Raises:
-            UsageError: as `refuse_other`, or another process holds it.
-        """
+        """Create the folder or open it, lock it, and remove what a killed process left."""
         folder = self.refuse_other() or RunFolder.create(self.path, self.asked, environment(), self.kind)
         self._stack.enter_context(folder.lock())
         if folder.config != self.asked:
@@ -165,22 +151,11 @@ class Study:
         return path
 
     def poll(self) -> None:
-        """Raise `Interrupted` where a signal has come."""
         self.stop.raise_if_requested(self.stopped)
 
     def carry_out(self, words: str | None, work: Callable[[], T]) -> T:
-        """Do a piece of the work.
-
-        Args:
-            words: said before it; None: nothing.
-            work: leaves by `Interrupted` where a signal stops it.
-
-        Returns:
-            What the work returns.
-
-        Raises:
-            Interrupted: a signal came; the sentence says how to resume the study.
-        """
+        """Do a piece of the work, with the line `words` before it. `Interrupted` says how to resume the
+        study."""
         self.poll()
         if words is not None:
             self.say(words)
@@ -196,12 +171,7 @@ class Study:
         return done
 
     def run(self, job: Job) -> Path:
-        """The file that a job leaves: of a finished run, of one that is resumed, or of a new one.
-
-        Raises:
-            UsageError: the folder holds a run of another config.
-            Interrupted: a signal came; the sentence says how to resume the study.
-        """
+        """The file that a job leaves: of a finished run, of one that is resumed, or of a new one."""
         if not job.is_finished():
             resume = has_run(job.path)
             self.carry_out(job.words, lambda: job.run(resume))
@@ -228,25 +198,13 @@ def _kind_with(cls: type[Any]) -> str:
 
 
 def read_run_config(path: Path, cls: type[C]) -> C:
-    """The config of a run.
-
-    Args:
-        path: a run folder.
-        cls: the class of the config.
-
-    Raises:
-        UsageError: no run with such a config is there.
-    """
+    """The config, of class `cls`, of a run folder."""
     return build_config(cls, RunFolder.open(path, kind=_kind_with(cls)).config, str(path / "config.json"))
 
 
 def config_changes(
     kind: str, stored: Mapping[str, Any], wanted: Mapping[str, Any], ignored: Collection[str]
 ) -> list[str]:
-    """What differs between two configs of a kind, as `key old -> new`.
-
-    >>> config_changes("other", {"ipc": 1, "recipe": "a"}, {"ipc": 2, "recipe": "b"}, ignored=["recipe"])
-    ['ipc 1 -> 2']
-    """
+    """Differences between two configs of a kind, as `key old -> new`."""
     both = (complete_config(kind, stored), wanted)
     return diff_configs(*({k: v for k, v in config.items() if k not in ignored} for config in both))

@@ -41,11 +41,6 @@ class Published:
     read_off: bool = False
 
     def __str__(self) -> str:
-        """As the paper has it.
-
-        >>> str(Published(93.76)), str(Published(75.0, read_off=True)), str(Published(79.5, 8.1))
-        ('93.76', '~75', '79.5 ± 8.1')
-        """
         return f"{'~' if self.read_off else ''}{format_mean(self.value, self.deviation, 'g')}"
 
 
@@ -72,12 +67,7 @@ class Score:
 
     @classmethod
     def of(cls, values: Sequence[float], **known: Any) -> Score:
-        """The score of several numbers.
-
-        >>> score = Score.of((90.0, 94.0))
-        >>> score.mean, score.deviation, str(score)
-        (92.0, 2.0, '92.00 ± 2.00')
-        """
+        """The score of several numbers."""
         found = mean_interval(values)
         return cls(found.mean, deviation(values), found.low, found.high, tuple(values), **known)
 
@@ -118,12 +108,12 @@ def format_difference(score: Score) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """What a study found, one row for each score.
+    """The results of a study, one row for each score.
 
     Args:
         fields: columns of the CSV file and keys of the JSON records, in order; each is a label of the rows or
             a name of `Score.record`.
-        rows: the scores, each with the labels that say whose it is.
+        rows: the scores, each with its labels.
         renamed: field -> name in `Score.record`, where they differ.
 
     Example:
@@ -145,17 +135,12 @@ class Table:
             yield {name: known[self.renamed.get(name, name)] for name in self.fields}
 
     def to_csv(self) -> str:
-        """The records as CSV."""
         return to_csv(self.fields, self.records())
 
 
 def to_csv(fields: Sequence[str], records: Iterable[Mapping[str, Any]], spec: str = ".4f") -> str:
-    """Records as CSV, one line each; members of a list have a space between, those of a dict a semicolon.
-
-    Args:
-        fields: the columns.
-        records: field -> value.
-        spec: format of floats.
+    """Records as CSV, one line each, floats in the format `spec`; members of a list have a space between,
+    those of a dict a semicolon.
 
     >>> to_csv(("arm", "parts"), [{"arm": 0.5, "parts": {"images": 8, "range": 1}}])
     'arm,parts\\n0.5000,images 8; range 1\\n'
@@ -212,13 +197,7 @@ def page(*blocks: str | Sequence[str]) -> str:
 
 
 def describe_machines(environments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line for each environment that numbers came from.
-
-    Example:
-        >>> describe_machines([{"versions": {"torch": "2.6.0", "datadistill": "0.1.0"}, "device": "cpu",
-        ...           "device_name": "some CPU", "threads": 2}])
-        ['2 threads of some CPU, torch 2.6.0, datadistill 0.1.0']
-    """
+    """One line for each environment that numbers came from."""
     lines = []
     for env in environments:
         versions = env.get("versions", {})
