@@ -83,25 +83,20 @@ def run(argv: Sequence[str]) -> int:
         output.say(f"next: kd-baselines evaluate {run_} --noise 0.3")
     output.result({
         "ledger": found.name, "seeds": list(found.seeds), "run": str(out), "seconds": seconds,
-        "changes": changes, "rows": list(found.records()), "sentences": sentences_of(found),
+        "changes": changes, "rows": list(found.records()),
         "files": [str(path) for path in found.files],
     })  # fmt: skip
     return 0
 
 
 def print_result(output: Output, found: Ledger) -> None:
-    """The table, and what it says."""
+    """The table, and which images or nets beat the other kind on both bytes and accuracy."""
     from kd_baselines.ledger.page import columns
 
     # the others are in ledger.md
-    shown = [column for column in columns(found) if column.heading not in ("95% interval", "steps")]
+    shown = [column for column in columns(found) if column.heading not in ("95% interval", "beats", "steps")]
     rows = [[column.cell(entry) for column in shown] for entry in found.entries]
     output.table([column.heading for column in shown], rows, right=range(2, len(shown)))
-    output.say("", *sentences_of(found), "")
-
-
-def sentences_of(found: Ledger) -> list[str]:
-    """See `kd_baselines.ledger.sentences`."""
-    from kd_baselines.ledger.sentences import sentences
-
-    return sentences(found)
+    for entry in found.entries:
+        if others := found.beaten_by(entry):
+            output.say(f"{entry.name} is smaller and more accurate than {', '.join(e.name for e in others)}")

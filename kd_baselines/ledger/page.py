@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datadistill.studies.table import Column, format_difference, page, to_markdown
-from kd_baselines.ledger.sentences import sentences
-from kd_baselines.ledger.table import ABOUT, BASE, FORMULA, NEVER, Entry, Ledger
+from kd_baselines.ledger.image_storage import IMAGE_STORAGE
+from kd_baselines.ledger.table import ABOUT, BASE, FORMULA, NETS, NEVER, Entry, Ledger
+from kd_baselines.ledger.worth import images_a_class_worth
 
 __all__ = ["columns", "markdown", "remarks"]
 
@@ -18,6 +19,7 @@ def columns(found: Ledger) -> list[Column[Entry]]:
         Column("accuracy (%)", lambda entry: str(found.score(entry)), number=True),
         Column("95% interval", _interval),
         Column(f"minus {BASE}", lambda entry: format_difference(found.score(entry))),
+        Column("beats", lambda entry: ", ".join(e.name for e in found.beaten_by(entry)) or "-"),
         Column("student (s)", lambda entry: _seconds(entry.seconds), number=True),
         Column("steps", lambda entry: f"{entry.steps:,}", number=True),
         Column("sender (s)", lambda entry: _seconds(entry.sender_seconds), number=True),
@@ -37,31 +39,54 @@ def _break_even(students: float | None) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    """>>> _seconds(0.0312), _seconds(9.96), _seconds(1234.5)
-    ('0.03', '10.0', '1,234')"""
+    """
+    >>> _seconds(0.0312), _seconds(9.96), _seconds(1234.5)
+    ('0.03', '10.0', '1,234')
+    """
     if value is None:
         return "-"
     return f"{value:.2f}" if 0 < value < 0.1 else f"{value:.1f}" if value < 20 else f"{value:,.0f}"
 
 
 def markdown(found: Ledger, command: str) -> str:
-    """The page about a ledger that `command` makes."""
+    """The page.
+
+    Args:
+        found: what was measured.
+        command: what makes it.
+    """
     sizes: list[Column[Entry]] = [
         Column("row", lambda entry: entry.row),
         Column("storage", lambda entry: entry.storage),
         Column("parts", lambda entry: ", ".join(f"{part} {count:,}" for part, count in entry.parts.items())),
         Column("bytes", lambda entry: f"{entry.bytes:,}", number=True),
         Column("file", lambda entry: "-" if entry.file_bytes is None else f"{entry.file_bytes:,}", number=True),
+        Column("images a class", lambda entry: _format_worth(entry, found), number=True),
     ]
     rows = dict.fromkeys(entry.row for entry in found.entries)
     return page(
         f"# {found.name}", f"`{command}`", to_markdown(columns(found), found.entries),
-        "## What it says", sentences(found),
         "## Bytes", to_markdown(sizes, found.entries),
         "## Rows", [f"{row}: {ABOUT[row]}" for row in rows],
         "## Remarks", remarks(found),
         "## Machine", found.machines,
     )  # fmt: skip
+
+
+def _format_worth(entry: Entry, found: Ledger) -> str:
+    """Of a net, from how many images a class on it takes no more bytes than their pixels: 8-bit / float32.
+
+    >>> net = Entry("student", "float32", {"weights": 246824}, None, {0: 98.0}, 0.0, 0, 61.3)
+    >>> _format_worth(net, Ledger("mnist", (0,), (net,), shape=(1, 28, 28), classes=10, per_class=10))
+    '32 / 8'
+    """
+    if entry.row not in NETS:
+        return "-"
+    worth = [
+        max(1, images_a_class_worth(entry.bytes, found.shape, storage, classes=found.classes))
+        for storage in IMAGE_STORAGE
+    ]
+    return " / ".join(f"{count:,}" for count in worth)
 
 
 def remarks(found: Ledger) -> list[str]:
@@ -85,6 +110,8 @@ def remarks(found: Ledger) -> list[str]:
         lines.append(f"One distilled set for every seed{count if other else ''}.")
     return [
         *lines, *found.notes,
+        "Images beat a net, and a net images, with fewer bytes and the interval of the paired difference above "
+        '0. "Images a class" of a net: from so many on (8-bit / float32) their pixels take no fewer bytes.',
         "Bytes are those of the parts; the file adds a header with names, sizes and class names.",
         "Seconds were measured on the machine below, and are of that machine alone. Those of the sender add up "
         "the sessions of its runs; a killed session counts up to its last line of timing.jsonl. Looks at the "

@@ -26,6 +26,9 @@ __all__ = ["ABOUT", "BASE", "FORMULA", "FULL", "NEVER", "Entry", "Ledger", "brea
 BASE, FULL = "real-hard", "full"
 """The row that others are compared with, and the row of all real data."""
 
+NETS = ("teacher", "student", "born-again")
+"""The rows that send a net; the others, but for `FULL`, send images."""
+
 NEVER = math.inf
 """Break-even of a payload on which a student trains no faster than on all real data."""
 
@@ -49,8 +52,8 @@ FORMULA = (
 )
 FIELDS = (
     "ledger", "row", "storage", "bytes", "parts", "file_bytes", "seeds", "mean", "deviation", "low", "high",
-    "difference", "difference_low", "difference_high", "seconds", "steps", "sender_seconds", "break_even",
-    "values",
+    "difference", "difference_low", "difference_high", "beats", "seconds", "steps", "sender_seconds",
+    "break_even", "values",
 )  # fmt: skip
 
 
@@ -159,6 +162,14 @@ class Ledger:
         rows = {one.storage: one for one in self.entries if one.row == BASE}
         return None if entry.row == BASE else rows.get(entry.storage, rows.get("float32"))
 
+    def beaten_by(self, entry: Entry) -> list[Entry]:
+        """Of images the nets, and of a net the images, that take more bytes and are less accurate: the 95%
+        interval of the paired difference is above 0, so a row of one seed beats none."""
+        if entry.row == FULL:
+            return []
+        others = [e for e in self.entries if e.row != FULL and (e.row in NETS) != (entry.row in NETS)]
+        return [e for e in others if entry.bytes < e.bytes and _is_better(entry.subtract(e))]
+
     def break_even(self, entry: Entry) -> float | None:
         """See `break_even`; None for the row of all real data."""
         full = next((one.seconds for one in self.entries if one.row == FULL), None)
@@ -177,6 +188,7 @@ class Ledger:
             labels = {
                 "ledger": self.name, "row": entry.row, "storage": entry.storage, "bytes": entry.bytes,
                 "parts": dict(entry.parts), "file_bytes": entry.file_bytes, "seeds": list(entry.values),
+                "beats": [other.name for other in self.beaten_by(entry)],
                 "seconds": entry.seconds, "steps": entry.steps, "sender_seconds": entry.sender_seconds,
                 "break_even": "never" if even == NEVER else even,
             }  # fmt: skip
@@ -186,3 +198,7 @@ class Ledger:
     def records(self) -> Iterator[dict[str, Any]]:
         """The records of `table`."""
         return self.table().records()
+
+
+def _is_better(difference: Interval | None) -> bool:
+    return difference is not None and difference.low is not None and difference.low > 0

@@ -1,4 +1,4 @@
-"""The table of a ledger: arithmetic by hand, what its sentences say in each case, its files, its picture."""
+"""The table of a ledger: arithmetic by hand, who beats whom, its files, its picture."""
 
 import csv
 import io
@@ -9,7 +9,6 @@ import pytest
 from datadistill.errors import UsageError
 from kd_baselines.ledger.page import columns, markdown
 from kd_baselines.ledger.plot import ledger_figure
-from kd_baselines.ledger.sentences import ONE_SEED, sentences
 from kd_baselines.ledger.table import NEVER, Entry, Ledger, break_even
 
 SPREAD = (-0.2, 0.0, 0.2)
@@ -92,110 +91,54 @@ def test_unknown_rows_are_refused():
         found.entry("student", "float16")
 
 
-# --- sentences
+# --- cheaper and better
 
 
-def said(images, *nets):
-    return sentences(ledger(*images, *nets))
-
-
-def test_from_how_many_images_on_a_net_is_no_dearer():
-    line = sentences(ledger(net(246_824)))[0]
-    assert "246,824 bytes: no more than images alone from 32 images a class on as uint8 (7,840 bytes" in line
-    assert line.endswith("from 8 on as float32 (31,360).")
-    assert 31 * 7840 < 246_824 <= 32 * 7840 and 7 * 31360 < 246_824 <= 8 * 31360
-    assert "from 1 image a class" in sentences(ledger(net(500)))[0]
+def beats(*entries):
+    """Name of each entry -> names of those that it beats."""
+    found = ledger(*entries)
+    return {e.name: [other.name for other in found.beaten_by(e)] for e in entries}
 
 
 @pytest.mark.parametrize(
-    ("size", "accuracy", "wanted"),
+    ("size", "accuracy", "by_images", "by_net"),
     [
-        (78_508, 88.0, "is 168,316 bytes cheaper than student float32 (246,824), but its students are 10.00"),
-        (78_508, 99.0, "cheaper than student float32 (246,824), and its students are 1.00 points better"),
-        (313_600, 88.0, "is 66,776 bytes dearer than student float32 (246,824), and its students are 10.00"),
-        (313_600, 99.0, "dearer than student float32 (246,824), but its students are 1.00 points better"),
-        (246_824, 88.0, "is as large as student float32 (246,824), and its students are 10.00 points worse"),
-        (78_508, 98.0, "and the accuracies are not told apart (+0.00 [+0.00, +0.00] points)"),
+        (78_508, 99.0, True, False),
+        (313_600, 90.0, False, True),
+        (78_508, 90.0, False, False),
+        (313_600, 99.0, False, False),
+        (246_824, 90.0, False, False),
+        (78_508, 98.0, False, False),
     ],
 )
-def test_images_beside_the_net_in_each_case(size, accuracy, wanted):
-    lines = said([entry("distilled-own", size=size, accuracy=accuracy)], net())
-    (line,) = [line for line in lines if "distilled-own uint8, the most accurate" in line]
-    assert wanted in line and line.startswith("At 10 images a class")
-    win = {(True, True): "on both counts the images win", (False, False): "on both counts the weights win"}
-    cheaper, better = size < 246_824, accuracy > 98
-    expected = None if accuracy == 98 or size == 246_824 else win.get((cheaper, better))
-    assert ("both counts" in line) == (expected is not None) and (expected or "") in line
+def test_who_beats_whom_on_both_counts(size, accuracy, by_images, by_net):
+    found = beats(
+        entry("distilled", size=size, accuracy=accuracy), net(), entry("full", size=1, accuracy=100.0)
+    )
+    assert found["distilled uint8"] == (["student float32"] if by_images else [])
+    assert found["student float32"] == (["distilled uint8"] if by_net else [])
+    assert found["full uint8"] == []
 
 
-def test_the_most_accurate_images_of_each_storage_speak():
-    images = [
-        entry("real-hard", accuracy=70.0), entry("distilled", accuracy=88.0),
-        entry("real-hard", "float32", accuracy=89.0), entry("distilled", "float32", accuracy=80.0),
-    ]  # fmt: skip
-    text = "\n".join(said(images, net()))
-    assert "distilled uint8, the most accurate" in text and "real-hard float32, the most accurate" in text
-
-
-@pytest.mark.parametrize(
-    ("size", "accuracy", "distilled", "weights"),
-    [
-        (78_508, 99.0, "On both bytes and accuracy distilled uint8 beats student float32.", None),
-        (313_600, 90.0, None, "On both bytes and accuracy student float32 beats distilled uint8."),
-        (78_508, 90.0, None, None),
-        (313_600, 99.0, None, None),
-        (246_824, 90.0, None, None),
-        (78_508, 98.0, None, None),
-    ],
-)
-def test_who_beats_whom_on_both_counts(size, accuracy, distilled, weights):
-    lines = said([entry("distilled", size=size, accuracy=accuracy)], net())
-    none = "No distilled row beats a net that is sent on both bytes and accuracy."
-    assert (distilled or none) in lines
-    none = "No net that is sent beats a distilled row on both bytes and accuracy."
-    assert (weights or none) in lines
-
-
-def test_what_noise_may_have_made_is_not_called_better():
+def test_what_noise_or_one_seed_may_have_made_is_not_called_better():
     wild = Entry("distilled", "uint8", {"images": 100}, None, {0: 99.5, 1: 95.0, 2: 100.0}, 1.0, 10, 1.0)
-    assert wild.accuracy.mean > net().accuracy.mean
-    lines = said([wild], net())
-    assert "No distilled row beats a net that is sent on both bytes and accuracy." in lines
-    assert any("not told apart" in line for line in lines)
+    assert wild.accuracy.mean > net().accuracy.mean and beats(wild, net())[wild.name] == []
+    one = beats(entry("distilled", accuracy=99.0), net(seeds=1), net(row="teacher"))
+    assert one["distilled uint8"] == ["teacher float32"]
 
 
-def test_tables_without_nets_images_or_a_distilled_set_say_so():
-    assert sentences(ledger(entry("real-hard")))[0].startswith("No net is in this table")
-    assert sentences(ledger(net()))[-1].startswith("No row sends images here")
-    assert "No distilled set is in this table." in said([entry("real-hard")], net())
-    one = sentences(ledger(entry("distilled", seeds=1), net(seeds=1), seeds=(0,)))
-    assert one[-1] == ONE_SEED and ONE_SEED not in said([entry("distilled")], net())
-
-
-def test_a_row_of_one_net_is_not_told_apart_and_the_others_are():
-    images = entry("distilled", size=78_508, accuracy=90.0)
-    lines = said([images], net(accuracy=80.0), net(size=500_000, accuracy=80.0, row="teacher", seeds=1))
-    assert ONE_SEED not in lines
-    assert "On both bytes and accuracy distilled uint8 beats student float32." in lines
-    note = "its differences have no interval, and it is not told apart from any row."
-    assert [line for line in lines if line.endswith(note)] == [f"teacher float32 is one net: {note}"]
-    lines = said([images], net(row="teacher", accuracy=80.0, seeds=1))
-    assert "No distilled row beats a net that is sent on both bytes and accuracy." in lines
-    (line,) = [line for line in lines if "most accurate" in line]
-    assert line.endswith("not told apart (+10.00 points, of one seed).")
-    assert f"distilled uint8 is of one seed: {note}" in said([entry("distilled", seeds=1)], net())
-
-
-def test_one_seed_beats_no_one():
-    found = ledger(entry("distilled", accuracy=99.0, seeds=1), net(seeds=1), seeds=(0,))
-    lines = sentences(found)
-    assert lines[-1] == ONE_SEED and not any("is one net" in line for line in lines)
-    assert "No distilled row beats a net that is sent on both bytes and accuracy." in lines
+def test_the_page_says_what_beats_what_and_what_a_net_is_worth():
+    page = markdown(ledger(entry("distilled", accuracy=99.0), net(246_824), net(500, row="teacher")), "x")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
+    at = next(line for line in lines if "beats" in line).index("beats")
+    assert [line[at] for line in lines if line[0] == "distilled" and len(line) > at] == ["student float32"]
+    worth = {line[0]: line[-1] for line in lines if len(line) == 6}
+    assert (worth["student"], worth["teacher"], worth["distilled"]) == ("32 / 8", "1 / 1", "-")
+    assert 31 * 7840 < 246_824 <= 32 * 7840 and 7 * 31360 < 246_824 <= 8 * 31360
 
 
 def test_a_set_of_another_count_is_named_by_its_own():
     found = ledger(entry("distilled"), net(), distilled_per_class=1.0)
-    assert any(line.startswith("At 1 image a class distilled") for line in sentences(found))
     assert "it has 1 images a class, the real rows 10" in markdown(found, "x")
 
 
@@ -209,9 +152,9 @@ def test_the_page_has_the_table_the_bytes_and_the_formula():
     )
     lines = markdown(found, "kd-baselines ledger mnist").splitlines()
     assert "`kd-baselines ledger mnist`" in lines and "- m" in lines
-    row = "| distilled | uint8 | 78,508 | 95.00 ± 0.16 | [94.50, 95.50] | +5.00 [+5.00, +5.00] | 3.0 | 100 |"
-    assert f"{row} 100 | 10 |" in lines
-    assert "| distilled | uint8 | images 78,500, range 8 | 78,508 | 79,108 |" in lines
+    row = "| distilled | uint8 | 78,508 | 95.00 ± 0.16 | [94.50, 95.50] | +5.00 [+5.00, +5.00] | - | 3.0 |"
+    assert f"{row} 100 | 100 | 10 |" in lines
+    assert "| distilled | uint8 | images 78,500, range 8 | 78,508 | 79,108 | - |" in lines
     text = "\n".join(lines)
     assert "n = ceil(S / (F - P))" in text and "of that machine alone" in text
     slow = entry("distilled", seconds=20.0)
