@@ -13,20 +13,8 @@ from datadistill.errors import DataError, UsageError
 
 
 def image_tensor(images: Any, what: str) -> Shaped[Tensor, ...]:
-    """A tensor, an array or a list of either as an ordinary tensor on the CPU, outside every graph.
-
-    Args:
-        images: anything of numbers; its shape is not judged here.
-        what: what sentences call it ("images").
-
-    Raises:
-        UsageError: no tensor, array or list of numbers.
-        DataError: a list whose members have several shapes.
-
-    Example:
-        >>> image_tensor([np.zeros((1, 2, 2), np.uint8)] * 3, "images").shape
-        torch.Size([3, 1, 2, 2])
-    """
+    """A tensor, an array or a list of either as an ordinary tensor on the CPU, outside every graph. Its shape
+    is not judged here; `what` is what sentences call it."""
     if isinstance(images, list | tuple) and images and all(isinstance(x, Tensor) for x in images):
         shapes = sorted({tuple(x.shape) for x in images})
         if len(shapes) > 1:
@@ -57,16 +45,9 @@ def _array(images: Any, what: str) -> np.ndarray:
 
 
 def refuse_channels_last(shape: tuple[int, ...], what: str, channels: int | None) -> None:
-    """Refuse (..., height, width, channels), as numpy, Pillow and TensorFlow have images.
-
-    Args:
-        shape: of an image or of a batch.
-        what: what sentences call it.
-        channels: what the user said; images that do have as many channels are taken as they are.
-
-    Raises:
-        DataError: the last axis looks like channels and the third from the end does not.
-    """
+    """Refuse (..., height, width, channels), as numpy, Pillow and TensorFlow have images: the last axis looks
+    like channels and the third from the end does not. Images with as many `channels` as the user said are
+    taken as they are."""
     c, height, width = shape[-3:]
     looks = width in (1, 3, 4) and c not in (1, 3, 4) and height != width
     if looks and channels != c:

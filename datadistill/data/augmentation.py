@@ -21,16 +21,8 @@ PAD = 4  # pixels on each side, as in He et al. 2016 (https://arxiv.org/abs/1512
 def crop(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
     """Pad by 4 pixels (reflected) and cut a window of the old size at a random place, one for each image.
 
-    Args:
-        images: (N,C,H,W) with H and W above 4.
-        generator: on any device; the offsets are drawn there.
-
-    Raises:
-        DataError: images too small to reflect 4 pixels.
-
-    Example:
-        >>> torch.equal(crop(torch.ones(2, 1, 8, 8), torch.Generator()), torch.ones(2, 1, 8, 8))
-        True
+    >>> torch.equal(crop(torch.ones(2, 1, 8, 8), torch.Generator()), torch.ones(2, 1, 8, 8))
+    True
     """
     n, c, height, width = images.shape
     if min(height, width) <= PAD:
@@ -61,19 +53,11 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {"crop":
 def augment(
     images: Float[Tensor, "n c h w"], generator: torch.Generator, kinds: Iterable[str]
 ) -> Float[Tensor, "n c h w"]:
-    """Apply the named augmentations in order; an empty `kinds` returns the images themselves.
+    """Apply the named augmentations, "crop" and "flip", in order; an empty `kinds` returns the images
+    themselves.
 
-    Args:
-        images: (N,C,H,W), normalized.
-        generator: for all of them.
-        kinds: names from `AUGMENTATIONS`: "crop", "flip".
-
-    Raises:
-        UsageError: an unknown name.
-
-    Example:
-        >>> augment(torch.zeros(2, 3, 32, 32), torch.Generator().manual_seed(0), ("crop", "flip")).shape
-        torch.Size([2, 3, 32, 32])
+    >>> augment(torch.zeros(2, 3, 32, 32), torch.Generator().manual_seed(0), ("crop", "flip")).shape
+    torch.Size([2, 3, 32, 32])
     """
     kinds = (kinds,) if isinstance(kinds, str) else kinds
     check_augmentations(kinds)
@@ -83,11 +67,7 @@ def augment(
 
 
 def check_augmentations(kinds: Iterable[str]) -> None:
-    """Refuse the name of an augmentation that there is not.
-
-    Raises:
-        UsageError: the name, and the nearest.
-    """
+    """Refuse the name of an unknown augmentation."""
     for kind in kinds:
         if kind not in AUGMENTATIONS:
             raise UsageError(f"unknown augmentation {kind!r}; {suggest(kind, AUGMENTATIONS)}")

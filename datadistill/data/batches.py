@@ -32,21 +32,11 @@ class Split:
 
     @use_library_defaults()
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
-        """A uniform random batch without repetition; everything, in order, where `size` is N or more.
+        """A uniform random batch of `size` images and labels without repetition; everything, in order, where
+        `size` is N or more.
 
-        Its cost grows with the batch and not with N. With a generator on the CPU the same images come
-        on every device.
-
-        Args:
-            generator: decides which; on any device.
-            size: images, 1 or more.
-
-        Returns:
-            Images (size,C,H,W) and labels (size,).
-
-        Raises:
-            UsageError: a size below 1.
-            DataError: the split is empty.
+        Its cost grows with the batch and not with N. With a generator on the CPU the same images come on
+        every device.
         """
         if size < 1:
             raise UsageError(f"the batch size is {size}; wanted 1 or more")
@@ -67,7 +57,6 @@ class Split:
 
     @use_library_defaults()
     def to(self, device: torch.device | str) -> Split:
-        """The same split on another device."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
@@ -76,10 +65,6 @@ def draw_distinct(n: int, size: int, generator: torch.Generator) -> Int[Tensor, 
 
     The first `size` different values of a uniform sequence are a sample without replacement. Beyond n/2 the
     sequence would grow long (n log n), so there the n - size numbers to leave out are drawn instead.
-
-    Example:
-        >>> len(draw_distinct(60000, 256, torch.Generator().manual_seed(0)).unique())
-        256
     """
     device = generator.device
     if size > n // 2:

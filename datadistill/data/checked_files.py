@@ -24,19 +24,8 @@ from datadistill.runs.torchfile import read_bytes
 
 
 def read_cifar(made: Any, root: Path, split: str) -> SimpleNamespace:
-    """The part `split` of CIFAR-10 or CIFAR-100.
-
-    Args:
-        made: torchvision's class, which has the names and MD5 sums of the files.
-        root: the data root.
-        split: "train" or "test".
-
-    Returns:
-        `data`, (N,3,32,32) uint8, and `targets`, N integers.
-
-    Raises:
-        DataError: a file that is missing, not of its MD5 sum, or holds other things.
-    """
+    """The part `split`, "train" or "test", of CIFAR-10 or CIFAR-100: `data`, (N,3,32,32) uint8, and
+    `targets`, N integers. `made` is torchvision's class, which has the names and MD5 sums of the files."""
     data, targets = [], []
     for name, digest in made.train_list if split == "train" else made.test_list:
         path = root / made.base_folder / name
@@ -53,20 +42,8 @@ def read_cifar(made: Any, root: Path, split: str) -> SimpleNamespace:
 
 
 def read_svhn(made: Any, root: Path, split: str, official: bool) -> SimpleNamespace:
-    """The part `split` of SVHN.
-
-    Args:
-        made: torchvision's class, which has the names and MD5 sums of the files.
-        root: the data root.
-        split: "train" or "test".
-        official: whether the file must be of its published MD5 sum.
-
-    Returns:
-        `data`, (N,3,32,32) uint8, and `targets`, (N,) int64, where SVHN's label 10 is the digit 0.
-
-    Raises:
-        DataError: a file that is missing, not of its MD5 sum, or holds other things.
-    """
+    """The part `split`, "train" or "test", of SVHN: `data`, (N,3,32,32) uint8, and `targets`, (N,) int64,
+    where SVHN's label 10 is the digit 0. `official`: whether the file must be of its published MD5 sum."""
     from scipy.io import loadmat
 
     _, name, digest = made.split_list[split]
@@ -84,19 +61,7 @@ def read_svhn(made: Any, root: Path, split: str, official: bool) -> SimpleNamesp
 
 def unpickle_batch(data: bytes, source: object) -> dict[str, Any]:
     """The dict in a pickle of numbers, texts, lists, dicts and arrays of numbers; nothing else is made.
-
-    Args:
-        data: the pickle; Python 2 wrote CIFAR's, so bytes become texts in Latin-1.
-        source: what to call it in messages.
-
-    Raises:
-        DataError: it wants anything else (which is not run), or is damaged.
-
-    Example:
-        >>> batch = {"data": np.zeros((1, 3072), dtype=np.uint8), "labels": [3]}
-        >>> unpickle_batch(pickle.dumps(batch, protocol=2), "data_batch_1")["labels"]
-        [3]
-    """
+    Python 2 wrote CIFAR's, so bytes become texts in Latin-1."""
     try:
         found = _Batches(io.BytesIO(data), encoding="latin1").load()
     except DataError as error:

@@ -11,11 +11,7 @@ from datadistill.errors import DataError, UsageError
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
-    """The device of that name, before the images are made ready for it.
-
-    Raises:
-        UsageError, Unavailable: no such name, or no such device on this machine.
-    """
+    """The device of that name, before the images are made ready for it."""
     try:
         where = torch.device(device)
     except (RuntimeError, TypeError):

@@ -28,10 +28,6 @@ def split_of(data: Any, what: str = "the data") -> Split:
             `TensorDataset` or other map-style data set, a list of pairs, or a DataLoader of one.
         what: named in errors.
 
-    Raises:
-        UsageError: none of these, images that are no floats, or labels that are none.
-        DataError: no image, or images of several shapes.
-
     Example:
         >>> pairs = [(torch.zeros(1, 2, 2), 3), (torch.ones(1, 2, 2), 1)]
         >>> split_of(pairs).labels
@@ -63,18 +59,7 @@ def split_of(data: Any, what: str = "the data") -> Split:
 
 
 def float_images(images: Any) -> Tensor:
-    """A batch of images, refused where no net takes it.
-
-    Args:
-        images: (B,...) floats.
-
-    Raises:
-        UsageError: no tensor, or whole numbers.
-
-    Example:
-        >>> float_images(torch.zeros(2, 1, 2, 2)).shape
-        torch.Size([2, 1, 2, 2])
-    """
+    """A batch of images (B,...), refused where no net takes it: no tensor, or whole numbers."""
     if not isinstance(images, Tensor):
         raise UsageError(f"images are a {type(images).__name__}; pass a tensor (B, channels, height, width)")
     if not images.is_floating_point():
@@ -93,12 +78,7 @@ def to_labels(labels: Any, samples: int) -> Int[Tensor, " b"] | Float[Tensor, "b
             probabilities.
         samples: B.
 
-    Raises:
-        UsageError: another shape, fractions as class numbers, or rows of integers that are not one-hot.
-
     Example:
-        >>> to_labels(torch.tensor([[2.0], [0.0]]), 2)
-        tensor([2, 0])
         >>> to_labels(torch.tensor([[0, 0, 1], [1, 0, 0]]), 2)
         tensor([2, 0])
     """

@@ -54,17 +54,9 @@ def _formats() -> tuple[str, ...]:
 
 
 def read_file(path: Path, channels: int | None = None) -> Float[Tensor, "c h w"]:
-    """Open, decode and convert one image file, or say in one sentence why not.
-
-    Args:
-        path: the file.
-        channels: as in `from_pil`.
-
-    Raises:
-        DataError: the file is not an image Pillow reads, is damaged, is larger than Pillow's limit
-            (`PIL.Image.MAX_IMAGE_PIXELS`, the guard against decompression bombs), or holds more than Pillow
-            would hand out.
-    """
+    """Open, decode and convert one image file; DataError where it is not an image Pillow reads, is damaged,
+    is larger than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`, the guard against decompression bombs), or
+    holds more than Pillow would hand out."""
     return read_with_hash(path, channels)[0]
 
 

@@ -30,18 +30,10 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; sums to 1
 
 
 def unit_range(images: Shaped[Tensor, "*shape"], what: str = "images") -> Float[Tensor, "*shape"]:
-    """uint8 0..255 or float 0..1 as float32 0..1.
+    """uint8 0..255 or float 0..1 as float32 0..1; DataError for anything else.
 
-    Args:
-        images: any shape, uint8 or floating point.
-        what: what error sentences call the tensor.
-
-    Raises:
-        DataError: another dtype, a value that is NaN or infinite, or floats outside 0..1.
-
-    Example:
-        >>> unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8))
-        tensor([0.0000, 0.2000, 1.0000])
+    >>> unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    tensor([0.0000, 0.2000, 1.0000])
     """
     refuse_values(images, what)
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
@@ -69,15 +61,7 @@ def refuse_values(images: Shaped[Tensor, "*shape"], what: str = "images") -> Non
 
 
 def to_channels(images: Float[Tensor, "*n c h w"], channels: int) -> Float[Tensor, "*n k h w"]:
-    """Float images with `channels` channels: grey is repeated, RGB becomes BT.601 luma.
-
-    Args:
-        images: (C,H,W) or (N,C,H,W), floating point.
-        channels: what is wanted; C itself always works, else 1 and 3 only.
-
-    Raises:
-        DataError: no rule leads from C to `channels`.
-    """
+    """Float images (C,H,W) or (N,C,H,W) with `channels` channels: grey is repeated, RGB becomes BT.601 luma."""
     found = images.shape[-3]
     if found == channels:
         return images
@@ -93,12 +77,8 @@ def to_channels(images: Float[Tensor, "*n c h w"], channels: int) -> Float[Tenso
 
 
 def to_size(images: Float[Tensor, "*n c h w"], size: int | None) -> Float[Tensor, "*n c s s"]:
-    """Resize so that the short side is `size` (bilinear, antialiased), then centre-crop to a square.
-
-    Args:
-        images: (C,H,W) or (N,C,H,W), floating point.
-        size: pixels, at least 1; None returns the images as they are.
-    """
+    """Resize (C,H,W) or (N,C,H,W) so that the short side is `size` (bilinear, antialiased), then centre-crop
+    to a square; None returns the images as they are."""
     if size is None:
         return images
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -119,18 +99,11 @@ def to_size(images: Float[Tensor, "*n c h w"], size: int | None) -> Float[Tensor
 
 
 def from_pil(image: Image.Image, channels: int | None = None) -> Float[Tensor, "c h w"]:
-    """A Pillow image as a float32 tensor in 0..1, by the rules at the top of this module.
+    """A Pillow image of any mode as a float32 tensor in 0..1, by the rules at the top of this module.
+    `channels` None keeps grey images grey (1) and makes all others RGB (3).
 
-    Args:
-        image: any mode.
-        channels: 1 or 3; None keeps grey images grey (1) and makes all others RGB (3).
-
-    Raises:
-        DataError: a mode without a rule (a floating-point image outside 0..1, for instance).
-
-    Example:
-        >>> from_pil(Image.new("RGBA", (2, 2), (0, 0, 0, 0))).mean()  # transparent: white shows
-        tensor(1.)
+    >>> from_pil(Image.new("RGBA", (2, 2), (0, 0, 0, 0))).mean()  # transparent: white shows
+    tensor(1.)
     """
     image, white_is_zero = _first_frame(image)
     mode, transparent = image.mode, image.info.get("transparency")
@@ -188,11 +161,8 @@ def _first_frame(image: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def _is_inverted(image: Image.Image) -> bool:
-    """Whether 0 is white in a TIFF image of 16 bits or of floats, which Pillow does not see to.
-
-    Raises:
-        DataError: a TIFF image of signed bytes, which Pillow reads as unsigned.
-    """
+    """Whether 0 is white in a TIFF image of 16 bits or of floats, which Pillow does not see to. One of signed
+    bytes, which Pillow reads as unsigned, is refused."""
     tags: Any = getattr(image, "tag_v2", {})
     samples = tags.get(339, 1)
     if image.mode == "L" and 2 in (samples if isinstance(samples, tuple) else (samples,)):

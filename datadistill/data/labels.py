@@ -20,19 +20,10 @@ LARGEST = 2**62
 
 
 def class_numbers(labels: Any, images: int, what: str) -> Int[Tensor, " n"]:
-    """Labels as a tensor of int64 on the CPU.
+    """Labels (N,) or (N,1) of whole numbers, or (N,K) one-hot rows, as a tensor of int64 on the CPU.
 
-    Args:
-        labels: (N,) or (N,1) whole numbers, or (N,K) one-hot rows.
-        images: N.
-        what: what sentences call them ("the training part").
-
-    Raises:
-        DataError: another shape or type, a fraction, NaN or infinity, soft labels.
-
-    Example:
-        >>> class_numbers([[0.0, 1.0], [1.0, 0.0]], 2, "the training part")
-        tensor([1, 0])
+    >>> class_numbers([[0.0, 1.0], [1.0, 0.0]], 2, "the training part")
+    tensor([1, 0])
     """
     values = _array(labels, images, what)
     if values.ndim == 2 and values.shape[1] == 1:
@@ -57,14 +48,11 @@ def class_numbers(labels: Any, images: int, what: str) -> Int[Tensor, " n"]:
 
 
 def class_number(label: Any) -> int | None:
-    """One label as a class number, or None where it is none.
+    """One label (a whole number of any type, a tensor or array with one element, or a one-hot vector) as a
+    class number, or None where it is none.
 
-    Args:
-        label: a whole number of any type, a tensor or array with one element, or a one-hot vector.
-
-    Example:
-        >>> class_number(torch.tensor([0, 0, 1])), class_number(2.0), class_number("cat")
-        (2, 2, None)
+    >>> class_number(torch.tensor([0, 0, 1])), class_number(2.0), class_number("cat")
+    (2, 2, None)
     """
     try:
         values = class_numbers(label if _size(label) == 1 else [label], 1, "the item")

@@ -39,9 +39,6 @@ def class_names(classes: Any) -> Names | None:
         classes: a list, tuple, array, pandas Index or other iterable of names; a dict from name to label or
             from label to name; or the number of classes, for "0", "1", ...
 
-    Raises:
-        UsageError: a single text, a set (it has no order), or labels of a dict that are not 0..K-1.
-
     Example:
         >>> class_names({"dog": 1, "cat": 0})
         ('cat', 'dog')
@@ -84,16 +81,12 @@ def _text(name: Any) -> str:
 
 
 def same_name(name: str) -> str:
-    """What two spellings of one name share: the composed form of accents (macOS writes the other one)."""
+    """The form that two spellings of one name share: composed accents (macOS writes decomposed ones)."""
     return unicodedata.normalize("NFC", name)
 
 
 def refuse_names(classes: Sequence[str], what: str) -> None:
-    """Refuse names that are empty, equal or no text, before anything is learned for them.
-
-    Raises:
-        DataError: naming the first.
-    """
+    """Refuse names that are empty, equal or no text, before anything is learned for them."""
     seen: dict[str, str] = {}
     for k, name in enumerate(classes):
         if not name.strip():
@@ -113,14 +106,8 @@ def refuse_names(classes: Sequence[str], what: str) -> None:
 
 
 class Relabelled:
-    """A data set whose labels are translated, item by item.
-
-    Args:
-        base: map-style.
-        mapping: for each label of `base`, another label, or None where it has none.
-        names: of the labels of `base`, for the sentence.
-        wanted: of the other labels.
-    """
+    """A map-style data set whose labels are translated, item by item: `mapping` has another label for each
+    label of `base`, or None. `names` are those of the labels of `base`, `wanted` those of the others."""
 
     def __init__(self, base: Any, mapping: Sequence[int | None], names: Names, wanted: Names) -> None:
         self.base, self.mapping, self.names, self.wanted = base, list(mapping), names, wanted
@@ -171,9 +158,6 @@ def to_map_style(dataset: Any, what: str) -> tuple[Any, Names | None]:
 
     A DataLoader is its data set, or the part that its sampler draws from; the parts of a ConcatDataset get
     the labels of one list.
-
-    Raises:
-        UsageError: nothing map-style, or a DataLoader that changes what it loads.
     """
     if isinstance(dataset, DataLoader):
         dataset = _unwrap_loader(dataset, what)

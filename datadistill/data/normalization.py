@@ -40,9 +40,6 @@ class Normalization:
         size: side of the square images that are expected; None takes any.
         channels: number of channels that is expected.
 
-    Raises:
-        DataError: lengths that do not fit `channels`, a number that is not finite, std or size not above 0.
-
     Example:
         >>> n = Normalization((0.5,), (0.25,), size=2, channels=1)
         >>> n(torch.tensor([[[0, 255], [0, 255]]], dtype=torch.uint8))
@@ -58,7 +55,7 @@ class Normalization:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """What a file stores of it beside `as_dict`."""
+        """The tensors that a file stores beside `as_dict`."""
         return {}
 
     def __post_init__(self) -> None:
@@ -83,17 +80,11 @@ class Normalization:
             raise DataError(f"normalization: std is {self.std!r}; wanted numbers that float32 can divide by")
 
     def __call__(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Float[Tensor, "*n c h w"]:
-        """Normalized float32 images, contiguous, on the device of the input.
+        """Normalized float32 images, contiguous, on the device of the input: (N,C,H,W) for a batch or a list,
+        (C,H,W) for one image.
 
         Args:
             images: (N,C,H,W) or (C,H,W), uint8 0..255 or float 0..1; or a Pillow image, or a list of them.
-
-        Returns:
-            (N,C,H,W) for a batch or a list, (C,H,W) for one image.
-
-        Raises:
-            DataError: another number of channels or dimensions, values outside the range, images of several
-                sizes where `size` is None.
         """
         x = self._pixels(images)
         if x.ndim not in (3, 4) or x.shape[-3] != self.channels:
@@ -105,11 +96,8 @@ class Normalization:
         return ((x - self._column(self.mean, x)).div_(self._column(self.std, x))).contiguous()
 
     def inverse(self, images: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
-        """Back to the 0..1 scale. Not clipped: learned images leave it.
-
-        Args:
-            images: normalized, (N,C,H,W) or (C,H,W).
-        """
+        """Normalized images (N,C,H,W) or (C,H,W) back on the 0..1 scale. Not clipped: learned images leave
+        it."""
         if images.ndim not in (3, 4) or images.shape[-3] != self.channels:
             raise DataError(
                 f"images have shape {tuple(images.shape)}; wanted {self.channels} channel(s), "
@@ -129,11 +117,7 @@ class Normalization:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Normalization:
-        """The inverse of `as_dict`; strict, as the values may come from anyone's file.
-
-        Raises:
-            DataError: a field that is missing, unknown or of the wrong kind.
-        """
+        """The inverse of `as_dict`; strict, as the values may come from anyone's file."""
         if not isinstance(values, dict):
             raise DataError(
                 f"normalization is a {type(values).__name__}; wanted an object with kind, mean, std, ..."
@@ -178,11 +162,7 @@ NORMALIZATIONS: dict[str, type[Normalization]] = {"mean-std": Normalization}
 
 
 def normalization_from(values: Any) -> Normalization:
-    """The inverse of `as_dict` for every kind; "tensors" of a kind that has some are among the values.
-
-    Raises:
-        DataError: an unknown kind, or what the kind's `from_dict` refuses.
-    """
+    """The inverse of `as_dict` for every kind; "tensors" of a kind that has some are among the values."""
     kind = values.get("kind", Normalization.kind) if isinstance(values, dict) else Normalization.kind
     if kind not in NORMALIZATIONS:
         raise DataError(
@@ -197,9 +177,6 @@ def measure(images: Float[Tensor, "n c h w"], size: int | None) -> Normalization
     Rounded to 4 decimals; where the deviation of a channel is below 0.01, mean and deviation to the decimals
     that give the deviation four significant digits. A constant channel gets deviation 1: it is centred and no
     more.
-
-    Raises:
-        DataError: images so dark that float32 cannot hold their deviation.
     """
     means, deviations = [], []
     # float64 sums, so that the decimals do not depend on the number of threads

@@ -31,28 +31,14 @@ _IDS = re.compile(rf"(?:[A-Za-z0-9_-]{{{LENGTH}}})*")
 
 
 def image_id(class_name: str, content: bytes) -> str:
-    """The id of an image of a class.
-
-    Args:
-        class_name: its class; an image that moves to another class is another one.
-        content: SHA-256 of its file or pixels.
-
-    Example:
-        >>> image_id("cat", bytes(32))
-        'kfoAEyZb'
-    """
+    """The id of an image: of its class, and the SHA-256 of its file or pixels."""
     digest = hashlib.sha256(class_name.encode("utf-8", "surrogateescape") + b"\0" + content).digest()
     return base64.urlsafe_b64encode(digest[: LENGTH * 6 // 8]).decode("ascii")
 
 
 def pixel_ids(images: Tensor, labels: Tensor, classes: Sequence[str]) -> list[str]:
-    """Ids of images in memory, by their pixels.
-
-    Args:
-        images: (N,C,H,W) floats in 0..1; compared in steps of 1/65535, so that rounding in a resize is none.
-        labels: (N,).
-        classes: names of the labels.
-    """
+    """Ids of images (N,C,H,W) in 0..1 by their pixels, in steps of 1/65535, so that rounding in a resize is
+    none."""
     codes = images.mul(65535).round().to(torch.int32)
     return [
         image_id(classes[int(label)], hashlib.sha256(image.contiguous().numpy().tobytes()).digest())
@@ -77,15 +63,7 @@ class Parts:
 
     @classmethod
     def from_dict(cls, values: Any) -> Parts:
-        """The inverse of `as_dict`; strict, as the values may come from anyone's file.
-
-        Raises:
-            DataError: other fields, or texts that are no ids.
-
-        Example:
-            >>> Parts.from_dict({"train": "kfoAEyZb", "validation": "", "test": ""})
-            Parts(1 + 0 + 0 images)
-        """
+        """The inverse of `as_dict`; strict, as the values may come from anyone's file."""
         if isinstance(values, Parts):
             return values
         if not isinstance(values, Mapping) or set(values) != set(NAMES):
@@ -98,18 +76,8 @@ class Parts:
         return cls(**{n: tuple(t[i : i + LENGTH] for i in range(0, len(t), LENGTH)) for n, t in values.items()})
 
     def find(self, ids: Sequence[str], where: str) -> tuple[dict[str, list[int]], int]:
-        """Places of the images of each part among those that are there.
-
-        Args:
-            ids: of the images that are there.
-            where: the folder, for the sentence.
-
-        Returns:
-            For each part its places in `ids`, in the part's order; and how many images are in no part.
-
-        Raises:
-            DataError: images are missing; the sentence counts them.
-        """
+        """Places of the images of each part in `ids`, in the part's order, and the number of images in no
+        part. DataError where images are missing from the folder `where`."""
         places: dict[str, list[int]] = defaultdict(list)
         for place, one in reversed(list(enumerate(ids))):
             places[one].append(place)
@@ -127,12 +95,8 @@ class Parts:
         return found, sum(map(len, places.values()))
 
     def count_seen(self, others: Sequence[str], part: str) -> int:
-        """How many of other images these ones were learned from, though they were not in the part itself.
-
-        Args:
-            others: ids of images that are to be tested on.
-            part: "test" or "validation", the part they are said to be.
-        """
+        """The number of `others`, images of the part "test" or "validation", that these ones were learned
+        from, though they were not in the part itself."""
         allowed = set(getattr(self, part))
         used = set(self.train) if part == "validation" else {*self.train, *self.validation}
         return sum(one in used and one not in allowed for one in others)

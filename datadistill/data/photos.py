@@ -31,13 +31,8 @@ Listing = list[tuple[Path, int]]
 
 @dataclass(frozen=True)
 class Photos:
-    """Reads a split of a set of photos; a `Reader` that also knows at which size.
-
-    Args:
-        title: for sentences.
-        listing: lists a split, "train" or "test", without reading an image.
-        size: side of the square images.
-    """
+    """A `Reader` of a split of photos, at a size: `listing` lists a split, "train" or "test", without reading
+    an image."""
 
     title: str
     listing: Callable[[str], Listing]
@@ -71,22 +66,14 @@ def locate(
     count: Callable[[Path], tuple[int, int]],
     sets: Mapping[str, tuple[int, int]],
 ) -> Path | None:
-    """The first root's `folder` that holds the set, told from its subsets by the number of images.
+    """The first root's `folder` that holds the set, told from its subsets by the number of images, or None.
+    DataError where the only folders there are incomplete, or hold another set.
 
     Args:
-        name: the source that is asked for.
-        title: for sentences.
-        roots: where to look.
-        folder: relative to a root.
+        name, title: of the source that is asked for.
         needed: what must be in the folder.
         count: images in the training and the test part of a folder.
         sets: every source that lies in a folder of this name, with its two sizes.
-
-    Returns:
-        The folder, or None where no root has one.
-
-    Raises:
-        DataError: the only folders there are incomplete, or hold another set.
     """
     problem = None
     for root in roots:
@@ -116,11 +103,7 @@ def locate(
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a small text file, without the empty ones.
-
-    Raises:
-        DataError: it cannot be read, or is no text.
-    """
+    """The lines of a small text file, without the empty ones."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

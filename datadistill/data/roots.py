@@ -1,4 +1,4 @@
-"""Where data sets lie: the folders that are searched, in order."""
+"""The folders that are searched for data sets, in order."""
 
 from __future__ import annotations
 
@@ -16,21 +16,12 @@ Root = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
 def data_roots(root: Root = None) -> list[Path]:
-    """The folders in which data sets are looked for, first to last.
+    """The folders in which data sets are searched, first to last. The cache folder may not exist yet; the
+    others do.
 
     Args:
         root: one folder, or several. None takes those of the environment variable `DATADISTILL_DATA`
             (separated as in PATH), and without it the user's cache folder for `datadistill`.
-
-    Returns:
-        At least one path. The cache folder may not exist yet; the others do.
-
-    Raises:
-        DataError: a folder that was named does not exist or is a file.
-
-    Example:
-        >>> data_roots(".")
-        [PosixPath('.')]
     """
     if root is not None:
         named = [root] if isinstance(root, str | os.PathLike) else list(root)

@@ -1,4 +1,4 @@
-"""What a named data set is: its facts, and a function that finds it and reads a split of it."""
+"""A named data set: its facts, and a function that finds it and reads a split of it."""
 
 from __future__ import annotations
 

@@ -19,16 +19,12 @@ from datadistill.errors import DataError, UsageError
 
 
 def held_out_counts(sizes: list[int], amount: int | float, at_least: int = 0) -> list[int]:
-    """How many of each class are held out.
+    """The number of images of each class that are held out.
 
     Args:
         sizes: images in each class; a class of size 0 takes no part.
         amount: an int is a total number, a float in (0, 1) a share of all (at least one image).
         at_least: fewest held-out images of each class; it may raise the total.
-
-    Raises:
-        UsageError: an amount below 0, or a share that is not below 1.
-        DataError: more than can be held out with one image of each class left to learn from.
 
     Example:
         >>> held_out_counts([60, 30, 11], 10)
@@ -77,19 +73,9 @@ def held_out_counts(sizes: list[int], amount: int | float, at_least: int = 0) ->
 def split_stratified(
     labels: Int[Tensor, " n"], amount: int | float, generator: torch.Generator, *, at_least: int = 0
 ) -> tuple[Int[Tensor, " k"], Int[Tensor, " h"]]:
-    """Split indices into kept and held out, each class in proportion.
-
-    Args:
-        labels: (N,) integers from 0.
-        amount: an int is a number of images, a float in (0, 1) a share.
-        generator: decides which; on the CPU (`datadistill.streams.generator`).
-        at_least: fewest held-out images of each class.
-
-    Returns:
-        Two ascending index tensors that together hold every index once.
-
-    Raises:
-        UsageError, DataError: see `held_out_counts`.
+    """Split indices into kept and held out, each class in proportion: two ascending index tensors that
+    together hold every index once. The amounts are those of `held_out_counts`; the generator, on the CPU,
+    decides which images.
 
     Example:
         >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])

@@ -41,7 +41,7 @@ MAT = ("train_32x32.mat", "test_32x32.mat")
 
 @dataclass(frozen=True)
 class TorchvisionSet:
-    """How torchvision reads a data set.
+    """A data set as torchvision reads it.
 
     Args:
         class_name: in `torchvision.datasets`.
@@ -111,19 +111,8 @@ SETS = {
 
 
 def find(name: str, title: str, sizes: tuple[int, int], roots: list[Path], download: bool) -> Reader:
-    """Look for a data set in every root; fetch it into the first where that is allowed.
-
-    Args:
-        name: a key of `SETS`.
-        title: for sentences.
-        sizes: images in the training and the test part; anything else is a damaged copy.
-        roots: from `data_roots`.
-        download: whether torchvision may fetch it.
-
-    Raises:
-        Unavailable: it is in no root and was not, or could not be, fetched.
-        DataError: part of it is there.
-    """
+    """Find a data set in a root; fetch it into the first where that is allowed. A part with other than
+    `sizes` images is a damaged copy."""
     entry = SETS[name]
     where = next((root for root in roots if all((root / file).is_file() for file in entry.files)), None)
     if where is None and download and entry.official:

@@ -43,7 +43,7 @@ Measure = Callable[[nn.Module, Theta, Split], M]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` measured; accuracies in percent, deviations over nets (population)."""
+    """The result of `evaluate`; accuracies in percent, deviations over nets (population)."""
 
     accuracy_mean: float
     accuracy_std: float
@@ -104,9 +104,6 @@ def evaluate(
         poll: called between chunks of nets, for signals.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
-    Returns:
-        An `Evaluation`.
-
     Raises:
         DataError: data of other classes or another shape.
         UsageError: fewer than one net, a net that does not fit, or a module is needed and none was given.
@@ -151,7 +148,7 @@ def evaluate(
 
 
 def _attack(pair: tuple[int, int], before: list[AttackScores], after: list[AttackScores]) -> dict[str, Any]:
-    """What an attack does: mean and deviation over nets of every score, before and after."""
+    """Mean and deviation over nets of every score of an attack, before and after."""
     said: dict[str, Any] = {"attack_class": pair[0], "target_class": pair[1]}
     for when, scores in (("before", before), ("after", after)):
         average, std = mean_and_std(scores)
@@ -184,7 +181,7 @@ def measure_training(
         nets: how many.
         poll: called between chunks of nets, for signals.
         before: False leaves the first list empty.
-        measure: what to take of a net instead of `accuracy`: any function of (net, theta, target).
+        measure: a function of (net, theta, target) in place of `accuracy`.
     """
     taken: Measure[Any] = measure or accuracy
     first: list[M] = []

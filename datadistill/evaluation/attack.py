@@ -1,4 +1,4 @@
-"""What an attack does to the nets it meets: data poisoning with class K relabelled T.
+"""Scores of data poisoning: images of class K that nets take for class T after training on the attacker's set.
 
 Notation: K the attacked class, T the class it is to be taken for. The attacker wants images of K predicted as
 T after one gradient step, and everything else as before, so that nothing is noticed.
@@ -25,7 +25,7 @@ from datadistill.torch_defaults import use_library_defaults
 
 @dataclass(frozen=True)
 class AttackScores:
-    """How far an attack came, in percent; of one net, or a mean or deviation over nets.
+    """The scores of an attack in percent, of one net, or a mean or deviation over nets.
 
     Args:
         attacked_accuracy: images of class K that are classified right.
@@ -42,7 +42,6 @@ class AttackScores:
     modified_accuracy: float
 
     def as_dict(self) -> dict[str, float]:
-        """The five numbers by name."""
         return asdict(self)
 
 
@@ -61,10 +60,6 @@ def attack_scores(
         target: real images and their true labels.
         attack_class: K, 0 or more.
         target_class: T, another class.
-
-    Raises:
-        UsageError: K equals T, one of them is no class of the net, or the net makes no logits (B,K).
-        DataError: no image of class K, none of another class, or labels that are no class numbers.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
@@ -100,7 +95,8 @@ def get_attack(d: DistilledDataset) -> tuple[int, int] | None:
 
 
 def measure_of(d: DistilledDataset) -> Callable[[nn.Module, Theta, Split], AttackScores] | None:
-    """What is taken of each net that an attacked set trains; None for any other set: its accuracy."""
+    """The scores that are taken of each net of an attacked set; None for any other set, whose score is the
+    accuracy."""
     pair = get_attack(d)
     if pair is None:
         return None
@@ -108,13 +104,7 @@ def measure_of(d: DistilledDataset) -> Callable[[nn.Module, Theta, Split], Attac
 
 
 def mean_and_std(scores: Sequence[AttackScores]) -> tuple[AttackScores, AttackScores]:
-    """Mean and deviation (population) of every score.
-
-    Example:
-        >>> mean, std = mean_and_std([AttackScores(0, 100, 90, 80, 95), AttackScores(4, 96, 90, 80, 95)])
-        >>> mean.attacked_to_target, std.attacked_to_target
-        (98.0, 2.0)
-    """
+    """Mean and deviation (population) of every score."""
     if not scores:
         raise UsageError("there are no scores to take a mean of; measure at least one net")
     table = [s.as_dict() for s in scores]

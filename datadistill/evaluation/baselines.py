@@ -59,13 +59,10 @@ class Combination:
 
 
 def combinations(d: DistilledDataset, candidates: Candidates = "all") -> tuple[Combination, ...]:
-    """What there is to choose from: learned and fixed step sizes ("all"), or only one kind.
+    """The candidates: learned and fixed step sizes ("all"), or only one kind.
 
     An attacked set has one number of epochs, its own: how many gradient steps the victim takes is part of the
     threat, and not the attacker's to choose.
-
-    Raises:
-        UsageError: another word for `candidates`.
     """
     known: dict[str, tuple[float | None, ...]] = {
         "all": (None, *STEP_SIZES), "grid": STEP_SIZES, "learned": (None,)
@@ -80,16 +77,7 @@ def combinations(d: DistilledDataset, candidates: Candidates = "all") -> tuple[C
 
 
 def random_real(split: Split, classes: int, ipc: int, seed: int, draw: int) -> Float[Tensor, "k ipc c h w"]:
-    """Real images of each class, without repetition.
-
-    Args:
-        split: training images.
-        classes: K.
-        ipc: images of each class.
-        seed, draw: the stream, and which set of it.
-
-    Raises:
-        DataError: a class with fewer than `ipc` images.
+    """Real images of each class, without repetition: set number `draw` of the stream.
 
     Example:
         >>> split = Split(torch.arange(6.0).view(6, 1, 1, 1), torch.tensor([0, 0, 0, 1, 1, 1]))
@@ -105,7 +93,7 @@ def random_real(split: Split, classes: int, ipc: int, seed: int, draw: int) -> F
 
 
 def k_means(split: Split, classes: int, ipc: int, seed: int, draw: int) -> Float[Tensor, "k ipc c h w"]:
-    """Centres of `ipc` k-means clusters of each class; see `random_real` for the arguments.
+    """Centres of `ipc` k-means clusters of each class.
 
     Example:
         >>> split = Split(torch.tensor([0.0, 2.0, 8.0, 10.0]).view(4, 1, 1, 1), torch.zeros(4).long())
@@ -127,13 +115,7 @@ def k_means(split: Split, classes: int, ipc: int, seed: int, draw: int) -> Float
 def average_real(
     split: Split, classes: int, ipc: int = 1, seed: int = 0, draw: int = 0
 ) -> Float[Tensor, "k 1 c h w"]:
-    """The mean image of each class: one, whatever `ipc` is, and nothing is drawn.
-
-    Example:
-        >>> split = Split(torch.tensor([0.0, 2.0, 7.0]).view(3, 1, 1, 1), torch.tensor([0, 0, 1]))
-        >>> average_real(split, classes=2).flatten()
-        tensor([1., 7.])
-    """
+    """The mean image of each class: one, whatever `ipc` is, and nothing is drawn."""
     return torch.stack(
         [split.images[index].mean(0, keepdim=True) for index in _index_by_class(split, classes, 1)]
     )
@@ -182,21 +164,10 @@ def classes_of(d: DistilledDataset) -> Int[Tensor, " n"]:
 
 
 def real_set(d: DistilledDataset, maker: Maker, split: Split, seed: int, draw: int) -> DistilledDataset:
-    """One baseline set: real images in the places of the distilled ones, with hard labels, for one epoch.
-
-    Args:
-        d: the distilled set, on the split's device.
-        maker: a value of `BASELINES`.
-        split: training images.
-        seed, draw: the stream, and which set of it.
-
-    Returns:
-        A set with the distilled set's own step sizes of its first epoch, for any initialization;
-        `give_training` makes the others. An attacked set's images of class K carry label T.
-
-    Raises:
-        DataError: a class with too few images.
-    """
+    """One baseline set: real images in the places of the distilled ones, with hard labels, for one epoch with
+    the distilled set's own step sizes; `give_training` makes the others. `maker` is a value of
+    `BASELINES`; `seed` and `draw` say the stream and which set of it. An attacked set's images of class K
+    carry label T."""
     classes, k = classes_of(d), len(d.classes)
     ipc = int(torch.bincount(classes, minlength=k).max())
     images = maker(split, k, ipc, seed, draw)
@@ -217,13 +188,8 @@ def real_set(d: DistilledDataset, maker: Maker, split: Split, seed: int, draw: i
 
 
 def give_training(one_epoch: DistilledDataset, d: DistilledDataset, how: Combination) -> DistilledDataset:
-    """A set of `real_set` with the step sizes, the update rule and the epochs of a combination.
-
-    Args:
-        one_epoch: what `real_set` made.
-        d: the distilled set, whose step sizes are the learned ones.
-        how: the combination.
-    """
+    """A set of `real_set` with the step sizes, the update rule and the epochs of a combination; `d` has the
+    learned step sizes."""
     order = one_epoch.order * how.epochs
     if how.step_size is None:
         sizes, update = d.step_sizes[torch.arange(len(order)) % len(d.step_sizes)], d.update
@@ -236,8 +202,8 @@ def give_training(one_epoch: DistilledDataset, d: DistilledDataset, how: Combina
 
 
 def stored_bytes(one_epoch: DistilledDataset, d: DistilledDataset, how: Combination | None) -> int:
-    """What must be kept to train by a combination: images, labels and step sizes, of which a fixed one is one
-    number and learned ones count once. None: images and labels alone."""
+    """The bytes that training by a combination takes: images, labels and step sizes, of which a fixed one is
+    one number and learned ones count once. None: images and labels alone."""
     bare = one_epoch.bytes - 4 * one_epoch.step_sizes.numel()
     if how is None:
         return bare

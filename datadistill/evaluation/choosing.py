@@ -43,15 +43,8 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Trial:
-    """Nets and images that sets are measured with: those for choosing, or those for testing.
-
-    Args:
-        net: the architecture.
-        start, nets: where theta_0 comes from, and how many are taken.
-        target: real images.
-        measure: what is taken of a net; None: accuracy.
-        poll: called between chunks of nets, for signals.
-    """
+    """Nets and images that sets are measured with: those for choosing, or those for testing. `measure` None
+    is accuracy; `poll` is called between chunks of nets, for signals."""
 
     net: nn.Module
     start: InitialDistribution
@@ -72,7 +65,6 @@ class Trial:
         )  # fmt: skip
 
     def poll_and_run(self, work: Callable[..., V], *args: Any) -> V:
-        """Look for signals, then work."""
         if self.poll is not None:
             self.poll()
         return work(*args)
@@ -80,14 +72,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A baseline that is ready to be tested.
-
-    Args:
-        name: one of `NAMES`.
-        how: the combination, or the rule of k nearest neighbours.
-        sets: what is tested.
-        bytes: what is stored of one set.
-    """
+    """A baseline that is ready to be tested: its name in `NAMES`, the combination or the rule of k nearest
+    neighbours, its sets, and the bytes of one."""
 
     name: str
     how: Combination | Neighbours
@@ -117,9 +103,6 @@ def choose(
         sets: how many of each baseline that draws them.
         optimized_from: how many random sets "optimized-real" looks at.
         seed: stream of the sets.
-
-    Raises:
-        DataError: a class with too few images.
     """
 
     @functools.cache
@@ -156,14 +139,9 @@ def choose(
 
 
 def rate_values(values: Sequence[float] | Sequence[AttackScores]) -> tuple[float, ...]:
-    """What the choice goes by, the larger the better: mean accuracy. For an attack the paper's rule: accuracy
-    with regard to the modified labels, where at least 10% of the attacked class are taken for the target.
-
-    Example:
-        >>> weak = AttackScores(95, 5, 98, 98, 89)  # 5% of the attacked class are taken for the target
-        >>> rate_values([AttackScores(60, 40, 80, 78, 76)]) > rate_values([weak])
-        True
-    """
+    """Values that the choice compares, the larger the better: mean accuracy. For an attack the paper's rule:
+    accuracy with regard to the modified labels, where at least 10% of the attacked class are taken for the
+    target."""
     scores = [v for v in values if isinstance(v, AttackScores)]
     if not scores:
         return (mean(values),)  # type: ignore[arg-type]

@@ -59,7 +59,6 @@ class ComparisonRow:
     attack_std: AttackScores | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name; an attack's scores as `attacked_to_target_mean`, `attacked_to_target_std`, ..."""
         found = asdict(self)
         scores = {what: found.pop(f"attack_{what}") or {} for what in ("mean", "std")}
         return {**found, **{f"{k}_{what}": v for what, one in scores.items() for k, v in one.items()}}
@@ -67,7 +66,7 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found: rows, and what they were tested on."""
+    """The result of `compare`: rows, and what they were tested on."""
 
     rows: tuple[ComparisonRow, ...]
     dataset: str
@@ -76,7 +75,6 @@ class Comparison:
     seed: int
 
     def as_dict(self) -> dict[str, Any]:
-        """What `datadistill compare --json` prints."""
         return {**asdict(self), "split": "test", "rows": [row.as_dict() for row in self.rows]}
 
 
@@ -130,13 +128,6 @@ def compare(
         baselines: some of `NAMES`; default: all.
         poll: called between chunks of nets, for signals.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
-
-    Returns:
-        A `Comparison`, the set itself in the first row.
-
-    Raises:
-        DataError: data of other classes or another shape, or too few images of a class.
-        UsageError: an unknown baseline, a number below 1, or a pool that is missing or does not fit.
 
     Example:
         `dd.compare(dd.DistilledDataset.load("runs/mnist-random-s0")).rows[0].accuracy_mean`

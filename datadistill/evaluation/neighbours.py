@@ -23,12 +23,7 @@ from datadistill.data import Split
 
 @dataclass(frozen=True)
 class Neighbours:
-    """A distance and a number of neighbours.
-
-    Example:
-        >>> str(Neighbours("l1", 3))
-        'l1, K 3'
-    """
+    """A distance and a number of neighbours."""
 
     distance: Literal["l1", "l2"]
     k: int
@@ -43,13 +38,8 @@ CANDIDATES = (Neighbours("l2", 1), Neighbours("l1", 1), Neighbours("l2", 3), Nei
 def neighbours_accuracy(
     images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"], target: Split, rule: Neighbours
 ) -> float:
-    """Percent of `target` whose nearest stored images have its label.
-
-    Args:
-        images: the stored images, normalized as those of `target`; at least `rule.k`.
-        labels: their classes.
-        target: real images.
-        rule: distance and number of neighbours.
+    """Percent of `target` whose nearest stored images, at least `rule.k` and normalized as those of `target`,
+    have its label.
 
     Example:
         >>> line = torch.tensor([0.0, 1.0, 5.0]).view(3, 1, 1, 1)
@@ -66,18 +56,9 @@ def neighbours_accuracy(
 
 
 def choose_neighbours(sets: Sequence[tuple[Tensor, Tensor]], target: Split) -> Neighbours:
-    """The best of `CANDIDATES` by mean accuracy over some sets of stored images.
-
-    Args:
-        sets: pairs of images and labels.
-        target: training images. One that is itself stored is left out: it would find itself, and one
-            neighbour would always look better than three.
-
-    Example:
-        >>> stored = torch.tensor([0.0, 1.0, 5.0, 6.0]).view(4, 1, 1, 1), torch.tensor([0, 0, 1, 1])
-        >>> choose_neighbours([stored], Split(stored[0] + 0.1, stored[1]))
-        Neighbours(distance='l2', k=1)
-    """
+    """The best of `CANDIDATES` by mean accuracy over some sets of stored images and labels. A training image
+    of `target` that is itself stored is left out: it would find itself, and one neighbour would always
+    look better than three."""
     fewest = min(len(images) for images, _ in sets)
     others = [_drop_stored(target, images) for images, _ in sets]
 

@@ -18,31 +18,11 @@ from datadistill.runs.regular import refuse_irregular
 def save_accuracies(
     path: str | os.PathLike[str], measured: DistilledDataset, accuracies: Mapping[str, Any]
 ) -> Path:
-    """Write what was measured into the set's file, if that still holds the set.
+    """Write accuracies, by the keys of `Evaluation`, into the file of the set, or of its run folder, if that
+    still holds the set that was `measured`. Returns the file.
 
-    A measurement takes minutes, in which a run may have gone on and saved a longer one. The file is read again
-    under the run's lock, and only the accuracies of the very same set are written.
-
-    Args:
-        path: the file, or its run folder.
-        measured: the set as it was loaded.
-        accuracies: the keys of `Evaluation`.
-
-    Returns:
-        The file.
-
-    Raises:
-        UsageError: another process is in the run folder, or it cannot be written.
-        DataError: the file holds another set now.
-
-    Example:
-        >>> from datadistill import distill, recipe
-        >>> d = distill(recipe("digits-random").with_changes(iterations=1, epochs=1))
-        >>> file = getfixture("tmp_path") / "set.safetensors"
-        >>> d.save(file)
-        >>> _ = save_accuracies(file, d, {"accuracy_mean": 50.0})
-        >>> DistilledDataset.load(file).accuracies
-        {'accuracy_mean': 50.0}
+    A measurement takes minutes, in which a run may have gone on and saved a longer one. The file is read
+    again under the run's lock, and only the accuracies of the very same set are written.
     """
     path = Path(path)
     file = distilled_file.SET.find(path)

@@ -1,8 +1,8 @@
-"""What forward passes leave in a module: features that are kept, counters, lists that grow, hidden states.
+"""Attributes that forward passes leave in a module: features that are kept, counters, lists that grow, hidden
+states.
 
-Attributes that are neither parameters nor buffers are a net's own business, and belong to one net: nets that
-are trained one after another in the same module each have theirs, and the caller's are as they were when the
-loop is over.
+Attributes that are neither parameters nor buffers belong to one net: nets that are trained one after another
+in the same module each have theirs, and the caller's are as they were when the loop is over.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def put_attributes(attributes: Attributes) -> None:
 
 @contextlib.contextmanager
 def keep_attributes(net: nn.Module) -> Iterator[None]:
-    """What forward passes do to a net's attributes, and to containers that stand there, is undone afterwards;
-    an attribute that a pass made stays, without its graph. Parameters and buffers are not its concern.
+    """Undo, after the block, what forward passes do to a net's attributes and to containers that stand there;
+    an attribute that a pass made stays, without its graph.
 
     Example:
         >>> net = nn.Linear(1, 1)

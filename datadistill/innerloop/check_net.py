@@ -74,7 +74,6 @@ class NetCheck:
         return f"the hypergradient of two steps is {percent(worst)} off finite differences: {shown}{more}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
         return {
             "ok": self.ok,
             "errors": {group: None if math.isnan(e) else e for group, e in self.errors.items()},
@@ -93,7 +92,7 @@ def check_net(
     loss: Loss = F.cross_entropy,
     theta_0: Theta | None = None,
 ) -> NetCheck:
-    """Check that training on distilled images can be differentiated exactly through a net.
+    """Check that training on distilled images can be differentiated exactly through a net; `print` the result.
 
     A layer whose second derivative is missing, wrong or approximate makes every learned image wrong without an
     error. A copy of the net is run, in the modes its layers are in; torch's random numbers stay as they are.
@@ -106,10 +105,6 @@ def check_net(
         norm: what BatchNorm uses, as in `unroll`.
         loss: `loss(logits, labels)` for labels (B, K) of probabilities.
         theta_0: name -> tensor, the parameters that train; default: all, at the net's own values.
-
-    Returns:
-        A `NetCheck`; `print` it. `ok` is None where the net cannot be run in float64, computes something else
-        at every call, or is too steep for finite differences.
 
     Raises:
         UsageError: the net does not take these images, or makes one logit.

@@ -70,18 +70,10 @@ def norm(a: Sequence[Tensor]) -> float:
 
 
 def find_worst(*errors: float) -> float:
-    """The largest of the errors that are known, 0 where none is.
-
-    >>> find_worst(0.1, float("nan"))
-    0.1
-    """
+    """The largest of the errors that are known, 0 where none is."""
     return max((e for e in errors if e == e), default=0.0)
 
 
 def percent(error: float) -> str:
-    """How a relative error is told.
-
-    >>> percent(0.0312), percent(3.0)
-    ('3.1%', '100%')
-    """
+    """A relative error for a sentence; beyond 100% it is 100%."""
     return "100%" if error >= 0.995 else f"{100 * error:.2g}%"

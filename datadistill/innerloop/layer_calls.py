@@ -51,17 +51,8 @@ class Call:
 def record_calls(
     net: nn.Module, tensors: Mapping[str, Tensor], images: Tensor, mode: contextlib.AbstractContextManager[Any]
 ) -> tuple[list[Call], Any]:
-    """Run the net once and keep every layer's call.
-
-    Args:
-        net: any module; hooks are put on for this pass and taken off.
-        tensors: its parameters and buffers by name.
-        images: (B, C, H, W).
-        mode: the modes of its layers in a forward pass (`NetMode`).
-
-    Returns:
-        The calls of layers in the order in which they finish, the net's own last; what the net returned.
-    """
+    """Run the net once with these parameters and buffers, and keep the calls of layers in the order in which
+    they finish, the net's own last. Also returns the net's output."""
     recorder = _Recorder(mode)
     handles = []
     for path, module in net.named_modules():
@@ -141,11 +132,7 @@ class _Recorder(TorchFunctionMode):
 
 
 def list_own_functions(outputs: list[Tensor]) -> list[str]:
-    """Names of the autograd functions written in Python that computed these outputs.
-
-    >>> list_own_functions([torch.ones(1, requires_grad=True) * 2])
-    []
-    """
+    """Names of the autograd functions written in Python that computed these outputs."""
     names: list[str] = []
     for node in graph_nodes([y.grad_fn for y in outputs]):
         written = getattr(node, "_forward_cls", None)

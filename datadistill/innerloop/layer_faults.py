@@ -87,12 +87,8 @@ def name_missing(
     mode: AbstractContextManager[Any],
     reason: str,
 ) -> str:
-    """The half of a sentence that names the layers of a net whose second derivative torch refused for `reason`.
-
-    Args:
-        net, tensors, images, labels, loss, mode: see `record_layer_calls`.
-        reason: torch's own words, where no layer can be named.
-    """
+    """The half of a sentence that names the layers of a net whose second derivative torch refused; `reason`
+    stands there where no layer can be named. The other arguments are those of `record_layer_calls`."""
     try:
         faults = find_missing(record_layer_calls(net, tensors, images, labels, loss, mode))
     except Exception:  # the net cannot be run with hooks on its layers
@@ -148,13 +144,8 @@ def _missing(call: Call) -> tuple[str, str] | None:
 
 
 def find_refusal(gradients: Sequence[Tensor], inputs: Sequence[Tensor], keep: bool = True) -> str | None:
-    """Differentiate gradients once more; torch's own words where it refuses, else None.
-
-    Args:
-        gradients: computed with `create_graph=True`.
-        inputs: what they are differentiated in.
-        keep: whether their graph will be used again.
-    """
+    """Differentiate gradients once more; torch's own words where it refuses, else None. `keep`: whether their
+    graph will be used again."""
     gradients = [g for g in gradients if g.requires_grad]
     if not gradients:
         return None

@@ -122,11 +122,7 @@ class InnerProblem:
         return {k: b.expand(self.nets, *b.shape) if b.dim() == self._dims[k] else b for k, b in buffers.items()}
 
     def losses(self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Theta]:
-        """Loss of step t's batch, one entry a net where nets are stacked, and the buffers after the pass.
-
-        Raises:
-            UsageError: the net's forward pass writes its parameters (found in a net's first pass).
-        """
+        """Loss of step t's batch, one entry a net where nets are stacked, and the buffers after the pass."""
         if self.net in _LEAVE_PARAMETERS:
             return self._losses(theta, self.frozen, buffers, t, pair)
         own, frozen = _clones(theta), _clones(self.frozen)
@@ -225,11 +221,7 @@ class InnerProblem:
     def gradient(
         self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor], keep: bool
     ) -> tuple[Theta, Theta]:
-        """grad_theta of step t's loss, with `keep` itself differentiable; and the buffers after the pass.
-
-        Raises:
-            UsageError: the gradient has no derivative, and will need one.
-        """
+        """grad_theta of step t's loss, with `keep` itself differentiable; and the buffers after the pass."""
         check = self.unchecked and not has_passed(self)
         losses, new_buffers = self.losses(theta, buffers, t, pair)
         self.loss_of_step = losses.detach()

@@ -25,11 +25,7 @@ _RECOMPUTE_NOTHING: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 @contextlib.contextmanager
 def refuse_recomputation(net: nn.Module) -> Iterator[None]:
-    """Around a backward pass: UsageError where a module of the net ran in it.
-
-    Args:
-        net: looked at in its first backward pass only.
-    """
+    """Around a net's first backward pass: UsageError where a module of the net ran in it."""
     if net in _RECOMPUTE_NOTHING or _ALLOWED.get():
         yield
         return

@@ -1,4 +1,4 @@
-"""The first gradient of a net that will be differentiated again is found to have a derivative, or refused."""
+"""The first gradient of a net that will be differentiated again is refused where it has no derivative."""
 
 from __future__ import annotations
 
@@ -29,14 +29,8 @@ def require_derivative(
     pair: tuple[Tensor, Tensor],
     keep: bool,
 ) -> None:
-    """UsageError, with the layer and the reason, where torch cannot differentiate a step's gradient.
-
-    Args:
-        problem: whose step it is.
-        grads: grad_theta of the loss, with their graph.
-        theta, buffers, pair: what they were computed from.
-        keep: whether their graph will be used again.
-    """
+    """UsageError, with the layer and the reason, where torch cannot differentiate a step's gradient `grads`.
+    `keep`: whether their graph will be used again."""
     reason = find_refusal(grads, list(theta.values()), keep)
     if reason is None:
         _PASSED.setdefault(problem.net, set()).add(_key(problem))

@@ -32,11 +32,7 @@ from torch.overrides import TorchFunctionMode
 
 
 def hardsigmoid(input: Float[Tensor, "*shape"], inplace: bool = False) -> Float[Tensor, "*shape"]:
-    """clip(x + 3, 0, 6) / 6, as `torch.nn.functional.hardsigmoid`.
-
-    >>> hardsigmoid(torch.tensor([-4.0, 0.0, 4.0]))
-    tensor([0.0000, 0.5000, 1.0000])
-    """
+    """clip(x + 3, 0, 6) / 6, as `torch.nn.functional.hardsigmoid`."""
     values = F.relu6(input + 3) / 6
     return input.copy_(values) if inplace else values
 

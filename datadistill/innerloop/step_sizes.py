@@ -28,19 +28,10 @@ FORMS = ("per-step", "shared", "per-tensor")
 
 
 def softplus_inverse(eta: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The rho with softplus(rho) = eta, stable at both ends.
+    """The rho with softplus(rho) = eta > 0, stable at both ends.
 
-    rho = log(exp(eta) - 1) overflows in float32 from eta = 89 on. Taking exp(eta) out of the logarithm,
-    rho = eta + log(1 - exp(-eta)) = eta + log(-expm1(-eta)), stays finite for every eta > 0.
-
-    Args:
-        eta: positive step sizes, any shape.
-
-    Returns:
-        rho, the same shape.
-
-    Raises:
-        UsageError: where an entry is not positive and finite.
+    rho = log(exp(eta) - 1) overflows in float32 from eta = 89 on. Taking exp(eta) out of the logarithm, rho =
+    eta + log(1 - exp(-eta)) = eta + log(-expm1(-eta)), stays finite for every eta > 0.
 
     Example:
         >>> softplus_inverse(torch.tensor([0.02, 100.0]))
@@ -52,12 +43,7 @@ def softplus_inverse(eta: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def init(form: str, eta: float, steps: int, tensors: int) -> Float[Tensor, "*shape"]:
-    """The free parameter rho of `form`, every step size started at `eta`.
-
-    Example:
-        >>> init("per-tensor", 0.02, steps=3, tensors=10).shape
-        torch.Size([3, 10])
-    """
+    """The free parameter rho of `form`, every step size started at `eta`."""
     shapes = {"per-step": (steps,), "shared": (1,), "per-tensor": (steps, tensors)}
     if form not in shapes:
         raise UsageError(f"step-size form {form!r} is unknown; {suggest(form, FORMS)}")

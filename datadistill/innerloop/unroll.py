@@ -89,9 +89,6 @@ def unroll(
         >>> theta_T["weight"].sum().backward()
         >>> images.grad.shape
         torch.Size([3, 4])
-
-    References:
-        Wang et al. 2018, https://arxiv.org/abs/1811.10959
     """
     theta_T, state_T, buffers_T = _run(
         net, theta_0, steps, step_sizes, update, adjoint, loss, buffers, norm, stream, state

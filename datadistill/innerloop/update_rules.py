@@ -179,11 +179,7 @@ def describe(rule: UpdateRule) -> dict[str, Any]:
 
 
 def from_description(description: dict[str, Any]) -> UpdateRule:
-    """The rule that `describe` described.
-
-    Raises:
-        UsageError: unknown name, or arguments that the rule does not have, of another type or out of range.
-    """
+    """The rule that `describe` described."""
     if not isinstance(description, dict):
         raise UsageError(f"update rule is {repr(description)[:80]}, wanted its name and arguments")
     args = {k: v for k, v in description.items() if k != "name"}
