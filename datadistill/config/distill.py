@@ -8,10 +8,11 @@ is, how often to checkpoint) is in `RunOptions`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from datadistill.config.choices import Value, change_fields
-from datadistill.config.values import check_images, check_range, check_types
+from datadistill.config.choices import Value
+from datadistill.config.plans import FolderPlan, NetPlan, RunConfig
+from datadistill.config.values import check_range
 from datadistill.errors import UsageError
 
 MOST_STEPS = 1_000_000
@@ -19,7 +20,7 @@ MOST_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
-class DistillConfig:
+class DistillConfig(NetPlan, FolderPlan, RunConfig):
     """One distillation run.
 
     Example:
@@ -27,36 +28,15 @@ class DistillConfig:
         6
     """
 
-    recipe: str = "custom"
-    """Name of the recipe this config came from."""
-    seed: int = 0
-    """Seed of every random stream of the run."""
-
     # --- real data
-    dataset: str = "mnist5k"
-    """A data set of `datadistill doctor`'s list, or "folder"."""
-    data: str | None = None
-    """With dataset "folder": the folder of class sub-folders."""
-    size: int | None = None
-    """Side in pixels that images are brought to; None keeps the data set's own (32 for a folder)."""
-    channels: int | None = None
-    """1 or 3; None keeps the data set's own (3 for a folder)."""
     holdout: float = 0.2
     """With dataset "folder": share of each class held out as the test set, at least one image."""
     skip_bad: bool = False
     """With dataset "folder": leave unreadable images out, and count them, instead of refusing."""
-    validation: int | None = None
-    """Images of the training data held out for model selection; None takes the data set's default."""
     augment: tuple[str, ...] = ()
     """Augmentations of the real batches: "crop", "flip"."""
 
-    # --- net and its initialization
-    net: str = "lenet"
-    """Architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision, or "custom"."""
-    net_args: dict[str, Value] = field(default_factory=dict)
-    """Arguments of the architecture, such as width 32 norm instance."""
-    init: str = "xavier"
-    """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, small, default (torch's own)."""
+    # --- where nets start
     theta_0: Literal["fixed", "random", "given"] = "fixed"
     """One draw kept, or fresh draws every outer iteration; with a pool, one of its nets or all of them.
     "given": the values of your own net (in Python net=), or all those of the file of weights."""
@@ -145,14 +125,11 @@ class DistillConfig:
     """Which iteration becomes the result: the last, or the best on the validation split."""
     on_nan: str = "stop"
     """A loss or gradient that is not finite: "stop", or "skip:N" to pass over up to N iterations."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        check_types(self)
+        super().__post_init__()
         counts = ("ipc", "steps", "epochs", "iterations", "batch", "nets", "validate_every", "validate_nets")
         check_range(self, counts, least=1)
-        check_images(self)
         if self.inner_steps > MOST_STEPS:
             raise UsageError(
                 f"{self.steps} steps an epoch and {self.epochs} epochs make {self.inner_steps} inner steps, "
@@ -175,8 +152,6 @@ class DistillConfig:
             )
         if self.window is not None and self.window < 1:
             raise UsageError(f"window is {self.window}, but at least 1 step must be differentiated")
-        if self.dataset == "folder" and not self.data:
-            raise UsageError("the data set is your own folder, but none was given; pass --data FOLDER")
         if self.pool is not None and self.weights is not None:
             raise UsageError(
                 f"theta_0 comes from the pool {self.pool} and from the weights {self.weights}; drop one"
@@ -218,7 +193,3 @@ class DistillConfig:
         if kind != "skip" or not number.isdecimal() or len(number) > 9:
             raise UsageError(f"on_nan is {self.on_nan!r}, but it must be stop or skip:N, such as skip:3")
         return int(number)
-
-    def with_changes(self, **changes: Any) -> DistillConfig:
-        """A copy with some fields changed; an unknown one names the nearest."""
-        return change_fields(self, changes)

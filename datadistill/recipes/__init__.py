@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from inspect import getdoc
 
 from datadistill.config import DistillConfig
 from datadistill.errors import UsageError, suggest
 from datadistill.recipes import ablations, adaptation, cifar10, imagenet, mnist, own_images, poisoning, small
 from datadistill.recipes.pools import POOLS
+from datadistill.recipes.summary import summary_of
 
 Recipe = Callable[[], DistillConfig]
 
@@ -29,9 +29,8 @@ class Page:
 
     @property
     def summary(self) -> str:
-        """The first line of the recipe's docstring."""
-        make = self.make.func if isinstance(self.make, partial) else self.make
-        return (getdoc(make) or "").splitlines()[0]
+        """The first paragraph of the recipe's docstring."""
+        return summary_of(self.make)
 
 
 PAPER = "Wang et al. 2018"

@@ -16,6 +16,7 @@ from typing import Any
 
 from datadistill.config import PoolConfig
 from datadistill.errors import UsageError, suggest
+from datadistill.recipes.summary import summary_of
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class PoolPage:
 
     @property
     def summary(self) -> str:
-        """The first line of the recipe's docstring."""
-        return (self.make.__doc__ or "").strip().splitlines()[0]
+        """The first paragraph of the recipe's docstring."""
+        return summary_of(self.make)
 
 
 def _full(recipe: str, dataset: str, **settings: Any) -> PoolConfig:

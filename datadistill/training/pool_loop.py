@@ -83,10 +83,7 @@ class PoolLoop:
 
     def __init__(self, config: PoolConfig, data: RealData, net: nn.Module) -> None:
         self.config, self.data, self.net = config, data, net
-        self.plan = FitPlan(
-            epochs=config.epochs, batch=config.batch, optimizer=config.optimizer, lr=config.lr,
-            decay_epochs=config.decay_epochs, decay_factor=config.decay_factor, augment=config.augment,
-        )  # fmt: skip
+        self.plan = FitPlan.of(config)
         self.groups = [
             range(first, min(first + config.at_once, config.total))
             for first in range(0, config.total, config.at_once)

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from datadistill import data as data_module
 from datadistill.config import PoolConfig, RunOptions
 from datadistill.data import RealData
+from datadistill.data.from_config import load_data
 from datadistill.device import refuse_too_large, resolve
 from datadistill.errors import DataError, UsageError, format_message
 from datadistill.nets.fits import check_fits
@@ -217,10 +217,7 @@ def _records(trained: TrainedGroup) -> list[dict[str, Any]]:
 def _prepare(config: PoolConfig, data: RealData | None, options: RunOptions) -> tuple[PoolLoop, NetSpec]:
     """Load the data, build the net and the loop."""
     device = resolve(config.device)
-    real = data if data is not None else data_module.load(
-        config.dataset, root=options.data_root, download=options.download, size=config.size,
-        channels=config.channels, validation=config.validation, seed=config.seed,
-    )  # fmt: skip
+    real = data if data is not None else load_data(config, options, seed=config.seed)
     if not len(real.validation):
         raise DataError(
             f"{real.name} leaves no image to judge the nets by (validation); pass a larger --validation"

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
 
-from datadistill import data as data_module
 from datadistill.config import DistillConfig, RunOptions
 from datadistill.config.choices import choose
 from datadistill.data import RealData
-from datadistill.data.folders import load_folder
+from datadistill.data.from_config import load_data
 from datadistill.device import refuse_too_large, resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
@@ -44,15 +42,11 @@ OBJECTIVE_PARTS = ("attacked", "target", "classes")
 REPLAY_FROM = 200  # inner steps above which "auto" stops keeping every graph
 
 
-def load_data(config: DistillConfig, options: RunOptions) -> RealData:
-    """The real data a config names."""
-    common: dict[str, Any] = {
-        "size": config.size, "channels": config.channels, "validation": config.validation, "seed": config.seed,
-    }  # fmt: skip
-    if config.dataset == "folder":
-        folder = config.data or ""
-        return load_folder(folder, holdout=config.holdout, skip_bad=config.skip_bad, **common)
-    return data_module.load(config.dataset, root=options.data_root, download=options.download, **common)
+def load_run_data(config: DistillConfig, options: RunOptions) -> RealData:
+    """The real data of a distillation, on the CPU."""
+    folder = config.data if config.dataset == "folder" else None
+    split = {"holdout": config.holdout, "skip_bad": config.skip_bad}
+    return load_data(config, options, seed=config.seed, folder=folder, **split)
 
 
 def net_spec(config: DistillConfig, data: RealData, net: nn.Module | NetFactory | None) -> NetSpec:
@@ -82,7 +76,7 @@ def learning_of(
     update = update_rules.from_description({"name": config.update, **config.update_args})
     adjoint = adjoint_of(config)
     pool = pool_of(config)
-    real = (data if data is not None else load_data(config, options)).to(device)
+    real = (data if data is not None else load_run_data(config, options)).to(device)
     _refuse_too_few_images(real)
     spec = net_spec(config, real, net)
     make = net if is_factory(net) else None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from datadistill.config.choices import Value, change_fields
-from datadistill.config.values import check_range, check_types
+from datadistill.config.choices import Value
+from datadistill.config.plans import RunConfig
+from datadistill.config.values import check_range
+from kd_baselines.language.plan import LanguagePlan
 
 __all__ = ["LANGUAGE_KIND", "LanguageConfig"]
 
@@ -15,11 +17,9 @@ LANGUAGE_KIND = "kd-language"
 
 
 @dataclass(frozen=True)
-class LanguageConfig:
-    """One language model: trained on words alone, or on words and a teacher."""
+class LanguageTask(RunConfig):
+    """What a language model is, and what it learns from."""
 
-    recipe: str = "custom"
-    """Name of the recipe this config came from."""
     arm: str = "own"
     """Which of the recipe's students this is: "own", or a name from the recipe's list."""
     seed: int = 0
@@ -43,31 +43,12 @@ class LanguageConfig:
     net_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the architecture."""
 
-    # --- training
-    epochs: int = 40
-    """Passes over the training text."""
-    batch: int = 32
-    """Columns that the text is cut into and read side by side."""
-    unroll: int = 35
-    """Words that gradients go back through; the state is carried on."""
-    lr: float = 1.0
-    """Learning rate of plain SGD at the start, on the loss summed over a window and averaged over columns."""
-    decay_factor: float = 0.25
-    """What the learning rate is multiplied by after an epoch that improved too little."""
-    decay_below: float = 0.0
-    """An epoch improved too little where the validation perplexity fell by no more than this."""
-    clip: float = 5.0
-    """Largest norm of that loss's gradient; a larger one is scaled to it."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-
     def __post_init__(self) -> None:
-        check_types(self)
-        check_range(self, ("epochs", "batch", "unroll", "tokens", "vocabulary"), least=1)
-        check_range(self, ("lr", "clip"), above=0)
-        check_range(self, ("label_weight", "decay_below"), least=0)
-        check_range(self, ("decay_factor",), above=0, most=1)
+        super().__post_init__()
+        check_range(self, ("tokens", "vocabulary"), least=1)
+        check_range(self, ("label_weight",), least=0)
 
-    def with_changes(self, **changes: Any) -> LanguageConfig:
-        """A copy with some fields changed; an unknown one names the nearest."""
-        return change_fields(self, changes)
+
+@dataclass(frozen=True)
+class LanguageConfig(LanguagePlan, LanguageTask):
+    """One language model: trained on words alone, or on words and a teacher."""

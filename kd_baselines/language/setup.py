@@ -76,7 +76,7 @@ class LanguageSetup:
                     f"{2 * COLUMNS}, 2 in each of {COLUMNS} columns; give a longer one"
                 )
         self.net = build_language(config.net, corpus.words, seed=config.seed, **config.net_args).to(device)
-        plan = LanguagePlan(**{name: getattr(config, name) for name in LanguagePlan.__dataclass_fields__})
+        plan = LanguagePlan.of(config)
         self.fit = LanguageFit(
             self.net, corpus.train.to(device), plan, validation=corpus.validation.to(device),
             teacher=None if self.teacher is None else cast(LanguageModel, self.teacher.nets[0]),

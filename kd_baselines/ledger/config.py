@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from datadistill.config import DistillConfig
-from datadistill.config.choices import Value, change_fields
-from datadistill.config.values import check_images, check_range, check_types
+from datadistill.config.choices import Value
+from datadistill.config.plans import DataPlan, Optimizer
+from datadistill.config.values import check_range
 from datadistill.errors import UsageError
 from datadistill.recipes import recipe
 
@@ -18,21 +19,13 @@ LEDGER_KIND = "kd-ledger"
 
 
 @dataclass(frozen=True)
-class LedgerConfig:
+class LedgerConfig(DataPlan):
     """One ledger: real data, what is sent, and how the receiver trains on it."""
 
     name: str = "custom"
     """Name of the ledger this config came from."""
 
     # --- real data
-    dataset: str = "mnist5k"
-    """A data set of `datadistill doctor`'s list."""
-    size: int | None = None
-    """Side in pixels that images are brought to; None keeps the data set's own."""
-    channels: int | None = None
-    """1 or 3; None keeps the data set's own."""
-    validation: int | None = None
-    """Images of the training data that nobody trains on; None takes the data set's default."""
     real_per_class: int | None = None
     """Images of each class that the sender has at all, the same for every row and seed; None: all."""
     per_class: int = 10
@@ -49,7 +42,7 @@ class LedgerConfig:
     """Gradient steps on the images that were sent, the same for every row but distilled-own."""
     batch: int = 50
     """Images a gradient step."""
-    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
+    optimizer: Optimizer = "adam"
     """Adam, SGD with momentum, or RMSProp."""
     lr: float = 1e-3
     """Learning rate of the receiver."""
@@ -65,7 +58,7 @@ class LedgerConfig:
     """Passes over all real data: of teachers, their students, and the students that learn from the data."""
     net_batch: int = 64
     """Images a gradient step of these nets."""
-    net_optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
+    net_optimizer: Optimizer = "adam"
     """Optimizer of these nets."""
     net_lr: float = 1e-3
     """Learning rate of these nets."""
@@ -88,10 +81,9 @@ class LedgerConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        check_types(self)
+        super().__post_init__()
         counts = ("per_class", "real_per_class", "steps", "batch", "net_epochs", "net_batch")
         check_range(self, counts, least=1)
-        check_images(self)
         check_range(self, ("lr", "net_lr", "temperature"), above=0)
         if self.real_per_class is not None and self.real_per_class < self.per_class:
             raise UsageError(
@@ -102,17 +94,10 @@ class LedgerConfig:
             raise UsageError(f"net_storages is {self.net_storages}; give one or more, each once")
         distill_config(self)  # refuses a recipe or a field that there is not
 
-    def with_changes(self, **changes: Any) -> LedgerConfig:
-        """A copy with some fields changed; an unknown one names the nearest."""
-        return change_fields(self, changes)
-
 
 def distill_config(config: LedgerConfig) -> DistillConfig:
     """The config of the distilled set: the recipe for the ledger's own data, count and student."""
-    own: dict[str, Any] = {
-        "dataset": config.dataset, "size": config.size, "channels": config.channels,
-        "validation": config.validation, "ipc": config.per_class, "device": config.device,
-    }  # fmt: skip
+    own: dict[str, Any] = {**asdict(DataPlan.of(config)), "ipc": config.per_class, "device": config.device}
     for name in config.distill_changes:
         if name in own:
             field = "per_class" if name == "ipc" else name

@@ -12,7 +12,7 @@ students. The net after the last step counts: nothing is chosen on held-out imag
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -30,44 +30,7 @@ from kd_baselines.ledger.payload import Payload
 from kd_baselines.setup import draw_net
 from kd_baselines.teachers import Teacher
 
-__all__ = ["Received", "ReceiverPlan", "receive", "soft_labels"]
-
-
-@dataclass(frozen=True)
-class ReceiverPlan:
-    """The receiver's training on images: so many steps, whatever the number of images.
-
-    Args:
-        steps: gradient steps, 1 or more.
-        batch: most images a step, 1 or more; all images where there are fewer.
-        optimizer, lr, momentum, weight_decay, augment: as in `FitPlan`; the learning rate stays.
-
-    Example:
-        >>> ReceiverPlan(steps=25, batch=10).fit_plan(images=40).epochs  # 4 steps an epoch
-        7
-    """
-
-    steps: int = 1000
-    batch: int = 100
-    optimizer: str = "adam"
-    lr: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    augment: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if type(self.steps) is not int or self.steps < 1:
-            raise UsageError(f"steps is {self.steps!r}, but it must be a whole number, at least 1")
-        self.fit_plan(images=1)  # refuses the rest
-
-    def fit_plan(self, images: int) -> FitPlan:
-        """The epochs over N images in which `steps` lie."""
-        batch = max(1, min(self.batch, images)) if self.batch > 0 else self.batch
-        epochs = -(-self.steps // -(-images // batch)) if batch > 0 else 1
-        return FitPlan(
-            epochs=epochs, batch=batch, optimizer=self.optimizer, lr=self.lr, momentum=self.momentum,
-            weight_decay=self.weight_decay, augment=self.augment,
-        )  # fmt: skip
+__all__ = ["Received", "receive", "soft_labels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +46,10 @@ class Received:
 def receive(
     payload: Payload,
     student: NetSpec,
-    plan: ReceiverPlan,
+    plan: FitPlan,
     seed: int,
     *,
+    steps: int = 1000,
     own_steps: bool = False,
     device: torch.device | str = "cpu",
 ) -> Received:
@@ -95,8 +59,10 @@ def receive(
         payload: made or loaded.
         student: which net is trained and how it is drawn: the stream (seed, "ledger_student"). A net that was
             shipped is used as it is and may be another, for the same images and classes.
-        plan: how it is trained on images; not read with `own_steps`.
+        plan: how it is trained on images, in batches of all of them where there are fewer; not read with
+            `own_steps`. Its epochs are those in which `steps` lie.
         seed: of the draw, the order of the images, augmentation and dropout.
+        steps: gradient steps on images, 1 or more, whatever the number of images.
         own_steps: train in the distilled set's own steps. A set learned for one fixed initialization starts
             from that, not from a draw.
         device: where it is trained.
@@ -107,17 +73,19 @@ def receive(
         ...     torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]), classes=("no", "yes"),
         ...     normalization=Normalization((0.5,), (0.5,), size=8, channels=1))
         >>> spec = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 2})
-        >>> got = receive(payload, spec, ReceiverPlan(steps=3, batch=2), seed=0)
+        >>> got = receive(payload, spec, FitPlan(batch=2), seed=0, steps=3)
         >>> got.steps, got.net(torch.zeros(5, 1, 8, 8)).shape
         (3, torch.Size([5, 2]))
     """
+    if type(steps) is not int or steps < 1:
+        raise UsageError(f"steps is {steps!r}, but it must be a whole number, at least 1")
     _refuse_what_does_not_fit(payload, student, own_steps)
     if payload.kind == "net":
         return Received(payload.net().to(device), 0.0, 0)
     net = draw_student(student, seed).to(device)
     if own_steps:
         return _train_own_steps(payload, net, seed)
-    return _train_plan(payload, net, plan, seed, torch.device(device))
+    return _train_plan(payload, net, plan, steps, seed, torch.device(device))
 
 
 def draw_student(spec: NetSpec, seed: int) -> nn.Module:
@@ -169,14 +137,15 @@ def _refuse_what_does_not_fit(payload: Payload, student: NetSpec, own_steps: boo
 
 
 def _train_plan(
-    payload: Payload, net: nn.Module, plan: ReceiverPlan, seed: int, device: torch.device
+    payload: Payload, net: nn.Module, plan: FitPlan, steps: int, seed: int, device: torch.device
 ) -> Received:
     images, targets = payload.images().to(device), payload.labels().to(device)
     hard = targets.argmax(1) if targets.is_floating_point() else targets
-    fit_plan = plan.fit_plan(len(images))
-    if has_batchnorm(net) and len(images) // -(-len(images) // fit_plan.batch) < 2:
+    batch = min(plan.batch, len(images))
+    an_epoch = -(-len(images) // batch)
+    if has_batchnorm(net) and len(images) // an_epoch < 2:
         raise UsageError(
-            f"{len(images)} images in batches of {fit_plan.batch} leave a batch of one, which has no "
+            f"{len(images)} images in batches of {batch} leave a batch of one, which has no "
             "variance for BatchNorm; take a larger batch, more images, or a student without BatchNorm"
         )
     lay_out(net, device)
@@ -185,8 +154,9 @@ def _train_plan(
         return F.cross_entropy(net(batch.images), targets[batch.index])
 
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    loop = Fit(tensors, loss, Split(images, hard), fit_plan, seed=seed)
-    loop.steps = plan.steps  # in the middle of the last epoch
+    plan = replace(plan, batch=batch, epochs=-(-steps // an_epoch))
+    loop = Fit(tensors, loss, Split(images, hard), plan, seed=seed)
+    loop.steps = steps  # in the middle of the last epoch
     start = _read_clock(device)
     while not loop.is_done:
         loop.advance()

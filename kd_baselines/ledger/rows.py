@@ -23,11 +23,12 @@ from datadistill.runs.canonical import parse_json
 from datadistill.runs.environment import environment
 from datadistill.runs.regular import read_run_file
 from datadistill.studies.table import describe_machines
+from datadistill.training.fit_plan import FitPlan
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.ledger.payload import Payload
 from kd_baselines.ledger.payload_file import PARTS
-from kd_baselines.ledger.receive import ReceiverPlan, receive, soft_labels
+from kd_baselines.ledger.receive import receive, soft_labels
 from kd_baselines.ledger.senders import LABELS_SEED, Senders
 from kd_baselines.ledger.table import FULL
 from kd_baselines.netfile import SavedNet
@@ -143,9 +144,11 @@ class Rows:
         payload.save(file)
         payload = Payload.load(file)  # what is measured is what was sent
         config = self.config
-        plan = ReceiverPlan(steps=config.steps, batch=config.batch, optimizer=config.optimizer, lr=config.lr)
         own = row == "distilled-own"
-        got = receive(payload, self.senders.student_spec, plan, seed, own_steps=own, device=self.device)
+        got = receive(
+            payload, self.senders.student_spec, FitPlan.of(config), seed,
+            steps=config.steps, own_steps=own, device=self.device,
+        )  # fmt: skip
         return {
             "accuracy": score(got.net, self.data).accuracy, "parts": payload.parts,
             "file_bytes": payload.file_bytes, "seconds": got.seconds, "steps": got.steps,

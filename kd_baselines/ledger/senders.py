@@ -8,11 +8,12 @@ Interrupted runs are resumed. Soft labels come from the teacher of seed 0, whate
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from datadistill.config import RunOptions
+from datadistill.config.plans import DataPlan, SgdPlan
 from datadistill.data import RealData
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
@@ -56,9 +57,8 @@ def net_config(config: LedgerConfig, which: str, seed: int) -> KdConfig:
     if which in ("full", "student"):
         net = (config.student_net, config.student_args, config.student_init)
     return KdConfig(
-        arm=which, seed=seed_of(seed, 1) if which == "born-again" else seed, dataset=config.dataset,
-        size=config.size, channels=config.channels, validation=config.validation, augment=config.net_augment,
-        epochs=config.net_epochs, batch=config.net_batch, optimizer=config.net_optimizer, lr=config.net_lr,
+        **asdict(DataPlan.of(config)), **asdict(SgdPlan.of(config, "net_")),
+        arm=which, seed=seed_of(seed, 1) if which == "born-again" else seed,
         teacher_net=config.teacher_net, teacher_args=config.teacher_args, teacher_init=config.teacher_init,
         device=config.device, net=net[0], net_args=net[1], init=net[2], **method,
     )  # fmt: skip

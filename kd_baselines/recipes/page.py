@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from inspect import getdoc
 from typing import Any
 
 from datadistill.errors import UsageError, suggest
+from datadistill.recipes.summary import summary_of
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LanguageConfig
 
@@ -64,8 +64,8 @@ class Page:
 
     @property
     def summary(self) -> str:
-        """The first line of the recipe's docstring."""
-        return (getdoc(self.make) or "").splitlines()[0]
+        """The first paragraph of the recipe's docstring."""
+        return summary_of(self.make)
 
     def arm(self, name: str = OWN) -> Arm:
         """An arm; the recipe itself is one without changes. An unknown name is refused."""

@@ -64,7 +64,7 @@ def unlearned(*args, **options):
 
 
 def test_distill_refuses_before_it_reads(pets, monkeypatch):
-    monkeypatch.setattr("datadistill.training.setup.load_folder", unlearned)
+    monkeypatch.setattr("datadistill.data.from_config.load_folder", unlearned)
     config = dd.DistillConfig(dataset="folder", data=str(pets))
     with pytest.raises(UsageError, match=INSIDE):
         dd.distill(config, out=pets / "runs" / "a")
@@ -79,7 +79,7 @@ def test_the_default_out_is_refused_inside_the_images(pets, monkeypatch):
 
 
 def test_a_rescue_folder_inside_the_images_is_refused(pets, tmp_path, monkeypatch):
-    monkeypatch.setattr("datadistill.training.setup.load_folder", unlearned)
+    monkeypatch.setattr("datadistill.data.from_config.load_folder", unlearned)
     options = ["own-images", "--data", str(pets), "--out", str(tmp_path / "a"), "--rescue-dir", str(pets / "b")]
     with pytest.raises(UsageError, match="rescue_dir"):
         distill.run(options)

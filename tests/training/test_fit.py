@@ -230,7 +230,7 @@ def test_parameters_that_the_last_step_spoils_are_refused(split):
         ({"epochs": 0}, "epochs is 0, but it must be at least 1"),
         ({"batch": 0}, "batch is 0"),
         ({"decay_epochs": 0}, "decay_epochs is 0"),
-        ({"optimizer": "adm"}, "no optimizer 'adm'; did you mean adam"),
+        ({"optimizer": "adm"}, "optimizer is 'adm'; did you mean adam"),
         ({"lr": 0.0}, "lr is 0.0, but it must be positive"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"momentum": 1.0}, "momentum is 1.0"),

@@ -9,7 +9,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.initial import Pretrained, Random, trainable
 from datadistill.nets.spec import NetSpec
 from datadistill.pool import Pool
-from datadistill.training.setup import load_data
+from datadistill.training.setup import load_run_data
 
 SPEC = {"channels": 1, "size": 8, "classes": 10, "width": 6, "depth": 1}
 
@@ -17,7 +17,7 @@ SPEC = {"channels": 1, "size": 8, "classes": 10, "width": 6, "depth": 1}
 def make_pool(path, spec=None, dataset="digits", classes=None):
     spec = NetSpec("mlp", {**SPEC, **(spec or {})})
     start = Random(spec.build(), "xavier", 5)
-    data = load_data(config(), RunOptions())
+    data = load_run_data(config(), RunOptions())
     pool = Pool(
         start.draw(0, 7), net=spec, nets=4, validation_nets=1, held_out=2, dataset=dataset,
         classes=classes or data.classes, normalization=data.normalization, accuracies=[50.0] * 7, record={},

@@ -1,7 +1,6 @@
 """What a receiver makes of a payload: equal students, exactly so many steps, on what was shipped."""
 
 import copy
-import math
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.ledger import receive as module
 from kd_baselines.ledger.payload import Payload
-from kd_baselines.ledger.receive import ReceiverPlan, receive, soft_labels
+from kd_baselines.ledger.receive import receive, soft_labels
 from kd_baselines.teachers import Teacher
 
 TEN = tuple("0123456789")
@@ -76,8 +75,8 @@ def close(a, b):
 
 @pytest.mark.parametrize("spec", [MLP, NORMED], ids=["mlp", "batchnorm"])
 def test_hard_labels_train_as_fit_does_on_the_quantized_images(spec):
-    payload, plan = shipped(), ReceiverPlan(steps=9, batch=7, lr=0.01)  # 3 steps an epoch
-    got = receive(payload, spec, plan, seed=4)
+    payload = shipped()
+    got = receive(payload, spec, FitPlan(batch=7, lr=0.01), seed=4, steps=9)  # 3 steps an epoch
     split = Split(payload.images(), payload.labels())
     wanted = fit(start(spec, 4), split, FitPlan(epochs=3, batch=7, lr=0.01), seed=4)
     assert equal(got.net, wanted.eval()) and not got.net.training
@@ -88,7 +87,7 @@ def test_hard_labels_train_as_fit_does_on_the_quantized_images(spec):
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8])
 def test_training_stops_at_exactly_so_many_steps(steps):
     payload, done = shipped(), []
-    got = receive(payload, MLP, ReceiverPlan(steps=steps, batch=7, lr=0.01), seed=1)
+    got = receive(payload, MLP, FitPlan(batch=7, lr=0.01), seed=1, steps=steps)
 
     def stop(step, net):
         done.append(step)
@@ -104,7 +103,7 @@ def test_soft_labels_are_targets_of_cross_entropy():
     """Gradient descent on all images, step by step with the formula: - mean_i sum_k p_ik log softmax(z_i)_k."""
     y = soft()
     payload = shipped(y=y, storage="float32")
-    got = receive(payload, MLP, ReceiverPlan(steps=5, batch=20, optimizer="sgd", lr=0.1, momentum=0.0), seed=2)
+    got = receive(payload, MLP, FitPlan(batch=20, optimizer="sgd", lr=0.1, momentum=0.0), seed=2, steps=5)
     net = start(MLP, 2)
     for _ in range(5):
         loss = -(y * net(images()).log_softmax(1)).sum(1).mean()
@@ -119,20 +118,21 @@ def test_soft_labels_stay_with_their_images():
     """One-hot rows train as the labels do, in shuffled batches."""
     y = torch.arange(20) % 10
     one_hot = F.one_hot(y, 10).float()
-    plan = ReceiverPlan(steps=7, batch=6, lr=0.01)
-    assert close(receive(shipped(y=y), MLP, plan, 3).net, receive(shipped(y=one_hot), MLP, plan, 3).net)
-    rolled = receive(shipped(y=one_hot.roll(1, 0)), MLP, plan, 3).net
-    assert not close(receive(shipped(y=y), MLP, plan, 3).net, rolled)
+    plan = FitPlan(batch=6, lr=0.01)
+    hard, soft, rolled = (
+        receive(shipped(y=labels), MLP, plan, 3, steps=7).net for labels in (y, one_hot, one_hot.roll(1, 0))
+    )
+    assert close(hard, soft) and not close(hard, rolled)
 
 
 def test_a_student_is_a_function_of_the_seed_and_no_other():
-    plan, payload = ReceiverPlan(steps=4, batch=6, augment=("flip",)), shipped()
-    first = receive(payload, NORMED, plan, seed=5)
+    plan, payload = FitPlan(batch=6, augment=("flip",)), shipped()
+    first = receive(payload, NORMED, plan, seed=5, steps=4)
     torch.manual_seed(77)
     state = torch.get_rng_state()
-    again = receive(payload, NORMED, plan, seed=5)
+    again = receive(payload, NORMED, plan, seed=5, steps=4)
     assert equal(first.net, again.net) and torch.equal(state, torch.get_rng_state())
-    assert not equal(first.net, receive(payload, NORMED, plan, seed=6).net)
+    assert not equal(first.net, receive(payload, NORMED, plan, seed=6, steps=4).net)
 
 
 def test_a_loaded_payload_teaches_the_same(tmp_path):
@@ -141,7 +141,7 @@ def test_a_loaded_payload_teaches_the_same(tmp_path):
     payload.save(tmp_path / "p")
     loaded = Payload.load(tmp_path / "p")
     for own in (False, True):
-        a, b = (receive(p, MLP, ReceiverPlan(steps=4), 0, own_steps=own) for p in (payload, loaded))
+        a, b = (receive(p, MLP, FitPlan(), 0, steps=4, own_steps=own) for p in (payload, loaded))
         assert equal(a.net, b.net)
 
 
@@ -151,7 +151,7 @@ def test_it_learns():
     payload = Payload.of_images(
         part.images, part.labels, classes=data.classes, normalization=data.normalization
     )
-    net = receive(payload, MLP, ReceiverPlan(steps=150, lr=0.01), seed=0).net
+    net = receive(payload, MLP, FitPlan(lr=0.01), seed=0, steps=150).net
     hits = net(data.validation.images).argmax(1) == data.validation.labels
     assert hits.float().mean() > 0.85
 
@@ -164,7 +164,7 @@ def test_it_learns():
 def test_own_steps_are_those_of_the_quantized_set(spec, labels):
     d = distilled(net=spec, update=adam())
     y = d.labels if labels == "hard" else soft()
-    got = receive(shipped(d.images, y, schedule=d), spec, ReceiverPlan(), seed=3, own_steps=True)
+    got = receive(shipped(d.images, y, schedule=d), spec, FitPlan(), seed=3, own_steps=True)
     q = d.quantized(8)._replace(labels=y)
     net = start(spec, 3)
     wanted = q.train(net, dict(net.named_parameters()), seed=3)
@@ -175,12 +175,12 @@ def test_own_steps_are_those_of_the_quantized_set(spec, labels):
 def test_own_steps_of_a_set_for_one_start_begin_there():
     d = distilled(theta_0=dict(start(MLP, 99).named_parameters()))
     payload = shipped(d.images, d.labels, schedule=d, storage="float32")
-    a, b = (receive(payload, MLP, ReceiverPlan(), seed, own_steps=True).net for seed in (0, 1))
+    a, b = (receive(payload, MLP, FitPlan(), seed, own_steps=True).net for seed in (0, 1))
     assert equal(a, b) and equal(a, d.train())
     wider = NetSpec("mlp", {**MLP.args, "width": 17})
     with pytest.raises(UsageError, match="one initialization of mlp"):
-        receive(payload, wider, ReceiverPlan(), 0, own_steps=True)
-    assert receive(payload, wider, ReceiverPlan(steps=2), 0).steps == 2  # as plain images
+        receive(payload, wider, FitPlan(), 0, own_steps=True)
+    assert receive(payload, wider, FitPlan(), 0, steps=2).steps == 2  # as plain images
 
 
 # --- nets
@@ -189,7 +189,7 @@ def test_own_steps_of_a_set_for_one_start_begin_there():
 def test_a_shipped_net_is_used_as_it_is():
     net = start(NORMED, 8)
     payload = Payload.of_net(net, NORMED, classes=TEN, normalization=NORM)
-    got = receive(payload, MLP, ReceiverPlan(), seed=0)
+    got = receive(payload, MLP, FitPlan(), seed=0)
     assert (got.seconds, got.steps, got.net.training) == (0.0, 0, False)
     assert torch.equal(got.net(images()), net.eval()(images()))
 
@@ -224,25 +224,22 @@ def test_soft_labels_of_an_ensemble_are_its_mean():
 @pytest.mark.parametrize(
     ("words", "call"),
     {
-        "9 outputs": lambda: receive(shipped(), NetSpec("mlp", {**MLP.args, "classes": 9}), ReceiverPlan(), 0),
+        "9 outputs": lambda: receive(shipped(), NetSpec("mlp", {**MLP.args, "classes": 9}), FitPlan(), 0),
         "student takes 1x12x12": lambda: receive(
-            shipped(), NetSpec("mlp", {**MLP.args, "size": 12}), ReceiverPlan(), 0
+            shipped(), NetSpec("mlp", {**MLP.args, "size": 12}), FitPlan(), 0
         ),
-        "without a schedule": lambda: receive(shipped(), MLP, ReceiverPlan(), 0, own_steps=True),
+        "without a schedule": lambda: receive(shipped(), MLP, FitPlan(), 0, own_steps=True),
         "payload of net without": lambda: receive(
             Payload.of_net(start(MLP, 0), MLP, classes=TEN, normalization=NORM),
             MLP,
-            ReceiverPlan(),
+            FitPlan(),
             0,
             own_steps=True,
         ),
-        "steps is 0": lambda: ReceiverPlan(steps=0),
-        "steps is 1.5": lambda: ReceiverPlan(steps=1.5),
-        "batch is 0": lambda: ReceiverPlan(batch=0),
-        "no optimizer": lambda: ReceiverPlan(optimizer="adma"),
-        "lr is": lambda: ReceiverPlan(lr=math.nan),
-        "batch of one": lambda: receive(shipped(), NORMED, ReceiverPlan(batch=1), 0),
-        "no initialization": lambda: receive(shipped(), NetSpec("mlp", MLP.args, "xavir"), ReceiverPlan(), 0),
+        "steps is 0": lambda: receive(shipped(), MLP, FitPlan(), 0, steps=0),
+        "steps is 1.5": lambda: receive(shipped(), MLP, FitPlan(), 0, steps=1.5),
+        "batch of one": lambda: receive(shipped(), NORMED, FitPlan(batch=1), 0),
+        "no initialization": lambda: receive(shipped(), NetSpec("mlp", MLP.args, "xavir"), FitPlan(), 0),
     }.items(),
 )
 def test_what_does_not_fit_is_refused(words, call):
@@ -252,10 +249,10 @@ def test_what_does_not_fit_is_refused(words, call):
 
 def test_a_training_that_becomes_infinite_is_told():
     with pytest.raises(NumericalError):
-        receive(shipped(), MLP, ReceiverPlan(steps=3, batch=20, optimizer="sgd", lr=1e38), 0)
+        receive(shipped(), MLP, FitPlan(batch=20, optimizer="sgd", lr=1e38), 0, steps=3)
     d = distilled()._replace(step_sizes=torch.full((6,), 1e38))
     with pytest.raises(NumericalError):
-        receive(shipped(d.images, d.labels, schedule=d), MLP, ReceiverPlan(), 0, own_steps=True)
+        receive(shipped(d.images, d.labels, schedule=d), MLP, FitPlan(), 0, own_steps=True)
 
 
 def test_the_seconds_are_those_of_the_training_alone(monkeypatch):
@@ -264,12 +261,12 @@ def test_the_seconds_are_those_of_the_training_alone(monkeypatch):
     advance = module.Fit.advance
     monkeypatch.setattr(module.Fit, "advance", lambda fit: (events.append("step"), advance(fit))[1])
     monkeypatch.setattr(module, "_read_clock", lambda device: events.append("clock") or float(len(events)))
-    got = receive(shipped(), MLP, ReceiverPlan(steps=3), 0)
+    got = receive(shipped(), MLP, FitPlan(), 0, steps=3)
     assert events == ["clock", "step", "step", "step", "clock"] and got.seconds == 4.0
 
 
 def test_one_image_and_a_large_batch():
     payload = shipped(images(1), torch.tensor([3]))
-    got = receive(payload, MLP, ReceiverPlan(steps=30, lr=0.01), 0)
+    got = receive(payload, MLP, FitPlan(lr=0.01), 0, steps=30)
     assert got.steps == 30 and int(got.net(payload.images()).argmax()) == 3
     assert isinstance(got.net, nn.Module)

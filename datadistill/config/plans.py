@@ -1,0 +1,145 @@
+"""The fields that configs of several kinds share, each written once. No torch.
+
+A config inherits the plans whose fields it has: `PoolConfig(TrainingPlan, NetPlan, DataPlan, RunConfig)`. Its
+fields stay flat, as attributes, as flags and in config.json. What needs one plan alone reads it from a config
+by the names of its fields: `FitPlan.of(config)`, or of fields with a prefix, `FitPlan.of(config, "teacher_")`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
+
+from datadistill.config.choices import Value, change_fields
+from datadistill.config.values import check_images, check_range, check_types
+from datadistill.errors import UsageError
+
+__all__ = ["Config", "DataPlan", "FolderPlan", "NetPlan", "RunConfig", "SgdPlan", "TrainingPlan"]
+
+Optimizer = Literal["adam", "sgd", "rmsprop"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is decided before a run. A subclass adds its checks to `__post_init__`, after those of its bases."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    @classmethod
+    def of(cls, config: Any, prefix: str = "") -> Self:
+        """The fields of this class that another config has.
+
+        Args:
+            config: the other one.
+            prefix: a field is read under its name behind the prefix, or where there is none under its name.
+
+        Example:
+            >>> from datadistill.config import PoolConfig
+            >>> TrainingPlan.of(PoolConfig(epochs=7)).epochs
+            7
+        """
+        known = {f.name for f in fields(config)}
+        names = {f.name: prefix + f.name if prefix + f.name in known else f.name for f in fields(cls)}
+        return cls(**{own: getattr(config, name) for own, name in names.items() if name in known})
+
+    def with_changes(self, **changes: Any) -> Self:
+        """A copy with some fields changed; an unknown one names the nearest."""
+        return change_fields(self, changes)
+
+
+@dataclass(frozen=True)
+class RunConfig(Config):
+    """What every run has."""
+
+    recipe: str = "custom"
+    """Name of the recipe this config came from."""
+    seed: int = 0
+    """Seed of every random stream of the run."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+
+@dataclass(frozen=True)
+class DataPlan(Config):
+    """Which real data."""
+
+    dataset: str = "mnist5k"
+    """A data set of `datadistill doctor`'s list."""
+    size: int | None = None
+    """Side in pixels that images are brought to; None keeps the data set's own."""
+    channels: int | None = None
+    """1 or 3; None keeps the data set's own."""
+    validation: int | None = None
+    """Images of the training data held out of training; None takes the data set's default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_images(self)
+
+
+@dataclass(frozen=True)
+class FolderPlan(DataPlan):
+    """Which real data, a folder of images among them."""
+
+    data: str | None = None
+    """With dataset "folder": the folder of class sub-folders. Its images are brought to 32 px and 3 channels,
+    and a fifth of them is held out as the test set, if nothing else is said."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset == "folder" and not self.data:
+            raise UsageError("the data set is your own folder, but none was given; pass --data FOLDER")
+
+
+@dataclass(frozen=True)
+class NetPlan(Config):
+    """Which net."""
+
+    net: str = "lenet"
+    """Architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision, or "custom"."""
+    net_args: dict[str, Value] = field(default_factory=dict)
+    """Arguments of the architecture, such as width 32 norm instance."""
+    init: str = "xavier"
+    """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, small, default (torch's own)."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan(Config):
+    """How a net is trained on images."""
+
+    epochs: int = 10
+    """Passes over the training images."""
+    batch: int = 128
+    """Images a gradient step."""
+    optimizer: Optimizer = "adam"
+    """Adam, SGD with momentum, or RMSProp."""
+    lr: float = 1e-3
+    """Learning rate."""
+    decay_epochs: int | None = None
+    """Epochs after which the learning rate is multiplied by `decay_factor`, again and again; None never."""
+    decay_factor: float = 0.5
+    """What the learning rate is multiplied by."""
+    augment: tuple[str, ...] = ()
+    """Augmentations of the batches: "crop", "flip"."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, ("epochs", "batch", "decay_epochs"), least=1)
+        check_range(self, ("lr",), above=0, hint="Adam's usual one is 0.001")
+        check_range(self, ("decay_factor",), above=0, most=1)
+
+
+@dataclass(frozen=True)
+class SgdPlan(TrainingPlan):
+    """How a net is trained on images, with the choices that SGD has."""
+
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 0.0
+    """Added to the gradient."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, ("momentum",), least=0, below=1)
+        check_range(self, ("weight_decay",), least=0)

@@ -1,0 +1,37 @@
+"""The real data that a config names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datadistill import data
+from datadistill.config import RunOptions
+from datadistill.config.plans import DataPlan
+from datadistill.data.folders import load_folder
+from datadistill.data.real import RealData
+
+__all__ = ["load_data"]
+
+
+def load_data(
+    plan: DataPlan, options: RunOptions, *, seed: int, folder: str | None = None, **split: Any
+) -> RealData:
+    """The data, on the CPU; what refuses them is `datadistill.data.load`.
+
+    Args:
+        plan: a config with the fields of `DataPlan`.
+        options: where data sets lie, and whether one may be fetched.
+        seed: of the draw of the validation images.
+        folder: of images, with the data set "folder".
+        split: `holdout` and `skip_bad` of `load_folder`.
+
+    Example:
+        >>> load_data(DataPlan(dataset="digits", size=16), RunOptions(), seed=0).shape
+        (1, 16, 16)
+    """
+    shared: dict[str, Any] = {
+        "size": plan.size, "channels": plan.channels, "validation": plan.validation, "seed": seed,
+    }  # fmt: skip
+    if plan.dataset == "folder" and folder is not None:
+        return load_folder(folder, **shared, **split)
+    return data.load(plan.dataset, folder=folder, root=options.data_root, download=options.download, **shared)
