@@ -49,12 +49,7 @@ def _seconds(value: float | None) -> str:
 
 
 def markdown(found: Ledger, command: str) -> str:
-    """The page.
-
-    Args:
-        found: what was measured.
-        command: what makes it.
-    """
+    """The page about a ledger that `command` makes."""
     sizes: list[Column[Entry]] = [
         Column("row", lambda entry: entry.row),
         Column("storage", lambda entry: entry.storage),

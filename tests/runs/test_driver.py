@@ -23,17 +23,11 @@ class Count:
 
 
 class Counting(Work[int]):
-    device = torch.device("cpu")
+    device, step, steps = torch.device("cpu"), 0, 0  # attributes in place of properties
 
     def __init__(self, config, data):
-        self.config, self.total, self.step, self.fingerprints = (
-            config,
-            torch.zeros(()),
-            0,
-            {"data": data, "net": "-"},
-        )
-
-    step = steps = None  # as attributes in place of properties
+        self.config, self.steps, self.total = config, config.steps, torch.zeros(())
+        self.fingerprints = {"data": data, "net": "-"}
 
     def advance(self):
         if self.step in SIGNALS:
@@ -60,9 +54,7 @@ class Sum(Kind[Count, int]):
         self.data = data
 
     def build(self, config, options):
-        work = Counting(config, self.data)
-        work.steps = config.steps
-        return work
+        return Counting(config, self.data)
 
     def command(self, config, path):
         return f"sum --resume {path}"
