@@ -1,4 +1,4 @@
-"""Which device a run computes on."""
+"""The device that a run computes on."""
 
 from __future__ import annotations
 
@@ -10,16 +10,7 @@ from datadistill.errors import OutOfMemory, Unavailable, UsageError
 
 
 def resolve(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" takes a GPU where there is one.
-
-    Raises:
-        Unavailable: it is not on this machine; the sentence lists what is.
-        UsageError: no such name.
-
-    Example:
-        >>> resolve("cpu")
-        device(type='cpu')
-    """
+    """The device called `name`; "auto" takes a GPU where there is one."""
     here = list_devices()
     if name == "auto":
         return torch.device("cuda" if "cuda" in here else "cpu")
@@ -35,12 +26,7 @@ def resolve(name: str = "auto") -> torch.device:
 
 
 def memory(device: torch.device | str = "cpu") -> int | None:
-    """Bytes of memory of a device in all, where the system tells.
-
-    Example:
-        >>> memory() is None or memory() > 0
-        True
-    """
+    """Bytes of memory of a device in all, where the system tells."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1])
     try:
@@ -50,22 +36,8 @@ def memory(device: torch.device | str = "cpu") -> int | None:
 
 
 def refuse_too_large(needed: int, what: str, device: torch.device) -> None:
-    """Refuse, before it is begun, what this machine cannot hold.
-
-    Args:
-        needed: bytes at the very least.
-        what: that takes them, and what to lower; the rest of a sentence that begins with their size.
-        device: where they would be.
-
-    Raises:
-        OutOfMemory: more than the device has in all.
-
-    Example:
-        >>> refuse_too_large(10**18, "for 10^15 nets at once; lower nets", torch.device("cpu"))
-        Traceback (most recent call last):
-        ...
-        datadistill.errors.OutOfMemory: out of memory: 1000000.0 TB for 10^15 nets at once; lower nets ...
-    """
+    """Refuse, before it is begun, work that needs more bytes than the device has in all. `what` says what
+    takes them and what to lower: the rest of a sentence that begins with their size."""
     has = memory(device)
     if has is not None and needed > has:
         raise OutOfMemory(f"out of memory: {needed / 1e12:.1f} TB {what} (this machine has {has / 1e9:.1f} GB)")

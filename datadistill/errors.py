@@ -82,22 +82,14 @@ class InexactGradients(UserWarning):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or on the CPU.
-
-    >>> is_out_of_memory(MemoryError())
-    True
-    """
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 def suggest(name: str, known: Iterable[str], lister: str = "") -> str:
-    """The end of an error sentence for an unknown name: the near ones, and all where they are few.
-
-    Args:
-        name: as it was given; empty where none was.
-        known: all names.
-        lister: a command that lists them, or the name of a table that has them.
+    """The end of an error sentence for an unknown name (empty where none was given): the near ones, and all
+    where they are few. `lister` is a command that lists them, or the name of a table that has them.
 
     Example:
         >>> suggest("lenett", ["lenet", "mlp"])
@@ -105,8 +97,6 @@ def suggest(name: str, known: Iterable[str], lister: str = "") -> str:
         >>> many = ["mnist-fixed", *(f"cifar{n}" for n in range(38))]
         >>> suggest("mnist-fixd", many, "datadistill recipes")
         'did you mean mnist-fixed? (datadistill recipes lists all 39)'
-        >>> suggest("", many, "datadistill recipes")
-        'datadistill recipes lists all 39'
     """
     known, name = sorted(known), name[:100]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

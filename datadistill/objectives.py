@@ -1,6 +1,5 @@
-"""What is asked of theta_T: the outer loss.
-
-An objective gives a loss of theta_T on real images and labels. A new one is a class and a line in `OBJECTIVES`.
+"""Objectives: the outer loss of theta_T on real images and labels. A new one is a class and a line in
+`OBJECTIVES`.
 
     Classification   the paper's l(x_t, theta_T): cross-entropy on the true labels (Algorithm 1, line 7)
     Attack(K, T)     the paper's l_{K->T}(x_t, theta_T): class K is to be taken for class T, the others for
@@ -33,7 +32,7 @@ from datadistill.streams import global_stream
 
 
 class Objective(Protocol):
-    """What is asked of theta_T."""
+    """The outer loss, and the labels it asks for."""
 
     def __call__(
         self, net: nn.Module, theta: Theta, images: Tensor, labels: Tensor, norm: str = "batch"
@@ -75,12 +74,6 @@ def classification(
     """Cross-entropy of the trained net or nets on real images, a mean over images and nets.
 
     Dropout is off; BatchNorm uses what `norm` says ("batch": statistics of these images).
-
-    Example:
-        >>> net = nn.Linear(4, 3)
-        >>> theta = {name: p.detach() for name, p in net.named_parameters()}
-        >>> classification(net, theta, torch.zeros(2, 4), torch.tensor([0, 2])).shape
-        torch.Size([])
     """
     # one net after the other: grouped convolutions over a large batch are slower than a loop on CPU
     nets = stacked_nets(net, theta, buffers=True) or 1
@@ -118,20 +111,8 @@ def evaluation_logits(
 def predictions(
     net: nn.Module, theta: Theta, target: Split, batch: int = 1000
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], int]:
-    """The class that one net takes each image for, in evaluation mode.
-
-    Args:
-        net, theta: the net.
-        target: images, and labels as `data.labels.class_numbers` takes them.
-        batch: images at once.
-
-    Returns:
-        Predictions and labels, int64 on the device of the images, and the number of classes.
-
-    Raises:
-        UsageError: a net that makes no logits (B,K), or labels of other classes.
-        DataError: no image, or labels that are no class numbers.
-    """
+    """Predictions of one net in evaluation mode and labels, int64 on the device of the images, and the number
+    of classes. Labels are taken as `data.labels.class_numbers` takes them; `batch` images go at once."""
     images = len(target.images)
     if not images:
         raise DataError("there is no image to test on; pass some")
@@ -165,15 +146,8 @@ class Classification:
 
 @dataclass(frozen=True)
 class Attack:
-    """Data poisoning, to be studied: cross-entropy with class K relabelled T, the other classes kept.
-
-    Args:
-        attacked: K, the class that is to be taken for another.
-        target: T, the class it is to be taken for.
-        classes: how many there are.
-
-    Raises:
-        UsageError: a class out of range, or K equal to T.
+    """Data poisoning, to be studied: cross-entropy with class K, `attacked`, relabelled T, `target`, the
+    other classes kept.
 
     Reference: Wang et al. 2018, section 3.6, equation 10 (one gradient step on random pretrained nets).
 
@@ -199,7 +173,6 @@ class Attack:
             )
 
     def labels(self, labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
-        """The modified labels."""
         return torch.where(labels == self.attacked, self.target, labels)
 
     def origin(self) -> dict[str, Any]:

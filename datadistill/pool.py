@@ -78,9 +78,6 @@ class Pool:
         record: the config of the training.
         data_fingerprint: `RealData.fingerprint` of what they were trained on.
 
-    Raises:
-        DataError: parts that do not fit together, or numbers that are not finite.
-
     Example:
         >>> net = NetSpec("mlp", {"channels": 1, "size": 2, "classes": 2, "depth": 0})
         >>> tensors = {k: torch.zeros(4, *p.shape) for k, p in net.build().named_parameters()}
@@ -122,22 +119,12 @@ class Pool:
 
     @property
     def total(self) -> int:
-        """All nets."""
         return self.nets + self.validation_nets + self.held_out
 
     @use_library_defaults()
     def part(self, name: str) -> dict[str, Tensor]:
-        """Stacked parameters of one part, in the net's order.
-
-        Args:
-            name: "train", "validation" or "held_out".
-
-        Returns:
-            name -> (nets of the part, ...); views of `.tensors`.
-
-        Raises:
-            UsageError: another name.
-        """
+        """Stacked parameters of one part, "train", "validation" or "held_out": name -> (nets of the part,
+        ...), in the net's order; views of `.tensors`."""
         begin, end = self._range(name)
         return {k: p[begin:end] for k, p in self.tensors.items()}
 
@@ -155,7 +142,6 @@ class Pool:
 
     @use_library_defaults()
     def to(self, device: torch.device | str) -> Pool:
-        """The same pool on another device."""
         return replace(self, tensors={k: p.to(device) for k, p in self.tensors.items()})
 
     @cached_property

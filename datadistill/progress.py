@@ -1,18 +1,13 @@
 """Progress of whatever takes long: a bar on a terminal, plain lines elsewhere, or a function of the caller's.
 
-Library code says what it does, and knows nothing of who looks:
+Library code names its tasks, and the caller decides whether they are shown:
 
-    with track("testing nets", total=200) as task:
-        ...
-        task.advance()
+    with reporting(True):                                  # or a function of (what, done, total)
+        with track("testing nets", total=200) as task:
+            task.advance()
 
-Who wants to see it says so around the call. Every function that may run for more than a few seconds takes
-`progress=`: True for the terminal, or a function of (what, done, total):
-
-    with reporting(True):
-        evaluate(distilled)
-
-Tasks may lie inside each other: the outermost has the bar, the innermost is named beside it.
+Every function that may run for more than a few seconds takes `progress=`. Tasks may lie inside each other:
+the outermost has the bar, the innermost is named beside it.
 """
 
 from __future__ import annotations
@@ -39,13 +34,7 @@ Report = Callable[[str, int, int | None], Any]
 
 
 class Task:
-    """Some work of known or unknown length.
-
-    Args:
-        what: a few words: "testing nets".
-        total: units of work in all; None: unknown.
-        start: units done before.
-    """
+    """Some work: a few words, the units of work in all (None: unknown), and those done before."""
 
     def __init__(
         self, what: str, total: int | None = None, start: int = 0, display: Display | None = None
@@ -60,12 +49,8 @@ class Task:
         self.update(self.done + units)
 
     def update(self, done: int, *parts: str) -> None:
-        """So many units are done in all.
-
-        Args:
-            done: units.
-            parts: what else is known, in order of worth: what does not fit on the line is left out.
-        """
+        """Set the number of units done in all. `parts` is what else is known, in order of worth: what does
+        not fit on the line is left out."""
         self.done = done
         if parts:
             self.parts = parts
@@ -130,16 +115,7 @@ def track(what: str, total: int | None = None, start: int = 0) -> Iterator[Task]
 
 
 def iterate(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """The items, one unit of work each.
-
-    Example:
-        >>> with reporting(lambda what, done, total: print(what, done, total)):
-        ...     sum(iterate([5, 6], "adding", total=2))
-        adding 0 2
-        adding 1 2
-        adding 2 2
-        11
-    """
+    """The items, one unit of work each."""
     with track(what, total) as task:
         for item in items:
             yield item
@@ -159,12 +135,8 @@ def show_progress(function: Callable[P, T]) -> Callable[P, T]:
 
 @contextlib.contextmanager
 def reporting(progress: bool | Report | None = True) -> Iterator[None]:
-    """Show the tasks that begin meanwhile.
-
-    Args:
-        progress: True for stderr; a function that is called with (what, done, total); False or None changes
-            nothing: what calls from outside asked for is shown.
-    """
+    """Show the tasks that begin meanwhile: True on stderr; or by a function that is called with (what, done,
+    total). False or None changes nothing: what calls from outside asked for is shown."""
     if not (isinstance(progress, bool) or progress is None or callable(progress)):
         raise UsageError(f"progress is {progress!r}, wanted True, False, or a function of (what, done, total)")
     if not progress or (progress is True and _DISPLAY.get() is not None):
@@ -296,11 +268,7 @@ def fit_line(tasks: Sequence[Task], width: int, encoding: str = "utf-8") -> str:
 
 
 def per_second(speed: float) -> str:
-    """Iterations a second, or seconds an iteration where they are slow.
-
-    >>> per_second(3.21), per_second(0.25)
-    ('3.2 it/s', '4.0 s/it')
-    """
+    """Iterations a second, or seconds an iteration where they are slow."""
     return f"{speed:.1f} it/s" if speed >= 1 or speed <= 0 else f"{1 / speed:.1f} s/it"
 
 

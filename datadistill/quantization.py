@@ -51,7 +51,6 @@ class Quantization:
         return (self.high - self.low) / (2**self.bits - 1) or 1.0
 
     def codes(self, images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-        """Integers 0 .. 2^bits - 1."""
         return ((images.double() - self.low) / self._step()).round().clamp(0, 2**self.bits - 1).to(torch.uint8)
 
     def values(self, codes: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -60,7 +59,6 @@ class Quantization:
         return ((1 - w) * self.low + w * self.high).float()
 
     def round(self, images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The nearest values that can be stored."""
         return self.values(self.codes(images))
 
     def as_dict(self) -> dict[str, Any]:

@@ -19,27 +19,17 @@ __all__ = ["Interval", "deviation", "format_mean", "mean", "mean_interval", "pai
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean of one value or more."""
     return sum(values) / len(values)
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Population standard deviation of one value or more.
-
-    >>> deviation((90.0, 94.0))
-    2.0
-    """
+    """Population standard deviation of one value or more."""
     m = mean(values)
     return math.sqrt(sum((v - m) ** 2 for v in values) / len(values))
 
 
 def format_mean(mean: float, deviation: float | None = None, spec: str = ".2f") -> str:
-    """A mean with its deviation as text.
-
-    Args:
-        mean: the mean.
-        deviation: None for a single value, which has none.
-        spec: format of both numbers.
+    """A mean with its deviation (None for a single value) as text.
 
     >>> format_mean(93.456, 0.5), format_mean(93.456), format_mean(93.456, 0.5, ".1f")
     ('93.46 ± 0.50', '93.46', '93.5 ± 0.5')
@@ -67,14 +57,7 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean of several values and its confidence interval by Student's t.
-
-    Args:
-        values: one or more.
-        level: of confidence, above 0 and below 1.
-
-    Raises:
-        UsageError: no value, or a level out of range.
+    """Mean of one or more values and its confidence interval by Student's t, of a `level` above 0 and below 1.
 
     Example:
         >>> found = mean_interval([1.0, 2.0, 3.0])  # e = 1, t = 4.303
@@ -97,14 +80,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean of the differences a_s - b_s and its confidence interval by Student's t.
-
-    Args:
-        a, b: a score for each seed, the same seeds in the same order.
-        level: of confidence, above 0 and below 1.
-
-    Raises:
-        UsageError: no seed, other seeds for a than for b, or a level out of range.
+    """Mean of the differences a_s - b_s, of the same seeds in the same order, and its confidence interval by
+    Student's t.
 
     Example:
         >>> str(paired_difference([93.0, 95.0, 97.0], [92.0, 93.0, 94.0]))  # m = 2, e = 1, t = 4.303

@@ -17,16 +17,8 @@ import torch
 
 @contextlib.contextmanager
 def use_library_defaults() -> Iterator[None]:
-    """Gradients on, no inference mode, float32 as the default type, no autocast; the caller's own are put back.
-
-    Example:
-        >>> @use_library_defaults()
-        ... def made():
-        ...     return torch.zeros(1, requires_grad=True) * 2
-        >>> with torch.no_grad():
-        ...     made().requires_grad
-        True
-    """
+    """Gradients on, no inference mode, float32 as the default type, no autocast; the caller's own are put
+    back."""
     caller = torch.get_default_dtype()
     try:
         torch.set_default_dtype(torch.float32)

@@ -30,7 +30,7 @@ KIND = "distill"
 
 
 def describe(d: DistilledDataset) -> dict[str, Any]:
-    """What a checkpoint says of a set besides what is learned, as plain values."""
+    """The parts of a set besides what is learned, as plain values for a checkpoint."""
     return {
         "classes": list(d.classes),
         "normalization": d.normalization.as_dict(),
@@ -44,21 +44,9 @@ def describe(d: DistilledDataset) -> dict[str, Any]:
 
 
 def unfinished_set(path: str | os.PathLike[str]) -> DistilledDataset | None:
-    """The set of a run that has not finished, as its latest checkpoint has it; it has no theta_0.
-
-    Args:
-        path: the run folder; nothing in it is changed.
-
-    Returns:
-        The set, its `origin["iterations"]` those of the checkpoint. None for a run that has finished, a folder
-        of another kind, or one without a checkpoint that says what its set is.
-
-    Raises:
-        DataError: the checkpoint does not hold such a set.
-
-    Example:
-        `unfinished_set("runs/mnist-fixed-s0")`
-    """
+    """The set of a run that has not finished, as its latest checkpoint has it, without theta_0; its
+    `origin["iterations"]` are those of the checkpoint. None for a run that has finished, a folder of
+    another kind, or one without a checkpoint that says what its set is. Nothing in the folder is changed."""
     path = Path(path)
     if not path.is_dir() or (path / FILE_NAME).exists():
         return None

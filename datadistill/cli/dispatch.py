@@ -1,8 +1,8 @@
-"""Which command was typed, and how every failure ends: in one sentence and an exit code.
+"""Dispatch of a command, whose every failure ends in one sentence and an exit code.
 
 A command is a module with `run(argv) -> int`; it is imported only when it runs, and imports torch only when
-it has parsed its options. To add one, write its file in this folder and its line in `COMMANDS`. A `Program` is
-such a table under a name of its own; `kd-baselines` is another one.
+it has parsed its options. To add one, write its file in this folder and its line in `COMMANDS`. A `Program`
+is such a table under a name of its own; `kd-baselines` is another one.
 """
 
 from __future__ import annotations
@@ -59,19 +59,6 @@ class Program:
         commands: command -> its module in the package, and one line about it.
         about: one sentence.
         first: what to start with.
-
-    Example:
-        >>> commands = {"recipes": ("recipes", "list them")}
-        >>> Program("tool", "datadistill.cli", commands, "About.", "tool x").main([])
-        usage: tool COMMAND ...
-        <BLANKLINE>
-        About.
-        <BLANKLINE>
-          recipes  list them
-        <BLANKLINE>
-        tool COMMAND --help lists its options.
-        Start with: tool x
-        2
     """
 
     name: str
@@ -156,7 +143,6 @@ class Program:
         return code
 
     def usage(self) -> str:
-        """What `--help` prints."""
         width = max(map(len, self.commands))
         lines = [f"  {name:<{width}}  {about}" for name, (_, about) in self.commands.items()]
         heading = [f"usage: {self.name} COMMAND ...", "", self.about, ""]
@@ -181,11 +167,5 @@ DATADISTILL = Program(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`datadistill COMMAND ...`; see `Program.main`.
-
-    Example:
-        >>> main(["--version"])
-        datadistill 0.1.0
-        0
-    """
+    """`datadistill COMMAND ...`; see `Program.main`."""
     return DATADISTILL.main(argv)

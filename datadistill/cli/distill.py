@@ -142,7 +142,7 @@ def store_accuracies(found: dict[str, Any], d: DistilledDataset, out: Path) -> D
 
 
 def draw(out: Path) -> list[Path]:
-    """The figures; one that fails is a warning, for the result is saved."""
+    """Draw the figures; one that fails is a warning, for the result is saved."""
     try:
         from datadistill.visualize.run_figures import write_figures
 
@@ -155,7 +155,7 @@ def draw(out: Path) -> list[Path]:
 def print_result(
     output: Output, d: DistilledDataset, found: dict[str, Any] | None, out: Path, figures: Sequence[Path]
 ) -> None:
-    """What came out, where it is, what to type next."""
+    """Print what was made, where it is, and the next command."""
     if found is not None:
         from datadistill.cli.results import accuracy_table
 

@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def examine(args: Doctor, output: Output) -> int:
-    """Check a net and say what was found."""
+    """Check a net and print the result."""
     import torch
 
     from datadistill.errors import UsageError

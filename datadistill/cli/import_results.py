@@ -100,7 +100,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def print_measured(output: Output, measured: TestResults, args: Import) -> int:
-    """What the authors' test phase measured; there is no set to write."""
+    """Print the accuracies of the authors' test phase; there is no set to write."""
     if args.out is not None:
         raise UsageError(
             f"{args.file} holds measured accuracies and no distilled set, so {args.out} was not written; "

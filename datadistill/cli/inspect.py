@@ -89,7 +89,7 @@ def inspect_pool(args: Inspect, output: Output) -> int:
 
 
 def read_set(path: Path, verify: bool) -> dict[str, Any]:
-    """Everything a distilled set's file says, as plain values, tensors by their shapes."""
+    """The content of a distilled set's file, as plain values, tensors by their shapes."""
     from datadistill.distilled import DistilledDataset
     from datadistill.distilled_file import SET
     from datadistill.runs.tensors import read_metadata
@@ -116,7 +116,7 @@ def read_set(path: Path, verify: bool) -> dict[str, Any]:
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """What a run folder says: its config, how far it came, its checkpoints."""
+    """The content of a run folder: its config, how far it came, its checkpoints."""
     from datadistill.runs.folder import RunFolder
 
     folder = RunFolder.open(path)

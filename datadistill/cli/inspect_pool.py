@@ -1,4 +1,4 @@
-"""What `datadistill inspect` says of a pool of pretrained nets."""
+"""`datadistill inspect` of a pool of pretrained nets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datadistill.stats import mean
 
 
 def read_net(path: Path, verify: bool) -> dict[str, Any]:
-    """What the file of an adapted net says (`datadistill finetune`), tensors by their shapes."""
+    """The content of an adapted net's file (`datadistill finetune`), tensors by their shapes."""
     from datadistill.training.finetune import ADAPTED
 
     tensors, stored = ADAPTED.read(path, verify=verify)
@@ -33,7 +33,7 @@ def print_net(output: Output, n: dict[str, Any]) -> None:
 
 
 def read_pool(path: Path, verify: bool) -> dict[str, Any]:
-    """Everything a pool's file says, as plain values, tensors by their shapes."""
+    """The content of a pool's file, as plain values, tensors by their shapes."""
     from datadistill.pool import POOL, Pool
 
     pool = Pool.load(path, verify=verify)

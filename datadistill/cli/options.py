@@ -27,11 +27,7 @@ CLEAR = "-"
 
 
 def _values(words: list[str]) -> dict[str, Value]:
-    """Names and values in turn: numbers and true or false become such.
-
-    >>> _values(["width", "32", "norm", "instance", "bias", "true", "depth", "-"])
-    {'width': 32, 'norm': 'instance', 'bias': True}
-    """
+    """Names and values in turn: numbers and true or false become such."""
     if len(words) % 2:
         raise ValueError(f"names and values must come in pairs, and {words[-1]!r} is left over")
     pairs = dict(zip(words[::2], words[1::2], strict=True))
@@ -92,13 +88,9 @@ class MachineOptions:
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
-    """Fill a dataclass from what was typed.
-
-    Args:
-        cls: the dataclass; nested ones give their fields without a prefix.
-        argv: the words after the command.
-        prog: how the command is typed, for the help.
-        default: shown and used where a flag is absent.
+    """Fill a dataclass from the words after the command. Nested dataclasses give their fields without a
+    prefix; `prog` is how the command is typed, for the help; `default` is shown and used where a flag is
+    absent.
 
     Raises:
         SystemExit: 0 after --help; 2 after an option that is unknown (the near ones are named) or has a wrong
@@ -132,11 +124,7 @@ def _refuse_unreadable(argv: Sequence[str]) -> None:
 
 
 def value_of(argv: Sequence[str], flag: str) -> str | None:
-    """The value of a flag that must be known before the others are parsed.
-
-    >>> value_of(["--ipc", "5", "--resume=runs/a"], "--resume")
-    'runs/a'
-    """
+    """The value of a flag that must be known before the others are parsed."""
     for i, word in enumerate(argv):
         if word == flag and i + 1 < len(argv):
             return argv[i + 1]
@@ -151,15 +139,9 @@ def is_given(argv: Sequence[str], flag: str) -> bool:
 
 
 def with_arguments(config: C, base: C, argv: Sequence[str]) -> C:
-    """A config as typed, its dictionaries of arguments put over those of the recipe, name by name.
-
-    The recipe's arguments are those of its own net, method or update rule: they go where another one is typed.
-
-    Args:
-        config: as parsed, with `Arguments` where some were typed.
-        base: the recipe's config, or that of the run to go on with.
-        argv: the words after the command.
-    """
+    """A config as typed, its dictionaries of arguments put over those of `base`, the recipe's config or that
+    of the run to resume, name by name. The recipe's arguments are those of its own net, method or update
+    rule: they go where another one is typed."""
     changes: dict[str, Any] = {}
     for arguments, owner in OWNERS.items():
         if not hasattr(base, arguments):
@@ -173,11 +155,8 @@ def with_arguments(config: C, base: C, argv: Sequence[str]) -> C:
 
 
 def take_name(argv: Sequence[str], missing: str | None = None) -> tuple[str | None, list[str]]:
-    """The name that stands before all flags, such as a recipe's, and the words after it.
-
-    Args:
-        argv: the words after the command.
-        missing: the UsageError where there is no name, and no --help either; None for a command without.
+    """The name that stands before all flags, such as a recipe's, and the words after it. `missing` is the
+    UsageError where there is no name, and no --help either; None for a command without.
 
     >>> take_name(["mnist-fixed", "--ipc", "5"]), take_name(["--help"])
     (('mnist-fixed', ['--ipc', '5']), (None, ['--help']))
@@ -214,7 +193,7 @@ def wants_help(argv: Sequence[str]) -> bool:
 
 
 def open_output(options: Options | MachineOptions) -> Output:
-    """Set torch's number of CPU threads, if one was typed, and return where the command's words go."""
+    """Set torch's number of CPU threads, if one was typed, and return the command's output."""
     threads, most = options.threads, max(256, os.cpu_count() or 1)
     if threads is not None:
         if not 1 <= threads <= most:

@@ -1,4 +1,4 @@
-"""Where a command may write: never over what it read."""
+"""Refusal of outputs over inputs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ RESULTS = ("distilled.safetensors", "pool.safetensors")
 
 
 def refuse_inputs(out: Path, *inputs: Path | None) -> None:
-    """UsageError where `out` is one of the inputs, or the result in a run folder that is one.
-
-    Args:
-        out: the file that is to be written.
-        inputs: files and run folders that were read; None for those that were not given.
-    """
+    """UsageError where `out` is one of the inputs, files or run folders, or the result in a run folder that
+    is one."""
     for given in inputs:
         if given is None:
             continue

@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def print_result(output: Output, pool: Pool, config: PoolConfig, out: Path, seconds: float) -> None:
-    """What came out, where it is, what to type next."""
+    """Print what was made, where it is, and the next command."""
     found = pool.accuracies
     average, spread = mean(found), deviation(found)
     number, changed = compare_published(POOLS, config)

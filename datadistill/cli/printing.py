@@ -56,11 +56,7 @@ def prepare() -> None:
 
 
 def write(stream: TextIO | None, text: str) -> None:
-    """Write and flush. A closed stream is nobody's failure; a full disk behind stdout is.
-
-    Raises:
-        ResourceError: stdout goes to a file that cannot take it.
-    """
+    """Write and flush. A closed stream is nobody's failure; a full disk behind stdout is a ResourceError."""
     if stream is None:
         return
     try:
@@ -84,17 +80,7 @@ def close_quietly(stream: TextIO | None) -> None:
 
 
 class Output:
-    """Where a command's words go.
-
-    Args:
-        as_json: keep stdout for `result`.
-
-    Example:
-        >>> Output().say("one line")
-        one line
-        >>> Output(as_json=True).result({"accuracy_mean": 93.5})
-        {"accuracy_mean": 93.5}
-    """
+    """The output of a command; `as_json` keeps stdout for `result`."""
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
@@ -151,28 +137,18 @@ class Output:
         self.say(*lines)
 
     def result(self, value: dict[str, Any]) -> None:
-        """The JSON object, where it was asked for."""
         if self.as_json:
             write(self.stdout, json.dumps(value, allow_nan=False) + "\n")
 
 
 def to_writable(text: str, stream: TextIO | None) -> str:
-    """The text as a stream's character set can say it; see `IN_ASCII`.
-
-    >>> to_writable("93.5 ± 0.5", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    '93.5 +- 0.5'
-    """
+    """The text in the characters that a stream has; see `IN_ASCII`."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "datadistill").decode(encoding)
 
 
 def percent(mean: float, deviation: float | None = None, over: int = 2) -> str:
-    """An accuracy, with its deviation over nets.
-
-    Args:
-        mean: in percent.
-        deviation: None where there is none.
-        over: how many values it is over; one has no deviation.
+    """An accuracy in percent, with its deviation over nets, which one value has not.
 
     >>> percent(93.456, 0.5), percent(93.456, 0.0, over=1)
     ('93.46 ± 0.50', '93.46')
@@ -181,11 +157,7 @@ def percent(mean: float, deviation: float | None = None, over: int = 2) -> str:
 
 
 def size_of(count: int) -> str:
-    """A number of bytes.
-
-    >>> size_of(31440), size_of(800)
-    ('31.4 kB', '800 bytes')
-    """
+    """A number of bytes."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
@@ -193,5 +165,4 @@ def size_of(count: int) -> str:
 
 
 def shape_of(shape: Sequence[int]) -> str:
-    """A shape as 1x28x28."""
     return "x".join(map(str, shape))

@@ -14,16 +14,8 @@ SAME_NUMBER = ("seed", "device", "data", "pool", "at_once", "validate_every", "v
 def published_number(
     published: str, recipe: Any, run: Any, same: Collection[str] = SAME_NUMBER
 ) -> tuple[str, list[str]]:
-    """The published number of a recipe, or a dash where the run's config is another one.
-
-    Args:
-        published: the recipe's number, or a dash.
-        recipe: its config, a dataclass or its dict.
-        run: the config that was run.
-        same: fields that the number does not depend on.
-
-    Returns:
-        The number, and what is not the recipe's, as `field recipe -> run`.
+    """The published number of a recipe, or a dash where the run's config is another one; and what is not the
+    recipe's, as `field recipe -> run`. `same` are fields that the number does not depend on.
 
     >>> published_number("79.5", {"ipc": 1, "seed": 0}, {"ipc": 1, "seed": 3})
     ('79.5', [])

@@ -58,20 +58,12 @@ def run(argv: Sequence[str]) -> int:
 
 
 def config_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The fields of a config and their values, as they are typed.
-
-    >>> config_rows({"lr_step_sizes": 0.1, "augment": ["crop", "flip"]})
-    [('--lr-step-sizes', '0.1'), ('--augment', 'crop flip')]
-    """
+    """The fields of a config and their values, as they are typed."""
     return [(flag(name), format_value(value)) for name, value in config.items()]
 
 
 def flag(field: str) -> str:
-    """A field as it is typed.
-
-    >>> flag("lr_step_sizes")
-    '--lr-step-sizes'
-    """
+    """A field as it is typed."""
     return "--" + field.replace("_", "-")
 
 

@@ -75,7 +75,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def print_result(output: Output, made: Reproduced) -> None:
-    """The rows, part by part, and what is to be known about them."""
+    """Print the rows, part by part, and the remarks."""
     from datadistill.reproduce.write import measured_cell, published_cell
 
     for part, rows in made.result.parts:
@@ -99,7 +99,7 @@ def print_result(output: Output, made: Reproduced) -> None:
 
 
 def summary(made: Reproduced, out: Path, seconds: float) -> dict[str, object]:
-    """What --json prints."""
+    """The object that --json prints."""
     from datadistill.reproduce.write import table_of
 
     return {

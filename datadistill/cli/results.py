@@ -1,4 +1,4 @@
-"""What an evaluation looks like on a terminal."""
+"""An evaluation on a terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from datadistill.recipes import RECIPES
 
 def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -> None:
     """Accuracy before and after, the plain loop, the published number; the set's size; what it was tested on.
-
-    Args:
-        output: where to.
-        found: the keys of `Evaluation`.
-        d: the set.
-    """
+    `found` has the keys of `Evaluation`."""
     from datadistill.evaluation.accuracy import PLAIN_EPOCHS
 
     steps = f"its {len(d.order)} steps" if len(d.order) > 1 else "its one step"

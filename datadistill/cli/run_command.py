@@ -52,16 +52,6 @@ class RunCommand(abc.ABC, Generic[F, C]):
 
     Args:
         argv: the words after the command.
-
-    Raises:
-        UsageError: no recipe, an unknown one, or a run of another one; options that do not go together.
-        SystemExit: see `parse`.
-
-    Attributes:
-        args: all options.
-        config: of the run.
-        changed: whether the config must be handed on; a resumed run without changes has its own in the folder.
-        out: the run folder.
     """
 
     prog: ClassVar[str]
@@ -103,11 +93,11 @@ class RunCommand(abc.ABC, Generic[F, C]):
         """The config of a recipe; an unknown one is refused."""
 
     def arm_of(self, config: C) -> str | None:
-        """Which row of its recipe a config is, for recipes that have several."""
+        """The row of its recipe that a config is, for recipes that have several."""
         return None
 
     def title_of(self, config: C) -> str:
-        """What a run is called on the terminal: its recipe and, unless that is the recipe's own, its arm."""
+        """The name of a run on the terminal: its recipe and, unless that is the recipe's own, its arm."""
         arm = self.arm_of(config)
         return str(config.recipe) if arm in (None, OWN) else f"{config.recipe} ({arm})"
 
@@ -130,17 +120,8 @@ class RunCommand(abc.ABC, Generic[F, C]):
         return open_output(self.args.options)
 
     def carry_out(self, run: Callable[..., object], output: Output, work: str, **given: Any) -> float:
-        """Carry out the run.
-
-        Args:
-            run: such as `distill`.
-            output: where to say what begins.
-            work: what is done, for that line.
-            **given: arguments of `run` besides the config, the folder and the options.
-
-        Returns:
-            Seconds over all sessions of the run.
-        """
+        """Carry out the run, with a line about the `work` before it; returns the seconds over all its
+        sessions. `given` are arguments of `run` besides the config, the folder and the options."""
         from datadistill.device import resolve
         from datadistill.runs.timing import read_seconds
 

@@ -17,18 +17,8 @@ S = TypeVar("S")
 def carry_out(
     study: Callable[..., S], output: Output, options: Options, out: Path, command: Sequence[str]
 ) -> tuple[S, float]:
-    """Carry out a study; finished runs are loaded.
-
-    Args:
-        study: takes `out`, `options`, `say` and `again`.
-        output: where its lines go.
-        options: how its runs are carried out.
-        out: folder for everything.
-        command: the words that were typed, which continue it after a stop.
-
-    Returns:
-        Its result, and the seconds that it took.
-    """
+    """Carry out a study, a function of `out`, `options`, `say` and `again`; returns its result, and the
+    seconds that it took. `command` are the words that were typed, which resume it."""
     began = time.monotonic()
     say = (lambda line: None) if options.quiet else output.say
     with output.redirect_prints(not options.quiet):
@@ -37,5 +27,5 @@ def carry_out(
 
 
 def say_files(output: Output, files: Sequence[Path], out: Path, seconds: float) -> None:
-    """What was written, and where."""
+    """Print what was written, and where."""
     output.say(f"wrote {out}: {', '.join(path.name for path in files)} ({seconds:.0f} s)")

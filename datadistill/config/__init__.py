@@ -1,4 +1,4 @@
-"""What is decided before a run: frozen dataclasses, no torch."""
+"""Configs: the choices made before a run, as frozen dataclasses without torch."""
 
 from __future__ import annotations
 
@@ -35,29 +35,17 @@ KINDS = {
 
 
 def config_class(kind: str) -> type[Any]:
-    """The class of a kind's config.
-
-    Args:
-        kind: a key of `KINDS`.
-
-    Example:
-        >>> config_class("pool") is PoolConfig
-        True
-    """
+    """The class of a kind's config."""
     found: type[Any] = pkgutil.resolve_name(KINDS[kind])
     return found
 
 
 def complete_config(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored config with the fields that came later, at their defaults.
+    """The stored config of a run folder with the fields that came later, at their defaults; one of a kind
+    that is not in `KINDS` is returned as it is.
 
-    Args:
-        kind: of the run; a config of a kind that is not in `KINDS` is returned as it is.
-        stored: the config of a run folder.
-
-    Example:
-        >>> complete_config("distill", {"ipc": 3})["objective"]
-        'classification'
+    >>> complete_config("distill", {"ipc": 3})["objective"]
+    'classification'
     """
     defaults = asdict(config_class(kind)()) if kind in KINDS else {}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}

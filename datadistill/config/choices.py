@@ -1,4 +1,4 @@
-"""What fields of a config may hold."""
+"""Choices of a config from tables, and the arguments beside them."""
 
 from __future__ import annotations
 
@@ -21,28 +21,16 @@ OWNERS = {
 
 
 class Arguments(dict[str, Value]):
-    """Arguments as they are typed: they are put over those that a config has, name by name.
-
-    Args:
-        typed: name -> value.
-        cleared: names that are taken out, so that the default counts again.
-    """
+    """Arguments as they are typed: they are put over those that a config has, name by name; `cleared` names
+    are taken out, so that the default counts again."""
 
     def __init__(self, typed: Mapping[str, Value], cleared: Collection[str] = ()) -> None:
         super().__init__(typed)
         self.cleared = tuple(cleared)
 
     def merge_over(self, config: Any, changes: Mapping[str, Any]) -> dict[str, Value]:
-        """These over the arguments of a config; alone where the net (method, update rule) is another one, and
-        nothing where nothing is typed.
-
-        Args:
-            config: has the field with arguments under which `changes` holds these.
-            changes: fields of the config that change.
-
-        Raises:
-            UsageError: a name to take out that is not there.
-        """
+        """These over the arguments of a config; alone where the net (method, update rule) is another one
+        among its `changes`, and nothing where nothing is typed."""
         field = next(name for name, value in changes.items() if value is self)
         owner = OWNERS[field]
         same = changes.get(owner, getattr(config, owner)) == getattr(config, owner)
@@ -63,17 +51,9 @@ def choose(
     args: Mapping[str, Any],
     parts: Collection[str] = (),
 ) -> Callable[..., C]:
-    """What a name of a table stands for with its arguments: a function of the parts that come later.
-
-    Args:
-        table: name -> class or function.
-        what: that the table lists, for the sentence: "method".
-        name: as chosen.
-        args: chosen beside it, checked against its signature.
-        parts: names of what the returned function is called with; it hands on those that are in the signature.
-
-    Raises:
-        UsageError: an unknown name (the nearest is named), or arguments that it does not take.
+    """The class or function of a name in a table, with its arguments checked against its signature: a
+    function of the `parts` that come later, which hands on those that are in the signature. `what` is what
+    the table lists, for the sentence.
 
     Example:
         >>> power = choose({"pow": pow}, "function", "pow", {"exp": 3}, parts=["base", "unused"])

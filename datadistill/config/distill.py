@@ -1,4 +1,4 @@
-"""What is decided before a run: one frozen dataclass, no torch.
+"""The config of a distillation: one frozen dataclass, no torch.
 
 A recipe (recipes/) is a function that returns a full config; the command line overrides fields of it; a run
 folder keeps it as config.json. Everything here changes the numbers of a run. What does not (where the folder

@@ -1,4 +1,4 @@
-"""What is decided before a pool of nets is trained."""
+"""The config of a pool of nets."""
 
 from __future__ import annotations
 

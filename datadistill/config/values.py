@@ -1,4 +1,4 @@
-"""Which values the fields of a config may hold: their types, and the ranges of their numbers.
+"""Values that the fields of a config may hold: their types, and the ranges of their numbers.
 
 Numbers end up in float32 tensors and in counts of tensors, so a number that neither can hold is refused here,
 before data are read: NaN, infinity, floats beyond 3.4e38, counts beyond 2^31 - 1.
@@ -27,12 +27,8 @@ _WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: 
 
 
 def check_types(config: Any) -> None:
-    """Bring every field of a frozen dataclass to the type it declares; see the module's docstring.
-
-    Numbers of numpy become Python's, lists become tuples and paths texts where such a thing is declared.
-
-    Raises:
-        UsageError: a value of another type, not finite, too large, or none of a `Literal`'s choices.
+    """Bring every field of a frozen dataclass to the type it declares. Numbers of numpy become Python's,
+    lists become tuples and paths texts where such a thing is declared; anything else is refused.
 
     Example:
         >>> from datadistill.config import DistillConfig
@@ -60,24 +56,8 @@ def check_range(
     below: float | None = None,
     hint: str = "",
 ) -> None:
-    """Refuse fields outside a range; None is never refused.
-
-    Args:
-        config: an object with the fields.
-        names: of the fields.
-        least, above, most, below: the ends of the range; a whole number may be at most `MOST` in any case.
-        hint: the rest of the sentence, such as "the paper starts at 0.02".
-
-    Raises:
-        UsageError: the field, its value and the range.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> check_range(SimpleNamespace(momentum=1.0), ["momentum"], least=0, below=1)
-        Traceback (most recent call last):
-        ...
-        datadistill.errors.UsageError: momentum is 1.0, but it must be at least 0 and below 1
-    """
+    """Refuse the named fields of a config outside a range; None is never refused. A whole number may be at
+    most `MOST` in any case. `hint` is the rest of the sentence, such as "the paper starts at 0.02"."""
     for name in names:
         value = getattr(config, name)
         if value is None:
@@ -105,11 +85,7 @@ def check_range(
 
 
 def check_images(config: Any) -> None:
-    """Refuse an image side, a number of channels or a validation split that no images can have.
-
-    Raises:
-        UsageError: `size`, `channels` or `validation`, where they are not None.
-    """
+    """Refuse an image side, a number of channels or a validation split that no images can have."""
     check_range(config, ("size",), least=1, most=MOST_PIXELS)
     check_range(config, ("validation",), least=0)
     if config.channels not in (None, 1, 3):

@@ -82,13 +82,6 @@ def import_results(
         source: the data set that the nets were pretrained on, for a set learned for pretrained nets.
         attack: (K, T) for a set learned to make class K be taken for class T.
 
-    Returns:
-        The set; its origin says "imported" and the file's SHA-256.
-
-    Raises:
-        DataError: a file that is damaged, holds other things, or an entry that does not fit (it is named).
-        UsageError: an unknown data set or net, or one without a known normalization.
-
     Example:
         >>> path = getfixture("tmp_path") / "results.pth"
         >>> step = (torch.randn(10, 1, 28, 28), torch.arange(10), torch.tensor([0.02]))
@@ -185,7 +178,6 @@ class TestResults:
     nets: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 
 
@@ -200,22 +192,8 @@ def _is_test_results(found: Any) -> bool:
 
 
 def read_test_results(path: str | os.PathLike[str]) -> TestResults | None:
-    """The accuracies in a test-phase `results.pth`; None for a file of another kind.
-
-    Args:
-        path: the file. Its accuracies are (steps, nets), or (steps, nets, ...) with the overall one first
-            (an attack).
-
-    Raises:
-        DataError: a file that is damaged, or numbers that do not fit together.
-
-    Example:
-        >>> path = getfixture("tmp_path") / "results.pth"
-        >>> accuracies = torch.tensor([[0.25, 0.0], [0.75, 1.0]])
-        >>> torch.save((torch.tensor([0, 30]), accuracies, torch.ones(2, 2)), path)
-        >>> read_test_results(path).accuracy_mean
-        (12.5, 87.5)
-    """
+    """The accuracies in a test-phase `results.pth`; None for a file of another kind. They are (steps, nets),
+    or (steps, nets, ...) with the overall one first (an attack)."""
     found, _ = read_torch_file(path)
     if not _is_test_results(found):
         return None

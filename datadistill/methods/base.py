@@ -1,4 +1,4 @@
-"""What an outer method is."""
+"""The interface of outer methods."""
 
 from __future__ import annotations
 

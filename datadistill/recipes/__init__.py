@@ -98,10 +98,5 @@ def page(name: str) -> Page:
 
 
 def recipe(name: str) -> DistillConfig:
-    """The config of a recipe.
-
-    Example:
-        >>> recipe("mnist-fixed").inner_steps
-        3
-    """
+    """The config of a recipe."""
     return page(name).make()

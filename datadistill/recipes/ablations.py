@@ -39,22 +39,13 @@ def figure4(steps: int = 10, epochs: int = 2, dataset: str = "mnist") -> Distill
     """Figure 4: `steps` gradient steps of one image per class each, `epochs` times.
 
     Figure 4a varies the steps at 2 epochs (1, 5, 10, 20, 30), figure 4b the epochs at 10 steps (1 to 5).
-
-    Example:
-        >>> figure4(steps=20).inner_steps
-        40
     """
     name = f"{dataset}-steps-{steps}-epochs-{epochs}"
     return _ablation(name, dataset, ipc=steps, steps=steps, epochs=epochs)
 
 
 def figure5(images_per_class: int = 10, in_one_step: bool = False, dataset: str = "mnist") -> DistillConfig:
-    """Figure 5: N images per class, in N steps of one each or all in one step; 1 epoch.
-
-    Example:
-        >>> figure5(5, in_one_step=True).inner_steps
-        1
-    """
+    """Figure 5: N images per class, in N steps of one each or all in one step; 1 epoch."""
     steps = 1 if in_one_step else images_per_class
     name = f"{dataset}-images-{images_per_class}-steps-{steps}"
     return _ablation(name, dataset, ipc=images_per_class, steps=steps, epochs=1)

@@ -131,10 +131,5 @@ def pool_page(name: str) -> PoolPage:
 
 
 def pool_recipe(name: str) -> PoolConfig:
-    """The config of a pool recipe.
-
-    Example:
-        >>> pool_recipe("mnist-lenet").total
-        2216
-    """
+    """The config of a pool recipe."""
     return pool_page(name).make()

@@ -31,18 +31,10 @@ TABLES: dict[str, Callable[[Scale], Plan]] = {
 
 
 def plan_of(table: str, scale: str) -> Plan:
-    """The plan of a table at a scale.
+    """The plan of a table, a key of `TABLES`, at a scale: smoke, cpu or full.
 
-    Args:
-        table: a key of `TABLES`.
-        scale: smoke, cpu or full.
-
-    Raises:
-        UsageError: an unknown table or scale.
-
-    Example:
-        >>> [part.name for part in plan_of("table1", "full").parts]
-        ['mnist', 'cifar10']
+    >>> [part.name for part in plan_of("table1", "full").parts]
+    ['mnist', 'cifar10']
     """
     if table not in TABLES:
         raise UsageError(f"there is no table {table!r}; {suggest(table, TABLES)}")

@@ -60,7 +60,6 @@ def _part(scale: Scale, name: str, title: str, pool: PoolConfig, config: Distill
 
 
 def plan(scale: Scale) -> Plan:
-    """The attack at a scale."""
     if scale == "smoke":
         short = recipe("mnist-attack").with_changes(
             dataset="mnist5k", iterations=12, validate_every=12, validate_nets=1

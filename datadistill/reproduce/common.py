@@ -1,4 +1,4 @@
-"""What several tables share: rows of baselines, and sentences."""
+"""Rows of baselines and sentences that several tables share."""
 
 from __future__ import annotations
 
@@ -43,11 +43,7 @@ AS_LONG = "Learning is as long as the recipes say, not as the paper's 400 epochs
 
 
 def list_deviations(sets: Mapping[str, DistillConfig]) -> tuple[str, ...]:
-    """Where sets leave the paper's form (gradient descent, hard labels, one step size a step, noise).
-
-    >>> list_deviations({"a": DistillConfig(update="adam"), "b": DistillConfig()})
-    ('Where our set leaves the paper: a: adam as inner rule.',)
-    """
+    """Where sets leave the paper's form (gradient descent, hard labels, one step size a step, noise)."""
     said = []
     for name, c in sets.items():
         ways = [
@@ -64,7 +60,7 @@ def list_deviations(sets: Mapping[str, DistillConfig]) -> tuple[str, ...]:
 
 
 def candidates(scale: Scale) -> str:
-    """What the baselines choose from; fewer where only the path is to be shown."""
+    """The candidates of the baselines; fewer where only the path is to be shown."""
     return "learned" if scale == "smoke" else "all"
 
 
@@ -88,17 +84,9 @@ def row(
     key: str = "",
     ours: bool = False,
 ) -> TableRow:
-    """A row with the accuracy that was published for it.
-
-    Args:
-        name: of the measured row.
-        measurement: where it is measured.
-        published: numbers by name.
-        label: as printed; default: `LABELS`.
-        suffix: put behind the label.
-        key: which of the published numbers, where not that of `name`.
-        ours: whether it is the paper's method.
-    """
+    """A row with the accuracy that was published for it. `label` and `suffix` are printed, by default those
+    of `LABELS`; `key` is the published number, where not that of `name`; `ours` says whether it is the
+    paper's method."""
     number = (published or {}).get(key or name)
     return TableRow(
         (label or LABELS[name]) + suffix, measurement, name,

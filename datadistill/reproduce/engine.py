@@ -47,16 +47,8 @@ class Missing(Exception):
 
 
 class Engine:
-    """One plan in one folder.
-
-    Args:
-        plan: what to do.
-        study: OUT, opened.
-        reuse: folders in which finished runs are looked for.
-        weights: the weights file for sets that ask for one.
-        options: how runs are carried out.
-        device: auto, cpu or cuda.
-    """
+    """One plan in one folder, that of `study`. Finished runs are looked for in `reuse`; `weights` is the file
+    for sets that ask for one."""
 
     def __init__(
         self, plan: Plan, study: Study, *, reuse: Sequence[Path], weights: str | None, options: RunOptions,
@@ -70,11 +62,7 @@ class Engine:
         self.fingerprints: dict[str, str] = {}
 
     def run(self, only: Sequence[str] = ()) -> Result:
-        """Do the parts called `only`, or all; of the others take what is whole.
-
-        Raises:
-            Interrupted: a signal came; what was done is kept.
-        """
+        """Do the parts called `only`, or all; of the others take what is whole."""
         done: list[tuple[Part, Sequence[MeasuredRow | None]]] = []
         missing = []
         for part in self.plan.parts:
@@ -223,7 +211,7 @@ class Engine:
         return str(path)
 
     def _fingerprint(self, config: DistillConfig) -> str:
-        """That of the weights that a config names."""
+        """The fingerprint of the weights that a config names."""
         weights, model = str(config.weights), config.net_args.get("model")
         if weights not in self.fingerprints:
             found = read_weights(

@@ -71,7 +71,6 @@ def _remarks(scale: Scale) -> tuple[str, ...]:
 
 
 def figure4(scale: Scale) -> Plan:
-    """Figure 4 at a scale."""
     steps = {"smoke": (1, 5), "cpu": (1, 5, 10, 20, 30), "full": (1, 5, 10, 20, 30)}[scale]
     epochs = {"smoke": (1, 2), "cpu": (1, 2, 3, 4, 5), "full": (1, 2, 3, 4, 5)}[scale]
     shown = "5,000 MNIST images" if scale == "smoke" else None
@@ -92,7 +91,6 @@ def figure4(scale: Scale) -> Plan:
 
 
 def figure5(scale: Scale) -> Plan:
-    """Figure 5 at a scale."""
     images = {"smoke": (1, 5), "cpu": (5, 10, 20, 30), "full": (1, 5, 10, 20, 30)}[scale]
     parts = []
     for dataset in _datasets(scale):

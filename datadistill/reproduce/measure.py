@@ -1,4 +1,4 @@
-"""Kinds of measurements: what is done with a distilled set to fill rows of a table.
+"""Kinds of measurements of a distilled set, each of which fills rows of a table.
 
 A kind is a function `(set, tools, **arguments) -> rows`; `KINDS` lists them. Accuracies are on the whole test
 split, in percent, deviations over held-out nets (population). An attacked set's rows carry the scores of
@@ -32,14 +32,8 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Tools:
-    """What a measurement is given besides the set and its own arguments.
-
-    Args:
-        pool: the nets that the set is for, or None.
-        data_root, download: where real data come from.
-        device: auto, cpu or cuda.
-        poll: called now and then, for signals.
-    """
+    """What a measurement is given besides the set and its own arguments: the pool that the set is for, or
+    None; where real data come from; the device; and a function to call now and then, for signals."""
 
     pool: Pool | None
     data_root: str | None
@@ -54,14 +48,8 @@ class Tools:
 
 
 def train_on_set(d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0) -> list[MeasuredRow]:
-    """Held-out nets before and after the set's own steps: the rows "before" and "ours".
-
-    Args:
-        d: the set.
-        tools: see `Tools`.
-        nets: how many; a set for one fixed initialization has one.
-        seed: stream of the held-out draws.
-    """
+    """Held-out nets before and after the set's own steps: the rows "before" and "ours". A set for one fixed
+    initialization has one net; `seed` is of the stream of the held-out draws."""
     where = resolve(tools.device)
     module, start = start_of(d, None, seed, where, tools.pool)
     count = nets_of(start, nets)
@@ -75,14 +63,7 @@ def train_on_set(d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0)
 
 
 def baselines(d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: Any) -> list[MeasuredRow]:
-    """Real images in the places of the distilled ones: the rows of `compare`.
-
-    Args:
-        d: the set.
-        tools: see `Tools`.
-        seed: of the draws.
-        arguments: of `compare`.
-    """
+    """Real images in the places of the distilled ones: the rows of `compare`, with its `arguments`."""
     found = compare(
         d, data=tools.data(d), pool=tools.pool, seed=seed, device=tools.device, poll=tools.poll, **arguments
     )
@@ -100,15 +81,8 @@ def baselines(d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: 
 def train_on_all(
     d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0, **plan: Any
 ) -> list[MeasuredRow]:
-    """Held-out nets trained on all real training images, from where the set starts too: the row "full-target".
-
-    Args:
-        d: the set; only its net, its data and its start count.
-        tools: see `Tools`.
-        nets: how many.
-        seed: of the order of the images, and stream of the held-out draws.
-        plan: arguments of `FitPlan`.
-    """
+    """Held-out nets trained on all real training images by a `FitPlan`, from where the set starts too: the
+    row "full-target"."""
     where = resolve(tools.device)
     module, start = start_of(d, None, seed, where, tools.pool)
     count = nets_of(start, nets)
@@ -137,7 +111,7 @@ def _own_steps(d: DistilledDataset) -> str:
 
 
 def _scores_of(d: DistilledDataset) -> Callable[[Any, Any, Split], Scores]:
-    """What is taken of each net: its accuracy, or with an attacked set all scores of the attack."""
+    """The scores of each net: its accuracy, or with an attacked set all scores of the attack."""
     score = measure_of(d)
     if score is None:
         return lambda net, theta, target: {ACCURACY: accuracy(net, theta, target)}

@@ -1,4 +1,4 @@
-"""What a table is made of, as data: pools, distilled sets, measurements, rows.
+"""A table as data: pools, distilled sets, measurements, rows.
 
     Part            a column block of the paper's table, by name: "mnist", "u-to-m", "voc"
       pools         name -> PoolConfig
@@ -141,12 +141,8 @@ class Plan:
         pools: Mapping[str, Any] | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> Plan:
-        """A copy with fields of all its configs and arguments of its measurements replaced.
-
-        Args:
-            sets: fields of every `DistillConfig`.
-            pools: fields of every `PoolConfig`.
-            arguments: of every measurement; only those are replaced that a measurement has.
+        """A copy with fields of every `DistillConfig` and `PoolConfig`, and arguments of every measurement
+        that has them, replaced.
 
         Example:
             >>> from datadistill.reproduce import plan_of

@@ -11,12 +11,8 @@ from datadistill.streams import global_stream
 
 
 def draw_weights(model: str, path: Path) -> None:
-    """Write torchvision's own initialization of a classifier as a file of tensors by name; the same every time.
-
-    Args:
-        model: a name of torchvision's, such as squeezenet1_0.
-        path: the file; left alone where it exists.
-    """
+    """Write torchvision's own initialization of a classifier as a file of tensors by name; the same every
+    time. An existing file is left alone."""
     if path.exists():
         return
     import torchvision

@@ -1,4 +1,4 @@
-"""What was measured, as it is kept in JSON and put into the table."""
+"""The measurements of a table, as JSON keeps them and the table prints them."""
 
 from __future__ import annotations
 
@@ -42,41 +42,27 @@ class MeasuredRow:
 
     @property
     def over(self) -> str:
-        """What the mean and the deviation are over.
-
-        >>> MeasuredRow("random-real", {}, nets=20, sets=5).over
-        '5 sets x 20 nets'
-        """
+        """What the mean and the deviation are over."""
         parts = [_count(self.runs, "run")] if self.runs > 1 else []
         parts += [_count(self.sets, "set")] if self.sets > 1 else []
         parts += [_count(self.nets, "net")] if self.nets > 1 else []
         return " x ".join(parts) or ("1 net" if self.nets else "1 set")
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MeasuredRow:
-        """The inverse of `as_dict`.
-
-        >>> row = MeasuredRow("ours", {"accuracy": Value(90.0, 1.5)}, nets=20, bytes=800)
-        >>> MeasuredRow.from_dict(row.as_dict()) == row
-        True
-        """
+        """The inverse of `as_dict`."""
         return cls(**{**stored, "values": {k: Value(**v) for k, v in stored["values"].items()}})
 
 
 def combine_runs(runs: Sequence[Sequence[MeasuredRow]]) -> list[MeasuredRow]:
-    """Rows of several runs as one: means over the runs, deviations of the runs' means.
+    """Rows of several runs, the same names in each, as one: means over the runs, deviations of the runs' means.
 
-    Args:
-        runs: the rows of each run, the same names in each.
-
-    Example:
-        >>> a, b = (MeasuredRow("ours", {"accuracy": Value(v)}) for v in (80.0, 82.0))
-        >>> combine_runs([[a], [b]])[0].values["accuracy"]
-        Value(mean=81.0, std=1.0)
+    >>> a, b = (MeasuredRow("ours", {"accuracy": Value(v)}) for v in (80.0, 82.0))
+    >>> combine_runs([[a], [b]])[0].values["accuracy"]
+    Value(mean=81.0, std=1.0)
     """
     if len(runs) == 1:
         return list(runs[0])

@@ -26,13 +26,8 @@ def refuse_missing(folders: Sequence[Path]) -> None:
 
 
 def candidates(folders: Sequence[Path], kind: str, result: str) -> Iterator[RunFolder]:
-    """Run folders of a kind in which the file `result` lies, in and below the given ones, in a fixed order.
-
-    Args:
-        folders: run folders, or folders of them; three levels are looked through.
-        kind: "distill" or "pool".
-        result: the file that a finished run of this kind has.
-    """
+    """Run folders of a kind in which the file `result` of a finished run lies, in the given folders and three
+    levels below, in a fixed order."""
     for folder in folders:
         for depth in range(DEPTH + 1):
             for found in sorted(folder.glob("/".join(["*"] * depth + [result]) if depth else result)):

@@ -23,13 +23,7 @@ QUIET = RunOptions(quiet=True)
 
 @dataclass(frozen=True)
 class Reproduced:
-    """A table that was made.
-
-    Args:
-        plan: what was wanted.
-        result: what was found.
-        files: table.md, table.csv, figure.png.
-    """
+    """A table that was made: its plan, its result, and table.md, table.csv, figure.png."""
 
     plan: Plan
     result: Result
@@ -68,13 +62,6 @@ def reproduce(
         again: the command that resumes the table, named after a signal.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
-    Returns:
-        The plan, the rows and the files.
-
-    Raises:
-        UsageError, DataError, Unavailable, ...: as the runs do; what was done is kept.
-        Interrupted: a signal came; what was done is kept.
-
     Example:
         `reproduce("table1", "cpu", reuse=["runs"]).files[0]` is runs/reproduce/table1-cpu/table.md
     """
@@ -102,9 +89,5 @@ def reproduce(
 
 
 def default_out(table: str, scale: str, seed: int) -> Path:
-    """The default folder of a table.
-
-    >>> default_out("table1", "cpu", 0).as_posix()
-    'runs/reproduce/table1-cpu'
-    """
+    """The default folder of a table."""
     return Path("runs") / "reproduce" / (f"{table}-{scale}" + (f"-s{seed}" if seed else ""))

@@ -57,7 +57,6 @@ def _part(scale: Scale, name: str, title: str, fixed: DistillConfig, random: Dis
 
 
 def plan(scale: Scale) -> Plan:
-    """Table 1 at a scale."""
     words = "100 images, 10 steps x 3 epochs"
     if scale == "smoke":
         short = {"dataset": "mnist5k", "iterations": 10, "validate_every": 10, "validate_nets": 1}

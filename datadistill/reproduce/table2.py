@@ -74,7 +74,6 @@ def _part(
 
 
 def plan(scale: Scale) -> Plan:
-    """Table 2 at a scale."""
     short = {"iterations": 12, "validate_every": 12, "validate_nets": 1, "size": 28, "channels": 1}
     if scale == "smoke":
         to_digits = recipe("mnist-to-usps").with_changes(dataset="digits", **short)

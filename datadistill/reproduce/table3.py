@@ -67,7 +67,6 @@ def _part(
 
 
 def plan(scale: Scale) -> Plan:
-    """Table 3 at a scale."""
     words = "1 image per class, 1 step x 3 epochs"
     runs = "Means and deviations are over runs: each has its own fresh last layer, start images and draws."
     if scale == "smoke":

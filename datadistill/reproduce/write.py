@@ -1,6 +1,6 @@
-"""A result on paper: Markdown, CSV, and one figure.
+"""The files of a table: Markdown, CSV, and one figure.
 
-The files hold no date, duration, host or path: what was measured once gives the same bytes again.
+They hold no date, duration, host or path: what was measured once gives the same bytes again.
 """
 
 from __future__ import annotations
@@ -38,17 +38,7 @@ Entry = tuple[TableRow, MeasuredRow | None]
 
 
 def write(plan: Plan, result: Result, folder: Path, command: str) -> list[Path]:
-    """Write table.md, table.csv and figure.png.
-
-    Args:
-        plan: what was wanted.
-        result: what was found; at least one part.
-        folder: where to.
-        command: what makes this table, for the page.
-
-    Returns:
-        The files.
-    """
+    """Write table.md, table.csv and figure.png; returns the files. `command` makes this table, for the page."""
     write_text(folder / FILES[0], markdown(plan, result, command))
     write_text(folder / FILES[1], table_of(plan, result).to_csv())
     save(figure(plan, result), folder / FILES[2])
@@ -86,7 +76,7 @@ def _columns(part: Part, entries: Sequence[Entry]) -> list[Column[Entry]]:
 
 
 def score_of(row: TableRow, m: MeasuredRow | None, column: str) -> Score:
-    """What was measured and what was published for one row in one column."""
+    """The measured and the published number of one row in one column."""
     known = row.published.get(column)
     if m is None or column not in m.values:
         return Score(published=known)
@@ -94,12 +84,10 @@ def score_of(row: TableRow, m: MeasuredRow | None, column: str) -> Score:
 
 
 def measured_cell(column: str, entry: Entry) -> str:
-    """Our number as it is printed."""
     return score_of(*entry, column).format(".1f")
 
 
 def published_cell(column: str, entry: Entry) -> str:
-    """The paper's number as it is printed."""
     return str(entry[0].published.get(column, "-"))
 
 

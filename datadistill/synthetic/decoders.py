@@ -1,9 +1,4 @@
-"""From learned tensors to images.
-
-    Pixels    every image is learned as it is
-
-A new decoder is a class here and a line in `DECODERS`.
-"""
+"""Decoders, from learned tensors to images. A new one is a class here and a line in `DECODERS`."""
 
 from __future__ import annotations
 
@@ -20,7 +15,7 @@ __all__ = ["DECODERS", "Decoder", "Pixels", "decode", "decoder_from"]
 
 
 class Decoder(Protocol):
-    """Makes images of learned tensors, differentiably."""
+    """A differentiable map from learned tensors to images."""
 
     def init(self, start: Float[Tensor, "n c h w"], generator: torch.Generator) -> dict[str, Tensor]:
         """The tensors to learn, such that the images are near `start`; no name contains a dot."""
@@ -33,14 +28,7 @@ class Decoder(Protocol):
 
 
 class Pixels:
-    """Images are learned pixel by pixel.
-
-    Example:
-        >>> pixels = Pixels()
-        >>> tensors = pixels.init(torch.arange(12.0).view(3, 1, 2, 2), torch.Generator())
-        >>> pixels.images(tensors, torch.tensor([2])).flatten().tolist()
-        [8.0, 9.0, 10.0, 11.0]
-    """
+    """Images are learned pixel by pixel."""
 
     def init(self, start: Float[Tensor, "n c h w"], generator: torch.Generator) -> dict[str, Tensor]:
         return {"images": start}
@@ -53,11 +41,7 @@ class Pixels:
 
 
 def decode(decoder: Decoder, tensors: Mapping[str, Tensor], n: int) -> Float[Tensor, "n c h w"]:
-    """All n images, without a graph.
-
-    Raises:
-        DataError: tensors that the decoder cannot use, or images that are none.
-    """
+    """All n images, without a graph."""
     try:
         with torch.no_grad():
             images = decoder.images(tensors, torch.arange(n, device=next(iter(tensors.values())).device))
@@ -76,11 +60,7 @@ DECODERS: dict[str, Callable[..., Decoder]] = {"pixels": Pixels}
 
 
 def decoder_from(description: Mapping[str, Any]) -> Decoder:
-    """The decoder that `describe` described.
-
-    Raises:
-        DataError: no such decoder, or arguments that it does not take.
-    """
+    """The decoder that `describe` described."""
     arguments = dict(description)
     name = arguments.pop("name", None)
     if name not in DECODERS:

@@ -1,4 +1,4 @@
-"""How a synthetic set is used: which of its images step t trains on."""
+"""The schedule of a synthetic set: the images that step t trains on."""
 
 from __future__ import annotations
 
@@ -23,9 +23,6 @@ class Schedule:
     Args:
         batches: index tensors into the images, one for each step of an epoch.
         epochs: passes over them.
-
-    Raises:
-        UsageError: no batch, or no epoch.
 
     Example:
         >>> Schedule.equal(images=4, steps=2, epochs=3).order
@@ -53,5 +50,4 @@ class Schedule:
 
     @property
     def order(self) -> list[Int[Tensor, " b"]]:
-        """T index tensors."""
         return list(self.batches) * self.epochs

@@ -17,17 +17,8 @@ __all__ = ["start_images"]
 
 
 def start_images(data: RealData, ipc: int, source: str, seed: int) -> Float[Tensor, "n c h w"]:
-    """K * ipc images on the data's device.
-
-    Args:
-        data: classes, shape and, unless images start from noise, real images.
-        ipc: images of each class.
-        source: "noise", "real", "mean" or "kmeans"; see `DistillConfig.images_from`.
-        seed: of the stream "start_images".
-
-    Raises:
-        DataError: a class has fewer images than `ipc` asks for.
-    """
+    """K * ipc images on the data's device, from a `source` of `DistillConfig.images_from` and the stream
+    "start_images"."""
     k = len(data.classes)
     if source == "noise":
         noise = torch.randn(k * ipc, *data.shape, generator=generator(seed, "start_images"))

@@ -24,11 +24,7 @@ SOFT_START = 0.9
 
 
 def soft_logits(classes: Int[Tensor, " n"], k: int, p: float = SOFT_START) -> Float[Tensor, "n k"]:
-    """Logits whose softmax is p on the class, and the same elsewhere.
-
-    >>> soft_logits(torch.tensor([1]), 3).softmax(1)
-    tensor([[0.0500, 0.9000, 0.0500]])
-    """
+    """Logits whose softmax is p on the class, and the same elsewhere."""
     # softmax gives p on the class and (1 - p) / (k - 1) elsewhere for a logit of log(p (k - 1) / (1 - p))
     height = math.log(p * (k - 1) / (1 - p))
     return torch.nn.functional.one_hot(classes, k).float() * height
@@ -44,9 +40,6 @@ class Synthetic:
         logits: (N, K) of learned labels; None keeps the classes as labels.
         schedule: which images each step trains on.
         rho: free parameter of the step sizes, from `step_sizes.init`.
-
-    Raises:
-        UsageError: tensors of a decoder that cannot be learned by their names.
 
     Example:
         >>> from datadistill.synthetic import Pixels

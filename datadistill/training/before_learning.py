@@ -14,19 +14,9 @@ UNKNOWN = (CUSTOM, "torchvision")  # the other architectures of this library are
 
 
 def check_before_learning(name: str, method: Unrolled, data: RealData) -> str | None:
-    """Compare the hypergradient of two steps with finite differences, for nets from elsewhere.
-
-    Args:
-        name: of the architecture; those of this library are known to be right.
-        method: before its first iteration.
-        data: real data, on the net's device.
-
-    Returns:
-        A line to print where nothing could be compared, else None.
-
-    Raises:
-        UsageError: the net cannot be trained through; layer and reason.
-    """
+    """Compare the hypergradient of two steps with finite differences, for nets other than this library's,
+    which are known to be right. UsageError, with layer and reason, where the net cannot be trained
+    through. Returns a line to print where nothing could be compared, else None."""
     if name not in UNKNOWN:
         return None
     if not is_cheap(method.net, data.train.images):

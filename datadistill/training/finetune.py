@@ -66,15 +66,11 @@ class FineTuning:
     """What goes into the net's file beside the tensors."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the net, as plain values."""
+        """All fields but the net, as plain values."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("net", "meta")}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the adapted net: a safetensors file of its parameters and buffers by name.
-
-        Raises:
-            UsageError, ResourceError: the place cannot be written, or is full.
-        """
+        """Write the adapted net: a safetensors file of its parameters and buffers by name."""
         ADAPTED.save(Content(self.net.state_dict(), self.meta), path)
 
 
@@ -114,9 +110,6 @@ def finetune(
         seed: of its batches, and of dropout.
         poll: called before its steps, for signals.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
-
-    Returns:
-        A `FineTuning`, the new net in it.
 
     Raises:
         UsageError: a net that does not fit.
@@ -180,13 +173,8 @@ def count_ordinary(
     seed: int = 0,
     poll: Poll | None = None,
 ) -> FineTuning:
-    """Count the steps that ordinary fine-tuning of the same net needs; see `finetune` for the arguments.
-
-    Args:
-        tuning: what `finetune(..., reach=False)` returned.
-        net: the net it started from.
-        data: the target data, on the device of the adapted net.
-    """
+    """Count the steps that ordinary fine-tuning of the same net needs; the arguments are those of `finetune`,
+    `net` is the net it started from, and `data` is on the device of the adapted net."""
     for name, count in (("max_steps", max_steps), ("every", every)):
         if count < 1:
             raise UsageError(f"{name} is {count}, but at least 1 is needed")

@@ -33,7 +33,8 @@ def fit(
     poll: Callable[[], None] | None = None,
     progress: bool | Report = False,
 ) -> nn.Module:
-    """Train a copy of a net by cross-entropy on real images.
+    """Train a copy of a net by cross-entropy on real images, and return it with its layers in the modes of
+    `net`.
 
     Args:
         net: images (B,C,H,W) to logits (B,K); never changed. Parameters without a gradient stay frozen, and so
@@ -46,9 +47,6 @@ def fit(
             must leave in training mode; True stops.
         poll: called before every step, for signals.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
-
-    Returns:
-        The trained copy, its layers in the modes of `net`.
 
     Raises:
         UsageError: nothing to train, or data or a net of another form.

@@ -38,13 +38,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Real images of one step; with N nets side by side every tensor has a leading axis of N.
-
-    Args:
-        images: (B,C,H,W), augmented.
-        labels: (B,).
-        index: (B,) places in the split, for what is cached by image (a teacher's logits, say).
-    """
+    """Real images (B,C,H,W) of one step, augmented, their labels (B,), and their places in the split (B,),
+    for what is cached by image. With N nets side by side every tensor has a leading axis of N."""
 
     images: Float[Tensor, "*n b c h w"]
     labels: Int[Tensor, "*n b"]
@@ -64,10 +59,6 @@ class Fit:
             wants; default: one group of all that are trained.
         seed: of every stream.
         nets: the number of the net, or the numbers of the nets that stand along the tensors' leading axis.
-
-    Raises:
-        UsageError: nothing to train.
-        DataError: the split is empty.
 
     Example:
         >>> split = Split(torch.tensor([[[[1.0]]], [[[3.0]]]]), torch.tensor([0, 1]))
@@ -116,7 +107,6 @@ class Fit:
 
     @property
     def is_done(self) -> bool:
-        """Whether all epochs are over."""
         return self.step >= self.steps
 
     @property
@@ -125,10 +115,7 @@ class Fit:
         return self.step // self.steps_per_epoch
 
     def advance(self) -> Tensor:
-        """One step.
-
-        Returns:
-            The loss before it, () or (N,), detached.
+        """One step. Returns the loss before it, () or (N,), detached.
 
         Raises:
             NumericalError: a loss that is not finite (nothing was updated), or parameters that are not after
@@ -199,13 +186,11 @@ class Fit:
         )
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint needs, as nested tensors and plain values."""
         tensors = {name: p.detach() for name, p in self.tensors.items()}
         return {"tensors": tensors, "optimizer": self.optimizer.state_dict(), "step": self.step}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()`."""
         for name, p in self.tensors.items():
             p.copy_(state["tensors"][name])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -247,10 +232,8 @@ def of_stack(
     numbers: Sequence[int],
     loss: Loss = F.cross_entropy,
 ) -> Fit:
-    """The fit of several nets of one architecture in one vectorized pass.
-
-    Pays on accelerators and for tiny nets; on a CPU the grouped convolutions it makes are slower than net
-    after net.
+    """The fit of several nets of one architecture in one vectorized pass. On a CPU the grouped convolutions
+    that it makes are slower than net after net; it pays on accelerators and for tiny nets.
 
     Args:
         net: the architecture, without buffers that training writes; its values are not used.
@@ -272,14 +255,7 @@ def of_stack(
 
 
 def train_mode(net: nn.Module) -> None:
-    """Put a net in training mode, unless it is in it: layers in evaluation mode were then frozen on purpose.
-
-    Example:
-        >>> net = nn.Sequential(nn.Dropout().eval())
-        >>> train_mode(net)
-        >>> net[0].training
-        False
-    """
+    """Put a net in training mode, unless it is in it: layers in evaluation mode were then frozen on purpose."""
     if not net.training:
         net.train()
 

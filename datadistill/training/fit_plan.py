@@ -1,4 +1,4 @@
-"""What is decided before a plain training: passes, batches, optimizer, learning rate and its decay."""
+"""The choices made before plain training."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FitPlan(SgdPlan):
         check_augmentations(self.augment)
 
     def factor(self, epoch: int) -> float:
-        """What learning rates are multiplied by in an epoch, counted from 0."""
+        """The factor of learning rates in an epoch, counted from 0."""
         return 1.0 if self.decay_epochs is None else self.decay_factor ** (epoch // self.decay_epochs)
 
 

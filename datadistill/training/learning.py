@@ -26,15 +26,7 @@ EDGES = (1e-6, 1e2)  # step sizes outside are warned of
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Tests of a set on the validation split.
-
-    Args:
-        net: the architecture.
-        start: where nets start.
-        split: validation images.
-        objective: what is asked for.
-        nets: how many are trained, the same at every test.
-    """
+    """Tests of a set on the validation split: `nets` nets, the same at every test."""
 
     net: nn.Module
     start: InitialDistribution
@@ -43,7 +35,7 @@ class Validation:
     nets: int
 
     def accuracies(self, d: DistilledDataset) -> list[float]:
-        """Of each net after training on the set, in percent."""
+        """Accuracy in percent of each net after training on the set."""
         split = Split(self.split.images, self.objective.labels(self.split.labels))
         nets = nets_of(self.start, self.nets)
         return measure_training(d, self.net, self.start, split, nets=nets, before=False)[1]
@@ -87,7 +79,6 @@ class Learning:
 
     @property
     def iteration(self) -> int:
-        """Outer iterations done."""
         return self.loop.iteration
 
     def advance(self) -> float:
@@ -146,11 +137,10 @@ class Learning:
         return self.snapshot().to("cpu")
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint needs, as nested tensors and plain values."""
         return {**self.loop.state(), **{k: getattr(self, k) for k in _KEPT}}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Resume from `state()`, also of checkpoints that keep the numbers under "scalars"."""
+        """Resume from `state()`; older checkpoints keep the numbers under "scalars"."""
         state = {**state.get("scalars", {}), **state}
         self.loop.load(state)
         for name in _KEPT:

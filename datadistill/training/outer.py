@@ -146,7 +146,6 @@ class OuterLoop:
         )
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint needs, as nested tensors and plain values."""
         return {
             "learned": {k: p.detach() for k, p in self.synthetic.leaves().items()},
             "optimizer": self.optimizer.state_dict(),
@@ -155,7 +154,6 @@ class OuterLoop:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Resume from `state()`."""
         self.synthetic.set(state["learned"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load(state.get("method", {}))

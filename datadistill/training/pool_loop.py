@@ -55,15 +55,9 @@ NETS = Artifact(
 
 @dataclass(frozen=True)
 class TrainedGroup:
-    """A finished group.
-
-    Args:
-        numbers: of its nets.
-        tensors: name -> (nets of the group, ...), on the CPU.
-        accuracies: on the validation split, in percent.
-        losses: mean training loss of the last epoch.
-        config: of the pool; known of groups on disk.
-    """
+    """A finished group: the numbers of its nets, name -> (nets of the group, ...) on the CPU, accuracies on
+    the validation split in percent, mean training losses of the last epoch, and the pool's config, known
+    of groups on disk."""
 
     numbers: range
     tensors: dict[str, Tensor]
@@ -73,13 +67,7 @@ class TrainedGroup:
 
 
 class PoolLoop:
-    """State and steps of one pool.
-
-    Args:
-        config: what to train.
-        data: real data, on the run's device.
-        net: the architecture, on the same device; its values are written over.
-    """
+    """State and steps of one pool. The values of `net` are written over."""
 
     def __init__(self, config: PoolConfig, data: RealData, net: nn.Module) -> None:
         self.config, self.data, self.net = config, data, net
@@ -99,7 +87,6 @@ class PoolLoop:
 
     @property
     def is_done(self) -> bool:
-        """Whether all groups are trained."""
         return self.group >= len(self.groups)
 
     @property
@@ -113,7 +100,6 @@ class PoolLoop:
         return len(self.groups) * self.fit.steps
 
     def theta_0(self, number: int) -> dict[str, Tensor]:
-        """What a net starts from."""
         return draw(self.net, self.config.init, generator(self.config.seed, "pool_theta_0", number))
 
     def _fit(self, numbers: range) -> Fit:
@@ -166,18 +152,13 @@ class PoolLoop:
         return {"group": self.group, "fit": self.fit.state(), "loss_sum": self.loss_sum}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()`."""
         self.start(state["group"])
         self.fit.load(state["fit"])
         self.loss_sum = state["loss_sum"].clone()
 
 
 class FinishedNets:
-    """The finished groups: files of a run folder, or in memory.
-
-    Args:
-        folder: `nets` of the run folder; None keeps them in memory.
-    """
+    """The finished groups: files of `folder` in a run folder, or in memory where that is None."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -188,11 +169,9 @@ class FinishedNets:
 
     @property
     def accuracies(self) -> list[float]:
-        """Of all finished nets, in order."""
         return [a for group in self.groups for a in group.accuracies]
 
     def path(self, numbers: range) -> Path:
-        """The file of a group."""
         assert self.folder is not None
         return self.folder / f"net-{numbers[0]:06d}.safetensors"
 
@@ -205,11 +184,7 @@ class FinishedNets:
         self.groups.append(group)
 
     def read(self, numbers: range) -> TrainedGroup | None:
-        """A group from its file; None where it is missing.
-
-        Raises:
-            DataError: it is damaged.
-        """
+        """A group from its file; None where it is missing, DataError where it is damaged."""
         path = self.path(numbers)
         if not path.exists():
             return None

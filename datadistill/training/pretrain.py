@@ -1,9 +1,5 @@
 """Pretraining of a pool of nets as a kind of run.
 
-    pretrain(config)                        in memory, nothing written
-    pretrain(config, out="runs/a")          a run folder, with pool.safetensors
-    pretrain(None, out="runs/a", resume=True)
-
 Reference: Wang et al. 2018, sections 3.5 and 4.2, https://arxiv.org/abs/1811.10959
 """
 
@@ -53,7 +49,7 @@ def pretrain(
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
     progress: bool | Report = False,
 ) -> Pool:
-    """Train a pool of nets to draw theta_0 from.
+    """Train a pool of nets to draw theta_0 from, and return it on the CPU.
 
     Args:
         config: what to train; `pool_recipe` returns one. None with `resume` takes the run folder's own.
@@ -64,9 +60,6 @@ def pretrain(
             without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
-
-    Returns:
-        The pool, on the CPU.
 
     Raises:
         UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
@@ -85,11 +78,7 @@ def pretrain(
 
 
 class Pretraining(Kind[PoolConfig, Pool]):
-    """The kind of run that trains a pool.
-
-    Args:
-        data: real data of your own; None: what the config names.
-    """
+    """The kind of run that trains a pool."""
 
     name, config, wanted = KIND, PoolConfig, "datadistill.recipes.pools.pool_recipe(NAME)"
 

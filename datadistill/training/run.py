@@ -1,9 +1,4 @@
-"""Distillation as a kind of run.
-
-dd.distill(config)                        in memory, nothing written
-dd.distill(config, out="runs/a")          a run folder
-dd.distill(None, out="runs/a", resume=True)
-"""
+"""Distillation as a kind of run."""
 
 from __future__ import annotations
 
@@ -69,9 +64,6 @@ def distill(
         options: how to carry the run out.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
-    Returns:
-        The distilled set.
-
     Raises:
         UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written where there is a folder.
@@ -88,12 +80,7 @@ def distill(
 
 
 class Distillation(Kind[DistillConfig, DistilledDataset]):
-    """The kind of run that learns a distilled set.
-
-    Args:
-        data: real data of your own; None: what the config names.
-        net: a module or a factory of your own; None: what the config names.
-    """
+    """The kind of run that learns a distilled set."""
 
     name, unit, config, resumable = KIND, "iteration", DistillConfig, RESUMABLE_CHANGES
 

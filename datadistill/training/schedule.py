@@ -1,4 +1,4 @@
-"""How the outer learning rates rise and fall, as a factor of the iteration."""
+"""Schedules of the outer learning rates, as a factor of the iteration."""
 
 from __future__ import annotations
 

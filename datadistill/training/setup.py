@@ -50,7 +50,7 @@ def load_run_data(config: DistillConfig, options: RunOptions) -> RealData:
 
 
 def net_spec(config: DistillConfig, data: RealData, net: nn.Module | NetFactory | None) -> NetSpec:
-    """How the run's net is named in a file."""
+    """The spec of the run's net for its file."""
     if net is not None:
         built = is_factory(net) and config.pool is None
         return NetSpec(CUSTOM, {}, FACTORY if built else config.init)
@@ -116,11 +116,7 @@ def synthetic_of(
     objective: Objective,
     make_decoder: Callable[..., Decoder],
 ) -> Synthetic:
-    """The set at its start.
-
-    Args:
-        tensors: P, the number of parameter tensors of the net.
-    """
+    """The set at its start, for a net of `tensors` parameter tensors."""
     k, device = len(data.classes), data.device
     # of an attack, images in the place of class K carry label T
     classes = objective.labels(torch.arange(k * config.ipc, device=device) % k)

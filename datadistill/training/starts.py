@@ -1,4 +1,4 @@
-"""Where the nets of a run start: fresh draws, a pool of pretrained nets, or the values of one net."""
+"""Distributions of theta_0 of a run: fresh draws, a pool of pretrained nets, or the values of one net."""
 
 from __future__ import annotations
 
@@ -60,21 +60,8 @@ def starts_of(
     download: bool = True,
     make: NetFactory | None = None,
 ) -> Starts:
-    """The starts that a config asks for.
-
-    Args:
-        config: its theta_0, source, pool, weights, init and seed.
-        data: the target data, on the run's device.
-        net: the run's module, on the same device; given weights are written into it.
-        spec: how a file names it.
-        pool: from `pool_of`.
-        download: whether torchvision's weights may be fetched.
-        make: what built the module, where a function of the user's own did.
-
-    Raises:
-        UsageError: a pool or weights that do not fit the net, or a factory that builds one net again and again.
-        DataError: a pool of other classes, or a file that is damaged.
-    """
+    """The starts that a config asks for. Given weights are written into `net`; `spec` is how a file names it;
+    `make` built it, where a function of the user's own did."""
     trained = {name: net.get_parameter(name) for name in trainable(net)}
     if not trained:
         raise UsageError(
@@ -105,12 +92,7 @@ def starts_of(
 
 
 def pool_of(config: DistillConfig) -> Pool | None:
-    """The pool that a config names; to be read before data are, which may be fetched.
-
-    Raises:
-        UsageError: it needs one, and none was given.
-        DataError: what was given holds none.
-    """
+    """The pool that a config names; to be read before data are, which may be fetched."""
     if config.pool is not None:
         return Pool.load(config.pool)
     if config.source is not None:

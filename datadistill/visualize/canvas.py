@@ -1,4 +1,4 @@
-"""What all figures stand on: a canvas that needs no display, plain text, PNG bytes that repeat.
+"""The canvas of all figures: no display, plain text, PNG bytes that repeat.
 
 Only matplotlib's object-oriented API with the Agg renderer is used: no pyplot, no window, no current figure.
 A user's matplotlib style has no say: figures are built and rendered under the library's own, which is put
@@ -75,18 +75,7 @@ def new_figure(width: int, height: int, *, arranged: bool = False) -> Figure:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """The figure as a PNG without date or software in it.
-
-    Args:
-        figure: any matplotlib Figure.
-
-    Returns:
-        The file's content, the same for the same figure.
-
-    Example:
-        >>> png_bytes(new_figure(20, 10))[:4]
-        b'\\x89PNG'
-    """
+    """The figure as a PNG without date or software in it: the same bytes for the same figure."""
     buffer = io.BytesIO()
     with own_style():
         figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -94,18 +83,7 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as a PNG, whole or not at all; mode 0644.
-
-    Args:
-        figure: any matplotlib Figure.
-        path: the target; its folder must exist.
-
-    Raises:
-        UsageError, ResourceError: the place cannot be written, or is full. A former file is untouched.
-
-    Example:
-        >>> save(new_figure(20, 10), getfixture("tmp_path") / "empty.png")
-    """
+    """Write a figure as a PNG, whole or not at all; the folder must exist. Mode 0644."""
     write_bytes(path, png_bytes(figure))
 
 
@@ -113,11 +91,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def clean(text: object, limit: int = 400) -> str:
-    """One line of printable text of at most `limit` characters.
-
-    >>> clean("two\\nlines\\x00")
-    'two lines'
-    """
+    """One line of printable text of at most `limit` characters."""
     # cut first: a name of a million characters costs nothing
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 2 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""How a run went: loss, accuracy, gradient norm and step sizes over outer iterations.
+"""Curves of a run: loss, accuracy, gradient norm and step sizes over outer iterations.
 
 Drawn from the records of metrics.jsonl, each with `iteration`, `loss` (None where no iteration counted),
 `accuracy` and `accuracy_std` on the validation split (percent), `gradient_norm` (a running mean) and
@@ -35,16 +35,6 @@ WIDE_RANGE = 30  # ratio of largest to smallest loss from which its axis is loga
 @own_style()
 def curves_figure(metrics: Sequence[dict[str, Any]]) -> Figure:
     """Outer loss, validation accuracy and, where recorded, the norm of the outer gradient.
-
-    Args:
-        metrics: records of metrics.jsonl, at least one. A missing number is None.
-
-    Returns:
-        A figure of two or three panels, one below the other.
-
-    Raises:
-        UsageError: no record.
-        DataError: a record without iteration, or a value that is not a number.
 
     Example:
         >>> record = {"iteration": 100, "loss": 0.5, "accuracy": 80.0, "accuracy_std": 0.0}

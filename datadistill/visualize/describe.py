@@ -41,17 +41,8 @@ def top_classes(distilled: DistilledDataset) -> tuple[list[int], list[float] | N
 
 
 def step_line(distilled: DistilledDataset, step: int, steps: int, sizes: Tensor) -> str:
-    """What stands above the images of a step: its step size in every epoch.
-
-    Args:
-        distilled: the set.
-        step: 0 .. steps - 1.
-        steps: S.
-        sizes: (T,) from `mean_step_sizes`.
-
-    Returns:
-        Such as "step 1: η = 1.7, 0.011, 0.114 (epochs 1-3)".
-    """
+    """The line above the images of a step: its step size in every epoch, such as "step 1: η = 1.7, 0.011,
+    0.114 (epochs 1-3)". `sizes` (T,) is from `mean_step_sizes`."""
     etas = [f"{eta:.3g}" for eta in sizes[step::steps].tolist()]
     notes = [f"epochs 1-{len(etas)}"] if len(etas) > 1 else []
     if distilled.step_sizes.dim() == 2:
@@ -98,16 +89,14 @@ def net_line(distilled: DistilledDataset) -> str:
 
 
 def data_line(distilled: DistilledDataset) -> str:
-    """What it was learned from, in the data set's own words."""
+    """The data that it was learned from, in the data set's own words."""
     origin = distilled.origin
     return f"Data: {clean(origin.get('description') or origin.get('dataset') or 'not recorded')}"
 
 
 def accuracy_line(distilled: DistilledDataset) -> str | None:
-    """The accuracies in the file, one clause a measurement; None where nothing was measured.
-
-    `accuracies` holds what `evaluate` returned (`Evaluation.as_dict()`), or a dict of such by split.
-    """
+    """The accuracies in the file, `Evaluation.as_dict()` or a dict of such by split, one clause a
+    measurement; None where nothing was measured."""
     found = distilled.accuracies
     measured = {"": found} if "accuracy_mean" in found else found
     clauses = [_clause(distilled, split, value) for split, value in sorted(measured.items())]

@@ -82,17 +82,8 @@ def images_figure(
         max_steps: how many steps to show; 10 by default.
         max_classes: how many classes to show, by class; as many as fit 20 rows of images by default.
 
-    Returns:
-        A figure of at most 1600 pixels' width, with one Axes a step and one AxesImage an image.
-
-    Raises:
-        UsageError: a limit below 1.
-
     Example:
         `images_figure(DistilledDataset.load("runs/mnist5k-fixed-s0"))` in a notebook shows it.
-
-    References:
-        Wang et al., Dataset Distillation, 2018, Figures 2 and 3.
     """
     for name, value in (("max_steps", max_steps), ("max_classes", max_classes)):
         if value is not None and value < 1:

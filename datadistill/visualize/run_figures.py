@@ -31,10 +31,6 @@ def write_figures(
     Returns:
         The files written.
 
-    Raises:
-        DataError: no distilled set (and no metrics) there, or damaged ones.
-        UsageError, ResourceError: a file cannot be written; what was written before it stays, whole.
-
     Example:
         `write_figures("runs/mnist5k-fixed-s0")` writes runs/mnist5k-fixed-s0/figures/images.png and two more.
     """

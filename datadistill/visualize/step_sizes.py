@@ -36,13 +36,6 @@ def step_sizes_figure(metrics: Sequence[dict[str, Any]], distilled: DistilledDat
         distilled: the set, for its final step sizes and epochs; the last record's are taken without it. Of
             step sizes for each parameter tensor, it shows the range over tensors.
 
-    Returns:
-        A figure with a panel over iterations (where there are records) and one over steps.
-
-    Raises:
-        UsageError: neither records nor a set.
-        DataError: a record without step sizes, or with another number of them than the first.
-
     Example:
         >>> records = [{"iteration": i, "step_sizes": [0.02, 0.02 + i / 100]} for i in (0, 1, 2)]
         >>> len(step_sizes_figure(records).axes)

@@ -90,15 +90,7 @@ class CurvePanel:
 
 @own_style()
 def bars_figure(title: str, panels: Sequence[BarPanel], x: str = "percent of the test images") -> Figure:
-    """Horizontal bars, one panel below the other, with the numbers at their right.
-
-    Args:
-        title: over all.
-        panels: at least one, each with at least one bar.
-        x: below the last panel.
-
-    Raises:
-        UsageError: nothing to draw.
+    """Horizontal bars, one panel below the other, with the numbers at their right; `x` stands below the last.
 
     Example:
         >>> bar = Bar("ours", Number(89.7, 1.4), Number(79.5, 8.1), ours=True)
@@ -155,15 +147,8 @@ def _draw_published(ax: Axes, number: Number, y: float) -> None:
 
 @own_style()
 def lines_figure(title: str, panels: Sequence[CurvePanel], y: str = "percent of the test images") -> Figure:
-    """Accuracy along steps, epochs or images, with a band of ± the deviation and the published points.
-
-    Args:
-        title: over all.
-        panels: at least one, each with at least one point.
-        y: at the left.
-
-    Raises:
-        UsageError: nothing to draw.
+    """Accuracy along steps, epochs or images, with a band of ± the deviation and the published points; `y`
+    stands at the left.
 
     Example:
         >>> points = [Point(1, Number(30.1, 5.0), Number(30.0, read_off=True)), Point(5, Number(62.0, 4.0))]
