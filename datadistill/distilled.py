@@ -21,7 +21,7 @@ from torch.utils.data import TensorDataset
 
 from datadistill import distilled_file
 from datadistill.data.normalization import Normalization
-from datadistill.distilled_checks import check
+from datadistill.distilled_checks import check_set
 from datadistill.errors import UsageError
 from datadistill.initial import Random, Start, Theta, put
 from datadistill.innerloop.steps import Pair
@@ -114,7 +114,7 @@ class DistilledDataset:
         if tensors is None and self.step_sizes.dim() == 2:
             tensors = list(self.theta_0 or dict(net.shapes().named_parameters()))
         self.tensors = tuple(tensors) if tensors is not None else None
-        check(self)
+        check_set(self)
 
     def __repr__(self) -> str:
         n, c, h, w = self.images.shape

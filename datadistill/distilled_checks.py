@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
 
 
-def check(d: DistilledDataset) -> None:
+def check_set(d: DistilledDataset) -> None:
     """Refuse parts that do not fit together. The constructor calls this, so a file is checked too."""
     check_images(d.images, d.normalization, d.net)
     check_labels(d.labels, len(d.images), d.classes)

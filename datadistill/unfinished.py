@@ -29,7 +29,7 @@ from datadistill.synthetic.decoders import decoder_from
 KIND = "distill"
 
 
-def describe(d: DistilledDataset) -> dict[str, Any]:
+def describe_set(d: DistilledDataset) -> dict[str, Any]:
     """The parts of a set besides what is learned, as plain values for a checkpoint."""
     return {
         "classes": list(d.classes),

@@ -20,7 +20,7 @@ from torch import Tensor
 from datadistill.errors import DataError
 from datadistill.runs.artifact import Artifact, Content
 
-__all__ = ["View", "marks", "read", "write"]
+__all__ = ["View", "marks", "read_rows", "write_rows"]
 
 
 CACHE = Artifact("teacher outputs")
@@ -47,7 +47,7 @@ def marks(images: Shaped[Tensor, "b c h w"]) -> Int[Tensor, "b 2"]:
     return torch.frombuffer(bytearray(b"".join(found)), dtype=torch.int64).view(-1, 2).to(images.device)
 
 
-def write(path: Path, views: Mapping[int, View], meta: Mapping[str, Any]) -> None:
+def write_rows(path: Path, views: Mapping[int, View], meta: Mapping[str, Any]) -> None:
     """Write the rows by view, and what they were computed from, atomically."""
     tensors = {}
     for view, table in views.items():
@@ -56,7 +56,9 @@ def write(path: Path, views: Mapping[int, View], meta: Mapping[str, Any]) -> Non
     CACHE.save(Content(tensors, meta), path)
 
 
-def read(path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], images: Tensor) -> dict[int, View]:
+def read_rows(
+    path: Path, meta: Mapping[str, Any], like: Mapping[str, Tensor], images: Tensor
+) -> dict[int, View]:
     """The rows of a file, by view; DataError for a file that is stale, damaged, or something else.
 
     Args:

@@ -147,7 +147,7 @@ def two_headed(net: nn.Module, source_classes: int, generator: torch.Generator |
             f"the net has a {type(net.get_submodule(mixing[0])).__name__} ({mixing[0]}) behind its last layer "
             f"({path}), which would mix the two heads; take it out, so that the net gives logits"
         )
-    new = _like(old, path, source_classes)
+    new = _make_like(old, path, source_classes)
     if generator is not None:
         new.load_state_dict(draw(new, "default", generator))
     beside = _Beside(old, new, dim=-1 if isinstance(old, nn.Linear) else 1)
@@ -167,7 +167,7 @@ def two_headed(net: nn.Module, source_classes: int, generator: torch.Generator |
 _MIXING = (nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Softmin)
 
 
-def _like(layer: nn.Module, path: str, outputs: int) -> nn.Module:
+def _make_like(layer: nn.Module, path: str, outputs: int) -> nn.Module:
     """A fresh layer of the same kind with another number of outputs."""
     if type(layer) is nn.Linear:
         new: nn.Module = nn.Linear(layer.in_features, outputs, layer.bias is not None)

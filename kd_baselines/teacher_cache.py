@@ -31,7 +31,7 @@ from datadistill.errors import DataError, NumericalError, UsageError, suggest
 from datadistill.progress import iterate
 from datadistill.runs.tensors import checksum
 from kd_baselines.batch_dependence import refuse_batch_dependence, refuse_other_answer
-from kd_baselines.cache_rows import View, marks, read, write
+from kd_baselines.cache_rows import View, marks, read_rows, write_rows
 from kd_baselines.splits import as_split
 from kd_baselines.teachers import Teacher, TeacherOutputs
 
@@ -95,7 +95,7 @@ class CachedTeacher:
         self._views: dict[int, View] = {}
         self._saved = True  # nothing to write yet
         if self.path is not None and self.path.exists():
-            self._views = read(self.path, self._meta, self._like, split.images)
+            self._views = read_rows(self.path, self._meta, self._like, split.images)
         self._refuse_mixing()
 
     @cached_property
@@ -175,7 +175,7 @@ class CachedTeacher:
         this happens by itself when they are computed."""
         if self.path is None or self._saved:
             return
-        write(self.path, self._views, self._meta)
+        write_rows(self.path, self._views, self._meta)
         self._saved = True
 
     def _index(self, images: Tensor, index: Tensor | None) -> Tensor:

@@ -222,7 +222,7 @@ class ImageTraining(Kind[KdConfig, Trained]):
             "or --cache False"
         )
 
-    def ended(self, config: KdConfig, path: Path) -> str:
+    def describe_end(self, config: KdConfig, path: Path) -> str:
         if self.inside is not None:
             return f"the teacher was trained and is saved in {path}; go on with: {self.inside.command}"
         return f"the student was trained and is saved in {path}"

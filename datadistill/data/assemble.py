@@ -10,8 +10,8 @@ from torch import Tensor
 
 from datadistill import streams
 from datadistill.data.batches import Split
-from datadistill.data.checks import check, refuse_contradiction
-from datadistill.data.held_out import HeldOut, normalized_part, normalized_test_part
+from datadistill.data.checks import check_part, refuse_contradiction
+from datadistill.data.held_out import HeldOut, normalize_part, normalize_test_part
 from datadistill.data.images import refuse_values, to_channels, to_size, unit_range
 from datadistill.data.naming import refuse_names
 from datadistill.data.normalization import Normalization, measure
@@ -60,7 +60,7 @@ def prepare(
     """
     refuse_names(classes, name)
     images, labels = train
-    check(images, labels, classes, "the training part")
+    check_part(images, labels, classes, "the training part")
     native = images.shape[1]
     if normalization is not None:
         refuse_contradiction(normalization, size, channels)
@@ -74,9 +74,9 @@ def prepare(
     elif normalization is None:
         images = to_size(to_channels(unit_range(images), channels), size)
         normalization = measure(images, size)
-    part = partial(normalized_part, normalization)
+    part = partial(normalize_part, normalization)
     if isinstance(test, tuple):
-        check(*test, classes, "the test part", every_class=False)
+        check_part(*test, classes, "the test part", every_class=False)
         refuse_values(test[0], "the test images")
         part(test[0][:1], test[1][:1])  # refused here where no rule leads to the shape of the others
     if split is None:
@@ -86,6 +86,6 @@ def prepare(
     if ids is not None and len(ids[0]) + len(ids[1]) <= LARGEST:
         learned, validated = (tuple(ids[0][i] for i in places.tolist()) for places in split)
         parts = Parts(learned, validated, tuple(ids[1]))
-    rest = HeldOut(partial(normalized_test_part, part, test, tuple(classes)))
+    rest = HeldOut(partial(normalize_test_part, part, test, tuple(classes)))
     learned_from, validated_on = part(images[kept], labels[kept]), part(images[held_out], labels[held_out])
     return Prepared(learned_from, validated_on, normalization, rest, parts)

@@ -33,7 +33,7 @@ def refuse_contradiction(normalization: Normalization, size: int | None, channel
         )
 
 
-def check(
+def check_part(
     images: Tensor, labels: Tensor, classes: tuple[str, ...], what: str, every_class: bool = True
 ) -> None:
     """Refuse what would fail later or silently: wrong shapes, labels out of range, classes without images."""

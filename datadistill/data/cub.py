@@ -67,7 +67,7 @@ SUBSETS = subsets_of("cub")
 SIZES = {"cub": (5994, 5794), **{name: subset.sizes for name, subset in SUBSETS.items()}}
 
 
-def table(place: Path, name: str) -> dict[str, str]:
+def read_table(place: Path, name: str) -> dict[str, str]:
     """What a file of the archive says about each image, or class: `key value` on a line.
 
     Raises:
@@ -81,15 +81,15 @@ def table(place: Path, name: str) -> dict[str, str]:
     return {key: value for key, value in pairs}
 
 
-def count(place: Path) -> tuple[int, int]:
+def count_images(place: Path) -> tuple[int, int]:
     """Images in the two parts."""
-    flags = list(table(place, "train_test_split.txt").values())
+    flags = list(read_table(place, "train_test_split.txt").values())
     return flags.count("1"), flags.count("0")
 
 
 def list_images(place: Path, classes: tuple[str, ...], split: str) -> Listing:
     """The images of a split with their labels."""
-    found = tuple(name.partition(".")[2] for name in table(place, "classes.txt").values())
+    found = tuple(name.partition(".")[2] for name in read_table(place, "classes.txt").values())
     if found != classes:
         different = [name for name in found if name not in classes] or [
             f"{len(found)} classes in another order"
@@ -98,7 +98,7 @@ def list_images(place: Path, classes: tuple[str, ...], split: str) -> Listing:
             f"{place / 'classes.txt'} has {different[0]}; wanted {len(classes)} classes from {classes[0]} to "
             f"{classes[-1]}: unpack the archive again"
         )
-    images, labels, flags = (table(place, name) for name in NEEDED[:3])
+    images, labels, flags = (read_table(place, name) for name in NEEDED[:3])
     entries = []
     for key, flag in flags.items():
         if flag != ("1" if split == "train" else "0"):
@@ -124,7 +124,7 @@ def find(name: str, title: str, classes: tuple[str, ...], roots: list[Path], dow
         Unavailable: it is in no root; it has to be fetched by hand.
         DataError: part of it is there, or the other set.
     """
-    place = locate(name, title, roots, FOLDER, NEEDED, count, SIZES)
+    place = locate(name, title, roots, FOLDER, NEEDED, count_images, SIZES)
     if place is None and name in SUBSETS:
         raise Unavailable(describe_missing(title, roots, MADE_BY_HAND))
     if place is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datadistill import streams
 from datadistill.data.arrays import image_tensor, refuse_channels_last
-from datadistill.data.checks import check, refuse_contradiction
+from datadistill.data.checks import check_part, refuse_contradiction
 from datadistill.data.images import from_pil, to_channels, to_size, unit_range
 from datadistill.data.labels import LARGEST, class_number, class_numbers
 from datadistill.data.naming import Names, class_names, reorder_labels, to_map_style
@@ -51,7 +51,7 @@ def read_tensors(
     labels = class_numbers(labels, len(images), "the training part")
     test_labels = class_numbers(test_labels, len(test_images), "the test part")
     names = _names(class_names(classes), labels)
-    test_labels = _renumbered(test_labels, class_names(test_classes), names)
+    test_labels = _renumber(test_labels, class_names(test_classes), names)
     side = size if normalization is None else normalization.size
     if test_images.shape[1:] != images.shape[1:] and side is None:
         raise DataError(
@@ -61,7 +61,7 @@ def read_tensors(
     return (images, labels), (test_images, test_labels), names
 
 
-def _renumbered(labels: Tensor, names: Names | None, wanted: Names) -> Tensor:
+def _renumber(labels: Tensor, names: Names | None, wanted: Names) -> Tensor:
     """Test labels in the order of the training names."""
     pairs = [(None, int(label)) for label in labels]
     ordered = reorder_labels(pairs, names, wanted)
@@ -104,7 +104,7 @@ def read_dataset(
     names = _names(chosen or own, labels)
     ids: tuple[list[str], list[str]] | None = None
     if test is None:
-        check(images, labels, names, "the data set")
+        check_part(images, labels, names, "the data set")
         kept, held_out = split_stratified(labels, holdout, streams.generator(seed, "holdout"))
         found = pixel_ids(images, labels, names)
         ids = [found[i] for i in kept.tolist()], [found[i] for i in held_out.tolist()]

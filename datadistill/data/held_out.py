@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from datadistill.data.batches import Split
-from datadistill.data.checks import check
+from datadistill.data.checks import check_part
 from datadistill.data.images import to_channels, unit_range
 from datadistill.data.normalization import Normalization
 from datadistill.data.source import Pixels
@@ -30,16 +30,16 @@ class HeldOut:
         return self.split
 
 
-def normalized_part(normalization: Normalization, pixels: Tensor, targets: Tensor) -> Split:
+def normalize_part(normalization: Normalization, pixels: Tensor, targets: Tensor) -> Split:
     """A part of the data as a run sees it."""
     images = to_channels(unit_range(pixels), normalization.channels)
     return Split(normalization(images), targets.long())
 
 
-def normalized_test_part(
+def normalize_test_part(
     part: Callable[[Tensor, Tensor], Split], test: Pixels | Callable[[], Pixels], classes: tuple[str, ...]
 ) -> Split:
     """The test part, at the first use of `.test`."""
     pixels, targets = test if isinstance(test, tuple) else test()
-    check(pixels, targets, classes, "the test part", every_class=False)
+    check_part(pixels, targets, classes, "the test part", every_class=False)
     return part(pixels, targets)

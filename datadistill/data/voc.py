@@ -100,7 +100,7 @@ def list_images(place: Path, classes: tuple[str, ...], split: str) -> Listing:
     return entries
 
 
-def count(place: Path) -> tuple[int, int]:
+def count_images(place: Path) -> tuple[int, int]:
     """Images in the two parts."""
     train, test = (len(lines(place / part)) for part in NEEDED[:2])
     return train, test
@@ -116,7 +116,7 @@ def find(
         DataError: part of it is there, or the other set of that year.
     """
     archive = Archive("VOCDetection", (folder,))
-    search = partial(locate, name, title, folder=folder, needed=NEEDED, count=count, sets=SIZES[folder])
+    search = partial(locate, name, title, folder=folder, needed=NEEDED, count=count_images, sets=SIZES[folder])
     place = search(roots)
     if place is None and name in SUBSETS:
         raise Unavailable(describe_missing(title, roots, MADE_BY_HAND))

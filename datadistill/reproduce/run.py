@@ -15,7 +15,7 @@ from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.engine import Engine
 from datadistill.reproduce.plan import Plan
 from datadistill.reproduce.results import Result
-from datadistill.reproduce.write import write
+from datadistill.reproduce.write import write_files
 from datadistill.studies.study import Study
 
 QUIET = RunOptions(quiet=True)
@@ -84,7 +84,7 @@ def reproduce(
             plan.with_seed(seed), study, reuse=folders, weights=weights, options=options, device=device
         )
         result = engine.run(only)
-        files = write(plan, result, path, command)
+        files = write_files(plan, result, path, command)
     return Reproduced(plan, result, files)
 
 

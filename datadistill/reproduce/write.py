@@ -14,7 +14,7 @@ from datadistill.reproduce.paper import SOURCE
 from datadistill.reproduce.plan import Part, Plan, TableRow
 from datadistill.reproduce.results import MeasuredRow, Result
 from datadistill.runs.atomic import write_text
-from datadistill.studies.table import Column, Score, Table, describe_machines, page, to_markdown
+from datadistill.studies.table import Column, Score, Table, describe_machines, join_page, to_markdown
 from datadistill.visualize.canvas import save
 from datadistill.visualize.tables import (
     Bar,
@@ -37,7 +37,7 @@ READ_OFF = "Numbers with ~ were read by eye off a plot of the paper, ± 2."
 Entry = tuple[TableRow, MeasuredRow | None]
 
 
-def write(plan: Plan, result: Result, folder: Path, command: str) -> list[Path]:
+def write_files(plan: Plan, result: Result, folder: Path, command: str) -> list[Path]:
     """Write table.md, table.csv and figure.png; returns the files. `command` makes this table, for the page."""
     write_text(folder / FILES[0], markdown(plan, result, command))
     write_text(folder / FILES[1], table_of(plan, result).to_csv())
@@ -54,7 +54,7 @@ def markdown(plan: Plan, result: Result, command: str) -> str:
     if result.missing:
         blocks.append(f"Not run here: {', '.join(result.missing)} (`{command} --only NAME`).")
     blocks += ["## Remarks", [*plan.remarks, *_sources(result)]]
-    return page(*blocks, "## Machine", describe_machines(result.environments))
+    return join_page(*blocks, "## Machine", describe_machines(result.environments))
 
 
 def _columns(part: Part, entries: Sequence[Entry]) -> list[Column[Entry]]:

@@ -1,8 +1,8 @@
 """Tables of studies: rows of scores, written as Markdown, CSV and JSON.
 
 A `Score` is one measured number with what is known about it. A `Table` holds one row for each score and gives
-the records of a CSV file and of JSON; `to_markdown` prints any rows by a list of `Column`, and `page` joins
-such tables with headings and remarks. Nothing here adds a date, a duration, a host or a path: the same
+the records of a CSV file and of JSON; `to_markdown` prints any rows by a list of `Column`, and `join_page`
+joins such tables with headings and remarks. Nothing here adds a date, a duration, a host or a path: the same
 measurements give the same bytes.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from datadistill.stats import Interval, deviation, format_mean, mean_interval
 
 __all__ = [
-    "Column", "Published", "Score", "Table", "describe_machines", "format_difference", "page", "to_csv",
+    "Column", "Published", "Score", "Table", "describe_machines", "format_difference", "join_page", "to_csv",
     "to_markdown",
 ]  # fmt: skip
 
@@ -186,10 +186,10 @@ def to_markdown(columns: Sequence[Column[R]], rows: Iterable[R]) -> str:
     return "\n".join(["|" + "".join(heads), "|" + "".join(marks), *(f"| {line} |" for line in cells)])
 
 
-def page(*blocks: str | Sequence[str]) -> str:
+def join_page(*blocks: str | Sequence[str]) -> str:
     """A page of Markdown: blocks with an empty line between; a sequence of sentences is a list.
 
-    >>> page("# A", "", ["One.", "Two."])
+    >>> join_page("# A", "", ["One.", "Two."])
     '# A\\n\\n- One.\\n- Two.\\n'
     """
     texts = [one if isinstance(one, str) else "\n".join(f"- {line}" for line in one) for one in blocks]

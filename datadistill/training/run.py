@@ -32,7 +32,7 @@ from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.learning import Learning
 from datadistill.training.setup import learning_of
-from datadistill.unfinished import KIND, describe
+from datadistill.unfinished import KIND, describe_set
 
 
 @use_library_defaults()
@@ -200,7 +200,7 @@ class _Outer(Work[DistilledDataset]):
 
     def description(self) -> dict[str, Any]:
         d = self.learning.snapshot()
-        return {} if d.normalization.tensors else {"set": describe(d)}  # of plain values
+        return {} if d.normalization.tensors else {"set": describe_set(d)}  # of plain values
 
     def place(self) -> dict[str, Any]:
         return {"iteration": self.step}

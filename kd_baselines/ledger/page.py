@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datadistill.studies.table import Column, format_difference, page, to_markdown
+from datadistill.studies.table import Column, format_difference, join_page, to_markdown
 from kd_baselines.ledger.image_storage import IMAGE_STORAGE
 from kd_baselines.ledger.table import ABOUT, BASE, FORMULA, NETS, NEVER, Entry, Ledger
 from kd_baselines.ledger.worth import images_a_class_worth
@@ -59,7 +59,7 @@ def markdown(found: Ledger, command: str) -> str:
         Column("images a class", lambda entry: _format_worth(entry, found), number=True),
     ]
     rows = dict.fromkeys(entry.row for entry in found.entries)
-    return page(
+    return join_page(
         f"# {found.name}", f"`{command}`", to_markdown(columns(found), found.entries),
         "## Bytes", to_markdown(sizes, found.entries),
         "## Rows", [f"{row}: {ABOUT[row]}" for row in rows],

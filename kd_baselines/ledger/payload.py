@@ -62,7 +62,7 @@ class Payload:
     note: str = ""
 
     def __post_init__(self) -> None:
-        payload_file.check(self)
+        payload_file.check_payload(self)
 
     def __repr__(self) -> str:
         parts = " + ".join(f"{name} {size:,}" for name, size in self.parts.items())

@@ -84,7 +84,7 @@ PAYLOAD = Artifact(
 )
 
 
-def check(p: Payload) -> None:
+def check_payload(p: Payload) -> None:
     """Refuse parts that do not fit together; a file's too."""
     known = {"images": IMAGE_STORAGE, "net": NET_STORAGE}
     if p.kind not in known:

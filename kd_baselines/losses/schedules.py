@@ -8,7 +8,7 @@ from numbers import Real
 
 from datadistill.errors import UsageError
 
-__all__ = ["Linear", "Weight", "at", "check_weight"]
+__all__ = ["Linear", "Weight", "check_weight", "weight_at"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Linear:
 Weight = float | Linear
 
 
-def at(weight: Weight, epoch: int) -> float:
+def weight_at(weight: Weight, epoch: int) -> float:
     """The weight in an epoch, from 0."""
     return weight(epoch) if isinstance(weight, Linear) else weight
 

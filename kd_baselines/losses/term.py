@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from kd_baselines.losses.schedules import Weight, at, check_weight
+from kd_baselines.losses.schedules import Weight, check_weight, weight_at
 
 __all__ = ["Needs", "Objective", "Seen", "Term"]
 
@@ -204,7 +204,7 @@ class Objective(nn.Module):
     def forward(self, seen: Seen) -> dict[str, Tensor]:
         """The weighted sum under "loss", and each term's value before its weight under its name, detached."""
         parts = {name: term(seen) for name, term in self.named_terms.items()}
-        weights = [at(term.weight, seen.epoch) for term in self.named_terms.values()]
+        weights = [weight_at(term.weight, seen.epoch) for term in self.named_terms.values()]
         total = sum(weight * value for weight, value in zip(weights, parts.values(), strict=True))
         return {"loss": total, **{name: value.detach() for name, value in parts.items()}}  # type: ignore[dict-item]
 

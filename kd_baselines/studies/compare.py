@@ -30,7 +30,7 @@ from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT, SavedNet
 from kd_baselines.recipes import OWN, Page, page
-from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write
+from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write_comparison
 from kd_baselines.teacher_runs import join_nets, net_names, pretrained_teacher, same_teacher, teacher_config
 from kd_baselines.training import load_data, train
 
@@ -103,7 +103,7 @@ def compare(
             name, compared_with, numbers, (*runs.teacher_rows(selected), *arms_rows), changed,
             tuple(study.environments),
         )  # fmt: skip
-        return replace(result, files=write(result, study.path, command))
+        return replace(result, files=write_comparison(result, study.path, command))
 
 
 def _row(arm: str, config: KdConfig, scores: Sequence[Scores], published: str) -> ArmRow:

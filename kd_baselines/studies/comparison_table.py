@@ -16,11 +16,11 @@ from datadistill.studies.table import (
     Table,
     describe_machines,
     format_difference,
-    page,
+    join_page,
     to_markdown,
 )  # fmt: skip
 
-__all__ = ["FILES", "ArmRow", "Comparison", "add_differences", "write"]
+__all__ = ["FILES", "ArmRow", "Comparison", "add_differences", "write_comparison"]
 
 FILES = ("table.md", "table.csv")
 FIELDS = (
@@ -146,7 +146,7 @@ class Comparison:
         return self.table().records()
 
 
-def write(found: Comparison, folder: Path, command: str) -> tuple[Path, ...]:
+def write_comparison(found: Comparison, folder: Path, command: str) -> tuple[Path, ...]:
     """Write table.md and table.csv.
 
     Args:
@@ -169,7 +169,7 @@ def markdown(found: Comparison, command: str) -> str:
         entries = [(row, found.score(row, column)) for row in found.rows]
         blocks += [f"## {found.title(column)}", to_markdown(_columns(found.base), entries)]
     blocks += ["## Remarks", remarks(found)]
-    return page(*blocks, "## Machine", describe_machines(found.environments))
+    return join_page(*blocks, "## Machine", describe_machines(found.environments))
 
 
 def _columns(base: str) -> list[Column[tuple[ArmRow, Score]]]:

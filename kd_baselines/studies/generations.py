@@ -40,7 +40,7 @@ from kd_baselines.lineage import Lineage
 from kd_baselines.methods import has_teacher
 from kd_baselines.recipes import OWN, Page, page
 from kd_baselines.studies.chains import Chains, MeasuredNet
-from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write
+from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write_comparison
 from kd_baselines.studies.generations_plot import generations_figure
 from kd_baselines.teachers import AVERAGES
 
@@ -144,7 +144,7 @@ def born_again_generations(
             name, rows[0].arm, numbers, rows, changed, tuple(study.environments), unit=unit, measure=column,
             about=ABOUT.format(generations=generations, of=of),
         )  # fmt: skip
-        files = write(result, study.path, command)
+        files = write_comparison(result, study.path, command)
         drawn = [found.descent(arm, column) for arm, found in measured.items()]
         title = f"{name}: mean over {len(numbers)} seed{'s' * (len(numbers) > 1)}, bars: ± deviation"
         save(generations_figure(title, drawn, result.title(column)), study.path / FIGURE)

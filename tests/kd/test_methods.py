@@ -12,7 +12,7 @@ from datadistill.training.fit_plan import FitPlan
 from kd_baselines.distiller import Distiller
 from kd_baselines.heads import two_headed
 from kd_baselines.losses import Linear, Objective
-from kd_baselines.losses.schedules import at
+from kd_baselines.losses.schedules import weight_at
 from kd_baselines.methods import METHODS, arguments, stages_of
 from kd_baselines.methods.combining import layer_pairs
 from kd_baselines.nets import KD_NETS
@@ -40,7 +40,7 @@ def objective(stage):
 
 
 def weights(stage):
-    return {type(term).__name__: at(term.weight, 0) for term in objective(stage).named_terms.values()}
+    return {type(term).__name__: weight_at(term.weight, 0) for term in objective(stage).named_terms.values()}
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def test_a_step_is_the_weighted_sum_and_reaches_every_weight(name):
         distiller = Distiller(net, stage.objective, whom if METHODS[name].teacher else None)
         out = distiller.step(batch(), epoch=2)
         terms = distiller.objective.named_terms
-        total = sum(at(term.weight, 2) * out[key] for key, term in terms.items())
+        total = sum(weight_at(term.weight, 2) * out[key] for key, term in terms.items())
         torch.testing.assert_close(out["loss"], total, rtol=1e-12, atol=0)
         out["loss"].backward()
         for path in trained(stage, net):

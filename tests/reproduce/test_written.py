@@ -8,7 +8,7 @@ import pytest
 from datadistill.config import DistillConfig
 from datadistill.reproduce.plan import Measurement, Part, Plan, TableRow
 from datadistill.reproduce.results import MeasuredRow, Result, Value
-from datadistill.reproduce.write import markdown, table_of, write
+from datadistill.reproduce.write import markdown, table_of, write_files
 from datadistill.studies.table import Published
 
 COMMAND = "datadistill reproduce table9 --scale cpu"
@@ -98,7 +98,7 @@ def test_the_files_have_the_same_bytes_twice(x, tmp_path):
     found = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        files = write(plan(p), result(p, [MEASURED, None][: len(rows)]), tmp_path / name, COMMAND)
+        files = write_files(plan(p), result(p, [MEASURED, None][: len(rows)]), tmp_path / name, COMMAND)
         assert [f.name for f in files] == ["table.md", "table.csv", "figure.png"]
         found.append([f.read_bytes() for f in files])
     assert found[0] == found[1]
