@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,8 @@ from datadistill.runs.content import (
 )
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.header import read_header
-from datadistill.runs.tensors import KEY, checksum
+from datadistill.runs.tensors import KEY
+from kd_baselines.saved_model import SavedModel
 from kd_baselines.scores import Scores
 from kd_baselines.teachers import AVERAGES, Teacher
 
@@ -59,17 +60,6 @@ def check_scores(field: str, value: Any) -> dict[str, Any]:
 
 def _check_classes(field: str, value: Any) -> tuple[str, ...]:
     return () if value == [] else check_class_names(value)
-
-
-def _tensors(saved: SavedNet) -> dict[str, Tensor]:
-    if len(saved.states) == 1:
-        return dict(saved.states[0])
-    return number_names(saved.states)
-
-
-def number_names(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of several nets, each net's number before its names."""
-    return {f"{n}.{name}": t for n, state in enumerate(states) for name, t in state.items()}
 
 
 def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
@@ -103,7 +93,7 @@ NET = Artifact(
         "record": optional(check_object),
     },
     with_tensors=["normalization"],
-    tensors=_tensors,
+    tensors=lambda saved: saved.tensors if len(saved.states) > 1 else saved.states[0],
     values=lambda saved: {
         "net": saved.spec,
         "nets": len(saved.states),
@@ -117,7 +107,7 @@ NET = Artifact(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SavedNet:
+class SavedNet(SavedModel):
     """One net, or the nets of an ensemble, as a file holds them.
 
     Args:
@@ -131,6 +121,8 @@ class SavedNet:
         scores: `Scores.as_dict()` on the test part, where it was measured.
         record: the config of the training.
     """
+
+    artifact: ClassVar[Artifact] = NET
 
     states: tuple[Mapping[str, Tensor], ...]
     spec: NetSpec
@@ -160,18 +152,9 @@ class SavedNet:
         return Teacher(*(self.net(n) for n in range(len(self.states))), average=self.average)
 
     @property
-    def bytes(self) -> int:
-        """Of all tensors."""
-        return sum(t.numel() * t.element_size() for state in self.states for t in state.values())
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of the nets' tensors alone."""
-        return checksum(number_names(self.states))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file; see `Artifact.save`."""
-        NET.save(self, path)
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors, each net's number before its names."""
+        return {f"{n}.{name}": t for n, state in enumerate(self.states) for name, t in state.items()}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], which: str = "student") -> SavedNet:
@@ -186,7 +169,7 @@ class SavedNet:
         """
         if which == "teacher":
             _refuse_without_teacher(Path(path))
-        return NET.load(path, cls, name=f"{which}.safetensors")
+        return cls.artifact.load(path, cls, name=f"{which}.safetensors")
 
 
 def _refuse_without_teacher(path: Path) -> None:

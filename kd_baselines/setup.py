@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +15,6 @@ from datadistill.errors import DataError
 from datadistill.nets import draw
 from datadistill.nets.spec import NetSpec
 from datadistill.nets.weights import read_weights
-from datadistill.runs.jsonconfig import dump_config
 from datadistill.streams import generator
 from datadistill.training.fit_loop import Fit
 from datadistill.training.fit_plan import FitPlan
@@ -27,6 +25,7 @@ from kd_baselines.heads import two_headed
 from kd_baselines.losses.term import Needs, Objective, Term
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import SavedNet
+from kd_baselines.saved_model import copy_state, to_record
 from kd_baselines.sharing import parse_pairs, share_layers
 from kd_baselines.staged import StagedLoop, stage_fit
 from kd_baselines.stages import Stage, groups_of
@@ -190,18 +189,11 @@ def save_net(
     source_classes: int | None = None,
 ) -> SavedNet:  # fmt: skip
     """A trained net as a file holds it."""
-    record = {
-        name: value
-        for name, value in dump_config(config).items()
-        if name not in ("device", "data", "teacher_number")
-    }
-    for name in ("weights", "teacher_weights"):  # a file tells no path
-        record[name] = record[name] and Path(record[name]).name
-    state = {k: v.detach().cpu().clone() for k, v in net.state_dict().items()}
     classes = data.classes if spec.args["classes"] == len(data.classes) else ()
     return SavedNet(
-        (state,), spec, data.name, classes, data.normalization, source_classes, config.average, scores, record
-    )
+        (copy_state(net),), spec, data.name, classes, data.normalization, source_classes, config.average,
+        scores, to_record(config),
+    )  # fmt: skip
 
 
 def load_weights(net: nn.Module, source: str, spec: NetSpec, options: RunOptions, fresh_last: bool) -> str:

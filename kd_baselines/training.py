@@ -21,25 +21,23 @@ from datadistill.data import RealData
 from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import arguments
-from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, show_progress
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
-from datadistill.runs.kinds import Kind, Work
+from datadistill.runs.kinds import Work
 from datadistill.runs.resume import fingerprints
-from datadistill.runs.signals import interruptible
 from datadistill.studies.study import Job, has_run
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.config import KdConfig
-from kd_baselines.epoch_work import EpochWork
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet, is_plain_weights
 from kd_baselines.setup import Setup, wants_teacher
 from kd_baselines.splits import refuse_distilled
 from kd_baselines.staged import StagedLoop
+from kd_baselines.student_runs import StudentKind, StudentWork
 from kd_baselines.teacher_runs import (
     join_nets,
     net_names,
@@ -136,7 +134,7 @@ def train(
     return run(ImageTraining(data, teacher), config, out, resume=resume, options=options)
 
 
-class ImageTraining(Kind[KdConfig, Trained]):
+class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
     """The kind of run that trains an image classifier.
 
     Args:
@@ -145,44 +143,35 @@ class ImageTraining(Kind[KdConfig, Trained]):
         inside: of a teacher's run, that of its student, with whose data it is trained.
     """
 
-    name, config = KIND, KdConfig
-    wanted = "kd_baselines.recipe(NAME)"
+    name, config, wanted = KIND, KdConfig, "kd_baselines.recipe(NAME)"
+    function, data_field, data_argument = "train", "dataset", "data"
+    teacher_class = Teacher
 
     def __init__(
         self, data: RealData | None = None, teacher: Teacher | str | os.PathLike[str] | None = None,
         inside: Inside | None = None,
     ) -> None:  # fmt: skip
         refuse_other_data(data)
-        self.data, self.inside, self.weights = data, inside, None
+        self.inside = inside
+        self.weights: str | None = None
+        self.saved_teacher: SavedNet | None = None
         if isinstance(teacher, str | os.PathLike) and is_plain_weights(teacher):
             # weights without their net, which is the config's teacher_net; a resumed run has them in its config
             self.weights, teacher = os.fspath(teacher), None
-        self.teacher, self.saved_teacher = _load_teacher(teacher)
+        super().__init__(data, teacher)
+
+    def load_teacher(self, path: str | os.PathLike[str]) -> Teacher:
+        self.saved_teacher = SavedNet.load(path, which="teacher")
+        return self.saved_teacher.to_teacher()
 
     def prepare(self, config: KdConfig) -> KdConfig:
-        config = config if self.data is None else replace(config, dataset=CUSTOM)
+        config = super().prepare(config)
         return config if self.weights is None else replace(config, teacher_weights=self.weights)
 
-    def reopen(self, folder: RunFolder) -> None:
-        had_one = "teacher" in folder.environment
-        if self.teacher is not None and not had_one:
-            raise UsageError(f"{folder.path} trains its own teacher; leave the teacher out")
-        if self.teacher is None and had_one:
-            raise UsageError(
-                f"{folder.path} was started with a teacher that it did not train; pass it again "
-                "(--teacher FILE)"
-            )
-
     def check(self, config: KdConfig, path: Path | None, options: RunOptions, resumed: bool) -> None:
-        if path is None:
-            return
-        if config.dataset == "folder":
+        if path is not None and config.dataset == "folder":
             refuse_inside(path, config.data)
-        if config.dataset == CUSTOM and self.data is None:
-            raise UsageError(
-                f"{path} trains on data of your own from Python; go on from Python with "
-                f"{self.command(config, path)}"
-            )
+        super().check(config, path, options, resumed)
 
     def build(self, config: KdConfig, options: RunOptions) -> Work[Trained]:
         stages = stages_of(config.method, FitPlan(epochs=1), config.method_args)  # refused before the data
@@ -210,11 +199,7 @@ class ImageTraining(Kind[KdConfig, Trained]):
         return real.to(resolve(config.device))
 
     def command(self, config: KdConfig, path: Path) -> str:
-        if self.inside is not None:
-            return self.inside.command
-        if config.dataset == CUSTOM:
-            return f"train(None, out={str(path)!r}, resume=True, data=...)"
-        return f"kd-baselines train --resume {path}"
+        return self.inside.command if self.inside is not None else super().command(config, path)
 
     def explain_memory(self, config: KdConfig) -> str:
         return (
@@ -225,7 +210,7 @@ class ImageTraining(Kind[KdConfig, Trained]):
     def describe_end(self, config: KdConfig, path: Path) -> str:
         if self.inside is not None:
             return f"the teacher was trained and is saved in {path}; go on with: {self.inside.command}"
-        return f"the student was trained and is saved in {path}"
+        return super().describe_end(config, path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +226,7 @@ class Inside:
     command: str
 
 
-class _Training(EpochWork[Trained]):
+class _Training(StudentWork[Trained]):
     """The stages of a student, and before them the runs of its teacher where there is none."""
 
     loop: StagedLoop
@@ -261,9 +246,8 @@ class _Training(EpochWork[Trained]):
             else:
                 self.pretrained, found["teacher_weights"] = pretrained_teacher(config, real, options)
                 teacher = self.pretrained.to_teacher().to(self.device)
-        self.setup = Setup(
-            config, real, teacher, options
-        )  # refuses what does not fit before a teacher is trained
+        # refuses what does not fit before a teacher is trained
+        self.setup = Setup(config, real, teacher, options)
         if self.setup.weights is not None:
             found["weights"] = self.setup.weights
         self.fingerprints = fingerprints(real, self.setup.student, found)
@@ -271,7 +255,7 @@ class _Training(EpochWork[Trained]):
     def run_inputs(self, folder: RunFolder | None, options: RunOptions) -> None:
         if self.trains_teacher or self.pretrained is not None:
             self.setup = self._setup_with_teacher(None if folder is None else folder.path, options)
-        self.loop = self.setup.loop()
+        self.loop, self.teacher = self.setup.loop(), self.setup.teacher
 
     def _setup_with_teacher(self, path: Path | None, options: RunOptions) -> Setup:
         file = None if path is None else path / TEACHER
@@ -296,17 +280,12 @@ class _Training(EpochWork[Trained]):
         stage = self.setup.stages[self.loop.stage]
         return stage.name, stage.plan.epochs
 
-    def finish(self, folder: RunFolder | None, broken_off: str) -> Trained:
+    def test(self) -> Trained:
         setup, config = self.setup, self.config
-        if setup.teacher is not None:
-            setup.teacher.check()
         student, scores = setup.student.eval(), None
         if setup.spec.args["classes"] == len(self.real.classes):
-            with interruptible(broken_off):
-                scores = score(student, self.real, noise=config.noise, missing=config.without, seed=config.seed)
+            scores = score(student, self.real, noise=config.noise, missing=config.without, seed=config.seed)
         saved = setup.to_saved(None if scores is None else scores.as_dict())
-        if folder is not None:
-            saved.save(folder.path / STUDENT)
         return Trained(student, setup.teacher, scores, config, saved)
 
 
@@ -340,16 +319,6 @@ def refuse_other_data(data: object) -> None:
         f"data is a {type(data).__name__}, wanted a RealData with training and test images; make one with "
         "RealData.from_dataset(data), or use kd_baselines.fit(net, data, ...)"
     )
-
-
-def _load_teacher(teacher: object) -> tuple[Teacher | None, SavedNet | None]:
-    """The teacher, and the file it came from, if any."""
-    if teacher is None or isinstance(teacher, Teacher):
-        return teacher, None
-    if not isinstance(teacher, str | os.PathLike):
-        raise UsageError(f"teacher is a {type(teacher).__name__}; pass kd_baselines.Teacher(net) or a file")
-    saved = SavedNet.load(teacher, which="teacher")
-    return saved.to_teacher(), saved
 
 
 def load_data(config: KdConfig, options: RunOptions) -> RealData:

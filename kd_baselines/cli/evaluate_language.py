@@ -41,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
     from kd_baselines.cli.results import perplexity_table
     from kd_baselines.language.netfile import SavedLanguageModel
     from kd_baselines.language.perplexity import perplexity
-    from kd_baselines.language.setup import load_corpus, refuse_other_words
+    from kd_baselines.language.training import load_corpus, refuse_other_words
 
     saved = SavedLanguageModel.load(args.run)
     config = config_of(args, dict(saved.record or {}))

@@ -18,8 +18,12 @@ from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.language.corpus import Corpus
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.perplexity import Ensemble, perplexity
-from kd_baselines.language.setup import LanguageSetup, load_corpus, refuse_other_words
-from kd_baselines.language.training import train_language
+from kd_baselines.language.training import (
+    LanguageTraining,
+    load_corpus,
+    refuse_other_words,
+    train_language,
+)
 from kd_baselines.teachers import Teacher
 
 __all__ = ["LanguageLineage"]
@@ -42,7 +46,7 @@ class LanguageLineage:
 
     def refuse(self, config: LanguageConfig, options: RunOptions, data: RealData | None = None) -> None:
         """Refuse an arm whose chain cannot be trained: its text is read and its net is built."""
-        LanguageSetup(self.build_first(config, 0), None, None, options)
+        LanguageTraining().build(self.build_first(config, 0), options)
 
     def train(
         self, config: LanguageConfig | None, teacher: Path | None, out: Path, resume: bool, options: RunOptions,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,11 +13,12 @@ from datadistill.nets.limits import limit_size
 from datadistill.nets.spec import refuse_other_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import check_number, check_object, check_text, optional, parse_with
-from datadistill.runs.tensors import checksum
 from kd_baselines.language.config import LANGUAGE_KIND
 from kd_baselines.language.model import vocabulary_of
 from kd_baselines.language.nets import LanguageModel, build_language
 from kd_baselines.netfile import STUDENT
+from kd_baselines.saved_model import SavedModel
+from kd_baselines.teachers import Teacher
 
 __all__ = ["SavedLanguageModel"]
 
@@ -48,7 +46,6 @@ LANGUAGE_NET = Artifact(
         "scores": optional(_check_scores),
         "record": optional(check_object),
     },
-    tensors=attrgetter("state"),
     values=lambda saved: {"net": saved.name},
     arguments=_arguments,
     file_name=STUDENT,
@@ -58,7 +55,7 @@ LANGUAGE_NET = Artifact(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SavedLanguageModel:
+class SavedLanguageModel(SavedModel):
     """A language model as a file holds it.
 
     Args:
@@ -70,6 +67,8 @@ class SavedLanguageModel:
         scores: "perplexity" on the test text and "validation perplexity", where they were measured.
         record: the config of the training.
     """
+
+    artifact: ClassVar[Artifact] = LANGUAGE_NET
 
     state: Mapping[str, Tensor]
     name: str
@@ -88,20 +87,11 @@ class SavedLanguageModel:
         net.load_state_dict(dict(self.state))
         return net.eval()
 
+    def to_teacher(self) -> Teacher:
+        """The net as a teacher, on the CPU."""
+        return Teacher(self.net())
+
     @property
-    def bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in self.state.values())
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of the net's tensors alone."""
-        return checksum(self.state)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file; see `Artifact.save`."""
-        LANGUAGE_NET.save(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SavedLanguageModel:
-        """Read a file, or the one in a run folder; see `Artifact.load`."""
-        return LANGUAGE_NET.load(path, cls)
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All tensors, by the names of the state dict."""
+        return self.state

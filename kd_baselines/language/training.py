@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from datadistill.config import RunOptions
-from datadistill.errors import UsageError
+from datadistill.device import resolve
+from datadistill.errors import DataError, UsageError
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, show_progress
 from datadistill.runs.driver import run
-from datadistill.runs.folder import RunFolder
-from datadistill.runs.kinds import Kind, Work
-from datadistill.runs.signals import interruptible
-from kd_baselines.epoch_work import EpochWork
+from datadistill.runs.kinds import Work
+from datadistill.runs.resume import fingerprints
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
-from kd_baselines.language.corpus import Corpus
+from kd_baselines.language.corpus import Corpus, read_corpus
+from kd_baselines.language.loop import LanguageFit
 from kd_baselines.language.netfile import SavedLanguageModel
-from kd_baselines.language.nets import LanguageModel
-from kd_baselines.language.perplexity import perplexity
-from kd_baselines.language.setup import Given, LanguageSetup
-from kd_baselines.netfile import STUDENT
+from kd_baselines.language.nets import LanguageModel, build_language, language_arguments
+from kd_baselines.language.perplexity import COLUMNS, perplexity
+from kd_baselines.saved_model import copy_state, to_record
+from kd_baselines.student_runs import StudentKind, StudentWork
+from kd_baselines.teachers import Teacher
 
-__all__ = ["TrainedLanguage", "train_language"]
+__all__ = ["LanguageTraining", "TrainedLanguage", "load_corpus", "refuse_other_words", "train_language"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,85 +97,106 @@ def train_language(
     return run(LanguageTraining(corpus, teacher), config, out, resume=resume, options=options)
 
 
-class LanguageTraining(Kind[LanguageConfig, TrainedLanguage]):
-    """The kind of run that trains a language model."""
+class LanguageTraining(StudentKind[LanguageConfig, TrainedLanguage, Corpus, LanguageModel]):
+    """The kind of run that trains a language model; see `train_language` for what it is given."""
 
     name, config, wanted = LANGUAGE_KIND, LanguageConfig, 'recipe("ban-ptb")'
+    function, data_field, data_argument = "train_language", "text", "corpus"
+    teacher_class = LanguageModel
 
-    def __init__(
-        self, corpus: Corpus | None = None, teacher: LanguageModel | str | os.PathLike[str] | None = None
-    ) -> None:
-        self.corpus, self.given = corpus, _load_teacher(teacher)
-
-    def prepare(self, config: LanguageConfig) -> LanguageConfig:
-        return config if self.corpus is None else replace(config, text=CUSTOM)
+    def load_teacher(self, path: str | os.PathLike[str]) -> LanguageModel:
+        return SavedLanguageModel.load(path).net()
 
     def check(self, config: LanguageConfig, path: Path | None, options: RunOptions, resumed: bool) -> None:
-        if config.method == "plain" and self.given is not None:
+        if config.method == "plain" and self.teacher is not None:
             raise UsageError(
                 "the method is plain, which learns from the words alone, but a teacher was given; leave it "
                 "out, or take --method born-again"
             )
-        if config.method == "born-again" and self.given is None:
-            if resumed:
-                raise UsageError(f"{path} was started with a teacher; pass it again (--teacher FILE)")
+        if config.method == "born-again" and self.teacher is None:
             name = config.recipe if config.recipe != CUSTOM else "RECIPE"
             raise UsageError(
                 f"the method is born-again, but there is no teacher; type kd-baselines born-again {name} to "
                 "train generations, or pass --teacher FILE, or train the teacher itself with --arm teacher"
             )
-        if path is not None and config.text == CUSTOM and self.corpus is None:
-            raise UsageError(
-                f"{path} trains on a text of your own from Python; go on from Python with "
-                f"{self.command(config, path)}"
-            )
+        super().check(config, path, options, resumed)
 
     def build(self, config: LanguageConfig, options: RunOptions) -> Work[TrainedLanguage]:
-        return _Training(LanguageSetup(config, self.corpus, self.given, options))
-
-    def command(self, config: LanguageConfig, path: Path) -> str:
-        typed = None if self.given is None else self.given[1]
-        if config.text == CUSTOM or (self.given is not None and typed is None):
-            own = ", corpus=..." if config.text == CUSTOM else ""
-            own += ", teacher=..." if self.given is not None else ""
-            return f"train_language(None, out={str(path)!r}, resume=True{own})"
-        return f"kd-baselines train --resume {path}" + ("" if typed is None else f" --teacher {typed}")
+        language_arguments(config.net)  # refused before the text is read
+        corpus = self.data if self.data is not None else load_corpus(config, options)
+        return _Training(config, corpus, self.teacher)
 
     def explain_memory(self, config: LanguageConfig) -> str:
         return (
             f"steps on {config.batch} columns of {config.unroll} words with {config.net}; try a smaller --batch"
         )
 
-    def describe_end(self, config: LanguageConfig, path: Path) -> str:
-        return f"the student was trained and is saved in {path}"
 
-
-class _Training(EpochWork[TrainedLanguage]):
+class _Training(StudentWork[TrainedLanguage]):
     """The epochs of one net."""
 
-    def __init__(self, setup: LanguageSetup) -> None:
-        self.setup, self.device, self.fingerprints = setup, setup.device, setup.fingerprints()
-        self.loop = setup.fit
+    loop: LanguageFit
+
+    def __init__(self, config: LanguageConfig, corpus: Corpus, teacher: LanguageModel | None) -> None:
+        self.config, self.corpus = config, corpus
+        self.device = device = resolve(config.device)
+        if teacher is not None:
+            refuse_other_words("the teacher", teacher.words, corpus)
+            self.teacher = Teacher(teacher).to(device)
+        for name in ("validation", "test"):
+            if len(getattr(corpus, name)) < 2 * COLUMNS:
+                raise DataError(
+                    f"the {name} text of {corpus.name} has {len(getattr(corpus, name))} words, wanted at least "
+                    f"{2 * COLUMNS}, 2 in each of {COLUMNS} columns; give a longer one"
+                )
+        self.net = build_language(config.net, corpus.words, seed=config.seed, **config.net_args).to(device)
+        self.loop = LanguageFit(
+            self.net, corpus.train.to(device), config, validation=corpus.validation.to(device),
+            teacher=None if self.teacher is None else cast(LanguageModel, self.teacher.nets[0]),
+            label_weight=config.label_weight, seed=config.seed,
+        )  # fmt: skip
+        found = {} if self.teacher is None else {"teacher": self.teacher.hash}
+        self.fingerprints = fingerprints(corpus, self.net, found)
 
     def stage(self) -> tuple[str, int]:
-        return "student", self.setup.config.epochs
+        return "student", self.config.epochs
 
-    def finish(self, folder: RunFolder | None, broken_off: str) -> TrainedLanguage:
-        setup, validation = self.setup, self.setup.fit.last
-        if setup.teacher is not None:
-            setup.teacher.check()
-        with interruptible(broken_off):
-            found = perplexity(setup.net, setup.corpus.test)
+    def test(self) -> TrainedLanguage:
+        config, words, name = self.config, self.corpus.words, self.corpus.name
+        found, validation = perplexity(self.net, self.corpus.test), self.loop.last
         assert validation is not None  # there is a validation text
-        saved = setup.to_saved({"perplexity": found, "validation perplexity": validation})
-        if folder is not None:
-            saved.save(folder.path / STUDENT)
-        return TrainedLanguage(setup.net, found, validation, setup.config, saved)
+        scores = {"perplexity": found, "validation perplexity": validation}
+        args = {**language_arguments(config.net), **config.net_args}
+        saved = SavedLanguageModel(
+            copy_state(self.net), config.net, args, words, name, scores, to_record(config)
+        )
+        return TrainedLanguage(self.net, found, validation, config, saved)
 
 
-def _load_teacher(teacher: LanguageModel | str | os.PathLike[str] | None) -> Given | None:
-    if teacher is None or isinstance(teacher, LanguageModel):
-        return None if teacher is None else (teacher, None)
-    if not isinstance(teacher, str | os.PathLike):
-        raise UsageError(f"teacher is a {type(teacher).__name__}; pass a language model or its file")
-    return SavedLanguageModel.load(teacher).net(), str(teacher)
+def load_corpus(config: LanguageConfig, options: RunOptions) -> Corpus:
+    """The text that a config names."""
+    return read_corpus(config.text, tokens=config.tokens, vocabulary=config.vocabulary, root=options.data_root)
+
+
+def refuse_other_words(who: str, words: tuple[str, ...], corpus: Corpus) -> None:
+    """Refuse a net whose vocabulary is not the text's; the sentence says where they differ.
+
+    Example:
+        >>> from kd_baselines.language.corpus import make_corpus
+        >>> refuse_other_words("the teacher", ("a", "b"), make_corpus("a a\\n", "a\\n", "a\\n"))
+        Traceback (most recent call last):
+        datadistill.errors.DataError: the teacher knows 2 words, the text custom has 2: 'b' is only the ...
+    """
+    if words == corpus.words:
+        return
+    own, there = set(words), set(corpus.words)
+    alone = [f"{w!r} is only the net's" for w in words if w not in there][:1]
+    alone += [f"{w!r} is only the text's" for w in corpus.words if w not in own][:1]
+    if not alone:
+        n, a, b = next((n, a, b) for n, (a, b) in enumerate(zip(words, corpus.words, strict=True)) if a != b)
+        alone = [f"word {n} is {a!r} to the net and {b!r} in the text"]
+    raise DataError(
+        f"{who} knows {len(words):,} words, the text {corpus.name} has {len(corpus.words):,}: "
+        f"{', '.join(alone)}; take a net that was trained on these words (the same text, --tokens and "
+        "--vocabulary)"
+    )

@@ -124,7 +124,7 @@ def test_a_resumed_run_wants_the_same_teacher_and_text(runs, tmp_path):
         train_language(None, out=runs / "student", resume=True, teacher=runs / "student")
     own = make_corpus(TEXT, TEXT, TEXT)
     train_language(TINY, corpus=own, out=tmp_path / "own")
-    with pytest.raises(UsageError, match="text of your own"):
+    with pytest.raises(UsageError, match="trains on data of your own"):
         train_language(None, out=tmp_path / "own", resume=True)
     with pytest.raises(DataError, match="other data"):
         train_language(None, out=tmp_path / "own", resume=True, corpus=make_corpus(TEXT[:-10], TEXT, TEXT))

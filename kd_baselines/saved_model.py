@@ -1,0 +1,69 @@
+"""What files of trained nets have in common, of image classifiers and of language models."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from datadistill.runs.artifact import Artifact
+from datadistill.runs.jsonconfig import dump_config
+from datadistill.runs.tensors import checksum
+from kd_baselines.teachers import Teacher
+
+__all__ = ["SavedModel", "copy_state", "to_record"]
+
+
+class SavedModel(abc.ABC):
+    """A trained net as a file holds it."""
+
+    artifact: ClassVar[Artifact]
+    """The kind of file."""
+
+    @property
+    @abc.abstractmethod
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All tensors, by the names that the fingerprint is of."""
+
+    @abc.abstractmethod
+    def to_teacher(self) -> Teacher:
+        """What is saved as a teacher, on the CPU."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all tensors."""
+        return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the tensors alone."""
+        return checksum(self.tensors)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file; see `Artifact.save`."""
+        self.artifact.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file, or the one in a run folder; see `Artifact.load`."""
+        return cls.artifact.load(path, cls)
+
+
+def copy_state(net: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a net as a file holds it: copies on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
+
+
+def to_record(config: Any) -> dict[str, Any]:
+    """The config of a training as the net's file holds it: no machine, and of paths the last name alone."""
+    left_out = ("device", "data", "teacher_number")
+    record = {name: value for name, value in dump_config(config).items() if name not in left_out}
+    for name in ("text", "weights", "teacher_weights"):
+        if record.get(name):
+            record[name] = Path(record[name]).name
+    return record

@@ -1,0 +1,181 @@
+"""The run of a student, of images or of text: what both do with a teacher that was given, how they report, and
+how they end.
+
+    StudentKind     a student is trained, with or without a teacher that was given
+    StudentWork     its steps, told once an epoch; then its test and its file
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from datadistill.config import RunOptions
+from datadistill.errors import UsageError
+from datadistill.nets.spec import CUSTOM
+from datadistill.runs.folder import RunFolder
+from datadistill.runs.kinds import Kind, Loop, LoopWork, Step
+from datadistill.runs.signals import interruptible
+from kd_baselines.netfile import STUDENT
+from kd_baselines.saved_model import SavedModel
+from kd_baselines.teachers import Teacher
+
+__all__ = ["EpochLoop", "StudentKind", "StudentWork"]
+
+C = TypeVar("C", bound=Any)
+D = TypeVar("D")
+T = TypeVar("T")
+
+
+class Trained(Protocol):
+    """What a training leaves."""
+
+    @property
+    def saved(self) -> SavedModel:
+        """The student as its file holds it."""
+
+
+R = TypeVar("R", bound=Trained)
+
+
+class StudentKind(Kind[C, R], Generic[C, R, D, T]):
+    """A kind of run that trains a student.
+
+    Args:
+        data: of your own; None: what the config names.
+        teacher: trained, or its file or run folder; None: none is given.
+    """
+
+    function: ClassVar[str]
+    """What trains such a student from Python."""
+    data_field: ClassVar[str]
+    """The field of the config that names the data."""
+    data_argument: ClassVar[str]
+    """The argument of that function that takes data of your own."""
+    teacher_class: type[T]
+    """Of a teacher that is given."""
+
+    def __init__(self, data: D | None = None, teacher: T | str | os.PathLike[str] | None = None) -> None:
+        self.data, self.teacher, self.teacher_path = data, None, None
+        if isinstance(teacher, str | os.PathLike):
+            self.teacher, self.teacher_path = self.load_teacher(teacher), os.fspath(teacher)
+        elif teacher is None or isinstance(teacher, self.teacher_class):
+            self.teacher = teacher
+        else:
+            raise UsageError(
+                f"teacher is a {type(teacher).__name__}; pass a {self.teacher_class.__name__} or a file"
+            )
+
+    @abc.abstractmethod
+    def load_teacher(self, path: str | os.PathLike[str]) -> T:
+        """The teacher in a file or a run folder."""
+
+    def prepare(self, config: C) -> C:
+        return config if self.data is None else replace(config, **{self.data_field: CUSTOM})
+
+    def reopen(self, folder: RunFolder) -> None:
+        had_one = "teacher" in folder.environment
+        if self.teacher is not None and not had_one:
+            raise UsageError(f"{folder.path} was started without a given teacher; leave the teacher out")
+        if self.teacher is None and had_one:
+            raise UsageError(
+                f"{folder.path} was started with a teacher that it did not train; pass it again "
+                "(--teacher FILE)"
+            )
+
+    def check(self, config: C, path: Path | None, options: RunOptions, resumed: bool) -> None:
+        if path is not None and self.data is None and getattr(config, self.data_field) == CUSTOM:
+            raise UsageError(
+                f"{path} trains on data of your own from Python; go on from Python with "
+                f"{self.command(config, path)}"
+            )
+
+    def command(self, config: C, path: Path) -> str:
+        own_data = getattr(config, self.data_field) == CUSTOM
+        if own_data or (self.teacher is not None and self.teacher_path is None):
+            given = f", {self.data_argument}=..." if own_data else ""
+            given += ", teacher=..." if self.teacher is not None else ""
+            return f"{self.function}(None, out={str(path)!r}, resume=True{given})"
+        teacher = "" if self.teacher_path is None else f" --teacher {self.teacher_path}"
+        return f"kd-baselines train --resume {path}{teacher}"
+
+    def describe_end(self, config: C, path: Path) -> str:
+        return f"the student was trained and is saved in {path}"
+
+
+class EpochLoop(Loop, Protocol):
+    """A loop that reports once an epoch."""
+
+    def advance(self) -> dict[str, Any] | None:
+        """One step. Returns the line of metrics, with the epoch from 1 and the mean loss, where it was the last
+        of an epoch. Leaves by `Interrupted` where a signal breaks off the test after an epoch, which is then
+        what the next call begins with."""
+
+
+class StudentWork(LoopWork[R]):
+    """The training of one student; a subclass says what its stages are called and how it is tested."""
+
+    loop: EpochLoop
+    teacher: Teacher | None = None
+    found: tuple[str, ...] = ()
+    """What the last test found, for the bar."""
+
+    @abc.abstractmethod
+    def stage(self) -> tuple[str, int]:
+        """What the next step trains, and of how many epochs."""
+
+    @abc.abstractmethod
+    def test(self) -> R:
+        """Test the student on the test part."""
+
+    def advance(self) -> Step:
+        name, epochs = self.stage()
+        line = self.loop.advance()
+        if line is None:
+            return Step((name, *self.found))
+        found = format_test(line)
+        self.found = (found,) if found else ()
+        return Step(
+            (name, *self.found),
+            metrics=[line],
+            timing={"stage": name, "epoch": line["epoch"]},
+            line=format_epoch(name, line, epochs),
+            important=line["epoch"] == epochs,
+        )
+
+    def place(self) -> dict[str, Any]:
+        return {"stage": self.stage()[0], "epoch": None}
+
+    def finish(self, folder: RunFolder | None, broken_off: str) -> R:
+        if self.teacher is not None:
+            self.teacher.check()
+        with interruptible(broken_off):
+            result = self.test()
+        if folder is not None:
+            result.saved.save(folder.path / STUDENT)
+        return result
+
+
+def format_epoch(name: str, line: Mapping[str, Any], epochs: int) -> str:
+    """A line of metrics for a person.
+
+    >>> format_epoch("student", {"epoch": 1, "loss": 5.0, "perplexity": 120.25}, 8)
+    'student  epoch 1/8  loss 5.0000  perplexity 120.2 (validation)'
+    """
+    parts = [name, f"epoch {line['epoch']}/{epochs}", f"loss {line['loss']:.4f}", format_test(line)]
+    return "  ".join(part for part in parts if part)
+
+
+def format_test(line: Mapping[str, Any]) -> str:
+    """What a line of metrics has of the test after the epoch.
+
+    >>> format_test({"epoch": 1, "loss": 0.5, "accuracy": 91.25})
+    'accuracy 91.2% (validation)'
+    """
+    found = [f"accuracy {line['accuracy']:.1f}% (validation)"] if "accuracy" in line else []
+    found += [f"perplexity {line['perplexity']:.1f} (validation)"] if "perplexity" in line else []
+    return "  ".join(found)
