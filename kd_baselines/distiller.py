@@ -17,7 +17,7 @@ from datadistill.innerloop.attributes import keep_attributes
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.streams import generator, global_stream
 from datadistill.training.fit_loop import Batch
-from kd_baselines.features import run_net
+from kd_baselines.features import run
 from kd_baselines.losses.input_gradients import refuse_once_differentiable
 from kd_baselines.losses.term import Objective, Seen, Term
 from kd_baselines.splits import as_split, float_images
@@ -34,7 +34,7 @@ class Distiller:
 
     Args:
         student: images (B,C,H,W) to logits (B,K), on the device of the batches; trained in place. Of auxiliary
-            outputs beside the logits (`kd_baselines.features.run_net`) no term knows.
+            outputs beside the logits (`kd_baselines.features.run`) no term knows.
         objective: a term or a sum of terms.
         teacher: a `Teacher` or a `CachedTeacher`; None where no term needs one.
         sample: a split, (images, labels) or a data set (`kd_baselines.splits.as_split`), of which two images
@@ -142,7 +142,7 @@ class Distiller:
             layers = sorted(needs.student_features)
             twice = TwiceDifferentiable() if needs.student_input_gradients else contextlib.nullcontext()
             with twice, self._explain_failure("student", images):
-                out = run_net(self.student, images, layers, logits=whole, classes=self._classes)
+                out = run(self.student, images, layers, logits=whole, classes=self._classes)
             seen.student_logits, seen.student_features = out.logits, out.features
         if needs.teacher_logits or needs.teacher_features:
             assert self.teacher is not None

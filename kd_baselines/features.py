@@ -28,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 
 from datadistill.errors import UsageError, suggest
 
-__all__ = ["Outputs", "cast_images", "layers", "logits_in", "run_net"]
+__all__ = ["Outputs", "cast_images", "layers", "logits_in", "run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Outputs:
 
 
 def layers(net: nn.Module) -> tuple[str, ...]:
-    """The module paths that `run_net` can tap, in the order in which the net registers them."""
+    """The module paths that `run` can tap, in the order in which the net registers them."""
     return tuple(path for path in _modules(net) if path)
 
 
@@ -60,7 +60,7 @@ def _modules(net: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def run_net(
+def run(
     net: nn.Module,
     images: Float[Tensor, "b c h w"],
     names: Collection[str] = (),
@@ -93,7 +93,7 @@ def run_net(
     Example:
         >>> import torch
         >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
-        >>> out = run_net(net, torch.ones(5, 3), ["0", "1"])
+        >>> out = run(net, torch.ones(5, 3), ["0", "1"])
         >>> torch.equal(out.features["0"].relu(), out.features["1"]), out.logits.shape
         (True, torch.Size([5, 2]))
     """

@@ -33,7 +33,7 @@ from datadistill.nets.copying import bare_net, copy_net
 from datadistill.runs.canonical import canonical_json
 from datadistill.runs.signals import poll
 from datadistill.runs.tensors import checksum
-from kd_baselines.features import Outputs, run_net
+from kd_baselines.features import Outputs, run
 from kd_baselines.losses.divergence import SMALL, exp_rest, to_double
 
 __all__ = ["Teacher", "TeacherOutputs", "drop_graphs"]
@@ -219,10 +219,10 @@ class Teacher:
             with torch.set_grad_enabled(graph), NetMode(net, norm, training=False):
                 own = (*net.named_parameters(), *net.named_buffers())
                 if graph and isinstance(net, torch.jit.ScriptModule):  # which takes no other tensors
-                    return _freeze_forward(net, lambda: run_net(net, images, names, logits=logits))
+                    return _freeze_forward(net, lambda: run(net, images, names, logits=logits))
                 tensors = {name: _to_ordinary(tensor) for name, tensor in own} if graph else None
                 try:
-                    return run_net(net, images, names, logits=logits, tensors=tensors)
+                    return run(net, images, names, logits=logits, tensors=tensors)
                 finally:
                     if graph:
                         drop_graphs(net)

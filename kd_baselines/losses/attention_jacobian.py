@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datadistill.errors import UsageError
-from kd_baselines.features import run_net
+from kd_baselines.features import run
 from kd_baselines.losses.attention import attention_map, check_maps, check_power, to_same_size
 from kd_baselines.losses.checks import check_layers
 from kd_baselines.losses.input_gradients import (
@@ -111,7 +111,7 @@ class AttentionJacobian(Term):
             return seen.student_features
         assert seen.student is not None
         with per_sample(seen.student):
-            return run_net(seen.student, seen.images, sorted(self.layers), logits=False).features
+            return run(seen.student, seen.images, sorted(self.layers), logits=False).features
 
 
 def _of_maps(student: Tensor, teacher: Tensor, x: Tensor) -> Float[Tensor, ""]:

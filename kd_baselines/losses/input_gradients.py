@@ -31,7 +31,7 @@ from datadistill.innerloop.layer_faults import find_refusal, name_missing
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.nets.layers import check_choice
-from kd_baselines.features import run_net
+from kd_baselines.features import run
 from kd_baselines.losses.checks import check_draws, class_labels
 from kd_baselines.losses.term import Seen
 
@@ -230,6 +230,6 @@ def student_pass(seen: Seen, layer: str | None = None) -> tuple[Tensor, Tensor]:
         return seen.student_output(layer), seen.images
     x = make_leaf(seen.images)
     with per_sample(student):
-        out = run_net(student, x, [] if layer is None else [layer], logits=layer is None)
+        out = run(student, x, [] if layer is None else [layer], logits=layer is None)
     own = Seen(x, seen.labels, student_logits=out.logits, student_features=out.features)
     return own.student_output(layer), x

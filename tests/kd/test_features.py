@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from datadistill.errors import UsageError
-from kd_baselines.features import layers, run_net
+from kd_baselines.features import layers, run
 
 
 class Residual(nn.Module):
@@ -68,7 +68,7 @@ def images():
 
 def test_a_tap_is_the_value_before_what_overwrites_it(pair, images):
     net, plain = (n.eval() for n in pair)
-    got = run_net(net, images, ["bn1", "relu#1", "bn2", "relu#2:in", "relu#2"]).features
+    got = run(net, images, ["bn1", "relu#1", "bn2", "relu#2:in", "relu#2"]).features
     bn1 = plain.bn1(plain.conv1(images))
     assert (bn1 < 0).any()  # which an activation in place would have put to zero
     bn2 = plain.bn2(plain.conv2(bn1.relu()))
@@ -81,7 +81,7 @@ def test_the_net_computes_what_it_computes_without_taps(pair, images):
     net, plain = pair
     names = [name for name in layers(net) if name != "relu"] + ["relu#1:in", "relu#1", "relu#2:in", "relu#2"]
     labels = torch.tensor([0, 1, 2, 0])
-    out = run_net(net, images, names)
+    out = run(net, images, names)
     F.cross_entropy(out.logits, labels).backward()
     logits = plain(images)
     F.cross_entropy(logits, labels).backward()
@@ -97,7 +97,7 @@ def test_gradients_flow_from_a_tap_to_the_layers_below(pair, images, name):
     net, plain = pair
     weights = torch.randn(4, 2, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     for each in pair:
-        (run_net(each, images, [name]).features[name] * weights).sum().backward()
+        (run(each, images, [name]).features[name] * weights).sum().backward()
     below = {"conv1": 1, "bn1": 2, "relu#1:in": 2, "conv2": 3, "bn2:in": 3, "bn2": 4, "relu#2:in": 4}[name]
     reached = [p for m in (net.conv1, net.bn1, net.conv2, net.bn2)[:below] for p in m.parameters()]
     assert [p.grad is not None for p in net.parameters()] == [
@@ -112,7 +112,7 @@ def test_second_derivatives_go_through_a_tap():
     x = torch.randn(2, 1, 2, 2, dtype=torch.float64, requires_grad=True)
 
     def squared_jacobian(weight):
-        out = run_net(net, x, ["2"], logits=False, tensors={"1.weight": weight}).features["2"]
+        out = run(net, x, ["2"], logits=False, tensors={"1.weight": weight}).features["2"]
         return torch.autograd.grad(out.square().sum(), x, create_graph=True)[0].square().sum()
 
     assert torch.autograd.gradcheck(squared_jacobian, net[1].weight.detach().requires_grad_())
@@ -127,13 +127,13 @@ def test_without_logits_the_forward_stops_at_the_last_tap(images):
     for name, module in net.named_modules():
         module.register_forward_pre_hook(lambda _, __, name=name: called.append(name))
     before = hooks(net)
-    out = run_net(net, images, ["bn1", "conv1"], logits=False)
+    out = run(net, images, ["bn1", "conv1"], logits=False)
     assert called == ["", "conv1", "bn1"] and out.logits is None and list(out.features) == ["bn1", "conv1"]
     called.clear()
-    run_net(net, images, ["conv2:in"], logits=False)
+    run(net, images, ["conv2:in"], logits=False)
     assert called == ["", "conv1", "bn1", "relu", "conv2"]
     called.clear()
-    assert run_net(net, images, logits=False).features == {} and not called
+    assert run(net, images, logits=False).features == {} and not called
     assert net.bn2.num_batches_tracked == 0 and hooks(net) == before
 
 
@@ -141,7 +141,7 @@ def test_hooks_are_gone_after_errors_too():
     net = Odd()
     for names in (["flat", "nothing"], ["flat", "lstm"], ["flat", "never"], ["flat"]):
         with pytest.raises((UsageError, RuntimeError)):
-            run_net(net, torch.zeros(2, 9, 9), names)
+            run(net, torch.zeros(2, 9, 9), names)
     assert hooks(net) == 0
 
 
@@ -159,7 +159,7 @@ def test_a_nets_own_handler_does_not_swallow_the_stop():
                 return torch.zeros(1)
 
     handled = []
-    out = run_net(Careful(), torch.ones(3, 2), ["first"], logits=False)
+    out = run(Careful(), torch.ones(3, 2), ["first"], logits=False)
     assert out.features["first"].shape == (3, 2) and not handled
 
 
@@ -167,7 +167,7 @@ def test_stand_ins_take_the_place_of_parameters_and_buffers():
     net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     before = {name: t.clone() for name, t in net.state_dict().items()}
     own = {name: torch.zeros_like(t) for name, t in net.state_dict().items()}
-    out = run_net(net, torch.ones(3, 2), ["0"], tensors=own)
+    out = run(net, torch.ones(3, 2), ["0"], tensors=own)
     assert not out.features["0"].any() and own["1.num_batches_tracked"] == 1
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
 
@@ -185,34 +185,34 @@ def test_an_unknown_name_lists_the_near_ones_first(images):
     with pytest.raises(
         UsageError, match=r"no layer 'conv3'; did you mean conv2 or conv1\? \(known: bn1, .*relu"
     ):
-        run_net(Residual().double(), images, ["conv3:in"])
+        run(Residual().double(), images, ["conv3:in"])
     with pytest.raises(UsageError, match="Residual has no layer ''"):
-        run_net(Residual().double(), images, [""])
+        run(Residual().double(), images, [""])
 
 
 @pytest.mark.parametrize("name", ["relu:out", "relu#", "relu#0", "relu#two", "relu:", "relu#-1"])
 def test_a_name_that_ends_in_no_place_is_refused(images, name):
     with pytest.raises(UsageError, match="give 'relu'"):
-        run_net(Residual().double(), images, [name])
+        run(Residual().double(), images, [name])
 
 
 def test_a_layer_that_is_called_again_must_say_which_call(images):
     net = Residual().double()
     with pytest.raises(UsageError, match=r"'relu' is called more than once.*'relu#1:in', 'relu#2:in'"):
-        run_net(net, images, ["relu:in"])
+        run(net, images, ["relu:in"])
     with pytest.raises(UsageError, match=r"'relu' is called more than once.*'relu#1', 'relu#2'"):
-        run_net(net, images, ["relu"])
+        run(net, images, ["relu"])
     with pytest.raises(UsageError, match="without reaching layer 'relu#3'"):
-        run_net(net, images, ["relu#3"], logits=False)
+        run(net, images, ["relu#3"], logits=False)
 
 
 def test_what_is_no_single_tensor_is_refused():
     net, x = Odd(), torch.zeros(2, 1, 2, 2)
     with pytest.raises(UsageError, match="'lstm' returns a tuple of 2, wanted one tensor"):
-        run_net(net, x, ["lstm"])
+        run(net, x, ["lstm"])
     with pytest.raises(UsageError, match="'mix:in' is given a tuple of 2, wanted one tensor"):
-        run_net(net, x, ["mix:in"])
+        run(net, x, ["mix:in"])
     with pytest.raises(UsageError, match="without reaching layer 'never'"):
-        run_net(net, x, ["never"])
+        run(net, x, ["never"])
     with pytest.raises(UsageError, match="LSTM returns a tuple"):
-        run_net(net.lstm, torch.zeros(2, 1, 4))
+        run(net.lstm, torch.zeros(2, 1, 4))

@@ -13,7 +13,7 @@ import datadistill as dd
 import kd_baselines as kd
 from datadistill.data import Split
 from datadistill.errors import UsageError
-from kd_baselines.features import layers, run_net
+from kd_baselines.features import layers, run
 
 X = torch.randn(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 5
@@ -82,7 +82,7 @@ def test_layers_of_a_wrapped_net_have_their_plain_names(wrap):
     wrapped = wrap(module)
     wrapped(X)  # compiled without taps
     assert layers(wrapped) == layers(module)
-    torch.testing.assert_close(run_net(wrapped, X, ["0"]).features["0"], module[0](X))
+    torch.testing.assert_close(run(wrapped, X, ["0"]).features["0"], module[0](X))
     assert kd.score(wrapped, (X, Y)) == kd.score(module, (X, Y))
 
 

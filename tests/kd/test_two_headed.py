@@ -10,7 +10,7 @@ from torch import nn
 from datadistill.errors import UsageError
 from datadistill.nets.lenet import LeNet
 from datadistill.nets.torchvision_net import torchvision_net
-from kd_baselines.features import run_net
+from kd_baselines.features import run
 from kd_baselines.heads import TwoHeaded, lwf_objective, two_headed
 from kd_baselines.losses.schedules import Linear
 from kd_baselines.losses.term import Seen
@@ -41,7 +41,7 @@ LAYERS = {"trunk.conv2": "conv2"}
 
 def test_both_heads_see_the_trunk():
     net = seeded(lambda: TwoHeaded(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), 72, 3, 10)).double()
-    out = run_net(net, IMAGES, ["source", "target", "trunk"])
+    out = run(net, IMAGES, ["source", "target", "trunk"])
     features = out.features["trunk"].flatten(1)
     assert torch.equal(out.logits, F.linear(features, net.target.weight, net.target.bias))
     assert torch.equal(out.features["source"], F.linear(features, net.source.weight, net.source.bias))
@@ -64,7 +64,7 @@ def test_any_classifier_gets_a_head_beside_its_last_layer(make, shape, last):
     student = two_headed(net, 7, torch.Generator().manual_seed(1))
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        out = run_net(student, images, ["source", "target"])
+        out = run(student, images, ["source", "target"])
         assert torch.allclose(out.logits, net(images), rtol=1e-5, atol=1e-6)
         assert torch.equal(out.logits, out.features["target"])
         # the source logits: the net with the new layer where the last one is
@@ -83,7 +83,7 @@ def test_any_classifier_gets_a_head_beside_its_last_layer(make, shape, last):
 
 def test_a_single_layer_too():
     net = seeded(lambda: nn.Linear(4, 3))
-    out = run_net(two_headed(net, 7), torch.ones(2, 4), ["source"])
+    out = run(two_headed(net, 7), torch.ones(2, 4), ["source"])
     assert torch.allclose(out.logits, net(torch.ones(2, 4))) and out.features["source"].shape == (2, 7)
 
 
@@ -111,8 +111,8 @@ def test_saving_and_loading():
     again = two_headed(Convolutions(3), 10).double()
     again.load_state_dict(student.state_dict())
     assert torch.equal(
-        run_net(again, IMAGES, ["source"]).features["source"],
-        run_net(student, IMAGES, ["source"]).features["source"],
+        run(again, IMAGES, ["source"]).features["source"],
+        run(student, IMAGES, ["source"]).features["source"],
     )
 
 
@@ -147,8 +147,8 @@ def test_what_does_not_fit_is_refused(call, words):
 
 def seen_of(student, teacher, needs):
     x = IMAGES.clone().requires_grad_()
-    mine = run_net(student, x, sorted(needs.student_features))
-    theirs = run_net(teacher.requires_grad_(False).eval(), x, sorted(needs.teacher_features))
+    mine = run(student, x, sorted(needs.student_features))
+    theirs = run(teacher.requires_grad_(False).eval(), x, sorted(needs.teacher_features))
     return Seen(
         x, LABELS, student_logits=mine.logits, student_features=mine.features, teacher_logits=theirs.logits,
         teacher_features=theirs.features, teacher_at=lambda T: theirs.logits, student=student,
@@ -189,9 +189,7 @@ def test_the_source_jacobian_is_that_of_the_second_head():
     objective = lwf_objective(activations=0.0, jacobian=1.0, output="full")
     found = objective(seen_of(student, teacher, objective.needs))["jacobianmatching"]
     expected = [
-        torch.func.jacrev(lambda x: run_net(student, x, ["source"]).features["source"] - teacher(x))(
-            image[None]
-        )
+        torch.func.jacrev(lambda x: run(student, x, ["source"]).features["source"] - teacher(x))(image[None])
         for image in IMAGES
     ]
     assert torch.allclose(found, torch.stack(expected).square().sum() / len(IMAGES), rtol=1e-10)

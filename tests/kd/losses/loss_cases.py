@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
 from datadistill.streams import generator
-from kd_baselines.features import run_net
+from kd_baselines.features import run
 from kd_baselines.losses import Seen, attention_map
 
 
@@ -39,7 +39,7 @@ def seen(z=None, v=None, **more):
 def seen_by(student, teacher, x, y, layer):
     """A batch as two nets see it: one pass of each, with a graph to the images."""
     x = x.detach().requires_grad_()
-    ours, theirs = (run_net(net, x, [layer]) for net in (student, teacher.requires_grad_(False)))
+    ours, theirs = (run(net, x, [layer]) for net in (student, teacher.requires_grad_(False)))
     return Seen(
         x, y, ours.logits, theirs.logits, ours.features, theirs.features,
         teacher_at=lambda T: theirs.logits, student=student, teacher=teacher, noise=noise,
