@@ -15,15 +15,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from datadistill import distilled_file
 from datadistill.data.normalization import Normalization
-from datadistill.distilled_checks import check_set
+from datadistill.data.reference import DataReference
+from datadistill.distilled_checks import check_set, schedule_of
 from datadistill.errors import UsageError
-from datadistill.initial import Random, Start, Theta, put
+from datadistill.initial import Random, Start, Theta, default_start, put
 from datadistill.innerloop.steps import Pair
 from datadistill.innerloop.unroll import unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule
@@ -32,8 +33,10 @@ from datadistill.nets.copying import bare_net, copy_net
 from datadistill.nets.factory import NetFactory, as_module
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import NetSpec
+from datadistill.objectives import Classification, Objective
 from datadistill.quantization import Quantization
 from datadistill.synthetic.decoders import Decoder, decode
+from datadistill.synthetic.schedule import Schedule
 from datadistill.torch_defaults import use_library_defaults
 
 
@@ -44,7 +47,7 @@ class DistilledDataset:
         images: (N, C, H, W) floats as trained on: normalized, their values not bounded. None with a decoder.
         labels: (N,) integers, or (N, K) probabilities.
         step_sizes: (T,), or (T, P) with one column for each parameter tensor; positive.
-        order: T index tensors into the images, one for each step.
+        order: T index tensors into the images, one for each step; or the schedule that has them.
         classes: K names, in the order of the labels.
         normalization: what the real images went through; call it on your own.
         net: name and arguments of the net it was learned with.
@@ -54,7 +57,10 @@ class DistilledDataset:
             go with theta_0, else None.
         tensors: with (T, P) step sizes, the P names; taken from theta_0 or the net where absent.
         norm: what BatchNorm used in the inner loop.
-        origin: recipe, seed, data set and split it came from, for the file.
+        start: where the nets that it was learned for start; draws of the net's scheme where absent.
+        objective: what was asked of the nets; accuracy where absent.
+        data: the real data it was learned from, as far as they can be found again.
+        origin: recipe, seed, data set and so on, to be read by people; nothing is decided by it.
         accuracies: what was measured, for the file.
         quantization: of the images in the file; see `quantized`.
         decoder: what makes the images, where they are not stored as they are; see `datadistill.synthetic`.
@@ -82,7 +88,7 @@ class DistilledDataset:
         images: Float[Tensor, "n c h w"] | None,
         labels: Tensor,
         step_sizes: Float[Tensor, T * P],
-        order: Sequence[Tensor],
+        order: Sequence[Tensor] | Schedule,
         *,
         classes: Sequence[str],
         normalization: Normalization,
@@ -92,6 +98,9 @@ class DistilledDataset:
         buffers: Theta | None = None,
         tensors: Sequence[str] | None = None,
         norm: str = "batch",
+        start: Start | None = None,
+        objective: Objective | None = None,
+        data: DataReference | None = None,
         origin: dict[str, Any] | None = None,
         accuracies: dict[str, Any] | None = None,
         quantization: Quantization | None = None,
@@ -105,11 +114,13 @@ class DistilledDataset:
             assert self.decoder is not None and self.coded is not None
             images = decode(self.decoder, self.coded, len(labels))
         self.images, self.labels = images.detach(), labels.detach()
-        self.step_sizes, self.order = step_sizes.detach(), [torch.as_tensor(i).long() for i in order]
+        self.step_sizes, self.schedule = step_sizes.detach(), schedule_of(order)
         self.classes, self.normalization, self.net, self.update = tuple(classes), normalization, net, update
         self.theta_0 = None if theta_0 is None else {k: p.detach() for k, p in theta_0.items()}
         self.buffers = None if buffers is None else {k: b.detach() for k, b in buffers.items()}
         self.norm, self.quantization = norm, quantization
+        self.start = start or default_start(net, theta_0 is not None)
+        self.objective, self.data = objective or Classification(), data or DataReference()
         self.origin, self.accuracies = dict(origin or {}), dict(accuracies or {})
         if tensors is None and self.step_sizes.dim() == 2:
             tensors = list(self.theta_0 or dict(net.shapes().named_parameters()))
@@ -119,19 +130,23 @@ class DistilledDataset:
     def __repr__(self) -> str:
         n, c, h, w = self.images.shape
         kind = "its own fixed initialization" if self.theta_0 is not None else "any initialization"
-        kind = "the given values" if self.start.kind == "values" else kind
+        kind = "the given values" if self.start.kind == "given" else kind
         steps = f"{len(self.order)} step{'s' if len(self.order) != 1 else ''}"
         return (
             f"DistilledDataset({n} images {c}x{h}x{w}, {len(self.classes)} classes, {steps}, "
             f"{kind} of {self.net.name})"
         )
 
-    @property
-    def start(self) -> Start:
-        """Where the nets that it was learned for start."""
-        return Start.from_origin(self.origin, self.theta_0 is not None, self.net.init)
-
     # --- using it
+
+    @property
+    def order(self) -> tuple[Int[Tensor, " b"], ...]:
+        """T index tensors into the images, one for each step: those of `schedule`."""
+        return tuple(self.schedule.order)
+
+    @order.setter
+    def order(self, order: Sequence[Tensor] | Schedule) -> None:
+        self.schedule = schedule_of(order)
 
     @use_library_defaults()
     def build(self) -> nn.Module:
@@ -231,18 +246,13 @@ class DistilledDataset:
                     owner, _, own = name.rpartition(".")
                     owners[owner]._buffers[own] = theta_T[name].to(b.device).clone()
         if has_batchnorm(trained) and self.norm == "batch":
-            last = self.order[-(len(self.order) // self.passes) :]  # one pass over all steps
-            reestimate(trained, [self.images[i] for i in last])
+            reestimate(trained, [self.images[i] for i in self.schedule.batches])  # one pass over all steps
         return trained
 
     @property
     def passes(self) -> int:
         """How many times the steps' order repeats itself: the epochs it was learned with."""
-        T = len(self.order)
-        for period in (s for s in range(1, T) if T % s == 0):
-            if all(torch.equal(self.order[t], self.order[t - period]) for t in range(period, T)):
-                return T // period
-        return 1
+        return self.schedule.epochs
 
     def step_sizes_for(self, theta: Theta) -> Tensor:
         """Step sizes fit for a net with these tensors: (T, P) columns go by name; where the names differ,
@@ -288,7 +298,7 @@ class DistilledDataset:
         for k in ("theta_0", "buffers", "coded"):
             tensors = getattr(self, k)
             moved[k] = None if tensors is None else {name: p.to(device) for name, p in tensors.items()}
-        return self._replace(**moved, order=[i.to(device) for i in self.order])
+        return self._replace(**moved, schedule=self.schedule.to(device))
 
     def _replace(self, **changes: Any) -> DistilledDataset:
         twin = copy.copy(self)

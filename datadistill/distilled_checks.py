@@ -15,6 +15,7 @@ from datadistill.nets.limits import MOST_TENSORS
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec, refuse_other_tensors
 from datadistill.runs.content import check_class_names, quote
 from datadistill.runs.set_record import check_origin
+from datadistill.synthetic.schedule import Schedule
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
@@ -24,8 +25,8 @@ def check_set(d: DistilledDataset) -> None:
     """Refuse parts that do not fit together. The constructor calls this, so a file is checked too."""
     check_images(d.images, d.normalization, d.net)
     check_labels(d.labels, len(d.images), d.classes)
-    _check_steps(d.step_sizes, d.order, len(d.images), d.tensors)
-    check_origin("origin", d.origin, len(d.classes))
+    _check_steps(d.step_sizes, d.schedule, len(d.images), d.tensors)
+    check_origin("origin", d.origin)
     if d.norm not in ("batch", "frozen"):
         raise DataError(f"norm is {quote(d.norm)}, wanted batch or frozen")
     if d.net.init not in INITIALIZATIONS and (d.net.name, d.net.init) != (CUSTOM, FACTORY):
@@ -84,9 +85,18 @@ def check_labels(labels: Tensor, n: int, classes: Sequence[str]) -> None:
         )
 
 
-def _check_steps(step_sizes: Tensor, order: list[Tensor], n: int, tensors: tuple[str, ...] | None) -> None:
-    T = len(order)
-    if step_sizes.dim() not in (1, 2) or len(step_sizes) != T or not T:
+def schedule_of(order: Sequence[Tensor] | Schedule) -> Schedule:
+    """The schedule of an order of use; DataError for one without a step."""
+    if isinstance(order, Schedule):
+        return order
+    if not len(order):
+        raise DataError("order has no step, wanted one or more")
+    return Schedule.of([torch.as_tensor(index).long() for index in order])
+
+
+def _check_steps(step_sizes: Tensor, schedule: Schedule, n: int, tensors: tuple[str, ...] | None) -> None:
+    T = schedule.steps
+    if step_sizes.dim() not in (1, 2) or len(step_sizes) != T:
         raise DataError(
             f"step_sizes are {tuple(step_sizes.shape)} for {T} steps; wanted ({T},) or ({T}, P), T >= 1"
         )
@@ -97,6 +107,6 @@ def _check_steps(step_sizes: Tensor, order: list[Tensor], n: int, tensors: tuple
         raise DataError(f"step_sizes has {bad}, but each must be positive and finite")
     if step_sizes.dim() == 2 and len(tensors or ()) != step_sizes.shape[1]:
         raise DataError(f"step_sizes has {step_sizes.shape[1]} columns and {len(tensors or ())} tensor names")
-    for t, index in enumerate(order):
+    for t, index in enumerate(schedule.batches):
         if index.dim() != 1 or not len(index) or not 0 <= int(index.min()) <= int(index.max()) < n:
             raise DataError(f"order of step {t} is {index.tolist()[:10]}, wanted indices of the {n} images")

@@ -5,22 +5,28 @@ theta_0.NAME (and, of a net whose values were given, buffer.NAME for buffers and
 learned for one fixed initialization. The JSON says the rest; no date, duration, host or path is in it, so the
 same run gives the same bytes. `runs/artifact.py` has the refusals of damaged and other files.
 
-Schema 3: a decoder and `coded.NAME` in place of images. A set without one is written as schema 2, where the
-checksum covers all of the file; in schema 1, which is still read, it left the accuracies out.
+Schema 4: the JSON says start, objective, data and schedule in fields of their own, and a decoder and
+`coded.NAME` may stand in place of images. `earlier_files.py` reads schema 1 to 3; the checksum of schema 1 left
+the accuracies out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from datadistill.data.normalization import normalization_from
+from datadistill.data.reference import DataReference
+from datadistill.earlier_files import upgrade
 from datadistill.errors import DataError, UsageError
+from datadistill.initial import Start
 from datadistill.innerloop import update_rules
 from datadistill.nets.spec import NetSpec
+from datadistill.objectives import objective_from
 from datadistill.quantization import Quantization
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
@@ -36,6 +42,7 @@ from datadistill.runs.content import (
 )
 from datadistill.runs.set_record import check_accuracies
 from datadistill.synthetic.decoders import Decoder, decoder_from
+from datadistill.synthetic.schedule import Schedule
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
@@ -76,10 +83,12 @@ def to_tensors(d: DistilledDataset) -> dict[str, Tensor]:
 
 def _values(d: DistilledDataset) -> dict[str, Any]:
     return {
-        "schema": 2 if d.decoder is None else 3,  # older versions read what they can
         "decoder": None if d.decoder is None else _describe_decoder(d.decoder, d.coded or {}),
         "update": update_rules.describe(d.update),
-        "order": [i.tolist() for i in d.order],
+        "schedule": d.schedule.describe(),
+        "start": replace(d.start, one=d.start.one or d.theta_0 is not None).describe(),
+        "objective": d.objective.describe(),
+        "data": d.data.describe(),
         "tensors": None if d.tensors is None else list(d.tensors),
         "theta_0": None if d.theta_0 is None else list(d.theta_0),
         "buffers": None if d.buffers is None else list(d.buffers),
@@ -107,8 +116,10 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
             "coded": {k.removeprefix("coded."): tensors[k] for k in coded},
         }
     return {
-        **{k: v for k, v in values.items() if k != "decoder"},
+        **{k: v for k, v in values.items() if k not in ("decoder", "schedule")},
         **made_of,
+        "order": values["schedule"],
+        "objective": objective_from(values["objective"], len(values["classes"])),
         "labels": tensors["labels"],
         "step_sizes": tensors["step_sizes"],
         "update": update,
@@ -145,17 +156,10 @@ def _check_decoder(field: str, value: Any) -> dict[str, Any]:
     return found
 
 
-def _check_order(field: str, value: Any) -> list[Tensor]:
-    if not isinstance(value, list) or not all(
-        isinstance(index, list) and all(type(i) is int for i in index) for index in value
-    ):
-        raise DataError(f"{field} is {quote(value)}, wanted whole numbers for each step")
-    return [torch.tensor(index, dtype=torch.long) for index in value]
-
-
 SET = Artifact(
     "distilled dataset",
-    schema=3,
+    schema=4,
+    upgrade=upgrade,
     uncovered={1: ("accuracies",)},
     name_key="what",
     fields={
@@ -164,10 +168,13 @@ SET = Artifact(
         "net": parse_with(NetSpec.from_dict),
         "update": accept,
         "norm": accept,
-        "order": _check_order,
+        "schedule": parse_with(Schedule.from_description),
         "tensors": optional(check_texts),
         "theta_0": optional(check_texts),
         "buffers": check_texts,
+        "start": parse_with(Start.from_description),
+        "objective": check_object,
+        "data": parse_with(DataReference.from_description),
         "origin": check_object,
         "accuracies": check_accuracies,
         "quantization": optional(parse_with(Quantization.from_dict)),
@@ -194,6 +201,5 @@ def refuse_own_rule(d: DistilledDataset) -> None:
 
 
 def identity(d: DistilledDataset) -> str:
-    """'sha256:' and the digest of all but the accuracies: equal for the same set, whatever was measured on it.
-    It is the checksum that files of schema 1 carry."""
+    """'sha256:' and a digest of all but the accuracies: equal for the same set, whatever was measured on it."""
     return SET.fingerprint(d, schema=1)

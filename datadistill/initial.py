@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -28,9 +29,14 @@ from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, make_net
 from datadistill.nets.initialization import draw_whole, find_undrawn
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
+from datadistill.runs.content import Check, check_choice, check_fields, check_text, check_truth, optional
 from datadistill.streams import generator
 
 Theta = dict[str, Tensor]
+
+
+STARTS = ("draws", "factory", "pool", "weights", "given")
+"""Kinds of a `Start`."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +45,47 @@ class Start:
 
     Args:
         kind: "draws" of an initialization scheme, a "factory" of the user's own, a "pool" of pretrained nets,
-            "weights" with a fresh last layer, or "values", the given ones of one net.
-        one: whether they all start from one theta_0, which the set carries.
+            "weights" with a fresh last layer, or the "given" values of one net.
+        one: whether they all start from one theta_0, which the finished set carries.
         source: data set that the nets of a pool were trained on.
         fingerprint: of the pool, the weights, the values, or the factory's first net; None where unknown.
 
     Example:
-        >>> Start.from_origin({"source": "mnist", "pool": "abc"}, one=False, init="xavier")
-        Start(kind='pool', one=False, source='mnist', fingerprint='abc')
+        >>> Start("pool", source="mnist").describe()
+        {'name': 'pool', 'one': False, 'source': 'mnist', 'fingerprint': None}
     """
 
-    kind: str
-    one: bool
+    kind: str = "draws"
+    one: bool = False
     source: str | None = None
     fingerprint: str | None = None
 
+    def describe(self) -> dict[str, Any]:
+        """Name and arguments, as plain values; `from_description` is the inverse."""
+        return {"name": self.kind, "one": self.one, "source": self.source, "fingerprint": self.fingerprint}
+
     @classmethod
-    def from_origin(cls, origin: Mapping[str, Any], one: bool, init: str) -> Start:
-        """As a file says it: what it came from, whether it has a theta_0, and the net's initialization."""
-        source, one = origin.get("source"), one or origin.get("fixed") is True
-        for kind, name in (("values", "given"), ("weights", "weights"), ("factory", "factory")):
-            if name in origin:
-                return cls(kind, one, source, origin[name])
-        if source is not None or "pool" in origin:
-            return cls("pool", one, source, origin.get("pool"))
-        return cls("factory" if init == FACTORY else "draws", one)
+    def from_description(cls, description: Any) -> Start:
+        """The start that `describe` described.
+
+        Raises:
+            DataError: an unknown kind, or other arguments.
+        """
+        found = check_fields("start", description, _DESCRIBED)
+        return cls(found.pop("name"), **found)
+
+
+_DESCRIBED: dict[str, Check] = {
+    "name": partial(check_choice, choices=STARTS),
+    "one": check_truth,
+    "source": optional(check_text),
+    "fingerprint": optional(check_text),
+}
+
+
+def default_start(net: NetSpec, one: bool) -> Start:
+    """The start of a set that does not say more than its net: draws of the net's initialization."""
+    return Start("factory" if net.init == FACTORY else "draws", one)
 
 
 class InitialDistribution(Protocol):

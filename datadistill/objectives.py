@@ -10,7 +10,7 @@ Reference: Wang et al. 2018, https://arxiv.org/abs/1811.10959
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from datadistill.config.choices import from_description
 from datadistill.data import Split
 from datadistill.data.labels import class_numbers
 from datadistill.errors import DataError, UsageError
@@ -43,8 +44,8 @@ class Objective(Protocol):
     def labels(self, labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
         """The labels that are asked for, of the true ones."""
 
-    def origin(self) -> dict[str, Any]:
-        """What a set's file says of it."""
+    def describe(self) -> dict[str, Any]:
+        """Name and arguments, as plain values; `objective_from` is the inverse."""
 
 
 def logits_of(net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
@@ -135,8 +136,8 @@ class Classification:
     def labels(self, labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
         return labels
 
-    def origin(self) -> dict[str, Any]:
-        return {}
+    def describe(self) -> dict[str, Any]:
+        return {"name": "classification"}
 
     def __call__(
         self, net: nn.Module, theta: Theta, images: Tensor, labels: Tensor, norm: str = "batch"
@@ -175,8 +176,8 @@ class Attack:
     def labels(self, labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
         return torch.where(labels == self.attacked, self.target, labels)
 
-    def origin(self) -> dict[str, Any]:
-        return {"attack": [self.attacked, self.target]}
+    def describe(self) -> dict[str, Any]:
+        return {"name": "attack", "attacked": self.attacked, "target": self.target}
 
     def __call__(
         self, net: nn.Module, theta: Theta, images: Tensor, labels: Tensor, norm: str = "batch"
@@ -187,3 +188,20 @@ class Attack:
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"classification": Classification, "attack": Attack}
 """Name -> class. Of a config it is given attacked, target and classes, where its constructor takes them."""
+
+
+def objective_from(description: Mapping[str, Any], classes: int) -> Objective:
+    """The objective that `describe` described.
+
+    Args:
+        description: its name and arguments.
+        classes: how many there are.
+
+    Raises:
+        DataError: no such objective, or arguments that it does not take.
+
+    Example:
+        >>> objective_from({"name": "attack", "attacked": 0, "target": 1}, classes=3)
+        Attack(attacked=0, target=1, classes=3)
+    """
+    return from_description(OBJECTIVES, "objective", description, classes=classes)

@@ -7,6 +7,7 @@ run, and stands in the checkpoint's state under "set", so that neither data nor 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ from torch import Tensor
 
 from datadistill.config import DistillConfig
 from datadistill.data.normalization import normalization_from
+from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
+from datadistill.earlier_files import describe_by_origin
 from datadistill.errors import DataError, UsageError
+from datadistill.initial import Start
 from datadistill.innerloop import update_rules
 from datadistill.nets.spec import NetSpec
+from datadistill.objectives import objective_from
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config
 from datadistill.runs.state import unflatten_state
@@ -36,10 +41,12 @@ def describe_set(d: DistilledDataset) -> dict[str, Any]:
         "normalization": d.normalization.as_dict(),
         "net": d.net.as_dict(),
         "update": update_rules.describe(d.update),
-        "fixed": d.theta_0 is not None,
         "labels": None if d.labels.is_floating_point() else d.labels.tolist(),
         "decoder": (d.decoder or Pixels()).describe(),
-        "origin": {name: value for name, value in d.origin.items() if name != "parts"},
+        "start": d.start.describe(),
+        "objective": d.objective.describe(),
+        "data": replace(d.data, parts=None).describe(),
+        "origin": d.origin,
     }
 
 
@@ -72,6 +79,8 @@ def _set_of(
     about: dict[str, Any], learned: dict[str, Tensor], config: DistillConfig, iteration: int
 ) -> DistilledDataset:
     classes = tuple(about["classes"])
+    if "start" not in about:  # of an older version
+        about = {**about, **describe_by_origin(about["origin"], bool(about["fixed"]), about["net"]["init"])}
     coded = {k: x for k, x in learned.items() if k not in ("labels", "step_sizes")}
     n = config.ipc * len(classes)
     hard = torch.arange(n) % len(classes)
@@ -87,11 +96,14 @@ def _set_of(
         set_.images(),
         set_.labels(),
         set_.step_sizes(),
-        set_.schedule.order,
+        set_.schedule,
         classes=classes,
         normalization=normalization_from(about["normalization"]),
         net=NetSpec.from_dict(about["net"]),
         update=update_rules.from_description(about["update"]),
         norm=config.norm,
-        origin={**about["origin"], "iterations": iteration, "fixed": bool(about["fixed"])},
+        start=Start.from_description(about["start"]),
+        objective=objective_from(about["objective"], len(classes)),
+        data=DataReference.from_description(about["data"]),
+        origin={**about["origin"], "iterations": iteration},
     )

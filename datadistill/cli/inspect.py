@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datadistill.cli.inspect_pool import print_net, print_pool, read_net, read_pool
 from datadistill.cli.options import SetPath, parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.cli.recipes import config_rows, format_value
 from datadistill.errors import DataError
-
-if TYPE_CHECKING:
-    from datadistill.initial import Start
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,8 @@ def run(argv: Sequence[str]) -> int:
         print_run(output, found["run"])
     if "set" in found:
         measured = bool(found["set"]["accuracies"])
-        start = read_start(found["set"])
-        pool = " --pool POOL" if start.kind == "pool" and not start.one else ""
+        start = found["set"]["start"]
+        pool = " --pool POOL" if start["name"] == "pool" and not start["one"] else ""
         command = ("show {}" if measured else f"evaluate {{}} --save{pool}").format(args.set_)
         output.say(f"next: datadistill {command}")
     elif found["run"]["kind"] == "reproduce":
@@ -98,7 +95,10 @@ def read_set(path: Path, verify: bool) -> dict[str, Any]:
     file = SET.find(path)
     meta = read_metadata(file)
     return {
-        **meta,
+        **SET.metadata(d),
+        "schema": meta["schema"],
+        "checksum": meta["checksum"],
+        "order": [index.tolist() for index in d.order],
         "file": str(file),
         "file_bytes": file.stat().st_size,
         "verified": verify,
@@ -132,25 +132,17 @@ def read_run(path: Path) -> dict[str, Any]:
     }
 
 
-def read_start(s: dict[str, Any]) -> Start:
-    """Where the nets of a set start."""
-    from datadistill.initial import Start
-
-    return Start.from_origin(s["origin"], bool(s["theta_0"]), s["net"]["init"])
-
-
 def print_set(output: Output, s: dict[str, Any]) -> None:
     """The rows of a set."""
     n, *shape = s["images"]
     low, high = s["image_range"]
     net = f"{s['net']['name']} ({format_value(s['net']['args'])}), initialization {s['net']['init']}"
-    made_for = read_start(s)
+    kind, source = s["start"]["name"], s["start"]["source"]
     if s["theta_0"]:
-        one = "one net of given values" if made_for.kind == "values" else "one fixed initialization"
+        one = "one net of given values" if kind == "given" else "one fixed initialization"
         start = f"{one}, carried along ({size_of(s['bytes_theta_0'])})"
     else:
-        any_net = f"any net of this kind pretrained on {made_for.source}"
-        start = any_net if made_for.kind == "pool" else "any initialization"
+        start = f"any net of this kind pretrained on {source}" if kind == "pool" else "any initialization"
     origin, found = s["origin"], s["accuracies"]
     checked = "matches" if s["verified"] else "not compared"
     if s["uncovered"]:
@@ -171,7 +163,11 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         ("made for", start),
         ("normalization", f"mean {format_value(scale['mean'])}, std {format_value(scale['std'])}"),
         ("size", f"{size_of(s['bytes'])} of images, labels and step sizes"),
-        *((key, format_value(value)) for key, value in origin.items() if key != "parts"),
+        *((key, format_value(value)) for key, value in origin.items()),
+        *(
+            (name, format_value({k: v for k, v in s[name].items() if k != "parts" and v is not None}))
+            for name in ("start", "objective", "data")
+        ),
     ]
     if found.keys() >= {"accuracy_before_mean", "accuracy_mean", "accuracy_std", "nets", "split"}:
         before, nets = found["accuracy_before_mean"], found["nets"]

@@ -16,7 +16,7 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
 
     steps = f"its {len(d.order)} steps" if len(d.order) > 1 else "its one step"
     if d.theta_0 is not None and found["net"] == d.net.name:
-        kinds = {"weights": "net with given weights", "values": "given net"}
+        kinds = {"weights": "net with given weights", "given": "given net"}
         kind = kinds.get(d.start.kind, "fixed initialization")
         kind = f"net trained on {found['source']}" if found.get("source") else kind
         nets = f"the one {kind} that it was learned for"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from datadistill.errors import UsageError, suggest
+from datadistill.errors import DataError, UsageError, suggest
 
 Value = int | float | str | bool
 C = TypeVar("C", bound=Any)
@@ -86,6 +86,30 @@ def choose(
         return made
 
     return make
+
+
+def from_description(
+    table: Mapping[str, Callable[..., C]], what: str, description: Mapping[str, Any], **parts: Any
+) -> C:
+    """What a `describe()` described: its "name" is looked up in the table, the rest are arguments.
+
+    Args:
+        table: name -> class or function.
+        what: that the table lists, for the sentence: "decoder".
+        description: from a file.
+        parts: arguments that no description holds; handed on where they are in the signature.
+
+    Raises:
+        DataError: an unknown name, or arguments that it does not take.
+    """
+    arguments = dict(description)
+    name = arguments.pop("name", None)
+    if not isinstance(name, str):
+        raise DataError(f"the {what} is {name!r:.60}, wanted its name: {', '.join(table)}")
+    try:
+        return choose(table, what, name[:80], arguments, parts)(**parts)
+    except (UsageError, TypeError) as error:
+        raise DataError(str(error)) from None
 
 
 def _check_argument(which: str, value: Any, hint: Any) -> None:

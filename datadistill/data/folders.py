@@ -70,7 +70,7 @@ def load_folder(
         skip_bad: leave files that cannot be read out, and say how many, instead of refusing.
         normalization: an existing one instead of the mean and deviation measured here; it sets size and
             channels.
-        parts: which images are in which part, in place of a draw: `origin["parts"]` of a set that was learned
+        parts: which images are in which part, in place of a draw: `d.data.parts` of a set that was learned
             from this folder. Images are known by their content, whatever the files are called now; those that
             joined the folder since are left out, with a warning.
         device: where the result lies.

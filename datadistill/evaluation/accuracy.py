@@ -198,7 +198,7 @@ def measure_training(
                 )
                 for one in unstack(theta_0, count) if before else []:
                     # the statistics of a net whose values were given are its own, and in the module
-                    as_it_is = d.start.kind == "values" and isinstance(start, Fixed)
+                    as_it_is = d.start.kind == "given" and isinstance(start, Fixed)
                     with keep_attributes(module):
                         first.append(taken(module if as_it_is else _build_trained(d, module, one), one, target))
                 for one in unstack(theta_T, count):

@@ -90,8 +90,7 @@ def attack_scores(
 
 def get_attack(d: DistilledDataset) -> tuple[int, int] | None:
     """(K, T) of a set learned to attack: class K is to be taken for T. None for any other set."""
-    found = d.origin.get("attack")
-    return None if found is None else (int(found[0]), int(found[1]))
+    return (d.objective.attacked, d.objective.target) if isinstance(d.objective, Attack) else None
 
 
 def measure_of(d: DistilledDataset) -> Callable[[nn.Module, Theta, Split], AttackScores] | None:

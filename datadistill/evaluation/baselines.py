@@ -177,13 +177,13 @@ def real_set(d: DistilledDataset, maker: Maker, split: Split, seed: int, draw: i
     # the r-th image of class c, for the r-th image of class c in d; a mean image for all of them
     rank = torch.stack([(classes[:j] == classes[j]).sum() for j in range(len(classes))])
     place = (rank % images.shape[1]) * k + classes
-    epoch = d.order[: len(d.order) // d.passes]
+    epoch = list(d.schedule.batches)
     used, index = torch.unique(place[torch.cat(epoch)], return_inverse=True)
     return DistilledDataset(
         images.transpose(0, 1).flatten(0, 1)[used].contiguous(), labels[used % k], d.step_sizes[: len(epoch)],
         list(index.split([len(i) for i in epoch])),
         classes=d.classes, normalization=d.normalization, net=d.net, update=d.update, tensors=d.tensors,
-        norm=d.norm, origin=d.origin,
+        norm=d.norm, start=d.start, objective=d.objective, data=d.data, origin=d.origin,
     )  # fmt: skip
 
 
@@ -197,7 +197,8 @@ def give_training(one_epoch: DistilledDataset, d: DistilledDataset, how: Combina
         sizes, update = torch.full((len(order),), how.step_size, device=d.images.device), sgd()
     return DistilledDataset(
         one_epoch.images, one_epoch.labels, sizes, order, classes=d.classes, normalization=d.normalization,
-        net=d.net, update=update, tensors=d.tensors, norm=d.norm, origin=d.origin,
+        net=d.net, update=update, tensors=d.tensors, norm=d.norm, start=d.start, objective=d.objective,
+        data=d.data, origin=d.origin,
     )  # fmt: skip
 
 

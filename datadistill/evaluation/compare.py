@@ -162,7 +162,7 @@ def compare(
 
 def _own_rows(d: DistilledDataset, tester: Trial, pretrained: bool) -> list[ComparisonRow]:
     """The set itself, and the nets as they were where they are more than random draws."""
-    pretrained = pretrained or d.start.kind in ("pool", "values")
+    pretrained = pretrained or d.start.kind in ("pool", "given")
     before, after = tester.measure_before_and_after(d, before=pretrained)
     how = f"its own {len(d.order)} step{'s' if len(d.order) != 1 else ''}"
     rows = [_row("distilled", after, d.bytes, how, tester.nets, 1)]

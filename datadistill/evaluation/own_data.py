@@ -32,28 +32,29 @@ def load_own_data(
         UsageError: the set came from a folder, and none was given.
         DataError, Unavailable: the data are damaged, or not on this machine.
     """
-    origin = d.origin
-    name, seed, validation = origin.get("dataset"), origin.get("seed", 0), origin.get("validation")
+    found = d.data
     if folder is not None:
         return load_folder(
-            folder, holdout=origin.get("holdout", 0.2), skip_bad=origin.get("skip_bad", False),
-            validation=validation, seed=seed, normalization=d.normalization, parts=_parts(d, folder),
+            folder, holdout=0.2 if found.holdout is None else found.holdout, skip_bad=found.skip_bad,
+            validation=found.validation, seed=found.seed, normalization=d.normalization,
+            parts=_parts(d, folder),
         )  # fmt: skip
-    if "holdout" in origin or name not in SOURCES:  # a folder may be called mnist
+    if found.is_folder or found.dataset not in SOURCES:  # a folder may be called mnist
         raise UsageError(
-            f"the set was learned from {name or 'unknown data'}, which is no data set that can be found by "
-            "name; pass its folder (--data FOLDER)"
+            f"the set was learned from {found.dataset or 'unknown data'}, which is no data set that can be "
+            "found by name; pass its folder (--data FOLDER)"
         )
     return load(
-        name, root=data_root, normalization=d.normalization, seed=seed, validation=validation, download=download
-    )
+        found.dataset, root=data_root, normalization=d.normalization, seed=found.seed,
+        validation=found.validation, download=download,
+    )  # fmt: skip
 
 
 def _parts(d: DistilledDataset, folder: str | os.PathLike[str]) -> Parts | None:
     """Which of the folder's images are in which part; None in files from before this was kept."""
-    if "parts" in d.origin:
+    if d.data.parts is not None:
         _check_classes(d, os.fspath(folder), folder_classes(folder))
-        return Parts.from_dict(d.origin["parts"])
+        return d.data.parts
     warnings.warn(
         f"the set does not say which images of {os.fspath(folder)} were held out (its file is older, or it "
         "has very many images): they are drawn again by place, which is right only if no file was added, "
@@ -81,20 +82,20 @@ def check_data(d: DistilledDataset, real: RealData, split: str = "test") -> None
             f"the set's images are {'x'.join(map(str, d.images.shape[1:]))}, those of {real.name} are "
             f"{'x'.join(map(str, real.shape))}; use its own data, loaded with its normalization"
         )
-    then = d.origin.get("data_fingerprint")
+    then = d.data.fingerprint
     if split == "validation" and real.parts is None and then not in (None, real.fingerprint):
         raise DataError(
             f"the data {real.name} are not the ones that the set was learned from (their fingerprint differs), "
             "so that some of its validation images may have been learned from; pass those data, or test on the "
             "test split"
         )
-    if real.parts is not None and "parts" in d.origin and split != "train":
+    if real.parts is not None and d.data.parts is not None and split != "train":
         tested = getattr(real.parts, split)
-        if seen := Parts.from_dict(d.origin["parts"]).count_seen(tested, split):
+        if seen := d.data.parts.count_seen(tested, split):
             raise DataError(
                 f"{seen} of the {len(tested)} {split} images of {real.name} are some that the set was learned "
                 "from or chosen by: other images are held out now, since some were added, edited or renamed; "
-                "load the folder with parts=d.origin['parts'], or test on a data set of its own (test=)"
+                "load the folder with parts=d.data.parts, or test on a data set of its own (test=)"
             )
 
 

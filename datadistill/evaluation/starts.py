@@ -79,7 +79,7 @@ def find_any_start(
     if pool is not None:
         stacked = fitting_pool(pool, d, module).part(part)
         return Pretrained({k: p.to(device) for k, p in stacked.items()})
-    if d.theta_0 is not None and d.is_for(module) and d.start.kind in ("weights", "values"):
+    if d.theta_0 is not None and d.is_for(module) and d.start.kind in ("weights", "given"):
         return Fixed({k: p.to(device) for k, p in d.theta_0.items()})
     if d.start.kind == "pool":
         raise UsageError(

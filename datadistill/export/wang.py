@@ -23,12 +23,14 @@ import torch
 from torch import Tensor
 
 from datadistill.data import SOURCES, Normalization
+from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError, suggest
 from datadistill.export.wang_entries import check_entries, store_once
-from datadistill.initial import Theta
+from datadistill.initial import Start, Theta
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
+from datadistill.objectives import Attack, Classification
 from datadistill.runs.torchfile import is_plain, read_torch_file
 from datadistill.stats import deviation, mean
 from datadistill.torch_defaults import use_library_defaults
@@ -119,19 +121,19 @@ def import_results(
     spec = NetSpec(
         name, {"channels": channels, "size": size, "classes": len(classes), **(net_args or {})}, init
     )
-    start = _theta_0(theta_0, spec)
     images, labels, order = store_once(entries)
     origin: dict[str, Any] = {
         "recipe": "imported", "dataset": dataset, "split": "train", "sha256": digest,
         "description": "imported from a results.pth of the authors' code; the file says neither data set nor "
         "normalization nor net: they are as the importer gave them",
     }  # fmt: skip
-    origin |= {"source": source} if source is not None else {}
-    origin |= {"attack": list(attack)} if attack is not None else {}
+    start = Start("draws" if source is None else "pool", theta_0 is not None, source)
+    objective = Classification() if attack is None else Attack(attack[0], attack[1], len(classes))
     try:
         return DistilledDataset(
             images, labels, torch.tensor([lr for _, _, lr in entries]), order, classes=classes,
-            normalization=scale, net=spec, update=sgd(), theta_0=start, origin=origin,
+            normalization=scale, net=spec, update=sgd(), theta_0=_theta_0(theta_0, spec), start=start,
+            objective=objective, data=DataReference(dataset), origin=origin,
         )  # fmt: skip
     except DataError as error:
         raise DataError(f"{path}: {error}") from None

@@ -160,8 +160,9 @@ class Engine:
         }
 
         def fits(path: Path) -> bool:
-            origin = DistilledDataset.load(path).origin
-            return all(origin.get(what) == fingerprint for what, fingerprint in wanted.items())
+            start = DistilledDataset.load(path).start
+            found = {start.kind: start.fingerprint}
+            return all(found.get(kind) == fingerprint for kind, fingerprint in wanted.items())
 
         return fits
 

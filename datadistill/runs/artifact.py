@@ -67,6 +67,7 @@ class Artifact:
         values: the values that are not the object's attributes of that name. Values with `as_dict` are stored as
             objects.
         arguments: (tensors, checked values, schema of the file) -> keyword arguments of the class.
+        upgrade: (values, schema of the file) -> the values as a file of the newest schema has them.
         name_key: the key under which the file states its kind.
         with_tensors: names of fields whose value may have `tensors` of its own. They stand in the file as
             FIELD.NAME, and the check gets them under "tensors".
@@ -94,6 +95,7 @@ class Artifact:
     tensors: Callable[[Any], Mapping[str, Tensor]] = attrgetter("tensors")
     values: Callable[[Any], Mapping[str, Any]] = lambda thing: {}
     arguments: Arguments = _keywords
+    upgrade: Callable[[dict[str, Any], int], dict[str, Any]] = lambda values, schema: values
     name_key: str = "kind"
     with_tensors: Collection[str] = ()
     optional: Collection[str] = ()
@@ -176,6 +178,7 @@ class Artifact:
         if self.fields is None:
             return make(tensors, values)
         with content_of(path, self.words):
+            values = self.upgrade(values, stored["schema"])
             self._take_tensors(tensors, values)
             values = check_fields("", values, self.fields, self.optional)
             return make(**self.arguments(tensors, values, stored["schema"]))

@@ -90,6 +90,13 @@ def check_texts(field: str, value: Any) -> list[str]:
     return list(value)
 
 
+def check_truth(field: str, value: Any) -> bool:
+    """The value, true or false; DataError otherwise."""
+    if type(value) is not bool:
+        raise DataError(f"{field} is {quote(value)}, wanted true or false")
+    return value
+
+
 def check_whole(field: str, value: Any, least: int = 0, most: int | None = None) -> int:
     """The value, a whole number from `least` to `most`; DataError otherwise."""
     if type(value) is not int or value < least or (most is not None and value > most):

@@ -37,13 +37,13 @@ class Fingerprinted(Protocol):
 
 
 def fingerprints(
-    data: Fingerprinted, net: nn.Module, origin: Mapping[str, Any] = MappingProxyType({})
+    data: Fingerprinted, net: nn.Module, others: Mapping[str, Any] = MappingProxyType({})
 ) -> dict[str, str]:
-    """What a resumed run must find again: the data, the names and shapes of the net's tensors and, where
-    `origin` names them, the pool or the weights that nets start from, or a teacher."""
+    """What a resumed run must find again: the data, the names and shapes of the net's tensors and, of `others`,
+    the pool or the weights that nets start from, or a teacher."""
     tensors = {k: list(x.shape) for k, x in [*net.named_parameters(), *net.named_buffers()]}
     found = {"data": data.fingerprint, "net": hashlib.sha256(json.dumps(tensors).encode()).hexdigest()}
-    return {**found, **{name: origin[name] for name in STARTS if name in origin}}
+    return {**found, **{name: others[name] for name in STARTS if name in others}}
 
 
 def refuse_others(

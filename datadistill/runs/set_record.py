@@ -9,17 +9,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ..errors import DataError
-from .content import Check, check_number, check_object, check_text, check_whole, optional, quote
+from .content import Check, check_number, check_object, check_text, check_whole, optional
 
 _percent: Check = partial(check_number, least=0, most=100)
 _ORIGIN: dict[str, Check] = {
-    **dict.fromkeys(
-        ("recipe", "dataset", "split", "description", "source", "pool", "weights", "sha256"),
-        optional(check_text),
-    ),
+    **dict.fromkeys(("recipe", "dataset", "split", "description", "sha256"), optional(check_text)),
     **dict.fromkeys(("seed", "iterations"), optional(check_whole)),
-    **dict.fromkeys(("validation", "holdout"), optional(partial(check_number, least=0))),
 }
 _MEASURED: dict[str, Check] = {
     **dict.fromkeys(("net", "dataset", "split", "description", "source"), optional(check_text)),
@@ -29,18 +24,11 @@ _MEASURED: dict[str, Check] = {
 }
 
 
-def check_origin(field: str, origin: Any, classes: int) -> dict[str, Any]:
-    """The origin of a set, where the names that readers look up in it hold what they expect."""
+def check_origin(field: str, origin: Any) -> dict[str, Any]:
+    """The origin of a set, where the names that are printed hold what they should."""
     found = check_object(field, origin)
     for name, check in _ORIGIN.items():
         check(f"{field}.{name}", found.get(name))
-    if type(found.get("skip_bad", False)) is not bool:
-        raise DataError(f"{field}.skip_bad is {quote(found['skip_bad'])}, wanted true or false")
-    pair = found.get("attack")
-    if pair is not None and not _is_pair(pair, classes):
-        raise DataError(
-            f"{field}.attack is {quote(pair)}, wanted two different classes within 0..{classes - 1}"
-        )
     return found
 
 
@@ -57,12 +45,3 @@ def check_accuracies(field: str, found: Any) -> dict[str, Any]:
         elif type(value) in (int, float) and name != "seed":
             _percent(place, value)
     return found
-
-
-def _is_pair(pair: Any, classes: int) -> bool:
-    return (
-        isinstance(pair, list | tuple)
-        and len(pair) == 2
-        and all(type(k) is int and 0 <= k < classes for k in pair)
-        and pair[0] != pair[1]
-    )

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datadistill.errors import DataError, is_out_of_memory, suggest
+from datadistill.config.choices import from_description
+from datadistill.errors import DataError, is_out_of_memory
 
 __all__ = ["DECODERS", "Decoder", "Pixels", "decode", "decoder_from"]
 
@@ -61,11 +62,4 @@ DECODERS: dict[str, Callable[..., Decoder]] = {"pixels": Pixels}
 
 def decoder_from(description: Mapping[str, Any]) -> Decoder:
     """The decoder that `describe` described."""
-    arguments = dict(description)
-    name = arguments.pop("name", None)
-    if name not in DECODERS:
-        raise DataError(f"the decoder is {name!r:.60}; {suggest(str(name)[:60], DECODERS)}")
-    try:
-        return DECODERS[name](**arguments)
-    except TypeError as error:
-        raise DataError(f"the decoder {name} does not take {arguments!r:.80} ({error})") from None
+    return from_description(DECODERS, "decoder", description)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from datadistill.errors import UsageError
+from datadistill.errors import DataError, UsageError
+from datadistill.runs.content import Check, check_choice, check_fields, check_whole, quote
 
 __all__ = ["Schedule"]
 
@@ -51,3 +54,57 @@ class Schedule:
     @property
     def order(self) -> list[Int[Tensor, " b"]]:
         return list(self.batches) * self.epochs
+
+    @classmethod
+    def of(cls, order: Sequence[Int[Tensor, " b"]]) -> Schedule:
+        """The schedule with this order: the shortest one that repeats is an epoch.
+
+        Raises:
+            UsageError: no step.
+
+        Example:
+            >>> Schedule.of([torch.tensor([0]), torch.tensor([1])] * 3).epochs
+            3
+        """
+        steps, T = [tuple(index.tolist()) for index in order], len(order)
+        epoch = next((s for s in range(1, T) if T % s == 0 and steps == steps[:s] * (T // s)), T)
+        return cls(list(order[:epoch]), T // max(epoch, 1))
+
+    def to(self, device: torch.device | str) -> Schedule:
+        """The same with its indices on `device`."""
+        return Schedule([index.to(device) for index in self.batches], self.epochs)
+
+    def describe(self) -> dict[str, Any]:
+        """As plain values; `from_description` is the inverse."""
+        return {"name": EXPLICIT, "batches": [index.tolist() for index in self.batches], "epochs": self.epochs}
+
+    @classmethod
+    def from_description(cls, description: Any) -> Schedule:
+        """The schedule that `describe` described.
+
+        Raises:
+            DataError: other fields, or batches that are no lists of whole numbers.
+        """
+        found = check_fields("schedule", description, _DESCRIBED)
+        return cls([torch.tensor(index, dtype=torch.long) for index in found["batches"]], found["epochs"])
+
+
+EXPLICIT = "explicit"
+
+
+def check_batches(field: str, value: Any) -> list[list[int]]:
+    """The value, a list of whole numbers for each step; DataError otherwise."""
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(index, list) and all(type(i) is int for i in index) for index in value)
+    ):
+        raise DataError(f"{field} is {quote(value)}, wanted whole numbers for each step")
+    return value
+
+
+_DESCRIBED: dict[str, Check] = {
+    "name": partial(check_choice, choices=(EXPLICIT,)),
+    "batches": check_batches,
+    "epochs": partial(check_whole, least=1),
+}

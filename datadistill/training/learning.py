@@ -15,7 +15,7 @@ from datadistill.data import RealData, Split
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import format_message
 from datadistill.evaluation.accuracy import measure_training
-from datadistill.initial import InitialDistribution, nets_of
+from datadistill.initial import InitialDistribution, Start, nets_of
 from datadistill.objectives import Objective
 from datadistill.stats import deviation, mean
 from datadistill.synthetic import Synthetic
@@ -50,7 +50,7 @@ class Learning:
         to_distilled: makes a `DistilledDataset` of the set after so many iterations.
         data: real data, on the run's device.
         net: the run's module.
-        origin: what the set came from, for its file and for a resume.
+        start: where nets start, as the set says it.
         every: iterations between tests.
         check: of the net before the first iteration, which returns a line for the log; None for none.
         keep_best: whether the set of the best test is the result, not the last.
@@ -64,13 +64,13 @@ class Learning:
         *,
         data: RealData,
         net: nn.Module,
-        origin: Mapping[str, Any],
+        start: Start,
         every: int,
         check: Callable[[], str | None] | None,
         keep_best: bool,
     ) -> None:
         self.loop, self.validation, self.to_distilled = loop, validation, to_distilled
-        self.data, self.net, self.origin = data, net, origin
+        self.data, self.net, self.start = data, net, start
         self.every, self.check, self.keep_best = every, check, keep_best
         self.warned_of_edges = False
         self.loss_sum, self.loss_count = 0.0, 0  # since the last test

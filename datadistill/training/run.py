@@ -141,7 +141,9 @@ class _Outer(Work[DistilledDataset]):
 
     def __init__(self, learning: Learning) -> None:
         self.learning, self.device = learning, learning.data.device
-        self.fingerprints = fingerprints(learning.data, learning.net, learning.origin)
+        self.fingerprints = fingerprints(
+            learning.data, learning.net, {learning.start.kind: learning.start.fingerprint}
+        )
         self.due = False  # whether the look at the validation split after this iteration is still to come
         self.loss: float | None = None  # smoothed, for the bar
         self.found: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from datadistill.config import DistillConfig, RunOptions
 from datadistill.config.choices import choose
 from datadistill.data import RealData
 from datadistill.data.from_config import load_data
+from datadistill.data.reference import DataReference
 from datadistill.device import refuse_too_large, resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
@@ -103,7 +104,7 @@ def learning_of(
         loop,
         Validation(module, starts.validation, real.validation, objective, config.validate_nets),
         partial(build_distilled, config, real, module, spec, update, starts, objective),
-        data=real, net=module, origin=starts.origin, every=config.validate_every,
+        data=real, net=module, start=starts.start, every=config.validate_every,
         check=partial(check_before_learning, spec.name, method, real) if isinstance(method, Unrolled) else None,
         keep_best=config.keep == "best",
     )  # fmt: skip
@@ -139,23 +140,15 @@ def build_distilled(
 ) -> DistilledDataset:  # fmt: skip
     """The set after so many iterations, with all that its file says."""
     origin = {
-        **objective.origin(),
         "recipe": config.recipe, "seed": config.seed, "dataset": data.name, "split": "train",
-        "validation": config.validation, "iterations": iteration, "description": data.description,
-        **starts.origin,
+        "iterations": iteration, "description": data.description,
     }  # fmt: skip
-    if config.dataset == "folder":  # which of the folder's images were held out
-        origin |= {"holdout": config.holdout, "skip_bad": config.skip_bad}
-    if data.parts is not None:
-        origin["parts"] = data.parts.as_dict()
-    elif config.dataset == CUSTOM:
-        origin["data_fingerprint"] = data.fingerprint
     pixels = isinstance(synthetic.decoder, Pixels)
     return DistilledDataset(
         synthetic.images().clone() if pixels else None,
         synthetic.labels().clone(),
         synthetic.step_sizes().clone(),
-        synthetic.schedule.order,
+        synthetic.schedule,
         classes=data.classes,
         normalization=data.normalization,
         net=spec,
@@ -164,10 +157,25 @@ def build_distilled(
         buffers=starts.carried,
         tensors=trainable(net),
         norm=config.norm,
+        start=starts.start,
+        objective=objective,
+        data=describe_data(config, data),
         origin=origin,
         decoder=None if pixels else synthetic.decoder,
         coded=None if pixels else {k: x.clone() for k, x in synthetic.tensors.items()},
     )
+
+
+def describe_data(config: DistillConfig, data: RealData) -> DataReference:
+    """How the set's data are found again."""
+    is_folder = config.dataset == "folder"  # which of the folder's images were held out
+    return DataReference(
+        data.name, config.seed, config.validation,
+        holdout=config.holdout if is_folder else None,
+        skip_bad=is_folder and config.skip_bad,
+        parts=data.parts,
+        fingerprint=data.fingerprint if data.parts is None and config.dataset == CUSTOM else None,
+    )  # fmt: skip
 
 
 def adjoint_of(config: DistillConfig) -> Adjoint:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from datadistill.initial import (
     InitialDistribution,
     Pretrained,
     Random,
+    Start,
     Theta,
     frozen_tensors,
     put,
@@ -37,17 +37,17 @@ from datadistill.runs.tensors import checksum
 
 @dataclass(frozen=True)
 class Starts:
-    """Distributions of theta_0, and what the file of a set says of them.
+    """Distributions of theta_0, and what a set says of them.
 
     Args:
         learning, validation: where nets start in learning, and in looks at the validation split.
-        origin: what the file says of it.
+        start: what the set says of it.
         carried: buffers and frozen parameters that go with one theta_0, for the file.
     """
 
     learning: InitialDistribution
     validation: InitialDistribution
-    origin: dict[str, Any]
+    start: Start
     carried: Theta | None = None
 
 
@@ -84,11 +84,11 @@ def starts_of(
         return _from_factory(config, net, make)
     if config.theta_0 == "random":
         random = partial(random_start, net, config.init, config.seed, spec=spec)
-        return Starts(random("theta_0"), random("validation_theta_0"), {})
+        return Starts(random("theta_0"), random("validation_theta_0"), Start())
     theta_0, buffers = Random(net, config.init, config.seed).whole(0, 0)
     put(net, buffers)
     fixed = Fixed(theta_0)
-    return Starts(fixed, fixed, {}, _find_needed(net, config, spec))
+    return Starts(fixed, fixed, Start(one=True), _find_needed(net, config, spec))
 
 
 def pool_of(config: DistillConfig) -> Pool | None:
@@ -129,23 +129,23 @@ def _from_pool(config: DistillConfig, data: RealData, net: nn.Module, spec: NetS
     def part(name: str, seed: int | None) -> Pretrained:
         return Pretrained({k: p.to(data.device) for k, p in pool.part(name).items()}, seed)
 
-    origin = {"source": pool.dataset, "pool": pool.fingerprint}
-    if config.theta_0 == "fixed":
+    start = Start("pool", config.theta_0 == "fixed", pool.dataset, pool.fingerprint)
+    if start.one:
         fixed = Fixed(part("train", None).one(0, config.seed))
-        return Starts(fixed, fixed, origin)
-    return Starts(part("train", config.seed), part("validation", None), origin)
+        return Starts(fixed, fixed, start)
+    return Starts(part("train", config.seed), part("validation", None), start)
 
 
 def _from_factory(config: DistillConfig, net: nn.Module, make: NetFactory) -> Starts:
     """Nets that a function of the user's own builds; with one theta_0, the first of them."""
     named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    origin = {"factory": _fingerprint(named)}
+    start = Start("factory", config.theta_0 != "random", fingerprint=_fingerprint(named))
     if config.theta_0 == "random":
         check_draws(make, config.seed, "theta_0")
         built = partial(Built, make, net, config.seed)
-        return Starts(built("theta_0"), built("validation_theta_0"), origin)
+        return Starts(built("theta_0"), built("validation_theta_0"), start)
     fixed = Fixed({name: net.get_parameter(name).detach().clone() for name in trainable(net)})
-    return Starts(fixed, fixed, origin, _finite(frozen_tensors(net)))
+    return Starts(fixed, fixed, start, _finite(frozen_tensors(net)))
 
 
 def _find_needed(net: nn.Module, config: DistillConfig, spec: NetSpec) -> Theta | None:
@@ -181,9 +181,9 @@ def _from_weights(
     net.load_state_dict(buffers, strict=False)
     drawn = Random(net, config.init, config.seed).one(0, 0) if make is None else dict(net.named_parameters())
     device = next(net.parameters()).device
-    start = {k: drawn[k].detach().clone() if k in fresh else theta[k].to(device) for k in trainable(net)}
-    fixed = Fixed(start)
-    return Starts(fixed, fixed, {"weights": weights.fingerprint}, dict(net.named_buffers()) or None)
+    fixed = Fixed({k: drawn[k].detach().clone() if k in fresh else theta[k].to(device) for k in trainable(net)})
+    start = Start("weights", one=True, fingerprint=weights.fingerprint)
+    return Starts(fixed, fixed, start, dict(net.named_buffers()) or None)
 
 
 def _from_values(net: nn.Module) -> Starts:
@@ -197,7 +197,7 @@ def _from_values(net: nn.Module) -> Starts:
     beside, stored = frozen_tensors(net), net.state_dict()
     fixed = Fixed({name: values[name] for name in trainable(net)})
     named = {**values, **{name: b for name, b in beside.items() if name in stored}}
-    return Starts(fixed, fixed, {"given": _fingerprint(named)}, _finite(beside))
+    return Starts(fixed, fixed, Start("given", one=True, fingerprint=_fingerprint(named)), _finite(beside))
 
 
 def _fingerprint(named: Mapping[str, Tensor]) -> str:

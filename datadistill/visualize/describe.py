@@ -12,6 +12,7 @@ from torch import Tensor
 
 from datadistill.distilled import DistilledDataset
 from datadistill.nets.spec import CUSTOM
+from datadistill.objectives import Attack
 from datadistill.stats import format_mean
 from datadistill.visualize.canvas import clean, is_number
 
@@ -19,10 +20,8 @@ MAX_ETAS = 5  # step sizes spelled out in one line
 
 
 def steps_an_epoch(distilled: DistilledDataset) -> int:
-    """S, the shortest period of the order of use; T where nothing repeats."""
-    order = [tuple(index.tolist()) for index in distilled.order]
-    T = len(order)
-    return next(s for s in range(1, T + 1) if T % s == 0 and order == order[:s] * (T // s))
+    """S, the batches of the schedule."""
+    return len(distilled.schedule.batches)
 
 
 def mean_step_sizes(distilled: DistilledDataset) -> Float[Tensor, " steps"]:
@@ -69,15 +68,15 @@ def net_line(distilled: DistilledDataset) -> str:
     init = clean(distilled.net.init, 30)
     if made_for.source is not None:
         start = f"{'one' if made_for.one else 'any'} {name} pretrained on {clean(made_for.source, 30)}"
-    elif made_for.kind == "values":
+    elif made_for.kind == "given":
         start = f"{name} from its given values"
     elif made_for.kind == "weights":
         start = f"one {name} with given weights and a fresh last layer ({init})"
     else:
         start = f"{'one fixed initialization' if made_for.one else 'random initializations'} ({init}) of {name}"
     parts = [f"Learned for {start}"]
-    pair = origin.get("attack")
-    if isinstance(pair, list) and len(pair) == 2:
+    if isinstance(distilled.objective, Attack):
+        pair = distilled.objective.attacked, distilled.objective.target
         attacked, target = (clean(distilled.classes[k], 30) for k in pair)
         parts = [f"Learned to make {start} take class {attacked} for class {target}"]
     seed, iterations = origin.get("seed"), origin.get("iterations")
@@ -90,8 +89,7 @@ def net_line(distilled: DistilledDataset) -> str:
 
 def data_line(distilled: DistilledDataset) -> str:
     """The data that it was learned from, in the data set's own words."""
-    origin = distilled.origin
-    return f"Data: {clean(origin.get('description') or origin.get('dataset') or 'not recorded')}"
+    return f"Data: {clean(distilled.origin.get('description') or distilled.data.dataset or 'not recorded')}"
 
 
 def accuracy_line(distilled: DistilledDataset) -> str | None:
@@ -109,7 +107,7 @@ def _clause(distilled: DistilledDataset, split: str, value: Any) -> str | None:
         value = {"accuracy_mean": value}
     if not isinstance(value, dict) or not is_number(value.get("accuracy_mean")):
         return None
-    where = clean(value.get("dataset") or distilled.origin.get("dataset") or "its data", 40)
+    where = clean(value.get("dataset") or distilled.data.dataset or "its data", 40)
     of = f"{clean(value.get('split') or split or 'unnamed', 30)} split of {where}"
     nets, deviation = value.get("nets"), value.get("accuracy_std")
     many = isinstance(nets, int) and nets > 1 and is_number(deviation)

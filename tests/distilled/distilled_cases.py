@@ -7,6 +7,7 @@ import json
 import torch
 
 from datadistill.data.normalization import Normalization
+from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import SET, to_tensors
 from datadistill.innerloop import adam, momentum, sgd
@@ -52,6 +53,7 @@ def distilled(
         theta_0=theta_0,
         tensors=tuple(named) if per_tensor else None,
         norm=norm,
+        data=DataReference("digits", seed=seed),
         origin={"recipe": "none", "seed": seed, "dataset": "digits"},
         accuracies={"test": 12.5},
     )
@@ -90,7 +92,7 @@ def assert_same_set(a, b):
         assert x.dtype == y.dtype, name
         assert x.shape == y.shape, name
         assert torch.equal(x, y), name
-    assert [i.tolist() for i in a.order] == [i.tolist() for i in b.order]
+    assert a.schedule.describe() == b.schedule.describe()
     assert (a.theta_0 is None) == (b.theta_0 is None)
     assert list(a.theta_0 or {}) == list(b.theta_0 or {})
     assert all(torch.equal(p, b.theta_0[k]) for k, p in (a.theta_0 or {}).items())
@@ -104,12 +106,15 @@ def assert_same_set(a, b):
         "update",
         "norm",
         "tensors",
+        "start",
+        "objective",
+        "data",
         "origin",
         "accuracies",
         "quantization",
     }
     for name in plain:
         assert getattr(a, name) == getattr(b, name), name
-    compared = {"images", "labels", "step_sizes", "order", "theta_0", "buffers", "decoder", "coded"} | plain
+    compared = {"images", "labels", "step_sizes", "schedule", "theta_0", "buffers", "decoder", "coded"} | plain
     assert vars(a).keys() == vars(b).keys() == compared
     assert a.decoder is a.coded is b.decoder is b.coded is None

@@ -9,11 +9,10 @@ from distilled_cases import VARIANTS, assert_same_set, distilled, parts, write
 
 from datadistill.cli import main
 from datadistill.distilled import DistilledDataset
-from datadistill.distilled_file import SET, identity, to_tensors
+from datadistill.distilled_file import identity
 from datadistill.errors import DataError, UsageError
 from datadistill.innerloop.update_rules import Sgd
 from datadistill.runs.canonical import canonical_json
-from datadistill.runs.tensors import unpack
 
 
 @pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
@@ -44,11 +43,11 @@ def test_the_metadata_is_one_key_of_canonical_json(saved):
     assert list(metadata) == ["datadistill"]
     document = json.loads(metadata["datadistill"])
     assert canonical_json(document) == metadata["datadistill"]
-    assert document["schema"] == 2, "a set without a decoder can be read by older versions"
+    assert document["schema"] == 4
     assert document["classes"] == ["ant", "bee", "cat", "dog"]
     assert set(document) == {
-        "schema", "checksum", "what", "classes", "normalization", "net", "update", "norm", "order", "tensors",
-        "theta_0", "origin", "accuracies", "quantization",
+        "schema", "checksum", "what", "classes", "normalization", "net", "update", "norm", "schedule",
+        "tensors", "theta_0", "start", "objective", "data", "origin", "accuracies", "quantization",
     }  # fmt: skip
 
 
@@ -72,33 +71,6 @@ def test_one_flipped_bit_of_an_accuracy_is_refused(saved, tmp_path):
     (tmp_path / "edited").write_bytes(edited)
     with pytest.raises(DataError, match="damaged or was edited"):
         DistilledDataset.load(tmp_path / "edited")
-
-
-def schema_1(path, d, accuracies):
-    """A file as it was written before the checksum covered the accuracies."""
-    meta = {**SET.metadata(d), "schema": 1, "accuracies": accuracies, "checksum": identity(d)}
-    path.write_bytes(safetensors.torch.save(to_tensors(d), {"datadistill": canonical_json(meta)}))
-    return path
-
-
-def test_a_file_of_schema_1_loads_with_the_same_identity(each, tmp_path):
-    d = distilled(**each)
-    old = schema_1(tmp_path / "old", d, {"test": 99.5})
-    loaded = DistilledDataset.load(old)
-    assert loaded.accuracies == {"test": 99.5}
-    loaded.accuracies = d.accuracies
-    assert_same_set(loaded, d)
-    assert identity(loaded) == unpack(old, schema=1, verify=False)[1]["checksum"]
-
-
-def test_inspect_says_which_files_cover_their_accuracies(tmp_path, capsys):
-    d = distilled()
-    d.accuracies = {}
-    d.save(tmp_path / "new")
-    assert main(["inspect", str(schema_1(tmp_path / "old", d, {}))]) == 0
-    assert "leaves the accuracies out of it" in " ".join(capsys.readouterr().out.split())
-    assert main(["inspect", str(tmp_path / "new")]) == 0
-    assert "leaves" not in capsys.readouterr().out
 
 
 def test_the_identity_is_the_same_whatever_was_measured(saved):

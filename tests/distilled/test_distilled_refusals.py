@@ -65,6 +65,10 @@ def theta_0_of_another_net(tensors, meta):
     meta["theta_0"].append("conv.weight")
 
 
+def attack(attacked, target):
+    return {"name": "attack", "attacked": attacked, "target": target}
+
+
 # base -> edit, words of the message: the tensor, what was found, what was wanted
 REFUSED = {
     "fixed": [
@@ -85,13 +89,20 @@ REFUSED = {
         (tensor("step_sizes", put(1, 0.0)), ["step_sizes has 0.0", "positive"]),
         (tensor("step_sizes", put(3, math.inf)), ["'step_sizes' is inf", "finite"]),
         (tensor("step_sizes", lambda x: x.view(4, 1, 1)), ["step_sizes are (4, 1, 1)"]),
-        (entry("order", [[0, 8], [1], [2], [3]]), ["order of step 0 is [0, 8]", "8 images"]),
-        (entry("order", [[0], [1], [-1], [3]]), ["order of step 2 is [-1]", "8 images"]),
-        (entry("order", [[0], [1], [], [3]]), ["order of step 2 is []", "8 images"]),
-        (entry("order", [[0], [1], [2]]), ["step_sizes are (4,) for 3 steps"]),
-        (entry("order", [[0.5], [1], [2], [3]]), ["order is [[0.5]", "whole numbers"]),
-        (entry("order", [[True], [1], [2], [3]]), ["order is [[True]", "whole numbers"]),
-        (entry("order", None), ["order is None", "whole numbers"]),
+        (entry("schedule", "batches", [[0, 8], [1]]), ["order of step 0 is [0, 8]", "8 images"]),
+        (entry("schedule", "batches", [[0], [-1]]), ["order of step 1 is [-1]", "8 images"]),
+        (entry("schedule", "batches", [[0], []]), ["order of step 1 is []", "8 images"]),
+        (entry("schedule", "epochs", 3), ["step_sizes are (4,) for 6 steps"]),
+        (entry("schedule", "epochs", 10**18), ["step_sizes are (4,) for 2000000000000000000 steps"]),
+        (entry("schedule", "epochs", 0), ["schedule.epochs is 0", "from 1"]),
+        (entry("schedule", "name", "random"), ["schedule.name is 'random'", "explicit"]),
+        (entry("schedule", [[0], [1]]), ["schedule is [[0], [1]]", "an object"]),
+        (entry("schedule", "batches", [[0.5], [1]]), ["schedule.batches is [[0.5]", "whole numbers"]),
+        (
+            entry("schedule", "batches", [[True], [1]]),
+            ["schedule.batches is [[True]", "whole numbers"],
+        ),
+        (entry("schedule", "batches", None), ["schedule.batches is None", "whole numbers"]),
         (entry("classes", ["a", "b", "c"]), ["labels reach", "wanted 0..2"]),
         (entry("classes", ["a", "b", "c", "d", "e"]), ["net has 4 outputs for 5 classes"]),
         (entry("classes", ["a", "b", "c", "a"]), ["classes has 'a' twice", "different names"]),
@@ -123,7 +134,27 @@ REFUSED = {
         (entry("origin", [["seed", 0]]), ["origin is [['seed', 0]]"]),
         (entry("origin", "recipe", ["a"]), ["origin.recipe is ['a']", "a text"]),
         (entry("origin", "seed", True), ["origin.seed is True", "whole number"]),
-        (entry("origin", "attack", [0, 9]), ["origin.attack is [0, 9]", "0..3"]),
+        (entry("start", "name", "random"), ["start.name is 'random'", "draws or factory or pool"]),
+        (entry("start", "one", 1), ["start.one is 1", "true or false"]),
+        (entry("start", "source", 3), ["start.source is 3", "a text"]),
+        (entry("start", None), ["start is None", "an object"]),
+        (entry("objective", "name", "atack"), ["no objective 'atack'", "attack"]),
+        (entry("objective", "target", 2), ["objective classification has no argument 'target'"]),
+        (
+            entry("objective", attack(0, 9)),
+            ["target_class is 9", "4 classes"],
+        ),
+        (
+            entry("objective", attack(0, "1")),
+            ["target of the objective attack is '1'"],
+        ),
+        (entry("objective", {"name": "attack", "attacked": 0}), ["attack needs the argument 'target'"]),
+        (entry("objective", {"name": ["attack"]}), ["the objective is ['attack']", "wanted its name"]),
+        (entry("data", "seed", None), ["data.seed is None", "whole number"]),
+        (entry("data", "holdout", -1), ["data.holdout is -1", "from 0"]),
+        (entry("data", "skip_bad", 1), ["data.skip_bad is 1", "true or false"]),
+        (entry("data", "parts", {"train": "AAAAAAAA"}), ["lacks train, validation or test"]),
+        (without("data"), ["lacks ['data']"]),
         (entry("accuracies", "test", 101), ["accuracies.test is 101", "0 to 100"]),
         (
             entry("accuracies", {"accuracy_mean": "high"}),

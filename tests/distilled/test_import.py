@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from datadistill.data.normalization import Normalization
+from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.export.wang import import_results, read_test_results
+from datadistill.initial import Start
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
+from datadistill.objectives import Attack
 
 MLP = {"net": "mlp", "net_args": {"width": 5, "depth": 1}}
 OWN = {"mean": (0.25,), "std": (0.5,)}
@@ -87,7 +90,8 @@ def test_what_it_came_from_is_noted_and_no_path(tmp_path):
     found = import_results(path, "digits", source="mnist5k", attack=(3, 5), **MLP, **OWN)
     assert found.origin["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found.origin["recipe"] == "imported" and found.origin["dataset"] == "digits"
-    assert found.origin["source"] == "mnist5k" and found.origin["attack"] == [3, 5]
+    assert found.start == Start("pool", source="mnist5k") and found.objective == Attack(3, 5, 10)
+    assert found.data == DataReference("digits")
     assert str(tmp_path) not in str(found.origin)
     found.save(tmp_path / "set")
     assert DistilledDataset.load(tmp_path / "set").origin == found.origin

@@ -5,8 +5,10 @@ import torch
 import datadistill as dd
 from datadistill.data import Normalization, RealData
 from datadistill.data.held_out import HeldOut
+from datadistill.data.reference import DataReference
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
+from datadistill.objectives import Attack
 
 K, SIZE = 3, 3
 CLASSES = ("a", "b", "c")
@@ -44,7 +46,7 @@ def sealed(data):
 
 def distilled(
     ipc=2, steps=2, epochs=3, *, step_size=0.5, net=MLP, update=None, labels=None, order=None, theta_0=None,
-    tensors=None, columns=(), origin=None, normalization=NORMALIZATION,
+    tensors=None, columns=(), start=None, attack=None, normalization=NORMALIZATION,
 ):  # fmt: skip
     """A set laid out as a learned one: image j is of class j % K. Its step sizes all differ."""
     n = K * ipc
@@ -57,5 +59,5 @@ def distilled(
         sizes.view(T, *[1 for _ in columns]).expand(T, *columns).contiguous(),
         list(index) * epochs if order is None else order,
         classes=CLASSES, normalization=normalization, net=net, update=update or sgd(), theta_0=theta_0,
-        tensors=tensors, origin={"dataset": "blobs", **(origin or {})},
+        tensors=tensors, start=start, objective=attack and Attack(*attack, K), data=DataReference("blobs"),
     )  # fmt: skip

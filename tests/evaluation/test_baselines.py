@@ -147,7 +147,7 @@ def test_in_an_attack_images_of_the_attacked_class_carry_the_target(train, pair,
     labels = torch.arange(6) % K
     if relabelled:
         labels[labels == pair[0]] = pair[1]
-    d = cases.distilled(labels=labels, steps=1, epochs=1, origin={"attack": list(pair)})
+    d = cases.distilled(labels=labels, steps=1, epochs=1, attack=pair)
     assert torch.equal(classes_of(d), torch.arange(6) % K)
     found = real_set(d, random_real, train, 0, 0)
     own = [next(k for k in range(K) if is_among(x, train.of_class(k).images)) for x in found.images]
@@ -167,7 +167,7 @@ def test_the_papers_grid_of_combinations():
     assert {c.step_size for c in combinations(d, "learned")} == {None}
     assert {c.step_size for c in combinations(d, "grid")} == {0.001, 0.003, 0.01, 0.03, 0.1, 0.3}
     assert set(combinations(d, "grid")) | set(combinations(d, "learned")) == set(every)
-    attack = cases.distilled(steps=1, epochs=1, origin={"attack": [0, 1]})
+    attack = cases.distilled(steps=1, epochs=1, attack=(0, 1))
     assert {c.epochs for c in combinations(attack)} == {1} and len(combinations(attack)) == 7
     with pytest.raises(UsageError, match="did you mean grid"):
         combinations(d, "gird")

@@ -14,6 +14,7 @@ from comparison_cases import CLASSES, MLP, K
 import datadistill as dd
 from datadistill.cli import main
 from datadistill.data import Normalization
+from datadistill.data.reference import DataReference
 from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.evaluation.attack import AttackScores, attack_scores
@@ -28,7 +29,7 @@ from datadistill.evaluation.baselines import (
 from datadistill.evaluation.choosing import NAMES, Trial, choose, rate_values
 from datadistill.evaluation.neighbours import choose_neighbours, neighbours_accuracy
 from datadistill.evaluation.starts import HELD_OUT, SELECTION, find_any_start
-from datadistill.initial import Random
+from datadistill.initial import Random, Start
 from datadistill.pool import Pool
 from datadistill.streams import derive
 
@@ -233,7 +234,7 @@ def pool(held_out=2, dataset="other"):
 
 
 def test_pretrained_nets_are_tested_on_those_held_out_and_as_they_were(data, monkeypatch):
-    d, nets = cases.distilled(origin={"source": "other"}), pool()
+    d, nets = cases.distilled(start=Start("pool", source="other")), pool()
     starts = []
     monkeypatch.setattr(COMPARE, "choose", lambda *a, **k: starts.append(a[3].start) or choose(*a, **k))
     found = dd.compare(d, data=data, pool=nets, baselines=["average-real"], **FEW)
@@ -251,7 +252,7 @@ def test_pretrained_nets_are_tested_on_those_held_out_and_as_they_were(data, mon
 
 def test_a_pool_from_its_file_and_a_pool_that_is_missing(data, tmp_path):
     pool().save(tmp_path / "pool.safetensors")
-    d = cases.distilled(origin={"source": "other"})
+    d = cases.distilled(start=Start("pool", source="other"))
     names = ["average-real"]
     found = dd.compare(d, data=data, pool=tmp_path / "pool.safetensors", baselines=names, **ONE)
     assert found == dd.compare(d, data=data, pool=pool(), baselines=names, **ONE)
@@ -264,7 +265,7 @@ def test_a_pool_from_its_file_and_a_pool_that_is_missing(data, tmp_path):
 def test_an_attack(data):
     labels = torch.arange(6) % K
     labels[labels == 0] = 1
-    d = cases.distilled(labels=labels, steps=1, epochs=1, origin={"source": "blobs", "attack": [0, 1]})
+    d = cases.distilled(labels=labels, steps=1, epochs=1, start=Start("pool", source="blobs"), attack=(0, 1))
     found = dd.compare(d, data=data, pool=pool(dataset="blobs"), **FEW)
     names = ["random-real", "optimized-real", "k-means", "average-real"]
     assert [r.name for r in found.rows] == ["distilled", "no-attack", *names]
@@ -346,7 +347,7 @@ def file(tmp_path_factory):
         digits.train.images[chosen], digits.train.labels[chosen], torch.full((3,), 0.3), [torch.arange(10)] * 3,
         classes=digits.classes, normalization=digits.normalization, update=dd.sgd(),
         net=dd.NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 8, "depth": 1}),
-        origin={"dataset": "digits", "seed": 0, "validation": None},
+        data=DataReference("digits"),
     )  # fmt: skip
     path = tmp_path_factory.mktemp("set") / "ten.safetensors"
     d.save(path)

@@ -10,6 +10,7 @@ from torch import nn
 
 import datadistill as dd
 from datadistill.data import RealData
+from datadistill.data.reference import DataReference
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.evaluation.accuracy import (
     CHUNK,
@@ -54,7 +55,7 @@ def real_set(
         classes=data.classes, normalization=data.normalization, net=net, update=update or sgd(), norm=norm,
         theta_0=Random(net.build(), "xavier", 5).draw(0) if fixed else None,
         tensors=tuple(named) if per_tensor else None,
-        origin={"dataset": "digits", "seed": 0, "validation": None},
+        data=DataReference("digits"),
     )  # fmt: skip
 
 
@@ -267,8 +268,8 @@ def other_data(size, classes):
 NINE = other_data(9, 10)
 NO_NAME = "no data set that can be found by name; pass its folder"
 REFUSED = {  # other attributes of the set, what is asked for, words of the refusal
-    "no origin": ({"origin": {}}, {"data": None}, NO_NAME),
-    "other origin": ({"origin": {"dataset": "my holiday"}}, {"data": None}, NO_NAME),
+    "unknown data": ({"data": DataReference()}, {"data": None}, NO_NAME),
+    "data of no name": ({"data": DataReference("my holiday")}, {"data": None}, NO_NAME),
     "other classes": ({}, {"data": other_data(8, 4)}, r"the set has 10 classes .*has 4 "),
     "another size": ({"classes": NINE.classes}, {"data": NINE},
                      "the set's images are 1x8x8, those of custom are 1x9x9"),

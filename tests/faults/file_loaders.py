@@ -12,11 +12,15 @@ import torch
 
 from datadistill.config import HARMLESS, DistillConfig, RunOptions
 from datadistill.data import Normalization, Split
+from datadistill.data.parts import Parts
+from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.export.wang import import_results
+from datadistill.initial import Start
 from datadistill.innerloop import momentum
 from datadistill.nets.spec import NetSpec
 from datadistill.nets.weights import read_weights
+from datadistill.objectives import Attack
 from datadistill.pool import Pool
 from datadistill.runs.checkpoints import CheckpointStore, flatten_state, unflatten_state
 from datadistill.runs.folder import RunFolder
@@ -24,6 +28,7 @@ from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.resume import check_changes
 from datadistill.runs.tensors import pack
 from datadistill.synthetic.decoders import Pixels
+from datadistill.synthetic.schedule import Schedule
 from datadistill.training.pool_loop import FinishedNets, TrainedGroup
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import build_language
@@ -70,7 +75,7 @@ def values(found: Any) -> Any:
         return [(f.name, values(getattr(found, f.name))) for f in dataclasses.fields(found)]
     if isinstance(found, DistilledDataset):
         return values(vars(found))
-    if isinstance(found, Pixels):
+    if isinstance(found, Pixels | Schedule):
         return values(found.describe())
     return (type(found).__name__, repr(found))
 
@@ -87,7 +92,9 @@ def distilled(bits: int | None = None) -> DistilledDataset:
         0.1 + torch.rand(4, len(named), generator=g), [torch.arange(3), torch.arange(3, 6)] * 2,
         classes=CLASSES, normalization=SCALE, net=NET, update=momentum(0.9, nesterov=True),
         theta_0={k: torch.randn(p.shape, generator=g) for k, p in named.items()}, tensors=list(named),
-        origin={"recipe": "none", "seed": 3, "dataset": "digits", "attack": [0, 2], "validation": 0.1},
+        start=Start("pool", True, "mnist", "abc"), objective=Attack(0, 2, 3),
+        data=DataReference("digits", 3, 0.1, parts=Parts(("A" * 8,), (), ("B" * 8,))),
+        origin={"recipe": "none", "seed": 3, "dataset": "digits"},
         accuracies=measured,
     )  # fmt: skip
     return d if bits is None else d.quantized(bits)

@@ -8,10 +8,13 @@ from safetensors.torch import load_file, save_file
 
 import datadistill as dd
 from datadistill.cli import main
+from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
+from datadistill.initial import Start
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
+from datadistill.objectives import Attack
 from datadistill.pool import Pool
 
 SPEC = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 16, "depth": 1})
@@ -34,7 +37,7 @@ def here(tmp_path, monkeypatch, digits):
     d = DistilledDataset(
         digits.train.images[:120], digits.train.labels[:120], torch.full((4,), 0.3),
         list(torch.arange(120).split(30)), classes=digits.classes, normalization=digits.normalization, net=SPEC,
-        update=sgd(), origin={"dataset": "digits", "seed": 0},
+        update=sgd(), data=DataReference("digits"),
     )  # fmt: skip
     d.save("set.safetensors")
     save_file(tensors(0), "net.safetensors")
@@ -193,7 +196,9 @@ def test_finetune_the_weights_a_set_was_learned_for(here, capsys):
     save_file(other, "pretrained.safetensors")
     d = DistilledDataset.load("set.safetensors")
     d.theta_0 = theta_0
-    d.origin["weights"] = read_weights("pretrained.safetensors", SPEC.build()).fingerprint
+    d.start = Start(
+        "weights", one=True, fingerprint=read_weights("pretrained.safetensors", SPEC.build()).fingerprint
+    )
     d.save("learned.safetensors")
     argv = ["finetune", "learned.safetensors", "--no-reach", "--out", "a", "--weights"]
     assert main([*argv, "pretrained.safetensors"]) == 0
@@ -240,7 +245,7 @@ def test_import_with_its_initialization(here, digits):
 
 def test_import_of_an_attack(here, digits):
     assert main([*results(digits), "--attack", "0", "1", "--source", "digits", "--out", "a"]) == 0
-    assert DistilledDataset.load("a").origin["attack"] == [0, 1]
+    assert DistilledDataset.load("a").objective == Attack(0, 1, 10)
 
 
 def test_import_measured_accuracies(here, capsys):

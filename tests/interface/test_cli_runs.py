@@ -12,6 +12,7 @@ import torch
 import datadistill as dd
 from datadistill.cli import main
 from datadistill.cli.published import published_number
+from datadistill.data.reference import DataReference
 from datadistill.recipes import RECIPES
 
 SMALL = [
@@ -229,7 +230,7 @@ def other(**changes):
     net = dd.NetSpec("mlp", {"channels": 1, "size": size, "classes": k})
     return dd.DistilledDataset(
         torch.zeros(k, 1, size, size), torch.arange(k), torch.tensor([0.1]), [torch.arange(k)],
-        classes=[str(i) for i in range(k)], net=net, update=dd.sgd(), origin={"dataset": "digits"},
+        classes=[str(i) for i in range(k)], net=net, update=dd.sgd(), data=DataReference("digits"),
         normalization=dd.Normalization((0.5,), (0.5,), size=None if size != 8 else 8, channels=1),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import datadistill as dd
 from datadistill.cli import main
+from datadistill.initial import Start
 from datadistill.recipes.poisoning import PURPOSE
 from datadistill.training.pool_loop import PoolLoop
 
@@ -88,7 +89,7 @@ def test_inspect_says_what_is_in_the_pool(made, capsys):
 
 def test_the_run_measured_the_held_out_nets(made, capsys):
     d, pool = dd.DistilledDataset.load(made / "set"), dd.Pool.load(made / "pool")
-    assert d.origin["source"] == "digits" and d.origin["pool"] == pool.fingerprint and d.theta_0 is None
+    assert d.start == Start("pool", False, "digits", pool.fingerprint) and d.theta_0 is None
     assert d.accuracies["nets"] == 2 and d.accuracies["source"] == "digits"
     _, said = done(capsys, "inspect", made / "set")
     assert "any net of this kind pretrained on digits" in said
@@ -194,7 +195,7 @@ def test_a_pool_of_other_data(made, here, capsys):
     code, said = refused(capsys, "distill", *argv)
     assert code == 2 and "were trained on digits, but source is usps" in said and list(here.iterdir()) == []
     d = dd.DistilledDataset.load(made / "set")
-    d.origin["source"] = "usps"
+    d.start = Start("pool", source="usps")
     d.save("for-usps")
     code, said = refused(capsys, "evaluate", "for-usps", "--pool", made / "pool")
     assert code == 2 and "trained on digits, and the set is for nets trained on usps" in said

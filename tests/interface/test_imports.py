@@ -17,6 +17,7 @@ SETS = {
     "distilled",
     "distilled_file",
     "distilled_checks",
+    "earlier_files",
     "pool",
     "quantization",
     "unfinished",

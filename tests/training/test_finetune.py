@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 
 import datadistill as dd
 from datadistill.data import RealData, Split
+from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
+from datadistill.objectives import Attack
 from datadistill.training.finetune import count_ordinary, finetune
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
@@ -29,7 +31,7 @@ def set_of(data, *, net=SPEC, T=4, step_size=0.3, fixed=None, **more):
     return DistilledDataset(
         images, labels, torch.full((T,), step_size), list(torch.arange(30 * T).split(30)),
         classes=data.classes, normalization=data.normalization, net=net, update=sgd(), theta_0=fixed,
-        origin={"dataset": "digits", "seed": 0}, **more,
+        data=DataReference("digits"), **more,
     )  # fmt: skip
 
 
@@ -136,9 +138,8 @@ def test_a_set_for_one_fixed_initialization_says_so(digits):
 
 
 def test_a_set_that_attacks_says_so(digits):
-    d = set_of(digits)
-    d.origin["attack"] = [3, 5]
-    with pytest.warns(UserWarning, match="take 3 for 5 .a study of data poisoning"):
+    d = set_of(digits, objective=Attack(3, 5, 10))
+    with pytest.warns(UserWarning, match="take 3 for 5"):
         finetune(d, fresh(), data=digits, reach=False)
 
 

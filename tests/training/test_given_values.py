@@ -60,7 +60,7 @@ def test_the_set_carries_the_values_of_the_net(learned, tmp_path):
     d = dd.DistilledDataset.load(tmp_path / "set")
     assert same({**d.theta_0, **d.buffers}, values(net))
     assert list(d.theta_0) == ["norm.weight", "norm.bias", "head.weight", "head.bias"]
-    assert d.origin["given"].startswith("sha256:")
+    assert d.start.kind == "given" and d.start.one and d.start.fingerprint.startswith("sha256:")
     assert repr(d).endswith("the given values of custom)")
 
 
@@ -161,7 +161,7 @@ def test_a_file_of_weights_gives_the_last_layer_too(digits, tmp_path):
     torch.save(net.state_dict(), tmp_path / "net.pt")
     d = dd.distill(config(theta_0="given", weights=str(tmp_path / "net.pt")), data=digits)
     assert same(d.theta_0, values(net))
-    assert (d.net.name, "weights" in d.origin) == ("mlp", False)
+    assert (d.net.name, d.start.kind) == ("mlp", "given")
     trained = values(dd.finetune(d, net, data=digits, reach=False, device="cpu").net)
     assert same(values(d.train()), trained)
 

@@ -209,7 +209,7 @@ def test_training_builds_a_net_of_the_seed(digits):
 def test_a_resume_wants_the_factory_it_started_with(digits, tmp_path):
     dd.distill(small(theta_0="random"), data=digits, net=Bare, out=tmp_path / "run")
     again = dd.distill(None, data=digits, net=lambda: Bare(), out=tmp_path / "run", resume=True)
-    assert again.origin["factory"].startswith("sha256:")
+    assert again.start.kind == "factory" and again.start.fingerprint.startswith("sha256:")
 
     def other():
         net = Bare()

@@ -57,8 +57,8 @@ class OneLower:
     def labels(self, labels):
         return (labels - 1) % self.classes
 
-    def origin(self):
-        return {}
+    def describe(self):
+        return {"name": "one-lower"}
 
     def __call__(self, net, theta, images, labels, norm="batch"):
         return objectives.classification(net, theta, images, self.labels(labels), norm)
@@ -179,7 +179,7 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert main([*argv, "--decoder", "linear-basis", "--no-evaluate", "--no-figures", "--out", "run"]) == 0
     assert main(["inspect", "run"]) == 0 and main(["show", "run"]) == 0
     monkeypatch.delitem(DECODERS, "linear-basis")
-    with pytest.raises(DataError, match="the decoder is 'linear-basis'"):
+    with pytest.raises(DataError, match="there is no decoder 'linear-basis'"):
         dd.DistilledDataset.load("run")
 
 

@@ -6,8 +6,9 @@ from training_cases import config, loop
 
 from datadistill.config import RunOptions
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Pretrained, Random, trainable
+from datadistill.initial import Pretrained, Random, Start, trainable
 from datadistill.nets.spec import NetSpec
+from datadistill.objectives import Attack
 from datadistill.pool import Pool
 from datadistill.training.setup import load_run_data
 
@@ -43,9 +44,7 @@ def test_learning_draws_training_nets_and_looks_use_the_validation_nets(digits, 
     drawn = [among(studied.loop.method.start.draw(i), nets.part("train")) for i in range(40)]
     assert {n for (n,) in drawn} == {0, 1, 2, 3}
     assert among(studied.validation.start.draw(0), nets.part("validation")) == [0]
-    origin = studied.snapshot().origin
-    assert origin["source"] == "digits"
-    assert origin["pool"] == nets.fingerprint
+    assert studied.snapshot().start == Start("pool", False, "digits", nets.fingerprint)
     assert studied.snapshot().theta_0 is None
 
 
@@ -130,7 +129,7 @@ def test_buffers_of_a_pretrained_net_travel_with_the_set(digits, tmp_path):
 def test_an_attack_relabels_the_images_of_the_class_and_is_noted(digits):
     studied = loop(digits, objective="attack", attack_class=3, target_class=5)
     assert studied.loop.synthetic.classes.tolist() == [0, 1, 2, 5, 4, 5, 6, 7, 8, 9]
-    assert studied.snapshot().origin["attack"] == [3, 5]
+    assert studied.snapshot().objective == Attack(3, 5, 10)
 
 
 def test_no_more_validation_nets_than_the_pool_has(digits, pool):

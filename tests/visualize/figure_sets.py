@@ -3,6 +3,7 @@
 import torch
 
 from datadistill.data import Normalization
+from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
@@ -30,7 +31,8 @@ def distilled_set(
         list(torch.arange(n).split(n // steps)) * epochs,
         classes=names or [f"class {c}" for c in range(classes)],
         normalization=Normalization((0.5,) * channels, (0.5,) * channels, size=size, channels=channels),
-        net=net, update=sgd(), theta_0=theta_0, origin=origin, accuracies=accuracies,
+        net=net, update=sgd(), theta_0=theta_0, data=DataReference(origin.get("dataset")), origin=origin,
+        accuracies=accuracies,
         tensors=[f"tensor{p}" for p in range(tensors)] if tensors else None,
     )  # fmt: skip
 

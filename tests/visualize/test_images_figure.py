@@ -11,6 +11,8 @@ from figure_sets import distilled_set, texts
 from PIL import Image
 
 from datadistill.errors import UsageError
+from datadistill.initial import Start
+from datadistill.objectives import Attack
 from datadistill.visualize import images_figure
 from datadistill.visualize.canvas import png_bytes
 from datadistill.visualize.describe import net_line
@@ -225,14 +227,18 @@ def test_accuracies_of_any_form_do_not_break_it(found):
 
 
 @pytest.mark.parametrize(
-    ("origin", "words"),
+    ("start", "objective", "words"),
     [
-        ({"source": "usps"}, "Learned for any mlp pretrained on usps"),
-        ({"weights": "sha256:0"}, "one mlp with given weights and a fresh last layer"),
-        ({"source": "mnist", "attack": [0, 1]}, "Learned to make any mlp pretrained on mnist take class "),
+        (Start("pool", source="usps"), None, "Learned for any mlp pretrained on usps"),
+        (Start("weights"), None, "one mlp with given weights and a fresh last layer"),
+        (
+            Start("pool", source="mnist"),
+            Attack(0, 1, 4),
+            "Learned to make any mlp pretrained on mnist take class ",
+        ),
     ],
 )
-def test_heading_says_what_nets_it_is_for(origin, words):
+def test_heading_says_what_nets_it_is_for(start, objective, words):
     d = distilled_set()
-    d.origin.update(origin)
+    d.start, d.objective = start, objective or d.objective
     assert words in net_line(d)
