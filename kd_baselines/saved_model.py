@@ -24,6 +24,8 @@ class SavedModel(abc.ABC):
 
     artifact: ClassVar[Artifact]
     """The kind of file."""
+    scores: Mapping[str, Any] | None
+    """On the test part, where they were measured."""
 
     @property
     @abc.abstractmethod

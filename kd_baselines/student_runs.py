@@ -74,6 +74,10 @@ class StudentKind(Kind[C, R], Generic[C, R, D, T]):
     def load_teacher(self, path: str | os.PathLike[str]) -> T:
         """The teacher in a file or a run folder."""
 
+    @abc.abstractmethod
+    def load_data(self, config: C, options: RunOptions) -> D:
+        """The data that were given, or that the config names."""
+
     def prepare(self, config: C) -> C:
         return config if self.data is None else replace(config, **{self.data_field: CUSTOM})
 

@@ -177,7 +177,7 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
         stages = stages_of(config.method, FitPlan(epochs=1), config.method_args)  # refused before the data
         for net in (config.net, config.teacher_net):
             arguments(net)
-        real = self.real_data(config, options)
+        real = self.load_data(config, options)
         saved = self.saved_teacher
         if saved is not None and saved.normalization != real.normalization:
             raise DataError(
@@ -191,8 +191,8 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
         teacher = None if self.teacher is None else self.teacher.to(real.device)
         return _Training(self, config, real, teacher, options)
 
-    def real_data(self, config: KdConfig, options: RunOptions) -> RealData:
-        """On the device of the run."""
+    def load_data(self, config: KdConfig, options: RunOptions) -> RealData:
+        """The data that were given, or that the config names, on the device of the run."""
         if self.inside is not None:
             return self.inside.real
         real = self.data if self.data is not None else load_data(config, options)

@@ -121,10 +121,12 @@ class LanguageTraining(StudentKind[LanguageConfig, TrainedLanguage, Corpus, Lang
             )
         super().check(config, path, options, resumed)
 
+    def load_data(self, config: LanguageConfig, options: RunOptions) -> Corpus:
+        return self.data if self.data is not None else load_corpus(config, options)
+
     def build(self, config: LanguageConfig, options: RunOptions) -> Work[TrainedLanguage]:
         language_arguments(config.net)  # refused before the text is read
-        corpus = self.data if self.data is not None else load_corpus(config, options)
-        return _Training(config, corpus, self.teacher)
+        return _Training(config, self.load_data(config, options), self.teacher)
 
     def explain_memory(self, config: LanguageConfig) -> str:
         return (

@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datadistill.config import RunOptions
-from datadistill.data import RealData
 from datadistill.errors import DataError
 from datadistill.runs.folder import RunFolder
 from datadistill.streams import derive
@@ -56,11 +54,9 @@ class Chains:
     """The nets of all arms and seeds: loaded, resumed or trained."""
 
     def __init__(
-        self, lineage: Lineage, study: Study, configs: Mapping[str, Any], options: RunOptions,
-        data: RealData | None, average: str,
-    ) -> None:  # fmt: skip
-        self.lineage, self.study, self.configs = lineage, study, configs
-        self.options, self.data, self.average = options, data, average
+        self, lineage: Lineage[Any, Any, Any], study: Study, configs: Mapping[str, Any], average: str
+    ) -> None:
+        self.lineage, self.study, self.configs, self.average = lineage, study, configs, average
 
     def teacher_of(self, arm: str) -> str:
         """What the generation 0 of an arm is called: after the first of all arms that has it."""
@@ -85,7 +81,7 @@ class Chains:
         path = self.study.path / name
 
         def train(resume: bool) -> None:
-            self.lineage.train(config, teacher, path, resume, self.options, self.data)
+            self.lineage.train(config, teacher, path, resume)
 
         words = name if teacher is None else f"{name}, taught by {teacher.parent.name}"
         net = self.study.run(Job(path, config, STUDENT, train, words))
@@ -106,9 +102,7 @@ class Chains:
     def _scores(self, arm: str, groups: Sequence[Sequence[Path]]) -> Scored:
         each = []
         for nets in groups:
-            measure = partial(
-                self.lineage.scores, nets, self.configs[arm], self.average, self.options, self.data
-            )
+            measure = partial(self.lineage.scores, nets, self.configs[arm], self.average)
             each.append(self.study.carry_out(None, measure))
         return {column: tuple(scores[column] for scores in each) for column in each[0]}
 

@@ -119,9 +119,9 @@ def born_again_generations(
         configs = {arm: _use_own_images(config) for arm, config in configs.items()}
     names, left_out = _split_arms(select_arms(arms, list(configs), name), configs, asked=arms is not None)
     kind = type(configs[names[0]])
-    lineage = _lineage(kind)
+    lineage = _lineage(kind, options, data)
     for arm in names:
-        lineage.refuse(configs[arm], options, data)
+        lineage.refuse(configs[arm])
     some = names if arms is not None and len(names) < len(configs) else None
     flags: dict[str, Any] = {"arms": some, "average": None if average == AVERAGES[0] else average}
     flags = {"generations": generations, **flags}
@@ -134,7 +134,7 @@ def born_again_generations(
         study.open()
         for arm in left_out:
             say(f"{arm} is left out: {configs[arm].method} has no teacher")
-        chains = Chains(lineage, study, configs, options, data, average)
+        chains = Chains(lineage, study, configs, average)
         nets = {arm: [chains.grow(arm, seed, generations) for seed in numbers] for arm in names}
         measured = {arm: chains.measure(arm, paths) for arm, paths in nets.items()}
         rows = _rows(measured, configs, chains, found, average)
@@ -175,13 +175,13 @@ def _rows(
     return (*teachers.values(), *rows)
 
 
-def _lineage(kind: type) -> Lineage:
+def _lineage(kind: type, options: RunOptions, data: RealData | None) -> Lineage[Any, Any, Any]:
     if kind not in LINEAGES:
         known = ", ".join(cls.__name__ for cls in LINEAGES)
         raise UsageError(f"the recipe's config is a {kind.__name__}; there are generations of {known}")
     module, _, name = LINEAGES[kind].partition(":")
-    made: Lineage = getattr(importlib.import_module(module), name)()
-    return made
+    made: type[Lineage[Any, Any, Any]] = getattr(importlib.import_module(module), name)
+    return made(options, data)
 
 
 def _use_own_images(config: Any) -> Any:

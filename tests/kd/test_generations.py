@@ -13,11 +13,11 @@ from scipy import stats
 
 from datadistill.errors import UsageError
 from datadistill.runs.folder import RunFolder
-from kd_baselines import image_lineage
 from kd_baselines.config import KdConfig
-from kd_baselines.image_lineage import ImageLineage, ensemble
+from kd_baselines.image_lineage import ImageLineage
 from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import Page
+from kd_baselines.setup import Setup
 from kd_baselines.studies.chains import seed_of
 from kd_baselines.studies.generations_plot import Descent, generations_figure
 from kd_baselines.teachers import Teacher
@@ -41,13 +41,13 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def trained(monkeypatch):
     """The runs that are trained, with the teacher each is given."""
-    calls = []
+    calls, train_one = [], ImageLineage.train
 
-    def counting(config, *, out, teacher=None, **options):
+    def counting(self, config, teacher, out, resume):
         calls.append((out.name, None if teacher is None else teacher.parent.name))
-        return train(config, out=out, teacher=teacher, **options)
+        return train_one(self, config, teacher, out, resume)
 
-    monkeypatch.setattr(image_lineage, "train", counting)
+    monkeypatch.setattr(ImageLineage, "train", counting)
     return calls
 
 
@@ -68,7 +68,7 @@ def test_generation_g_learns_from_generation_g_minus_1(finished):
 def test_every_net_starts_from_a_fresh_draw(monkeypatch, tmp_path):
     starts = {}
 
-    class Spy(image_lineage.Setup):
+    class Spy(Setup):
         def loop(self):
             name = (self.config.arm, self.config.seed)
             starts[name] = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
@@ -119,7 +119,7 @@ def test_a_student_of_another_net_teaches_its_own_kind(tmp_path):
 def test_generations_see_the_same_images(tmp_path, monkeypatch):
     seen = []
 
-    class Spy(image_lineage.Setup):
+    class Spy(Setup):
         def loop(self):
             seen.append(self.split.images)
             return super().loop()
@@ -148,7 +148,7 @@ def test_killed_anywhere_and_resumed_to_the_same_bytes(finished, tmp_path, monke
         "datadistill.runs.folder.RunFolder._write_config",  # before a folder is a run
         "datadistill.runs.checkpoints.CheckpointStore.save",
         "datadistill.runs.artifact.write_bytes",  # trained, and not yet saved
-        "kd_baselines.studies.generations.write",
+        "kd_baselines.studies.generations.write_comparison",
         "kd_baselines.studies.generations.save",
     ):
         with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -188,10 +188,11 @@ def test_ensembles_are_the_numpy_mean_of_probabilities_and_of_logits(finished):
         logits = np.stack([net(images).double().numpy() for net in nets])
     e = np.exp(logits - logits.max(2, keepdims=True))
     probabilities = e / e.sum(2, keepdims=True)
-    files = [out / name / "student.safetensors" for name in ("own-1-s0", "own-2-s0", "own-3-s0")]
-    mean = torch.softmax(ensemble(files, "arithmetic")(images).double(), 1).numpy()
+    mean = torch.softmax(Teacher(*nets[1:], average="arithmetic")(images).double(), 1).numpy()
     np.testing.assert_allclose(mean, probabilities[1:].mean(0), rtol=1e-5)
-    np.testing.assert_allclose(ensemble(files, "geometric")(images).numpy(), logits[1:].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(
+        Teacher(*nets[1:], average="geometric")(images).numpy(), logits[1:].mean(0), rtol=1e-5
+    )
     labels = DATA.test.labels.numpy()
     geometric = born_again(out, generations=3, seeds=2, average="geometric")
     for found, values in ((arithmetic, probabilities), (geometric, logits)):
