@@ -41,7 +41,7 @@ from datadistill.runs.content import (
     quote,
 )
 from datadistill.runs.set_record import check_accuracies
-from datadistill.synthetic.decoders import Decoder, decoder_from
+from datadistill.synthetic.decoders import Decoder, decoder_from, refuse_spare_rows
 from datadistill.synthetic.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -110,11 +110,10 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
         images = quantization.values(tensors["images"]) if quantization else tensors["images"]
         made_of = {"images": images}
     else:
-        made_of = {
-            "images": None,
-            "decoder": decoder_from({"name": values["decoder"]["name"], **values["decoder"]["arguments"]}),
-            "coded": {k.removeprefix("coded."): tensors[k] for k in coded},
-        }
+        decoder = decoder_from({"name": values["decoder"]["name"], **values["decoder"]["arguments"]})
+        rows = {k.removeprefix("coded."): tensors[k] for k in coded}
+        refuse_spare_rows(decoder, rows, len(tensors["labels"]))
+        made_of = {"images": None, "decoder": decoder, "coded": rows}
     return {
         **{k: v for k, v in values.items() if k not in ("decoder", "schedule")},
         **made_of,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -110,6 +111,37 @@ def from_description(
         return choose(table, what, name[:80], arguments, parts)(**parts)
     except (UsageError, TypeError) as error:
         raise DataError(str(error)) from None
+
+
+def check_description(table: Mapping[str, Callable[..., Any]], what: str, made: Any, **parts: Any) -> None:
+    """Refuse an object whose `describe()` does not make it again, before a file is written with it.
+
+    Args:
+        table, what, parts: as of `from_description`.
+        made: has `describe`.
+
+    Raises:
+        UsageError: naming the class, and the argument that is lost or not taken.
+    """
+    described, name = made.describe(), f"{type(made).__name__}.describe()"
+    try:
+        json.dumps(described, allow_nan=False)
+        again = from_description(table, what, described, **parts)
+    except (DataError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{name} gives {described!r:.200}, by which no file could be read again: {error}"
+        ) from None
+    if type(again) is not type(made):
+        raise UsageError(
+            f"{name} gives the name {described['name']!r} of another class, {type(again).__name__}"
+        )
+    remade = again.describe()
+    for argument, value in described.items():
+        if value != remade.get(argument):
+            raise UsageError(
+                f"{name} gives {argument} {value!r:.60}, and {remade.get(argument)!r:.60} when it is made of "
+                "that; give what the constructor takes"
+            )
 
 
 def _check_argument(which: str, value: Any, hint: Any) -> None:

@@ -22,7 +22,7 @@ class Decoder(Protocol):
         """The tensors to learn, such that the images are near `start`; no name contains a dot."""
 
     def images(self, tensors: Mapping[str, Tensor], index: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
-        """Images `index`, of n."""
+        """Images `index`, of n; an error for an index of n or more."""
 
     def describe(self) -> dict[str, Any]:
         """Name and arguments, as plain values; `decoder_from` is the inverse."""
@@ -55,6 +55,20 @@ def decode(decoder: Decoder, tensors: Mapping[str, Tensor], n: int) -> Float[Ten
             f"({str(error)[:120]})"
         ) from error
     return images
+
+
+def refuse_spare_rows(decoder: Decoder, tensors: Mapping[str, Tensor], n: int) -> None:
+    """DataError where tensors, on the CPU, make more than n images."""
+    try:
+        with torch.no_grad():
+            decoder.images(tensors, torch.tensor([n]))
+    except (KeyError, RuntimeError, IndexError, ValueError):
+        return
+    shapes = {k: tuple(x.shape) for k, x in tensors.items()}
+    raise DataError(
+        f"the decoder {decoder.describe()} makes more images of {str(shapes)[:200]} than the {n} that have "
+        "labels; get the file again"
+    )
 
 
 DECODERS: dict[str, Callable[..., Decoder]] = {"pixels": Pixels}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from datadistill.config import DistillConfig, RunOptions
-from datadistill.config.choices import choose
+from datadistill.config.choices import check_description, choose
 from datadistill.data import RealData
 from datadistill.data.from_config import load_data
 from datadistill.data.reference import DataReference
@@ -89,6 +89,7 @@ def learning_of(
     objective = make_objective(
         attacked=config.attack_class, target=config.target_class, classes=len(real.classes)
     )
+    check_description(OBJECTIVES, "objective", objective, classes=len(real.classes))
     method = make_method(
         net=module, start=starts.learning, split=real.train, batch=config.batch, augment=config.augment,
         nets=config.nets if config.theta_0 == "random" else 1, update=update, adjoint=adjoint,
@@ -122,6 +123,7 @@ def synthetic_of(
     # of an attack, images in the place of class K carry label T
     classes = objective.labels(torch.arange(k * config.ipc, device=device) % k)
     decoder = make_decoder(images=k * config.ipc, shape=data.shape)
+    check_description(DECODERS, "decoder", decoder)
     start = start_images(data, config.ipc, config.images_from, config.seed)
     rho = step_sizes.init(config.step_sizes, config.step_size, config.inner_steps, tensors)
     return Synthetic(

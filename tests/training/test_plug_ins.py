@@ -1,5 +1,7 @@
 """An idea of one's own is a class and a line in a table: from a config to a saved and reloaded set."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -68,6 +70,23 @@ class Misnamed(LinearBasis):
     def init(self, start, generator):
         return {"bases": start, "step_sizes": start}
 
+    def describe(self):
+        return {"name": "misnamed", "bases": self.bases}
+
+
+class Described(LinearBasis):
+    """Its description is the argument `told`."""
+
+    told: ClassVar[dict]
+
+    def describe(self):
+        return self.told
+
+
+class Forgetful(OneLower):
+    def describe(self):
+        return {"name": "forgetful", "classes": self.classes}
+
 
 class Constant(OuterMethod):
     def loss(self, synthetic, iteration):
@@ -78,6 +97,8 @@ class Constant(OuterMethod):
 def tables(monkeypatch):
     monkeypatch.setitem(METHODS, "constant", Constant)
     monkeypatch.setitem(DECODERS, "misnamed", Misnamed)
+    monkeypatch.setitem(DECODERS, "described", Described)
+    monkeypatch.setitem(objectives.OBJECTIVES, "forgetful", Forgetful)
     monkeypatch.setitem(METHODS, "class-means", ClassMeans)
     monkeypatch.setitem(DECODERS, "linear-basis", LinearBasis)
     monkeypatch.setitem(objectives.OBJECTIVES, "one-lower", OneLower)
@@ -181,6 +202,38 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.delitem(DECODERS, "linear-basis")
     with pytest.raises(DataError, match="there is no decoder 'linear-basis'"):
         dd.DistilledDataset.load("run")
+
+
+UNREADABLE = [
+    ({"name": "described", "basis": 3}, "the decoder described has no argument 'basis'; did you mean bases?"),
+    ({"name": "described"}, "Described.describe() gives"),
+    ({"name": "linear-basis", "bases": 3}, "gives the name 'linear-basis' of another class, LinearBasis"),
+    ({"name": "described", "bases": torch.tensor(3)}, "by which no file could be read again"),
+    ({"bases": 3}, "wanted its name"),
+]
+
+
+@pytest.mark.parametrize("told, pattern", UNREADABLE, ids=[pattern for _, pattern in UNREADABLE])
+def test_a_description_that_makes_no_such_decoder_is_refused(digits, told, pattern, monkeypatch):
+    monkeypatch.setattr(Described, "told", told, raising=False)
+    if told == {"name": "described"}:  # of two arguments it gives the default of one
+        monkeypatch.setattr(Described, "describe", lambda self: {"name": "described", "bases": self.bases + 1})
+    with pytest.raises(UsageError) as refused:
+        dd.distill(config(decoder="described"), data=digits)
+    assert pattern in str(refused.value) and "Described.describe()" in str(refused.value)
+
+
+def test_a_description_that_makes_no_such_objective_is_refused(digits):
+    with pytest.raises(UsageError, match=r"Forgetful.describe\(\) gives .*forgetful has no argument 'classes'"):
+        dd.distill(config(objective="forgetful"), data=digits)
+
+
+def test_spare_rows_of_a_decoder_are_refused(digits, tmp_path):
+    d = dd.distill(config(decoder="linear-basis", iterations=1), data=digits)
+    d.coded["rows"] = torch.cat([d.coded["rows"], torch.ones(1, 4)])
+    d.save(tmp_path / "set")
+    with pytest.raises(DataError, match=r"more images of .*'rows': \(11, 4\).* than the 10 that have labels"):
+        dd.DistilledDataset.load(tmp_path / "set")
 
 
 class Mirrored(Normalization):
