@@ -90,7 +90,8 @@ def run(
         with folder.lock(), undo_create(folder, lambda: not fresh or session.stepped):
             folder.clean()
             refuse_others(folder, work.device, work.fingerprints, options)
-            work.run_inputs(folder, options)
+            with interruptible(_describe_not_begun(kind, config, folder)):
+                work.run_inputs(folder, options)
             session.restore()
             session.take_steps()
             result = work.finish(
@@ -109,7 +110,7 @@ def _run_in_memory(kind: Kind[C, R], config: C | None, resume: bool, options: Ru
     with name_out_of_memory(kind.explain_memory(config)), StopFlag() as stop:
         with interruptible(_describe_not_begun(kind, config, None)):
             work = kind.build(config, options)
-        work.run_inputs(None, options)
+            work.run_inputs(None, options)
         _Session(kind, config, work, None, options, stop).take_steps()
         return work.finish(None, f"all {kind.unit}s were done, but nothing was saved (no folder)")
 
