@@ -5,6 +5,7 @@ on one worker. Where only files are named, `-n 0` or `--pdb` is given, there are
 where it is set, says how many threads each process has.
 """
 
+import gc
 import os
 import signal
 
@@ -29,3 +30,9 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that no worker starts one while the others are done."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish():
+    """Hide what collecting made from the garbage collector: it stays, and walking it takes half a second."""
+    gc.collect()
+    gc.freeze()

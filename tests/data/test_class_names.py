@@ -154,7 +154,7 @@ def test_names_given_for_display_do_not_change_the_mapping():
     assert data.classes == ("Katze", "Hund", "Aal") and data.test.labels[:2].tolist() == [2, 0]
 
 
-def test_given_names_are_compared_where_the_training_set_has_none():
+def test_given_names_are_compared_where_there_are_none():
     assert right(RealData.from_dataset(Pets(), named(("eel", "cat")), classes=NAMES))
 
 
@@ -191,7 +191,7 @@ def test_test_classes_that_are_unknown_are_refused(test, words):
         RealData.from_dataset(train, test)
 
 
-def test_an_image_folder_that_lacks_a_class_gets_the_right_labels(tmp_path):
+def test_an_image_folder_lacking_a_class_has_right_labels(tmp_path):
     for part, names in (("train", NAMES), ("test", ("cat", "eel"))):
         for name in names:
             (tmp_path / part / name).mkdir(parents=True)
@@ -220,7 +220,7 @@ def test_names_come_through_wrappers(wrapper):
     assert data.classes == NAMES and right(data) and right(data, "train")
 
 
-def test_joined_sets_with_other_orders_get_the_labels_of_one_list():
+def test_joined_sets_with_other_orders_get_one_list():
     joined = ConcatDataset([named(("cat", "dog")), Subset(named(("eel", "dog", "cat")), range(12))])
     data = RealData.from_dataset(joined)
     assert data.classes == ("cat", "dog", "eel")

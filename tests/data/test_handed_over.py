@@ -179,7 +179,7 @@ def test_loaders_make_the_same_data_under_a_default_dtype_of(dtype, tmp_path):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))])
-def test_copies_are_the_same_data_and_have_not_read_the_test_part(copied, tmp_path):
+def test_copies_are_the_same_data_with_the_test_part_unread(copied, tmp_path):
     for data in made(tmp_path):
         twin = copied(data)
         assert twin.test_was_read == data.test_was_read

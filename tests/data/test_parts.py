@@ -113,7 +113,7 @@ def test_images_that_are_gone_are_counted(birds, change, count):
         again(birds, first)
 
 
-def test_a_file_that_changes_before_the_test_part_is_read_is_named(birds):
+def test_a_file_changed_before_the_test_part_is_read_is_named(birds):
     data = load_folder(birds, size=8)
     for path in birds.glob("*/*.png"):
         edit(path)
@@ -168,7 +168,7 @@ def test_the_same_data_set_leaks_nothing():
     assert [seen(TensorDataset(X, Y), part) for part in ("test", "validation")] == [0, 0]
 
 
-def test_a_grown_data_set_holds_out_images_that_were_learned_from():
+def test_a_grown_data_set_may_hold_out_learned_images():
     grown = ConcatDataset([TensorDataset(torch.rand(1, 1, 6, 6), Y[:1]), TensorDataset(X, Y)])
     other = RealData.from_dataset(grown)
     same = FIRST.normalization(other.normalization.inverse(other.test.images).clamp(0, 1))

@@ -119,7 +119,7 @@ def test_a_full_disk_is_a_resource_error(tmp_path, fake, monkeypatch):
         load("usps", root=tmp_path, download=True)
 
 
-def test_a_download_goes_to_the_first_root_and_is_read_from_there(tmp_path, fake):
+def test_a_download_goes_to_the_first_root(tmp_path, fake):
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir(), second.mkdir()
     data = load("usps", root=[first, second], download=True)

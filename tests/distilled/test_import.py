@@ -177,7 +177,7 @@ def test_measured_accuracies(tmp_path):
         import_results(tmp_path / "results.pth", "mnist")
 
 
-def test_measured_accuracies_of_an_attack_begin_with_the_overall_one(tmp_path):
+def test_accuracies_of_an_attack_begin_with_the_overall_one(tmp_path):
     accuracies = torch.rand(2, 3, 13)
     found = read_test_results(saved(tmp_path, (torch.tensor([0, 1]), accuracies, torch.ones(2, 3))))
     assert found.accuracy_mean == pytest.approx((100 * accuracies[..., 0].double().mean(1)).tolist())

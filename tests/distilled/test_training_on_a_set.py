@@ -112,7 +112,7 @@ def test_the_net_passed_is_never_changed(fixed):
 # --- where it starts
 
 
-def test_a_fixed_set_starts_from_its_own_theta_0_whatever_the_net_holds():
+def test_a_fixed_set_starts_from_its_own_theta_0():
     d = distilled(fixed=True)
     results = [values(d.train()), values(d.train(net_for(d, 1))), values(d.train(net_for(d, 2)))]
     own = d.net.build()
@@ -141,7 +141,7 @@ def test_a_fixed_set_on_another_architecture_says_so():
         d.train(build("mlp", channels=1, size=6, classes=K, width=7, depth=1))
 
 
-def test_a_random_set_starts_from_the_net_passed_and_else_from_a_fresh_draw():
+def test_a_random_set_starts_from_the_net_or_a_fresh_draw():
     d = distilled()
     net = net_for(d, 1)
     torch.testing.assert_close(values(d.train(net)), plain_loop(d, net), rtol=1e-4, atol=1e-6)
@@ -187,7 +187,7 @@ def test_step_sizes_for_each_tensor_go_by_name():
     assert_equal(values(d.train(net, backwards)), values(d.train(net)))
 
 
-def test_step_sizes_for_tensors_of_another_net_become_their_geometric_mean():
+def test_step_sizes_of_another_net_become_geometric_means():
     d = distilled(per_tensor=True)
     other = nn.Sequential(nn.Flatten(), nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, K))
     with pytest.warns(UserWarning, match="geometric mean"):

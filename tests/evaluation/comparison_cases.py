@@ -1,11 +1,17 @@
 """Three well separated classes of 3x3 images, and sets made of them."""
 
+import statistics
+
 import torch
 
 import datadistill as dd
 from datadistill.data import Normalization, RealData
 from datadistill.data.held_out import HeldOut
 from datadistill.data.reference import DataReference
+from datadistill.evaluation.accuracy import accuracy
+from datadistill.evaluation.choosing import Trial
+from datadistill.evaluation.starts import SELECTION
+from datadistill.initial import Random
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import Attack
@@ -61,3 +67,26 @@ def distilled(
         classes=CLASSES, normalization=normalization, net=net, update=update or sgd(), theta_0=theta_0,
         tensors=tensors, start=start, objective=attack and Attack(*attack, K), data=DataReference("blobs"),
     )  # fmt: skip
+
+
+def drawn(stream, nets):
+    return [Random(MLP.build(), "xavier", 0, stream).one(0, n) for n in range(nets)]
+
+
+def trial(data, nets=2):
+    return Trial(MLP.build(), Random(MLP.build(), "xavier", 0, SELECTION), nets, data.train)
+
+
+def trained(d, theta):
+    """A net after the set's steps from theta, one net at a time."""
+    net = d.train(theta_0=theta)
+    return net, {k: p.detach() for k, p in net.named_parameters()}
+
+
+def mean_accuracy(sets, thetas, split):
+    return statistics.fmean(accuracy(*trained(d, theta), split) for d in sets for theta in thetas)
+
+
+def row(found, name):
+    (one,) = (r for r in found.rows if r.name == name)
+    return one

@@ -78,7 +78,7 @@ def test_classes_that_make_no_attack_are_refused(attacked, target, words):
 
 
 @pytest.mark.parametrize("labels", [[1, 2], [0, 0]])
-def test_images_without_the_attacked_class_or_with_it_alone_are_refused(labels):
+def test_images_of_no_or_only_the_attacked_class_are_refused(labels):
     with pytest.raises(DataError, match="of the attacked class 0"):
         attack_scores(reader(), THETA, seen_as([0, 1], labels), 0, 1)
 

@@ -106,9 +106,7 @@ def test_a_set_has_the_distilled_ones_layout(train):
     assert torch.equal(found.labels, d.labels)
     assert torch.equal(found.step_sizes, d.step_sizes[:2])
     assert found.theta_0 is None and found.classes == CLASSES
-    assert all(
-        is_among(x, train.of_class(int(y)).images) for x, y in zip(found.images, found.labels, strict=True)
-    )
+    assert each_is_of_its_class(found, train)
     assert len(found.images.unique(dim=0)) == 12
 
 
@@ -121,9 +119,7 @@ def test_any_order_and_unequal_classes_are_followed(train):
         assert found.labels[mine].tolist() == labels[its].tolist()
     assert len(found.images) == 5
     assert found.order[1][0] == found.order[1][2]
-    assert all(
-        is_among(x, train.of_class(int(y)).images) for x, y in zip(found.images, found.labels, strict=True)
-    )
+    assert each_is_of_its_class(found, train)
 
 
 def test_the_average_is_the_same_in_every_step_and_stored_once(train):
@@ -143,7 +139,7 @@ def test_learned_labels_become_hard(train):
 
 @pytest.mark.parametrize("pair", [(0, 2), (2, 0), (1, 2)])
 @pytest.mark.parametrize("relabelled", [True, False])
-def test_in_an_attack_images_of_the_attacked_class_carry_the_target(train, pair, relabelled):
+def test_in_an_attack_images_of_its_class_carry_the_target(train, pair, relabelled):
     labels = torch.arange(6) % K
     if relabelled:
         labels[labels == pair[0]] = pair[1]
@@ -192,7 +188,7 @@ def test_a_fixed_step_size_goes_with_plain_gradient_descent(train):
     assert found.update == sgd() and len(found.order) == 10
 
 
-def test_the_distilled_images_in_a_baselines_place_train_the_same_net():
+def test_distilled_images_as_a_baseline_train_the_same_net():
     d = cases.distilled(ipc=2, steps=2, epochs=3)
     itself = Split(d.images, d.labels)
     base = real_set(d, lambda s, k, ipc, *_: s.images.view(ipc, k, 1, 3, 3).transpose(0, 1), itself, 0, 0)

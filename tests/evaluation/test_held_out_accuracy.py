@@ -27,9 +27,7 @@ from datadistill.nets.spec import NetSpec
 from datadistill.streams import generator
 
 SPEC = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 12, "depth": 1})
-CONVNET = NetSpec(
-    "convnet", {"channels": 1, "size": 8, "classes": 10, "depth": 1, "width": 4, "norm": "instance"}
-)
+CONVNET = NetSpec("convnet", {**SPEC.args, "width": 4, "norm": "instance"})
 CPU = {"device": "cpu", "plain_nets": 1}
 
 
@@ -63,11 +61,8 @@ def by_hand(net, split):
     """Percent right, without the library."""
     net.eval()
     with torch.no_grad():
-        return (
-            100.0
-            * sum(int(net(x[None]).argmax()) == int(y) for x, y in zip(*split, strict=True))
-            / len(split[1])
-        )
+        hits = sum(int(net(x[None]).argmax()) == int(y) for x, y in zip(*split, strict=True))
+    return 100.0 * hits / len(split[1])
 
 
 def pair(split):
@@ -127,16 +122,15 @@ def test_the_report_has_the_keys_of_the_command_line(data):
 
 @pytest.mark.parametrize("net", ["batch", "instance"])
 def test_batches_of_the_test_images_do_not_matter(data, net):
-    spec = NetSpec("convnet", {"channels": 1, "size": 8, "classes": 10, "depth": 2, "width": 4, "norm": net})
+    spec = NetSpec("convnet", {**CONVNET.args, "depth": 2, "norm": net})
     d = real_set(data, net=spec)
     trained = d.train()
     theta = {k: p.detach() for k, p in trained.named_parameters()}
     expected = by_hand(trained, pair(data.validation))
     trained.train()
     for batch in (1000, 7):
-        assert accuracy(trained, theta, data.validation, batch) == pytest.approx(
-            expected, abs=0.8
-        )  # one of 144
+        found = accuracy(trained, theta, data.validation, batch)
+        assert found == pytest.approx(expected, abs=0.8)  # one of 144
     start = Random(spec.build(), spec.init, 0, "train_theta_0")
     _, (found,) = measure_training(d, spec.build(), start, data.validation, nets=1)
     assert found == pytest.approx(expected, abs=0.8)
@@ -192,7 +186,7 @@ def test_another_architecture(data):
     assert own == dd.evaluate(real_set(data), nets=1, data=data, split="validation", **CPU)
 
 
-def test_step_sizes_of_tensors_another_net_lacks_are_averaged_and_it_says_so(data):
+def test_step_sizes_of_tensors_a_net_lacks_are_averaged(data):
     d = real_set(data, per_tensor=True)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.warns(UserWarning, match="geometric mean"):
@@ -236,7 +230,7 @@ def test_the_module_passed_is_not_changed(data):
 # --- which data
 
 
-def test_the_test_part_is_read_by_evaluate_on_test_and_by_nothing_else(data):
+def test_only_evaluate_on_test_reads_the_test_part(data):
     d = real_set(data)
     short = {"iterations": 2, "epochs": 2, "validate_every": 1, "keep": "best", "device": "cpu"}
     dd.distill(dd.recipe("digits-random").with_changes(**short), data=data)
@@ -339,7 +333,7 @@ def test_the_plain_loop_is_torchs_sgd_in_minibatches(data, norm):
     assert found > 20
 
 
-def test_a_fixed_set_of_a_net_with_frozen_parameters_is_tested_on_its_own_start(data):
+def test_a_fixed_set_of_a_frozen_net_has_its_own_start(data):
     class Frozen(nn.Module):
         def __init__(self):
             super().__init__()

@@ -72,7 +72,7 @@ def test_a_linked_result_is_refused_and_the_file_behind_it_stays(run, tmp_path):
     assert (tmp_path / "victim").read_bytes() == before
 
 
-def test_evaluate_tells_the_numbers_and_does_not_undo_a_longer_run(run, monkeypatch, capsys):
+def test_evaluate_does_not_undo_a_longer_run(run, monkeypatch, capsys):
     longer_meanwhile(monkeypatch, run)
     assert main(["evaluate", str(run), "--nets", "1", "--plain-nets", "0", "--save", "--json"]) == 3
     shown = capsys.readouterr()

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 SMALL = [
-    "digits-random", "--net", "mlp", "--net-args", "width", "16", "--iterations", "60", "--batch", "32",
+    "digits-random", "--net", "mlp", "--net-args", "width", "16", "--iterations", "40", "--batch", "32",
     "--nets", "1", "--validate-nets", "1", "--validate-every", "10", "--checkpoint-every", "10",
     "--epochs", "2", "--no-evaluate", "--no-figures",
 ]  # fmt: skip

@@ -113,7 +113,7 @@ def test_a_read_only_folder_is_refused_at_the_start(tmp_path, monkeypatch, capsy
     assert "cannot write" in capsys.readouterr().err
 
 
-def test_a_linked_folder_is_followed_and_its_files_can_be_read_by_others(tmp_path, straight):
+def test_a_linked_folder_is_followed_and_readable_by_others(tmp_path, straight):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert main(["distill", *SMALL, "--out", str(tmp_path / "link")]) == 0

@@ -35,7 +35,7 @@ def test_data_that_ship_with_a_missing_package_name_it(tmp_path, monkeypatch, ca
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_matplotlib_a_run_is_saved_and_said_to_have_no_figures(tmp_path, capsys, without):
+def test_without_matplotlib_a_run_is_saved_without_figures(tmp_path, capsys, without):
     without("matplotlib")
     drawn = [word for word in SMALL if word != "--no-figures"]
     assert main(["distill", *drawn, "--iterations", "1", "--out", str(tmp_path / "run")]) == 0

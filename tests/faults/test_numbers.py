@@ -65,7 +65,7 @@ def test_a_step_size_that_explodes(tmp_path, capsys):
     assert "--lr-step-sizes" in said and "--on-nan skip:3" in said
 
 
-def test_the_last_good_checkpoint_is_kept_and_others_nets_may_be_tried(tmp_path, monkeypatch, capsys):
+def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         poisoned(patch, SPOILS["loss nan"], 26)

@@ -42,7 +42,7 @@ def stopped_once(tmp_path_factory):
 
 @pytest.fixture
 def stopped(stopped_once, tmp_path):
-    """A run folder whose run was stopped after iteration 25 of 60."""
+    """A run folder whose run was stopped after iteration 25 of 40."""
     return shutil.copytree(stopped_once, tmp_path / "run")
 
 
@@ -66,7 +66,7 @@ def test_another_config_is_refused_with_the_fields(stopped, capsys):
     said = capsys.readouterr().err
     assert "ipc 1 -> 5" in said and "lr_images 0.05 -> 0.5" in said and "--resume-with-changes" in said
     assert resume(stopped, "--ipc", "5", "--resume-with-changes") == 2
-    assert resume(stopped, "--iterations", "80") == 2
+    assert resume(stopped, "--iterations", "60") == 2
     assert contents(stopped) == before
 
 
@@ -91,7 +91,7 @@ def replaced_and_dies(folder, config, replace=RunFolder.replace_config):
 def test_an_extension_that_was_killed_resumes(stopped, monkeypatch, owner, name, death):
     whole = stopped.with_name("whole")
     shutil.copytree(stopped, whole)
-    extend = ["--iterations", "80", "--resume-with-changes"]
+    extend = ["--iterations", "60", "--resume-with-changes"]
     assert resume(whole, *extend) == 0
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, death)
@@ -111,7 +111,7 @@ def test_an_older_checkpoint_of_an_extended_run_is_used(stopped):
     assert RunFolder.open(stopped).checkpoints.iterations()[-1] == 30
 
 
-def test_a_run_from_before_a_field_existed_goes_on_to_the_same_set(stopped, straight):
+def test_a_run_from_before_a_field_existed_is_resumed(stopped, straight):
     """Its config has no such key, in the folder and in the checkpoints: that means the default."""
     config = json.loads((stopped / "config.json").read_text())
     for name in ("objective", "pool"):

@@ -104,7 +104,7 @@ def test_norm_says_what_batchnorm_does_whatever_the_nets_mode(norm):
     assert torch.allclose(batch["head.weight"], in_training["head.weight"], rtol=1e-12) == (norm != "frozen")
 
 
-def test_dropout_without_a_stream_takes_its_seed_from_the_global_generator():
+def test_dropout_without_a_stream_follows_the_global_generator():
     problem = case("dropout")
     results = []
     for seed, adjoint in [(0, FullUnroll()), (0, StepReplay()), (1, StepReplay())]:
@@ -168,7 +168,7 @@ def test_no_steps_at_all(adjoint):
     assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
 
 
-def test_full_unroll_is_differentiable_twice_and_step_replay_says_it_is_not():
+def test_full_unroll_alone_is_differentiable_twice():
     problem = case("groupnorm", T=2)
     x = problem.inputs["images.0"]
 

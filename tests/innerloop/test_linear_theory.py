@@ -285,7 +285,7 @@ def test_epochs_over_too_few_points_do_not_help(M):
         assert expected_excess(real, [(x, y)] * 40, etas) >= real.sharper_bound(M) >= real.bound(M) > 0.05
 
 
-def test_one_point_is_enough_for_one_initialization_and_for_no_other():
+def test_one_point_is_enough_for_one_initialization_only():
     real, theta_0, eta = Real(), any_initialization(), 0.3
     way = theta_0[:1] - real.theta_star
     x = eta**-0.5 * way / way.norm()

@@ -53,7 +53,7 @@ def test_the_net_and_the_arguments_stay_as_they_were(adjoint, norm, training):
     assert all(torch.equal(problem.inputs[k], x) for k, x in inputs.items())
 
 
-def test_dropout_under_a_stream_leaves_the_global_generator_alone():
+def test_dropout_with_a_stream_spares_the_global_generator():
     problem = case("dropout")
     before = torch.get_rng_state()
     problem.gradients(adjoint=StepReplay(), stream=4)

@@ -12,7 +12,7 @@ from datadistill.cli import main
 
 OPTIONS = [
     "--size", "8", "--net", "mlp", "--net-args", "width", "16", "--iterations", "2", "--validate-every", "1",
-    "--batch", "4", "--nets", "1", "--nets-tested", "2", "--epochs", "2", "--no-figures",
+    "--batch", "4", "--nets", "1", "--nets-tested", "2", "--epochs", "2", "--no-figures", "--plain-nets", "0",
 ]  # fmt: skip
 
 
@@ -40,7 +40,8 @@ def test_from_start_to_end(learned, birds, capsys):
     assert "5 held out" not in capsys.readouterr().out  # 10 of 20 in all
     d = dd.DistilledDataset.load(learned)
     assert d.classes == ("jay", "pelican") and d.images.shape == (2, 3, 8, 8)
-    assert main(["evaluate", str(learned), "--data", str(birds), "--nets", "2", "--json"]) == 0
+    argv = ["evaluate", str(learned), "--data", str(birds), "--nets", "2", "--plain-nets", "0"]
+    assert main([*argv, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     # the same images are held out as in the run: its own share and seed
     assert {k: found[k] for k in d.accuracies} == d.accuracies

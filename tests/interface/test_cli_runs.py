@@ -21,6 +21,7 @@ SMALL = [
     "2", "--nets-tested", "3",
 ]  # fmt: skip
 
+FEW = ["--nets", "2", "--plain-nets", "0"]
 EVALUATION = {
     "accuracy_mean", "accuracy_std", "accuracy_before_mean", "accuracy_plain", "nets", "images", "bytes",
     "bytes_theta_0", "dataset", "split",
@@ -73,7 +74,7 @@ def test_distill_in_the_default_folder_ends_with_what_to_type(tmp_path, monkeypa
 
 
 def test_json_alone_on_stdout(tmp_path, capsys, figures):
-    assert main(["distill", *SMALL, "--out", str(tmp_path / "run"), "--json"]) == 0
+    assert main(["distill", *SMALL, "--plain-nets", "0", "--out", str(tmp_path / "run"), "--json"]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out)
     assert set(found) >= EVALUATION and found["run"] == str(tmp_path / "run") and found["seconds"] > 0
@@ -174,10 +175,9 @@ def test_evaluate(copied, capsys):
     assert "before training" in shown.err
 
 
-def test_evaluate_on_another_net_and_split(copied, monkeypatch, capsys):
-    monkeypatch.setattr("datadistill.evaluation.accuracy.plain_accuracy", lambda *_, **__: [12.5])  # slow
+def test_evaluate_on_another_net_and_split(copied, capsys):
     file = str(copied / "distilled.safetensors")
-    assert main(["evaluate", file, "--nets", "2", "--net", "convnet", "--split", "validation"]) == 0
+    assert main(["evaluate", file, *FEW, "--net", "convnet", "--split", "validation"]) == 0
     said = capsys.readouterr().out
     assert "2 held-out initializations of convnet" in said and "tested on the validation split" in said
     assert main(["evaluate", file, "--net", "convnett"]) == 2
@@ -185,7 +185,7 @@ def test_evaluate_on_another_net_and_split(copied, monkeypatch, capsys):
 
 
 def test_evaluate_quantized(copied, capsys):
-    assert main(["evaluate", str(copied), "--nets", "2", "--quantize", "8", "--json"]) == 0
+    assert main(["evaluate", str(copied), *FEW, "--quantize", "8", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["quantize"] == 8 and found["bytes"] < dd.DistilledDataset.load(copied).bytes
     assert main(["evaluate", str(copied), "--quantize", "9"]) == 2
@@ -194,27 +194,19 @@ def test_evaluate_quantized(copied, capsys):
 def test_evaluate_changes_the_file_only_where_asked(copied, capsys):
     file = copied / "distilled.safetensors"
     before = file.read_bytes()
-    assert main(["evaluate", str(copied), "--nets", "2"]) == 0
+    assert main(["evaluate", str(copied), *FEW]) == 0
     assert file.read_bytes() == before
-    assert main(["evaluate", str(copied), "--nets", "2", "--quantize", "8", "--save"]) == 2
-    assert main(["evaluate", str(copied), "--nets", "2", "--save"]) == 0
+    assert main(["evaluate", str(copied), *FEW, "--quantize", "8", "--save"]) == 2
+    assert main(["evaluate", str(copied), *FEW, "--save"]) == 0
     assert dd.DistilledDataset.load(file).accuracies["nets"] == 2
 
 
-@pytest.mark.parametrize(
-    ("spoil", "code", "said"),
-    [
-        (lambda data: data[:100], 3, "not a complete safetensors file"),
-        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), 3, "damaged"),
-        (lambda data: b"", 3, "not a complete safetensors file"),
-    ],
-)
-def test_a_damaged_file(copied, spoil, code, said, capsys):
+def test_a_damaged_file(copied, capsys):
     file = copied / "distilled.safetensors"
-    file.write_bytes(spoil(file.read_bytes()))
+    file.write_bytes(file.read_bytes()[:100])
     for command in ("evaluate", "inspect"):
-        assert main([command, str(file)]) == code
-        assert said in capsys.readouterr().err
+        assert main([command, str(file)]) == 3
+        assert "not a complete safetensors file" in capsys.readouterr().err
 
 
 def test_no_file(tmp_path, capsys):

@@ -52,7 +52,7 @@ def test_arguments_go_with_what_they_belong_to():
     assert type(config) is KdConfig
 
 
-def test_what_was_typed_is_a_change_even_where_it_is_the_recipes_own():
+def test_what_was_typed_is_a_change_even_if_it_is_the_recipes():
     base = recipe(NAME)
     typed = as_flags(ImageFlagsWithoutSeed, base.with_changes(lr=0.5))
     assert find_changes(typed, base, ["--lr", "0.5", f"--epochs={base.epochs}"]) == {

@@ -51,7 +51,7 @@ def straight(tmp_path_factory):
 # --- the function
 
 
-def test_values_are_the_teachers_and_frozen_and_the_teacher_stays():
+def test_shared_values_are_the_teachers_and_frozen():
     student, teacher = net(4, 6, 6, 3), net(4, 6, 3)
     before, other = digest(teacher.state_dict()), digest(student[1].state_dict())
     share_layers(student, Teacher(teacher), {"0": "0", "2": "1"})
@@ -145,7 +145,7 @@ def test_pairs_as_texts():
 # --- a run
 
 
-def test_in_a_run_they_are_the_trained_teachers_before_and_after_and_the_others_moved():
+def test_in_a_run_shared_layers_stay_and_the_others_move():
     data = load("digits")
     untrained = untrained_teacher(CONFIG, data, RunOptions())
     teacher = train(teacher_config(CONFIG), data=data).student
@@ -164,7 +164,7 @@ def test_in_a_run_they_are_the_trained_teachers_before_and_after_and_the_others_
     assert moved == ["layers.2.weight", "layers.2.bias", "layers.4.weight", "layers.4.bias"]
 
 
-def test_a_convolution_keeps_the_teachers_bytes_whatever_the_memory_layout():
+def test_a_convolution_keeps_the_bytes_in_any_memory_layout():
     shape = {"width": 4, "depth": 3, "pools": 1}
     config = CONFIG.with_changes(
         net="thin-cnn", net_args={**shape, "depth": 4}, teacher_net="thin-cnn", teacher_args=shape,

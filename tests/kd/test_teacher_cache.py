@@ -91,7 +91,7 @@ def test_losses_are_those_of_the_online_teacher(split, teacher, augment, layers)
 
 
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
-def test_an_ensembles_members_are_kept_so_that_every_temperature_is_served(split, average):
+def test_an_ensembles_members_serve_every_temperature(split, average):
     teacher = Teacher(Counted(0), Counted(1), average=average)
     index = torch.tensor([5, 0, 22])
     out = CachedTeacher(teacher, split).outputs(split.images[index], index=index)

@@ -195,7 +195,7 @@ def test_gradient_of_a_gradient_step_equals_finite_differences(name):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_build_repeats_itself_and_leaves_the_global_generator_alone(name):
+def test_build_repeats_and_leaves_the_global_generator_alone(name):
     torch.manual_seed(5)
     before = torch.get_rng_state()
     first = build(name, channels=SIZES[name][0][1], size=28, classes=10)

@@ -88,7 +88,7 @@ def test_only_the_buffers_change():
     assert (net.body[1].running_mean != 0).all()
 
 
-def test_a_layer_frozen_inside_a_training_net_keeps_its_statistics():
+def test_a_frozen_layer_of_a_training_net_keeps_statistics():
     net = net_for_tests()
     net.body[1].eval()
     before = net.body[1].running_mean.clone()

@@ -146,7 +146,7 @@ def test_a_pruned_layer_is_drawn_behind_its_mask():
     assert (draw(norm, "xavier", stream(3))["bias_orig"] == 0).all()
 
 
-def test_a_parametrization_without_an_inverse_starts_as_torch_starts_it():
+def test_a_parametrization_without_inverse_starts_as_in_torch():
     net = layer(with_(Symmetric), (32, 32))
     original = draw(net, "default", stream(3))["parametrizations.weight.original"]
     assert torch.equal(original, draw(layer(shape=(32, 32)), "default", stream(3))["weight"])
@@ -239,7 +239,7 @@ def test_bare_parameters_are_refused_where_many_nets_are_drawn():
         random_start(Bare(), "default", 0, "theta_0")
 
 
-def test_a_net_of_the_library_is_built_anew_where_its_reset_is_not_enough(monkeypatch):
+def test_a_library_net_is_built_anew_where_a_reset_is_too_little(monkeypatch):
     monkeypatch.setitem(NETS, "bare", lambda channels, size, classes: Bare())
     spec = NetSpec("bare", {"channels": 1, "size": 8, "classes": 2})
     start = random_start(spec.build(), "default", 0, "theta_0", spec)

@@ -245,7 +245,7 @@ def test_imagenet_weights_from_the_cache(published, monkeypatch):
         read_weights("imagenet", small(), model="small")
 
 
-def test_imagenet_weights_that_cannot_be_had_say_where_to_put_them(published, monkeypatch):
+def test_missing_imagenet_weights_say_where_to_put_them(published, monkeypatch):
     def fail(*args, **kwargs):
         raise URLError("no network")
 

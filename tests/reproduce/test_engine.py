@@ -144,7 +144,7 @@ def test_finished_runs_are_taken_from_elsewhere(finished, tmp_path):
     assert not (tmp_path / "new/sets").exists()
 
 
-def test_the_recipes_name_and_the_place_of_the_pool_do_not_matter(finished, tmp_path):
+def test_the_names_of_recipe_and_pool_do_not_matter(finished, tmp_path):
     renamed = plan(recipe="another-name")
     reproduce(renamed, out=tmp_path / "new", reuse=[finished / "sets", finished / "pools/a-pool"])
     assert steps(tmp_path / "new") == ["fresh", "adapted"]

@@ -116,7 +116,7 @@ def test_another_seed_is_another_repetition_throughout(table, scale):
     assert all(m.arguments["seed"] == 1 for part in one.parts for m in part.measurements)
 
 
-def test_changes_reach_every_config_and_only_arguments_that_are_there():
+def test_changes_reach_every_config_and_known_arguments():
     plan = plan_of("table2", "smoke").with_changes(
         sets={"iterations": 1}, pools={"nets": 3}, arguments={"nets": 1, "sets": 7}
     )

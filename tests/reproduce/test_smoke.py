@@ -12,12 +12,14 @@ POOLS = {"nets": 1, "validation_nets": 1, "held_out": 2, "epochs": 1, "batch": 6
 ARGUMENTS = {
     "nets": 1, "sets": 1, "selection_nets": 1, "optimized_from": 1, "epochs": 1, "candidates": "learned"
 }  # fmt: skip
+MLP = {"net": "mlp", "net_args": {"width": 8}}  # not where the net has weights of its own
 FEW_IMAGES = {"mnist5k": 3800, "digits": 1380}  # held out, so that few are left to learn and choose with
 
 
 def miniature(table):
     sets = SETS if table.startswith("figure") else SETS | ONE_STEP
-    plan = plan_of(table, "smoke").with_changes(sets=sets, pools=POOLS, arguments=ARGUMENTS)
+    net = {} if table == "table3" else MLP
+    plan = plan_of(table, "smoke").with_changes(sets=sets | net, pools=POOLS | net, arguments=ARGUMENTS)
     for part in plan.parts:
         for name, config in part.sets.items():
             part.sets[name] = config.with_changes(validation=FEW_IMAGES[config.dataset])

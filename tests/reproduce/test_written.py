@@ -42,7 +42,7 @@ def result(p, rows=(MEASURED, None), missing=()):
     return Result([(p, list(rows))], missing, [ENVIRONMENT])
 
 
-def test_the_page_has_our_number_and_the_published_one_in_one_row():
+def test_our_number_and_the_published_one_are_in_one_row():
     lines = markdown(plan(part()), result(part()), COMMAND).splitlines()
     assert "| **ours** | 90.1 ± 1.5 | 79.5 ± 8.1 | 5 sets x 20 nets | step size 0.1 | 31,440 |" in lines
     assert "| elsewhere | - | ~60 | - |  | - |" in lines
@@ -60,7 +60,7 @@ def test_the_page_says_how_where_and_what_differs():
         assert words in page
 
 
-def test_a_table_without_published_numbers_has_no_column_for_them():
+def test_without_published_numbers_there_is_no_column():
     p = part(rows=(TableRow("ours", "m", "ours", ours=True),))
     page = markdown(plan(p), result(p, [MEASURED]), COMMAND)
     assert "published" not in page.lower()
@@ -74,7 +74,7 @@ def test_the_csv_reads_back():
     assert (rows[1]["mean"], rows[1]["read_off_plot"]) == ("", "True")
 
 
-def test_several_columns_are_written_each_with_its_own_published_number():
+def test_each_column_has_its_own_published_number():
     p = part(
         columns=("ratio", "others"), headings={"ratio": "taken", "others": "others"},
         rows=(TableRow("ours", "m", "ours", {"ratio": Published(71.4, 29.6, "page")}, ours=True),),

@@ -105,7 +105,7 @@ def test_a_missing_folder_and_a_file_as_folder_are_usage_errors(tmp_path):
             atomic.write_bytes(path, b"x")
 
 
-def test_interruption_between_write_and_rename_leaves_the_old_file(tmp_path, monkeypatch):
+def test_interruption_before_the_rename_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.bin"
     atomic.write_bytes(path, b"old")
 

@@ -1,5 +1,6 @@
 """Checkpoints: complete or absent, and the last complete one is found again."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -135,7 +136,7 @@ def test_a_read_only_place_is_a_usage_error(store, monkeypatch):
         save(store, 1)
 
 
-def test_a_state_that_is_no_json_is_refused_before_anything_is_written(store):
+def test_a_state_that_is_no_json_is_refused_first(store):
     save(store, 1)
     for state in ({"a": float("nan")}, {1: 2}, {"a": torch.ones(1)}):
         with pytest.raises((TypeError, ValueError)):
@@ -160,23 +161,19 @@ def killed_while(store, iteration, monkeypatch, name, when):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
-@pytest.mark.parametrize("written", [0, 1, 2])
-def test_killed_before_the_manifest_is_written(store, monkeypatch, written):
+KILLS = [*(("replace", name) for name in FILES), ("rename", "step-000002")]
+
+
+@pytest.mark.parametrize(("call", "ending"), KILLS)
+def test_killed_before_the_final_rename(store, monkeypatch, call, ending):
     save(store, 1)
-    killed_while(store, 2, monkeypatch, "replace", lambda args: str(args[1]).endswith(FILES[written]))
+    killed_while(store, 2, monkeypatch, call, lambda args: str(args[1]).endswith(ending))
     assert "step-000002.tmp" in names(store)
     assert store.load_latest(clean=False).iteration == 1
     with pytest.warns(UserWarning, match=r"removed .*step-000002\.tmp, left by an interrupted save"):
         assert store.load_latest().iteration == 1
     assert names(store) == ["step-000001"]
-
-
-def test_killed_before_the_final_rename(store, monkeypatch):
-    save(store, 1)
-    killed_while(store, 2, monkeypatch, "rename", lambda args: str(args[1]).endswith("step-000002"))
-    with pytest.warns(UserWarning, match="step-000002"):
-        assert store.load_latest().iteration == 1
-    assert save(store, 2).is_dir()
+    save(store, 2)
     assert latest_quietly(store).iteration == 2
 
 
@@ -273,17 +270,11 @@ def test_any_damage_is_noticed(tmp_path_factory, data, file, cut):
         damaged = bytearray(content)
         damaged[position] ^= 1 << data.draw(st.integers(0, 7))
         path.write_bytes(damaged)
-    if file == "manifest.json" and _same_json(content, path.read_bytes()):
-        return  # white space
+    with contextlib.suppress(ValueError):
+        if file == "manifest.json" and json.loads(content) == json.loads(path.read_bytes()):
+            return  # white space
     with pytest.warns(UserWarning, match=r"passed over .*step-000002.*; using .*step-000001"):
         assert store.load_latest().iteration == 1
-
-
-def _same_json(a, b):
-    try:
-        return json.loads(a) == json.loads(b)
-    except ValueError:
-        return False
 
 
 def test_when_all_are_damaged_there_is_none_and_it_says_so(store):

@@ -83,7 +83,7 @@ def test_defaults_fill_what_is_left_out():
     assert load_config(Config, '{"recipe": "a", "net": {"name": "mlp"}}', "c").net == Net("mlp")
 
 
-def test_whole_numbers_in_float_fields_are_one_config_with_floats():
+def test_whole_numbers_in_float_fields_are_floats():
     assert json.dumps(dump_config(Config("a", lr=1))) == json.dumps(dump_config(Config("a", lr=1.0)))
     assert type(load_config(Config, '{"recipe": "a", "lr": 1}', "c").lr) is float
     config = load_config(Config, '{"recipe":"a","net":{"arguments":{"w":1,"p":1.0,"b":true}}}', "c")

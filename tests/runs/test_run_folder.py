@@ -175,7 +175,7 @@ def test_non_finite_metrics_are_refused(run, value):
     assert run.read_metrics() == []
 
 
-def test_cutting_back_and_going_on_gives_the_bytes_of_a_straight_run(run):
+def test_metrics_cut_back_and_resumed_are_those_of_a_whole_run(run):
     lengths = []
     for i in range(20):
         run.append_metrics({"iteration": i})

@@ -63,7 +63,7 @@ def test_an_owner_that_is_still_to_write_its_name_is_waited_for(tmp_path, before
         writer.join()
 
 
-def test_a_killed_process_leaves_a_lock_that_is_taken_over_with_a_note(tmp_path, holder):
+def test_a_killed_process_leaves_a_lock_that_is_taken_over(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with pytest.warns(UserWarning, match=f"took over the lock of pid {holder.pid}"), RunLock(tmp_path) as lock:

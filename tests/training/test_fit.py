@@ -191,19 +191,6 @@ def test_on_step_sees_every_step_and_can_stop(split):
     assert torch.equal(seen[-1][1], trained.head.weight) and not torch.equal(seen[0][1], seen[1][1])
 
 
-def test_poll_can_raise(split):
-    calls = []
-
-    def poll():
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(small(), split, ADAM, poll=poll)
-    assert len(calls) == 3
-
-
 def test_a_loss_that_is_not_finite_updates_nothing(split):
     net = small()
     loop = of_module(net, split, ADAM)

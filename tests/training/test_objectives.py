@@ -12,7 +12,7 @@ NET = nn.Linear(4, 3)
 THETA = {k: p.detach() for k, p in NET.named_parameters()}
 
 
-def test_an_attack_is_the_mean_cross_entropy_on_the_modified_labels():
+def test_an_attack_is_cross_entropy_on_the_modified_labels():
     images = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 0, 2, 1])
     modified = torch.tensor([2, 1, 2, 2, 2, 1])
@@ -21,7 +21,7 @@ def test_an_attack_is_the_mean_cross_entropy_on_the_modified_labels():
     assert not torch.equal(found, classification(NET, THETA, images, labels))
 
 
-def test_without_the_attacked_class_an_attack_asks_for_what_is_true():
+def test_without_the_attacked_class_an_attack_asks_the_truth():
     images, labels = torch.ones(2, 4), torch.tensor([1, 2])
     assert torch.equal(
         Attack(0, 2, classes=3)(NET, THETA, images, labels), classification(NET, THETA, images, labels)

@@ -99,7 +99,7 @@ class Dropping(nn.Module):
         return self.head(self.drop(x.flatten(1)))
 
 
-def test_dropout_is_drawn_from_the_iterations_own_stream_and_off_in_the_outer_loss(digits):
+def test_dropout_has_the_iterations_stream_and_is_off_outside(digits):
     results = []
     for global_seed in (0, 1):
         torch.manual_seed(global_seed)

@@ -90,7 +90,7 @@ def with_gradients(studied, monkeypatch, *norms):
     monkeypatch.setattr(studied.loop, "gradients", gradients)
 
 
-def test_the_gradient_is_limited_to_a_multiple_of_its_running_mean(digits, monkeypatch):
+def test_the_gradient_is_limited_by_its_running_mean(digits, monkeypatch):
     studied = loop(digits, clip=2.0)
     with_gradients(studied, monkeypatch, 1.0, 1.5, 100.0, 0.5)
     mean, seen = None, []
@@ -317,7 +317,7 @@ def test_the_set_that_is_kept(digits, monkeypatch, keep):
     assert torch.equal(studied.result().images, images[1 if keep == "best" else 2])
 
 
-def test_last_is_kept_where_a_resumed_run_no_longer_wants_the_best(digits):
+def test_last_is_kept_where_a_resumed_run_wants_no_best(digits):
     studied = loop(digits, keep="best")
     studied.advance()
     studied.validate()

@@ -38,7 +38,7 @@ def among(theta, stacked):
     return [n for n in range(count) if all(torch.equal(p, stacked[k][n]) for k, p in theta.items())]
 
 
-def test_learning_draws_training_nets_and_looks_use_the_validation_nets(digits, pool):
+def test_learning_and_looks_use_nets_of_their_own(digits, pool):
     nets, path = pool
     studied = loop(digits, source="digits", pool=path)
     drawn = [among(studied.loop.method.start.draw(i), nets.part("train")) for i in range(40)]

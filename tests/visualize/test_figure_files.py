@@ -45,7 +45,7 @@ def test_the_same_data_give_the_same_bytes():
         assert dict(matplotlib.rcParams) == before
 
 
-def test_a_saved_file_is_a_png_without_metadata_that_all_may_read(tmp_path):
+def test_a_saved_file_is_a_readable_png_without_metadata(tmp_path):
     path = tmp_path / "a.png"
     old = os.umask(0o077)
     try:
@@ -71,7 +71,7 @@ def test_a_notebook_shows_the_png():
     assert Image.open(io.BytesIO(figure._repr_png_())).size == tuple(figure.get_size_inches() * 100)
 
 
-def test_a_run_folder_gives_three_figures_and_changes_nothing_else(run):
+def test_a_run_folder_gives_three_figures_and_nothing_else(run):
     before = {p: p.read_bytes() for p in run.path.iterdir() if p.is_file()}
     written = write_figures(run.path)
     assert written == [run.figures / name for name in ("images.png", "curves.png", "step_sizes.png")]

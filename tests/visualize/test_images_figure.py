@@ -82,7 +82,7 @@ def test_many_epochs_are_abbreviated():
     assert step_titles(images_figure(d)) == ["step 1: η = 1, 2, 3, …, 50 (epochs 1-50)"]
 
 
-def test_step_sizes_of_each_tensor_are_shown_as_their_geometric_mean():
+def test_step_sizes_of_tensors_are_shown_as_geometric_means():
     d = distilled_set(classes=2, tensors=2)
     d.step_sizes = torch.tensor([[0.01, 1.0]])
     assert step_titles(images_figure(d)) == ["step 1: η = 0.1 (geometric mean of 2 tensors)"]
@@ -107,7 +107,7 @@ def test_heading_says_what_it_is():
     assert "Not all" not in said
 
 
-def test_accuracy_over_many_nets_has_its_deviation_and_none_is_claimed_where_none_was_measured():
+def test_a_deviation_is_shown_where_one_was_measured():
     measured = {"test": {"accuracy_mean": 79.5, "accuracy_std": 8.1, "nets": 200}}
     said = heading(images_figure(distilled_set(accuracies=measured)))
     assert "random initializations" in said

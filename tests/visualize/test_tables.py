@@ -41,7 +41,7 @@ def test_bars_have_the_measured_lengths_from_zero():
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top
 
 
-def test_published_numbers_are_marked_and_those_read_off_are_hollow():
+def test_published_numbers_are_marked_and_hollow_if_read_off():
     (ax,) = bars_figure("a", [BarPanel("MNIST", BARS)]).axes
     found = diamonds_of(ax)
     assert [x for x, _ in found] == [79.5, 76.4, 96.7, 70.0]

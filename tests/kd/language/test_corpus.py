@@ -55,7 +55,7 @@ def test_the_first_words_of_penn_treebank(penn):
     assert len(corpus.validation) == 73_760  # only the training text is cut
 
 
-def test_words_are_numbered_by_frequency_and_then_by_first_appearance(tmp_path):
+def test_words_are_numbered_by_frequency_then_appearance(tmp_path):
     corpus = read_corpus(write(tmp_path, "b a b c\nc a\n", "a\n", "c c\n"))
     assert corpus.words == ("b", "a", "c", "<eos>")  # two each: all by which comes first
     assert corpus.train.tolist() == [0, 1, 0, 2, 3, 2, 1, 3] and corpus.train.dtype == torch.int64
@@ -78,7 +78,7 @@ def test_rare_words_become_unknown():
     assert corpus.unknown == {"train": 2, "validation": 2, "test": 1}  # the text's own does not count
 
 
-def test_a_large_vocabulary_keeps_all_words_and_makes_an_unknown_one():
+def test_a_large_vocabulary_has_all_words_and_an_unknown_one():
     corpus = make_corpus("a b\n", "c\n", "a\n", vocabulary=50)
     assert corpus.words == ("a", "b", "<eos>", "<unk>")
     assert corpus.unknown == {"train": 0, "validation": 1, "test": 0}
@@ -122,7 +122,7 @@ def test_windows_ask_for_every_word_but_the_first(unroll):
     assert torch.equal(torch.cat([y for _, y in pairs]), cols[1:])
 
 
-def test_a_window_longer_than_the_text_is_refused_before_the_first():
+def test_a_window_longer_than_the_text_is_refused():
     with pytest.raises(UsageError, match="unroll is 35, but a column has 12 words"):
         windows(columns(torch.arange(24), 2), 35)
     with pytest.raises(UsageError, match="unroll is 12, but a column has 12 words, 11 of them with a next one"):

@@ -135,7 +135,7 @@ class NextLetter(LanguageModel):
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
-def test_a_teacher_that_is_sure_of_the_right_word_is_one_more_label(weight):
+def test_a_teacher_sure_of_the_right_word_is_one_more_label(weight):
     text = torch.arange(60) % 5
     plain, taught = lstm().double(), lstm().double()
     a = LanguageFit(plain, text, plan(epochs=1, lr=0.3 * (1 + weight)))

@@ -93,7 +93,7 @@ def test_perplexity_over_columns_is_over_their_texts():
     assert perplexity(net, tokens, batch=3) == pytest.approx(math.exp(sum(sums) / 3), rel=1e-12)
 
 
-def test_a_tied_weight_is_one_tensor_and_its_gradient_the_sum_of_both_uses():
+def test_a_tied_weight_has_the_gradient_of_both_uses():
     tied, free = make("lstm").eval(), make("lstm", tied=False).eval()
     assert sorted(free.state_dict()) == sorted([*tied.state_dict(), "output"])
     weights = {**tied.state_dict(), "output": tied.embedding.weight.detach()}

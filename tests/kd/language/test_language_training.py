@@ -81,7 +81,7 @@ def test_what_a_run_leaves(runs, folder):
     assert saved.record["text"] == "tiny" and saved.args == {**language_arguments("lstm"), **TINY.net_args}
 
 
-def test_the_same_config_gives_the_same_bytes_and_memory_the_same_net(runs, folder, tmp_path):
+def test_the_same_config_gives_the_same_bytes(runs, folder, tmp_path):
     config = replace(TAUGHT, text=str(folder))
     file = runs / "teacher" / "student.safetensors"
     train_language(config, teacher=file, out=tmp_path / "again")
@@ -95,7 +95,7 @@ def test_the_same_config_gives_the_same_bytes_and_memory_the_same_net(runs, fold
     assert train_language(replace(config, seed=2), teacher=teacher).saved.fingerprint != fingerprint
 
 
-def test_a_taught_run_is_resumed_with_its_teacher_to_the_same_bytes(runs, folder, tmp_path, monkeypatch):
+def test_a_taught_run_is_resumed_to_the_same_bytes(runs, folder, tmp_path, monkeypatch):
     count = {"steps": 0}
     advance = loop_module.LanguageFit.advance
 

@@ -80,7 +80,7 @@ def test_every_row_has_its_storages_and_exact_bytes(whole):
             assert file.stat().st_size == entry.file_bytes and Payload.load(file).bytes == entry.bytes
 
 
-def test_steps_are_the_same_for_every_row_of_images_but_the_sets_own(whole):
+def test_every_row_of_images_takes_the_same_steps(whole):
     steps = {entry.row: entry.steps for entry in whole[0].entries}
     assert {row: steps[row] for row in IMAGE_ROWS} == {
         **dict.fromkeys(IMAGE_ROWS, 6), "distilled-own": 2,
@@ -88,7 +88,7 @@ def test_steps_are_the_same_for_every_row_of_images_but_the_sets_own(whole):
     assert all(steps[row] == 0 for row in NET_ROWS) and steps["full"] == 3  # 78 images in batches of 26
 
 
-def test_soft_rows_hold_the_same_images_and_the_teachers_probabilities(whole):
+def test_soft_rows_hold_the_teachers_probabilities(whole):
     _, folder = whole
     teacher = SavedNet.load(folder / "nets/teacher-s0").net()
     for a, b in (("real-hard-uint8-s1", "real-soft-uint8-s1"), ("distilled-uint8", "distilled-soft-uint8")):
@@ -99,7 +99,7 @@ def test_soft_rows_hold_the_same_images_and_the_teachers_probabilities(whole):
     assert first.labels().bincount().tolist() == [2, 2, 2] and not torch.equal(first.images(), second.images())
 
 
-def test_nets_are_those_of_the_runs_and_a_born_again_student_starts_afresh(whole):
+def test_nets_are_those_of_the_runs(whole):
     found, folder = whole
     for seed in (0, 1):
         for which in NET_ROWS:
@@ -113,7 +113,7 @@ def test_nets_are_those_of_the_runs_and_a_born_again_student_starts_afresh(whole
     assert a.seed != b.seed and (a.net, a.epochs, a.lr) == (b.net, b.epochs, b.lr)
 
 
-def test_the_same_call_again_reads_everything_and_writes_the_same_bytes(whole, monkeypatch):
+def test_the_same_call_again_writes_the_same_bytes(whole, monkeypatch):
     found, folder = whole
     before = {path: path.read_bytes() for path in found.files}
     for module, name in ((senders, "train"), (senders, "distill"), (rows, "receive")):
@@ -193,7 +193,7 @@ def a_set(classes=("0", "1", "2"), size=4, mean=None):
         (a_set(mean=0.25), DataError, "distilled set is of images normalized by"),
     ],
 )
-def test_a_set_of_other_classes_or_images_is_refused_before_anything_is_written(made, kind, said, tmp_path):
+def test_a_set_of_other_classes_or_images_is_refused_first(made, kind, said, tmp_path):
     made.save(tmp_path / "set.safetensors")
     with pytest.raises(kind, match=said):
         make(tmp_path / "out", rows=("distilled",), distilled=tmp_path / "set.safetensors")
@@ -232,7 +232,7 @@ def test_what_cannot_be_made_leaves_nothing(options, said, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_more_images_than_there_are_and_a_place_that_holds_something_else(whole, tmp_path):
+def test_too_many_images_and_an_occupied_place_are_refused(whole, tmp_path):
     with pytest.raises(DataError, match="500 wanted of each; lower per_class"):
         make(tmp_path / "out", changes={"per_class": 500})
     with pytest.raises(UsageError, match=r"holds another study \(steps 6 -> 7\)"):

@@ -162,7 +162,7 @@ def made():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_file_has_exactly_these_bytes_and_loading_is_the_identity(tmp_path, made, kind):
+def test_a_file_of_exact_bytes_is_loaded_as_it_was(tmp_path, made, kind):
     payload = made[kind]
     payload.save(tmp_path / "a")
     assert in_file(tmp_path / "a") == payload.bytes == sum(payload.parts.values())
@@ -215,7 +215,7 @@ def test_a_distilled_set_comes_back_as_its_quantized_copy():
     assert of_images().to_distilled() is None
 
 
-def test_weights_in_float32_are_the_net_and_in_float16_are_rounded(made):
+def test_weights_in_float16_are_the_nets_rounded(made):
     spec = made["float32"].spec
     net = drawn(spec)
     for storage in ("float32", "float16"):
