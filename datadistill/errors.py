@@ -75,7 +75,7 @@ class ValuesNotUsed(UserWarning):
 
 
 class InexactGradients(UserWarning):
-    """A layer of the net has no exact second derivative, so what is learned is not quite what is asked for.
+    """A layer of the net has no exact second derivative, so the gradients of the learned tensors are not exact.
 
     Silence it with `warnings.simplefilter("ignore", InexactGradients)`.
     """
@@ -138,7 +138,7 @@ def escape(text: str) -> str:
 
 @contextlib.contextmanager
 def command_line() -> Iterator[None]:
-    """While a command that was typed runs: messages keep the options as they are typed."""
+    """Keep options as they are typed in the messages of a block, that of a command."""
     token = _COMMAND_LINE.set(True)
     try:
         yield
@@ -147,8 +147,7 @@ def command_line() -> Iterator[None]:
 
 
 def format_message(message: str) -> str:
-    """A message for whoever reads it: options as they are typed, or as arguments of Python. Commands that are
-    named whole stay as they are.
+    """A message with its options as they are typed, or as arguments of Python. Whole commands stay as they are.
 
     Example:
         >>> text = "try --lr-images 0.01, another --out or --no-reach (datadistill show runs/a --out DIR)"

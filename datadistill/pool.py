@@ -1,6 +1,6 @@
 """A pool: many nets of one architecture, trained alike on one data set, in one safetensors file.
 
-Nets 0 .. nets - 1 are there to learn distilled sets with ("train"), the next `validation_nets` for looks
+Nets 0 .. nets - 1 are there to learn distilled sets with ("train"), the next `validation_nets` for validation
 during a run, the last `held_out` for testing: no net is in two parts. Tensors are stacked along a leading axis
 of all nets; the rest is one canonical JSON object, so the same training gives the same bytes.
 `datadistill.training.pretrain` makes pools.
@@ -68,7 +68,7 @@ class Pool:
     Args:
         tensors: name -> (nets + validation_nets + held_out, ...), every parameter of the net.
         nets: nets to learn with, 1 or more.
-        validation_nets: nets for looks during a run, 1 or more.
+        validation_nets: nets for validation during a run, 1 or more.
         held_out: nets for testing, 1 or more.
         net: the architecture and the initialization it started from.
         dataset: name of the data set they were trained on.

@@ -77,7 +77,7 @@ class Task:
 
 
 class Display(Protocol):
-    """Where tasks are shown."""
+    """A place where tasks are shown."""
 
     def begin(self, task: Task) -> None: ...
 
@@ -150,12 +150,12 @@ def reporting(progress: bool | Report | None = True) -> Iterator[None]:
 
 
 def display() -> Display | None:
-    """Where tasks are shown now; None: nowhere."""
+    """The place where tasks are shown now; None: nowhere."""
     return _DISPLAY.get()
 
 
 def announce(line: str) -> None:
-    """A line of its own, where progress is shown."""
+    """Print a line where progress is shown."""
     if (shown := _DISPLAY.get()) is not None:
         shown.say(line)
 
@@ -286,7 +286,7 @@ def say(line: str) -> None:
 
 
 def _describe_tasks(tasks: Sequence[Task]) -> list[str]:
-    """What is to be said, in order of worth."""
+    """The parts of a line about tasks, in order of worth."""
     first = tasks[0]
     speed = per_second(first.speed()) if first.done > first.start else ""
     inner = f"{tasks[1].what} {tasks[1].count()}" if len(tasks) > 1 else ""

@@ -5,7 +5,7 @@ Every random choice of a run is drawn from a generator that is a pure function o
     generator(seed, "theta_0", i, n)        net n of outer iteration i
     generator(seed, "real_batch", i)        the real images of outer iteration i
 
-so a run can stop and go on anywhere, on any number of processes, without saving a random state, and two
+so a run can stop and resume anywhere, on any number of processes, without saving a random state, and two
 streams with different names are independent. `derive` hashes with SHA-256: Python's own `hash` changes from
 one process to the next, and seeds that differ by one give correlated streams in some generators.
 """

@@ -1,4 +1,4 @@
-"""What a cached teacher keeps: rows by image and view, the marks that tell images apart, and the file of both.
+"""The rows of a cached teacher by image and view, the marks that tell images apart, and the file of both.
 
 File: one safetensors file with, for each view V, `V.have` (N,) bool, `V.mark` (N,2) int64, `V.members` (N,M,K)
 and `V.feature.NAME` (N,...); its header states what the rows were computed from. Older files have marks (N,) of

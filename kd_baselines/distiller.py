@@ -131,7 +131,7 @@ class Distiller:
         self, images: Tensor, labels: Tensor, *, index: Tensor | None = None, step: int = 0, epoch: int = 0,
         view: int | None = None,
     ) -> Seen:  # fmt: skip
-        """What the objective needs of one batch."""
+        """The quantities that the objective needs of one batch."""
         needs = self.needs
         if needs.student_input_gradients or needs.teacher_input_gradients:
             images = images.detach().requires_grad_()
@@ -199,7 +199,7 @@ class Distiller:
 
     @contextlib.contextmanager
     def _explain_failure(self, whose: str, images: Tensor) -> Iterator[None]:
-        """Of the first images: what a net raises about images that it does not take, as a sentence."""
+        """Turn what a net raises about images that it does not take into a sentence."""
         try:
             yield
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:

@@ -176,7 +176,7 @@ class _Called(nn.Module):
 def _accuracy_alone(
     net: nn.Module, target: Split, noise: Sequence[float], missing: Sequence[str], split: str, batch: int
 ) -> Scores:
-    """Of images that have labels and neither names of classes nor a normalization."""
+    """Accuracy on images that have labels and neither names of classes nor a normalization."""
     if noise or missing:
         raise UsageError(
             "noise and classes left out are measured on a RealData, which has a normalization and names of "

@@ -169,7 +169,8 @@ class _Enough(BaseException):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a name points: a module, its input or its output, of its n-th call (None: of its only one)."""
+    """The place that a name points to: a module, its input or its output, of its n-th call (None: of its only
+    one)."""
 
     module: nn.Module
     takes: bool

@@ -1,4 +1,4 @@
-"""How far a teacher's knowledge of source data reaches from target data: a bound by the Hausdorff distance.
+"""The reach of a teacher's knowledge of source data: a bound on target data by the Hausdorff distance.
 
 Notation: T teacher, S student (its source head), D_src and D_tgt sets of images, K a Lipschitz constant of
 T - S, and the asymmetric Hausdorff distance

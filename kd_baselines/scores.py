@@ -14,7 +14,7 @@ __all__ = ["LeftOut", "Scores"]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a net makes of a class that was left out of its training; accuracies in percent.
+    """Accuracies in percent on a class that was left out of a net's training.
 
     Args:
         images: tested images of the class.
@@ -36,7 +36,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Scores:
-    """What `score` measured of one net; accuracies in percent.
+    """The result of `score` for one net; accuracies in percent.
 
     Args:
         accuracy, images, errors: of all images of the split.

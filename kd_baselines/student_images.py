@@ -1,4 +1,4 @@
-"""Which of the training images a student sees."""
+"""The training images that a student sees."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`datadistill distill RECIPE`: learn a distilled set, measure it, draw it.
 
-`datadistill distill --resume DIR` goes on with a run; the options then start from the run's own config.
+`datadistill distill --resume DIR` resumes a run; the options then start from the run's own config.
 """
 
 from __future__ import annotations

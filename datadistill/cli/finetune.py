@@ -45,7 +45,7 @@ class Finetune:
     max_steps: int = 1000
     """Most steps of ordinary fine-tuning."""
     every: int = 10
-    """Its steps between looks at the validation split."""
+    """Its steps between tests on the validation split."""
     lr: float = 1e-3
     """Its learning rate (Adam)."""
     batch: int = 128
@@ -98,7 +98,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def choose_out(args: Finetune) -> Path:
-    """Where the net goes; never over what it came from."""
+    """The file for the net; never one of those it came from."""
     beside = Path(os.path.abspath(args.set_)) if args.set_.name in ("", "..") else args.set_
     name = beside.name if args.set_.is_dir() else beside.stem
     out = args.out or beside.with_name(f"{name}-finetuned.safetensors")

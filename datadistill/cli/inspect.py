@@ -196,7 +196,7 @@ def print_run(output: Output, r: dict[str, Any]) -> None:
 
 
 def _suggest_kd_command(path: Path, kind: str) -> str:
-    """What to do with one net's run, or with a folder of many runs, which has a page once it is finished."""
+    """The next command for one net's run, or for a folder of many runs, which has a page once finished."""
     if kind in ("kd", "kd-language"):
         return f"test its net with: kd-baselines evaluate {path}"
     pages = [path / name for name in ("table.md", "ledger.md") if (path / name).exists()]

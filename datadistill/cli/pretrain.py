@@ -1,6 +1,6 @@
 """`datadistill pretrain RECIPE`: train a pool of nets that distilled sets can be learned for.
 
-`datadistill pretrain --resume DIR` goes on with a pool.
+`datadistill pretrain --resume DIR` resumes a pool.
 """
 
 from __future__ import annotations

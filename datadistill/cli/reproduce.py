@@ -29,7 +29,7 @@ class Reproduce:
     """Make a table or figure of Wang et al. 2018 again: table1, table2, table3, attack, figure4, figure5.
 
     Runs what is missing, uses what is there, and writes table.md, table.csv and figure.png with the published
-    numbers beside ours. Typed again after a stop it goes on.
+    numbers beside ours. Typed again it continues.
     """
 
     table: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]

@@ -42,7 +42,7 @@ class RunFlags:
     out: Path | None = None
     """Run folder to write; default: runs/RECIPE-sSEED."""
     resume: Path | None = None
-    """Run folder to go on with, in place of a recipe."""
+    """Run folder to resume, in place of a recipe."""
     config: Any = None
     options: Options = field(default_factory=Options)
 

@@ -118,9 +118,9 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
     clip: float = 1.5
     """The gradient's norm is limited to this multiple of its own running mean; 0 turns it off."""
     validate_every: int = 100
-    """Iterations between looks at the validation split."""
+    """Iterations between tests on the validation split."""
     validate_nets: int = 4
-    """Nets of each look, the same at every look (random theta_0)."""
+    """Nets of each test, the same at every test (random theta_0)."""
     keep: Literal["last", "best"] = "last"
     """Which iteration becomes the result: the last, or the best on the validation split."""
     on_nan: str = "stop"
@@ -186,7 +186,7 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
 
     @property
     def skips(self) -> int:
-        """How many iterations `on_nan` may pass over."""
+        """The number of iterations that `on_nan` may pass over."""
         if self.on_nan == "stop":
             return 0
         kind, _, number = self.on_nan.partition(":")

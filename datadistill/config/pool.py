@@ -13,7 +13,7 @@ from datadistill.config.values import check_range
 class PoolConfig(TrainingPlan, NetPlan, DataPlan, RunConfig):
     """Many nets trained on one data set by the same schedule, each from a draw of its own.
 
-    Nets 0 .. nets - 1 are for learning distilled sets, the next `validation_nets` for looks during a run, the
+    Nets 0 .. nets - 1 are for learning distilled sets, the next `validation_nets` for validation, the
     last `held_out` for testing: no net serves two ends.
 
     Example:
@@ -26,7 +26,7 @@ class PoolConfig(TrainingPlan, NetPlan, DataPlan, RunConfig):
     nets: int = 64
     """Nets to learn distilled sets with."""
     validation_nets: int = 4
-    """Nets for looks during a run."""
+    """Nets for validation during a run."""
     held_out: int = 16
     """Nets for testing."""
     at_once: int = 1

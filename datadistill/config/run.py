@@ -1,4 +1,4 @@
-"""How a run is carried out, and what a resumed run may change."""
+"""Options of a run, and the fields that a resumed run may change."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
 
 
 def _latin1(text: Any, encoding: Any) -> bytes:
-    """How Python 3 writes bytes into old pickles."""
+    """Bytes in an old pickle, as Python 3 writes them."""
     if not isinstance(text, str) or encoding != "latin1":
         raise ValueError("bytes in another encoding")
     return text.encode("latin1")

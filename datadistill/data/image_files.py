@@ -126,7 +126,7 @@ def _open(file: BinaryIO) -> Image.Image:
 
 
 def _raw_mode(image: Any) -> str:
-    """How a file that is not loaded yet is unpacked; empty where the decoder does not say."""
+    """The raw mode of a file that is not loaded yet; empty where the decoder does not state it."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments

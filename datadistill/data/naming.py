@@ -1,4 +1,4 @@
-"""Class names of data sets: where they stand, and labels brought to one order of names.
+"""Class names of data sets, and labels brought to one order of names.
 
 Labels are positions in a list of names, and every data set may have a list of its own: torchvision's
 ImageFolder numbers the sub-folders that it finds, so a test set that lacks a class has other numbers.

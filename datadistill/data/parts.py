@@ -1,4 +1,4 @@
-"""Which images a set was learned from, which it was judged on and which were held out, told by their content.
+"""Ids of the images that a set was learned from, validated on and tested on, by their content.
 
 A part that is drawn by place in a list changes when the list does: one file more, and other images are held
 out, most of which were learned from. A distilled set therefore carries an id of every image of each part, in

@@ -1,4 +1,4 @@
-"""Small subsets of data sets, made by hand: what each one holds, and the folder under a data root it lies in.
+"""Small subsets of data sets, made by hand: their content, and their folder under a data root.
 
 A subset has the layout of the data set that it is part of, and is told from it by its number of images (or by
 its folder). Nothing can fetch one; docs/data.md says how each is made from the official files.

@@ -91,7 +91,7 @@ def evaluate(
     Args:
         distilled: the set.
         net: another architecture, by name or as a module, or a function without arguments that builds one
-            (`lambda: MyNet()`), called anew for each held-out net; default: the one the set was learned with.
+            (`lambda: MyNet()`), called again for each held-out net; default: the one the set was learned with.
         nets: how many held-out draws; a set for one fixed initialization has one net.
         data: real data to test on; default: the set's own, found by name. It must have the set's classes.
         split: "test", "validation" or "train".

@@ -1,4 +1,4 @@
-"""Sets of real images to hold a distilled set against.
+"""Sets of real images to compare a distilled set with.
 
     random-real      real images of each class, drawn at random
     optimized-real   the best of many such draws (chosen in compare.py)
@@ -38,7 +38,7 @@ Maker = Callable[[Split, int, int, int, int], Tensor]
 
 @dataclass(frozen=True)
 class Combination:
-    """How a net is trained on real images.
+    """The training of a net on real images.
 
     Args:
         step_size: one step size for all steps, with plain gradient descent; None: the distilled set's own step
@@ -130,7 +130,7 @@ BASELINES: dict[str, Maker] = {
 
 
 def _index_by_class(split: Split, classes: int, wanted: int) -> list[Tensor]:
-    """Where the images of each class are."""
+    """Indices of the images of each class."""
     parts = [(split.labels == k).nonzero().flatten() for k in range(classes)]
     short = [(k, len(index)) for k, index in enumerate(parts) if len(index) < wanted]
     if short:

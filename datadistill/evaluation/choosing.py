@@ -1,6 +1,6 @@
-"""Choosing how each baseline is trained, on training images and nets that no test uses.
+"""Choice of each baseline's training, on training images and nets that no test uses.
 
-A combination is judged with the first two sets of a baseline. "optimized-real" looks at many random sets with
+A combination is judged with the first two sets of a baseline. "optimized-real" tries many random sets with
 the combination that won for random real images, and keeps the best fifth.
 
 Reference: Wang et al. 2018, section 4, https://arxiv.org/abs/1811.10959
@@ -101,7 +101,7 @@ def choose(
         trial: nets and training images that choose.
         train: the training split, which sets are made of.
         sets: how many of each baseline that draws them.
-        optimized_from: how many random sets "optimized-real" looks at.
+        optimized_from: how many random sets "optimized-real" tries.
         seed: stream of the sets.
     """
 

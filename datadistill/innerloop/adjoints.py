@@ -175,7 +175,7 @@ def _replay(
 
 @dataclass
 class _Replay:
-    """What one run of StepReplay remembers between its forward and its backward pass."""
+    """The state that one run of StepReplay keeps between its forward and its backward pass."""
 
     problem: InnerProblem
     spec: Any

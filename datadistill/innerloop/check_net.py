@@ -1,4 +1,4 @@
-"""Whether a net can be trained through: the hypergradient of two steps against finite differences.
+"""A check that a net can be trained through: the hypergradient of two steps against finite differences.
 
     theta_2 = unroll(theta_0; x_1, y_1, eta_1, x_2, y_2, eta_2)          in float64
     L       = <r, theta_2 - theta_0>                                     r random
@@ -50,7 +50,7 @@ CHEAP = 1_000_000_000  # parameters times numbers in an image, up to which a net
 
 @dataclass(frozen=True)
 class NetCheck:
-    """What `check_net` found."""
+    """The result of `check_net`."""
 
     ok: bool | None
     """True: the hypergradient is right; False: it is not, or there is none; None: it could not be told."""

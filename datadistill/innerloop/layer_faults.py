@@ -1,4 +1,4 @@
-"""Which layer of a net has no second derivative, a wrong one, or a gradient that is none.
+"""The layer of a net that has no second derivative, a wrong one, or a gradient that is none.
 
 One call y = f(z) of a layer, random v, u and a direction d:
 

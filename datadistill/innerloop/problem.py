@@ -41,8 +41,8 @@ T = TypeVar("T")
 
 
 def stacked_nets(net: nn.Module, theta: Theta, buffers: bool = False) -> int | None:
-    """How many nets theta stacks along a leading axis; None when it is one net's own shapes. With `buffers`
-    it may hold buffers too (`unroll_with_buffers`)."""
+    """The number of nets that theta stacks along a leading axis; None when it is one net's own shapes. With
+    `buffers` it may hold buffers too (`unroll_with_buffers`)."""
     own = {name: p.shape for name, p in net.named_parameters()}
     if buffers:
         own.update({name: b.shape for name, b in net.named_buffers()})

@@ -52,7 +52,7 @@ def refuse_recomputation(net: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def allow_recomputation() -> Iterator[None]:
-    """For whoever looks for what is wrong with a net's gradients."""
+    """Allow it inside the block, for diagnoses of a net's gradients."""
     token = _ALLOWED.set(True)
     try:
         yield

@@ -30,11 +30,11 @@ class OuterMethod(abc.ABC):
         here."""
 
     def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
-        """Where an iteration with a loss or gradient that is not finite went wrong, for the error."""
+        """The place where an iteration with a loss or gradient that is not finite went wrong, for the error."""
         return ""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must keep, as nested tensors and plain values."""
+        """The state for a checkpoint, as nested tensors and plain values."""
         return {}
 
     def load(self, state: Mapping[str, Any]) -> None:  # noqa: B027

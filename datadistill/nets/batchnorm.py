@@ -1,4 +1,4 @@
-"""Running statistics of BatchNorm, and of InstanceNorm where it keeps some, estimated anew.
+"""Running statistics of BatchNorm, and of InstanceNorm where it keeps some, re-estimated.
 
 A net trained by functional steps has parameters theta_T but the running means and variances of nothing in
 particular; in `net.eval()` these are what it normalizes with. Over batches b = 1..n, with batch mean m_b and

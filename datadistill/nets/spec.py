@@ -20,7 +20,7 @@ FACTORY = "factory"  # the initialization of nets that a function of the user's 
 
 @dataclass(frozen=True)
 class NetSpec:
-    """Which net a set was learned with.
+    """The architecture and initialization that a set was learned with.
 
     Args:
         name: of a net in `datadistill.nets`, or "custom" for a module of the user's own, which no file can

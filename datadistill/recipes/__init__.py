@@ -21,7 +21,7 @@ Recipe = Callable[[], DistillConfig]
 
 @dataclass(frozen=True)
 class Page:
-    """A recipe and the number it is held against."""
+    """A recipe and the number it is compared with."""
 
     make: Recipe
     published: str

@@ -43,7 +43,7 @@ def svhn_to_mnist() -> DistillConfig:
 
 
 def svhn_grey_to_mnist() -> DistillConfig:
-    """The same for a grey subset of SVHN; its numbers are not to be held against the paper's."""
+    """The same for a grey subset of SVHN; its numbers are not to be compared with the paper's."""
     return _adaptation("svhn-grey-to-mnist", "svhn-grey", "mnist", size=32, channels=3)
 
 

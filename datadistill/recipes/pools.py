@@ -83,7 +83,7 @@ def usps_lenet_cpu() -> PoolConfig:
 
 
 def svhn_grey_lenet_cpu() -> PoolConfig:
-    """16 LeNets trained on a grey subset of SVHN, and 10 held out; not to be held against SVHN's numbers."""
+    """16 LeNets trained on a grey subset of SVHN, and 10 held out; not to be compared with SVHN's numbers."""
     return PoolConfig(
         recipe="svhn-grey-lenet-cpu", dataset="svhn-grey", size=32, channels=3,
         nets=16, validation_nets=2, held_out=10,

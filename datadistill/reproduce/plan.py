@@ -68,7 +68,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Part:
-    """What `--only NAME` runs; see the module.
+    """A part of a table, run by `--only NAME`; see the module.
 
     Args:
         name: as typed.

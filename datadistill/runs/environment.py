@@ -1,4 +1,4 @@
-"""What a run's bytes depend on besides its config: versions, device, threads, flags.
+"""The environment that a run's bytes depend on: versions, device, threads, flags.
 
 Holds no host or user name, path or date: the same machine and settings give the same dict.
 """

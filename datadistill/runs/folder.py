@@ -34,14 +34,14 @@ _TEMPORARY = ".*.tmp"
 
 
 class RunFolder:
-    """A folder that holds a run. Make one with `create`, come back to it with `open`.
+    """A folder that holds a run. Make one with `create`, open it again with `open`.
 
     Attributes:
         path: the folder.
         kind: what sort of run it is ("distill", "pool", ...).
         config: the run's config as stored.
         environment: the environment it was started in.
-        before: the configs that the run had before it was asked to go on with changes.
+        before: the configs that the run had before it was resumed with changes.
 
     Example:
         >>> folder = RunFolder.create(getfixture("tmp_path") / "a", {"seed": 0}, {}, kind="distill")

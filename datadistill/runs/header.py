@@ -57,6 +57,6 @@ def read_header(file: BinaryIO, size: int, source: str) -> dict[str, Any]:
 
 
 def clause(error: ValueError) -> str:
-    """What is wrong with a JSON text, to go after "is"."""
+    """The fault of a JSON text, to go after "is"."""
     text = str(error)
     return text if text.startswith("not ") else f"not acceptable ({text})"

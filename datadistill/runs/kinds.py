@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Step:
-    """What one step reports.
+    """The report of one step.
 
     Args:
         parts: what is known, for the progress bar.
@@ -102,7 +102,7 @@ class Work(abc.ABC, Generic[R]):
         """Resume from `state()`."""
 
     def description(self) -> dict[str, Any]:
-        """What a checkpoint says besides the state, for readers that have neither data nor net."""
+        """Values of a checkpoint besides the state, for readers that have neither data nor net."""
         return {}
 
     def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:
@@ -114,7 +114,7 @@ class Work(abc.ABC, Generic[R]):
         folder.truncate_metrics(checkpoint.state["metrics_bytes"], checkpoint.state.get("metrics_sha256"))
 
     def place(self) -> dict[str, Any]:
-        """Where the run is, for a line of timing.jsonl that begins or ends a session."""
+        """The position of the run, for a line of timing.jsonl that begins or ends a session."""
         return {"step": self.step}
 
     def progress(self) -> str:
@@ -207,14 +207,14 @@ class Kind(abc.ABC, Generic[C, R]):
 
     @abc.abstractmethod
     def command(self, config: C, path: Path) -> str:
-        """What to type to resume."""
+        """The command that resumes the run."""
 
     @abc.abstractmethod
     def explain_memory(self, config: C) -> str:
-        """What takes the memory and what takes less, for the sentence "out of memory: ..."."""
+        """The end of the sentence "out of memory: ...": what takes the memory and what takes less."""
 
     def describe_end(self, config: C, path: Path) -> str:
-        """What is said where a signal came after the last step and everything is saved."""
+        """The sentence for a signal after the last step, when everything is saved."""
         return f"all {self.unit}s were done, and the result is saved in {path}"
 
     def refuse_config(self, config: object) -> None:

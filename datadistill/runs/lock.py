@@ -153,7 +153,7 @@ def _flock(fd: int) -> bool | None:
 
 
 def _read_owner(fd: int) -> dict[str, Any]:
-    """Who signed the lock file; empty if nobody did, or not legibly."""
+    """The owner that the lock file names; empty if it names none legibly."""
     try:
         owner = json.loads(os.read(fd, 4096))
     except (OSError, ValueError, RecursionError):

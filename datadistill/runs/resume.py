@@ -39,8 +39,9 @@ class Fingerprinted(Protocol):
 def fingerprints(
     data: Fingerprinted, net: nn.Module, others: Mapping[str, Any] = MappingProxyType({})
 ) -> dict[str, str]:
-    """What a resumed run must find again: the data, the names and shapes of the net's tensors and, of `others`,
-    the pool or the weights that nets start from, or a teacher."""
+    """Fingerprints that a resumed run must find again: of the data, of the names and shapes of the net's
+    tensors and, where `origin` names them, of the pool or the weights that nets start from, or of a
+    teacher."""
     tensors = {k: list(x.shape) for k, x in [*net.named_parameters(), *net.named_buffers()]}
     found = {"data": data.fingerprint, "net": hashlib.sha256(json.dumps(tensors).encode()).hexdigest()}
     return {**found, **{name: others[name] for name in STARTS if name in others}}

@@ -1,4 +1,4 @@
-"""What a distilled set's file records besides the set: where it came from, and what was measured on it.
+"""The record in a distilled set's file: its origin, and the accuracies measured on it.
 
 Both are objects that readers look things up in by name. The names that are looked up are checked; others may be
 there, and say what they like.

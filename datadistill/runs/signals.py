@@ -1,4 +1,4 @@
-"""Stopping politely: the first Ctrl-C or SIGTERM lets the iteration finish, the second Ctrl-C does not wait.
+"""Signals: the first Ctrl-C or SIGTERM lets the iteration finish, the second Ctrl-C does not wait.
 
 with StopFlag() as stop:
     for i in range(iterations):

@@ -12,7 +12,7 @@ __all__ = ["dump_changes", "format_command", "list_seeds", "select_arms"]
 
 
 def list_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """Which seeds: how many, from 0, or which; UsageError for none, or one given twice.
+    """The seeds: 0 .. n - 1 for a number n, else those given; UsageError for none, or one given twice.
 
     >>> list_seeds(3), list_seeds([4, 2])
     ((0, 1, 2), (4, 2))

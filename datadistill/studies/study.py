@@ -55,7 +55,7 @@ class Job:
 
     @property
     def kind(self) -> str:
-        """Of the run, as its config.json names it."""
+        """The kind of the run, as its config.json names it."""
         return _kind_with(type(self.config))
 
     def find_differences(self, run: RunFolder) -> list[str]:

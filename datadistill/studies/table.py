@@ -85,7 +85,7 @@ class Score:
         return format_mean(self.mean, None if len(self.values) == 1 else self.deviation, spec)
 
     def record(self) -> dict[str, Any]:
-        """All of it under the names that the fields of a `Table` choose from; None for what is not known."""
+        """The score under the names that the fields of a `Table` choose from; None for what is not known."""
         difference, paper = self.difference, self.published
         known = paper if isinstance(paper, Published) else None
         return {

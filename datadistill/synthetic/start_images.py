@@ -1,4 +1,4 @@
-"""Where synthetic images start: noise, real images, class means, or k-means centres of each class.
+"""Start images: noise, real images, class means, or k-means centres of each class.
 
 Image j is of class j % K, so that every batch of consecutive images sees every class equally often.
 """

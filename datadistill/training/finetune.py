@@ -92,7 +92,8 @@ def finetune(
     poll: Poll | None = None,
     progress: bool | Report = False,
 ) -> FineTuning:
-    """Adapt a net of your own in the set's T steps, and say what ordinary fine-tuning needs for as much.
+    """Adapt a net in the set's T steps, and count the steps of ordinary fine-tuning that reach the same
+    accuracy.
 
     The net starts from its own values, also where the set carries an initialization: a set learned for one
     fixed initialization is of use to that net alone, and this says so. Its images must be prepared with

@@ -7,7 +7,7 @@ are as even as n allows. With net number k, epoch e and step s from the start,
     augment    the stream (seed, "fit_augment", k, s)
     dropout    the stream (seed, "fit_dropout", s)
 
-so a fit can stop and go on at any step, and net k trains alike alone and beside others, up to rounding.
+so a fit can stop and resume at any step, and net k trains alike alone and beside others, up to rounding.
 """
 
 from __future__ import annotations

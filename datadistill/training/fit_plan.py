@@ -14,7 +14,7 @@ from datadistill.data.augmentation import check_augmentations
 
 @dataclass(frozen=True)
 class FitPlan(SgdPlan):
-    """How a net is trained: passes, batches, optimizer, learning rate and its decay.
+    """Plain training of a net: passes, batches, optimizer, learning rate and its decay.
 
     Args:
         epochs: passes over the data, 1 or more.

@@ -114,7 +114,7 @@ class Learning:
         return record
 
     def _warn_of_edges(self, step_sizes: Tensor) -> None:
-        """Once a run. With one step size a tensor, a tensor that hardly moves is no warning; a step is."""
+        """Warn once a run. With one step size a tensor, a tensor that hardly moves is no warning; a step is."""
         by_step = step_sizes.reshape(len(step_sizes), -1).amax(1)
         low, high = float(by_step.min()), float(by_step.max())
         if not self.warned_of_edges and (low < EDGES[0] or high > EDGES[1]):

@@ -56,7 +56,7 @@ def pretrain(
         data: your own real data; default: what the config names.
         out: a run folder to write: config, metrics (a line a net), checkpoints, pool.safetensors. None writes
             nothing.
-        resume: go on with the pool in `out` in the middle of the net where it stopped, to the same bytes as
+        resume: continue the pool in `out` in the middle of the net where it stopped, to the same bytes as
             without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.

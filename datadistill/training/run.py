@@ -55,11 +55,11 @@ def distill(
         net: your own module, images (B, C, H, W) to logits (B, K), or a function without arguments that builds
             one (`lambda: MyNet()`); default: what the config names. With `config.theta_0` "given" the module's
             values are where training starts; else it gives names and shapes, and this says so
-            (`datadistill.errors.ValuesNotUsed`). A function is called anew for each draw of theta_0, with
+            (`datadistill.errors.ValuesNotUsed`). A function is called again for each draw of theta_0, with
             the global generators of torch, numpy and random seeded: nets start as their constructor has it,
             and `config.init` is not used. A module is never changed.
         out: a run folder to write: config, metrics, checkpoints, distilled.safetensors. None writes nothing.
-        resume: go on with the run in `out` from its last checkpoint, to the same bytes as without a stop on
+        resume: continue the run in `out` from its last checkpoint, to the same bytes as without a stop on
             the same machine, torch version and thread count.
         options: how to carry the run out.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
@@ -135,7 +135,7 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
 
 
 class _Outer(Work[DistilledDataset]):
-    """Outer iterations, and a look at the validation split after some of them."""
+    """Outer iterations, and a test on the validation split after some of them."""
 
     what = "learning"
 
@@ -216,7 +216,7 @@ class _Outer(Work[DistilledDataset]):
 
 
 def _warn_of_unused_values(config: DistillConfig) -> None:
-    """Once for each place that calls `distill`, as Python's own filter has it."""
+    """Warn once for each place that calls `distill`, as Python's own filter has it."""
     if config.theta_0 != "given" and config.pool is None and config.weights is None:
         kept = "one draw" if config.theta_0 == "fixed" else "fresh draws"
         said = ValuesNotUsed(

@@ -40,7 +40,7 @@ class Starts:
     """Distributions of theta_0, and what a set says of them.
 
     Args:
-        learning, validation: where nets start in learning, and in looks at the validation split.
+        learning, validation: where nets start in learning, and in tests on the validation split.
         start: what the set says of it.
         carried: buffers and frozen parameters that go with one theta_0, for the file.
     """
@@ -149,8 +149,8 @@ def _from_factory(config: DistillConfig, net: nn.Module, make: NetFactory) -> St
 
 
 def _find_needed(net: nn.Module, config: DistillConfig, spec: NetSpec) -> Theta | None:
-    """What a module of the user's own must have besides one theta_0 to be trained again: all of it, unless that
-    is statistics of BatchNorm which the inner loop does not read."""
+    """Tensors that a module of the user's own must have besides one theta_0 to be trained again: all of them,
+    unless they are statistics of BatchNorm which the inner loop does not read."""
     names = set(frozen_tensors(net))
     if config.norm == "batch":
         for prefix, module in net.named_modules():

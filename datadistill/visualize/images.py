@@ -39,7 +39,7 @@ SMALLEST, LARGEST = 64, 96  # width of an image
 
 @dataclass(frozen=True)
 class Layout:
-    """What is shown, and where; pixels."""
+    """The images shown and their places, in pixels."""
 
     steps: int  # shown
     classes: int  # shown; columns stand for classes where by_class

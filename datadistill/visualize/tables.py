@@ -1,4 +1,4 @@
-"""Figures of a reproduced table: what was measured here, and the published number beside it.
+"""Figures of a reproduced table: the measured and the published numbers.
 
 Bars for methods, lines for ablations. A published number is a diamond, hollow where it was read by eye off a
 plot; deviations are thin lines. Colours: orange for the paper's method, blue for everything else.

@@ -22,7 +22,7 @@ PROG = "kd-baselines born-again"
 class BornAgain(StudyFlags):
     """Train a teacher and, from fresh draws, generations of nets each taught by the one before, for every seed.
 
-    Finished nets are read, stopped ones go on: typed again after a stop it goes on, and with more generations
+    Finished nets are loaded, interrupted ones are resumed: typed again it continues, and with more generations
     or seeds it adds to what is there. Writes table.md, table.csv and generations.png: every generation and
     ensemble (BANE) against the teacher, paired by seed with a 95% interval.
     """
@@ -85,7 +85,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def parse_arguments(name: str | None, words: Sequence[str]) -> tuple[BornAgain, dict[str, Any]]:
-    """What was typed for a recipe of images or of text, and the fields of its config that were changed."""
+    """The options for a recipe of images or of text, and the fields of its config that were changed."""
     base: Any = recipe(name) if name is not None else KdConfig()
     shown = f"{PROG} {name or 'RECIPE'}"
     if isinstance(base, KdConfig):

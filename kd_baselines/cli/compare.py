@@ -1,4 +1,4 @@
-"""`kd-baselines compare RECIPE`: the arms of a recipe over several seeds, held against one of them."""
+"""`kd-baselines compare RECIPE`: the arms of a recipe over several seeds, compared with one of them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PROG = "kd-baselines compare"
 
 @dataclass(frozen=True)
 class Compare(StudyFlags):
-    """Train the arms of a recipe with several seeds on one teacher, and hold them against one arm.
+    """Train the arms of a recipe with several seeds on one teacher, and compare them with one arm.
 
-    Finished students are read, stopped ones go on: typed again after a stop it goes on. Writes table.md and
+    Finished students are loaded, interrupted ones are resumed: typed again it continues. Writes table.md and
     table.csv, differences paired by seed with a 95% interval.
     """
 
@@ -34,7 +34,7 @@ class Compare(StudyFlags):
     arms: tuple[str, ...] = ()
     """Only these; kd-baselines recipes RECIPE lists them, "own" is the recipe itself."""
     base: str | None = None
-    """The arm that the others are held against; default: the first without a teacher, else the first."""
+    """The arm that the others are compared with; default: the first without a teacher, else the first."""
     config: ImageFlagsWithoutSeed = field(default_factory=ImageFlagsWithoutSeed)
 
 

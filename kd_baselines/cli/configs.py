@@ -1,4 +1,4 @@
-"""The options of a recipe's config, and what was typed over it."""
+"""The options of a recipe's config, and the fields that were changed by them."""
 
 from __future__ import annotations
 
@@ -57,11 +57,7 @@ class StudyFlags:
     options: Options = field(default_factory=Options)
 
     def count_or_seeds(self) -> int | tuple[int, ...]:
-        """How many seeds, or which.
-
-        >>> StudyFlags(seeds=(3,)).count_or_seeds(), StudyFlags(seeds=(4, 7)).count_or_seeds()
-        (3, (4, 7))
-        """
+        """The number of seeds, or the seeds."""
         return self.seeds[0] if len(self.seeds) == 1 else self.seeds
 
 

@@ -44,7 +44,7 @@ class Config(LedgerConfig):
 class MakeLedger(StudyFlags):
     """Send real images, a distilled set and trained nets, and test what the receiver's student then knows.
 
-    Finished runs and rows are read, stopped ones go on: typed again after a stop it goes on. Writes ledger.md,
+    Finished runs and rows are loaded, interrupted ones are resumed: typed again it continues. Writes ledger.md,
     ledger.csv and ledger.png.
     """
 

@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _arguments(known: dict[str, object]) -> str:
-    """The arguments as they are typed: those that must be given, else the first.
+    """The arguments as options: those that must be given, else the first.
 
     >>> _arguments({"temperature": 4.0}), _arguments({})
     (' --method-args temperature 4.0', '')

@@ -1,6 +1,6 @@
 """`kd-baselines train RECIPE`: train a teacher and its student, or a language model, and test it.
 
-`kd-baselines train --resume DIR` goes on with a run; the options then start from the run's own config.
+`kd-baselines train --resume DIR` resumes a run; the options then start from the run's own config.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TrainLanguage(TrainFlags):
     teacher: Path | None = None
     """A language model that is trained: its file or run folder. The method born-again wants one."""
     resume: Path | None = None
-    """Run folder to go on with, in place of a recipe; pass its teacher again."""
+    """Run folder to resume, in place of a recipe; pass its teacher again."""
     config: TextFlags = field(default_factory=TextFlags)
 
 
@@ -159,7 +159,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def is_of_text(argv: Sequence[str]) -> bool:
-    """Whether the recipe, or the run to go on with, trains a language model."""
+    """Whether the recipe, or the run to resume, trains a language model."""
     resumed = value_of(argv, "--resume")
     if resumed is not None and not wants_help(argv):
         return RunFolder.open(Path(resumed)).kind == LANGUAGE_KIND

@@ -159,7 +159,7 @@ class LanguageFit:
 
     @torch.no_grad()
     def _teach(self, inputs: Int[Tensor, "u b"]) -> Float[Tensor, "n v"]:
-        """The teacher's logits on the window; its state goes on."""
+        """The teacher's logits on the window; its state is carried on."""
         assert self.teacher is not None
         with NetMode(self.teacher, "frozen", training=False):
             logits, self.state_of_teacher = self.teacher(inputs, self.state_of_teacher)

@@ -70,7 +70,7 @@ def train_language(
         corpus: a text of your own; default: the one that the config names.
         out: a run folder to write: config, metrics (a line an epoch), checkpoints, the net. None writes
             nothing.
-        resume: go on with the run in `out` in the middle of the epoch where it stopped, to the same bytes as
+        resume: continue the run in `out` in the middle of the epoch where it stopped, to the same bytes as
             without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.

@@ -1,4 +1,4 @@
-"""What exists before a ledger is made: a distilled set, a teacher; and the seconds that their runs took."""
+"""The distilled set and the teacher that exist before a ledger, and the seconds that their runs took."""
 
 from __future__ import annotations
 

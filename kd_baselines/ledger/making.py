@@ -1,4 +1,4 @@
-"""`make_ledger`: bytes that are sent against what the receiver's student then gets right, row by row.
+"""`make_ledger`: bytes that are sent against the accuracy of the receiver's student, row by row.
 
     OUT/                       a run folder of kind "kd-ledger": config.json says what was asked
       nets/ distilled/         runs of the senders (`kd_baselines.ledger.senders`)
@@ -159,7 +159,7 @@ def _entry(senders: Senders, records: Sequence[Record]) -> Entry:
 
 
 def _sender_seconds(senders: Senders, row: str, seed: int) -> float | None:
-    """All that the sender does once, before the first student: nets and the distilled set."""
+    """Seconds of the sender's work before the first student: nets and the distilled set."""
     parts: list[float | None] = []
     if row.startswith("distilled"):
         parts.append(senders.distilled_seconds())

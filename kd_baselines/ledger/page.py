@@ -85,7 +85,7 @@ def _format_worth(entry: Entry, found: Ledger) -> str:
 
 
 def remarks(found: Ledger) -> list[str]:
-    """How the numbers were made."""
+    """Sentences about how the numbers were made."""
     seeds = ", ".join(map(str, found.seeds))
     lines = [
         f"All test images, after the last step; seeds {seeds}; population deviations. Rows of images are "

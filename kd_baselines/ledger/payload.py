@@ -1,4 +1,4 @@
-"""What a sender ships, as stored, and how many bytes that is.
+"""The payload of a sender, as stored, and its bytes.
 
     payload = Payload.of_images(images, labels, classes=data.classes, normalization=data.normalization)
     payload.bytes, payload.parts              # 307308, {"images": 307200, "range": 8, "labels": 100}
@@ -173,7 +173,7 @@ class Payload:
         return stored.clone() if (q := self._quantization) is None else q.values(stored)
 
     def labels(self) -> Tensor:
-        """(N,) int64, or (N,K) float32 probabilities; UsageError where a net was shipped."""
+        """(N,) int64, or (N,K) float32 probabilities; UsageError for a net."""
         stored = self._tensors_of("images")
         return stored["soft_labels"].clone() if "soft_labels" in stored else widen(stored["labels"])
 

@@ -53,7 +53,7 @@ def receive(
     own_steps: bool = False,
     device: torch.device | str = "cpu",
 ) -> Received:
-    """A student from what was shipped.
+    """A student that learned from a payload.
 
     Args:
         payload: made or loaded.
@@ -89,7 +89,7 @@ def receive(
 
 
 def draw_student(spec: NetSpec, seed: int) -> nn.Module:
-    """Where training starts, in training mode: the draw of the stream (seed, "ledger_student")."""
+    """The student's draw, in training mode, from the stream (seed, "ledger_student")."""
     return draw_net(spec, generator(seed, "ledger_student"))
 
 

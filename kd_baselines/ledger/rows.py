@@ -88,7 +88,7 @@ class Rows:
         (self.machine,) = describe_machines([environment(self.device)])
 
     def storages(self, row: str) -> tuple[str, ...]:
-        """Of a row, in order."""
+        """The storages of a row, in order."""
         if row == FULL:
             return IMAGE_STORAGES[:1]
         return IMAGE_STORAGES if row in IMAGE_ROWS else self.config.net_storages
@@ -98,7 +98,7 @@ class Rows:
         return (LABELS_SEED,) if row == "teacher" and self.senders.one_teacher else seeds
 
     def file(self, row: str, storage: str, seed: int) -> Path:
-        """Where a record lies."""
+        """The file of a record."""
         return self.path / "rows" / f"{row}-{storage}-s{seed}.json"
 
     def record(self, row: str, storage: str, seed: int) -> Record:
@@ -111,7 +111,7 @@ class Rows:
         return Record.load(path)
 
     def _prepare(self, row: str, seed: int) -> None:
-        """Runs of their own, each with a line of its own."""
+        """Carry out the runs that a row needs, each with a line of its own."""
         if row == FULL or row in NET_ROWS:
             self.senders.net_file(row, seed)
         elif row.startswith("distilled"):

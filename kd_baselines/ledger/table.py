@@ -99,7 +99,7 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        """What is sent, to the byte."""
+        """Bytes that are sent."""
         return sum(self.parts.values())
 
     @cached_property

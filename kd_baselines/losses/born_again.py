@@ -58,7 +58,7 @@ def born_again_loss(
 
 
 class GradientParts(NamedTuple):
-    """What `gradient_parts` returns: (B,K) each, 0 at the label's entry of each row, and 0 everywhere else."""
+    """The two parts, (B,K) each: the first is 0 but at the label of each row, the second is 0 there."""
 
     dark_knowledge: Float[Tensor, "b k"]
     ground_truth: Float[Tensor, "b k"]

@@ -1,4 +1,4 @@
-"""What the losses refuse, each rule once."""
+"""Refusals of the losses, each rule once."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ __all__ = ["Needs", "Objective", "Seen", "Term"]
 
 @dataclass(frozen=True)
 class Needs:
-    """What a term reads. `a | b` is what both read.
+    """The quantities that a term reads. `a | b` is those of both.
 
     Args:
         student_logits, teacher_logits: whether the logits are read.

@@ -1,4 +1,4 @@
-"""What the methods share: sums of terms, and pairs of layers as texts."""
+"""Helpers of the methods: sums of terms, and pairs of layers as texts."""
 
 from __future__ import annotations
 

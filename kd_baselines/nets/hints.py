@@ -1,4 +1,4 @@
-"""Which layer of the student learns from which of the teacher: the papers' choices.
+"""The layers of the papers' hints: which layer of the student learns from which of the teacher.
 
 The FitNets' are those of Tables 6 and 7; layers are counted from 1 there, so that "hint 6 <- 2" is the
 student's `convs.5` and the teacher's `convs.1`. The MNIST net's is that of the released configuration, 4 <- 2.

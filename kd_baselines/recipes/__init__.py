@@ -33,17 +33,8 @@ def page(name: str) -> Page:
 
 
 def recipe(name: str, arm: str = OWN) -> Config:
-    """The config of a recipe.
-
-    Args:
-        name: a key of `RECIPES`.
-        arm: "own", or one of the recipe's arms.
-
-    Returns:
-        A `KdConfig`, which `train` takes; of text a `LanguageConfig`, which `train_language` takes.
-
-    Raises:
-        UsageError: an unknown recipe or arm.
+    """The config of a recipe, or of one of its arms: a `KdConfig`, which `train` takes; of text a
+    `LanguageConfig`, which `train_language` takes.
 
     Example:
         >>> recipe("hinton-missing-digit").without

@@ -1,4 +1,5 @@
-"""What Furlanello et al. print (2018, https://arxiv.org/abs/1805.04770): errors in percent, and perplexities.
+"""Numbers printed by Furlanello et al. (2018, https://arxiv.org/abs/1805.04770): errors in percent, and
+perplexities.
 
 Slips of the paper: DenseNet-112-33 is also called 106-33 and 116-33, with 6.3M parameters in table 1 and 6.5M
 in the text; DenseNet-90-60 has 16.1M in table 1 and 22.4M in table 4. CIFAR-10's errors are said to be lower or
@@ -68,11 +69,7 @@ def cite(table: int, error: float, teacher: float | None = None, more: str = "")
 
 
 def chain(size: str) -> dict[str, tuple[float, ...]]:
-    """Errors of table 2 by row of a chain of generations; BAN and BAN-1 are both its generation 1.
-
-    >>> chain("80-120")["1"], chain("80-120")["BANE(2)+teacher"]
-    ((16.0, 16.13), (14.9,))
-    """
+    """Errors of table 2 by row of a chain of generations; BAN and BAN-1 are both its generation 1."""
     teacher, ban, *_, later, ensembles = TABLE_2[size]
     rows: dict[str, tuple[float, ...]] = {"teacher": (teacher,), "1": (ban, later[0])}
     rows |= {str(g): (error,) for g, error in enumerate(later[1:], start=2)}
@@ -91,11 +88,7 @@ def published_chain(size: str) -> str:
 
 
 def cells(table: int, rows: Mapping[str, tuple[float, ...]], teacher: int | None = None) -> dict[str, str]:
-    """Printed values by row of a chain, with their source.
-
-    >>> cells(5, {"teacher": (17.69,), "1": (17.13,)}, teacher=2)["teacher"]
-    '17.69 (Furlanello et al. 2018, table 2)'
-    """
+    """Printed values by row of a chain, with their source."""
     return {
         row: f"{' and '.join(f'{value:.2f}' for value in values)} "
         f"({PAPER}, table {teacher if teacher and row == 'teacher' else table})"

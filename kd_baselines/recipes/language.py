@@ -42,7 +42,7 @@ def ban_ptb() -> LanguageConfig:
 def ban_ptb_small() -> LanguageConfig:
     """The LSTM of `ban-ptb` at 128 units, on the first 200,000 words: a minute an epoch on one core.
 
-    The words are those of the 200,000, the others are <unk>, which is easier to foretell than they are: a
+    The words are those of the 200,000, the others are <unk>, which is easier to predict than they are: a
     perplexity here is not one of the whole text. Few epochs: the learning rate is halved after each that lowers
     the validation perplexity by 20 or less. With the paper's rule the last epochs hang on whether one of them
     happens to rise (chosen so on validation perplexities of one chain).
@@ -51,7 +51,7 @@ def ban_ptb_small() -> LanguageConfig:
 
 
 def _of_table_6(net: str) -> tuple[str, str, dict[str, str]]:
-    """What is published of a net, of its teacher, and of the rows of their chain."""
+    """The published number of a net, of its teacher, and of the rows of their chain."""
     (teacher, teacher_valid), (ban, valid) = TABLE_6[net]
     source = f"({PAPER}, table 6)"
     return (

@@ -1,4 +1,4 @@
-"""What a recipe is: a config, its other students, and the published numbers."""
+"""A recipe's page: its config, its other students, and the published numbers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Page:
-    """A recipe, the number it is held against, and its arms.
+    """A recipe, the number it is compared with, and its arms.
 
     Args:
         make: returns the config of the recipe's own student.
@@ -59,7 +59,7 @@ class Page:
 
     @property
     def measure(self) -> str:
-        """What the published numbers are: "accuracy (%)", or of text "perplexity"."""
+        """The unit of the published numbers: "accuracy (%)", or of text "perplexity"."""
         return "perplexity" if isinstance(self.make(), LanguageConfig) else "accuracy (%)"
 
     @property
@@ -97,18 +97,7 @@ class Page:
         return self.arm(arm).published
 
     def published_in(self, row: str, arm: str = OWN) -> str:
-        """The published error in percent, of text the test perplexity, of a row of an arm's generations.
-
-        Args:
-            row: "teacher", a generation as "1", "BANE(2)" (generations 1 and 2), or "BANE(2)+teacher".
-            arm: whose chain.
-
-        Returns:
-            With its source, or a dash.
-
-        Example:
-            >>> made = Page(KdConfig, "83.38 (a paper)", rows={"1": "16.62 (a paper)"})
-            >>> made.published_in("1"), made.published_in("2")
-            ('16.62 (a paper)', '-')
-        """
+        """The published error in percent, of text the test perplexity, with its source or a dash, of a row of
+        an arm's generations: "teacher", a generation as "1", "BANE(2)" (generations 1 and 2), or
+        "BANE(2)+teacher"."""
         return self.arm(arm).rows.get(row, "-")
