@@ -277,6 +277,7 @@ def test_from_dataset_reads_each_item_once():
     assert len(data.train) == 36 and test.read == list(range(10)) and not data.test_was_read
     assert len(data.test) == 10 and test.read == list(range(10))
     assert learn.read == [0, *range(40)]  # the first tells grey from colour
+    assert RealData.from_dataset(Counting(20, "L"), size=8).shape == (1, 8, 8)
 
 
 def test_nothing_held_out_is_said_on_asking_for_the_test_part():
@@ -307,10 +308,6 @@ def test_from_dataset_holds_a_stratified_part_out():
     assert torch.bincount(data.test.labels).tolist() == [5, 5, 5]
     assert not rows(data.test) & (rows(data.train) | rows(data.validation))
     assert data.fingerprint == RealData.from_dataset(TensorDataset(X, Y), holdout=0.25).fingerprint
-
-
-def test_grey_pictures_stay_grey():
-    assert RealData.from_dataset(Counting(20, "L"), size=8).shape == (1, 8, 8)
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,7 @@ REFUSED = {
         (entry("schedule", "name", "random"), ["schedule.name is 'random'", "explicit"]),
         (entry("schedule", [[0], [1]]), ["schedule is [[0], [1]]", "an object"]),
         (entry("schedule", "batches", [[0.5], [1]]), ["schedule.batches is [[0.5]", "whole numbers"]),
-        (
-            entry("schedule", "batches", [[True], [1]]),
-            ["schedule.batches is [[True]", "whole numbers"],
-        ),
+        (entry("schedule", "batches", [[True], [1]]), ["schedule.batches is [[True]", "whole numbers"]),
         (entry("schedule", "batches", None), ["schedule.batches is None", "whole numbers"]),
         (entry("classes", ["a", "b", "c"]), ["labels reach", "wanted 0..2"]),
         (entry("classes", ["a", "b", "c", "d", "e"]), ["net has 4 outputs for 5 classes"]),
@@ -140,14 +137,8 @@ REFUSED = {
         (entry("start", None), ["start is None", "an object"]),
         (entry("objective", "name", "atack"), ["no objective 'atack'", "attack"]),
         (entry("objective", "target", 2), ["objective classification has no argument 'target'"]),
-        (
-            entry("objective", attack(0, 9)),
-            ["target_class is 9", "4 classes"],
-        ),
-        (
-            entry("objective", attack(0, "1")),
-            ["target of the objective attack is '1'"],
-        ),
+        (entry("objective", attack(0, 9)), ["target_class is 9", "4 classes"]),
+        (entry("objective", attack(0, "1")), ["target of the objective attack is '1'"]),
         (entry("objective", {"name": "attack", "attacked": 0}), ["attack needs the argument 'target'"]),
         (entry("objective", {"name": ["attack"]}), ["the objective is ['attack']", "wanted its name"]),
         (entry("data", "seed", None), ["data.seed is None", "whole number"]),
@@ -225,10 +216,10 @@ def test_the_constructor_refuses_the_same_way():
     with pytest.raises(DataError, match=r"step_sizes has 0\.0"):
         DistilledDataset(
             d.images, d.labels, d.step_sizes * 0, d.order,
-            classes=d.classes, normalization=d.normalization, net=d.net, update=d.update,
+            classes=d.classes, normalization=d.normalization, net=d.net, update=d.update
         )  # fmt: skip
     with pytest.raises(DataError, match="images: image 3 has values that are not finite"):
         DistilledDataset(
             put((3, 0, 0, 0), math.nan)(d.images.clone()), d.labels, d.step_sizes, d.order,
-            classes=d.classes, normalization=d.normalization, net=d.net, update=d.update,
+            classes=d.classes, normalization=d.normalization, net=d.net, update=d.update
         )  # fmt: skip

@@ -22,12 +22,7 @@ from datadistill.evaluation.baselines import (
     real_set,
     stored_bytes,
 )
-from datadistill.evaluation.neighbours import (
-    CANDIDATES,
-    Neighbours,
-    choose_neighbours,
-    neighbours_accuracy,
-)
+from datadistill.evaluation.neighbours import CANDIDATES, Neighbours, choose_neighbours, neighbours_accuracy
 from datadistill.innerloop import momentum, sgd
 
 

@@ -81,11 +81,6 @@ def test_ctrl_c_outside_a_run(monkeypatch, capsys):
 def test_values_as_typed():
     assert NAMES_AND_VALUES.instance_from_str(
         ["width", "32", "beta", "0.9", "norm", "none", "bias", "False"]
-    ) == {
-        "width": 32,
-        "beta": 0.9,
-        "norm": "none",
-        "bias": False,
-    }
+    ) == {"width": 32, "beta": 0.9, "norm": "none", "bias": False}
     assert value_of(["--out", "a"], "--resume") is None
     assert value_of(["--resume", "a"], "--resume") == "a"

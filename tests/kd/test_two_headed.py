@@ -111,8 +111,7 @@ def test_saving_and_loading():
     again = two_headed(Convolutions(3), 10).double()
     again.load_state_dict(student.state_dict())
     assert torch.equal(
-        run(again, IMAGES, ["source"]).features["source"],
-        run(student, IMAGES, ["source"]).features["source"],
+        run(again, IMAGES, ["source"]).features["source"], run(student, IMAGES, ["source"]).features["source"]
     )
 
 
@@ -151,7 +150,7 @@ def seen_of(student, teacher, needs):
     theirs = run(teacher.requires_grad_(False).eval(), x, sorted(needs.teacher_features))
     return Seen(
         x, LABELS, student_logits=mine.logits, student_features=mine.features, teacher_logits=theirs.logits,
-        teacher_features=theirs.features, teacher_at=lambda T: theirs.logits, student=student,
+        teacher_features=theirs.features, teacher_at=lambda T: theirs.logits, student=student
     )  # fmt: skip
 
 

@@ -16,11 +16,7 @@ class Tiny(nn.Module):
     def __init__(self):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(1, 3, 3),
-            nn.BatchNorm2d(3, momentum=0.3),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Conv2d(3, 2, 3),
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, momentum=0.3), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(3, 2, 3)
         )
         self.norm = nn.SyncBatchNorm(2)
 

@@ -222,8 +222,7 @@ class Bare(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("init", "kept"),
-    [("default", ["table", "slopes", "listed.0"]), ("xavier", ["slopes", "listed.0"])],
+    ("init", "kept"), [("default", ["table", "slopes", "listed.0"]), ("xavier", ["slopes", "listed.0"])]
 )
 def test_bare_parameters_that_vary_are_named(init, kept):
     net = Bare()

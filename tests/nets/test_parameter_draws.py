@@ -117,13 +117,7 @@ def test_rule_for_every_kind_of_parameter(init):
         assert (theta[name] == 0).all(), name
     assert torch.equal(theta["scale"], torch.tensor([2.0, 3.0]))
     assert torch.equal(theta["slope.weight"], net.slope.weight)
-    drawn = [
-        "conv.weight",
-        "embedding.weight",
-        "attention.in_proj_weight",
-        "recurrent.weight_hh_l0",
-        "matrix",
-    ]
+    drawn = ["conv.weight", "embedding.weight", "attention.in_proj_weight", "recurrent.weight_hh_l0", "matrix"]
     for name in drawn:
         assert theta[name].unique().numel() == theta[name].numel(), name
     for name, parameter in net.named_parameters():

@@ -76,8 +76,7 @@ def test_one_record_is_a_visible_point():
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"iteration": None}, {"iteration": 1.5}, {"loss": "0.5"}, {"accuracy": [1]}, {"loss": 10**350}],
+    "change", [{"iteration": None}, {"iteration": 1.5}, {"loss": "0.5"}, {"accuracy": [1]}, {"loss": 10**350}]
 )
 def test_records_of_another_kind_are_refused(change):
     with pytest.raises(DataError, match=f"record 1 of the metrics has {next(iter(change))}"):

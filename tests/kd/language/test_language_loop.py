@@ -197,8 +197,7 @@ def test_a_checkpoint_is_not_changed_by_the_steps_after_it():
 
 
 @pytest.mark.parametrize(
-    ("below", "rates"),
-    [(0.0, [1.0, 1.0, 1.0, 0.5, 0.5, 0.25]), (0.5, [1.0, 1.0, 1.0, 0.5, 0.25, 0.125])],
+    ("below", "rates"), [(0.0, [1.0, 1.0, 1.0, 0.5, 0.5, 0.25]), (0.5, [1.0, 1.0, 1.0, 0.5, 0.25, 0.125])]
 )
 def test_the_rate_falls_after_an_epoch_that_improved_too_little(below, rates, monkeypatch):
     """Held against the epoch before, and not against the best."""
