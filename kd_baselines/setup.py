@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -171,7 +171,7 @@ def _get_needs(stage: Stage) -> Needs:
 
 def _stages(config: KdConfig) -> tuple[Stage, ...]:
     """Of the method; that of a teacher's net has the name of its arm."""
-    stages = stages_of(config.method, fit_plan(config), config.method_args)
+    stages = stages_of(config.method, FitPlan.of(config), config.method_args)
     return stages if config.teacher_number is None else (replace(stages[0], name=config.arm),)
 
 
@@ -202,8 +202,3 @@ def load_weights(net: nn.Module, source: str, spec: NetSpec, options: RunOptions
     theta, buffers, _ = weights.fit(net, fresh_last=fresh_last)
     net.load_state_dict({**theta, **buffers}, strict=False)
     return weights.fingerprint
-
-
-def fit_plan(config: KdConfig) -> FitPlan:
-    """How the student is trained."""
-    return FitPlan(**{f.name: getattr(config, f.name) for f in fields(FitPlan)})

@@ -10,10 +10,11 @@ describe the same teacher can share one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from datadistill.config import RunOptions
+from datadistill.config.plans import FolderPlan, RunConfig, SgdPlan
 from datadistill.data import RealData
 from datadistill.streams import generator
 from kd_baselines.config import KdConfig
@@ -31,19 +32,11 @@ __all__ = [
     "untrained_teacher",
 ]
 
-SAME = ("init", "epochs", "batch", "optimizer", "lr", "weight_decay", "decay_epochs", "augment")
-"""Fields of a net that stand in a student's config as `teacher_NAME`."""
-SHARED = (
-    "recipe", "dataset", "data", "size", "channels", "validation", "momentum", "decay_factor", "noise",
-    "device",
-)  # fmt: skip
-"""Fields that a teacher's run has of its student's config."""
-
 
 def teacher_fields(config: KdConfig) -> dict[str, Any]:
     """The teacher's architecture and schedule as the fields of a net that learns from labels alone."""
-    own = {name: getattr(config, f"teacher_{name}") for name in SAME}
-    return {"method": "plain", "net": config.teacher_net, "net_args": config.teacher_args, **own}
+    net = {"net": config.teacher_net, "net_args": config.teacher_args, "init": config.teacher_init}
+    return {"method": "plain", **net, **asdict(SgdPlan.of(config, "teacher_"))}
 
 
 def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:
@@ -58,11 +51,10 @@ def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:
         >>> teacher.method, teacher.net, teacher.epochs, teacher.seed
         ('plain', 'lenet', 3, 0)
     """
-    common = {name: getattr(config, name) for name in SHARED}
-    seed = config.teacher_seed
+    run = RunConfig(config.recipe, config.teacher_seed, config.device)
     return KdConfig(
-        **common, **teacher_fields(config), arm=net_names("teacher", config)[number], seed=seed,
-        teacher_seed=seed, teacher_number=number,
+        **asdict(run), **asdict(FolderPlan.of(config)), **teacher_fields(config), noise=config.noise,
+        arm=net_names("teacher", config)[number], teacher_seed=run.seed, teacher_number=number,
     )  # fmt: skip
 
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from torch import nn
 
-from datadistill import data as data_module
 from datadistill.config import RunOptions
-from datadistill.data import RealData
+from datadistill.data import RealData, from_config
 from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import arguments
@@ -195,8 +194,7 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
         """The data that were given, or that the config names, on the device of the run."""
         if self.inside is not None:
             return self.inside.real
-        real = self.data if self.data is not None else load_data(config, options)
-        return real.to(resolve(config.device))
+        return load_data(config, options, self.data)
 
     def command(self, config: KdConfig, path: Path) -> str:
         return self.inside.command if self.inside is not None else super().command(config, path)
@@ -321,12 +319,11 @@ def refuse_other_data(data: object) -> None:
     )
 
 
-def load_data(config: KdConfig, options: RunOptions) -> RealData:
-    """The data that a config names, on the CPU; what refuses them is `datadistill.data.load`."""
-    return data_module.load(
-        config.dataset, folder=config.data, root=options.data_root, download=options.download, size=config.size,
-        channels=config.channels, validation=config.validation, seed=config.teacher_seed,
-    )  # fmt: skip
+def load_data(config: KdConfig, options: RunOptions, data: RealData | None = None) -> RealData:
+    """The data of a run, on its device: yours, or those that its config names."""
+    if data is None:
+        data = from_config.load_data(config, options, seed=config.teacher_seed, folder=config.data)
+    return data.to(resolve(config.device))
 
 
 def refuse_other_classes(who: str, saved: SavedNet, real: RealData) -> None:

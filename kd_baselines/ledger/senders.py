@@ -15,7 +15,6 @@ from typing import Any
 from datadistill.config import RunOptions
 from datadistill.config.plans import DataPlan, SgdPlan
 from datadistill.data import RealData
-from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
 from datadistill.nets.spec import CUSTOM, NetSpec
@@ -66,11 +65,11 @@ def net_config(config: LedgerConfig, which: str, seed: int) -> KdConfig:
 
 def real_data(config: LedgerConfig, options: RunOptions, data: RealData | None) -> RealData:
     """The real data on the run's device; with `real_per_class` only so many of each class, drawn once."""
-    whole = data if data is not None else load_data(net_config(config, "full", 0), options)
+    whole = load_data(net_config(config, "full", 0), options, data)
     if config.real_per_class is not None:
         split = student_split(KdConfig(per_class=config.real_per_class), whole)
         whole = replace(whole, train=split, _kept={})
-    return whole.to(resolve(config.device))
+    return whole
 
 
 def net_spec(config: LedgerConfig, data: RealData, which: str) -> NetSpec:

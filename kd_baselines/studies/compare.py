@@ -19,7 +19,6 @@ from typing import Any
 
 from datadistill.config import RunOptions
 from datadistill.data import RealData
-from datadistill.device import resolve
 from datadistill.errors import UsageError, suggest
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, show_progress
@@ -151,22 +150,18 @@ class Runs:
         if file.exists():
             return file
         if config.teacher_weights is not None:
-            saved, _ = pretrained_teacher(config, self._real(config), self.options)
+            saved, _ = pretrained_teacher(config, load_data(config, self.options, self.data), self.options)
         else:
             names = enumerate(net_names(file.stem, config))
             runs = [self.study.run(self._job(name, teacher_config(config, n))) for n, name in names]
             saved = join_nets([SavedNet.load(path) for path in runs], config.average)
         if saved.scores is None and saved.classes:  # none for a teacher of other classes (ImageNet's)
-            real = self._real(config)
+            real = load_data(config, self.options, self.data)
             teacher = saved.to_teacher().to(real.device)
             found = score(teacher, real, noise=config.noise, seed=config.teacher_seed)
             saved = replace(saved, scores=found.as_dict())
         saved.save(file)
         return file
-
-    def _real(self, config: KdConfig) -> RealData:
-        real = self.data if self.data is not None else load_data(config, self.options)
-        return real.to(resolve(config.device))
 
     def _teacher_file(self, config: KdConfig) -> Path:
         """Where the teacher of a config lies: named after the first of all arms that has it."""
