@@ -24,8 +24,12 @@ class SavedModel(abc.ABC):
 
     artifact: ClassVar[Artifact]
     """The kind of file."""
+    dataset: str
+    """Name of the data it was trained on."""
     scores: Mapping[str, Any] | None
     """On the test part, where they were measured."""
+    record: Mapping[str, Any] | None
+    """The config of the training."""
 
     @property
     @abc.abstractmethod

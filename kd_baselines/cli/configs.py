@@ -12,7 +12,7 @@ from datadistill.cli.recipes import flag
 from datadistill.config.choices import Arguments
 from datadistill.errors import suggest
 from kd_baselines.config import KdConfig
-from kd_baselines.language.config import LanguageConfig
+from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.ledger.config import LedgerConfig
 from kd_baselines.recipes import RECIPES
 
@@ -72,6 +72,15 @@ def find_changes(typed: C, base: C, words: Sequence[str]) -> dict[str, Any]:
         elif getattr(config, f.name) != getattr(base, f.name) or is_given(words, flag(f.name)):
             found[f.name] = getattr(config, f.name)
     return found
+
+
+def is_net_of_text(path: str) -> bool:
+    """Whether a path is a run folder or a file of a language model."""
+    if not Path(path).exists():
+        return False
+    from datadistill.runs.file_kinds import read_kind
+
+    return read_kind(path) in (LANGUAGE_KIND, "kd-language-net")
 
 
 def take_recipe(argv: Sequence[str], prog: str) -> tuple[str | None, list[str]]:

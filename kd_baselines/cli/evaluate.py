@@ -1,25 +1,41 @@
-"""`kd-baselines evaluate RUN_OR_FILE`: test a trained net."""
+"""`kd-baselines evaluate RUN_OR_FILE`: test a trained net, an image classifier or a language model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import abc
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from datadistill.cli.options import MachineOptions, NetPath, open_output, parse, wants_help
+from datadistill.config import RunOptions
 from datadistill.errors import UsageError
+from kd_baselines.cli.configs import is_net_of_text
+from kd_baselines.cli.results import say_accuracies, say_perplexities
+from kd_baselines.language.config import LanguageConfig
 
 if TYPE_CHECKING:
     from datadistill.data import RealData
+    from kd_baselines.language.netfile import SavedLanguageModel
     from kd_baselines.netfile import SavedNet
+    from kd_baselines.saved_model import SavedModel
+
+F = TypeVar("F", bound="EvaluateFlags")
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Test a trained student or teacher, also under noise and on classes that it never saw."""
+class EvaluateFlags:
+    """The options of `kd-baselines evaluate`."""
 
     run: NetPath
     """A run folder, or the file of a net."""
+    options: MachineOptions = field(default_factory=MachineOptions)
+
+
+@dataclass(frozen=True)
+class Evaluate(EvaluateFlags):
+    """Test a trained student or teacher, also under noise and on classes that it never saw."""
+
     which: Literal["student", "teacher"] = "student"
     """Which net of a run folder."""
     split: Literal["test", "validation", "train"] = "test"
@@ -30,49 +46,113 @@ class Evaluate:
     """Classes, by name, whose logit is shifted; default: those that the student did not see."""
     seed: int = 0
     """Seed of the noise."""
-    options: MachineOptions = field(default_factory=MachineOptions)
+
+
+@dataclass(frozen=True)
+class EvaluateLanguage(EvaluateFlags):
+    """Test a trained language model on the validation and the test text."""
+
+    text: str | None = None
+    """ptb, or a folder with train.txt, valid.txt and test.txt; default: the text that it was trained on."""
+
+
+class Measured(NamedTuple):
+    """A net, its scores, a line about both, and what --json has besides the scores."""
+
+    saved: SavedModel
+    scores: Mapping[str, Any]
+    about: str
+    facts: dict[str, Any]
+
+
+class EvaluateCommand(abc.ABC, Generic[F]):
+    """`kd-baselines evaluate`, as it was typed."""
+
+    flags: type[F]
+    study: ClassVar[str]
+    """The command that trains more of such nets."""
+    say_scores: ClassVar[Callable[..., dict[str, Any]]]
+    """See `kd_baselines.cli.results`."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.args = parse(self.flags, argv, "kd-baselines evaluate")
+
+    @abc.abstractmethod
+    def measure(self) -> Measured:
+        """Load the net and its data, and test it."""
+
+    def run(self) -> int:
+        """Test, and say what came out and what to type next."""
+        output = open_output(self.args.options)
+        with output.redirect_prints():
+            saved, scores, about, facts = self.measure()
+        found = self.say_scores(output, saved, scores)
+        recipe = (saved.record or {}).get("recipe")
+        output.say(
+            about, f"next: kd-baselines {self.study} {recipe if recipe not in (None, 'custom') else 'RECIPE'}"
+        )
+        output.result({"bytes": saved.bytes, "fingerprint": saved.fingerprint, **facts, **found})
+        return 0
+
+
+class EvaluateImages(EvaluateCommand[Evaluate]):
+    """Of an image classifier."""
+
+    flags, study, say_scores = Evaluate, "compare", staticmethod(say_accuracies)
+
+    def measure(self) -> Measured:
+        from datadistill.device import resolve
+        from kd_baselines.evaluation import score
+        from kd_baselines.netfile import SavedNet
+
+        args = self.args
+        saved = SavedNet.load(args.run, which=args.which)
+        device = resolve(args.options.device)
+        data = load_data_of(saved, args).to(device)
+        # those of a student's own scores, none of a teacher's
+        missing = args.missing if args.missing is not None else tuple((saved.scores or {}).get("missing", ()))
+        net = saved.net().to(device) if len(saved.states) == 1 else saved.to_teacher().to(device)
+        found = score(net, data, noise=args.noise, missing=missing, seed=args.seed, split=args.split)
+        facts = {"nets": len(saved.states), "dataset": data.name, "description": data.description}
+        about = f"{saved.spec.name}; {data.description}"
+        return Measured(saved, found.as_dict(), about, {**facts, "seed": args.seed})
+
+
+class EvaluateText(EvaluateCommand[EvaluateLanguage]):
+    """Of a language model."""
+
+    flags, study, say_scores = EvaluateLanguage, "born-again", staticmethod(say_perplexities)
+
+    def measure(self) -> Measured:
+        from datadistill.device import resolve
+        from kd_baselines.language.netfile import SavedLanguageModel
+        from kd_baselines.language.perplexity import perplexity
+        from kd_baselines.language.training import load_corpus, refuse_other_words
+
+        args = self.args
+        saved = SavedLanguageModel.load(args.run)
+        options = RunOptions(data_root=args.options.data_root, download=args.options.download)
+        corpus = load_corpus(find_config(saved, args), options)
+        refuse_other_words(str(args.run), saved.words, corpus)
+        net = saved.net().to(resolve(args.options.device))
+        texts = {"validation perplexity": corpus.validation, "perplexity": corpus.test}
+        found = {name: perplexity(net, text) for name, text in texts.items()}
+        about = f"{saved.name}; {corpus.name}, {len(corpus.words):,} words; lower is better"
+        return Measured(saved, found, about, {"dataset": corpus.name})
 
 
 def run(argv: Sequence[str]) -> int:
-    """Parse, evaluate, print; of a language model, `evaluate_language` does."""
-    if not wants_help(argv):
-        from kd_baselines.cli import evaluate_language
-
-        if any(evaluate_language.is_language(word) for word in argv if not word.startswith("-")):
-            return evaluate_language.run(argv)
-    args = parse(Evaluate, argv, "kd-baselines evaluate")
-    output = open_output(args.options)
-    from datadistill.device import resolve
-    from kd_baselines.cli.results import score_table
-    from kd_baselines.evaluation import score
-    from kd_baselines.netfile import SavedNet
-    from kd_baselines.teachers import Teacher
-
-    saved = SavedNet.load(args.run, which=args.which)
-    device = resolve(args.options.device)
-    with output.redirect_prints():
-        data = load_data_of(saved, args).to(device)
-        nets = [saved.net(number).to(device) for number in range(len(saved.states))]
-        found = score(
-            nets[0] if len(nets) == 1 else Teacher(*nets, average=saved.average), data, noise=args.noise,
-            missing=find_left_out(saved, args), seed=args.seed, split=args.split,
-        )  # fmt: skip
-    score_table(output, found, data.classes)
-    output.say(f"{saved.spec.name}; {data.description}")
-    name = _record(saved, "recipe")
-    output.say(f"next: kd-baselines compare {name if name not in (None, 'custom') else 'RECIPE'}")
-    output.result({
-        "net": saved.spec.name, "nets": len(nets), "dataset": data.name, "description": data.description,
-        "bytes": saved.bytes, "fingerprint": saved.fingerprint, "seed": args.seed, **found.as_dict(),
-    })  # fmt: skip
-    return 0
+    """Parse, evaluate, print."""
+    words = [] if wants_help(argv) else [word for word in argv if not word.startswith("-")]
+    return EvaluateText(argv).run() if any(map(is_net_of_text, words)) else EvaluateImages(argv).run()
 
 
 def load_data_of(saved: SavedNet, args: Evaluate) -> RealData:
     """The data that a net was trained on, split and normalized as then."""
     from datadistill.data import SOURCES, load
 
-    if (saved.record or {}).get("dataset") == "folder":
+    record = saved.record or {}
+    if record.get("dataset") == "folder":
         raise UsageError(
             f"the net was trained on a folder of images ({saved.dataset}), and its file does not say which of "
             "them were held out; its scores stand in the file and were told by kd-baselines train"
@@ -84,15 +164,25 @@ def load_data_of(saved: SavedNet, args: Evaluate) -> RealData:
         )
     return load(
         saved.dataset, root=args.options.data_root, download=args.options.download,
-        normalization=saved.normalization, validation=_record(saved, "validation"),
-        seed=_record(saved, "teacher_seed") or 0,
+        normalization=saved.normalization, validation=record.get("validation"),
+        seed=record.get("teacher_seed") or 0,
     )  # fmt: skip
 
 
-def find_left_out(saved: SavedNet, args: Evaluate) -> tuple[str, ...]:
-    """The classes whose logit is shifted: those of a student's own scores, none of a teacher's."""
-    return args.missing if args.missing is not None else tuple((saved.scores or {}).get("missing", ()))
+def find_config(saved: SavedLanguageModel, args: EvaluateLanguage) -> LanguageConfig:
+    """The config of the net's training: which text, and how much of it."""
+    from datadistill.runs.jsonconfig import build_config
+    from datadistill.studies.study import read_run_config
 
-
-def _record(saved: SavedNet, field: str) -> Any:
-    return (saved.record or {}).get(field)
+    config = build_config(LanguageConfig, dict(saved.record or {}), str(args.run))
+    text = args.text or config.text
+    if args.run.is_dir():  # a file tells no path
+        text = args.text or read_run_config(args.run, LanguageConfig).text
+    elif args.text is None and text != "ptb":
+        raise UsageError(f"{args.run} was trained on {text!r}; pass its folder (--text FOLDER)")
+    if text == "custom":
+        raise UsageError(
+            f"{args.run} was trained on a text of your own from Python; test it from Python with "
+            "kd_baselines.language.perplexity.perplexity(net, tokens)"
+        )
+    return config.with_changes(text=text)

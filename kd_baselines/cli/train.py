@@ -6,25 +6,24 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from datadistill.cli.options import value_of, wants_help
-from datadistill.cli.printing import Output, size_of
+from datadistill.cli.printing import size_of
 from datadistill.cli.run_command import RunCommand, RunFlags
 from datadistill.runs.folder import RunFolder
-from kd_baselines.cli.configs import ImageFlags, TextFlags
+from kd_baselines.cli.configs import ImageFlags, TextFlags, is_net_of_text
 from kd_baselines.cli.published import find_published, say_published
-from kd_baselines.cli.results import perplexity_table, score_table
+from kd_baselines.cli.results import say_accuracies, say_perplexities
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.recipes import OWN, RECIPES, recipe
 
 if TYPE_CHECKING:
-    from kd_baselines.language.netfile import SavedLanguageModel
-    from kd_baselines.netfile import SavedNet
+    from kd_baselines.saved_model import SavedModel
 
 F = TypeVar("F", bound="TrainFlags")
 C = TypeVar("C", KdConfig, LanguageConfig)
@@ -66,31 +65,34 @@ class TrainCommand(RunCommand[F, C]):
     prog, recipes = "kd-baselines train", RECIPES
     evaluate_options: ClassVar[str]
     """What to type after `kd-baselines evaluate RUN`."""
+    say_scores: ClassVar[Callable[..., dict[str, Any]]]
+    """See `kd_baselines.cli.results`."""
+    trains_teachers: ClassVar[bool]
+    """Whether recipes train the teachers they need, so that one from elsewhere is not the recipe's."""
 
     def make(self, name: str, words: Sequence[str]) -> C:
         made = recipe(name, value_of(words, "--arm") or OWN)
-        assert isinstance(made, self.config_class)  # is_of_text has said which
+        assert isinstance(made, self.config_class)  # `run` has found out which
         return made
 
     def arm_of(self, config: C) -> str:
         return config.arm
 
     @abc.abstractmethod
-    def train(self, output: Output) -> tuple[Any, float, bool]:
-        """Train; returns the saved net, seconds, and whether a teacher from elsewhere took the place of the
-        recipe's."""
-
-    @abc.abstractmethod
-    def say_scores(self, output: Output, saved: Any) -> dict[str, Any]:
-        """Print the scores of the saved net; returns them and its name, for --json."""
+    def import_training(self) -> tuple[Callable[..., object], type[SavedModel]]:
+        """What trains such a net, and the class of its file."""
 
     def run(self) -> int:
         """Train, and say what came out, where it is, and what to type next."""
+        config, out, teacher = self.config, self.out, self.args.teacher
         output = self.open_output()
         with output.redirect_prints(not self.args.options.quiet):
-            saved, seconds, given_teacher = self.train(output)
-        config, out = self.config, self.out
-        scores = self.say_scores(output, saved)
+            train, file = self.import_training()
+            seconds = self.carry_out(train, output, f"{config.net} by {config.method}", teacher=teacher)
+            saved = file.load(out)  # from disk: what is told of is what is kept
+        scores = self.say_scores(output, saved, saved.scores)
+        given = bool(teacher) or "teacher" in RunFolder.open(out).environment
+        given_teacher = self.trains_teachers and given
         number, changed = find_published(config, given_teacher)
         say_published(output, number, changed)
         own_teacher = "teacher.safetensors, " if (out / "teacher.safetensors").exists() else ""
@@ -111,56 +113,34 @@ class TrainCommand(RunCommand[F, C]):
 class TrainImages(TrainCommand[Train, KdConfig]):
     """Of images: the net is an image classifier."""
 
-    kind, evaluate_options = "kd", " --noise 0.3"
-    config_class, flags = KdConfig, Train
+    kind, evaluate_options, say_scores = "kd", " --noise 0.3", staticmethod(say_accuracies)
+    config_class, flags, trains_teachers = KdConfig, Train, True
 
-    def train(self, output: Output) -> tuple[SavedNet, float, bool]:
+    def import_training(self) -> tuple[Callable[..., object], type[SavedModel]]:
         from kd_baselines.netfile import SavedNet
         from kd_baselines.training import train
 
-        teacher, config = self.args.teacher, self.config
-        seconds = self.carry_out(train, output, f"{config.net} by {config.method}", teacher=teacher)
-        given_teacher = bool(teacher) or "teacher" in RunFolder.open(self.out).environment
-        return SavedNet.load(self.out), seconds, given_teacher  # from disk: what is told of is what is kept
-
-    def say_scores(self, output: Output, saved: SavedNet) -> dict[str, Any]:
-        from kd_baselines.evaluation import Scores
-
-        scores = Scores.from_dict(saved.scores or {})
-        score_table(output, scores, saved.classes)
-        return {"net": saved.spec.name, **scores.as_dict()}
+        return train, SavedNet
 
 
 class TrainText(TrainCommand[TrainLanguage, LanguageConfig]):
-    """Of text: the net is a language model. Its recipes ask for a teacher from elsewhere."""
+    """Of text: the net is a language model."""
 
-    kind, evaluate_options = LANGUAGE_KIND, ""
-    config_class, flags = LanguageConfig, TrainLanguage
+    kind, evaluate_options, say_scores = LANGUAGE_KIND, "", staticmethod(say_perplexities)
+    config_class, flags, trains_teachers = LanguageConfig, TrainLanguage, False
 
-    def train(self, output: Output) -> tuple[SavedLanguageModel, float, bool]:
+    def import_training(self) -> tuple[Callable[..., object], type[SavedModel]]:
         from kd_baselines.language.netfile import SavedLanguageModel
         from kd_baselines.language.training import train_language
 
-        teacher, config = self.args.teacher, self.config
-        seconds = self.carry_out(train_language, output, f"{config.net} by {config.method}", teacher=teacher)
-        return SavedLanguageModel.load(self.out), seconds, False
-
-    def say_scores(self, output: Output, saved: SavedLanguageModel) -> dict[str, Any]:
-        scores = saved.scores or {}
-        test, validation = scores["perplexity"], scores["validation perplexity"]
-        perplexity_table(output, {"validation": validation, "test": test})
-        found = {"perplexity": test, "validation_perplexity": validation}
-        return {"net": saved.name, "words": len(saved.words), **found}
+        return train_language, SavedLanguageModel
 
 
 def run(argv: Sequence[str]) -> int:
     """Parse, train, print."""
-    return TrainText(argv).run() if is_of_text(argv) else TrainImages(argv).run()
-
-
-def is_of_text(argv: Sequence[str]) -> bool:
-    """Whether the recipe, or the run to resume, trains a language model."""
     resumed = value_of(argv, "--resume")
     if resumed is not None and not wants_help(argv):
-        return RunFolder.open(Path(resumed)).kind == LANGUAGE_KIND
-    return bool(argv) and argv[0] in RECIPES and isinstance(RECIPES[argv[0]].make(), LanguageConfig)
+        of_text = is_net_of_text(resumed)
+    else:
+        of_text = bool(argv) and argv[0] in RECIPES and isinstance(RECIPES[argv[0]].make(), LanguageConfig)
+    return TrainText(argv).run() if of_text else TrainImages(argv).run()
