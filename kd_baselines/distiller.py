@@ -74,8 +74,10 @@ class Distiller:
         self.student, self.teacher, self.seed, self.number = student, teacher, seed, number
         self.objective = Objective(objective) if isinstance(objective, Term) else objective
         self.needs = self.objective.needs
-        if self.needs.any_teacher and teacher is None:
-            wanting = [name for name, term in self.objective.named_terms.items() if term.needs.any_teacher]
+        if self.needs.is_teacher_needed and teacher is None:
+            wanting = [
+                name for name, term in self.objective.named_terms.items() if term.needs.is_teacher_needed
+            ]
             what = ", ".join(wanting)
             raise UsageError(f"{what}: a teacher is needed, and there is none; pass teacher=Teacher(net)")
         self._prepared = False

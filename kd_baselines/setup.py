@@ -33,7 +33,7 @@ from kd_baselines.student_images import student_split
 from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher
 
-__all__ = ["Setup", "draw_net", "initial_net", "save_net", "spec_for", "wants_teacher"]
+__all__ = ["Setup", "build_initial", "draw_net", "save_net", "spec_for", "wants_teacher"]
 
 CACHE_BYTES = 2 << 30
 """Features of a teacher are kept where they take at most this much memory."""
@@ -78,7 +78,7 @@ class Initial(NamedTuple):
     weights: str | None
 
 
-def initial_net(config: KdConfig, data: RealData, options: RunOptions) -> Initial:
+def build_initial(config: KdConfig, data: RealData, options: RunOptions) -> Initial:
     """The net that a config trains, on the device of the data: a draw, or a file of weights with a fresh last
     layer."""
     number = config.teacher_number
@@ -109,7 +109,7 @@ class Setup:
         self.stages = _stages(config)
         self.teacher = teacher if wants_teacher(config) else None
         self.split = student_split(config, data)
-        self.student, self.spec, self.weights = initial_net(config, data, options)
+        self.student, self.spec, self.weights = build_initial(config, data, options)
         self.source_classes = None
         if METHODS[config.method].two_headed and self.teacher is not None:
             self.source_classes = int(self.teacher(data.train.images[:2]).shape[1])
@@ -138,7 +138,7 @@ class Setup:
 
         def start(number: int, parts: dict[str, Any]) -> Fit:
             stage = self.stages[number]
-            teacher = self._cache_teacher(stage) if _get_needs(stage).any_teacher else None
+            teacher = self._cache_teacher(stage) if _get_needs(stage).is_teacher_needed else None
             return stage_fit(self.student, stage, teacher, self.split, self.config.seed, first + number, parts)
 
         return StagedLoop(self.student, self.stages, start, self.split, self.data.validation)
@@ -181,7 +181,7 @@ def wants_teacher(config: KdConfig) -> bool:
     Raises:
         UsageError: an unknown method, or arguments it does not have.
     """
-    return any(_get_needs(stage).any_teacher for stage in _stages(config))
+    return any(_get_needs(stage).is_teacher_needed for stage in _stages(config))
 
 
 def save_net(

@@ -19,17 +19,17 @@ from datadistill.data import RealData
 from datadistill.streams import generator
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
-from kd_baselines.setup import draw_net, initial_net, load_weights, save_net, spec_for
+from kd_baselines.setup import build_initial, draw_net, load_weights, save_net, spec_for
 from kd_baselines.teachers import Teacher
 
 __all__ = [
+    "build_untrained",
+    "is_same_teacher",
     "join_nets",
+    "load_pretrained",
     "net_names",
-    "pretrained_teacher",
-    "same_teacher",
     "teacher_config",
     "teacher_fields",
-    "untrained_teacher",
 ]
 
 
@@ -63,7 +63,7 @@ def net_names(name: str, config: KdConfig) -> list[str]:
     return [name] if config.teachers == 1 else [f"{name}-{n + 1}" for n in range(config.teachers)]
 
 
-def same_teacher(a: KdConfig, b: KdConfig) -> bool:
+def is_same_teacher(a: KdConfig, b: KdConfig) -> bool:
     """Whether two configs describe the same teacher."""
     return _key(a) == _key(b)
 
@@ -72,13 +72,13 @@ def _key(config: KdConfig) -> tuple[Any, ...]:
     return teacher_config(config), config.teachers, config.average, config.teacher_weights
 
 
-def untrained_teacher(config: KdConfig, data: RealData, options: RunOptions) -> Teacher:
+def build_untrained(config: KdConfig, data: RealData, options: RunOptions) -> Teacher:
     """The teacher before its runs, to check what fits before anything is trained."""
-    nets = [initial_net(teacher_config(config, n), data, options).net for n in range(config.teachers)]
+    nets = [build_initial(teacher_config(config, n), data, options).net for n in range(config.teachers)]
     return Teacher(*nets, average=config.average)
 
 
-def pretrained_teacher(config: KdConfig, data: RealData, options: RunOptions) -> tuple[SavedNet, str]:
+def load_pretrained(config: KdConfig, data: RealData, options: RunOptions) -> tuple[SavedNet, str]:
     """The teacher whose weights a config names, and the fingerprint of their file.
 
     Raises:

@@ -38,11 +38,11 @@ from kd_baselines.splits import refuse_distilled
 from kd_baselines.staged import StagedLoop
 from kd_baselines.student_runs import StudentKind, StudentWork
 from kd_baselines.teacher_runs import (
+    build_untrained,
     join_nets,
+    load_pretrained,
     net_names,
-    pretrained_teacher,
     teacher_config,
-    untrained_teacher,
 )
 from kd_baselines.teachers import Teacher
 
@@ -240,9 +240,9 @@ class _Training(StudentWork[Trained]):
         if teacher is None and wants_teacher(config):
             if config.teacher_weights is None:
                 self.trains_teacher = True
-                teacher = untrained_teacher(config, real, options)
+                teacher = build_untrained(config, real, options)
             else:
-                self.pretrained, found["teacher_weights"] = pretrained_teacher(config, real, options)
+                self.pretrained, found["teacher_weights"] = load_pretrained(config, real, options)
                 teacher = self.pretrained.to_teacher().to(self.device)
         # refuses what does not fit before a teacher is trained
         self.setup = Setup(config, real, teacher, options)

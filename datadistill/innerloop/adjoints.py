@@ -100,7 +100,9 @@ class Truncated:
         with torch.no_grad():
             theta_cut, state_cut, buffers = _loop(problem, theta, state, problem.buffers_0, step_sizes, 0, cut)
         # sources: tensors whose gradient must read zero rather than "not in the graph"
-        sources = [x for x in pytree.tree_leaves((theta, state, problem.steps.tensors)) if _differentiable(x)]
+        sources = [
+            x for x in pytree.tree_leaves((theta, state, problem.steps.tensors)) if _is_differentiable(x)
+        ]
         if sources:
             values = _Severed.apply(len(theta_cut), *theta_cut.values(), *sources)
             theta_cut = dict(zip(theta_cut, values, strict=True))
@@ -152,7 +154,7 @@ class StepReplay:
         return _replay(problem, theta, state, problem.buffers_0, step_sizes, 0, problem.steps.T)
 
 
-def _differentiable(x: Any) -> bool:
+def _is_differentiable(x: Any) -> bool:
     return isinstance(x, Tensor) and x.requires_grad
 
 
@@ -162,7 +164,7 @@ def _replay(
     z, spec = pytree.tree_flatten((theta, state))
     base = problem.steps.tensors
     inputs = [*z, *base.values(), step_sizes]
-    if not (torch.is_grad_enabled() and any(map(_differentiable, inputs))):
+    if not (torch.is_grad_enabled() and any(map(_is_differentiable, inputs))):
         with torch.no_grad():
             return _loop(problem, theta, state, buffers, step_sizes, start, stop)
     device = next(iter(theta.values())).device
@@ -292,14 +294,14 @@ class _ReplayFunction(torch.autograd.Function):
                 theta, state, _ = replay.step(t, z, u, eta, buffers)
             replayed.append(replay.problem.loss_of_step)
             z_next = pytree.tree_leaves((theta, state))
-            out = [(x, g) for x, g in zip(z_next, lam, strict=True) if _differentiable(x)]
+            out = [(x, g) for x, g in zip(z_next, lam, strict=True) if _is_differentiable(x)]
             want_z = t > replay.start or needs_z0
-            wanted = [x for x in [*(z if want_z else []), *u, eta] if _differentiable(x)]
+            wanted = [x for x in [*(z if want_z else []), *u, eta] if _is_differentiable(x)]
             found = iter(
                 torch.autograd.grad([x for x, _ in out], wanted, [g for _, g in out], allow_unused=True)
             )
             if want_z:  # (3)
-                lam = [_or_zeros(next(found), x) if _differentiable(x) else None for x in z]
+                lam = [_or_zeros(next(found), x) if _is_differentiable(x) else None for x in z]
             for i, need in enumerate(base_needs):  # (4)
                 if need and (g := next(found)) is not None:
                     base_grads[i] = g if (sum_ := base_grads[i]) is None else sum_ + g

@@ -185,13 +185,13 @@ def _collect_notes(made: Rows, entries: Sequence[Entry]) -> list[str]:
     ]  # fmt: skip
     if rows & {FULL, "teacher", "student", "born-again"}:
         teacher = config.teacher_net if senders.given.teacher is None else senders.given.teacher.spec.name
-        each = "all seeds share one" if senders.one_teacher else "each seed has its own"
+        each = "all seeds share one" if senders.has_one_teacher else "each seed has its own"
         lines.append(
             f"Nets that are sent, and those of the row full: {config.net_epochs} epochs over all real data by "
             f"{config.net_optimizer}, learning rate {config.net_lr:g}. Teacher: {teacher}; {each}."
         )
     if any(row.endswith("-soft") for row in rows):
-        whose = "the teacher" if senders.one_teacher else f"the teacher of seed {LABELS_SEED}"
+        whose = "the teacher" if senders.has_one_teacher else f"the teacher of seed {LABELS_SEED}"
         lines.append(f"Soft labels are those of {whose} for every seed.")
     if senders.given.teacher is not None:
         lines.append("The teacher existed before; it was not trained here.")

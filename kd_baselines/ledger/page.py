@@ -19,7 +19,7 @@ def columns(found: Ledger) -> list[Column[Entry]]:
         Column("accuracy (%)", lambda entry: str(found.score(entry)), number=True),
         Column("95% interval", _interval),
         Column(f"minus {BASE}", lambda entry: format_difference(found.score(entry))),
-        Column("beats", lambda entry: ", ".join(e.name for e in found.beaten_by(entry)) or "-"),
+        Column("beats", lambda entry: ", ".join(e.name for e in found.find_beaten(entry)) or "-"),
         Column("student (s)", lambda entry: _seconds(entry.seconds), number=True),
         Column("steps", lambda entry: f"{entry.steps:,}", number=True),
         Column("sender (s)", lambda entry: _seconds(entry.sender_seconds), number=True),

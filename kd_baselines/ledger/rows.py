@@ -95,7 +95,7 @@ class Rows:
 
     def seeds(self, row: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
         """Those that a row has, of those that are asked for: one where all share a teacher."""
-        return (LABELS_SEED,) if row == "teacher" and self.senders.one_teacher else seeds
+        return (LABELS_SEED,) if row == "teacher" and self.senders.has_one_teacher else seeds
 
     def file(self, row: str, storage: str, seed: int) -> Path:
         """The file of a record."""

@@ -108,13 +108,13 @@ class Senders:
         self._distilled = given.distilled
 
     @property
-    def one_teacher(self) -> bool:
+    def has_one_teacher(self) -> bool:
         """Whether all seeds share a teacher, so that its row has one net."""
         return self.given.teacher is not None or self.config.teachers == "one"
 
     def run_of(self, which: str, seed: int) -> Path:
         """The run folder of a net that is trained here."""
-        seed = LABELS_SEED if which == "teacher" and self.one_teacher else seed
+        seed = LABELS_SEED if which == "teacher" and self.has_one_teacher else seed
         return self.path / "nets" / f"{which}-s{seed}"
 
     def net_file(self, which: str, seed: int) -> Path:
@@ -124,7 +124,7 @@ class Senders:
         path = self.run_of(which, seed)
         if path in self._files:
             return self._files[path]
-        config = self._config(which, LABELS_SEED if which == "teacher" and self.one_teacher else seed)
+        config = self._config(which, LABELS_SEED if which == "teacher" and self.has_one_teacher else seed)
         taught = which in ("student", "born-again") and not (path / STUDENT).exists()
         teacher = self.net_file("teacher", seed) if taught else None  # a run of its own, with its own line
 

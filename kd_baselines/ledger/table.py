@@ -162,7 +162,7 @@ class Ledger:
         rows = {one.storage: one for one in self.entries if one.row == BASE}
         return None if entry.row == BASE else rows.get(entry.storage, rows.get("float32"))
 
-    def beaten_by(self, entry: Entry) -> list[Entry]:
+    def find_beaten(self, entry: Entry) -> list[Entry]:
         """Of images the nets, and of a net the images, that take more bytes and are less accurate: the 95%
         interval of the paired difference is above 0, so a row of one seed beats none."""
         if entry.row == FULL:
@@ -188,7 +188,7 @@ class Ledger:
             labels = {
                 "ledger": self.name, "row": entry.row, "storage": entry.storage, "bytes": entry.bytes,
                 "parts": dict(entry.parts), "file_bytes": entry.file_bytes, "seeds": list(entry.values),
-                "beats": [other.name for other in self.beaten_by(entry)],
+                "beats": [other.name for other in self.find_beaten(entry)],
                 "seconds": entry.seconds, "steps": entry.steps, "sender_seconds": entry.sender_seconds,
                 "break_even": "never" if even == NEVER else even,
             }  # fmt: skip

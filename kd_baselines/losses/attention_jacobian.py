@@ -17,8 +17,8 @@ from kd_baselines.features import run
 from kd_baselines.losses.attention import attention_map, check_maps, check_power, to_same_size
 from kd_baselines.losses.checks import check_layers
 from kd_baselines.losses.input_gradients import (
-    is_mixing_samples,
     make_leaf,
+    mixes_samples,
     per_sample,
     refuse_mixing,
     refuse_once_differentiable,
@@ -107,7 +107,7 @@ class AttentionJacobian(Term):
         check_maps(self.layers, seen)
 
     def _student_features(self, seen: Seen) -> Mapping[str, Tensor]:
-        if not is_mixing_samples(seen.student):
+        if not mixes_samples(seen.student):
             return seen.student_features
         assert seen.student is not None
         with per_sample(seen.student):

@@ -103,15 +103,15 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         z, gradient = ctx.saved_tensors
-        return grads[0].unsqueeze(1) * _differentiable(z, gradient, ctx.T), None, None, None
+        return grads[0].unsqueeze(1) * _make_differentiable(z, gradient, ctx.T), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
         z, gradient = ctx.saved_tensors
-        return (tangents[0] * _differentiable(z, gradient, ctx.T)).sum(1), None
+        return (tangents[0] * _make_differentiable(z, gradient, ctx.T)).sum(1), None
 
 
-def _differentiable(z: Tensor, gradient: Tensor, T: float) -> Tensor:
+def _make_differentiable(z: Tensor, gradient: Tensor, T: float) -> Tensor:
     """The gradient T (q - p), with q as a function of z."""
     q = ((z - z.detach().amax(1, keepdim=True)) / T).softmax(1)
     return gradient.detach() + T * (q - q.detach())

@@ -40,8 +40,8 @@ __all__ = [
     "Output",
     "cotangents",
     "input_jacobian",
-    "is_mixing_samples",
     "make_leaf",
+    "mixes_samples",
     "per_sample",
     "refuse_mixing",
     "refuse_once_differentiable",
@@ -145,7 +145,7 @@ def _make_no_graph_error(whose: str) -> UsageError:
     )
 
 
-def is_mixing_samples(net: object) -> bool:
+def mixes_samples(net: object) -> bool:
     """Whether a sample's output depends on the other images: the net holds a BatchNorm layer that now
     normalizes with the batch's own statistics.
     """
@@ -226,7 +226,7 @@ def student_pass(seen: Seen, layer: str | None = None) -> tuple[Tensor, Tensor]:
     mixes samples."""
     student = seen.student
     assert student is not None, "a term of input gradients declares the student in its needs"
-    if not is_mixing_samples(student):
+    if not mixes_samples(student):
         return seen.student_output(layer), seen.images
     x = make_leaf(seen.images)
     with per_sample(student):

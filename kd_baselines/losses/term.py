@@ -62,7 +62,7 @@ class Needs:
         )
 
     @property
-    def any_teacher(self) -> bool:
+    def is_teacher_needed(self) -> bool:
         """Whether there must be a teacher."""
         return (
             self.teacher_logits or bool(self.teacher_features) or self.teacher_input_gradients or self.teacher

@@ -30,7 +30,7 @@ from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT, SavedNet
 from kd_baselines.recipes import OWN, Page, page
 from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write_comparison
-from kd_baselines.teacher_runs import join_nets, net_names, pretrained_teacher, same_teacher, teacher_config
+from kd_baselines.teacher_runs import is_same_teacher, join_nets, load_pretrained, net_names, teacher_config
 from kd_baselines.training import load_data, train
 
 __all__ = ["compare"]
@@ -150,7 +150,7 @@ class Runs:
         if file.exists():
             return file
         if config.teacher_weights is not None:
-            saved, _ = pretrained_teacher(config, load_data(config, self.options, self.data), self.options)
+            saved, _ = load_pretrained(config, load_data(config, self.options, self.data), self.options)
         else:
             names = enumerate(net_names(file.stem, config))
             runs = [self.study.run(self._job(name, teacher_config(config, n))) for n, name in names]
@@ -166,7 +166,7 @@ class Runs:
     def _teacher_file(self, config: KdConfig) -> Path:
         """Where the teacher of a config lies: named after the first of all arms that has it."""
         students = [c for c in self.configs.values() if has_teacher(c.method)]
-        first = next(c for c in students if same_teacher(c, config))
+        first = next(c for c in students if is_same_teacher(c, config))
         name = "teacher" if first is students[0] else f"teacher-{first.arm}"
         return self.study.path / f"{name}.safetensors"
 

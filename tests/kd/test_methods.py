@@ -73,7 +73,7 @@ def trained(stage, net):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_table_tells_whether_there_must_be_a_teacher(name):
-    needs = [objective(stage).needs.any_teacher for stage in stages(name)]
+    needs = [objective(stage).needs.is_teacher_needed for stage in stages(name)]
     assert any(needs) == METHODS[name].teacher
     assert METHODS[name].about and METHODS[name].source
     assert stages(name)[-1].plan == PLAN

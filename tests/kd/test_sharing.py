@@ -13,7 +13,7 @@ from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
 from kd_baselines.setup import Setup
 from kd_baselines.sharing import parse_pairs, share_layers
-from kd_baselines.teacher_runs import teacher_config, untrained_teacher
+from kd_baselines.teacher_runs import build_untrained, teacher_config
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import train
 
@@ -147,7 +147,7 @@ def test_pairs_as_texts():
 
 def test_in_a_run_shared_layers_stay_and_the_others_move():
     data = load("digits")
-    untrained = untrained_teacher(CONFIG, data, RunOptions())
+    untrained = build_untrained(CONFIG, data, RunOptions())
     teacher = train(teacher_config(CONFIG), data=data).student
     setup = Setup(CONFIG, data, Teacher(teacher), RunOptions())
     loop, found, first = setup.loop(), [], digest(setup.student.state_dict())

@@ -17,7 +17,7 @@ from kd_baselines.methods import METHODS, Method
 from kd_baselines.netfile import SavedNet
 from kd_baselines.setup import Setup
 from kd_baselines.stages import Stage
-from kd_baselines.teacher_runs import teacher_config, untrained_teacher
+from kd_baselines.teacher_runs import build_untrained, teacher_config
 from kd_baselines.training import train
 
 TINY = KdConfig(
@@ -64,7 +64,7 @@ def of_stages(monkeypatch, make, teacher):
 
 
 def run_of(config, data):
-    return Setup(config, data, untrained_teacher(config, data, RunOptions()), RunOptions()).loop()
+    return Setup(config, data, build_untrained(config, data, RunOptions()), RunOptions()).loop()
 
 
 def test_a_teacher_that_was_written_ends_the_run(monkeypatch, data):

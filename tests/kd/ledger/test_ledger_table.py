@@ -97,7 +97,7 @@ def test_unknown_rows_are_refused():
 def beats(*entries):
     """Name of each entry -> names of those that it beats."""
     found = ledger(*entries)
-    return {e.name: [other.name for other in found.beaten_by(e)] for e in entries}
+    return {e.name: [other.name for other in found.find_beaten(e)] for e in entries}
 
 
 @pytest.mark.parametrize(
