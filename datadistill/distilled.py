@@ -24,7 +24,6 @@ from datadistill.data.normalization import Normalization
 from datadistill.data.reference import DataReference
 from datadistill.distilled_checks import check_set, schedule_of
 from datadistill.errors import UsageError
-from datadistill.initial import Random, Start, Theta, default_start, put
 from datadistill.innerloop.steps import Pair
 from datadistill.innerloop.unroll import unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule
@@ -35,8 +34,10 @@ from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import Classification, Objective
 from datadistill.quantization import Quantization
+from datadistill.starts import Random, Start, default_start
 from datadistill.synthetic.decoders import Decoder, decode
 from datadistill.synthetic.schedule import Schedule
+from datadistill.theta import Theta, put
 from datadistill.torch_defaults import use_library_defaults
 
 

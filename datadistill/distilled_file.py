@@ -23,7 +23,6 @@ from datadistill.data.normalization import normalization_from
 from datadistill.data.reference import DataReference
 from datadistill.earlier_files import upgrade
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Start
 from datadistill.innerloop import update_rules
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import objective_from
@@ -41,6 +40,7 @@ from datadistill.runs.content import (
     quote,
 )
 from datadistill.runs.set_record import check_accuracies
+from datadistill.starts import Start
 from datadistill.synthetic.decoders import Decoder, decoder_from, refuse_spare_rows
 from datadistill.synthetic.schedule import Schedule
 

@@ -23,13 +23,13 @@ from datadistill.config.choices import from_description
 from datadistill.data import Split
 from datadistill.data.labels import class_numbers
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Theta, unstack
 from datadistill.innerloop.attributes import keep_attributes, put_attributes, take_attributes
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.problem import stacked_nets
 from datadistill.nets.logits import cross_entropy, refuse_labels_beyond, refuse_no_logits
 from datadistill.runs.signals import poll
 from datadistill.streams import global_stream
+from datadistill.theta import Theta, unstack
 
 
 class Objective(Protocol):

@@ -21,13 +21,13 @@ from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import FILE_NAME
 from datadistill.earlier_files import describe_by_origin
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Start
 from datadistill.innerloop import update_rules
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import objective_from
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config
 from datadistill.runs.state import unflatten_state
+from datadistill.starts import Start
 from datadistill.synthetic import Pixels, Schedule, Synthetic
 from datadistill.synthetic.decoders import decoder_from
 

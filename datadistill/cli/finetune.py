@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from datadistill.distilled import DistilledDataset
-    from datadistill.initial import Theta
+    from datadistill.theta import Theta
     from datadistill.training.finetune import FineTuning
 
 
@@ -133,7 +133,7 @@ def own_net(d: DistilledDataset, args: Finetune) -> nn.Module:
 
 def from_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> Theta:
     """A held-out net of a pool."""
-    from datadistill.evaluation.starts import fitting_pool
+    from datadistill.evaluation.tested_nets import fitting_pool
     from datadistill.pool import Pool
 
     pool = Pool.load(path)
@@ -154,8 +154,8 @@ def from_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> T
 def from_file(d: DistilledDataset, net: nn.Module, args: Finetune) -> Theta:
     """The tensors of a weights file. Where they are the ones that the set was learned for, the last layer that
     was drawn then, which the set carries, takes the place of the file's own."""
-    from datadistill.initial import Start
     from datadistill.nets.weights import read_weights
+    from datadistill.starts import Start
 
     model = d.net.args.get("model") if args.net is None else args.net_args.get("model")
     source = str(args.weights)

@@ -21,8 +21,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 from datadistill.evaluation.attack import AttackScores, get_attack, mean_and_std, measure_of
 from datadistill.evaluation.own_data import check_data, load_own_data
-from datadistill.evaluation.starts import start_of
-from datadistill.initial import Fixed, InitialDistribution, Theta, nets_at_once, nets_of, unstack
+from datadistill.evaluation.tested_nets import start_of
 from datadistill.innerloop import Steps, momentum, unroll_with_buffers
 from datadistill.innerloop.attributes import keep_attributes
 from datadistill.nets import has_batchnorm
@@ -30,8 +29,10 @@ from datadistill.nets.factory import NetFactory
 from datadistill.objectives import predictions
 from datadistill.pool import Pool
 from datadistill.progress import Report, show_progress, track
+from datadistill.starts import Fixed, InitialDistribution, nets_at_once, nets_of
 from datadistill.stats import deviation, mean
 from datadistill.streams import generator
+from datadistill.theta import Theta, unstack
 from datadistill.torch_defaults import use_library_defaults
 
 CHUNK = 10  # nets trained at once

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from datadistill.data import Split
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Theta
 from datadistill.objectives import Attack, predictions
 from datadistill.stats import deviation, mean
+from datadistill.theta import Theta
 from datadistill.torch_defaults import use_library_defaults
 
 

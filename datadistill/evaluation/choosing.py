@@ -28,8 +28,8 @@ from datadistill.evaluation.baselines import (
     stored_bytes,
 )
 from datadistill.evaluation.neighbours import Neighbours, choose_neighbours
-from datadistill.initial import InitialDistribution
 from datadistill.progress import iterate
+from datadistill.starts import InitialDistribution
 from datadistill.stats import mean
 from datadistill.streams import derive
 

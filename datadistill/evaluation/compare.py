@@ -25,11 +25,11 @@ from datadistill.evaluation.baselines import Candidates, combinations
 from datadistill.evaluation.choosing import NAMES, SELECTION_IMAGES, Chosen, Trial, choose, is_knn
 from datadistill.evaluation.neighbours import Neighbours, neighbours_accuracy
 from datadistill.evaluation.own_data import check_data, load_own_data
-from datadistill.evaluation.starts import find_any_start, start_of
-from datadistill.initial import Fixed, InitialDistribution, Pretrained, nets_of
+from datadistill.evaluation.tested_nets import find_any_start, start_of
 from datadistill.nets.factory import NetFactory
 from datadistill.pool import Pool
 from datadistill.progress import Report, iterate, show_progress
+from datadistill.starts import Fixed, InitialDistribution, Pretrained, nets_of
 from datadistill.stats import deviation, mean
 from datadistill.streams import generator
 from datadistill.torch_defaults import use_library_defaults

@@ -27,12 +27,13 @@ from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError, suggest
 from datadistill.export.wang_entries import check_entries, store_once
-from datadistill.initial import Start, Theta
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import Attack, Classification
 from datadistill.runs.torchfile import is_plain, read_torch_file
+from datadistill.starts import Start
 from datadistill.stats import deviation, mean
+from datadistill.theta import Theta
 from datadistill.torch_defaults import use_library_defaults
 
 _MNIST = ((0.1307,), (0.3081,), "lenet")

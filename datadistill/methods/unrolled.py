@@ -2,7 +2,7 @@
 
 Iteration i (Wang et al. 2018, Algorithm 1):
 
-    theta_0^(n) ~ p(theta_0), n = 1 .. nets                       initial.py
+    theta_0^(n) ~ p(theta_0), n = 1 .. nets                       starts.py
     theta_T^(n) = unroll(theta_0^(n), steps, step sizes)          innerloop/
     L           = mean_n loss(real batch_i; theta_T^(n))          objectives.py
 
@@ -20,13 +20,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datadistill.data import Split, augment
-from datadistill.initial import InitialDistribution, Theta, nets_at_once
 from datadistill.innerloop import Adjoint, FullUnroll, unroll, unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule, sgd
 from datadistill.methods.base import OuterMethod
 from datadistill.objectives import Classification, Objective
+from datadistill.starts import InitialDistribution, nets_at_once
 from datadistill.streams import derive, generator, global_stream
 from datadistill.synthetic import Synthetic
+from datadistill.theta import Theta
 
 __all__ = ["Unrolled"]
 

@@ -18,11 +18,11 @@ from datadistill.evaluation.accuracy import accuracy, measure_training
 from datadistill.evaluation.attack import measure_of
 from datadistill.evaluation.compare import compare
 from datadistill.evaluation.own_data import load_own_data
-from datadistill.evaluation.starts import start_of
-from datadistill.initial import nets_of
+from datadistill.evaluation.tested_nets import start_of
 from datadistill.pool import Pool
 from datadistill.reproduce.plan import ACCURACY
 from datadistill.reproduce.results import MeasuredRow, Value
+from datadistill.starts import nets_of
 from datadistill.stats import deviation, mean
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan

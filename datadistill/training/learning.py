@@ -15,8 +15,8 @@ from datadistill.data import RealData, Split
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import format_message
 from datadistill.evaluation.accuracy import measure_training
-from datadistill.initial import InitialDistribution, Start, nets_of
 from datadistill.objectives import Objective
+from datadistill.starts import InitialDistribution, Start, nets_of
 from datadistill.stats import deviation, mean
 from datadistill.synthetic import Synthetic
 from datadistill.training.outer import OuterLoop

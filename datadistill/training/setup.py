@@ -17,7 +17,6 @@ from datadistill.data.reference import DataReference
 from datadistill.device import refuse_too_large, resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Fixed, trainable
 from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, step_sizes, update_rules
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.methods import METHODS, Unrolled
@@ -26,14 +25,16 @@ from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.objectives import OBJECTIVES, Objective
+from datadistill.starts import Fixed
 from datadistill.streams import generator
 from datadistill.synthetic import DECODERS, Decoder, Pixels, Schedule, Synthetic
 from datadistill.synthetic.start_images import start_images
 from datadistill.synthetic.synthetic import soft_logits
+from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
 from datadistill.training.learning import Learning, Validation
 from datadistill.training.outer import OuterLoop
-from datadistill.training.starts import Starts, pool_of, starts_of
+from datadistill.training.starts_from_config import Starts, pool_of, starts_of
 
 DECODER_PARTS = ("images", "shape")
 METHOD_PARTS = (

@@ -13,9 +13,9 @@ from datadistill.distilled import DistilledDataset
 from datadistill.distilled_file import identity
 from datadistill.earlier_files import describe_by_origin
 from datadistill.errors import DataError
-from datadistill.initial import Start
 from datadistill.objectives import Attack, Classification
 from datadistill.runs.tensors import unpack
+from datadistill.starts import Start
 
 HERE = Path(__file__).parent / "earlier"
 ORIGIN = {

@@ -10,10 +10,10 @@ from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.export.wang import import_results, read_test_results
-from datadistill.initial import Start
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import Attack
+from datadistill.starts import Start
 
 MLP = {"net": "mlp", "net_args": {"width": 5, "depth": 1}}
 OWN = {"mean": (0.25,), "std": (0.5,)}

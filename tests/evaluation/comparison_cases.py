@@ -10,11 +10,11 @@ from datadistill.data.held_out import HeldOut
 from datadistill.data.reference import DataReference
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.evaluation.choosing import Trial
-from datadistill.evaluation.starts import SELECTION
-from datadistill.initial import Random
+from datadistill.evaluation.tested_nets import SELECTION
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import Attack
+from datadistill.starts import Random
 
 K, SIZE = 3, 3
 CLASSES = ("a", "b", "c")

@@ -28,9 +28,9 @@ from datadistill.evaluation.baselines import (
 )
 from datadistill.evaluation.choosing import NAMES, Trial, choose, rate_values
 from datadistill.evaluation.neighbours import choose_neighbours, neighbours_accuracy
-from datadistill.evaluation.starts import HELD_OUT, SELECTION, find_any_start
-from datadistill.initial import Random, Start
+from datadistill.evaluation.tested_nets import HELD_OUT, SELECTION, find_any_start
 from datadistill.pool import Pool
+from datadistill.starts import Random, Start
 from datadistill.streams import derive
 
 COMPARE = sys.modules["datadistill.evaluation.compare"]  # the package has the function by that name

@@ -14,10 +14,10 @@ from datadistill.data.reference import DataReference
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
 from datadistill.evaluation.accuracy import CHUNK, Evaluation, accuracy, measure_training, plain_accuracy
 from datadistill.evaluation.own_data import load_own_data
-from datadistill.evaluation.starts import HELD_OUT
-from datadistill.initial import Fixed, Random
+from datadistill.evaluation.tested_nets import HELD_OUT
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
+from datadistill.starts import Fixed, Random
 from datadistill.streams import generator
 
 SPEC = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 12, "depth": 1})

@@ -16,7 +16,6 @@ from datadistill.data.parts import Parts
 from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.export.wang import import_results
-from datadistill.initial import Start
 from datadistill.innerloop import momentum
 from datadistill.nets.spec import NetSpec
 from datadistill.nets.weights import read_weights
@@ -27,6 +26,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
 from datadistill.runs.resume import check_changes
 from datadistill.runs.tensors import pack
+from datadistill.starts import Start
 from datadistill.synthetic.decoders import Pixels
 from datadistill.synthetic.schedule import Schedule
 from datadistill.training.pool_loop import FinishedNets, TrainedGroup

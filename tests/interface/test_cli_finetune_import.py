@@ -11,11 +11,11 @@ from datadistill.cli import main
 from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
-from datadistill.initial import Start
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import Attack
 from datadistill.pool import Pool
+from datadistill.starts import Start
 
 SPEC = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 16, "depth": 1})
 

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 import datadistill as dd
 from datadistill.cli import main
-from datadistill.initial import Start
 from datadistill.recipes.poisoning import PURPOSE
+from datadistill.starts import Start
 from datadistill.training.pool_loop import PoolLoop
 
 MLP = ["--size", "8", "--net", "mlp", "--net-args", "width", "16", "depth", "1"]

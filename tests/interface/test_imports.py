@@ -13,7 +13,8 @@ BOTTOM = {"errors", "config", "streams", "runs", "progress", "stats"}
 BUILDING = {"innerloop", "nets", "data", "device", "torch_defaults", "synthetic"}
 SETS = {
     "objectives",
-    "initial",
+    "starts",
+    "theta",
     "distilled",
     "distilled_file",
     "distilled_checks",

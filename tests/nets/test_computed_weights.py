@@ -9,12 +9,13 @@ from torch.nn.utils.weight_norm import weight_norm as older_weight_norm
 
 import datadistill as dd
 from datadistill.errors import UsageError
-from datadistill.initial import Built, Random, nets_at_once, put, random_start
 from datadistill.nets import NETS, draw
 from datadistill.nets.computed import computed_weights
 from datadistill.nets.copying import copy_net
 from datadistill.nets.initialization import draw_whole, find_undrawn
 from datadistill.nets.spec import NetSpec
+from datadistill.starts import Built, Random, nets_at_once, random_start
+from datadistill.theta import put
 
 WIDE, TALL = (48, 32), (32, 48)  # inputs, outputs
 

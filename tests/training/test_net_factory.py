@@ -12,8 +12,8 @@ from training_cases import config
 
 import datadistill as dd
 from datadistill.errors import UsageError
-from datadistill.initial import Built, nets_at_once
 from datadistill.nets.factory import make_net
+from datadistill.starts import Built, nets_at_once
 from datadistill.streams import global_stream
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from training_cases import CONVNET, config, loop, to_double
 
-from datadistill.initial import Fixed
 from datadistill.innerloop import FullUnroll, Higher, StepReplay, Truncated
+from datadistill.starts import Fixed
 from datadistill.training.setup import REPLAY_FROM, adjoint_of
 
 CASES = {

@@ -6,10 +6,11 @@ from training_cases import config, loop
 
 from datadistill.config import RunOptions
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Pretrained, Random, Start, trainable
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import Attack
 from datadistill.pool import Pool
+from datadistill.starts import Pretrained, Random, Start
+from datadistill.theta import trainable
 from datadistill.training.setup import load_run_data
 
 SPEC = {"channels": 1, "size": 8, "classes": 10, "width": 6, "depth": 1}

@@ -58,7 +58,7 @@ def leaves(loop):
 def to_double(learning):
     """The same in float64, to be held against finite differences."""
     from datadistill.data import Split
-    from datadistill.initial import Fixed, Random
+    from datadistill.starts import Fixed, Random
 
     method, synthetic = learning.loop.method, learning.loop.synthetic
     method.net.double()

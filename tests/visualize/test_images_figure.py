@@ -11,8 +11,8 @@ from figure_sets import distilled_set, texts
 from PIL import Image
 
 from datadistill.errors import UsageError
-from datadistill.initial import Start
 from datadistill.objectives import Attack
+from datadistill.starts import Start
 from datadistill.visualize import images_figure
 from datadistill.visualize.canvas import png_bytes
 from datadistill.visualize.describe import net_line

@@ -14,13 +14,14 @@ from torch import nn
 
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import Built, Fixed, InitialDistribution, Pretrained, put, random_start
 from datadistill.nets import build
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, check_draws, is_factory
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import FACTORY, NetSpec
 from datadistill.pool import Pool
+from datadistill.starts import Built, Fixed, InitialDistribution, Pretrained, random_start
+from datadistill.theta import put
 
 HELD_OUT = "held_out_theta_0"
 SELECTION = "selection_theta_0"

@@ -13,19 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from datadistill.config import DistillConfig
 from datadistill.data import RealData
 from datadistill.errors import DataError, UsageError
-from datadistill.initial import (
-    Built,
-    Fixed,
-    InitialDistribution,
-    Pretrained,
-    Random,
-    Start,
-    Theta,
-    frozen_tensors,
-    put,
-    random_start,
-    trainable,
-)
 from datadistill.nets import NETS, arguments
 from datadistill.nets.factory import NetFactory, check_draws
 from datadistill.nets.spec import CUSTOM, NetSpec
@@ -33,6 +20,8 @@ from datadistill.nets.weights import read_weights
 from datadistill.pool import Pool
 from datadistill.runs.header import DTYPES
 from datadistill.runs.tensors import checksum
+from datadistill.starts import Built, Fixed, InitialDistribution, Pretrained, Random, Start, random_start
+from datadistill.theta import Theta, frozen_tensors, put, trainable
 
 
 @dataclass(frozen=True)

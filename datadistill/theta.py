@@ -1,0 +1,72 @@
+"""The tensors of a net, by name, as functions of them take and give them; several nets have a leading axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from datadistill.errors import UsageError
+from datadistill.nets.copying import copy_net
+
+Theta = dict[str, Tensor]
+
+
+def stack(thetas: Sequence[Theta]) -> Theta:
+    """Several nets' parameters along a leading axis; a single net stays as it is.
+
+    Example:
+        >>> stack([{"w": torch.zeros(3)}, {"w": torch.ones(3)}])["w"].shape
+        torch.Size([2, 3])
+    """
+    if len(thetas) == 1:
+        return thetas[0]
+    return {name: torch.stack([theta[name] for theta in thetas]) for name in thetas[0]}
+
+
+def unstack(theta: Theta, nets: int) -> list[Theta]:
+    """The inverse of `stack`."""
+    return [theta] if nets == 1 else [{name: p[n] for name, p in theta.items()} for n in range(nets)]
+
+
+def trainable(net: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters that require a gradient, in the net's order."""
+    return tuple(name for name, p in net.named_parameters() if p.requires_grad)
+
+
+def frozen_tensors(net: nn.Module) -> Theta:
+    """What a net is besides its trainable parameters, by name: buffers, and parameters that are frozen.
+
+    Example:
+        >>> list(frozen_tensors(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))))
+        ['1.running_mean', '1.running_var', '1.num_batches_tracked']
+    """
+    frozen = {name: p.detach() for name, p in net.named_parameters() if not p.requires_grad}
+    return {**frozen, **{name: b.detach() for name, b in net.named_buffers()}}
+
+
+@torch.no_grad()
+def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Write values of parameters and buffers into a net, by name.
+
+    Raises:
+        UsageError: the net has no such tensor, or one of another shape.
+    """
+    own: Theta = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    for name, value in tensors.items():
+        if name not in own or own[name].shape != value.shape:
+            found = f"{tuple(own[name].shape)}" if name in own else "missing"
+            raise UsageError(
+                f"the net's tensor {name!r} is {found}, wanted {tuple(value.shape)}; pass a net of the same "
+                "architecture"
+            )
+    for name, value in tensors.items():
+        own[name].copy_(value)
+
+
+def net_with(net: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a net with other values of some parameters and buffers."""
+    twin = copy_net(net)
+    put(twin, tensors)
+    return twin
