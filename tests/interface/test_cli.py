@@ -16,15 +16,15 @@ from datadistill.recipes import RECIPES
 @pytest.mark.parametrize(
     ("package", "name"), [("datadistill", "datadistill"), ("kd_baselines", "kd-baselines")]
 )
-def test_the_packages_are_the_programs(package, name):
+def test_the_packages_are_the_programs(package, name, capsys):
     script = importlib.metadata.entry_points(group="console_scripts", name=name)
     (script,) = {found.value for found in script}
-    typed = [sys.executable, "-m", package]
-    done = subprocess.run([*typed, "recipes", "no-such"], capture_output=True, text=True, check=False)
+    typed = [sys.executable, "-m", package, "recipes", "no-such"]
+    done = subprocess.run(typed, capture_output=True, text=True, check=False)
     assert script == f"{package}.cli:main"
     assert done.returncode == 2 and done.stderr.startswith(f"{name}: error: there is no recipe 'no-such'")
-    version = subprocess.run([*typed, "--version"], capture_output=True, text=True, check=False)
-    assert (version.returncode, version.stdout) == (0, f"{name} {datadistill.__version__}\n")
+    assert importlib.import_module(f"{package}.cli").main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{name} {datadistill.__version__}\n"
 
 
 def test_the_defaults_shown_are_the_recipes(capsys):

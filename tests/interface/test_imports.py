@@ -1,6 +1,7 @@
 """Imports run one way, the command line answers without torch, and every public name is documented."""
 
 import ast
+import functools
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -73,12 +74,15 @@ def modules(root=ROOT):
         yield path, ".".join(parts[:-1] if is_package else parts), is_package
 
 
+@functools.cache
 def edges():
     """(importing module, line, imported dotted name) for the imports within the two packages."""
-    for path, module, is_package in modules():
-        for name, line in imported(ast.parse(path.read_text(encoding="utf-8")), module, is_package):
-            if name.split(".")[0] in ("datadistill", "kd_baselines"):
-                yield module, line, name
+    return [
+        (module, line, name)
+        for path, module, is_package in modules()
+        for name, line in imported(ast.parse(path.read_text(encoding="utf-8")), module, is_package)
+        if name.split(".")[0] in ("datadistill", "kd_baselines")
+    ]
 
 
 def room(dotted):

