@@ -139,7 +139,7 @@ def test_a_set_for_one_fixed_initialization_says_so(digits):
 
 def test_a_set_that_attacks_says_so(digits):
     d = set_of(digits, objective=Attack(3, 5, 10))
-    with pytest.warns(UserWarning, match="take 3 for 5"):
+    with pytest.warns(UserWarning, match="take 3 for 5 .a study of data poisoning"):
         finetune(d, fresh(), data=digits, reach=False)
 
 
