@@ -139,7 +139,6 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
     Args:
         data: real data of your own; None: what the config names.
         teacher: see `train`.
-        inside: of a teacher's run, that of its student, with whose data it is trained.
     """
 
     name, config, wanted = KIND, KdConfig, "kd_baselines.recipe(NAME)"
@@ -147,11 +146,9 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
     teacher_class = Teacher
 
     def __init__(
-        self, data: RealData | None = None, teacher: Teacher | str | os.PathLike[str] | None = None,
-        inside: Inside | None = None,
-    ) -> None:  # fmt: skip
+        self, data: RealData | None = None, teacher: Teacher | str | os.PathLike[str] | None = None
+    ) -> None:
         refuse_other_data(data)
-        self.inside = inside
         self.weights: str | None = None
         self.saved_teacher: SavedNet | None = None
         if isinstance(teacher, str | os.PathLike) and is_plain_weights(teacher):
@@ -192,12 +189,7 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
 
     def load_data(self, config: KdConfig, options: RunOptions) -> RealData:
         """The data that were given, or that the config names, on the device of the run."""
-        if self.inside is not None:
-            return self.inside.real
         return load_data(config, options, self.data)
-
-    def command(self, config: KdConfig, path: Path) -> str:
-        return self.inside.command if self.inside is not None else super().command(config, path)
 
     def explain_memory(self, config: KdConfig) -> str:
         return (
@@ -205,23 +197,28 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
             "or --cache False"
         )
 
-    def describe_end(self, config: KdConfig, path: Path) -> str:
-        if self.inside is not None:
-            return f"the teacher was trained and is saved in {path}; go on with: {self.inside.command}"
-        return super().describe_end(config, path)
 
-
-@dataclass(frozen=True, eq=False)
-class Inside:
-    """The run of a student, inside which its teacher is trained.
+class TeacherTraining(ImageTraining):
+    """The run of a teacher's net, inside that of its student.
 
     Args:
-        real: its data, on its device.
-        command: what resumes it.
+        data: see `ImageTraining`.
+        real: what the student's run has loaded, on its device.
+        resume: the command that resumes the student's run.
     """
 
-    real: RealData
-    command: str
+    def __init__(self, data: RealData | None, real: RealData, resume: str) -> None:
+        super().__init__(data)
+        self.real, self.resume = real, resume
+
+    def load_data(self, config: KdConfig, options: RunOptions) -> RealData:
+        return self.real
+
+    def command(self, config: KdConfig, path: Path) -> str:
+        return self.resume
+
+    def describe_end(self, config: KdConfig, path: Path) -> str:
+        return f"the teacher was trained and is saved in {path}; go on with: {self.resume}"
 
 
 class _Training(StudentWork[Trained]):
@@ -269,7 +266,7 @@ class _Training(StudentWork[Trained]):
         resume = "" if path is None else self.kind.command(self.config, path)
         nets = []
         for number, name in enumerate(net_names("teacher", self.config)):
-            kind = ImageTraining(self.kind.data, inside=Inside(self.real, resume))
+            kind = TeacherTraining(self.kind.data, self.real, resume)
             config = teacher_config(self.config, number)
             nets.append(train_or_load(kind, config, None if path is None else path / name, options))
         return join_nets(nets, self.config.average)

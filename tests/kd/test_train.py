@@ -63,10 +63,6 @@ def test_the_folder_and_what_it_holds(straight):
     assert again.fingerprint == saved.fingerprint == trained.saved.fingerprint
 
 
-def test_another_seed_trains_another_net(straight):
-    assert train(replace(CNN, seed=1)).saved.fingerprint != straight[1].saved.fingerprint
-
-
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_trains_and_leaves_its_teacher_bit_identical(method):
     """A teacher with BatchNorm and dropout: parameters, buffers and modes are as they were."""
@@ -187,27 +183,6 @@ def test_a_teacher_of_other_classes_or_images_is_refused(tmp_path, straight):
         train(TINY, teacher=other)
     with pytest.raises(DataError, match="normalization"):
         train(replace(TINY, size=16), teacher=straight[0])
-
-
-def test_a_run_with_a_given_teacher_goes_on_with_it_alone(straight, tmp_path, monkeypatch):
-    folder, _ = straight
-    out = tmp_path / "run"
-    config = replace(CNN, seed=5)
-    whole = train(config, teacher=folder).saved.fingerprint
-    monkeypatch.setattr(
-        "kd_baselines.training.score", lambda *a, **k: (_ for _ in ()).throw(UsageError("stop here"))
-    )
-    with pytest.raises(UsageError, match="stop here"):
-        train(config, teacher=folder, out=out)
-    monkeypatch.undo()
-    with pytest.raises(UsageError, match="teacher=FILE"):
-        train(None, out=out, resume=True)
-    changed = SavedNet.load(folder, "teacher").net()
-    with torch.no_grad():
-        changed.classifier.bias[0] += 1
-    with pytest.raises(UsageError, match="another teacher"):
-        train(None, out=out, resume=True, teacher=Teacher(changed))
-    assert train(None, out=out, resume=True, teacher=folder).saved.fingerprint == whole
 
 
 # --- teachers and nets from elsewhere

@@ -2,21 +2,16 @@
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import signal
 from dataclasses import replace
 
 import pytest
 import torch
 
-import kd_baselines.language.loop as loop_module
 from datadistill.config import RunOptions
-from datadistill.errors import DataError, Interrupted, NumericalError, UsageError
+from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, dump_config
-from kd_baselines import born_again_generations
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.language.corpus import make_corpus, read_corpus
 from kd_baselines.language.lineage import LanguageLineage
@@ -24,7 +19,7 @@ from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import build_language, language_arguments
 from kd_baselines.language.perplexity import Ensemble, perplexity
 from kd_baselines.language.training import train_language
-from kd_baselines.recipes import RECIPES, Page, page, recipe
+from kd_baselines.recipes import RECIPES, page, recipe
 from kd_baselines.studies.chains import refuse_other_teacher
 
 LINES = ("the cat sat on the mat\n", "a dog ran\n", "the dog sat\n", "<unk> cat ran on a mat\n")
@@ -79,56 +74,8 @@ def test_what_a_run_leaves(runs, folder):
     )
     assert str(folder) not in (runs / "student" / "student.safetensors").read_bytes().decode("latin-1")
     assert saved.record["text"] == "tiny" and saved.args == {**language_arguments("lstm"), **TINY.net_args}
-
-
-def test_the_same_config_gives_the_same_bytes(runs, folder, tmp_path):
-    config = replace(TAUGHT, text=str(folder))
-    file = runs / "teacher" / "student.safetensors"
-    train_language(config, teacher=file, out=tmp_path / "again")
-    assert digest(tmp_path / "again") == digest(runs / "student")
-    teacher = SavedLanguageModel.load(file).net()
-    found = train_language(config, teacher=teacher)
-    fingerprint = SavedLanguageModel.load(runs / "student").fingerprint
-    assert found.saved.fingerprint == fingerprint and not found.net.training
-    corpus = read_corpus(folder)
-    assert train_language(config, corpus=corpus, teacher=teacher).saved.fingerprint == fingerprint
-    assert train_language(replace(config, seed=2), teacher=teacher).saved.fingerprint != fingerprint
-
-
-def test_a_taught_run_is_resumed_to_the_same_bytes(runs, folder, tmp_path, monkeypatch):
-    count = {"steps": 0}
-    advance = loop_module.LanguageFit.advance
-
-    def interrupted(self):
-        if count["steps"] == 9:
-            os.kill(os.getpid(), signal.SIGTERM)
-        count["steps"] += 1
-        return advance(self)
-
-    monkeypatch.setattr(loop_module.LanguageFit, "advance", interrupted)
-    teacher, out = runs / "teacher", tmp_path / "run"
-    with pytest.raises(Interrupted, match=r"kd-baselines train --resume .*run --teacher .*teacher"):
-        train_language(replace(TAUGHT, text=str(folder)), teacher=teacher, out=out, options=QUICK)
-    monkeypatch.undo()
-    assert not (out / "student.safetensors").exists()
-    with pytest.raises(DataError, match="go on with it"):
-        SavedLanguageModel.load(out)
-    train_language(None, teacher=teacher, out=out, resume=True)
-    assert digest(out) == digest(runs / "student")
-
-
-def test_a_resumed_run_wants_the_same_teacher_and_text(runs, tmp_path):
-    with pytest.raises(UsageError, match=r"pass it again \(teacher=FILE\)"):
-        train_language(None, out=runs / "student", resume=True)
-    with pytest.raises(UsageError, match="another teacher"):
-        train_language(None, out=runs / "student", resume=True, teacher=runs / "student")
-    own = make_corpus(TEXT, TEXT, TEXT)
-    train_language(TINY, corpus=own, out=tmp_path / "own")
-    with pytest.raises(UsageError, match="trains on data of your own"):
-        train_language(None, out=tmp_path / "own", resume=True)
-    with pytest.raises(DataError, match="other data"):
-        train_language(None, out=tmp_path / "own", resume=True, corpus=make_corpus(TEXT[:-10], TEXT, TEXT))
-    train_language(None, out=tmp_path / "own", resume=True, corpus=own)
+    again = train_language(TAUGHT, corpus=corpus, teacher=teacher.net())  # in memory, of a text at hand
+    assert again.saved.fingerprint == saved.fingerprint and not again.net.training
 
 
 # --- what is refused, before anything is written
@@ -218,24 +165,6 @@ def test_a_lineage_trains_nets_and_measures_them(runs, folder, tmp_path):
     )
     with pytest.raises(UsageError, match="unroll"):
         lineage.refuse(replace(config, unroll=999))
-
-
-def test_a_changed_text_is_not_mixed_into_a_chain(folder, tmp_path):
-    place, out = tmp_path / "words", tmp_path / "g"
-    shutil.copytree(folder, place)
-    config = replace(TAUGHT, text=str(place), label_weight=0.5, epochs=1)
-
-    def chains(generations):
-        born_again_generations(Page(lambda: config, "-"), generations=generations, seeds=1, out=out)
-
-    chains(1)
-    chains(1)  # the same text: read again
-    lines = (place / "test.txt").read_text().splitlines(keepends=True)
-    (place / "test.txt").write_text("".join(reversed(lines)))  # of the same words
-    for generations in (1, 2):
-        with pytest.raises(DataError, match=r"s0 was trained on other data than words is now .*restore"):
-            chains(generations)
-    assert not (out / "own-2-s0").exists()
 
 
 # --- recipes
