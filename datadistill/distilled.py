@@ -229,12 +229,7 @@ class DistilledDataset:
         return Random(net, self.net.init, seed, "train_theta_0").draw(0) if built else values
 
     def finish(self, net: nn.Module, theta_T: Theta) -> nn.Module:
-        """A copy of `net` with trained parameters, and buffers that fit them.
-
-        Args:
-            net: the architecture.
-            theta_T: of `unroll_with_buffers`.
-        """
+        """A copy of `net` with trained parameters, from `unroll_with_buffers`, and buffers that fit them."""
         trained = copy_net(net)
         owners = dict(trained.named_modules())
         with torch.no_grad():
@@ -252,7 +247,7 @@ class DistilledDataset:
 
     @property
     def passes(self) -> int:
-        """How many times the steps' order repeats itself: the epochs it was learned with."""
+        """The epochs that it was learned with."""
         return self.schedule.epochs
 
     def step_sizes_for(self, theta: Theta) -> Tensor:
@@ -294,7 +289,6 @@ class DistilledDataset:
 
     @use_library_defaults()
     def to(self, device: torch.device | str) -> DistilledDataset:
-        """A copy with its tensors on `device`."""
         moved = {k: getattr(self, k).to(device) for k in ("images", "labels", "step_sizes")}
         for k in ("theta_0", "buffers", "coded"):
             tensors = getattr(self, k)
@@ -326,22 +320,16 @@ class DistilledDataset:
     # --- files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file: temporary file, sync, rename; mode 0644.
-
-        Raises:
-            UsageError, ResourceError: the place cannot be written, or is full; or the update rule is your own.
-        """
+        """Write one safetensors file: temporary file, sync, rename; mode 0644. An update rule of the user's
+        own cannot be written."""
         distilled_file.refuse_own_rule(self)
         distilled_file.SET.save(self, path)
 
     @classmethod
     @use_library_defaults()
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> DistilledDataset:
-        """Read a file of `save`, or the one in a run folder.
-
-        Args:
-            path: the file or the run folder.
-            verify: compare the checksum; False reads an edited or damaged file all the same.
+        """Read a file of `save`, or the one in a run folder. With `verify=False` an edited or damaged file is
+        read all the same.
 
         Raises:
             DataError: truncated, altered, of the wrong shapes, not finite, or from a newer schema; the

@@ -1,4 +1,4 @@
-"""Whether the parts of a distilled set fit together: images, labels, step sizes, order and net."""
+"""Checks that the parts of a distilled set fit together: images, labels, step sizes, order and net."""
 
 from __future__ import annotations
 

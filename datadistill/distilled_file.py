@@ -59,7 +59,7 @@ def carried_tensors(d: DistilledDataset) -> dict[str, Tensor]:
 
 
 def take_carried(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the set carries, from the tensors of a file and the lists of names in its values."""
+    """The tensors that the set carries, by the lists of names in the values of its file."""
     return {
         name: None if values[name] is None else {k: tensors[f"{prefix}{k}"] for k in values[name]}
         for name, prefix in CARRIED.items()

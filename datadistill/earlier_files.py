@@ -24,11 +24,7 @@ _MOVED = (
 
 
 def upgrade(values: dict[str, Any], schema: int) -> dict[str, Any]:
-    """The values of a file, as one of schema 4 has them.
-
-    Raises:
-        DataError: values that are read here are of another type.
-    """
+    """The values of a file, as one of schema 4 has them."""
     if schema >= 4:
         return values
     if early := [name for name in ("start", "objective", "data", "schedule") if name in values]:
@@ -45,16 +41,8 @@ def upgrade(values: dict[str, Any], schema: int) -> dict[str, Any]:
 
 
 def describe_by_origin(origin: Any, fixed: bool, init: str) -> dict[str, Any]:
-    """The descriptions of a set's start, objective and data, and what is left of its origin.
-
-    Args:
-        origin: as it was.
-        fixed: whether the set has a theta_0.
-        init: the net's initialization.
-
-    Raises:
-        DataError: entries of another type.
-    """
+    """The descriptions of a set's start, objective and data, and the rest of its origin. `fixed`: whether the
+    set has a theta_0; `init`: the net's initialization."""
     origin = check_object("origin", origin)
     return {
         "start": _start(origin, fixed or origin.get("fixed") is True, init),

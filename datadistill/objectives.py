@@ -191,17 +191,9 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {"classification": Classificat
 
 
 def objective_from(description: Mapping[str, Any], classes: int) -> Objective:
-    """The objective that `describe` described.
+    """The objective, for so many classes, that `describe` described.
 
-    Args:
-        description: its name and arguments.
-        classes: how many there are.
-
-    Raises:
-        DataError: no such objective, or arguments that it does not take.
-
-    Example:
-        >>> objective_from({"name": "attack", "attacked": 0, "target": 1}, classes=3)
-        Attack(attacked=0, target=1, classes=3)
+    >>> objective_from({"name": "attack", "attacked": 0, "target": 1}, classes=3)
+    Attack(attacked=0, target=1, classes=3)
     """
     return from_description(OBJECTIVES, "objective", description, classes=classes)

@@ -1,4 +1,4 @@
-"""Where theta_0 comes from.
+"""Distributions of theta_0.
 
 Distillation draws the initial parameters of its nets from a distribution (Wang et al. 2018, section 3.5):
 
@@ -10,8 +10,6 @@ Distillation draws the initial parameters of its nets from a distribution (Wang 
 
 All have `draw(iteration, nets, first) -> theta_0` of nets first .. first + nets - 1, stacked along a leading
 axis where nets is more than 1. Draws of another stream name are held out by construction.
-
-`Start` is what a set's file says of it.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ STARTS = ("draws", "factory", "pool", "weights", "given")
 
 @dataclass(frozen=True)
 class Start:
-    """Where the nets that a set was learned for start.
+    """The start of the nets that a set was learned for.
 
     Args:
         kind: "draws" of an initialization scheme, a "factory" of the user's own, a "pool" of pretrained nets,
@@ -46,10 +44,6 @@ class Start:
         one: whether they all start from one theta_0, which the finished set carries.
         source: data set that the nets of a pool were trained on.
         fingerprint: of the pool, the weights, the values, or the factory's first net; None where unknown.
-
-    Example:
-        >>> Start("pool", source="mnist").describe()
-        {'name': 'pool', 'one': False, 'source': 'mnist', 'fingerprint': None}
     """
 
     kind: str = "draws"
@@ -58,16 +52,11 @@ class Start:
     fingerprint: str | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Name and arguments, as plain values; `from_description` is the inverse."""
         return {"name": self.kind, "one": self.one, "source": self.source, "fingerprint": self.fingerprint}
 
     @classmethod
     def from_description(cls, description: Any) -> Start:
-        """The start that `describe` described.
-
-        Raises:
-            DataError: an unknown kind, or other arguments.
-        """
+        """The start that `describe` described."""
         found = check_fields("start", description, _DESCRIBED)
         return cls(found.pop("name"), **found)
 
@@ -133,13 +122,8 @@ class Random:
 
 @dataclass(frozen=True)
 class Built:
-    """Nets as a function of the user's own builds them.
-
-    Args:
-        make: builds a net; see `datadistill.nets.factory`.
-        net: the run's module: names, shapes and device.
-        seed, name: the stream, as of `Random`.
-    """
+    """Nets as a function of the user's own, `make`, builds them (`datadistill.nets.factory`); `net` is the
+    run's module, and the stream is as of `Random`."""
 
     make: NetFactory
     net: nn.Module
@@ -150,7 +134,6 @@ class Built:
         return stack([self.one(iteration, n) for n in range(first, first + nets)])
 
     def one(self, iteration: int, n: int) -> Theta:
-        """Net n of an iteration: its trainable parameters."""
         return self.whole(iteration, n)[0]
 
     def whole(self, iteration: int, n: int) -> tuple[Theta, Theta]:
@@ -173,16 +156,9 @@ class Built:
 def random_start(
     net: nn.Module, init: str, seed: int, name: str, spec: NetSpec | None = None
 ) -> Random | Built:
-    """Fresh draws by a scheme, where it reaches every parameter. PyTorch's own initialization of a net of this
-    library that it does not reach is what the net's constructor draws.
-
-    Args:
-        net, init, seed, name: as of `Random`.
-        spec: what the net was built from; None for a module of the user's own.
-
-    Raises:
-        UsageError: parameters that would be the same in every net, by name.
-    """
+    """Fresh draws by a scheme, where it reaches every parameter; else, for a net of this library (`spec`) and
+    PyTorch's own initialization, the draws of its constructor. Parameters that would be the same in every
+    net are refused."""
     kept = find_undrawn(net, init)
     if not kept:
         return Random(net, init, seed, name)
@@ -199,16 +175,9 @@ def random_start(
 def nets_at_once(
     start: InitialDistribution, net: nn.Module, iteration: int, nets: int = 1, first: int = 0
 ) -> list[tuple[nn.Module, Theta, int]]:
-    """Nets first .. first + nets - 1 of an iteration, as the inner loop can train them: all of them stacked,
-    or, where draws have buffers or frozen parameters of their own, each with a module of its own.
-
-    Args:
-        start: where they come from.
-        net: the run's module.
-
-    Returns:
-        (module, theta_0, how many nets) for each call of `unroll`.
-    """
+    """Nets first .. first + nets - 1 of an iteration as (module, theta_0, how many nets) for each call of
+    `unroll`: all of them stacked, or, where draws have buffers or frozen parameters of their own, each
+    with a module of its own."""
     if isinstance(start, Random):
         alike = not any(c.buffers for c in computed_weights(start.net))
     else:
@@ -256,7 +225,6 @@ class Pretrained:
         return stack([self.one(iteration, n) for n in range(first, first + nets)])
 
     def one(self, iteration: int, n: int) -> Theta:
-        """Net n of an iteration."""
         index = n % len(self)
         if self.seed is not None:
             index = int(torch.randint(len(self), (), generator=generator(self.seed, self.name, iteration, n)))
@@ -264,12 +232,7 @@ class Pretrained:
 
 
 def nets_of(start: InitialDistribution, wanted: int) -> int:
-    """How many different nets there are to test: one of a fixed start, of a stack at most all.
-
-    Example:
-        >>> nets_of(Fixed({}), 200), nets_of(Pretrained({"w": torch.zeros(12, 1)}), 200)
-        (1, 12)
-    """
+    """The number of different nets to test: one of a fixed start, of a stack at most all."""
     if isinstance(start, Fixed):
         return 1
     return min(wanted, len(start)) if isinstance(start, Pretrained) else wanted

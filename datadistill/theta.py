@@ -14,12 +14,7 @@ Theta = dict[str, Tensor]
 
 
 def stack(thetas: Sequence[Theta]) -> Theta:
-    """Several nets' parameters along a leading axis; a single net stays as it is.
-
-    Example:
-        >>> stack([{"w": torch.zeros(3)}, {"w": torch.ones(3)}])["w"].shape
-        torch.Size([2, 3])
-    """
+    """Several nets' parameters along a leading axis; a single net stays as it is."""
     if len(thetas) == 1:
         return thetas[0]
     return {name: torch.stack([theta[name] for theta in thetas]) for name in thetas[0]}
@@ -36,23 +31,14 @@ def trainable(net: nn.Module) -> tuple[str, ...]:
 
 
 def frozen_tensors(net: nn.Module) -> Theta:
-    """What a net is besides its trainable parameters, by name: buffers, and parameters that are frozen.
-
-    Example:
-        >>> list(frozen_tensors(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))))
-        ['1.running_mean', '1.running_var', '1.num_batches_tracked']
-    """
+    """Buffers and frozen parameters of a net, by name."""
     frozen = {name: p.detach() for name, p in net.named_parameters() if not p.requires_grad}
     return {**frozen, **{name: b.detach() for name, b in net.named_buffers()}}
 
 
 @torch.no_grad()
 def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Write values of parameters and buffers into a net, by name.
-
-    Raises:
-        UsageError: the net has no such tensor, or one of another shape.
-    """
+    """Write values of parameters and buffers into a net, by name; other names or shapes are refused."""
     own: Theta = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     for name, value in tensors.items():
         if name not in own or own[name].shape != value.shape:

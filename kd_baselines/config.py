@@ -1,4 +1,4 @@
-"""What is decided before a teacher and its student are trained: one frozen dataclass, no torch."""
+"""The config of a student and the teacher that it learns from."""
 
 from __future__ import annotations
 
@@ -48,12 +48,7 @@ class StudentTask(NetPlan, FolderPlan, RunConfig):
 
 @dataclass(frozen=True)
 class KdConfig(SgdPlan, StudentTask):
-    """One teacher, one student, one method.
-
-    Example:
-        >>> KdConfig(method="soft-targets", method_args={"temperature": 20.0}).with_changes(seed=3).seed
-        3
-    """
+    """One teacher, one student, one method."""
 
     # --- teacher
     teacher_net: str = "mlp"

@@ -64,12 +64,6 @@ def score(
         batch: images at once.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
-    Raises:
-        UsageError: a negative deviation, an unknown class, a net that makes other than K logits, or a distilled
-            set, whose images no net is tested on.
-        DataError: no image to test on, or none of a class that was left out.
-        NumericalError: logits that are not finite.
-
     Example:
         >>> from datadistill.data import load
         >>> data = load("digits")

@@ -70,10 +70,9 @@ def asymmetric_hausdorff(
 ) -> Float[Tensor, ""]:
     """H_a(A, B) = sup_a inf_b ||a - b||_2; not the same as H_a(B, A). Arguments as of `nearest_distances`.
 
-    Example:
-        >>> a, b = torch.tensor([[0.0], [5.0]]), torch.tensor([[0.0]])
-        >>> asymmetric_hausdorff(a, b).item(), asymmetric_hausdorff(b, a).item()
-        (5.0, 0.0)
+    >>> a, b = torch.tensor([[0.0], [5.0]]), torch.tensor([[0.0]])
+    >>> asymmetric_hausdorff(a, b).item(), asymmetric_hausdorff(b, a).item()
+    (5.0, 0.0)
     """
     return nearest_distances(a, b, chunk=chunk).amax()
 
@@ -82,13 +81,10 @@ def choose_source(
     source: Float[Tensor, "n ..."], target: Float[Tensor, "m ..."], keep: int, *, chunk: int = 1024
 ) -> Int[Tensor, " keep"]:
     """The places of the `keep` source points nearest to the target, nearest first; of equally near ones the
-    first.
+    first. No other subset of this size has a smaller H_a to the target.
 
-    No other subset of this size has a smaller H_a to the target.
-
-    Example:
-        >>> choose_source(torch.tensor([[9.0], [1.0], [4.0]]), torch.tensor([[0.0]]), keep=2)
-        tensor([1, 2])
+    >>> choose_source(torch.tensor([[9.0], [1.0], [4.0]]), torch.tensor([[0.0]]), keep=2)
+    tensor([1, 2])
     """
     distances = nearest_distances(source, target, chunk=chunk)
     if not 1 <= keep <= len(distances):

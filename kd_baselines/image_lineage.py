@@ -29,11 +29,8 @@ class ImageLineage(Lineage[KdConfig, RealData, SavedNet]):
     kind, file = ImageTraining, SavedNet
 
     def build_first(self, config: KdConfig, seed: int) -> KdConfig:
-        """Generation 0: the teacher's net and schedule, on labels alone.
-
-        With `per_class` all generations of all chains see the same images (`images_seed`), this one too; of
-        classes that the others go without, it sees all.
-        """
+        """Generation 0: the teacher's net and schedule, on labels alone. With `per_class` all generations of
+        all chains see the same images (`images_seed`); of classes that the others go without, it sees all."""
         alone = {"method_args": {}, "shared": (), "without": (), **teacher_fields(config)}
         return self.build_later(config, seed).with_changes(arm="teacher", **alone)
 
@@ -73,10 +70,6 @@ class ImageLineage(Lineage[KdConfig, RealData, SavedNet]):
 
 
 def _errors(scores: Scores) -> dict[str, float]:
-    """100 minus each accuracy, the plain one first.
-
-    >>> _errors(Scores(98.0, 50, 1, noise={0.3: 80.0}))
-    {'error': 2.0, 'error with noise 0.3': 20.0}
-    """
+    """100 minus each accuracy, the plain one first."""
     accuracies = scores.columns()
     return {"error" if k == "accuracy" else f"error {k}": 100.0 - v for k, v in accuracies.items()}

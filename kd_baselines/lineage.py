@@ -1,7 +1,7 @@
-"""Generations of nets: how one net of a chain is configured, trained and measured.
+"""Generations of nets: the config, the training and the scores of one net of a chain.
 
-`kd_baselines.studies.generations` trains chains of nets, each from a fresh draw, each taught by the one before.
-A `Lineage` says how, one for each kind of config, in `LINEAGES` there.
+`kd_baselines.studies.generations` trains chains of nets, each from a fresh draw, each taught by the one
+before. There is a `Lineage` for each kind of config, in `LINEAGES` there.
 """
 
 from __future__ import annotations
@@ -38,12 +38,7 @@ S = TypeVar("S", bound=SavedModel)
 
 
 class Lineage(abc.ABC, Generic[C, D, S]):
-    """Nets of one kind of config, generation by generation.
-
-    Args:
-        options: how runs are carried out.
-        data: of your own; None: what the config names.
-    """
+    """Nets of one kind of config, generation by generation; `data` None are those that the config names."""
 
     unit: ClassVar[str]
     """Of the scores: "%" or "" (perplexity)."""
@@ -88,16 +83,12 @@ class Lineage(abc.ABC, Generic[C, D, S]):
         run(self.kind(self.data, teacher), config, out, resume=resume, options=self.options)
 
     def fingerprint(self, net: Path) -> str:
-        """Of the net in a file, as the environment.json of a run that it teaches has it."""
+        """The fingerprint of the net in a file, as the environment.json of a run that it teaches has it."""
         return self.file.load(net).to_teacher().hash
 
     def scores(self, nets: Sequence[Path], config: C, average: str) -> dict[str, float]:
-        """Scores on the test part of one net, as its training measured them, or of several as an ensemble.
-
-        Args:
-            nets: files of nets.
-            average: of several: "arithmetic", of the probabilities, or "geometric", of the logits.
-        """
+        """Scores on the test part of one net, as its training measured them, or of several files as an
+        ensemble: "arithmetic" averages probabilities, "geometric" logits."""
         files = [self.file.load(path) for path in nets]
         if len(files) == 1 and files[0].scores is not None:
             return self.name_scores(files[0].scores)

@@ -1,10 +1,7 @@
-"""A trained net in one safetensors file, with what is needed to use it: architecture, classes, normalization.
+"""A trained net in one safetensors file, with its architecture, classes and normalization.
 
-saved = SavedNet.load("runs/hinton-missing-digit-s0")     # the student; which="teacher" for the other
-net = saved.net()                                          # in evaluation mode
-
-The tensors of one net have the names of its state dict, so `safetensors.torch.load_file` gives a state dict. In
-files of ensembles, and in those of schema 1, the net's number stands before each name.
+The tensors of one net have the names of its state dict, so `safetensors.torch.load_file` gives a state dict.
+In files of ensembles, and in those of schema 1, the net's number stands before each name.
 """
 
 from __future__ import annotations
@@ -108,7 +105,7 @@ NET = Artifact(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SavedNet(SavedModel):
-    """One net, or the nets of an ensemble, as a file holds them.
+    """One trained net, or the nets of an ensemble.
 
     Args:
         states: a state dict a net.
@@ -138,7 +135,7 @@ class SavedNet(SavedModel):
         return f"SavedNet({len(self.states)} x {self.spec.name} trained on {self.dataset})"
 
     def net(self, number: int = 0) -> nn.Module:
-        """A net of its own with these tensors, in evaluation mode, on the CPU."""
+        """A new net with these tensors, in evaluation mode, on the CPU."""
         net = self.spec.build()
         if self.source_classes is not None:
             from kd_baselines.heads import two_headed
@@ -148,25 +145,15 @@ class SavedNet(SavedModel):
         return net.eval()
 
     def to_teacher(self) -> Teacher:
-        """All nets as one teacher, on the CPU."""
         return Teacher(*(self.net(n) for n in range(len(self.states))), average=self.average)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors, each net's number before its names."""
         return {f"{n}.{name}": t for n, state in enumerate(self.states) for name, t in state.items()}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], which: str = "student") -> SavedNet:
-        """Read a file, or the one in a run folder.
-
-        Args:
-            path: the file or the folder.
-            which: "student" or "teacher", of a folder.
-
-        Raises:
-            DataError: it is missing, unfinished, damaged, or something else.
-        """
+        """Read a file, or the one in a run folder: of the "student" or the "teacher"."""
         if which == "teacher":
             _refuse_without_teacher(Path(path))
         return cls.artifact.load(path, cls, name=f"{which}.safetensors")

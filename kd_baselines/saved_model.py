@@ -1,4 +1,4 @@
-"""What files of trained nets have in common, of image classifiers and of language models."""
+"""The common part of files of trained nets, image classifiers and language models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["SavedModel", "copy_state", "to_record"]
 
 
 class SavedModel(abc.ABC):
-    """A trained net as a file holds it."""
+    """A trained net and what is needed to use it."""
 
     artifact: ClassVar[Artifact]
     """The kind of file."""
@@ -38,11 +38,11 @@ class SavedModel(abc.ABC):
 
     @abc.abstractmethod
     def to_teacher(self) -> Teacher:
-        """What is saved as a teacher, on the CPU."""
+        """The trained net as a teacher, on the CPU."""
 
     @property
     def bytes(self) -> int:
-        """Of all tensors."""
+        """Bytes of all tensors."""
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
 
     @cached_property
@@ -66,7 +66,7 @@ def copy_state(net: nn.Module) -> dict[str, Tensor]:
 
 
 def to_record(config: Any) -> dict[str, Any]:
-    """The config of a training as the net's file holds it: no machine, and of paths the last name alone."""
+    """The config of a training for the net's file: no machine, and of paths the last name alone."""
     left_out = ("device", "data", "teacher_number")
     record = {name: value for name, value in dump_config(config).items() if name not in left_out}
     for name in ("text", "weights", "teacher_weights"):

@@ -1,4 +1,4 @@
-"""From a config to what is trained: the net and its stages."""
+"""The net and the stages of a config."""
 
 from __future__ import annotations
 
@@ -42,12 +42,8 @@ CACHE_BYTES = 2 << 30
 def spec_for(
     data: RealData, name: str, args: Mapping[str, Any], init: str, *, own_classes: bool = False
 ) -> NetSpec:
-    """A net for these images and classes; with `own_classes` for those that its arguments say, if they do.
-
-    Raises:
-        DataError: images that are not square.
-        UsageError: arguments that contradict the images.
-    """
+    """The spec of a net for these images and classes; with `own_classes` for those that its arguments state,
+    if they do."""
     classes = len(data.classes)
     if own_classes and isinstance(args.get("classes"), int):
         classes = args["classes"]
@@ -65,13 +61,8 @@ def draw_net(spec: NetSpec, stream: torch.Generator) -> nn.Module:
 
 
 class Initial(NamedTuple):
-    """A net before it is trained.
-
-    Args:
-        net: in training mode.
-        spec: how it is built.
-        weights: fingerprint of the file that it starts from; None where it starts from a draw.
-    """
+    """A net before it is trained, in training mode; how it is built; and the fingerprint of the file of
+    weights that it starts from, None for a draw."""
 
     net: nn.Module
     spec: NetSpec
@@ -91,18 +82,8 @@ def build_initial(config: KdConfig, data: RealData, options: RunOptions) -> Init
 
 
 class Setup:
-    """The student of one run and its stages.
-
-    Args:
-        config: what to train.
-        data: on the device of the run.
-        teacher: trained, or untrained to check what fits; None where the method needs none.
-        options: where weights may be fetched.
-
-    Raises:
-        UsageError, DataError: layers, sizes or classes that do not fit the teacher's, or no images to choose a
-            shift on.
-    """
+    """The student of one run and its stages. `teacher` is trained, or untrained to check what fits; None
+    where the method needs none. `data` are on the device of the run."""
 
     def __init__(self, config: KdConfig, data: RealData, teacher: Teacher | None, options: RunOptions) -> None:
         self.config, self.data = config, data
@@ -133,7 +114,6 @@ class Setup:
             groups_of(stage, self.student, trial.objective)
 
     def loop(self) -> StagedLoop:
-        """The stages of the student."""
         first = self.config.teacher_number or 0  # the nets of a teacher share a seed, and not their batches
 
         def start(number: int, parts: dict[str, Any]) -> Fit:
@@ -144,7 +124,6 @@ class Setup:
         return StagedLoop(self.student, self.stages, start, self.split, self.data.validation)
 
     def to_saved(self, scores: dict[str, Any] | None) -> SavedNet:
-        """The student as a file holds it."""
         return save_net(self.config, self.data, self.student, self.spec, scores, self.source_classes)
 
     def _cache_teacher(self, stage: Stage) -> Teacher | CachedTeacher | None:
@@ -170,17 +149,13 @@ def _get_needs(stage: Stage) -> Needs:
 
 
 def _stages(config: KdConfig) -> tuple[Stage, ...]:
-    """Of the method; that of a teacher's net has the name of its arm."""
+    """The stages of the method; that of a teacher's net has the name of its arm."""
     stages = stages_of(config.method, FitPlan.of(config), config.method_args)
     return stages if config.teacher_number is None else (replace(stages[0], name=config.arm),)
 
 
 def wants_teacher(config: KdConfig) -> bool:
-    """Whether any term of the method, with its arguments, needs a teacher.
-
-    Raises:
-        UsageError: an unknown method, or arguments it does not have.
-    """
+    """Whether any term of the method, with its arguments, needs a teacher."""
     return any(_get_needs(stage).is_teacher_needed for stage in _stages(config))
 
 
@@ -188,7 +163,7 @@ def save_net(
     config: KdConfig, data: RealData, net: nn.Module, spec: NetSpec, scores: dict[str, Any] | None = None,
     source_classes: int | None = None,
 ) -> SavedNet:  # fmt: skip
-    """A trained net as a file holds it."""
+    """A trained net for its file."""
     classes = data.classes if spec.args["classes"] == len(data.classes) else ()
     return SavedNet(
         (copy_state(net),), spec, data.name, classes, data.normalization, source_classes, config.average,

@@ -1,4 +1,4 @@
-"""Images and labels as users hand them over, as a `Split`: what `fit`, `score` and a cached teacher work on."""
+"""Images and labels of users as a `Split`, for `fit`, `score` and a cached teacher."""
 
 from __future__ import annotations
 

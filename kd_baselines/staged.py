@@ -33,11 +33,7 @@ def stage_fit(
     student: nn.Module, stage: Stage, teacher: TeacherLike | None, split: Split, seed: int, number: int,
     parts: Parts,
 ) -> Fit:  # fmt: skip
-    """The fit of one stage.
-
-    Args:
-        parts: written at each step: the loss and each term's value, ().
-    """
+    """The fit of one stage. At each step it writes the loss and each term's value, (), into `parts`."""
     distiller = Distiller(student, stage.objective, teacher, sample=split, seed=seed, number=number)
     objective: Objective = distiller.objective
     train_mode(student)
@@ -62,15 +58,15 @@ def stage_fit(
 
 
 class StagedLoop:
-    """Stage after stage: `while not loop.is_done: loop.advance()`.
+    """The loop, stage after stage: `while not loop.is_done: loop.advance()`.
 
     Args:
-        net: what is trained.
+        net: trained in place.
         stages: at least one.
-        start: the fit of a stage, by its number, from the net as it then is; its loss writes the parts of each
-            batch into the dictionary.
-        split: what is trained on.
-        validation: the split on which accuracy is told after each epoch.
+        start: the fit of a stage, by its number, from the net as it then is; its loss writes the parts of
+            each batch into the dictionary.
+        split: training images.
+        validation: the split on which accuracy is measured after each epoch.
     """
 
     def __init__(
@@ -93,7 +89,6 @@ class StagedLoop:
 
     @property
     def is_done(self) -> bool:
-        """Whether all stages are over."""
         return self.stage >= len(self.stages)
 
     @property
@@ -143,11 +138,8 @@ class StagedLoop:
         return {"stage": self.stage, "net": net, "fit": self.fit.state(), "sums": self.sums, "due": self.due}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()`.
-
-        Raises:
-            UsageError: a state of an earlier version, whose runs trained the teacher too.
-        """
+        """Resume from `state()`. A state of an earlier version, whose runs trained the teacher too, is
+        refused."""
         if "stage" not in state:
             raise UsageError(
                 "the checkpoint is of an earlier version, in which a student's run trained its teacher too; "
@@ -163,7 +155,7 @@ class StagedLoop:
 
 
 def _reset_net(net: nn.Module) -> None:
-    """Leave a net as one finds a net: in evaluation mode, in the usual memory layout, without gradients."""
+    """Put a net in evaluation mode and in the usual memory layout, without gradients."""
     net.eval()
     lay_out(net, None)
     for p in net.parameters():
@@ -182,7 +174,8 @@ def fit(
     on_step: Callable[[str, int, dict[str, Tensor]], None] | None = None,
     progress: bool | Report = False,
 ) -> nn.Module:
-    """Train a copy of a net by stages: your own net, your own teacher, nothing written.
+    """Train a copy of a net by stages, and return it with its layers in the modes of `student`; nothing is
+    written.
 
     Args:
         student: images (B,C,H,W) to logits (B,K); never changed. Of a compiled or replicated net the module
@@ -195,9 +188,6 @@ def fit(
         seed: of order, augmentation, dropout, noise and what terms own.
         on_step: called after every step with the stage's name, its steps done and the loss's parts, () each.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
-
-    Returns:
-        The trained copy, its layers in the modes of `student`.
 
     Raises:
         UsageError: what does not fit; said before the first step of the stage.

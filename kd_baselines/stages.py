@@ -21,7 +21,7 @@ class Stage:
     """A part of a training.
 
     Args:
-        name: told in progress and metrics.
+        name: printed in progress and metrics.
         objective: what is minimized; its own parameters (a regressor's) train with it.
         plan: passes, batches, optimizer, learning rates.
         train: paths of the student's modules whose parameters train; empty: all of them.
@@ -30,11 +30,6 @@ class Stage:
         multipliers: path of a module -> factor on the learning rate of its parameters; the longest path that
             fits a parameter decides.
         multipliers_until: path of a module -> one more factor, for all parameters up to it in that order.
-
-    Example:
-        >>> from kd_baselines.losses import CE
-        >>> Stage("plain", CE(), FitPlan(epochs=1)).train
-        ()
     """
 
     name: str

@@ -1,8 +1,7 @@
-"""The run of a student, of images or of text: what both do with a teacher that was given, how they report, and
-how they end.
+"""The run of a student, of images or of text: a teacher that is given, reports, and the end.
 
-    StudentKind     a student is trained, with or without a teacher that was given
-    StudentWork     its steps, told once an epoch; then its test and its file
+StudentKind     a student is trained, with or without a given teacher
+StudentWork     its steps, with a report once an epoch; then its test and its file
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ T = TypeVar("T")
 
 
 class Trained(Protocol):
-    """What a training leaves."""
+    """The result of a training."""
 
     @property
     def saved(self) -> SavedModel:
@@ -43,12 +42,8 @@ R = TypeVar("R", bound=Trained)
 
 
 class StudentKind(Kind[C, R], Generic[C, R, D, T]):
-    """A kind of run that trains a student.
-
-    Args:
-        data: of your own; None: what the config names.
-        teacher: trained, or its file or run folder; None: none is given.
-    """
+    """A kind of run that trains a student. `data` None are those that the config names; `teacher` is a
+    trained one, or its file or run folder."""
 
     function: ClassVar[str]
     """What trains such a student from Python."""
@@ -130,7 +125,7 @@ class StudentWork(LoopWork[R]):
 
     @abc.abstractmethod
     def stage(self) -> tuple[str, int]:
-        """What the next step trains, and of how many epochs."""
+        """The stage of the next step, and its number of epochs."""
 
     @abc.abstractmethod
     def test(self) -> R:
@@ -175,7 +170,7 @@ def format_epoch(name: str, line: Mapping[str, Any], epochs: int) -> str:
 
 
 def format_test(line: Mapping[str, Any]) -> str:
-    """What a line of metrics has of the test after the epoch.
+    """The part of a line of metrics about the test after the epoch.
 
     >>> format_test({"epoch": 1, "loss": 0.5, "accuracy": 91.25})
     'accuracy 91.2% (validation)'

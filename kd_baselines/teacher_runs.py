@@ -40,11 +40,7 @@ def teacher_fields(config: KdConfig) -> dict[str, Any]:
 
 
 def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:
-    """The run of one net of the teacher of a config: on all training images and their labels.
-
-    Args:
-        config: of a student.
-        number: of the net in the ensemble, from 0.
+    """The run of net `number` of the teacher of a student's config: on all training images and their labels.
 
     Example:
         >>> teacher = teacher_config(KdConfig(method="logits", teacher_net="lenet", teacher_epochs=3, seed=5))
@@ -59,7 +55,7 @@ def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:
 
 
 def net_names(name: str, config: KdConfig) -> list[str]:
-    """What the nets of a teacher are called: by its name, and of an ensemble with numbers from 1."""
+    """The names of a teacher's nets: its own name, or with numbers from 1 those of an ensemble."""
     return [name] if config.teachers == 1 else [f"{name}-{n + 1}" for n in range(config.teachers)]
 
 
@@ -79,11 +75,7 @@ def build_untrained(config: KdConfig, data: RealData, options: RunOptions) -> Te
 
 
 def load_pretrained(config: KdConfig, data: RealData, options: RunOptions) -> tuple[SavedNet, str]:
-    """The teacher whose weights a config names, and the fingerprint of their file.
-
-    Raises:
-        DataError, UsageError: no such file, or weights of another net.
-    """
+    """The teacher whose weights a config names, and the fingerprint of their file."""
     assert config.teacher_weights is not None
     own = teacher_config(config)
     spec = spec_for(data, own.net, own.net_args, own.init, own_classes=True)

@@ -94,10 +94,9 @@ def _arithmetic(members: Float[Tensor, "m b k"], T: float) -> Float[Tensor, "b k
 class Teacher:
     """One net or an ensemble, in evaluation mode at every forward and without a gradient.
 
-    The nets themselves are used, not copies: nothing is held twice, and `check` speaks of the very tensors that
-    the caller has. Each forward puts a net in evaluation mode and its modules back in the modes they were in;
-    `requires_grad` is never touched, and no gradient reaches a tensor of the nets. Do not pass the net that is
-    to be trained: give it a `copy.deepcopy`.
+    The nets themselves are used, not copies. Each forward puts a net in evaluation mode and its modules back
+    in the modes they were in; `requires_grad` is never touched, and no gradient reaches a tensor of the nets.
+    Do not pass the net that is to be trained: give it a `copy.deepcopy`.
 
     Args:
         nets: images (B,C,H,W) to logits (B,K), the same K for all; at least one.
@@ -112,7 +111,6 @@ class Teacher:
         >>> out = teacher.outputs(torch.ones(2, 1, 2, 2), ["1"])
         >>> torch.equal(out.features["1"], out.logits), out.logits.requires_grad, net[2].training
         (True, False, True)
-        >>> teacher.check()
     """
 
     def __init__(self, *nets: nn.Module, average: str = "arithmetic", mode: str = "eval") -> None:

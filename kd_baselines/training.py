@@ -1,11 +1,5 @@
-"""Training of an image classifier as a kind of run; a teacher that has to be trained first is another such run.
-
-    train(config)                        in memory, nothing written
-    train(config, out="runs/a")          a run folder, with teacher.safetensors and student.safetensors
-    train(None, out="runs/a", resume=True)
-
-The test part of the data is read once, at the end.
-"""
+"""Training of an image classifier as a kind of run; a teacher that has to be trained first is another such
+run. The test part of the data is read once, at the end."""
 
 from __future__ import annotations
 
@@ -54,7 +48,7 @@ __all__ = ["KIND", "ImageTraining", "Trained", "load_data", "refuse_other_classe
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trained:
-    """What a training leaves.
+    """The result of a training.
 
     Args:
         student: in evaluation mode, on the run's device.
@@ -105,13 +99,10 @@ def train(
         net: none; a module of your own is trained by `kd_baselines.fit`.
         out: a run folder to write: config, metrics (a line an epoch), checkpoints, both nets. None writes
             nothing.
-        resume: go on with the run in `out` in the middle of the epoch where it stopped, to the same bytes as
+        resume: continue the run in `out` in the middle of the epoch where it stopped, to the same bytes as
             without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
-
-    Returns:
-        The student, its teacher and its scores on the test part.
 
     Raises:
         UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
@@ -134,12 +125,8 @@ def train(
 
 
 class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
-    """The kind of run that trains an image classifier.
-
-    Args:
-        data: real data of your own; None: what the config names.
-        teacher: see `train`.
-    """
+    """The kind of run that trains an image classifier. `inside` is, of a teacher's run, that of its student,
+    with whose data it is trained."""
 
     name, config, wanted = KIND, KdConfig, "kd_baselines.recipe(NAME)"
     function, data_field, data_argument = "train", "dataset", "data"
@@ -188,7 +175,7 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
         return _Training(self, config, real, teacher, options)
 
     def load_data(self, config: KdConfig, options: RunOptions) -> RealData:
-        """The data that were given, or that the config names, on the device of the run."""
+        """The given or named data on the device of the run."""
         return load_data(config, options, self.data)
 
     def explain_memory(self, config: KdConfig) -> str:
@@ -285,11 +272,7 @@ class _Training(StudentWork[Trained]):
 
 
 def train_or_load(kind: ImageTraining, config: KdConfig, path: Path | None, options: RunOptions) -> SavedNet:
-    """The net of a run: loaded where the run has finished, else resumed or trained.
-
-    Raises:
-        UsageError: the folder holds a run of another config.
-    """
+    """The net of a run: loaded where the run has finished, else resumed or trained."""
     if path is None:
         return run(kind, config, options=options).saved
 

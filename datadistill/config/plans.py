@@ -21,23 +21,19 @@ Optimizer = Literal["adam", "sgd", "rmsprop"]
 
 @dataclass(frozen=True)
 class Config:
-    """What is decided before a run. A subclass adds its checks to `__post_init__`, after those of its bases."""
+    """Choices made before a run. A subclass adds its checks to `__post_init__`, after those of its bases."""
 
     def __post_init__(self) -> None:
         check_types(self)
 
     @classmethod
     def of(cls, config: Any, prefix: str = "") -> Self:
-        """The fields of this class that another config has.
+        """The fields of this class in another config; with a prefix, a field is read under its name behind
+        the prefix, or where there is none under its name.
 
-        Args:
-            config: the other one.
-            prefix: a field is read under its name behind the prefix, or where there is none under its name.
-
-        Example:
-            >>> from datadistill.config import PoolConfig
-            >>> TrainingPlan.of(PoolConfig(epochs=7)).epochs
-            7
+        >>> from datadistill.config import PoolConfig
+        >>> TrainingPlan.of(PoolConfig(epochs=7)).epochs
+        7
         """
         known = {f.name for f in fields(config)}
         names = {f.name: prefix + f.name if prefix + f.name in known else f.name for f in fields(cls)}
@@ -50,7 +46,7 @@ class Config:
 
 @dataclass(frozen=True)
 class RunConfig(Config):
-    """What every run has."""
+    """The fields of every run."""
 
     recipe: str = "custom"
     """Name of the recipe this config came from."""
@@ -62,7 +58,7 @@ class RunConfig(Config):
 
 @dataclass(frozen=True)
 class DataPlan(Config):
-    """Which real data."""
+    """The choice of real data."""
 
     dataset: str = "mnist5k"
     """A data set of `datadistill doctor`'s list."""
@@ -80,7 +76,7 @@ class DataPlan(Config):
 
 @dataclass(frozen=True)
 class FolderPlan(DataPlan):
-    """Which real data, a folder of images among them."""
+    """The choice of real data, a folder of images among them."""
 
     data: str | None = None
     """With dataset "folder": the folder of class sub-folders. Its images are brought to 32 px and 3 channels,
@@ -94,7 +90,7 @@ class FolderPlan(DataPlan):
 
 @dataclass(frozen=True)
 class NetPlan(Config):
-    """Which net."""
+    """The choice of a net."""
 
     net: str = "lenet"
     """Architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision, or "custom"."""
@@ -106,7 +102,7 @@ class NetPlan(Config):
 
 @dataclass(frozen=True)
 class TrainingPlan(Config):
-    """How a net is trained on images."""
+    """The training of a net on images."""
 
     epochs: int = 10
     """Passes over the training images."""
@@ -132,7 +128,7 @@ class TrainingPlan(Config):
 
 @dataclass(frozen=True)
 class SgdPlan(TrainingPlan):
-    """How a net is trained on images, with the choices that SGD has."""
+    """The training of a net on images, with the choices that SGD has."""
 
     momentum: float = 0.9
     """Of SGD."""

@@ -1,4 +1,4 @@
-"""What every source goes through: checks, one shape, the split, the normalization."""
+"""The way of every source to a `RealData`: checks, one shape, the split, the normalization."""
 
 from __future__ import annotations
 

@@ -68,11 +68,7 @@ SIZES = {"cub": (5994, 5794), **{name: subset.sizes for name, subset in SUBSETS.
 
 
 def read_table(place: Path, name: str) -> dict[str, str]:
-    """What a file of the archive says about each image, or class: `key value` on a line.
-
-    Raises:
-        DataError: it cannot be read, or has other lines.
-    """
+    """The value of each image, or class, in a file of the archive: `key value` on a line."""
     pairs = [line.split() for line in lines(place / name)]
     wrong = next((pair for pair in pairs if len(pair) != 2), None)
     if wrong is not None or len({key for key, *_ in pairs}) != len(pairs):
@@ -118,12 +114,7 @@ def list_images(place: Path, classes: tuple[str, ...], split: str) -> Listing:
 
 
 def find(name: str, title: str, classes: tuple[str, ...], roots: list[Path], download: bool) -> Reader:
-    """Look for the birds, or for their subset, in every root; see `Source.find`.
-
-    Raises:
-        Unavailable: it is in no root; it has to be fetched by hand.
-        DataError: part of it is there, or the other set.
-    """
+    """Find the birds, or their subset, in a root; see `Source.find`."""
     place = locate(name, title, roots, FOLDER, NEEDED, count_images, SIZES)
     if place is None and name in SUBSETS:
         raise Unavailable(describe_missing(title, roots, MADE_BY_HAND))

@@ -69,7 +69,7 @@ def _renumber(labels: Tensor, names: Names | None, wanted: Names) -> Tensor:
 
 
 class OwnImages(NamedTuple):
-    """What a data set of the user's own holds; `ids` where its test part was held out of it."""
+    """Images and labels of a user's data set; `ids` where its test part was held out of it."""
 
     train: Pixels
     test: Pixels

@@ -79,11 +79,6 @@ def load_folder(
         DataError: a folder that is missing, without classes, or with one; an empty class, or one with
             a single image; a file that is no image, is damaged or decodes to too many pixels; a folder of
             datadistill's own runs among the classes; images of `parts` that are missing or were edited.
-
-    Example:
-        >>> from datadistill.data import load_folder
-        >>> load_folder("birds", size=64).classes  # doctest: +SKIP
-        ('jay', 'pelican')
     """
     if normalization is not None:
         refuse_contradiction(normalization, size, channels)
@@ -188,11 +183,7 @@ def read_images(
 
 
 def folder_classes(folder: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The names of the class folders, in label order.
-
-    Raises:
-        DataError: no folder of class folders.
-    """
+    """The names of the class folders, in label order."""
     return tuple(_classes(Path(folder).expanduser()))
 
 

@@ -16,18 +16,11 @@ __all__ = ["load_data"]
 def load_data(
     plan: DataPlan, options: RunOptions, *, seed: int, folder: str | None = None, **split: Any
 ) -> RealData:
-    """The data, on the CPU; what refuses them is `datadistill.data.load`.
+    """The data that the fields of a `DataPlan` name, on the CPU. `seed` draws the validation images; `folder`
+    holds the images of the data set "folder"; `split` is `holdout` and `skip_bad` of `load_folder`.
 
-    Args:
-        plan: a config with the fields of `DataPlan`.
-        options: where data sets lie, and whether one may be fetched.
-        seed: of the draw of the validation images.
-        folder: of images, with the data set "folder".
-        split: `holdout` and `skip_bad` of `load_folder`.
-
-    Example:
-        >>> load_data(DataPlan(dataset="digits", size=16), RunOptions(), seed=0).shape
-        (1, 16, 16)
+    >>> load_data(DataPlan(dataset="digits", size=16), RunOptions(), seed=0).shape
+    (1, 16, 16)
     """
     shared: dict[str, Any] = {
         "size": plan.size, "channels": plan.channels, "validation": plan.validation, "seed": seed,

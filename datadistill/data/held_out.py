@@ -1,4 +1,4 @@
-"""A part of the data as a run sees it, and the test part, which is read when it is first asked for."""
+"""Parts of real data: normalized now, or when the test part is first asked for."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class RealData:
 
     @property
     def test_was_read(self) -> bool:
-        """Whether anyone has asked for `.test` yet."""
+        """Whether `.test` was asked for."""
         return self._held_out.split is not None
 
     @property
@@ -75,7 +75,6 @@ class RealData:
 
     @property
     def device(self) -> torch.device:
-        """Where the images lie."""
         return self.train.images.device
 
     @property
@@ -101,7 +100,6 @@ class RealData:
         return getattr(self, name)
 
     def to(self, device: torch.device | str) -> RealData:
-        """The same data on another device; the test split follows when it is read."""
         kept = {name: value for name, value in self._kept.items() if name == "fingerprint"}
         return replace(self, train=self.train.to(device), validation=self.validation.to(device), _kept=kept)
 

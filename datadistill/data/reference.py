@@ -1,4 +1,4 @@
-"""Which real data a set was learned from, as far as they can be found again."""
+"""A reference to the real data of a set, by which they can be found again."""
 
 from __future__ import annotations
 
@@ -52,16 +52,11 @@ class DataReference:
         return self.holdout is not None
 
     def describe(self) -> dict[str, Any]:
-        """As plain values; `from_description` is the inverse."""
         return {**vars(self), "parts": None if self.parts is None else self.parts.as_dict()}
 
     @classmethod
     def from_description(cls, description: Any) -> DataReference:
-        """The reference that `describe` described.
-
-        Raises:
-            DataError: other fields, or values of other types.
-        """
+        """The reference that `describe` described."""
         return cls(**check_fields("data", description, _DESCRIBED))
 
 

@@ -42,7 +42,7 @@ SIZES = {
 
 
 class Archive(TorchvisionSet):
-    """How torchvision fetches a year of VOC: one archive for both parts."""
+    """The archive of a year of VOC, with both parts, as torchvision fetches it."""
 
     def open(self, root: Path, split: str, download: bool = False) -> Any:
         """Fetch and unpack it, once."""
@@ -54,11 +54,7 @@ class Archive(TorchvisionSet):
 
 
 def label_of(annotation: Path, classes: tuple[str, ...]) -> int:
-    """The class of the largest annotated object, as an index.
-
-    Raises:
-        DataError: the file is missing, is no annotation, has no object, or one of another class.
-    """
+    """The class of the largest annotated object, as an index."""
     try:
         text = annotation.read_bytes()
         if b"<!" in text:  # neither VOC nor anything else here needs entities, which can grow without bound
@@ -109,12 +105,7 @@ def count_images(place: Path) -> tuple[int, int]:
 def find(
     name: str, title: str, folder: str, classes: tuple[str, ...], roots: list[Path], download: bool
 ) -> Reader:
-    """Look for a year of VOC, or for its subset, in every root; see `Source.find`.
-
-    Raises:
-        Unavailable: it is in no root and was not, or could not be, fetched.
-        DataError: part of it is there, or the other set of that year.
-    """
+    """Find a year of VOC, or its subset, in a root; see `Source.find`."""
     archive = Archive("VOCDetection", (folder,))
     search = partial(locate, name, title, folder=folder, needed=NEEDED, count=count_images, sets=SIZES[folder])
     place = search(roots)

@@ -20,18 +20,8 @@ def load_own_data(
     folder: str | os.PathLike[str] | None = None,
     download: bool = True,
 ) -> RealData:
-    """What a set was learned from, in its own normalization and with the run's own held-out images.
-
-    Args:
-        d: the set.
-        data_root: where named data sets lie.
-        folder: your own folder of images; required for a set that was learned from one.
-        download: whether a named data set may be fetched.
-
-    Raises:
-        UsageError: the set came from a folder, and none was given.
-        DataError, Unavailable: the data are damaged, or not on this machine.
-    """
+    """The real data of a set, in its own normalization and with the run's own held-out images. `folder` is
+    required for a set that was learned from one."""
     found = d.data
     if folder is not None:
         return load_folder(
@@ -51,7 +41,7 @@ def load_own_data(
 
 
 def _parts(d: DistilledDataset, folder: str | os.PathLike[str]) -> Parts | None:
-    """Which of the folder's images are in which part; None in files from before this was kept."""
+    """The parts of the folder's images; None in older files, which do not state them."""
     if d.data.parts is not None:
         _check_classes(d, os.fspath(folder), folder_classes(folder))
         return d.data.parts
@@ -65,17 +55,8 @@ def _parts(d: DistilledDataset, folder: str | os.PathLike[str]) -> Parts | None:
 
 
 def check_data(d: DistilledDataset, real: RealData, split: str = "test") -> None:
-    """Refuse real data that do not fit a set.
-
-    Args:
-        d: the set.
-        real: the data.
-        split: the split that is to be tested on.
-
-    Raises:
-        DataError: other classes, images of another shape, or images in the split that the set was learned
-            from.
-    """
+    """Refuse real data of other classes or shapes than a set's, or with images in the split to test on that
+    the set was learned from."""
     _check_classes(d, real.name, real.classes)
     if real.shape != tuple(d.images.shape[1:]):
         raise DataError(

@@ -1,4 +1,4 @@
-"""Which nets a set is tested on.
+"""Nets that a set is tested on.
 
 A set learned for random initializations: held-out draws of the same scheme, from a stream of their own. For
 pretrained nets: the held-out part of the pool. For one fixed initialization: that one.
@@ -45,10 +45,6 @@ def start_of(
         device: where both go.
         pool: for a set that was learned for pretrained nets.
         part: of the pool: "held_out", "validation" or "train".
-
-    Raises:
-        UsageError: a set for pretrained nets and no pool, a pool or net that does not fit it, or a set for
-            nets that a function of the user's own builds and no such function.
     """
     module = net_of(d, net).to(device)
     if d.theta_0 is not None:
@@ -131,7 +127,7 @@ def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, modul
 
 
 def net_of(d: DistilledDataset, net: str | nn.Module | NetFactory | None = None) -> nn.Module:
-    """A module of the test's own: moving it and its flags must not reach the caller's."""
+    """A new module for the test, so that moving it does not reach the caller's."""
     c, h, _ = d.images.shape[1:]
     if net is None or net == d.net.name:
         return d.build()

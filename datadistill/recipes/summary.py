@@ -1,4 +1,4 @@
-"""What a list of recipes says of each."""
+"""The line about a recipe in a list."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ __all__ = ["summary_of"]
 def summary_of(make: Callable[..., Any]) -> str:
     """The first paragraph of a recipe's docstring, in one line.
 
-    Args:
-        make: the recipe, a function or a `functools.partial` of one.
-
-    Example:
-        >>> summary_of(partial(summary_of, print))
-        "The first paragraph of a recipe's docstring, in one line."
+    >>> summary_of(partial(summary_of, print))
+    "The first paragraph of a recipe's docstring, in one line."
     """
     function = make.func if isinstance(make, partial) else make
     return " ".join((getdoc(function) or "").partition("\n\n")[0].split())

@@ -84,11 +84,6 @@ def read_corpus(
             training text; None: all of them, and no "<unk>" where the text has none.
         root: where data lie; as in `data_roots`.
 
-    Raises:
-        DataError: a file that is missing, empty or not UTF-8; words of the validation or test text that the
-            vocabulary has not, where it has no "<unk>".
-        UsageError: more tokens than the training text has, or a vocabulary below 2.
-
     Example:
         >>> folder = getfixture("tmp_path")
         >>> for name in ("train", "valid", "test"):

@@ -56,7 +56,7 @@ LANGUAGE_NET = Artifact(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SavedLanguageModel(SavedModel):
-    """A language model as a file holds it.
+    """A trained language model and its vocabulary.
 
     Args:
         state: its state dict.
@@ -82,16 +82,14 @@ class SavedLanguageModel(SavedModel):
         return f"SavedLanguageModel({self.name} of {len(self.words)} words trained on {self.dataset})"
 
     def net(self) -> LanguageModel:
-        """A net of its own with these tensors, in evaluation mode, on the CPU."""
+        """A new net with these tensors, in evaluation mode, on the CPU."""
         net = build_language(self.name, self.words, seed=0, **self.args)
         net.load_state_dict(dict(self.state))
         return net.eval()
 
     def to_teacher(self) -> Teacher:
-        """The net as a teacher, on the CPU."""
         return Teacher(self.net())
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """All tensors, by the names of the state dict."""
         return self.state

@@ -100,10 +100,6 @@ def perplexity(
         batch: columns, at least 1.
         unroll: words at once, at least 1; cut to a column's length.
 
-    Raises:
-        UsageError: a text too short for so many columns, or a number that is no word of the model.
-        NumericalError: it is not finite.
-
     Example:
         >>> from kd_baselines.language.nets import build_language
         >>> net = build_language("lstm", ["a", "b"], seed=0, width=3)

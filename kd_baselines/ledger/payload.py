@@ -88,8 +88,8 @@ class Payload:
             storage: "uint8": 8-bit codes over the images' own range, which is two float32 numbers more; or
                 "float32".
             schedule: the distilled set of which these are the images: its step sizes, order, update rule and
-                what BatchNorm uses are shipped too, and its initial net where it was learned for one. The
-                labels may be others than its own.
+                what BatchNorm uses are sent too, and its initial net where it was learned for one. The labels
+                may be others than its own.
 
         Example:
             >>> import torch
@@ -123,24 +123,14 @@ class Payload:
         normalization: Normalization,
         note: str = "",
     ) -> Payload:
-        """The parameters and buffers of a trained net; shared ones once.
-
-        BatchNorm's `num_batches_tracked` stays behind: no answer of the net depends on it. Other buffers of
-        whole numbers are stored as they are.
+        """The parameters and buffers of a trained net; shared ones once, BatchNorm's `num_batches_tracked`
+        not at all, as no answer of the net depends on it. Other buffers of whole numbers are stored as
+        they are.
 
         Args:
             net: its state dict, or the net itself.
             spec: how it is built, with as many classes as there are names.
-            storage: "float32"; "float16", running statistics too; or "int8": tensors of two dimensions or more
-                as codes -127..127 with one float32 scale a tensor, max |w| / 127 (the part "scales"), and the
-                others, biases and what belongs to norms, as float32.
-
-        Example:
-            >>> spec = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 2, "width": 4, "depth": 1})
-            >>> normalization = Normalization((0.5,), (0.5,), size=8, channels=1)
-            >>> Payload.of_net(spec.build(), spec, storage="float16", classes=("no", "yes"),
-            ...                normalization=normalization).parts
-            {'weights': 540}
+            storage: "float32"; "float16", running statistics too; or "int8", as `net_storage` has it.
         """
         state = net.state_dict() if isinstance(net, nn.Module) else net
         stored = pack_weights(state, spec, storage)

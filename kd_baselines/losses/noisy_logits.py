@@ -66,10 +66,6 @@ def noisy_logit_loss(
         student_logits: z, (B,K).
         teacher_logits: v, (B,K); no gradient flows to it.
         sigma, alpha, generator, shared: see `noisy_logits`.
-
-    Example:
-        >>> noisy_logit_loss(torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]), sigma=0.0, alpha=1.0)
-        tensor(5.)
     """
     check_logits(student_logits, teacher_logits)
     targets = noisy_logits(teacher_logits, sigma, alpha, generator, shared=shared)

@@ -28,11 +28,7 @@ Scored = dict[str, tuple[float, ...]]
 
 
 def seed_of(seed: int, generation: int) -> int:
-    """The seed that a generation of a chain is drawn and trained with; another one for every pair.
-
-    >>> seed_of(0, 1) == derive(0, "generation", 1), seed_of(0, 1) == seed_of(1, 0)
-    (True, False)
-    """
+    """The seed that a generation of a chain is drawn and trained with; another one for every pair."""
     return derive(seed, "generation", generation)
 
 
@@ -45,7 +41,6 @@ class MeasuredNet:
     with_teacher: Scored = field(default_factory=dict)
 
     def descent(self, arm: str, column: str) -> Descent:
-        """One column for the figure."""
         ensembles = {k: scores[column] for k, scores in self.ensembles.items()}
         return Descent(arm, [scores[column] for scores in self.nets], ensembles, self.with_teacher[column])
 
@@ -59,7 +54,7 @@ class Chains:
         self.lineage, self.study, self.configs, self.average = lineage, study, configs, average
 
     def teacher_of(self, arm: str) -> str:
-        """What the generation 0 of an arm is called: after the first of all arms that has it."""
+        """The name of an arm's generation 0: after the first of all arms that has it."""
         firsts = {a: self.lineage.build_first(c, 0) for a, c in self.configs.items() if has_teacher(c.method)}
         first = next(a for a, config in firsts.items() if config == firsts[arm])
         return "teacher" if first == next(iter(firsts)) else f"teacher-{first}"
@@ -108,16 +103,7 @@ class Chains:
 
 
 def refuse_other_teacher(run: Path, teacher: Path, fingerprint: str) -> None:
-    """Refuse a run that another net has taught.
-
-    Args:
-        run: its folder.
-        teacher: the file of the net that should have taught it.
-        fingerprint: of that net.
-
-    Raises:
-        DataError: the run was started with another fingerprint.
-    """
+    """Refuse a run, by its folder, whose teacher had another fingerprint than the net in the file `teacher`."""
     if RunFolder.open(run).environment.get("teacher") != fingerprint:
         raise DataError(
             f"{run} was taught by another net than {teacher} holds (its fingerprint differs); restore that "

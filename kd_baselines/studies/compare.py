@@ -69,9 +69,6 @@ def compare(
         again: the command that resumes the study, named after a signal.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
 
-    Returns:
-        A row for each teacher and arm; also in OUT/table.md and OUT/table.csv.
-
     Raises:
         UsageError: an unknown arm or field, no seed or one given twice, or `out` holds something else.
         Interrupted: a signal came; what was done is kept.
@@ -164,7 +161,7 @@ class Runs:
         return file
 
     def _teacher_file(self, config: KdConfig) -> Path:
-        """Where the teacher of a config lies: named after the first of all arms that has it."""
+        """The file of the teacher of a config, named after the first of all arms that has it."""
         students = [c for c in self.configs.values() if has_teacher(c.method)]
         first = next(c for c in students if is_same_teacher(c, config))
         name = "teacher" if first is students[0] else f"teacher-{first.arm}"

@@ -1,4 +1,4 @@
-"""What a comparison found, arm by arm, and its table.md and table.csv."""
+"""The result of a comparison, arm by arm, and its table.md and table.csv."""
 
 from __future__ import annotations
 
@@ -49,15 +49,10 @@ class ArmRow:
     published: str = "-"
 
     def mean(self, column: str) -> float:
-        """Over the seeds."""
         return mean_interval(self.values[column]).mean
 
     def score(self, column: str) -> Score:
-        """Mean, deviation and difference; no mean where it was not measured.
-
-        >>> str(ArmRow("own", "plain", {"accuracy": (90.0, 94.0)}).score("accuracy"))
-        '92.00 ± 2.00'
-        """
+        """Mean, deviation and difference; no mean where it was not measured."""
         if column not in self.values:
             return Score()
         return Score.of(self.values[column], difference=self.differences.get(column))
@@ -79,7 +74,7 @@ SHARED_TEACHER = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` or `born_again_generations` found.
+    """The result of `compare` or `born_again_generations`.
 
     Args:
         recipe: its name.
@@ -111,11 +106,7 @@ class Comparison:
         return tuple(dict.fromkeys(column for row in self.rows for column in row.values))
 
     def title(self, column: str) -> str:
-        """A column with its unit.
-
-        >>> Comparison("r", "own", (0,), ()).title("accuracy")
-        'accuracy (%)'
-        """
+        """A column with its unit."""
         return f"{column} ({self.unit})" if self.unit else column
 
     def row(self, arm: str) -> ArmRow:
@@ -126,7 +117,7 @@ class Comparison:
         raise UsageError(f"{arm!r} was not compared; there are {', '.join(row.arm for row in self.rows)}")
 
     def score(self, row: ArmRow, column: str) -> Score:
-        """Of a row, with the published number; without a mean where it was not measured."""
+        """The score of a row, with the published number; without a mean where it was not measured."""
         known = row.published if column == self.measure and row.published != "-" else None
         return replace(row.score(column), published=known)
 
@@ -147,16 +138,7 @@ class Comparison:
 
 
 def write_comparison(found: Comparison, folder: Path, command: str) -> tuple[Path, ...]:
-    """Write table.md and table.csv.
-
-    Args:
-        found: what was measured.
-        folder: where to.
-        command: what makes this table, for the page.
-
-    Returns:
-        The files.
-    """
+    """Write table.md and table.csv; returns the files. `command` makes this table, for the page."""
     write_text(folder / FILES[0], markdown(found, command))
     write_text(folder / FILES[1], found.table().to_csv())
     return tuple(folder / name for name in FILES)
@@ -183,7 +165,7 @@ def _columns(base: str) -> list[Column[tuple[ArmRow, Score]]]:
 
 
 def remarks(found: Comparison) -> list[str]:
-    """What the numbers are over."""
+    """Sentences about the numbers."""
     seeds = ", ".join(map(str, found.seeds))
     lines = [found.about.format(seeds=seeds)]
     if len(found.seeds) > 1:

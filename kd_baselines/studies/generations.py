@@ -101,9 +101,6 @@ def born_again_generations(
 
     Example:
         `born_again_generations("ban-mnist", out="runs/ban").row("own-BANE(3)").differences["error"]`
-
-    References:
-        Furlanello et al. 2018, Born-Again Neural Networks, sections 3.1 and 3.2.
     """
     check_whole("generations", generations)
     if average not in AVERAGES:

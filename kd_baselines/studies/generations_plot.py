@@ -41,15 +41,8 @@ class Descent:
 
 @own_style()
 def generations_figure(title: str, descents: Sequence[Descent], y: str) -> Figure:
-    """The mean over seeds by generation; bars are -+ the population deviation, ensembles are dashed.
-
-    Args:
-        title: over all.
-        descents: at least one.
-        y: at the left: what the scores are.
-
-    Raises:
-        UsageError: nothing to draw.
+    """The mean over seeds by generation; bars are -+ the population deviation, ensembles are dashed. `y`
+    names the scores.
 
     Example:
         >>> chain = Descent("own", [(9.0, 9.4), (8.1, 8.5), (8.0, 8.2)], {2: (7.5, 7.7)})
