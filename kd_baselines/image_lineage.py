@@ -16,7 +16,7 @@ from kd_baselines.lineage import Lineage
 from kd_baselines.netfile import SavedNet
 from kd_baselines.teacher_runs import teacher_fields
 from kd_baselines.teachers import Teacher
-from kd_baselines.training import ImageTraining, refuse_other_classes
+from kd_baselines.training import ImageTraining
 
 __all__ = ["ImageLineage"]
 
@@ -55,9 +55,6 @@ class ImageLineage(Lineage[KdConfig, RealData, SavedNet]):
                 "of generations are in the table)"
             )
         super().refuse(config)
-
-    def refuse_other(self, who: str, saved: SavedNet, data: RealData) -> None:
-        refuse_other_classes(who, saved, data)
 
     def name_scores(self, scores: Mapping[str, Any]) -> dict[str, float]:
         return _errors(Scores.from_dict(scores))

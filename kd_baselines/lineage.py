@@ -60,10 +60,6 @@ class Lineage(abc.ABC, Generic[C, D, S]):
         return config.with_changes(seed=seed)
 
     @abc.abstractmethod
-    def refuse_other(self, who: str, saved: S, data: D) -> None:
-        """Refuse a net of other classes or words than the data's."""
-
-    @abc.abstractmethod
     def name_scores(self, scores: Mapping[str, Any]) -> dict[str, float]:
         """The scores in a net's file by the words over their columns, the one to compare by first."""
 
@@ -94,7 +90,7 @@ class Lineage(abc.ABC, Generic[C, D, S]):
             return self.name_scores(files[0].scores)
         data = self.load_data(config)
         for path, saved in zip(nets, files, strict=True):
-            self.refuse_other(str(path), saved, data)
+            saved.refuse_other(str(path), data)
             refuse_other_data(path.parent, data)
         return self.measure(files, config, average, data)
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from datadistill.data import Normalization
+from datadistill.data import Normalization, RealData
 from datadistill.data.normalization import normalization_from
 from datadistill.errors import DataError
 from datadistill.nets.limits import LARGEST
@@ -146,6 +146,16 @@ class SavedNet(SavedModel):
 
     def to_teacher(self) -> Teacher:
         return Teacher(*(self.net(n) for n in range(len(self.states))), average=self.average)
+
+    def refuse_other(self, who: str, data: RealData) -> None:
+        pairs = enumerate(zip(self.classes, data.classes, strict=False))
+        other = next(((n, a, b) for n, (a, b) in pairs if a != b), None)
+        if len(self.classes) == len(data.classes) and other is not None:
+            n, a, b = other
+            raise DataError(
+                f"{who} was trained on other classes ({self.dataset}): class {n} is {a!r}, and {b!r} here "
+                f"({data.name}); pass a net of these classes"
+            )
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -40,6 +40,10 @@ class SavedModel(abc.ABC):
     def to_teacher(self) -> Teacher:
         """The trained net as a teacher, on the CPU."""
 
+    @abc.abstractmethod
+    def refuse_other(self, who: str, data: Any) -> None:
+        """Refuse data of other words than the net's, or of as many classes, but others."""
+
     @property
     def bytes(self) -> int:
         """Bytes of all tensors."""

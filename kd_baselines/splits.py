@@ -9,7 +9,7 @@ from datadistill.data.given import float_images, split_of
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 
-__all__ = ["as_split", "float_images", "refuse_distilled"]
+__all__ = ["as_split", "check_real_data", "float_images", "refuse_distilled"]
 
 
 def as_split(data: Any, what: str = "the data") -> Split:
@@ -39,3 +39,17 @@ def refuse_distilled(data: Any, why: str) -> None:
     """UsageError for a distilled set where real images are needed, which ends with `why`."""
     if isinstance(data, DistilledDataset):
         raise UsageError(f"data is a DistilledDataset of {len(data.images)} learned images, {why}")
+
+
+def check_real_data(data: object) -> None:
+    """UsageError unless the data are a `RealData` or None."""
+    if data is None or isinstance(data, RealData):
+        return
+    refuse_distilled(
+        data, "and no test images to score a student on; train on it with kd_baselines.fit(net, data, "
+        "stages), or pass real data"
+    )  # fmt: skip
+    raise UsageError(
+        f"data is a {type(data).__name__}, wanted a RealData with training and test images; make one with "
+        "RealData.from_dataset(data), or use kd_baselines.fit(net, data, ...)"
+    )

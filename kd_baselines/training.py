@@ -28,7 +28,7 @@ from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet, is_plain_weights
 from kd_baselines.setup import Setup, wants_teacher
-from kd_baselines.splits import refuse_distilled
+from kd_baselines.splits import check_real_data
 from kd_baselines.staged import StagedLoop
 from kd_baselines.student_runs import StudentKind, StudentWork
 from kd_baselines.teacher_runs import (
@@ -43,7 +43,7 @@ from kd_baselines.teachers import Teacher
 KIND = "kd"
 """What config.json calls a run that trains an image classifier."""
 
-__all__ = ["KIND", "ImageTraining", "Trained", "load_data", "refuse_other_classes", "train"]
+__all__ = ["KIND", "ImageTraining", "Trained", "load_data", "train"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -135,7 +135,7 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
     def __init__(
         self, data: RealData | None = None, teacher: Teacher | str | os.PathLike[str] | None = None
     ) -> None:
-        refuse_other_data(data)
+        check_real_data(data)
         self.weights: str | None = None
         self.saved_teacher: SavedNet | None = None
         if isinstance(teacher, str | os.PathLike) and is_plain_weights(teacher):
@@ -170,7 +170,7 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
         needs = [stage.objective.needs for stage in stages]
         same = not METHODS[config.method].two_headed  # a second head is for the teacher's own classes
         if saved is not None and same and any(n.teacher_logits or n.teacher for n in needs):
-            refuse_other_classes("the teacher", saved, real)
+            saved.refuse_other("the teacher", real)
         teacher = None if self.teacher is None else self.teacher.to(real.device)
         return _Training(self, config, real, teacher, options)
 
@@ -285,34 +285,8 @@ def train_or_load(kind: ImageTraining, config: KdConfig, path: Path | None, opti
     return SavedNet.load(path)
 
 
-def refuse_other_data(data: object) -> None:
-    """UsageError unless the data are a `RealData` or None."""
-    if data is None or isinstance(data, RealData):
-        return
-    refuse_distilled(
-        data, "and no test images to score a student on; train on it with kd_baselines.fit(net, data, "
-        "stages), or pass real data"
-    )  # fmt: skip
-    raise UsageError(
-        f"data is a {type(data).__name__}, wanted a RealData with training and test images; make one with "
-        "RealData.from_dataset(data), or use kd_baselines.fit(net, data, ...)"
-    )
-
-
 def load_data(config: KdConfig, options: RunOptions, data: RealData | None = None) -> RealData:
     """The data of a run, on its device: yours, or those that its config names."""
     if data is None:
         data = from_config.load_data(config, options, seed=config.teacher_seed, folder=config.data)
     return data.to(resolve(config.device))
-
-
-def refuse_other_classes(who: str, saved: SavedNet, real: RealData) -> None:
-    """DataError where a net has as many classes as the data, but others."""
-    pairs = enumerate(zip(saved.classes, real.classes, strict=False))
-    other = next(((n, a, b) for n, (a, b) in pairs if a != b), None)
-    if len(saved.classes) == len(real.classes) and other is not None:
-        n, a, b = other
-        raise DataError(
-            f"{who} was trained on other classes ({saved.dataset}): class {n} is {a!r}, and {b!r} here "
-            f"({real.name}); pass a net of these classes"
-        )

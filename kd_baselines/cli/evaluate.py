@@ -127,13 +127,13 @@ class EvaluateText(EvaluateCommand[EvaluateLanguage]):
         from datadistill.device import resolve
         from kd_baselines.language.netfile import SavedLanguageModel
         from kd_baselines.language.perplexity import perplexity
-        from kd_baselines.language.training import load_corpus, refuse_other_words
+        from kd_baselines.language.training import load_corpus
 
         args = self.args
         saved = SavedLanguageModel.load(args.run)
         options = RunOptions(data_root=args.options.data_root, download=args.options.download)
         corpus = load_corpus(find_config(saved, args), options)
-        refuse_other_words(str(args.run), saved.words, corpus)
+        saved.refuse_other(str(args.run), corpus)
         net = saved.net().to(resolve(args.options.device))
         texts = {"validation perplexity": corpus.validation, "perplexity": corpus.test}
         found = {name: perplexity(net, text) for name, text in texts.items()}

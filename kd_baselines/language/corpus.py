@@ -29,7 +29,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.nets.layers import check_whole
 from datadistill.runs.tensors import checksum
 
-__all__ = ["EOS", "UNK", "Corpus", "make_corpus", "read_corpus"]
+__all__ = ["EOS", "UNK", "Corpus", "make_corpus", "read_corpus", "refuse_other_words"]
 
 EOS = "<eos>"
 """The word at every line's end."""
@@ -122,6 +122,29 @@ def make_corpus(
         if not any(word != EOS for word in words):
             raise DataError(f"the {split} text has no word; give one or more")
     return _corpus(name, texts, None, vocabulary)
+
+
+def refuse_other_words(who: str, words: tuple[str, ...], corpus: Corpus) -> None:
+    """Refuse a net whose vocabulary is not the text's; the sentence says where they differ.
+
+    Example:
+        >>> refuse_other_words("the teacher", ("a", "b"), make_corpus("a a\\n", "a\\n", "a\\n"))
+        Traceback (most recent call last):
+        datadistill.errors.DataError: the teacher knows 2 words, the text custom has 2: 'b' is only the ...
+    """
+    if words == corpus.words:
+        return
+    own, there = set(words), set(corpus.words)
+    alone = [f"{w!r} is only the net's" for w in words if w not in there][:1]
+    alone += [f"{w!r} is only the text's" for w in corpus.words if w not in own][:1]
+    if not alone:
+        n, a, b = next((n, a, b) for n, (a, b) in enumerate(zip(words, corpus.words, strict=True)) if a != b)
+        alone = [f"word {n} is {a!r} to the net and {b!r} in the text"]
+    raise DataError(
+        f"{who} knows {len(words):,} words, the text {corpus.name} has {len(corpus.words):,}: "
+        f"{', '.join(alone)}; take a net that was trained on these words (the same text, --tokens and "
+        "--vocabulary)"
+    )
 
 
 def _corpus(name: str, texts: list[list[str]], tokens: int | None, vocabulary: int | None) -> Corpus:

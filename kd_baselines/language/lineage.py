@@ -9,7 +9,7 @@ from kd_baselines.language.config import LanguageConfig
 from kd_baselines.language.corpus import Corpus
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.perplexity import Ensemble, perplexity
-from kd_baselines.language.training import LanguageTraining, refuse_other_words
+from kd_baselines.language.training import LanguageTraining
 from kd_baselines.lineage import Lineage
 
 __all__ = ["LanguageLineage"]
@@ -25,9 +25,6 @@ class LanguageLineage(Lineage[LanguageConfig, Corpus, SavedLanguageModel]):
         """Generation 0: the same net and schedule, on the words alone."""
         own = LanguageConfig()
         return config.with_changes(arm="teacher", seed=seed, method="plain", label_weight=own.label_weight)
-
-    def refuse_other(self, who: str, saved: SavedLanguageModel, data: Corpus) -> None:
-        refuse_other_words(who, saved.words, data)
 
     def name_scores(self, scores: Mapping[str, float]) -> dict[str, float]:
         return dict(scores)

@@ -14,6 +14,7 @@ from datadistill.nets.spec import refuse_other_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import check_number, check_object, check_text, optional, parse_with
 from kd_baselines.language.config import LANGUAGE_KIND
+from kd_baselines.language.corpus import Corpus, refuse_other_words
 from kd_baselines.language.model import vocabulary_of
 from kd_baselines.language.nets import LanguageModel, build_language
 from kd_baselines.netfile import STUDENT
@@ -89,6 +90,9 @@ class SavedLanguageModel(SavedModel):
 
     def to_teacher(self) -> Teacher:
         return Teacher(self.net())
+
+    def refuse_other(self, who: str, data: Corpus) -> None:
+        refuse_other_words(who, self.words, data)
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:

@@ -16,7 +16,7 @@ from datadistill.runs.driver import run
 from datadistill.runs.kinds import Work
 from datadistill.runs.resume import fingerprints
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
-from kd_baselines.language.corpus import Corpus, read_corpus
+from kd_baselines.language.corpus import Corpus, read_corpus, refuse_other_words
 from kd_baselines.language.loop import LanguageFit
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import LanguageModel, build_language, language_arguments
@@ -25,7 +25,7 @@ from kd_baselines.saved_model import copy_state, to_record
 from kd_baselines.student_runs import StudentKind, StudentWork
 from kd_baselines.teachers import Teacher
 
-__all__ = ["LanguageTraining", "TrainedLanguage", "load_corpus", "refuse_other_words", "train_language"]
+__all__ = ["LanguageTraining", "TrainedLanguage", "load_corpus", "train_language"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,27 +178,3 @@ class _Training(StudentWork[TrainedLanguage]):
 def load_corpus(config: LanguageConfig, options: RunOptions) -> Corpus:
     """The text that a config names."""
     return read_corpus(config.text, tokens=config.tokens, vocabulary=config.vocabulary, root=options.data_root)
-
-
-def refuse_other_words(who: str, words: tuple[str, ...], corpus: Corpus) -> None:
-    """Refuse a net whose vocabulary is not the text's; the sentence says where they differ.
-
-    Example:
-        >>> from kd_baselines.language.corpus import make_corpus
-        >>> refuse_other_words("the teacher", ("a", "b"), make_corpus("a a\\n", "a\\n", "a\\n"))
-        Traceback (most recent call last):
-        datadistill.errors.DataError: the teacher knows 2 words, the text custom has 2: 'b' is only the ...
-    """
-    if words == corpus.words:
-        return
-    own, there = set(words), set(corpus.words)
-    alone = [f"{w!r} is only the net's" for w in words if w not in there][:1]
-    alone += [f"{w!r} is only the text's" for w in corpus.words if w not in own][:1]
-    if not alone:
-        n, a, b = next((n, a, b) for n, (a, b) in enumerate(zip(words, corpus.words, strict=True)) if a != b)
-        alone = [f"word {n} is {a!r} to the net and {b!r} in the text"]
-    raise DataError(
-        f"{who} knows {len(words):,} words, the text {corpus.name} has {len(corpus.words):,}: "
-        f"{', '.join(alone)}; take a net that was trained on these words (the same text, --tokens and "
-        "--vocabulary)"
-    )

@@ -1,6 +1,5 @@
 """Runs of language models from start to end, their files, their recipes, and chains of generations."""
 
-import hashlib
 import json
 import re
 from dataclasses import replace
@@ -47,12 +46,6 @@ def runs(folder, tmp_path_factory):
     train_language(replace(TINY, text=str(folder)), out=place / "teacher")
     train_language(replace(TAUGHT, text=str(folder)), teacher=place / "teacher", out=place / "student")
     return place
-
-
-def digest(run):
-    return [
-        hashlib.sha256((run / n).read_bytes()).hexdigest() for n in ("student.safetensors", "metrics.jsonl")
-    ]
 
 
 # --- a run
