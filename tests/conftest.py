@@ -32,7 +32,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_collectstart():
+    """Collect without the garbage collector, which would walk everything again and again."""
+    gc.disable()
+
+
 def pytest_collection_finish():
     """Hide what collecting made from the garbage collector: it stays, and walking it takes half a second."""
+    gc.enable()
     gc.collect()
     gc.freeze()

@@ -149,7 +149,7 @@ def test_a_value_longer_than_any_path_is_one_sentence(capsys):
     assert "an argument has 5000 characters (99999" in capsys.readouterr().err
 
 
-def test_an_unknown_augmentation_is_refused_before_the_folder_is_made(tmp_path):
+def test_an_unknown_augmentation_is_refused_first(tmp_path):
     for field in ("augment", "teacher_augment"):
         config = kd.KdConfig(dataset="digits", method="soft-targets", epochs=1, **{field: ("flop",)})
         with pytest.raises(UsageError, match="unknown augmentation 'flop'; did you mean flip"):

@@ -84,7 +84,7 @@ def test_every_net_starts_from_a_fresh_draw(monkeypatch, tmp_path):
     assert seeds == {seed_of(s, g) for s in range(2) for g in range(3)} and len(seeds) == 6
 
 
-def test_generation_0_is_the_teacher_alone_and_each_net_a_plain_run(finished, tmp_path):
+def test_generation_0_is_the_teacher_and_each_net_a_run(finished, tmp_path):
     out, _ = finished
     seed = seed_of(1, 0)
     teacher = train(
@@ -180,7 +180,7 @@ def test_more_generations_and_seeds_add_to_what_is_there(trained, tmp_path):
 # --- scores and files
 
 
-def test_ensembles_are_the_numpy_mean_of_probabilities_and_of_logits(finished):
+def test_ensembles_are_the_mean_of_probabilities_or_of_logits(finished):
     out, arithmetic = finished
     nets = [SavedNet.load(out / name).net() for name in ("teacher-s0", "own-1-s0", "own-2-s0", "own-3-s0")]
     images = DATA.test.images
@@ -289,7 +289,7 @@ def test_errors_under_noise_are_told_too(tmp_path):
     assert all(set(row.values) == set(found.columns) for row in found.rows)
 
 
-def test_the_figure_has_single_nets_ensembles_and_the_teachers_level():
+def test_the_figure_has_nets_ensembles_and_the_teachers_level():
     own = Descent("own", [(9.0, 11.0), (8.0, 9.0), (7.0, 8.0)], {2: (6.0, 7.0)}, (5.0, 6.0))
     ax = generations_figure("t", [own], "error (%)").axes[0]
     drawn = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines}

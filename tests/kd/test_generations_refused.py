@@ -71,7 +71,7 @@ def test_other_data_or_classes_between_generations_are_refused(tmp_path):
         train(TINY, data=DATA, teacher=file)
 
 
-def test_a_teacher_of_other_classes_is_allowed_where_its_logits_are_not_matched(tmp_path):
+def test_other_classes_are_allowed_where_no_logits_are_matched(tmp_path):
     cnn = {"net": "thin-cnn", "net_args": {"width": 2, "depth": 2, "pools": 1}}
     other = train(TINY.with_changes(method="plain", **cnn), data=DATA).saved
     replace(other, classes=("a", "x", "c")).save(tmp_path / "other")

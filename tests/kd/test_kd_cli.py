@@ -148,11 +148,6 @@ def test_arguments_go_over_those_of_every_arm():
     assert arm.with_changes(net="lenet", net_args=Arguments({"width": 7})).net_args == {"width": 7}
 
 
-def test_an_occupied_folder_is_refused(finished, capsys):
-    assert main(["train", NAME, *SMALL, "--out", str(finished)]) == 2
-    assert "already holds a run of kd, which has finished; choose another --out" in capsys.readouterr().err
-
-
 def test_resume_takes_no_other_recipe_or_folder(finished, tmp_path, capsys):
     assert main(["train", "fitnets-mnist", "--resume", str(finished)]) == 2
     assert f"is a run of {NAME}, not of fitnets-mnist" in capsys.readouterr().err

@@ -68,7 +68,7 @@ def trained(monkeypatch):
 # --- runs
 
 
-def test_arms_share_one_teacher_and_are_held_against_the_one_without(trained, tmp_path):
+def test_arms_share_a_teacher_and_are_compared_with_the_base(trained, tmp_path):
     found = compare(
         PAGE, seeds=2, arms=("own", "hard", "logits"), out=tmp_path / "c", changes={"noise": (0.2,)}
     )
@@ -124,7 +124,7 @@ def test_arms_with_several_teachers_have_a_file_for_each(trained, tmp_path):
     assert found.base == "logits"
 
 
-def test_an_ensemble_is_a_run_for_each_net_and_has_scores_of_its_own(trained, tmp_path):
+def test_an_ensemble_is_a_run_a_net_and_has_scores(trained, tmp_path):
     found = compare(seeds=1, arms=("logits",), out=tmp_path, changes={"teachers": 2})
     shared = "teacher.safetensors"
     assert trained == [("teacher-1", None), ("teacher-2", None), ("logits-s0", shared)]
@@ -147,7 +147,7 @@ def test_an_interrupted_teacher_is_resumed(trained, tmp_path):
     assert SavedNet.load(tmp_path / "teacher.safetensors").fingerprint == whole
 
 
-def test_a_class_left_out_has_columns_and_the_teachers_accuracy_on_it(tmp_path):
+def test_a_class_left_out_has_columns_of_its_own(tmp_path):
     found = compare(seeds=1, arms=("own",), out=tmp_path, changes={"without": ("1",)})
     assert found.columns == ("accuracy", "of class 1", "of class 1, shifted", "all, 1 shifted")
     teacher = SavedNet.load(tmp_path / "teacher.safetensors")

@@ -147,7 +147,7 @@ def test_augmented_images_are_asked_of_the_teacher_itself(data):
     assert cached.fingerprint == online.fingerprint
 
 
-def test_batchnorm_sees_every_step_of_its_stages_and_no_validation_image(data):
+def test_batchnorm_sees_the_steps_and_no_validation_image(data):
     """Training mode again after an epoch's accuracy; layers behind the guided one rest in stage one."""
     net_args = {**TINY.net_args, "norm": "batch"}
     config = replace(TINY, method="fitnets", method_args=SLOWER, net_args=net_args, teacher_epochs=2)

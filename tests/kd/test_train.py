@@ -64,7 +64,7 @@ def test_the_folder_and_what_it_holds(straight):
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_method_trains_and_leaves_its_teacher_bit_identical(method):
+def test_every_method_leaves_its_teacher_bit_identical(method):
     """A teacher with BatchNorm and dropout: parameters, buffers and modes are as they were."""
     from datadistill.nets import build
 
@@ -142,7 +142,7 @@ def test_refused(changes, error, said):
         {"without": ("3",), "validation": 0},
     ],
 )
-def test_what_does_not_fit_is_refused_before_a_teacher_is_trained(changes, monkeypatch):
+def test_what_does_not_fit_is_refused_before_training(changes, monkeypatch):
     monkeypatch.setattr(fit_module.Fit, "advance", lambda self: pytest.fail("a step was taken"))
     with pytest.raises((UsageError, DataError)):
         train(CNN.with_changes(**changes))

@@ -120,7 +120,7 @@ def test_who_beats_whom_on_both_counts(size, accuracy, by_images, by_net):
     assert found["full uint8"] == []
 
 
-def test_what_noise_or_one_seed_may_have_made_is_not_called_better():
+def test_what_noise_or_one_seed_made_is_not_called_better():
     wild = Entry("distilled", "uint8", {"images": 100}, None, {0: 99.5, 1: 95.0, 2: 100.0}, 1.0, 10, 1.0)
     assert wild.accuracy.mean > net().accuracy.mean and beats(wild, net())[wild.name] == []
     one = beats(entry("distilled", accuracy=99.0), net(seeds=1), net(row="teacher"))
