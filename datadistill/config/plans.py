@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 from datadistill.config.choices import Value, change_fields
-from datadistill.config.values import check_images, check_range, check_types
+from datadistill.config.values import MOST_PIXELS, check_range, check_types, quote
 from datadistill.errors import UsageError
 
 __all__ = ["Config", "DataPlan", "FolderPlan", "NetPlan", "RunConfig", "SgdPlan", "TrainingPlan"]
@@ -71,7 +71,10 @@ class DataPlan(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_images(self)
+        check_range(self, ("size",), least=1, most=MOST_PIXELS)
+        check_range(self, ("validation",), least=0)
+        if self.channels not in (None, 1, 3):
+            raise UsageError(f"channels is {quote(self.channels)}, but images have 1 (grey) or 3 (colour)")
 
 
 @dataclass(frozen=True)

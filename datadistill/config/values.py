@@ -84,14 +84,6 @@ def check_range(
             )
 
 
-def check_images(config: Any) -> None:
-    """Refuse an image side, a number of channels or a validation split that no images can have."""
-    check_range(config, ("size",), least=1, most=MOST_PIXELS)
-    check_range(config, ("validation",), least=0)
-    if config.channels not in (None, 1, 3):
-        raise UsageError(f"channels is {quote(config.channels)}, but images have 1 (grey) or 3 (colour)")
-
-
 def quote(value: Any) -> str:
     """A value for a sentence, shortened.
 

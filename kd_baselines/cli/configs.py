@@ -25,6 +25,7 @@ class ImageFlags(KdConfig):
 
     recipe: Hidden[str] = "custom"
     arm: Hidden[str] = "own"
+    teacher_number: Hidden[int | None] = None
     method_args: NamesAndValues = field(default_factory=dict)
     net_args: NamesAndValues = field(default_factory=dict)
     teacher_args: NamesAndValues = field(default_factory=dict)
