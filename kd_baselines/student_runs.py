@@ -1,7 +1,7 @@
-"""The run of a student, of images or of text: a teacher that is given, reports, and the end.
+"""Runs of students, of images or of text.
 
-StudentKind     a student is trained, with or without a given teacher
-StudentWork     its steps, with a report once an epoch; then its test and its file
+StudentKind     a student is trained, with or without a teacher that is given
+StudentWork     its steps, reported once an epoch; then its test and its file
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class StudentWork(LoopWork[R]):
     loop: EpochLoop
     teacher: Teacher | None = None
     found: tuple[str, ...] = ()
-    """What the last test found, for the bar."""
+    """Of the last test, for the bar."""
 
     @abc.abstractmethod
     def stage(self) -> tuple[str, int]:

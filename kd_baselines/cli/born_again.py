@@ -33,6 +33,7 @@ class BornAgain(StudyFlags):
     """Only these; kd-baselines recipes RECIPE lists them, "own" is the recipe itself."""
     average: Literal["arithmetic", "geometric"] = "arithmetic"
     """Mean of an ensemble of generations: of the probabilities, or of the logits."""
+    config: Any = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,8 @@ def parse_arguments(name: str | None, words: Sequence[str]) -> tuple[BornAgain, 
     """The options for a recipe of images or of text, and the fields of its config that were changed."""
     base: Any = recipe(name) if name is not None else KdConfig()
     shown = f"{PROG} {name or 'RECIPE'}"
-    if isinstance(base, KdConfig):
-        default: OfImages | OfText = OfImages(config=as_flags(ImageConfig, base))
-    else:
-        default = OfText(config=as_flags(TextConfig, base))
-    args = parse(type(default), words, shown, default)
+    flags: type[BornAgain] = OfImages if isinstance(base, KdConfig) else OfText
+    args = parse(flags, words, shown, flags(config=as_flags(type(flags().config), base)))
     changes = find_changes(args.config, base, words)
     changes.pop("average", None)
     return args, changes

