@@ -93,6 +93,11 @@ class KdConfig(SgdPlan, StudentTask):
         check_range(self, ("teachers", "teacher_epochs", "teacher_batch", "teacher_decay_epochs"), least=1)
         check_range(self, ("teacher_number", "teacher_weight_decay"), least=0)
         check_range(self, ("teacher_lr",), above=0, hint="Adam's usual one is 0.001")
+        if self.teacher_number is not None and self.method != "plain":
+            raise UsageError(
+                f"teacher_number is {self.teacher_number}, but the method is {self.method}; a teacher's net "
+                "learns from labels alone (method plain), and of a student it is None"
+            )
         if self.teacher_weights is not None and self.teachers > 1:
             raise UsageError(
                 f"teachers is {self.teachers}, but the weights {self.teacher_weights} are one net's; take one "

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from datadistill.data import Split
-from datadistill.errors import NumericalError, UsageError
+from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets.copying import bare_net, copy_net, keep_hooks
 from datadistill.progress import Report, show_progress, track
@@ -138,13 +138,10 @@ class StagedLoop:
         return {"stage": self.stage, "net": net, "fit": self.fit.state(), "sums": self.sums, "due": self.due}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Resume from `state()`. A state of an earlier version, whose runs trained the teacher too, is
-        refused."""
-        if "stage" not in state:
-            raise UsageError(
-                "the checkpoint is of an earlier version, in which a student's run trained its teacher too; "
-                "train anew in another folder"
-            )
+        """Resume from `state()`."""
+        if "stage" not in state:  # of an earlier version
+            net = state["finished"][-1] if state["job"] == len(self.stages) else {}
+            state = {"due": False, **state, "stage": state["job"], "net": net}
         if state["net"]:
             self.net.load_state_dict(dict(state["net"]))
         _reset_net(self.net)

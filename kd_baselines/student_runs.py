@@ -79,7 +79,10 @@ class StudentKind(Kind[C, R], Generic[C, R, D, T]):
     def reopen(self, folder: RunFolder) -> None:
         had_one = "teacher" in folder.environment
         if self.teacher is not None and not had_one:
-            raise UsageError(f"{folder.path} was started without a given teacher; leave the teacher out")
+            raise UsageError(
+                f"{folder.path} was started without a given teacher; leave the teacher out, or train in "
+                "another folder"
+            )
         if self.teacher is None and had_one:
             raise UsageError(
                 f"{folder.path} was started with a teacher that it did not train; pass it again "

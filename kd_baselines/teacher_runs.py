@@ -69,7 +69,10 @@ def _key(config: KdConfig) -> tuple[Any, ...]:
 
 
 def build_untrained(config: KdConfig, data: RealData, options: RunOptions) -> Teacher:
-    """The teacher before its runs, to check what fits before anything is trained."""
+    """The teacher before its runs, or with the weights that the config names, to check what fits before
+    anything is trained."""
+    if config.teacher_weights is not None:
+        return load_pretrained(config, data, options)[0].to_teacher().to(data.device)
     nets = [build_initial(teacher_config(config, n), data, options).net for n in range(config.teachers)]
     return Teacher(*nets, average=config.average)
 

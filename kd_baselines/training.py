@@ -1,20 +1,22 @@
 """Training of an image classifier as a kind of run; a teacher that has to be trained first is another such
-run. The test part of the data is read once, at the end."""
+run. The test part of the data is read once, at the end of each."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from datadistill.config import RunOptions
+from datadistill.config import HARMLESS, RunOptions
 from datadistill.data import RealData, from_config
 from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import arguments
 from datadistill.progress import Report, show_progress
+from datadistill.runs.checkpoints import Checkpoint
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
@@ -97,8 +99,8 @@ def train(
             .safetensors) of the net that `teacher_net` and `teacher_args` name. Default: trained here, as the
             config says.
         net: none; a module of your own is trained by `kd_baselines.fit`.
-        out: a run folder to write: config, metrics (a line an epoch), checkpoints, both nets. None writes
-            nothing.
+        out: a run folder to write: config, metrics (a line an epoch), checkpoints, both nets, and in `teacher/`
+            (`teacher-1/`, ...) the runs of the teacher. None writes nothing.
         resume: continue the run in `out` in the middle of the epoch where it stopped, to the same bytes as
             without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
@@ -125,8 +127,7 @@ def train(
 
 
 class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
-    """The kind of run that trains an image classifier. `inside` is, of a teacher's run, that of its student,
-    with whose data it is trained."""
+    """The kind of run that trains an image classifier."""
 
     name, config, wanted = KIND, KdConfig, "kd_baselines.recipe(NAME)"
     function, data_field, data_argument = "train", "dataset", "data"
@@ -186,26 +187,17 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
 
 
 class TeacherTraining(ImageTraining):
-    """The run of a teacher's net, inside that of its student.
+    """The run of a teacher's net, inside that of its student, on whose data `real` it is trained."""
 
-    Args:
-        data: see `ImageTraining`.
-        real: what the student's run has loaded, on its device.
-        resume: the command that resumes the student's run.
-    """
-
-    def __init__(self, data: RealData | None, real: RealData, resume: str) -> None:
+    def __init__(self, data: RealData | None, real: RealData) -> None:
         super().__init__(data)
-        self.real, self.resume = real, resume
+        self.real = real
 
     def load_data(self, config: KdConfig, options: RunOptions) -> RealData:
         return self.real
 
-    def command(self, config: KdConfig, path: Path) -> str:
-        return self.resume
-
-    def describe_end(self, config: KdConfig, path: Path) -> str:
-        return f"the teacher was trained and is saved in {path}; go on with: {self.resume}"
+    def explain_memory(self, config: KdConfig) -> str:
+        return f"steps on {config.batch} images with {config.net}; try a smaller --teacher-batch"
 
 
 class _Training(StudentWork[Trained]):
@@ -236,27 +228,46 @@ class _Training(StudentWork[Trained]):
 
     def run_inputs(self, folder: RunFolder | None, options: RunOptions) -> None:
         if self.trains_teacher or self.pretrained is not None:
-            self.setup = self._setup_with_teacher(None if folder is None else folder.path, options)
+            self.setup = self._setup_with_teacher(folder, options)
         self.loop, self.teacher = self.setup.loop(), self.setup.teacher
 
-    def _setup_with_teacher(self, path: Path | None, options: RunOptions) -> Setup:
-        file = None if path is None else path / TEACHER
-        if file is not None and file.exists():
-            saved = SavedNet.load(file)
+    def _setup_with_teacher(self, folder: RunFolder | None, options: RunOptions) -> Setup:
+        file = None if folder is None else folder.path / TEACHER
+        new = file is None or not file.exists()
+        if new:
+            saved = self.pretrained or self._train_teacher(folder, options)
         else:
-            saved = self.pretrained or self._train_teacher(path, options)
-            if file is not None:
-                saved.save(file)
-        return Setup(self.config, self.real, saved.to_teacher().to(self.device), options)
+            assert file is not None
+            saved = SavedNet.load(file)
+        setup = Setup(self.config, self.real, saved.to_teacher().to(self.device), options)
+        if new and file is not None:
+            saved.save(file)
+        return setup
 
-    def _train_teacher(self, path: Path | None, options: RunOptions) -> SavedNet:
-        resume = "" if path is None else self.kind.command(self.config, path)
+    def _train_teacher(self, folder: RunFolder | None, options: RunOptions) -> SavedNet:
         nets = []
         for number, name in enumerate(net_names("teacher", self.config)):
-            kind = TeacherTraining(self.kind.data, self.real, resume)
-            config = teacher_config(self.config, number)
-            nets.append(train_or_load(kind, config, None if path is None else path / name, options))
+            path = None if folder is None else folder.path / name
+            if folder is not None and folder.checkpoints.load_latest() is not None:
+                raise UsageError(
+                    f"{folder.path} was begun by an earlier version, in which the run of a student trained the "
+                    "teacher too, and cannot be resumed; train in another folder"
+                )
+            kind, config = TeacherTraining(self.kind.data, self.real), teacher_config(self.config, number)
+            nets.append(train_or_load(kind, config, path, options))
         return join_nets(nets, self.config.average)
+
+    def description(self) -> dict[str, Any]:
+        return {} if self.teacher is None else {"teacher": self.teacher.hash}
+
+    def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:
+        stored = None if checkpoint is None else checkpoint.state.get("teacher")
+        if stored is not None and self.teacher is not None and stored != self.teacher.hash:
+            raise DataError(
+                f"{folder.path / TEACHER} holds another teacher than that of the student so far (its "
+                "fingerprint differs); restore the file"
+            )
+        super().restore(folder, checkpoint)
 
     def stage(self) -> tuple[str, int]:
         stage = self.setup.stages[self.loop.stage]
@@ -279,9 +290,10 @@ def train_or_load(kind: ImageTraining, config: KdConfig, path: Path | None, opti
     def carry_out(resume: bool) -> Trained:
         return run(kind, config, path, resume=resume, options=options)
 
-    job = Job(path, kind.prepare(config), STUDENT, carry_out, path.name)
+    job = Job(path, kind.prepare(config), STUDENT, carry_out, path.name, ignored=HARMLESS)
     if not job.is_finished():
         job.run(has_run(path))
+    RunFolder.open(path).sweep()
     return SavedNet.load(path)
 
 

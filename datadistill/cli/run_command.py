@@ -129,7 +129,8 @@ class RunCommand(abc.ABC, Generic[F, C]):
         if not options.quiet:
             on = resolve(config.device).type
             output.say(f"{self.title_of(config)}, seed {config.seed}: {work} on {on} -> {self.out}")
-        before = read_seconds(self.out) or 0.0  # a resumed run has sessions behind it
+        runs = [self.out, *(config.parent for config in self.out.glob("*/config.json"))]  # with those it needs
+        before = sum(read_seconds(run) or 0.0 for run in runs)  # a resumed run has sessions behind it
         began = time.monotonic()
         resume = self.args.resume is not None
         run(config if self.changed else None, out=self.out, resume=resume, options=options, **given)

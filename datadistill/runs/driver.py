@@ -90,8 +90,7 @@ def run(
         with folder.lock(), undo_create(folder, lambda: not fresh or session.stepped):
             folder.clean()
             refuse_others(folder, work.device, work.fingerprints, options)
-            with interruptible(_describe_not_begun(kind, config, folder)):
-                work.run_inputs(folder, options)
+            _run_inputs(work, folder, options, f"go on with: {kind.command(config, path)}")
             session.restore()
             session.take_steps()
             result = work.finish(
@@ -110,9 +109,19 @@ def _run_in_memory(kind: Kind[C, R], config: C | None, resume: bool, options: Ru
     with name_out_of_memory(kind.explain_memory(config)), StopFlag() as stop:
         with interruptible(_describe_not_begun(kind, config, None)):
             work = kind.build(config, options)
-            work.run_inputs(None, options)
+        _run_inputs(work, None, options, "nothing was saved (no folder)")
         _Session(kind, config, work, None, options, stop).take_steps()
         return work.finish(None, f"all {kind.unit}s were done, but nothing was saved (no folder)")
+
+
+def _run_inputs(work: Work[R], folder: RunFolder | None, options: RunOptions, way: str) -> None:
+    """Carry out the runs that this one needs; after a signal the sentence is this run's, and not theirs."""
+    try:
+        with interruptible():
+            work.run_inputs(folder, options)
+    except Interrupted as stopped:
+        kept = "stopped before the first step of this session; the runs that it needs are kept"
+        raise Interrupted(f"{kept if folder else 'stopped'}; {way}", stopped.exit_code - 128) from stopped
 
 
 def _open_run(kind: Kind[C, R], path: Path, config: C | None, options: RunOptions) -> tuple[RunFolder, C]:
@@ -152,6 +161,7 @@ class _Session:
         """Put the work where the latest checkpoint left it, and metrics.jsonl with it."""
         folder, kind = self.folder, self.kind
         assert folder is not None
+        self.began = self.saved_time = time.monotonic()  # the runs that this one needs count their own seconds
         config = dump_config(self.config)
         changed = check_changes(folder.path, kind.name, folder.config, config, self.options, kind.resumable)
         checkpoint = folder.checkpoints.load_latest()

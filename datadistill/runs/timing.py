@@ -10,13 +10,12 @@ from typing import Any
 from .folder import RunFolder
 
 
-def read_seconds(run: str | os.PathLike[str], **wanted: str) -> float | None:
-    """Seconds of a run over all its sessions, from timing.jsonl; a killed session counts up to its last line.
-    None where there is no line whose values start as `wanted` says."""
+def read_seconds(run: str | os.PathLike[str]) -> float | None:
+    """Seconds of a run over all its sessions, from timing.jsonl, without those of the runs in folders below
+    it; a killed session counts up to its last line. None where no session left a line."""
     if not (Path(run) / "config.json").exists():
         return None
-    lines = RunFolder.open(run).read_timing()
-    return sum_sessions([x for x in lines if all(str(x.get(k, "")).startswith(v) for k, v in wanted.items())])
+    return sum_sessions(RunFolder.open(run).read_timing())
 
 
 def sum_sessions(lines: Sequence[Mapping[str, Any]]) -> float | None:

@@ -139,8 +139,8 @@ class Table:
 
 
 def to_csv(fields: Sequence[str], records: Iterable[Mapping[str, Any]], spec: str = ".4f") -> str:
-    """Records as CSV, one line each, floats in the format `spec`; members of a list have a space between,
-    those of a dict a semicolon.
+    """Records as CSV, one line each, floats in the format `spec`; numbers of a list have a space between,
+    texts of a list and members of a dict a semicolon.
 
     >>> to_csv(("arm", "parts"), [{"arm": 0.5, "parts": {"images": 8, "range": 1}}])
     'arm,parts\\n0.5000,images 8; range 1\\n'
@@ -155,7 +155,8 @@ def to_csv(fields: Sequence[str], records: Iterable[Mapping[str, Any]], spec: st
 
 def _csv_cell(value: Any, spec: str) -> Any:
     if isinstance(value, list):
-        return " ".join(str(_csv_cell(one, spec)) for one in value)
+        between = "; " if any(isinstance(one, str) for one in value) else " "
+        return between.join(str(_csv_cell(one, spec)) for one in value)
     if isinstance(value, dict):
         return "; ".join(f"{key} {_csv_cell(one, spec)}" for key, one in value.items())
     return format(value, spec) if isinstance(value, float) else value

@@ -27,9 +27,8 @@ class Given:
         self.teacher_seconds = None
         if self.teacher_file is not None:
             folder = self.teacher_file.parent
-            self.teacher_seconds = read_seconds(
-                folder / "teacher" if self.teacher_file.name == TEACHER else folder
-            )
+            own = self.teacher_file.name == STUDENT
+            self.teacher_seconds = read_seconds(folder if own else folder / self.teacher_file.stem)
 
     def refuse_what_does_not_fit(self, data: RealData, student: NetSpec) -> None:
         """Refuse a set or a teacher of other classes, images or normalization."""

@@ -29,8 +29,16 @@ from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT, SavedNet
 from kd_baselines.recipes import OWN, Page, page
+from kd_baselines.setup import Setup, wants_teacher
 from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write_comparison
-from kd_baselines.teacher_runs import is_same_teacher, join_nets, load_pretrained, net_names, teacher_config
+from kd_baselines.teacher_runs import (
+    build_untrained,
+    is_same_teacher,
+    join_nets,
+    load_pretrained,
+    net_names,
+    teacher_config,
+)
 from kd_baselines.training import load_data, train
 
 __all__ = ["compare"]
@@ -90,8 +98,9 @@ def compare(
     again = again or (command if data is None else f"compare(..., out={str(out)!r}, data=...)")
     asked = {"recipe": name, "changes": dump_changes(changed, KdConfig)}
     with Study(Path(out), COMPARE_KIND, asked, again=again, say=say) as study:
-        study.open()
         runs = Runs(study, configs, options, data)
+        runs.check(selected)
+        study.open()
         scores = {arm: [runs.scores(arm, seed) for seed in numbers] for arm in selected}
         rows = {arm: _row(arm, configs[arm], s, found.published_of(arm)) for arm, s in scores.items()}
         arms_rows = [add_differences(row, rows[compared_with]) for row in rows.values()]
@@ -124,11 +133,18 @@ class Runs:
     ) -> None:
         self.study, self.configs, self.options, self.data = study, configs, options, data
 
+    def check(self, arms: Sequence[str]) -> None:
+        """Refuse students that do not fit a teacher that is still to be trained."""
+        for config in (self.configs[arm] for arm in arms):
+            if wants_teacher(config) and not self._teacher_file(config).exists():
+                real = load_data(config, self.options, self.data)
+                Setup(config, real, build_untrained(config, real, self.options), self.options)
+
     def scores(self, arm: str, seed: int) -> Scores:
         """Scores of an arm's student, which is trained if it does not exist yet."""
         name, config = f"{arm}-s{seed}", self.configs[arm].with_changes(seed=seed)
         teacher = None
-        if has_teacher(config.method) and not self._job(name, config).is_finished():
+        if wants_teacher(config) and not self._job(name, config).is_finished():
             teacher = self._teacher(config)
         return Scores.from_dict(SavedNet.load(self.study.run(self._job(name, config, teacher))).scores or {})
 
@@ -162,7 +178,7 @@ class Runs:
 
     def _teacher_file(self, config: KdConfig) -> Path:
         """The file of the teacher of a config, named after the first of all arms that has it."""
-        students = [c for c in self.configs.values() if has_teacher(c.method)]
+        students = [c for c in self.configs.values() if wants_teacher(c)]
         first = next(c for c in students if is_same_teacher(c, config))
         name = "teacher" if first is students[0] else f"teacher-{first.arm}"
         return self.study.path / f"{name}.safetensors"
@@ -172,7 +188,7 @@ class Runs:
         rows = {}
         for arm in arms:
             config = self.configs[arm]
-            path = self._teacher_file(config) if has_teacher(config.method) else None
+            path = self._teacher_file(config) if wants_teacher(config) else None
             if path is None or path in rows or not path.exists():
                 continue
             saved = SavedNet.load(path)

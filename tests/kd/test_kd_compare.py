@@ -178,6 +178,7 @@ def test_a_named_recipe_and_named_data(monkeypatch, tmp_path):
         ({"arms": ("own",), "base": "hard"}, "base 'hard' is not among the arms"),
         ({"changes": {"epoch": 3}}, "no field 'epoch'; did you mean epochs"),
         ({"changes": {"method": "plane"}}, "no method 'plane'; did you mean plain"),
+        ({"changes": {"shared": ("nolayer",)}}, "no layer 'nolayer'"),
     ],
 )
 def test_what_cannot_be_compared_leaves_nothing(options, said, tmp_path):

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import datadistill.training.fit_loop as fit_module
+from datadistill.config import RunOptions
+from datadistill.data import load
 from datadistill.errors import DatadistillError, DataError, NumericalError, UsageError
 from datadistill.nets import build
 from datadistill.nets.weights import read_weights
@@ -15,6 +17,7 @@ from datadistill.runs.tensors import pack, unpack
 from kd_baselines.config import KdConfig
 from kd_baselines.methods import METHODS
 from kd_baselines.netfile import SavedNet
+from kd_baselines.setup import Setup
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import train
 
@@ -40,6 +43,10 @@ ARGS = {
     "jacobian-norm": {"weight": 0.01}, "input-noise": {"sigma": 0.1}, "lwf": {"jacobian_weight": 0.1},
     "born-again": {"label_weight": 1.0}, "cwtm": {}, "dkpp": {"redraw": False},
 }  # fmt: skip
+
+
+def break_off(*args, **options):
+    raise UsageError("stop here")
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +163,7 @@ def test_a_resumed_run_wants_the_same_file_of_teacher_weights(tmp_path, monkeypa
     config = replace(TINY, teacher_weights=str(tmp_path / "teacher.pt"))
     whole = train(config).saved.fingerprint
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "kd_baselines.training.score", lambda *a, **k: (_ for _ in ()).throw(UsageError("stop here"))
-        )
+        patch.setattr("kd_baselines.training.score", break_off)
         with pytest.raises(UsageError, match="stop here"):
             train(config, out=tmp_path / "run")
     torch.save({name: 2 * value for name, value in state.items()}, tmp_path / "teacher.pt")
@@ -233,3 +238,36 @@ def test_a_students_file_is_a_state_dict(tmp_path):
         SavedNet.load(tmp_path / "run", "teacher")
     with pytest.raises(UsageError, match=r"takes no module; train your own by kd_baselines\.fit"):
         train(config, net=net)
+
+
+def test_a_resumed_student_wants_the_teacher_it_had(tmp_path, monkeypatch):
+    """Also where a later file of the same shapes lies in its place; the runs below keep their own."""
+    small = replace(TINY, epochs=1, teacher_epochs=1)
+    train(replace(small, teacher_seed=1), out=tmp_path / "other")
+    with monkeypatch.context() as patch:
+        patch.setattr("kd_baselines.training.score", break_off)
+        with pytest.raises(UsageError, match="stop here"):
+            train(small, out=tmp_path / "run")  # in the test of the teacher
+    whole = train(small, out=tmp_path / "run", resume=True).saved.fingerprint
+    assert whole == train(small).saved.fingerprint
+    own, other = (tmp_path / name / "teacher.safetensors" for name in ("run", "other"))
+    own.write_bytes(other.read_bytes())
+    with pytest.raises(DataError, match="holds another teacher than that of the student so far"):
+        train(None, out=tmp_path / "run", resume=True)
+
+
+def test_a_state_of_an_earlier_version_is_read():
+    """Of a run that trained no teacher; jobs were what stages are now."""
+    config = replace(TINY, method="plain", method_args={}, epochs=1)
+    data = load("digits")
+    loop, again, ended = (Setup(config, data, None, RunOptions()).loop() for _ in range(3))
+    loop.advance()
+    state = loop.state()
+    again.load({"job": state["stage"], "finished": [], **{k: state[k] for k in ("fit", "sums")}})
+    while not loop.is_done:
+        assert loop.advance() == again.advance()
+    state = loop.state()
+    ended.load({"job": 1, "finished": [state["net"]], **{k: state[k] for k in ("fit", "sums")}})
+    for found in (again, ended):
+        assert found.is_done
+        assert all(torch.equal(x, found.net.state_dict()[k]) for k, x in loop.net.state_dict().items())
