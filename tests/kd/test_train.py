@@ -1,5 +1,6 @@
 """A run from start to end: its folder, stopping and going on, what it refuses."""
 
+import copy
 import warnings
 from dataclasses import replace
 
@@ -262,7 +263,7 @@ def test_a_state_of_an_earlier_version_is_read():
     data = load("digits")
     loop, again, ended = (Setup(config, data, None, RunOptions()).loop() for _ in range(3))
     loop.advance()
-    state = loop.state()
+    state = copy.deepcopy(loop.state())  # which has the live tensors
     again.load({"job": state["stage"], "finished": [], **{k: state[k] for k in ("fit", "sums")}})
     while not loop.is_done:
         assert loop.advance() == again.advance()
