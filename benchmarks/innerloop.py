@@ -1,13 +1,15 @@
-"""Time and peak memory of the outer gradient, ours against `higher` and TorchOpt, as ratios of one run.
+"""Time and peak memory of the outer gradient, ours against `higher` and TorchOpt, as ratios of one
+run.
 
-The problem: LeNet on 28-pixel images, T inner steps of gradient descent on the same 10 distilled images with
-learned soft labels and step sizes, the loss of theta_T on 32 others, and its gradient in images, labels
-and step sizes; float32 on the CPU. All four compute the same gradient, which is checked first.
+The problem: LeNet on 28-pixel images, T inner steps of gradient descent on the same 10 distilled
+images with learned soft labels and step sizes, the loss of theta_T on 32 others, and its gradient
+in images, labels and step sizes; float32 on the CPU. All four compute the same gradient, which is
+checked first.
 
-Time: repeats take the four in turn; a ratio is the median over repeats of the ratio within a repeat, so that
-a machine that slows down slows all alike; `--clock cpu` counts the processor's time instead, for a machine
-that others are using too. Peak memory: each in a process of its own, the growth of its
-largest resident size over that of a run of one step.
+Time: repeats take the four in turn; a ratio is the median over repeats of the ratio within a
+repeat, so that a machine that slows down slows all alike; `--clock cpu` counts the processor's time
+instead, for a machine that others are using too. Peak memory: each in a process of its own, the
+growth of its largest resident size over that of a run of one step.
 
     OMP_NUM_THREADS=2 python benchmarks/innerloop.py --steps 3 10 30 100 --repeats 7
 """
@@ -114,19 +116,27 @@ def ratio(a: float, b: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, nargs="+", default=[3, 10, 30, 100], help="inner steps T")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[3, 10, 30, 100], help="inner steps T"
+    )
     parser.add_argument("--batch", type=int, default=10, help="distilled images a step")
     parser.add_argument("--repeats", type=int, default=7, help="timed repeats of each method")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what time is counted")
-    parser.add_argument("--no-memory", action="store_true", help="skip the processes that measure memory")
+    parser.add_argument(
+        "--no-memory", action="store_true", help="skip the processes that measure memory"
+    )
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:
         print(peak_here(args.peak, args.steps[0], args.batch))
         return
     threads = torch.get_num_threads()
-    print(f"torch {torch.__version__}, threads: {threads}, {args.repeats} repeats, {args.clock} clock")
+    print(
+        f"torch {torch.__version__}, threads: {threads}, {args.repeats} repeats, {args.clock} clock"
+    )
     print(f"{'T':>4}  {'method':<11}{'ms':>8}  {'time: /higher':>13}{'/TorchOpt':>10}", end="")
     print(f"  {'MiB':>7}  {'memory: /higher':>15}{'/TorchOpt':>10}")
     for T in args.steps:
@@ -135,7 +145,8 @@ def main() -> None:
         memory = {} if args.no_memory else {m: peak(m, T, args.batch) for m in seconds}
         for method, own in seconds.items():
             against = [
-                statistics.median(a / b for a, b in zip(own, seconds[other], strict=True)) for other in OTHERS
+                statistics.median(a / b for a, b in zip(own, seconds[other], strict=True))
+                for other in OTHERS
             ]
             row = f"{T:>4}  {method:<11}{1000 * statistics.median(own):>8.1f}"
             row += f"  {against[0]:>13.2f}{against[1]:>10.2f}"

@@ -1,9 +1,11 @@
-"""Time of an epoch of distillation with a cached teacher, as a ratio to a plain epoch in the same run.
+"""Time of an epoch of distillation with a cached teacher, as a ratio to a plain epoch in the same
+run.
 
-LeNet learns the 5,000 MNIST images that come offline: by labels (plain), by labels and soft targets of a cached
-teacher, and of the same teacher asked at every step (online). Repeats take the three in turn; a ratio is the
-median over repeats of the ratio within a repeat. The losses of the cached and the online epochs are compared.
-Making the cache is timed once, and its share of 1, 10 and 30 epochs told.
+LeNet learns the 5,000 MNIST images that come offline: by labels (plain), by labels and soft targets
+of a cached teacher, and of the same teacher asked at every step (online). Repeats take the three in
+turn; a ratio is the median over repeats of the ratio within a repeat. The losses of the cached and
+the online epochs are compared. Making the cache is timed once, and its share of 1, 10 and 30 epochs
+told.
 
     OMP_NUM_THREADS=1 python benchmarks/teacher_cache.py --repeats 9 [--clock cpu] [--net mlp]
 """
@@ -26,7 +28,9 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--net", default="lenet")
@@ -62,15 +66,22 @@ def main() -> None:
         apart = max(apart, max(abs(a - b) / abs(b) for a, b in first) if repeat == 0 else 0.0)
     plain = times["plain"]
     print(
-        f"{args.net} on {len(split):,} images, batch {args.batch}, {torch.get_num_threads()} thread(s), "
-        f"{args.clock} clock, torch {torch.__version__}"
+        f"{args.net} on {len(split):,} images, batch {args.batch}, {torch.get_num_threads()} "
+        f"thread(s), {args.clock} clock, torch {torch.__version__}"
     )
     for name in ways:
         ratio = statistics.median(t / p for t, p in zip(times[name], plain, strict=True))
         print(f"{name:8}{statistics.median(times[name]):8.3f} s an epoch   {ratio:.3f} x plain")
-    share = ", ".join(f"{n}: {1 + making / (n * statistics.median(plain)):.2f}" for n in (1, 10, 30))
-    print(f"making the cache: {making:.3f} s, once; with it, times plain over so many epochs: {share}")
-    print(f"largest relative difference of a loss, cached against online, in the first epoch: {apart:.1e}")
+    share = ", ".join(
+        f"{n}: {1 + making / (n * statistics.median(plain)):.2f}" for n in (1, 10, 30)
+    )
+    print(
+        f"making the cache: {making:.3f} s, once; with it, times plain over so many epochs: {share}"
+    )
+    print(
+        "largest relative difference of a loss, cached against online, in the first "
+        f"epoch: {apart:.1e}"
+    )
 
 
 if __name__ == "__main__":

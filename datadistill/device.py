@@ -18,7 +18,9 @@ def resolve(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"device {name!r} is unknown; use auto, cpu or cuda") from None
-    if device.type not in here or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+    if device.type not in here or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
         raise Unavailable(
             f"device {name} is not on this machine, which has {', '.join(here)}; use --device auto"
         )
@@ -36,11 +38,13 @@ def memory(device: torch.device | str = "cpu") -> int | None:
 
 
 def refuse_too_large(needed: int, what: str, device: torch.device) -> None:
-    """Refuse, before it is begun, work that needs more bytes than the device has in all. `what` says what
-    takes them and what to lower: the rest of a sentence that begins with their size."""
+    """Refuse, before it is begun, work that needs more bytes than the device has in all. `what`
+    says what takes them and what to lower: the rest of a sentence that begins with their size."""
     has = memory(device)
     if has is not None and needed > has:
-        raise OutOfMemory(f"out of memory: {needed / 1e12:.1f} TB {what} (this machine has {has / 1e9:.1f} GB)")
+        raise OutOfMemory(
+            f"out of memory: {needed / 1e12:.1f} TB {what} (this machine has {has / 1e9:.1f} GB)"
+        )
 
 
 def list_devices() -> list[str]:

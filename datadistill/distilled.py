@@ -45,7 +45,8 @@ class DistilledDataset:
     """Synthetic images, labels and step sizes that train a net in T gradient steps.
 
     Args:
-        images: (N, C, H, W) floats as trained on: normalized, their values not bounded. None with a decoder.
+        images: (N, C, H, W) floats as trained on: normalized, their values not bounded. None with a
+            decoder.
         labels: (N,) integers, or (N, K) probabilities.
         step_sizes: (T,), or (T, P) with one column for each parameter tensor; positive.
         order: T index tensors into the images, one for each step; or the schedule that has them.
@@ -53,9 +54,10 @@ class DistilledDataset:
         normalization: what the real images went through; call it on your own.
         net: name and arguments of the net it was learned with.
         update: the update rule it was learned with.
-        theta_0: the initial parameters a set for one fixed initialization was learned for, else None.
-        buffers: the buffers (running statistics) and frozen parameters of a net whose values were given, which
-            go with theta_0, else None.
+        theta_0: the initial parameters a set for one fixed initialization was learned for, else
+            None.
+        buffers: the buffers (running statistics) and frozen parameters of a net whose values were
+            given, which go with theta_0, else None.
         tensors: with (T, P) step sizes, the P names; taken from theta_0 or the net where absent.
         norm: what BatchNorm used in the inner loop.
         start: where the nets that it was learned for start; draws of the net's scheme where absent.
@@ -64,19 +66,27 @@ class DistilledDataset:
         origin: recipe, seed, data set and so on, to be read by people; nothing is decided by it.
         accuracies: what was measured, for the file.
         quantization: of the images in the file; see `quantized`.
-        decoder: what makes the images, where they are not stored as they are; see `datadistill.synthetic`.
+        decoder: what makes the images, where they are not stored as they are; see
+            `datadistill.synthetic`.
         coded: the tensors that it makes them of.
 
     Raises:
-        DataError: anything that does not fit together, naming the tensor, what was found and wanted.
+        DataError: anything that does not fit together, naming the tensor, what was found and
+            wanted.
 
     Example:
         >>> from datadistill.innerloop import sgd
         >>> from datadistill.nets.spec import NetSpec
         >>> d = DistilledDataset(
-        ...     torch.zeros(2, 1, 8, 8), torch.arange(2), torch.tensor([0.1]), [torch.arange(2)],
-        ...     classes=("no", "yes"), normalization=Normalization((0.5,), (0.5,), size=8, channels=1),
-        ...     net=NetSpec("mlp", {"channels": 1, "size": 8, "classes": 2}), update=sgd())
+        ...     torch.zeros(2, 1, 8, 8),
+        ...     torch.arange(2),
+        ...     torch.tensor([0.1]),
+        ...     [torch.arange(2)],
+        ...     classes=("no", "yes"),
+        ...     normalization=Normalization((0.5,), (0.5,), size=8, channels=1),
+        ...     net=NetSpec("mlp", {"channels": 1, "size": 8, "classes": 2}),
+        ...     update=sgd(),
+        ... )
         >>> d
         DistilledDataset(2 images 1x8x8, 2 classes, 1 step, any initialization of mlp)
         >>> d.train()(torch.zeros(3, 1, 8, 8)).shape
@@ -109,14 +119,24 @@ class DistilledDataset:
         coded: Mapping[str, Tensor] | None = None,
     ) -> None:
         if (decoder is None) != (coded is None) or (decoder is None) != (images is not None):
-            raise UsageError("images are given, or a decoder and the tensors it makes them of (coded)")
-        self.decoder, self.coded = decoder, None if coded is None else {k: x.detach() for k, x in coded.items()}
+            raise UsageError(
+                "images are given, or a decoder and the tensors it makes them of (coded)"
+            )
+        self.decoder, self.coded = (
+            decoder,
+            None if coded is None else {k: x.detach() for k, x in coded.items()},
+        )
         if images is None:
             assert self.decoder is not None and self.coded is not None
             images = decode(self.decoder, self.coded, len(labels))
         self.images, self.labels = images.detach(), labels.detach()
         self.step_sizes, self.schedule = step_sizes.detach(), schedule_of(order)
-        self.classes, self.normalization, self.net, self.update = tuple(classes), normalization, net, update
+        self.classes, self.normalization, self.net, self.update = (
+            tuple(classes),
+            normalization,
+            net,
+            update,
+        )
         self.theta_0 = None if theta_0 is None else {k: p.detach() for k, p in theta_0.items()}
         self.buffers = None if buffers is None else {k: b.detach() for k, b in buffers.items()}
         self.norm, self.quantization = norm, quantization
@@ -151,15 +171,19 @@ class DistilledDataset:
 
     @use_library_defaults()
     def build(self) -> nn.Module:
-        """The net it was learned with, with the buffers it carries; its parameters have no meaning."""
+        """The net it was learned with, with the buffers it carries; its parameters have no
+        meaning."""
         net = self.net.build()
         put(net, self.buffers or {})
         return net
 
     def is_for(self, net: nn.Module) -> bool:
-        """Whether the theta_0 that the set carries is one of `net`: the same tensors are trained."""
+        """Whether the theta_0 that the set carries is one of `net`: the same tensors are
+        trained."""
         carried = self.buffers or {}
-        values = {k: p.shape for k, p in net.named_parameters() if p.requires_grad and k not in carried}
+        values = {
+            k: p.shape for k, p in net.named_parameters() if p.requires_grad and k not in carried
+        }
         return self.theta_0 is not None and _shapes(self.theta_0) == values
 
     @use_library_defaults()
@@ -169,24 +193,28 @@ class DistilledDataset:
 
     @use_library_defaults()
     def train(
-        self, net: nn.Module | NetFactory | None = None, theta_0: Theta | None = None, *, seed: int = 0
+        self,
+        net: nn.Module | NetFactory | None = None,
+        theta_0: Theta | None = None,
+        *,
+        seed: int = 0,
     ) -> nn.Module:
         """Train a net exactly as the set was learned to: T steps. Your net is never changed.
 
-        A set learned for one fixed initialization, or for given values, starts from those it carries (buffers
-        and frozen parameters too, where it has some), whatever the net's own values are; from any other start
-        it reaches next to nothing, and this says so. Any other set starts from `theta_0`, else from the values
-        of the `net` you pass, else from a fresh draw.
+        A set learned for one fixed initialization, or for given values, starts from those it
+        carries (buffers and frozen parameters too, where it has some), whatever the net's own
+        values are; from any other start it reaches next to nothing, and this says so. Any other set
+        starts from `theta_0`, else from the values of the `net` you pass, else from a fresh draw.
 
         Args:
-            net: any module for images of this shape and these classes, or a function without arguments that
-                builds one; default: the net it was learned with.
+            net: any module for images of this shape and these classes, or a function without
+                arguments that builds one; default: the net it was learned with.
             theta_0: where to start, name -> tensor; names absent from it stay frozen.
             seed: stream of the fresh draw, which such a function makes too.
 
         Returns:
-            A new net. BatchNorm buffers are re-estimated on the distilled images and others are those after
-            the T steps, so `net.eval()` is right.
+            A new net. BatchNorm buffers are re-estimated on the distilled images and others are
+            those after the T steps, so `net.eval()` is right.
 
         Raises:
             UsageError: no net to build, or theta_0 that does not fit it.
@@ -202,22 +230,29 @@ class DistilledDataset:
             put(own, self.buffers)
         if net is None and theta_0 is None and self.theta_0 is None and self.start.kind == "pool":
             warnings.warn(
-                f"this set was learned for nets pretrained on {self.start.source}, and training starts "
-                "from a fresh draw: expect little; pass your pretrained net",
+                f"this set was learned for nets pretrained on {self.start.source}, and training "
+                "starts from a fresh draw: expect little; pass your pretrained net",
                 stacklevel=3,
             )
         start = self._start(own, net is None, seed) if theta_0 is None else theta_0
         if self.theta_0 is not None and not _is_same(start, self.theta_0):
             warnings.warn(
-                "this set was learned for one fixed initialization, and the net starts from another: expect "
-                "about chance accuracy; leave net and theta_0 out to start from the one it carries",
+                "this set was learned for one fixed initialization, and the net starts from "
+                "another: expect about chance accuracy; leave net and theta_0 out to start from "
+                "the one it carries",
                 stacklevel=3,
             )
         device = next(iter(start.values()), self.images).device
         set_ = self.to(device)
         with torch.no_grad():
             theta_T = unroll_with_buffers(
-                own, start, set_.steps(), set_.step_sizes_for(start), self.update, norm=self.norm, stream=seed
+                own,
+                start,
+                set_.steps(),
+                set_.step_sizes_for(start),
+                self.update,
+                norm=self.norm,
+                stream=seed,
             )
         return set_.finish(own, theta_T)
 
@@ -229,7 +264,8 @@ class DistilledDataset:
         return Random(net, self.net.init, seed, "train_theta_0").draw(0) if built else values
 
     def finish(self, net: nn.Module, theta_T: Theta) -> nn.Module:
-        """A copy of `net` with trained parameters, from `unroll_with_buffers`, and buffers that fit them."""
+        """A copy of `net` with trained parameters, from `unroll_with_buffers`, and buffers that fit
+        them."""
         trained = copy_net(net)
         owners = dict(trained.named_modules())
         with torch.no_grad():
@@ -242,7 +278,8 @@ class DistilledDataset:
                     owner, _, own = name.rpartition(".")
                     owners[owner]._buffers[own] = theta_T[name].to(b.device).clone()
         if has_batchnorm(trained) and self.norm == "batch":
-            reestimate(trained, [self.images[i] for i in self.schedule.batches])  # one pass over all steps
+            # one pass over all steps
+            reestimate(trained, [self.images[i] for i in self.schedule.batches])
         return trained
 
     @property
@@ -251,35 +288,42 @@ class DistilledDataset:
         return self.schedule.epochs
 
     def step_sizes_for(self, theta: Theta) -> Tensor:
-        """Step sizes fit for a net with these tensors: (T, P) columns go by name; where the names differ,
-        each step's geometric mean serves all tensors, and this says so."""
+        """Step sizes fit for a net with these tensors: (T, P) columns go by name; where the names
+        differ, each step's geometric mean serves all tensors, and this says so."""
         if self.step_sizes.dim() == 1 or self.tensors is None or tuple(theta) == self.tensors:
             return self.step_sizes
         if set(theta) <= set(self.tensors):
             return self.step_sizes[:, [self.tensors.index(k) for k in theta]]
         warnings.warn(
-            f"the set has one step size for each tensor of {self.net.name}, and this net has others: using "
-            "each step's geometric mean for all of them",
+            f"the set has one step size for each tensor of {self.net.name}, and this net has "
+            "others: using each step's geometric mean for all of them",
             stacklevel=3,
         )
         return self.step_sizes.log().mean(dim=1).exp()
 
     def as_tensor_dataset(self) -> TensorDataset:
-        """Images (normalized) and labels for a plain loop of your own; order and step sizes stay behind."""
+        """Images (normalized) and labels for a plain loop of your own; order and step sizes stay
+        behind."""
         return TensorDataset(self.images, self.labels)
 
     @use_library_defaults()
     def pixels(self) -> Float[Tensor, "n c h w"]:
-        """Images in 0..1, for looking only: each image's own smallest value becomes 0, its largest 1."""
-        low, high = self.images.amin((1, 2, 3), keepdim=True), self.images.amax((1, 2, 3), keepdim=True)
+        """Images in 0..1, for looking only: each image's own smallest value becomes 0, its largest
+        1."""
+        low, high = (
+            self.images.amin((1, 2, 3), keepdim=True),
+            self.images.amax((1, 2, 3), keepdim=True),
+        )
         return (self.images - low) / (high - low).clamp_min(1e-12)
 
     @use_library_defaults()
     def quantized(self, bits: int = 8) -> DistilledDataset:
-        """A copy whose images have 2**bits levels over their own range (1 to 8 bits), one byte each when saved.
+        """A copy whose images have 2**bits levels over their own range (1 to 8 bits), one byte each
+        when saved.
 
-        They are stored as pixels, whatever the decoder. Learned pixels leave 0..1, so the range is stored with
-        them and nothing is clipped. What it costs in accuracy depends on the set: measure it (`evaluate`).
+        They are stored as pixels, whatever the decoder. Learned pixels leave 0..1, so the range is
+        stored with them and nothing is clipped. What it costs in accuracy depends on the set:
+        measure it (`evaluate`).
         """
         quantization = Quantization.of(self.images, bits)
         images = quantization.round(self.images)
@@ -292,7 +336,9 @@ class DistilledDataset:
         moved = {k: getattr(self, k).to(device) for k in ("images", "labels", "step_sizes")}
         for k in ("theta_0", "buffers", "coded"):
             tensors = getattr(self, k)
-            moved[k] = None if tensors is None else {name: p.to(device) for name, p in tensors.items()}
+            moved[k] = (
+                None if tensors is None else {name: p.to(device) for name, p in tensors.items()}
+            )
         return self._replace(**moved, schedule=self.schedule.to(device))
 
     def _replace(self, **changes: Any) -> DistilledDataset:
@@ -309,7 +355,9 @@ class DistilledDataset:
         """Bytes of images, labels and step sizes as stored (theta_0 apart)."""
         tensors = distilled_file.to_tensors(self)
         carried = ("theta_0.", "buffer.")
-        return sum(x.numel() * x.element_size() for k, x in tensors.items() if not k.startswith(carried))
+        return sum(
+            x.numel() * x.element_size() for k, x in tensors.items() if not k.startswith(carried)
+        )
 
     @property
     def bytes_theta_0(self) -> int:
@@ -320,20 +368,20 @@ class DistilledDataset:
     # --- files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file: temporary file, sync, rename; mode 0644. An update rule of the user's
-        own cannot be written."""
+        """Write one safetensors file: temporary file, sync, rename; mode 0644. An update rule of
+        the user's own cannot be written."""
         distilled_file.refuse_own_rule(self)
         distilled_file.SET.save(self, path)
 
     @classmethod
     @use_library_defaults()
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> DistilledDataset:
-        """Read a file of `save`, or the one in a run folder. With `verify=False` an edited or damaged file is
-        read all the same.
+        """Read a file of `save`, or the one in a run folder. With `verify=False` an edited or
+        damaged file is read all the same.
 
         Raises:
-            DataError: truncated, altered, of the wrong shapes, not finite, or from a newer schema; the
-                sentence says which and gives the value found.
+            DataError: truncated, altered, of the wrong shapes, not finite, or from a newer schema;
+                the sentence says which and gives the value found.
         """
         return distilled_file.SET.load(path, cls, verify=verify)
 

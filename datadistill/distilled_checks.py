@@ -1,4 +1,5 @@
-"""Checks that the parts of a distilled set fit together: images, labels, step sizes, order and net."""
+"""Checks that the parts of a distilled set fit together: images, labels, step sizes, order and
+net."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def check_set(d: DistilledDataset) -> None:
-    """Refuse parts that do not fit together. The constructor calls this, so a file is checked too."""
+    """Refuse parts that do not fit together. The constructor calls this, so a file is checked
+    too."""
     check_images(d.images, d.normalization, d.net)
     check_labels(d.labels, len(d.images), d.classes)
     _check_steps(d.step_sizes, d.schedule, len(d.images), d.tensors)
@@ -36,26 +38,36 @@ def check_set(d: DistilledDataset) -> None:
         if not p.is_floating_point() or not bool(torch.isfinite(p).all()):
             raise DataError(f"theta_0 {k!r} is {p.dtype}, or not finite; wanted finite floats")
     if d.net.name != CUSTOM:
-        net = d.net.shapes(MOST_TENSORS if d.theta_0 is None else len({**d.theta_0, **(d.buffers or {})}))
+        net = d.net.shapes(
+            MOST_TENSORS if d.theta_0 is None else len({**d.theta_0, **(d.buffers or {})})
+        )
         if d.theta_0 is not None:
             refuse_other_tensors(d.theta_0, dict(net.named_parameters()), d.net.name, "theta_0")
         buffers = {k: b for k, b in net.named_buffers() if k in (d.buffers or {})}
         refuse_other_tensors(d.buffers or {}, buffers, d.net.name, "buffer")
         if d.net.args.get("classes") != len(d.classes):
-            raise DataError(f"the net has {d.net.args.get('classes')} outputs for {len(d.classes)} classes")
+            raise DataError(
+                f"the net has {d.net.args.get('classes')} outputs for {len(d.classes)} classes"
+            )
 
 
 def check_images(images: Tensor, normalization: Normalization, net: NetSpec | None = None) -> None:
-    """DataError unless the images are finite floats (N, C, H, W) for the normalization, and for the net."""
+    """DataError unless the images are finite floats (N, C, H, W) for the normalization, and for the
+    net."""
     if images.dim() != 4 or not images.numel() or not images.is_floating_point():
-        raise DataError(f"images are {tuple(images.shape)} {images.dtype}, wanted floats (N, C, H, W), N >= 1")
+        raise DataError(
+            f"images are {tuple(images.shape)} {images.dtype}, wanted floats (N, C, H, W), N >= 1"
+        )
     if not bool(torch.isfinite(images).all()):
         first = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
-        raise DataError(f"images: image {first} has values that are not finite; wanted finite numbers")
+        raise DataError(
+            f"images: image {first} has values that are not finite; wanted finite numbers"
+        )
     shape = tuple(images.shape[1:])
     if shape[0] != normalization.channels:
         raise DataError(
-            f"images have {shape[0]} channels, but the normalization is for {normalization.channels}"
+            f"images have {shape[0]} channels, but the normalization is for "
+            f"{normalization.channels}"
         )
     if net is None or net.name == CUSTOM:
         return
@@ -66,22 +78,26 @@ def check_images(images: Tensor, normalization: Normalization, net: NetSpec | No
 
 
 def check_labels(labels: Tensor, n: int, classes: Sequence[str]) -> None:
-    """DataError unless the labels are n int64 below the number of classes, or n rows of probabilities."""
+    """DataError unless the labels are n int64 below the number of classes, or n rows of
+    probabilities."""
     k = len(check_class_names(classes))
     if labels.is_floating_point():
         if labels.shape != (n, k):
             raise DataError(
-                f"labels are {tuple(labels.shape)}, wanted ({n}, {k}): one row an image, one class a column"
+                f"labels are {tuple(labels.shape)}, wanted ({n}, {k}): one row an image, "
+                "one class a column"
             )
         if not bool((labels >= 0).all()) or not bool(((labels.sum(1) - 1).abs() < 1e-3).all()):
             raise DataError("labels are not probabilities: each row must be 0 or more and sum to 1")
     elif labels.dtype != torch.int64 or labels.shape != (n,):
         raise DataError(
-            f"labels are {tuple(labels.shape)} {labels.dtype}, wanted {n} int64 or ({n}, {k}) floats"
+            f"labels are {tuple(labels.shape)} {labels.dtype}, wanted {n} int64 or "
+            f"({n}, {k}) floats"
         )
     elif n and not 0 <= int(labels.min()) <= int(labels.max()) < k:
         raise DataError(
-            f"labels reach {int(labels.min())}..{int(labels.max())}, wanted 0..{k - 1}: one name a class"
+            f"labels reach {int(labels.min())}..{int(labels.max())}, wanted 0..{k - 1}: "
+            "one name a class"
         )
 
 
@@ -94,11 +110,14 @@ def schedule_of(order: Sequence[Tensor] | Schedule) -> Schedule:
     return Schedule.of([torch.as_tensor(index).long() for index in order])
 
 
-def _check_steps(step_sizes: Tensor, schedule: Schedule, n: int, tensors: tuple[str, ...] | None) -> None:
+def _check_steps(
+    step_sizes: Tensor, schedule: Schedule, n: int, tensors: tuple[str, ...] | None
+) -> None:
     T = schedule.steps
     if step_sizes.dim() not in (1, 2) or len(step_sizes) != T:
         raise DataError(
-            f"step_sizes are {tuple(step_sizes.shape)} for {T} steps; wanted ({T},) or ({T}, P), T >= 1"
+            f"step_sizes are {tuple(step_sizes.shape)} for {T} steps; wanted ({T},) or "
+            f"({T}, P), T >= 1"
         )
     if not step_sizes.is_floating_point():
         raise DataError(f"step_sizes are {step_sizes.dtype}, wanted floats")
@@ -106,7 +125,11 @@ def _check_steps(step_sizes: Tensor, schedule: Schedule, n: int, tensors: tuple[
         bad = float(step_sizes[~(torch.isfinite(step_sizes) & (step_sizes > 0))][0])
         raise DataError(f"step_sizes has {bad}, but each must be positive and finite")
     if step_sizes.dim() == 2 and len(tensors or ()) != step_sizes.shape[1]:
-        raise DataError(f"step_sizes has {step_sizes.shape[1]} columns and {len(tensors or ())} tensor names")
+        raise DataError(
+            f"step_sizes has {step_sizes.shape[1]} columns and {len(tensors or ())} tensor names"
+        )
     for t, index in enumerate(schedule.batches):
         if index.dim() != 1 or not len(index) or not 0 <= int(index.min()) <= int(index.max()) < n:
-            raise DataError(f"order of step {t} is {index.tolist()[:10]}, wanted indices of the {n} images")
+            raise DataError(
+                f"order of step {t} is {index.tolist()[:10]}, wanted indices of the {n} images"
+            )

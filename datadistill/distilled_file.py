@@ -1,13 +1,14 @@
 """The file of a distilled set: one safetensors file, all metadata in one canonical JSON key.
 
 Tensors: images (float32, or uint8 codes), labels (int64, or float32 probabilities), step_sizes, and
-theta_0.NAME (and, of a net whose values were given, buffer.NAME for buffers and frozen parameters) for a set
-learned for one fixed initialization. The JSON says the rest; no date, duration, host or path is in it, so the
-same run gives the same bytes. `runs/artifact.py` has the refusals of damaged and other files.
+theta_0.NAME (and, of a net whose values were given, buffer.NAME for buffers and frozen parameters)
+for a set learned for one fixed initialization. The JSON says the rest; no date, duration, host or
+path is in it, so the same run gives the same bytes. `runs/artifact.py` has the refusals of damaged
+and other files.
 
-Schema 4: the JSON says start, objective, data and schedule in fields of their own, and a decoder and
-`coded.NAME` may stand in place of images. `earlier_files.py` reads schema 1 to 3; the checksum of schema 1 left
-the accuracies out.
+Schema 4: the JSON says start, objective, data and schedule in fields of their own, and a decoder
+and `coded.NAME` may stand in place of images. `earlier_files.py` reads schema 1 to 3; the checksum
+of schema 1 left the accuracies out.
 """
 
 from __future__ import annotations
@@ -55,7 +56,11 @@ CARRIED = {"theta_0": "theta_0.", "buffers": "buffer."}
 
 def carried_tensors(d: DistilledDataset) -> dict[str, Tensor]:
     """The tensors of what the set carries, named as in a file."""
-    return {f"{prefix}{k}": t for name, prefix in CARRIED.items() for k, t in (getattr(d, name) or {}).items()}
+    return {
+        f"{prefix}{k}": t
+        for name, prefix in CARRIED.items()
+        for k, t in (getattr(d, name) or {}).items()
+    }
 
 
 def take_carried(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,21 +101,29 @@ def _values(d: DistilledDataset) -> dict[str, Any]:
 
 
 def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
-    coded = None if values["decoder"] is None else [f"coded.{k}" for k in values["decoder"]["tensors"]]
+    coded = (
+        None if values["decoder"] is None else [f"coded.{k}" for k in values["decoder"]["tensors"]]
+    )
     wanted = {"labels", "step_sizes", *(coded or ["images"]), *carried_names(values)}
     if set(tensors) != wanted:
-        raise DataError(f"holds the tensors {quote(sorted(tensors), 400)}, wanted {quote(sorted(wanted), 400)}")
+        raise DataError(
+            f"holds the tensors {quote(sorted(tensors), 400)}, wanted {quote(sorted(wanted), 400)}"
+        )
     _check_stored(tensors, values["quantization"])
     update = update_rules.from_description(values["update"])
     lacking = sorted(update_rules.describe(update).keys() - values["update"].keys())
     if lacking and schema > 1:  # older files may be older than an argument
-        raise DataError(f"update lacks {lacking}, wanted every argument of {values['update']['name']}")
+        raise DataError(
+            f"update lacks {lacking}, wanted every argument of {values['update']['name']}"
+        )
     if coded is None:
         quantization = values["quantization"]
         images = quantization.values(tensors["images"]) if quantization else tensors["images"]
         made_of = {"images": images}
     else:
-        decoder = decoder_from({"name": values["decoder"]["name"], **values["decoder"]["arguments"]})
+        decoder = decoder_from(
+            {"name": values["decoder"]["name"], **values["decoder"]["arguments"]}
+        )
         rows = {k.removeprefix("coded."): tensors[k] for k in coded}
         refuse_spare_rows(decoder, rows, len(tensors["labels"]))
         made_of = {"images": None, "decoder": decoder, "coded": rows}
@@ -128,8 +141,13 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
 
 def _check_stored(tensors: dict[str, Tensor], quantization: Quantization | None) -> None:
     if quantization is not None and "images" not in tensors:
-        raise DataError("quantization goes with images, and the file has a decoder; get the file again")
-    wanted = {"images": torch.float32 if quantization is None else torch.uint8, "step_sizes": torch.float32}
+        raise DataError(
+            "quantization goes with images, and the file has a decoder; get the file again"
+        )
+    wanted = {
+        "images": torch.float32 if quantization is None else torch.uint8,
+        "step_sizes": torch.float32,
+    }
     if tensors["labels"].is_floating_point():
         wanted["labels"] = torch.float32
     wanted |= {name: torch.float32 for name in tensors if name.startswith("coded.")}
@@ -137,8 +155,13 @@ def _check_stored(tensors: dict[str, Tensor], quantization: Quantization | None)
         if name in tensors and tensors[name].dtype != dtype:
             raise DataError(f"{name} are {tensors[name].dtype}, wanted {dtype}")
     images = tensors.get("images", torch.zeros(0))
-    if quantization is not None and int(images.max() if images.numel() else 0) >= 2**quantization.bits:
-        raise DataError(f"images has the code {int(images.max())}, wanted codes of {quantization.bits} bits")
+    if (
+        quantization is not None
+        and int(images.max() if images.numel() else 0) >= 2**quantization.bits
+    ):
+        raise DataError(
+            f"images has the code {int(images.max())}, wanted codes of {quantization.bits} bits"
+        )
 
 
 def _describe_decoder(decoder: Decoder, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -151,7 +174,9 @@ def _check_decoder(field: str, value: Any) -> dict[str, Any]:
     found = check_fields(field, check_object(field, value), checks)
     names = found["tensors"]
     if names != sorted(names):
-        raise DataError(f"{field}.tensors is {quote(names)}, wanted the names in order; get the file again")
+        raise DataError(
+            f"{field}.tensors is {quote(names)}, wanted the names in order; get the file again"
+        )
     return found
 
 
@@ -200,5 +225,6 @@ def refuse_own_rule(d: DistilledDataset) -> None:
 
 
 def identity(d: DistilledDataset) -> str:
-    """'sha256:' and a digest of all but the accuracies: equal for the same set, whatever was measured on it."""
+    """'sha256:' and a digest of all but the accuracies: equal for the same set, whatever was
+    measured on it."""
     return SET.fingerprint(d, schema=1)

@@ -1,7 +1,8 @@
-"""Distilled sets as they were described before schema 4, where much stood in `origin` that now has a field.
+"""Distilled sets as they were described before schema 4, where much stood in `origin` that now has
+a field.
 
-Files of schema 1 to 3, and checkpoints of that time, said by entries of `origin` where nets start, what was
-asked of them and which images were held out, and gave the order of use step by step.
+Files of schema 1 to 3, and checkpoints of that time, said by entries of `origin` where nets start,
+what was asked of them and which images were held out, and gave the order of use step by step.
 """
 
 from __future__ import annotations
@@ -31,25 +32,33 @@ def upgrade(values: dict[str, Any], schema: int) -> dict[str, Any]:
         raise DataError(f"metadata has unknown {early} in schema {schema}; get the file again")
     values = {
         **values,
-        **describe_by_origin(values["origin"], values["theta_0"] is not None, values["net"]["init"]),
+        **describe_by_origin(
+            values["origin"], values["theta_0"] is not None, values["net"]["init"]
+        ),
     }
     order = check_batches("order", values.pop("order"))
     return {
         **values,
-        "schedule": Schedule.of([torch.tensor(index, dtype=torch.long) for index in order]).describe(),
+        "schedule": Schedule.of(
+            [torch.tensor(index, dtype=torch.long) for index in order]
+        ).describe(),
     }
 
 
 def describe_by_origin(origin: Any, fixed: bool, init: str) -> dict[str, Any]:
-    """The descriptions of a set's start, objective and data, and the rest of its origin. `fixed`: whether the
-    set has a theta_0; `init`: the net's initialization."""
+    """The descriptions of a set's start, objective and data, and the rest of its origin. `fixed`:
+    whether the set has a theta_0; `init`: the net's initialization."""
     origin = check_object("origin", origin)
     return {
         "start": _start(origin, fixed or origin.get("fixed") is True, init),
         "objective": _objective(origin.get("attack")),
         "data": {
             **DataReference().describe(),
-            **{k: origin[k] for k in ("dataset", "validation", "holdout", "skip_bad", "parts") if k in origin},
+            **{
+                k: origin[k]
+                for k in ("dataset", "validation", "holdout", "skip_bad", "parts")
+                if k in origin
+            },
             "seed": origin.get("seed") or 0,
             "fingerprint": origin.get("data_fingerprint"),
         },

@@ -1,10 +1,11 @@
 """The failures that have a name, a sentence and an exit code.
 
-Every message says what was found, what was wanted and what to do. The command line prints the message
-alone and exits with `exit_code`; anything else that escapes is a bug (exit code 1, with its traceback).
+Every message says what was found, what was wanted and what to do. The command line prints the
+message alone and exits with `exit_code`; anything else that escapes is a bug (exit code 1, with its
+traceback).
 
-Messages name options as they are typed (--lr-images 0.01). Whoever calls from Python reads the names of the
-fields and arguments instead (lr_images=0.01): see `format_message`.
+Messages name options as they are typed (--lr-images 0.01). Whoever calls from Python reads the
+names of the fields and arguments instead (lr_images=0.01): see `format_message`.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Unavailable(DatadistillError):
 
 
 class Interrupted(DatadistillError):
-    """A signal asked the run to stop and a checkpoint was written (exit code 128 + signal number)."""
+    """A signal asked the run to stop and a checkpoint was written (exit code 128 + signal
+    number)."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -75,7 +77,8 @@ class ValuesNotUsed(UserWarning):
 
 
 class InexactGradients(UserWarning):
-    """A layer of the net has no exact second derivative, so the gradients of the learned tensors are not exact.
+    """A layer of the net has no exact second derivative, so the gradients of the learned tensors
+    are not exact.
 
     Silence it with `warnings.simplefilter("ignore", InexactGradients)`.
     """
@@ -88,8 +91,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def suggest(name: str, known: Iterable[str], lister: str = "") -> str:
-    """The end of an error sentence for an unknown name (empty where none was given): the near ones, and all
-    where they are few. `lister` is a command that lists them, or the name of a table that has them.
+    """The end of an error sentence for an unknown name (empty where none was given): the near ones,
+    and all where they are few. `lister` is a command that lists them, or the name of a table that
+    has them.
 
     Example:
         >>> suggest("lenett", ["lenet", "mlp"])
@@ -125,8 +129,8 @@ _COMMANDS = re.compile(r"(\b(?:datadistill|kd-baselines|pip|torchrun) [a-z][^;,(
 
 
 def escape(text: str) -> str:
-    """A text as one line of a terminal: what cannot be printed as an escape, so that a name from a file moves
-    no cursor, changes no colour, begins no line and turns none around.
+    """A text as one line of a terminal: what cannot be printed as an escape, so that a name from a
+    file moves no cursor, changes no colour, begins no line and turns none around.
 
     >>> print(escape("red" + chr(27) + "[31m" + chr(10) + chr(0x202E) + "bird"))
     red\\x1b[31m\\n\\u202ebird
@@ -147,12 +151,15 @@ def command_line() -> Iterator[None]:
 
 
 def format_message(message: str) -> str:
-    """A message with its options as they are typed, or as arguments of Python. Whole commands stay as they are.
+    """A message with its options as they are typed, or as arguments of Python. Whole commands stay
+    as they are.
 
     Example:
-        >>> text = "try --lr-images 0.01, another --out or --no-reach (datadistill show runs/a --out DIR)"
+        >>> text = (
+        ...     "try --lr-images 0.01, another --out or --no-reach (datadistill show a --out DIR)"
+        ... )
         >>> print(format_message(text))
-        try lr_images=0.01, another out or reach=False (datadistill show runs/a --out DIR)
+        try lr_images=0.01, another out or reach=False (datadistill show a --out DIR)
         >>> with command_line():
         ...     format_message("pass --pool FILE")
         'pass --pool FILE'

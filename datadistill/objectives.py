@@ -1,9 +1,10 @@
-"""Objectives: the outer loss of theta_T on real images and labels. A new one is a class and a line in
-`OBJECTIVES`.
+"""Objectives: the outer loss of theta_T on real images and labels. A new one is a class and a line
+in `OBJECTIVES`.
 
-    Classification   the paper's l(x_t, theta_T): cross-entropy on the true labels (Algorithm 1, line 7)
-    Attack(K, T)     the paper's l_{K->T}(x_t, theta_T): class K is to be taken for class T, the others for
-                     what they are (section 3.6)
+    Classification   the paper's l(x_t, theta_T): cross-entropy on the true labels (Algorithm 1,
+                     line 7)
+    Attack(K, T)     the paper's l_{K->T}(x_t, theta_T): class K is to be taken for class T, the
+                     others for what they are (section 3.6)
 
 Reference: Wang et al. 2018, https://arxiv.org/abs/1811.10959
 """
@@ -38,8 +39,9 @@ class Objective(Protocol):
     def __call__(
         self, net: nn.Module, theta: Theta, images: Tensor, labels: Tensor, norm: str = "batch"
     ) -> Float[Tensor, ""]:
-        """The outer loss on real images and labels; the mean over nets where theta_T stacks several. theta_T
-        may hold the buffers of the trained net too (`innerloop.unroll_with_buffers`)."""
+        """The outer loss on real images and labels; the mean over nets where theta_T stacks
+        several. theta_T may hold the buffers of the trained net too
+        (`innerloop.unroll_with_buffers`)."""
 
     def labels(self, labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
         """The labels that are asked for, of the true ones."""
@@ -48,19 +50,23 @@ class Objective(Protocol):
         """Name and arguments, as plain values; `objective_from` is the inverse."""
 
 
-def logits_of(net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-    """Outputs of one net at `theta`. Convolution weights go in channels-last memory: on CPU that halves the
-    time of a large batch; values stay the same up to rounding, and gradients pass through."""
+def logits_of(
+    net: nn.Module, theta: Theta, images: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b k"]:
+    """Outputs of one net at `theta`. Convolution weights go in channels-last memory: on CPU that
+    halves the time of a large batch; values stay the same up to rounding, and gradients pass
+    through."""
     poll()
     theta = {
-        k: p.contiguous(memory_format=torch.channels_last) if p.dim() == 4 else p for k, p in theta.items()
+        k: p.contiguous(memory_format=torch.channels_last) if p.dim() == 4 else p
+        for k, p in theta.items()
     }
     return functional_call(net, theta, (images,))
 
 
 def add_buffers(net: nn.Module, theta: Theta, nets: int = 1) -> Theta:
-    """theta with a copy of each buffer: its own where it has one, else the net's, so that a forward pass that
-    writes buffers writes neither. Several nets have a leading axis."""
+    """theta with a copy of each buffer: its own where it has one, else the net's, so that a forward
+    pass that writes buffers writes neither. Several nets have a leading axis."""
     own = {k: b if nets == 1 else b.expand(nets, *b.shape) for k, b in net.named_buffers()}
     return {**theta, **{k: theta.get(k, b).clone() for k, b in own.items()}}
 
@@ -82,15 +88,20 @@ def classification(
         theta = add_buffers(net, theta, nets)
         attributes = take_attributes(net) if nets > 1 else []
         losses = []
-        for one in unstack(theta, nets):  # each starts from the same attributes, and has images of its own
+        # each starts from the same attributes, and has images of its own
+        for one in unstack(theta, nets):
             put_attributes(attributes)
             mine = images.clone() if nets > 1 else images
             losses.append(cross_entropy(logits_of(net, one, mine), labels))
     loss = torch.stack(losses).mean()
-    if any(p.requires_grad for p in theta.values()) and torch.is_grad_enabled() and not loss.requires_grad:
+    if (
+        any(p.requires_grad for p in theta.values())
+        and torch.is_grad_enabled()
+        and not loss.requires_grad
+    ):
         raise UsageError(
-            "the net's outputs in evaluation mode have no gradient (no_grad or set_grad_enabled in its forward "
-            "pass), so nothing can be learned through it; take that out of the net"
+            "the net's outputs in evaluation mode have no gradient (no_grad or set_grad_enabled in "
+            "its forward pass), so nothing can be learned through it; take that out of the net"
         )
     return loss
 
@@ -99,11 +110,13 @@ def classification(
 def evaluation_logits(
     net: nn.Module, theta: Theta, images: Float[Tensor, "n c h w"], batch: int = 1000
 ) -> Iterator[Float[Tensor, "b k"]]:
-    """Logits of one net in evaluation mode, batch after batch; its parameters and buffers are not changed."""
+    """Logits of one net in evaluation mode, batch after batch; its parameters and buffers are not
+    changed."""
     with NetMode(net, "frozen", training=False):
         theta = add_buffers(net, theta)
         for n, x in enumerate(images.split(batch)):
-            with global_stream(0, "evaluation", n, everything=True):  # for a net that is noisy here too
+            # for a net that is noisy here too
+            with global_stream(0, "evaluation", n, everything=True):
                 logits = logits_of(net, theta, x.clone())  # a first layer may work in place
             yield logits
 
@@ -112,8 +125,9 @@ def evaluation_logits(
 def predictions(
     net: nn.Module, theta: Theta, target: Split, batch: int = 1000
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], int]:
-    """Predictions of one net in evaluation mode and labels, int64 on the device of the images, and the number
-    of classes. Labels are taken as `data.labels.class_numbers` takes them; `batch` images go at once."""
+    """Predictions of one net in evaluation mode and labels, int64 on the device of the images, and
+    the number of classes. Labels are taken as `data.labels.class_numbers` takes them; `batch`
+    images go at once."""
     images = len(target.images)
     if not images:
         raise DataError("there is no image to test on; pass some")
@@ -147,10 +161,11 @@ class Classification:
 
 @dataclass(frozen=True)
 class Attack:
-    """Data poisoning, to be studied: cross-entropy with class K, `attacked`, relabelled T, `target`, the
-    other classes kept.
+    """Data poisoning, to be studied: cross-entropy with class K, `attacked`, relabelled T,
+    `target`, the other classes kept.
 
-    Reference: Wang et al. 2018, section 3.6, equation 10 (one gradient step on random pretrained nets).
+    Reference: Wang et al. 2018, section 3.6, equation 10 (one gradient step on random pretrained
+    nets).
 
     Example:
         >>> Attack(0, 1, classes=3).labels(torch.tensor([0, 1, 2]))
@@ -165,12 +180,13 @@ class Attack:
         for what, k in (("attack_class", self.attacked), ("target_class", self.target)):
             if not 0 <= k < self.classes:
                 raise UsageError(
-                    f"{what} is {k}, but there are {self.classes} classes: give 0 to {self.classes - 1}"
+                    f"{what} is {k}, but there are {self.classes} classes: give 0 to "
+                    f"{self.classes - 1}"
                 )
         if self.attacked == self.target:
             raise UsageError(
-                f"attack_class and target_class are both {self.target}; the attacked class must differ from "
-                "the one it is to be taken for"
+                f"attack_class and target_class are both {self.target}; the attacked class must "
+                "differ from the one it is to be taken for"
             )
 
     def labels(self, labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
@@ -186,8 +202,12 @@ class Attack:
         return classification(net, theta, images, self.labels(labels), norm)
 
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"classification": Classification, "attack": Attack}
-"""Name -> class. Of a config it is given attacked, target and classes, where its constructor takes them."""
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "classification": Classification,
+    "attack": Attack,
+}
+"""Name -> class. Of a config it is given attacked, target and classes, where its constructor takes
+them."""
 
 
 def objective_from(description: Mapping[str, Any], classes: int) -> Objective:

@@ -1,9 +1,9 @@
 """A pool: many nets of one architecture, trained alike on one data set, in one safetensors file.
 
-Nets 0 .. nets - 1 are there to learn distilled sets with ("train"), the next `validation_nets` for validation
-during a run, the last `held_out` for testing: no net is in two parts. Tensors are stacked along a leading axis
-of all nets; the rest is one canonical JSON object, so the same training gives the same bytes.
-`datadistill.training.pretrain` makes pools.
+Nets 0 .. nets - 1 are there to learn distilled sets with ("train"), the next `validation_nets` for
+validation during a run, the last `held_out` for testing: no net is in two parts. Tensors are
+stacked along a leading axis of all nets; the rest is one canonical JSON object, so the same
+training gives the same bytes. `datadistill.training.pretrain` makes pools.
 """
 
 from __future__ import annotations
@@ -82,8 +82,15 @@ class Pool:
         >>> net = NetSpec("mlp", {"channels": 1, "size": 2, "classes": 2, "depth": 0})
         >>> tensors = {k: torch.zeros(4, *p.shape) for k, p in net.build().named_parameters()}
         >>> pool = Pool(
-        ...     tensors, nets=2, validation_nets=1, held_out=1, net=net, dataset="toy", classes=("a", "b"),
-        ...     normalization=Normalization((0.0,), (1.0,), 2, 1), accuracies=(90.0, 80.0, 70.0, 60.0),
+        ...     tensors,
+        ...     nets=2,
+        ...     validation_nets=1,
+        ...     held_out=1,
+        ...     net=net,
+        ...     dataset="toy",
+        ...     classes=("a", "b"),
+        ...     normalization=Normalization((0.0,), (1.0,), 2, 1),
+        ...     accuracies=(90.0, 80.0, 70.0, 60.0),
         ... )
         >>> pool
         Pool(2 + 1 + 1 nets of mlp trained on toy, 75.0% (60.0 to 90.0))
@@ -113,8 +120,8 @@ class Pool:
     def __repr__(self) -> str:
         found = self.accuracies
         return (
-            f"Pool({self.nets} + {self.validation_nets} + {self.held_out} nets of {self.net.name} trained on "
-            f"{self.dataset}, {mean(found):.1f}% ({min(found):.1f} to {max(found):.1f}))"
+            f"Pool({self.nets} + {self.validation_nets} + {self.held_out} nets of {self.net.name} "
+            f"trained on {self.dataset}, {mean(found):.1f}% ({min(found):.1f} to {max(found):.1f}))"
         )
 
     @property
@@ -123,8 +130,8 @@ class Pool:
 
     @use_library_defaults()
     def part(self, name: str) -> dict[str, Tensor]:
-        """Stacked parameters of one part, "train", "validation" or "held_out": name -> (nets of the part,
-        ...), in the net's order; views of `.tensors`."""
+        """Stacked parameters of one part, "train", "validation" or "held_out": name -> (nets of the
+        part, ...), in the net's order; views of `.tensors`."""
         begin, end = self._range(name)
         return {k: p[begin:end] for k, p in self.tensors.items()}
 
@@ -164,8 +171,8 @@ def refuse_buffers(net: nn.Module, name: str) -> None:
     """UsageError for a net that keeps more than parameters: a pool holds parameters only."""
     if has_batchnorm(net) or next(net.buffers(), None) is not None:
         raise UsageError(
-            f"the net {name} has BatchNorm layers or other buffers, which a pool does not hold; choose "
-            "another normalization (--net-args norm instance, or norm none), or another net"
+            f"the net {name} has BatchNorm layers or other buffers, which a pool does not hold; "
+            "choose another normalization (--net-args norm instance, or norm none), or another net"
         )
 
 
@@ -179,12 +186,16 @@ def _check(pool: Pool) -> None:
     args = pool.net.args
     if args.get("classes") != k or args.get("channels") != pool.normalization.channels:
         raise DataError(
-            f"the net has {args.get('classes')} outputs and {args.get('channels')} channels for {k} classes "
-            f"and {pool.normalization.channels} channels of images"
+            f"the net has {args.get('classes')} outputs and {args.get('channels')} channels for "
+            f"{k} classes and {pool.normalization.channels} channels of images"
         )
     found = pool.accuracies
-    if len(found) != pool.total or not all(type(a) in (int, float) and 0 <= a <= 100 for a in found):
-        raise DataError(f"accuracies are {quote(list(found))}, wanted {pool.total} numbers from 0 to 100")
+    if len(found) != pool.total or not all(
+        type(a) in (int, float) and 0 <= a <= 100 for a in found
+    ):
+        raise DataError(
+            f"accuracies are {quote(list(found))}, wanted {pool.total} numbers from 0 to 100"
+        )
     _check_tensors(pool)
 
 
@@ -196,4 +207,6 @@ def _check_tensors(pool: Pool) -> None:
     for name, p in pool.tensors.items():
         if not bool(torch.isfinite(p).all()):
             n = int((~torch.isfinite(p)).flatten(1).any(1).nonzero()[0])
-            raise DataError(f"tensor {name!r} of net {n} is not finite; train the pool again, or get it again")
+            raise DataError(
+                f"tensor {name!r} of net {n} is not finite; train the pool again, or get it again"
+            )

@@ -1,4 +1,5 @@
-"""Progress of whatever takes long: a bar on a terminal, plain lines elsewhere, or a function of the caller's.
+"""Progress of whatever takes long: a bar on a terminal, plain lines elsewhere, or a function of the
+caller's.
 
 Library code names its tasks, and the caller decides whether they are shown:
 
@@ -6,8 +7,8 @@ Library code names its tasks, and the caller decides whether they are shown:
         with track("testing nets", total=200) as task:
             task.advance()
 
-Every function that may run for more than a few seconds takes `progress=`. Tasks may lie inside each other:
-the outermost has the bar, the innermost is named beside it.
+Every function that may run for more than a few seconds takes `progress=`. Tasks may lie inside each
+other: the outermost has the bar, the innermost is named beside it.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class Task:
         self.update(self.done + units)
 
     def update(self, done: int, *parts: str) -> None:
-        """Set the number of units done in all. `parts` is what else is known, in order of worth: what does
-        not fit on the line is left out."""
+        """Set the number of units done in all. `parts` is what else is known, in order of worth:
+        what does not fit on the line is left out."""
         self.done = done
         if parts:
             self.parts = parts
@@ -68,7 +69,11 @@ class Task:
             return ""
         seconds = int((self.total - self.done) / speed)
         hours, rest = divmod(seconds, 3600)
-        clock = f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+        clock = (
+            f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+            if hours
+            else f"{rest // 60}:{rest % 60:02d}"
+        )
         return f"{clock} left"
 
     def count(self) -> str:
@@ -135,10 +140,13 @@ def show_progress(function: Callable[P, T]) -> Callable[P, T]:
 
 @contextlib.contextmanager
 def reporting(progress: bool | Report | None = True) -> Iterator[None]:
-    """Show the tasks that begin meanwhile: True on stderr; or by a function that is called with (what, done,
-    total). False or None changes nothing: what calls from outside asked for is shown."""
+    """Show the tasks that begin meanwhile: True on stderr; or by a function that is called with
+    (what, done, total). False or None changes nothing: what calls from outside asked for is
+    shown."""
     if not (isinstance(progress, bool) or progress is None or callable(progress)):
-        raise UsageError(f"progress is {progress!r}, wanted True, False, or a function of (what, done, total)")
+        raise UsageError(
+            f"progress is {progress!r}, wanted True, False, or a function of (what, done, total)"
+        )
     if not progress or (progress is True and _DISPLAY.get() is not None):
         yield
         return
@@ -196,10 +204,13 @@ class Terminal:
             from rich.live import Live
 
             self.live = Live(
-                console=self.console, get_renderable=self._line, refresh_per_second=4, transient=True,
+                console=self.console,
+                get_renderable=self._line,
+                refresh_per_second=4,
+                transient=True,
                 # stdout may be a file: what is printed there must not come here
                 redirect_stdout=bool(getattr(sys.stdout, "isatty", lambda: False)()),
-            )  # fmt: skip
+            )
             self.live.start()
         elif not self.draws and len(self.tasks) == 1:
             self.said = time.monotonic()  # the first line comes after `LINE_EVERY` seconds
@@ -231,7 +242,8 @@ class Terminal:
 
 
 def fit_line(tasks: Sequence[Task], width: int, encoding: str = "utf-8") -> str:
-    """One line about tasks, the outermost first, in at most `width` columns: what is worth least goes first.
+    """One line about tasks, the outermost first, in at most `width` columns: what is worth least
+    goes first.
 
     In order of worth: how much is done, time left, what is done, the bar, what is known, speed.
 
@@ -290,5 +302,13 @@ def _describe_tasks(tasks: Sequence[Task]) -> list[str]:
     first = tasks[0]
     speed = per_second(first.speed()) if first.done > first.start else ""
     inner = f"{tasks[1].what} {tasks[1].count()}" if len(tasks) > 1 else ""
-    told = (first.count(), first.format_left(), first.what, *first.parts[:2], inner, speed, *first.parts[2:])
+    told = (
+        first.count(),
+        first.format_left(),
+        first.what,
+        *first.parts[:2],
+        inner,
+        speed,
+        *first.parts[2:],
+    )
     return [escape(word) for word in told if word]

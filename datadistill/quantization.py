@@ -3,8 +3,8 @@
     code = round((x - low) / (high - low) * (2^bits - 1))
     x~   = (1 - w) low + w high,  w = code / (2^bits - 1)
 
-Learned pixels are not bounded, so low and high are the set's own smallest and largest value and travel with
-it. Rounding is idempotent: the codes of x~ are the codes of x.
+Learned pixels are not bounded, so low and high are the set's own smallest and largest value and
+travel with it. Rounding is idempotent: the codes of x~ are the codes of x.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Quantization:
             raise UsageError(f"bits is {self.bits}, but 1 to 8 can be stored")
         if not -float("inf") < self.low <= self.high < float("inf"):
             raise DataError(
-                f"quantization range is {self.low} to {self.high}; wanted two finite, rising numbers"
+                f"quantization range is {self.low} to {self.high}; wanted two "
+                "finite, rising numbers"
             )
 
     @classmethod
@@ -51,7 +52,12 @@ class Quantization:
         return (self.high - self.low) / (2**self.bits - 1) or 1.0
 
     def codes(self, images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-        return ((images.double() - self.low) / self._step()).round().clamp(0, 2**self.bits - 1).to(torch.uint8)
+        return (
+            ((images.double() - self.low) / self._step())
+            .round()
+            .clamp(0, 2**self.bits - 1)
+            .to(torch.uint8)
+        )
 
     def values(self, codes: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The floats that codes stand for."""

@@ -1,15 +1,17 @@
 """Distributions of theta_0.
 
-Distillation draws the initial parameters of its nets from a distribution (Wang et al. 2018, section 3.5):
+Distillation draws the initial parameters of its nets from a distribution (Wang et al. 2018, section
+3.5):
 
     Fixed       one theta_0, kept; the set is learned for it and carries it
-    Random      a fresh draw for net n of every outer iteration i, from the stream (seed, name, i, n)
+    Random      a fresh draw for net n of every outer iteration i, from the stream (seed, name, i,
+                n)
     Built       the same, where a function of the user's own builds each net
-    Pretrained  one net of a stack of trained nets for net n of every outer iteration i, drawn from the same
-                stream; or, for testing, net n of the stack
+    Pretrained  one net of a stack of trained nets for net n of every outer iteration i, drawn from
+                the same stream; or, for testing, net n of the stack
 
-All have `draw(iteration, nets, first) -> theta_0` of nets first .. first + nets - 1, stacked along a leading
-axis where nets is more than 1. Draws of another stream name are held out by construction.
+All have `draw(iteration, nets, first) -> theta_0` of nets first .. first + nets - 1, stacked along
+a leading axis where nets is more than 1. Draws of another stream name are held out by construction.
 """
 
 from __future__ import annotations
@@ -26,7 +28,14 @@ from datadistill.nets.computed import computed_weights
 from datadistill.nets.factory import NetFactory, make_net
 from datadistill.nets.initialization import draw_whole, find_undrawn
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
-from datadistill.runs.content import Check, check_choice, check_fields, check_text, check_truth, optional
+from datadistill.runs.content import (
+    Check,
+    check_choice,
+    check_fields,
+    check_text,
+    check_truth,
+    optional,
+)
 from datadistill.streams import generator
 from datadistill.theta import Theta, frozen_tensors, net_with, stack, trainable
 
@@ -39,11 +48,12 @@ class Start:
     """The start of the nets that a set was learned for.
 
     Args:
-        kind: "draws" of an initialization scheme, a "factory" of the user's own, a "pool" of pretrained nets,
-            "weights" with a fresh last layer, or the "given" values of one net.
+        kind: "draws" of an initialization scheme, a "factory" of the user's own, a "pool" of
+            pretrained nets, "weights" with a fresh last layer, or the "given" values of one net.
         one: whether they all start from one theta_0, which the finished set carries.
         source: data set that the nets of a pool were trained on.
-        fingerprint: of the pool, the weights, the values, or the factory's first net; None where unknown.
+        fingerprint: of the pool, the weights, the values, or the factory's first net; None where
+            unknown.
     """
 
     kind: str = "draws"
@@ -52,7 +62,12 @@ class Start:
     fingerprint: str | None = None
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.kind, "one": self.one, "source": self.source, "fingerprint": self.fingerprint}
+        return {
+            "name": self.kind,
+            "one": self.one,
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+        }
 
     @classmethod
     def from_description(cls, description: Any) -> Start:
@@ -110,20 +125,23 @@ class Random:
         return stack([self.one(iteration, n) for n in range(first, first + nets)])
 
     def one(self, iteration: int, n: int) -> Theta:
-        """Net n of an iteration: the same for any number of nets, so that nets can be shared out. Parameters
-        that do not require a gradient are left out: they stay as the net has them."""
+        """Net n of an iteration: the same for any number of nets, so that nets can be shared out.
+        Parameters that do not require a gradient are left out: they stay as the net has them."""
         return self.whole(iteration, n)[0]
 
     def whole(self, iteration: int, n: int) -> tuple[Theta, Theta]:
-        """Net n, and the buffers that are drawn with it (an orthogonal base, the vectors of spectral norm)."""
-        drawn, buffers = draw_whole(self.net, self.init, generator(self.seed, self.name, iteration, n))
+        """Net n, and the buffers that are drawn with it (an orthogonal base, the vectors of
+        spectral norm)."""
+        drawn, buffers = draw_whole(
+            self.net, self.init, generator(self.seed, self.name, iteration, n)
+        )
         return {name: drawn[name] for name in trainable(self.net)}, buffers
 
 
 @dataclass(frozen=True)
 class Built:
-    """Nets as a function of the user's own, `make`, builds them (`datadistill.nets.factory`); `net` is the
-    run's module, and the stream is as of `Random`."""
+    """Nets as a function of the user's own, `make`, builds them (`datadistill.nets.factory`); `net`
+    is the run's module, and the stream is as of `Random`."""
 
     make: NetFactory
     net: nn.Module
@@ -137,47 +155,56 @@ class Built:
         return self.whole(iteration, n)[0]
 
     def whole(self, iteration: int, n: int) -> tuple[Theta, Theta]:
-        """Its trainable parameters, and those of its other tensors that differ from the run's module's."""
+        """Its trainable parameters, and those of its other tensors that differ from the run's
+        module's."""
         built = make_net(self.make, self.seed, self.name, iteration, n)
         wanted, found = _layout(self.net), _layout(built)
         if wanted != found:
             name = next(k for k in {**wanted, **found} if wanted.get(k) != found.get(k))
             raise UsageError(
-                f"the factory built nets of two kinds: {name!r} is {found.get(name, 'missing')} in one and "
-                f"{wanted.get(name, 'missing')} in another; its nets must differ in their values alone"
+                f"the factory built nets of two kinds: {name!r} is {found.get(name, 'missing')} in "
+                f"one and {wanted.get(name, 'missing')} in another; its nets must differ in "
+                "their values alone"
             )
         device = next(self.net.parameters()).device
         theta = {name: built.get_parameter(name).detach().to(device) for name in trainable(built)}
         own = frozen_tensors(self.net)
         beside = {name: value.to(device) for name, value in frozen_tensors(built).items()}
-        return theta, {name: value for name, value in beside.items() if not torch.equal(value, own[name])}
+        return theta, {
+            name: value for name, value in beside.items() if not torch.equal(value, own[name])
+        }
 
 
 def random_start(
     net: nn.Module, init: str, seed: int, name: str, spec: NetSpec | None = None
 ) -> Random | Built:
-    """Fresh draws by a scheme, where it reaches every parameter; else, for a net of this library (`spec`) and
-    PyTorch's own initialization, the draws of its constructor. Parameters that would be the same in every
-    net are refused."""
+    """Fresh draws by a scheme, where it reaches every parameter; else, for a net of this library
+    (`spec`) and PyTorch's own initialization, the draws of its constructor. Parameters that would
+    be the same in every net are refused."""
     kept = find_undrawn(net, init)
     if not kept:
         return Random(net, init, seed, name)
     if spec is not None and spec.name != CUSTOM and init == "default":
         return Built(spec.construct, net, seed, name)
     named = ", ".join(kept[:5]) + (", ..." if len(kept) > 5 else "")
-    way = "net=lambda: MyNet(...)" if spec is None or spec.name == CUSTOM else "or choose init default"
+    way = (
+        "net=lambda: MyNet(...)"
+        if spec is None or spec.name == CUSTOM
+        else "or choose init default"
+    )
     raise UsageError(
-        f"{init} does not draw {named}: the net's own values would be the same in every draw, and the nets not "
-        f"independent; pass a function that builds the net, called anew for each draw ({way})"
+        f"{init} does not draw {named}: the net's own values would be the same in every draw, and "
+        "the nets not independent; pass a function that builds the net, called anew for "
+        f"each draw ({way})"
     )
 
 
 def nets_at_once(
     start: InitialDistribution, net: nn.Module, iteration: int, nets: int = 1, first: int = 0
 ) -> list[tuple[nn.Module, Theta, int]]:
-    """Nets first .. first + nets - 1 of an iteration as (module, theta_0, how many nets) for each call of
-    `unroll`: all of them stacked, or, where draws have buffers or frozen parameters of their own, each
-    with a module of its own."""
+    """Nets first .. first + nets - 1 of an iteration as (module, theta_0, how many nets) for each
+    call of `unroll`: all of them stacked, or, where draws have buffers or frozen parameters of
+    their own, each with a module of its own."""
     if isinstance(start, Random):
         alike = not any(c.buffers for c in computed_weights(start.net))
     else:
@@ -204,8 +231,8 @@ class Pretrained:
 
     Args:
         stacked: name -> (nets, ...), the same number of nets for every name.
-        seed, name: the stream that chooses; with seed None, net n is net n of the stack, whatever the
-            iteration, and begins again at its end.
+        seed, name: the stream that chooses; with seed None, net n is net n of the stack, whatever
+            the iteration, and begins again at its end.
 
     Example:
         >>> three = Pretrained({"w": torch.tensor([[1.0], [2.0], [3.0]])})
@@ -227,7 +254,11 @@ class Pretrained:
     def one(self, iteration: int, n: int) -> Theta:
         index = n % len(self)
         if self.seed is not None:
-            index = int(torch.randint(len(self), (), generator=generator(self.seed, self.name, iteration, n)))
+            index = int(
+                torch.randint(
+                    len(self), (), generator=generator(self.seed, self.name, iteration, n)
+                )
+            )
         return {name: p[index] for name, p in self.stacked.items()}
 
 

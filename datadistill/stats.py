@@ -4,7 +4,8 @@ Notation: v_1..v_n the measurements, m their mean; a_s and b_s the scores of two
 d_s = a_s - b_s, and e the sample deviation (n - 1 in the denominator).
 
     deviation = sqrt(sum of (v_i - m)^2 / n)          of the population
-    interval  = m -+ t e / sqrt(n)                    t the quantile of Student's t, n - 1 degrees of freedom
+    interval  = m -+ t e / sqrt(n)                    t the quantile of Student's t, n - 1 degrees
+                                                      of freedom
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean of one or more values and its confidence interval by Student's t, of a `level` above 0 and below 1.
+    """Mean of one or more values and its confidence interval by Student's t, of a `level` above 0
+    and below 1.
 
     Example:
         >>> found = mean_interval([1.0, 2.0, 3.0])  # e = 1, t = 4.303
@@ -67,7 +69,9 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     if not values:
         raise UsageError("there are no values to take a mean of; measure at least one")
     if not 0 < level < 1:
-        raise UsageError(f"level is {level}, but a confidence level lies between 0 and 1; give such as 0.95")
+        raise UsageError(
+            f"level is {level}, but a confidence level lies between 0 and 1; give such as 0.95"
+        )
     n = len(values)
     m = math.fsum(values) / n  # exact sums: differences cancel
     if n == 1:
@@ -80,13 +84,16 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean of the differences a_s - b_s, of the same seeds in the same order, and its confidence interval by
-    Student's t.
+    """Mean of the differences a_s - b_s, of the same seeds in the same order, and its confidence
+    interval by Student's t.
 
     Example:
-        >>> str(paired_difference([93.0, 95.0, 97.0], [92.0, 93.0, 94.0]))  # m = 2, e = 1, t = 4.303
+        >>> # m = 2, e = 1, t = 4.303
+        >>> str(paired_difference([93.0, 95.0, 97.0], [92.0, 93.0, 94.0]))
         '+2.00 [-0.48, +4.48]'
     """
     if not a or len(a) != len(b):
-        raise UsageError(f"{len(a)} and {len(b)} scores are no pairs; give the same seeds, at least one")
+        raise UsageError(
+            f"{len(a)} and {len(b)} scores are no pairs; give the same seeds, at least one"
+        )
     return mean_interval([x - y for x, y in zip(a, b, strict=True)], level)

@@ -1,13 +1,15 @@
 """Named random streams.
 
-Every random choice of a run is drawn from a generator that is a pure function of (seed, name, indices):
+Every random choice of a run is drawn from a generator that is a pure function of (seed, name,
+indices):
 
     generator(seed, "theta_0", i, n)        net n of outer iteration i
     generator(seed, "real_batch", i)        the real images of outer iteration i
 
-so a run can stop and resume anywhere, on any number of processes, without saving a random state, and two
-streams with different names are independent. `derive` hashes with SHA-256: Python's own `hash` changes from
-one process to the next, and seeds that differ by one give correlated streams in some generators.
+so a run can stop and resume anywhere, on any number of processes, without saving a random state,
+and two streams with different names are independent. `derive` hashes with SHA-256: Python's own
+`hash` changes from one process to the next, and seeds that differ by one give correlated streams in
+some generators.
 """
 
 from __future__ import annotations
@@ -35,17 +37,21 @@ def derive(seed: int, name: str, *indices: int) -> int:
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, name: str, *indices: int, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(
+    seed: int, name: str, *indices: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """A fresh generator at the start of the stream `name`."""
     return torch.Generator(device=device).manual_seed(derive(seed, name, *indices))
 
 
 @contextlib.contextmanager
 def global_stream(seed: int, name: str, *indices: int, everything: bool = False) -> Iterator[None]:
-    """Run a block with torch's global generators seeded from a stream, and put them back afterwards.
+    """Run a block with torch's global generators seeded from a stream, and put them back
+    afterwards.
 
-    For the places where torch takes no generator: module constructors, dropout, torchvision transforms. With
-    `everything` numpy's and Python's global generators too, for code of the user's that may draw from them.
+    For the places where torch takes no generator: module constructors, dropout, torchvision
+    transforms. With `everything` numpy's and Python's global generators too, for code of the user's
+    that may draw from them.
     """
     cuda = torch.cuda.is_available()
     seed = derive(seed, name, *indices)
@@ -53,7 +59,8 @@ def global_stream(seed: int, name: str, *indices: int, everything: bool = False)
         contextlib.ExitStack() as after,
         torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if cuda else []),
     ):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed also visits devices that are not there
+        # torch.manual_seed also visits devices that are not there
+        torch.default_generator.manual_seed(seed)
         if cuda:
             torch.cuda.manual_seed_all(seed)
         if everything:
@@ -80,7 +87,10 @@ def is_same_state(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
     def flat(states: tuple[Any, Any]) -> tuple[Any, ...]:
         of_numpy = states[1]
         return (
-            states[0], of_numpy["state"]["pos"], of_numpy["state"]["key"].tobytes(), of_numpy["has_gauss"],
-        )  # fmt: skip
+            states[0],
+            of_numpy["state"]["pos"],
+            of_numpy["state"]["key"].tobytes(),
+            of_numpy["has_gauss"],
+        )
 
     return flat(a) == flat(b)

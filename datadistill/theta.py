@@ -1,4 +1,5 @@
-"""The tensors of a net, by name, as functions of them take and give them; several nets have a leading axis."""
+"""The tensors of a net, by name, as functions of them take and give them; several nets have a
+leading axis."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def stack(thetas: Sequence[Theta]) -> Theta:
 
 def unstack(theta: Theta, nets: int) -> list[Theta]:
     """The inverse of `stack`."""
-    return [theta] if nets == 1 else [{name: p[n] for name, p in theta.items()} for n in range(nets)]
+    return (
+        [theta] if nets == 1 else [{name: p[n] for name, p in theta.items()} for n in range(nets)]
+    )
 
 
 def trainable(net: nn.Module) -> tuple[str, ...]:
@@ -38,14 +41,15 @@ def frozen_tensors(net: nn.Module) -> Theta:
 
 @torch.no_grad()
 def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Write values of parameters and buffers into a net, by name; other names or shapes are refused."""
+    """Write values of parameters and buffers into a net, by name; other names or shapes are
+    refused."""
     own: Theta = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     for name, value in tensors.items():
         if name not in own or own[name].shape != value.shape:
             found = f"{tuple(own[name].shape)}" if name in own else "missing"
             raise UsageError(
-                f"the net's tensor {name!r} is {found}, wanted {tuple(value.shape)}; pass a net of the same "
-                "architecture"
+                f"the net's tensor {name!r} is {found}, wanted {tuple(value.shape)}; pass a net of "
+                "the same architecture"
             )
     for name, value in tensors.items():
         own[name].copy_(value)

@@ -1,7 +1,8 @@
 """A distillation that has not finished: the set as its latest checkpoint has it.
 
-A checkpoint holds what is learned. What else a set is (classes, normalization, net) does not change during a
-run, and stands in the checkpoint's state under "set", so that neither data nor net are needed to draw it.
+A checkpoint holds what is learned. What else a set is (classes, normalization, net) does not change
+during a run, and stands in the checkpoint's state under "set", so that neither data nor net are
+needed to draw it.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ def describe_set(d: DistilledDataset) -> dict[str, Any]:
 
 def unfinished_set(path: str | os.PathLike[str]) -> DistilledDataset | None:
     """The set of a run that has not finished, as its latest checkpoint has it, without theta_0; its
-    `origin["iterations"]` are those of the checkpoint. None for a run that has finished, a folder of
-    another kind, or one without a checkpoint that says what its set is. Nothing in the folder is changed."""
+    `origin["iterations"]` are those of the checkpoint. None for a run that has finished, a folder
+    of another kind, or one without a checkpoint that says what its set is. Nothing in the folder is
+    changed."""
     path = Path(path)
     if not path.is_dir() or (path / FILE_NAME).exists():
         return None
@@ -80,7 +82,10 @@ def _set_of(
 ) -> DistilledDataset:
     classes = tuple(about["classes"])
     if "start" not in about:  # of an older version
-        about = {**about, **describe_by_origin(about["origin"], bool(about["fixed"]), about["net"]["init"])}
+        about = {
+            **about,
+            **describe_by_origin(about["origin"], bool(about["fixed"]), about["net"]["init"]),
+        }
     coded = {k: x for k, x in learned.items() if k not in ("labels", "step_sizes")}
     n = config.ipc * len(classes)
     hard = torch.arange(n) % len(classes)
@@ -89,9 +94,13 @@ def _set_of(
     elif config.objective == "attack":  # of an older version
         hard[hard == config.attack_class] = config.target_class
     set_ = Synthetic(
-        decoder_from(about.get("decoder", Pixels().describe())), coded, hard, learned.get("labels"),
-        Schedule.equal(n, config.steps, config.epochs), learned["step_sizes"],
-    )  # fmt: skip
+        decoder_from(about.get("decoder", Pixels().describe())),
+        coded,
+        hard,
+        learned.get("labels"),
+        Schedule.equal(n, config.steps, config.epochs),
+        learned["step_sizes"],
+    )
     return DistilledDataset(
         set_.images(),
         set_.labels(),

@@ -1,15 +1,16 @@
 """kd_baselines: the model-distillation methods that dataset distillation is compared with.
 
     import kd_baselines as kd
-    trained = kd.train(kd.recipe("hinton-missing-digit"))          # a teacher, a student, its scores
+    trained = kd.train(kd.recipe("hinton-missing-digit"))          # a teacher, a student, its
+                                                                   scores
 
     teacher = kd.Teacher(net)                                      # or in your own loop:
     distiller = kd.Distiller(student, kd.CE() + kd.KD(temperature=4, weight=0.9), teacher)
     distiller.step((images, labels))["loss"].backward()
 
 Losses as pure functions are in `kd_baselines.losses`. What does not fit raises a
-`datadistill.errors.UsageError` that says what was found and what to pass. Names are loaded when they are first
-used, so that the command line answers `--help` without torch.
+`datadistill.errors.UsageError` that says what was found and what to pass. Names are loaded when
+they are first used, so that the command line answers `--help` without torch.
 """
 
 from __future__ import annotations
@@ -62,25 +63,43 @@ _HOME = {
     "compare": "studies.compare",
     "KdConfig": "config",
     "Distiller": "distiller",
-    "Scores": "evaluation", "score": "evaluation",
-    "LanguageConfig": "language.config", "SavedLanguageModel": "language.netfile",
+    "Scores": "evaluation",
+    "score": "evaluation",
+    "LanguageConfig": "language.config",
+    "SavedLanguageModel": "language.netfile",
     "train_language": "language.training",
-    "LedgerConfig": "ledger.config", "make_ledger": "ledger.making", "Ledger": "ledger.table",
-    "CE": "losses", "CWTM": "losses", "DKPP": "losses", "BornAgain": "losses",
-    "KD": "losses", "AttentionJacobian": "losses", "AttentionTransfer": "losses",
-    "FitNetsKD": "losses", "Hint": "losses", "InputNoise": "losses", "JacobianMatching": "losses",
-    "JacobianNorm": "losses", "Linear": "losses", "LogitRegression": "losses", "NoisyLogits": "losses",
-    "Objective": "losses", "Term": "losses",
+    "LedgerConfig": "ledger.config",
+    "make_ledger": "ledger.making",
+    "Ledger": "ledger.table",
+    "CE": "losses",
+    "CWTM": "losses",
+    "DKPP": "losses",
+    "BornAgain": "losses",
+    "KD": "losses",
+    "AttentionJacobian": "losses",
+    "AttentionTransfer": "losses",
+    "FitNetsKD": "losses",
+    "Hint": "losses",
+    "InputNoise": "losses",
+    "JacobianMatching": "losses",
+    "JacobianNorm": "losses",
+    "Linear": "losses",
+    "LogitRegression": "losses",
+    "NoisyLogits": "losses",
+    "Objective": "losses",
+    "Term": "losses",
     "SavedNet": "netfile",
     "recipe": "recipes",
     "share_layers": "sharing",
     "fit": "staged",
     "Stage": "stages",
-    "CachedTeacher": "teacher_cache", "Teacher": "teachers",
-    "Trained": "training", "train": "training",
+    "CachedTeacher": "teacher_cache",
+    "Teacher": "teachers",
+    "Trained": "training",
+    "train": "training",
     "two_headed": "heads",
     "born_again_generations": "studies.generations",
-}  # fmt: skip
+}
 
 __all__ = sorted(_HOME)
 

@@ -1,4 +1,5 @@
-"""Teachers whose answer for an image depends on the other images of its batch: none can be kept by image."""
+"""Teachers whose answer for an image depends on the other images of its batch: none can be kept by
+image."""
 
 from __future__ import annotations
 
@@ -17,27 +18,30 @@ class DependsOnBatch(UsageError):
 
 
 def refuse_batch_dependence(teacher: Teacher) -> None:
-    """Refuse a teacher in the mode "batch_stats", or with a BatchNorm layer without running statistics."""
+    """Refuse a teacher in the mode "batch_stats", or with a BatchNorm layer without running
+    statistics."""
     if teacher.mode != "eval":
         raise DependsOnBatch(
-            f"the teacher's mode is {teacher.mode}, in which an answer depends on the whole batch, so none "
-            "can be kept by image; take the mode eval, or use the teacher itself (cache=False)"
+            f"the teacher's mode is {teacher.mode}, in which an answer depends on the whole batch, "
+            "so none can be kept by image; take the mode eval, or use the teacher "
+            "itself (cache=False)"
         )
     for net in teacher.nets:
         for name, module in net.named_modules():
             if isinstance(module, _BatchNorm) and module.running_mean is None:
                 raise DependsOnBatch(
-                    f"layer {name!r} of the teacher has no running statistics, so an answer depends on the "
-                    "whole batch and none can be kept by image; use the teacher itself (cache=False)"
+                    f"layer {name!r} of the teacher has no running statistics, so an answer "
+                    "depends on the whole batch and none can be kept by image; use the teacher "
+                    "itself (cache=False)"
                 )
 
 
 def refuse_other_answer(what: str, alone: Tensor, among: Tensor) -> None:
     """Refuse an answer for an image alone that is not the one for the same image among others.
 
-    Sums in another order differ by a few eps of the largest summand, layer after layer; the answers of a net
-    that mixes images by far more. The limit between them is sqrt(eps) of the largest number of the answer,
-    eps the distance from 1 to the next number: 3e-4 in float32.
+    Sums in another order differ by a few eps of the largest summand, layer after layer; the answers
+    of a net that mixes images by far more. The limit between them is sqrt(eps) of the largest
+    number of the answer, eps the distance from 1 to the next number: 3e-4 in float32.
     """
     eps = torch.finfo(alone.dtype).eps
     if alone.is_cuda and alone.dtype == torch.float32:
@@ -46,7 +50,7 @@ def refuse_other_answer(what: str, alone: Tensor, among: Tensor) -> None:
     away = float((found - wanted).abs().max()) if found.numel() else 0.0
     if away > eps**0.5 * float(wanted.abs().max()):
         raise DependsOnBatch(
-            f"the teacher's {what} of an image alone are up to {away:.2g} from those of the same image among "
-            "others: it mixes the images of a batch, or draws random numbers, so none can be kept by image; "
-            "use the teacher itself (cache=False)"
+            f"the teacher's {what} of an image alone are up to {away:.2g} from those of the same "
+            "image among others: it mixes the images of a batch, or draws random numbers, so none "
+            "can be kept by image; use the teacher itself (cache=False)"
         )

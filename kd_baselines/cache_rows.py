@@ -1,8 +1,10 @@
-"""The rows of a cached teacher by image and view, the marks that tell images apart, and the file of both.
+"""The rows of a cached teacher by image and view, the marks that tell images apart, and the file of
+both.
 
-File: one safetensors file with, for each view V, `V.have` (N,) bool, `V.mark` (N,2) int64, `V.members` (N,M,K)
-and `V.feature.NAME` (N,...); its header states what the rows were computed from. Older files have marks (N,) of
-some pixels only: of the split's own images they are made again, rows of augmented images are left out.
+File: one safetensors file with, for each view V, `V.have` (N,) bool, `V.mark` (N,2) int64,
+`V.members` (N,M,K) and `V.feature.NAME` (N,...); its header states what the rows were computed
+from. Older files have marks (N,) of some pixels only: of the split's own images they are made
+again, rows of augmented images are left out.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ CACHE = Artifact("teacher outputs")
 
 @dataclass(eq=False)
 class View:
-    """Rows of all images of a split: name -> (N,...), of which `have` (N,) bool are computed. `complete` is
-    have.all(), known without asking the device at every step."""
+    """Rows of all images of a split: name -> (N,...), of which `have` (N,) bool are computed.
+    `complete` is have.all(), known without asking the device at every step."""
 
     have: Tensor
     rows: dict[str, Tensor]
@@ -44,7 +46,11 @@ def marks(images: Shaped[Tensor, "b c h w"]) -> Int[Tensor, "b 2"]:
         own = start.copy()
         own.update(row)
         found.append(own.digest()[:16])
-    return torch.frombuffer(bytearray(b"".join(found)), dtype=torch.int64).view(-1, 2).to(images.device)
+    return (
+        torch.frombuffer(bytearray(b"".join(found)), dtype=torch.int64)
+        .view(-1, 2)
+        .to(images.device)
+    )
 
 
 def write_rows(path: Path, views: Mapping[int, View], meta: Mapping[str, Any]) -> None:
@@ -71,10 +77,12 @@ def read_rows(
     if names:
         parts = [f"{k} was {str(found.get(k))[:24]} and is {str(meta.get(k))[:24]}" for k in names]
         raise DataError(
-            f"{path} is stale: {'; '.join(parts)}; delete it to compute the teacher's outputs again, or "
-            "give another path"
+            f"{path} is stale: {'; '.join(parts)}; delete it to compute the teacher's outputs "
+            "again, or give another path"
         )
-    return _views(_mark_whole(tensors, images, bool(meta["augment"])), path, like, len(images), images.device)
+    return _views(
+        _mark_whole(tensors, images, bool(meta["augment"])), path, like, len(images), images.device
+    )
 
 
 def _mark_whole(tensors: dict[str, Tensor], images: Tensor, augmented: bool) -> dict[str, Tensor]:
@@ -91,12 +99,18 @@ def _mark_whole(tensors: dict[str, Tensor], images: Tensor, augmented: bool) -> 
 
 
 def _views(
-    tensors: Mapping[str, Tensor], path: Path, like: Mapping[str, Tensor], n: int, device: torch.device
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    like: Mapping[str, Tensor],
+    n: int,
+    device: torch.device,
 ) -> dict[int, View]:
     names = {name.partition(".")[0] for name in tensors}
     row: dict[str, Any] = {name: (x.dtype, x.shape[1:]) for name, x in like.items()}
     row["have"] = (torch.bool, torch.Size())
-    wanted = {f"{v}.{name}": (dtype, (n, *shape)) for v in names for name, (dtype, shape) in row.items()}
+    wanted = {
+        f"{v}.{name}": (dtype, (n, *shape)) for v in names for name, (dtype, shape) in row.items()
+    }
     if {k: (x.dtype, tuple(x.shape)) for k, x in tensors.items()} != wanted or not all(
         v.isascii() and v.isdigit() for v in names
     ):

@@ -24,7 +24,8 @@ class StudentTask(NetPlan, FolderPlan, RunConfig):
     per_class: int | None = None
     """Images of each class that the student sees, drawn by the seed; None: all of them."""
     images_seed: int | None = None
-    """Seed of the draw of those images; None: the student's. Born-again generations share their images."""
+    """Seed of the draw of those images; None: the student's. Born-again generations share their
+    images."""
     without: tuple[str, ...] = ()
     """Classes, by name, of which the student sees no image; the teacher sees them."""
 
@@ -37,9 +38,11 @@ class StudentTask(NetPlan, FolderPlan, RunConfig):
     """Architecture of the student."""
     init: str = "default"
     weights: str | None = None
-    """The student starts from a file of weights, or from "imagenet", torchvision's; its last layer is fresh."""
+    """The student starts from a file of weights, or from "imagenet", torchvision's; its last layer
+    is fresh."""
     shared: tuple[str, ...] = ()
-    """Layers whose tensors are the teacher's and stay frozen: the student's name, or STUDENT:TEACHER."""
+    """Layers whose tensors are the teacher's and stay frozen: the student's name, or
+    STUDENT:TEACHER."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,7 +81,8 @@ class KdConfig(SgdPlan, StudentTask):
     teacher_weight_decay: float = 0.0
     """Weight decay of the teacher."""
     teacher_decay_epochs: int | None = None
-    """Epochs after which the teacher's learning rate is multiplied by `decay_factor`; None never."""
+    """Epochs after which the teacher's learning rate is multiplied by `decay_factor`; None
+    never."""
     teacher_augment: tuple[str, ...] = ()
     """Augmentations of the teacher's batches."""
     cache: bool = True
@@ -86,22 +90,25 @@ class KdConfig(SgdPlan, StudentTask):
 
     # --- what is told beside the accuracy
     noise: tuple[float, ...] = ()
-    """Deviations of Gaussian noise on the test images' pixels, in the range 0 to 1, to test under."""
+    """Deviations of Gaussian noise on the test images' pixels, in the range 0 to 1, to test
+    under."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, ("teachers", "teacher_epochs", "teacher_batch", "teacher_decay_epochs"), least=1)
+        check_range(
+            self, ("teachers", "teacher_epochs", "teacher_batch", "teacher_decay_epochs"), least=1
+        )
         check_range(self, ("teacher_number", "teacher_weight_decay"), least=0)
         check_range(self, ("teacher_lr",), above=0, hint="Adam's usual one is 0.001")
         if self.teacher_number is not None and self.method != "plain":
             raise UsageError(
-                f"teacher_number is {self.teacher_number}, but the method is {self.method}; a teacher's net "
-                "learns from labels alone (method plain), and of a student it is None"
+                f"teacher_number is {self.teacher_number}, but the method is {self.method}; a "
+                "teacher's net learns from labels alone (method plain), and of a student it is None"
             )
         if self.teacher_weights is not None and self.teachers > 1:
             raise UsageError(
-                f"teachers is {self.teachers}, but the weights {self.teacher_weights} are one net's; take one "
-                "teacher (--teachers 1), or let the ensemble be trained"
+                f"teachers is {self.teachers}, but the weights {self.teacher_weights} are one "
+                "net's; take one teacher (--teachers 1), or let the ensemble be trained"
             )
         for value in self.noise:
             if not 0 <= value < float("inf"):

@@ -33,14 +33,14 @@ class Distiller:
     """A student, an objective and, where the objective needs one, a teacher.
 
     Args:
-        student: images (B,C,H,W) to logits (B,K), on the device of the batches; trained in place. Of auxiliary
-            outputs beside the logits (`kd_baselines.features.run`) no term knows.
+        student: images (B,C,H,W) to logits (B,K), on the device of the batches; trained in place.
+            Of auxiliary outputs beside the logits (`kd_baselines.features.run`) no term knows.
         objective: a term or a sum of terms.
         teacher: a `Teacher` or a `CachedTeacher`; None where no term needs one.
-        sample: a split, (images, labels) or a data set (`kd_baselines.splits.as_split`), of which two images
-            show the terms the sizes they will meet: what terms own is made, and what does not fit is refused,
-            here and before training. Needed before an optimizer is made where a term owns something (`Hint`).
-            Default: the first batch does it.
+        sample: a split, (images, labels) or a data set (`kd_baselines.splits.as_split`), of which
+            two images show the terms the sizes they will meet: what terms own is made, and what
+            does not fit is refused, here and before training. Needed before an optimizer is made
+            where a term owns something (`Hint`). Default: the first batch does it.
         seed: of the terms' own first weights and of their noise.
         number: of the stage; other numbers, other noise.
 
@@ -68,21 +68,30 @@ class Distiller:
             raise UsageError(f"the student is a {type(student).__name__}; pass a module of torch")
         nets = getattr(getattr(teacher, "teacher", teacher), "nets", None)
         if teacher is not None and nets is None:
-            raise UsageError(f"teacher is a {type(teacher).__name__}; pass kd_baselines.Teacher(net)")
+            raise UsageError(
+                f"teacher is a {type(teacher).__name__}; pass kd_baselines.Teacher(net)"
+            )
         if nets is not None and any(net is student for net in nets):
-            raise UsageError("the student is its own teacher; give the teacher a copy (copy.deepcopy)")
+            raise UsageError(
+                "the student is its own teacher; give the teacher a copy (copy.deepcopy)"
+            )
         self.student, self.teacher, self.seed, self.number = student, teacher, seed, number
         self.objective = Objective(objective) if isinstance(objective, Term) else objective
         self.needs = self.objective.needs
         if self.needs.is_teacher_needed and teacher is None:
             wanting = [
-                name for name, term in self.objective.named_terms.items() if term.needs.is_teacher_needed
+                name
+                for name, term in self.objective.named_terms.items()
+                if term.needs.is_teacher_needed
             ]
             what = ", ".join(wanting)
-            raise UsageError(f"{what}: a teacher is needed, and there is none; pass teacher=Teacher(net)")
+            raise UsageError(
+                f"{what}: a teacher is needed, and there is none; pass teacher=Teacher(net)"
+            )
         self._prepared = False
         self._classes: int | None = None  # logits of the student in evaluation mode
-        self._listed: set[nn.Parameter] | None = None  # own parameters of terms, when somebody asked for them
+        # own parameters of terms, when somebody asked for them
+        self._listed: set[nn.Parameter] | None = None
         if sample is not None:
             split = as_split(sample)
             if not len(split):
@@ -90,8 +99,8 @@ class Distiller:
             self._prepare(split.images, split.labels)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The student's parameters, and those that terms own (a regressor, made by `sample` or the first
-        batch), which the student's state dict never has."""
+        """The student's parameters, and those that terms own (a regressor, made by `sample` or the
+        first batch), which the student's state dict never has."""
         self._listed = set(self.objective.parameters())
         yield from self.student.parameters()
         yield from self.objective.parameters()
@@ -107,9 +116,9 @@ class Distiller:
         """The objective of one batch. Nothing is updated; `["loss"].backward()` is yours.
 
         Args:
-            batch: images (B,C,H,W), labels (B,) and, for a cached teacher, their places in its split (B,); or
-                a `Batch` of the plain loop, which has all three. Labels are whole numbers of any type, one-hot
-                rows, or for terms that take them probabilities (B,K).
+            batch: images (B,C,H,W), labels (B,) and, for a cached teacher, their places in its
+                split (B,); or a `Batch` of the plain loop, which has all three. Labels are whole
+                numbers of any type, one-hot rows, or for terms that take them probabilities (B,K).
             step: steps done before this one; noise is a function of it.
             epoch: of schedules, from 0.
             view: of a cached teacher with augmented images: their epoch.
@@ -127,22 +136,38 @@ class Distiller:
         labels = to_labels(labels, len(images))
         if not self._prepared:
             self._prepare(images, labels)
-        return self.objective(self.see(images, labels, index=index, step=step, epoch=epoch, view=view))
+        return self.objective(
+            self.see(images, labels, index=index, step=step, epoch=epoch, view=view)
+        )
 
     def see(
-        self, images: Tensor, labels: Tensor, *, index: Tensor | None = None, step: int = 0, epoch: int = 0,
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        index: Tensor | None = None,
+        step: int = 0,
+        epoch: int = 0,
         view: int | None = None,
-    ) -> Seen:  # fmt: skip
+    ) -> Seen:
         """The quantities that the objective needs of one batch."""
         needs = self.needs
         if needs.student_input_gradients or needs.teacher_input_gradients:
             images = images.detach().requires_grad_()
-        seen = Seen(images, labels, epoch=epoch, index=index, noise=partial(self._noise, step, images.device))
+        seen = Seen(
+            images,
+            labels,
+            epoch=epoch,
+            index=index,
+            noise=partial(self._noise, step, images.device),
+        )
         if needs.student_logits or needs.student_features:
             # once whole: a layer that is called again further on is refused then
             whole = needs.student_logits or not self._prepared
             layers = sorted(needs.student_features)
-            twice = TwiceDifferentiable() if needs.student_input_gradients else contextlib.nullcontext()
+            twice = (
+                TwiceDifferentiable() if needs.student_input_gradients else contextlib.nullcontext()
+            )
             with twice, self._explain_failure("student", images):
                 out = run(self.student, images, layers, logits=whole, classes=self._classes)
             seen.student_logits, seen.student_features = out.logits, out.features
@@ -150,9 +175,13 @@ class Distiller:
             assert self.teacher is not None
             with self._explain_failure("teacher", images):
                 known = self.teacher.outputs(
-                    images, sorted(needs.teacher_features), logits=needs.teacher_logits,
-                    input_gradients=needs.teacher_input_gradients, index=index, view=view,
-                )  # fmt: skip
+                    images,
+                    sorted(needs.teacher_features),
+                    logits=needs.teacher_logits,
+                    input_gradients=needs.teacher_input_gradients,
+                    index=index,
+                    view=view,
+                )
             seen.teacher_features = known.features
             if needs.teacher_logits:
                 seen.teacher_logits, seen.teacher_at = known.logits, known.at
@@ -161,12 +190,13 @@ class Distiller:
         return seen
 
     def _prepare(self, images: Tensor, labels: Tensor) -> None:
-        """Show the terms two images in evaluation mode: those with the smallest and the largest label, so
-        that a class that the logits do not have is refused."""
+        """Show the terms two images in evaluation mode: those with the smallest and the largest
+        label, so that a class that the logits do not have is refused."""
         pick = [0, 1]
         if labels.dim() == 1 and len(labels) > 2 and int(labels.argmin()) != int(labels.argmax()):
             pick = [int(labels.argmin()), int(labels.argmax())]
-        ordinary = not any(p.is_inference() for p in self.student.parameters())  # others have no gradient
+        # others have no gradient
+        ordinary = not any(p.is_inference() for p in self.student.parameters())
         with torch.inference_mode(False), torch.set_grad_enabled(ordinary):
             # clones: of tensors that were made under inference_mode there is no gradient
             self._show(images[pick[: len(images)]].clone(), labels[pick[: len(images)]].clone())
@@ -176,7 +206,8 @@ class Distiller:
         online = self.teacher
         try:
             self.student.eval()
-            self.teacher = getattr(online, "teacher", online)  # a cache knows none of these two alone
+            # a cache knows none of these two alone
+            self.teacher = getattr(online, "teacher", online)
             draws = global_stream(self.seed, "kd_terms", self.number, everything=True)
             with draws, keep_attributes(self.student):
                 seen = self.see(images, labels)
@@ -207,20 +238,30 @@ class Distiller:
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             if self._prepared or is_out_of_memory(error):
                 raise
-            last = images.dim() == 4 and images.shape[3] in (1, 3, 4) and images.shape[1] not in (1, 3, 4)
-            order = ", which look like (B, height, width, channels): images.permute(0, 3, 1, 2)" if last else ""
+            last = (
+                images.dim() == 4
+                and images.shape[3] in (1, 3, 4)
+                and images.shape[1] not in (1, 3, 4)
+            )
+            order = (
+                ", which look like (B, height, width, channels): images.permute(0, 3, 1, 2)"
+                if last
+                else ""
+            )
             found = f"images {tuple(images.shape[1:])} of {images.dtype} on {images.device}{order}"
             raise UsageError(
-                f"the {whose} does not take {found} (torch says: {' '.join(str(error).split())[:200]}); pass "
-                "images (B, channels, height, width) as it takes them"
+                f"the {whose} does not take {found} (torch says: "
+                f"{' '.join(str(error).split())[:200]}); pass images (B, channels, height, width) "
+                "as it takes them"
             ) from error
 
     def _refuse_late_parameters(self, listed: set[nn.Parameter]) -> None:
         terms = self.objective.named_terms.items()
         if late := [name for name, term in terms if not listed.issuperset(term.parameters())]:
             raise UsageError(
-                f"{', '.join(late)}: the first batch made parameters after parameters() was asked for, so an "
-                "optimizer would not train them; pass sample=(images, labels) when you make the Distiller"
+                f"{', '.join(late)}: the first batch made parameters after parameters() was asked "
+                "for, so an optimizer would not train them; pass sample=(images, labels) when you "
+                "make the Distiller"
             )
 
     def _noise(self, step: int, device: torch.device, name: str) -> torch.Generator:
@@ -228,13 +269,14 @@ class Distiller:
 
 
 def _refuse_mixing(whose: str, logits: Tensor | None, images: Tensor) -> None:
-    """Refuse a net whose answer for one image has a gradient in another: no image has a Jacobian of its own."""
+    """Refuse a net whose answer for one image has a gradient in another: no image has a Jacobian of
+    its own."""
     if logits is None or len(images) < 2 or not (logits.requires_grad and images.requires_grad):
         return
     (found,) = torch.autograd.grad(logits[0].sum(), images, retain_graph=True, allow_unused=True)
     if found is not None and bool((found[1:] != 0).any()):
         raise UsageError(
-            f"the {whose}'s logits of an image depend on the other images of its batch, so no image has a "
-            "Jacobian of its own; pass a net that answers for each image alone, or leave out losses of "
-            "input gradients"
+            f"the {whose}'s logits of an image depend on the other images of its batch, so no "
+            "image has a Jacobian of its own; pass a net that answers for each image alone, or "
+            "leave out losses of input gradients"
         )

@@ -1,12 +1,15 @@
 """The scores of a trained net: accuracy, the same under noise, and classes that it never saw.
 
-Notation: z (N,K) logits, y (N,) labels, c a class that was left out of the student's training, s its shift.
+Notation: z (N,K) logits, y (N,) labels, c a class that was left out of the student's training, s
+its shift.
 
     noise      accuracy on x + n, n ~ N(0, deviation^2) on pixels in the range 0 to 1
-    left out   accuracy on class c of argmax z, and of argmax (z + s e_c): "raising the bias" of the class
+    left out   accuracy on class c of argmax z, and of argmax (z + s e_c): "raising the bias" of the
+               class
 
-Reference: Hinton, Vinyals and Dean 2015, section 3, https://arxiv.org/abs/1503.02531 (a transfer set without
-any 3). There s is the best on the test images; here it is chosen on the validation images.
+Reference: Hinton, Vinyals and Dean 2015, section 3, https://arxiv.org/abs/1503.02531 (a transfer
+set without any 3). There s is the best on the test images; here it is chosen on the validation
+images.
 """
 
 from __future__ import annotations
@@ -51,18 +54,21 @@ def score(
     """Measure a net on real images, in evaluation mode; neither the net nor the data is changed.
 
     Args:
-        net: images (B,C,H,W) to logits (B,K), K the classes of the data, on any device; or a `Teacher`, on the
-            device of the data.
-        data: normalized as the net wants them. In place of `RealData`, for the accuracy alone: images with
-            labels as `kd_baselines.splits.as_split` takes them (a data set, a pair of tensors), all tested.
-        noise: deviations, 0 or more, of Gaussian noise on pixels in the range 0 to 1; not clipped. The noise of
-            a deviation is a function of the seed and of it alone: unit noise of the stream
-            (seed, "test_noise", k), k the deviation in millionths, times the deviation.
+        net: images (B,C,H,W) to logits (B,K), K the classes of the data, on any device; or a
+            `Teacher`, on the device of the data.
+        data: normalized as the net wants them. In place of `RealData`, for the accuracy alone:
+            images with labels as `kd_baselines.splits.as_split` takes them (a data set, a pair of
+            tensors), all tested.
+        noise: deviations, 0 or more, of Gaussian noise on pixels in the range 0 to 1; not clipped.
+            The noise of a deviation is a function of the seed and of it alone: unit noise of the
+            stream (seed, "test_noise", k), k the deviation in millionths, times the deviation.
         missing: names of classes that were left out of the net's training.
         seed: of the noise.
-        split: which images; the shifts of `missing` are chosen on the validation images all the same.
+        split: which images; the shifts of `missing` are chosen on the validation images all the
+            same.
         batch: images at once.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Example:
         >>> from datadistill.data import load
@@ -75,11 +81,14 @@ def score(
     """
     for deviation in noise:
         if not 0 <= deviation < math.inf:
-            raise UsageError(f"noise is {deviation}, but a deviation is 0 or more; give such as 0.3")
+            raise UsageError(
+                f"noise is {deviation}, but a deviation is 0 or more; give such as 0.3"
+            )
     refuse_distilled(
-        data, "on which nothing is tested; pass the real data (datadistill.data.load), or measure the set "
-        "itself with datadistill.evaluate"
-    )  # fmt: skip
+        data,
+        "on which nothing is tested; pass the real data (datadistill.data.load), or measure the "
+        "set itself with datadistill.evaluate",
+    )
     net = bare_net(net) if isinstance(net, nn.Module) else _Called(net)
     if not isinstance(data, RealData):
         return _accuracy_alone(net, as_split(data), noise, missing, split, batch)
@@ -99,9 +108,13 @@ def score(
         images=len(right),
         errors=_errors(right),
         per_class=tuple(_percent(group) if len(group) else None for group in groups),
-        noise={d: _noisy(net, target, data.normalization.std, d, seed, batch, classes) for d in noise},
+        noise={
+            d: _noisy(net, target, data.normalization.std, d, seed, batch, classes) for d in noise
+        },
         missing={
-            name: _score_left_out(logits, target.labels, validation, data.validation.labels, k, name)
+            name: _score_left_out(
+                logits, target.labels, validation, data.validation.labels, k, name
+            )
             for name in missing
             for k in [data.classes.index(name)]
         },
@@ -109,11 +122,14 @@ def score(
     )
 
 
-def choose_shift(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], class_index: int) -> float:
+def choose_shift(
+    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], class_index: int
+) -> float:
     """The shift s of class c's logit with the most right answers; exact.
 
-    Image i is taken for c where s > t_i = max over the other classes of z_ij, minus z_ic. So the number of
-    right answers changes at the t_i alone, and one s from each interval between neighbours decides:
+    Image i is taken for c where s > t_i = max over the other classes of z_ij, minus z_ic. So the
+    number of right answers changes at the t_i alone, and one s from each interval between
+    neighbours decides:
 
         right(s) = #{y_i = c, t_i < s} + #{y_i = argmax over the others of z_ij, t_i > s}
 
@@ -123,8 +139,8 @@ def choose_shift(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], class_
         class_index: c.
 
     Returns:
-        s: 0, the middle between two neighbours, or 1 beyond the first or last; of the best ones the smallest
-        in absolute value.
+        s: 0, the middle between two neighbours, or 1 beyond the first or last; of the best ones the
+        smallest in absolute value.
 
     Example:
         >>> logits = torch.tensor([[1.0, 0.0], [3.0, 0.0], [9.0, 0.0]])
@@ -133,11 +149,13 @@ def choose_shift(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], class_
     """
     if logits.ndim != 2 or logits.shape[1] < 2 or labels.shape != logits.shape[:1]:
         raise UsageError(
-            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; wanted (N, K) with K "
-            "at least 2, and (N,)"
+            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; wanted (N, "
+            "K) with K at least 2, and (N,)"
         )
     if not 0 <= class_index < logits.shape[1]:
-        raise UsageError(f"class_index is {class_index}; the logits have classes 0 to {logits.shape[1] - 1}")
+        raise UsageError(
+            f"class_index is {class_index}; the logits have classes 0 to {logits.shape[1] - 1}"
+        )
     if not len(labels):
         raise DataError("there is no image to choose a shift on; hold some out (validation=...)")
     others = logits.detach().double().clone()
@@ -168,20 +186,25 @@ class _Called(nn.Module):
 
 
 def _accuracy_alone(
-    net: nn.Module, target: Split, noise: Sequence[float], missing: Sequence[str], split: str, batch: int
+    net: nn.Module,
+    target: Split,
+    noise: Sequence[float],
+    missing: Sequence[str],
+    split: str,
+    batch: int,
 ) -> Scores:
     """Accuracy on images that have labels and neither names of classes nor a normalization."""
     if noise or missing:
         raise UsageError(
-            "noise and classes left out are measured on a RealData, which has a normalization and names of "
-            "classes; pass one (RealData.from_tensors), or leave them out"
+            "noise and classes left out are measured on a RealData, which has a normalization and "
+            "names of classes; pass one (RealData.from_tensors), or leave them out"
         )
     if not len(target):
         raise DataError("there is no image to test on; pass some")
     if target.labels.dim() != 1:
         raise UsageError(
-            f"labels are probabilities {tuple(target.labels.shape)}, of which there is no accuracy; pass class "
-            "numbers"
+            f"labels are probabilities {tuple(target.labels.shape)}, of which there is no "
+            "accuracy; pass class numbers"
         )
     device = next(net.parameters(), target.images).device
     images, labels = target.images.to(device), target.labels.to(device)
@@ -197,7 +220,8 @@ def _accuracy_alone(
 def _logits(net: nn.Module, images: Tensor, classes: int | None, batch: int) -> Tensor:
     theta: dict[str, Tensor] = dict(net.named_parameters())
     images = cast_images(net, images)
-    if any(isinstance(m, torch.jit.ScriptModule) for m in net.modules()):  # which take no other tensors
+    # which take no other tensors
+    if any(isinstance(m, torch.jit.ScriptModule) for m in net.modules()):
         with NetMode(net, "frozen", training=False):
             returned = [net(x.clone()) for x in iterate(images.split(batch), "testing")]
     else:
@@ -210,19 +234,29 @@ def _logits(net: nn.Module, images: Tensor, classes: int | None, batch: int) -> 
     found = torch.cat(parts) if parts else images.new_zeros(0, classes or 1)
     if found.shape != (len(images), classes):
         raise UsageError(
-            f"the net makes {tuple(found.shape)} of {len(images)} images, but the data have {classes} classes; "
-            "test it on its own data"
+            f"the net makes {tuple(found.shape)} of {len(images)} images, but the data have "
+            f"{classes} classes; test it on its own data"
         )
     if not bool(torch.isfinite(found).all()):
-        raise NumericalError("the net's logits are not finite; train it with a smaller learning rate")
+        raise NumericalError(
+            "the net's logits are not finite; train it with a smaller learning rate"
+        )
     return found
 
 
 def _noisy(
-    net: nn.Module, target: Split, std: Sequence[float], deviation: float, seed: int, batch: int, classes: int
+    net: nn.Module,
+    target: Split,
+    std: Sequence[float],
+    deviation: float,
+    seed: int,
+    batch: int,
+    classes: int,
 ) -> float:
-    """Accuracy on x + deviation * n: in normalized values n is divided by the normalization's std."""
-    stream = generator(seed, "test_noise", round(1e6 * deviation))  # on the CPU: the same on every device
+    """Accuracy on x + deviation * n: in normalized values n is divided by the normalization's
+    std."""
+    # on the CPU: the same on every device
+    stream = generator(seed, "test_noise", round(1e6 * deviation))
     n = torch.randn(target.images.shape, generator=stream).to(target.images.device)
     scale = deviation / target.images.new_tensor(std).view(-1, 1, 1)
     noisy = Split(target.images + scale * n, target.labels)
@@ -240,9 +274,15 @@ def _score_left_out(
     shifted[:, k] += shift
     before, after = logits.argmax(1) == labels, shifted.argmax(1) == labels
     return LeftOut(
-        int(of_class.sum()), _percent(before[of_class]), _errors(before[of_class]), shift,
-        _percent(after[of_class]), _errors(after[of_class]), _percent(after), _errors(after),
-    )  # fmt: skip
+        int(of_class.sum()),
+        _percent(before[of_class]),
+        _errors(before[of_class]),
+        shift,
+        _percent(after[of_class]),
+        _errors(after[of_class]),
+        _percent(after),
+        _errors(after),
+    )
 
 
 def _percent(right: Tensor) -> float:

@@ -4,12 +4,13 @@ A name is a module path of `net.named_modules()`:
 
     "layer3"        what the module returns
     "relu3:in"      what it is given (the values before that activation)
-    "relu#2"        what its second call returns, for a module that the forward calls again and again
+    "relu#2"        what its second call returns, for a module that the forward calls again and
+                    again
 
-A tap keeps a copy, made in the hook, and the net goes on with its own tensor. So nothing the net does in place
-afterwards (ReLU(inplace=True), out += identity) reaches what was kept; the net computes to the bit what it
-computes without taps; and a gradient of what was kept flows through the copy to the layers below. The price is
-one copy of each tapped tensor.
+A tap keeps a copy, made in the hook, and the net goes on with its own tensor. So nothing the net
+does in place afterwards (ReLU(inplace=True), out += identity) reaches what was kept; the net
+computes to the bit what it computes without taps; and a gradient of what was kept flows through the
+copy to the layers below. The price is one copy of each tapped tensor.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ __all__ = ["Outputs", "cast_images", "layers", "logits_in", "run"]
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """The logits (B,K) of one forward, None where they were not asked for, and the tapped tensors by name."""
+    """The logits (B,K) of one forward, None where they were not asked for, and the tapped tensors
+    by name."""
 
     logits: Float[Tensor, "b k"] | None
     features: Mapping[str, Tensor]
@@ -71,24 +73,27 @@ def run(
 ) -> Outputs:
     """One forward with taps on named layers.
 
-    The net is called as it is, in the mode it is in, with or without gradients as the caller has it; images get
-    the type of its parameters. Its hooks are gone afterwards, whatever happens. One forward of a net at a time:
-    a thread that calls the same net meanwhile would be tapped too. Compiled code has neither taps nor second
-    derivatives, so a compiled net runs uncompiled where either is wanted.
+    The net is called as it is, in the mode it is in, with or without gradients as the caller has
+    it; images get the type of its parameters. Its hooks are gone afterwards, whatever happens. One
+    forward of a net at a time: a thread that calls the same net meanwhile would be tapped too.
+    Compiled code has neither taps nor second derivatives, so a compiled net runs uncompiled where
+    either is wanted.
 
-    The logits of a net that returns more are its output's attribute or entry "logits" (transformers, GoogLeNet
-    in training mode).
+    The logits of a net that returns more are its output's attribute or entry "logits"
+    (transformers, GoogLeNet in training mode).
 
     Args:
         net: any module.
         images: (B,C,H,W), or whatever the net takes.
-        names: of layers, as above. A plain name is a module's only call: where the forward calls it again,
-            that is refused, and "#1", "#2" name the calls.
-        logits: False stops the forward after the last tapped tensor, so that nothing more is computed. A
-            forward that stops cannot see a later call of a plain name; run it once whole to have that refused.
-        tensors: stand in for parameters and buffers of these names, as in `torch.func.functional_call`.
-        classes: of a net whose output is a tensor of so many logits in evaluation mode: a tuple in training
-            mode then begins with them.
+        names: of layers, as above. A plain name is a module's only call: where the forward calls it
+            again, that is refused, and "#1", "#2" name the calls.
+        logits: False stops the forward after the last tapped tensor, so that nothing more is
+            computed. A forward that stops cannot see a later call of a plain name; run it once
+            whole to have that refused.
+        tensors: stand in for parameters and buffers of these names, as in
+            `torch.func.functional_call`.
+        classes: of a net whose output is a tensor of so many logits in evaluation mode: a tuple in
+            training mode then begins with them.
 
     Example:
         >>> import torch
@@ -112,7 +117,9 @@ def run(
             handles.append(_tap(name, place, found, stop_when_found))
         images = cast_images(net, images).clone()  # a first layer may work in place
         with _disable_compile(net) if places or images.requires_grad else nullcontext():
-            result = net(images) if tensors is None else functional_call(net, dict(tensors), (images,))
+            result = (
+                net(images) if tensors is None else functional_call(net, dict(tensors), (images,))
+            )
     except _Enough:
         result = None
     finally:
@@ -121,8 +128,8 @@ def run(
     for name in places:
         if name not in found:
             raise UsageError(
-                f"the forward of {type(net).__name__} ends without reaching layer {name!r} (it may use its "
-                "parameters directly, or call it fewer times); tap the layer around it"
+                f"the forward of {type(net).__name__} ends without reaching layer {name!r} (it may "
+                "use its parameters directly, or call it fewer times); tap the layer around it"
             )
     if not logits:
         return Outputs(None, {name: found[name] for name in places})
@@ -131,8 +138,9 @@ def run(
 
 
 def logits_in(returned: Any, net: str, shape: tuple[int, int | None] = (0, None)) -> Tensor:
-    """The logits in what a net returned: the tensor itself, an attribute or entry "logits", or the first of a
-    tuple, where it has the shape (B,K) (K is None where unknown). `net` is named in the error."""
+    """The logits in what a net returned: the tensor itself, an attribute or entry "logits", or the
+    first of a tuple, where it has the shape (B,K) (K is None where unknown). `net` is named in the
+    error."""
     found = returned
     if isinstance(returned, Mapping):
         found = returned.get("logits")
@@ -159,7 +167,9 @@ def cast_images(net: object, images: Tensor) -> Tensor:
 
 
 def _disable_compile(net: nn.Module) -> AbstractContextManager[Any]:
-    compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in net.modules())
+    compiled = any(
+        hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in net.modules()
+    )
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
@@ -169,8 +179,8 @@ class _Enough(BaseException):
 
 @dataclass(frozen=True)
 class _Place:
-    """The place that a name points to: a module, its input or its output, of its n-th call (None: of its only
-    one)."""
+    """The place that a name points to: a module, its input or its output, of its n-th call (None:
+    of its only one)."""
 
     module: nn.Module
     takes: bool
@@ -183,12 +193,14 @@ class _Place:
         known = _modules(net)
         known |= {name: module for name, module in net.named_modules() if name}
         if path == "" or path not in known:
-            raise UsageError(f"{type(net).__name__} has no layer {path!r}; {suggest(path, layers(net))}")
+            raise UsageError(
+                f"{type(net).__name__} has no layer {path!r}; {suggest(path, layers(net))}"
+            )
         numbered = call.isascii() and call.isdigit() and int(call) >= 1
         if (colon and side != "in") or (sharp and not numbered):
             raise UsageError(
-                f"the layer name {name!r} ends in what is no place; give {path!r} (its output), '{path}:in' "
-                f"(its input), or '{path}#2' (of its second call)"
+                f"the layer name {name!r} ends in what is no place; give {path!r} (its output), "
+                f"'{path}:in' (its input), or '{path}#2' (of its second call)"
             )
         _refuse_hookless(net, known[path], path)
         return cls(known[path], bool(colon), int(call) if sharp else None)
@@ -197,17 +209,19 @@ class _Place:
 def _refuse_hookless(net: nn.Module, module: nn.Module, path: str) -> None:
     if isinstance(module, torch.jit.ScriptModule) or isinstance(net, torch.jit.ScriptModule):
         raise UsageError(
-            f"layer {path!r} is TorchScript, whose forward calls no hooks, so its output cannot be read; pass "
-            "the module that it was scripted from, or a method without features"
+            f"layer {path!r} is TorchScript, whose forward calls no hooks, so its output cannot be "
+            "read; pass the module that it was scripted from, or a method without features"
         )
     if isinstance(net, nn.DataParallel) and len(net.device_ids) > 1:
         raise UsageError(
-            f"layer {path!r} of a DataParallel net runs once on each of {len(net.device_ids)} devices; pass "
-            "the module inside (net.module)"
+            f"layer {path!r} of a DataParallel net runs once on each of {len(net.device_ids)} "
+            "devices; pass the module inside (net.module)"
         )
 
 
-def _tap(name: str, place: _Place, found: dict[str, Tensor], on_found: Callable[[], None]) -> RemovableHandle:
+def _tap(
+    name: str, place: _Place, found: dict[str, Tensor], on_found: Callable[[], None]
+) -> RemovableHandle:
     """Hook one place: its tensor goes into `found`, then `on_found` is called."""
     calls = itertools.count(1)
 
@@ -225,8 +239,8 @@ def _tap(name: str, place: _Place, found: dict[str, Tensor], on_found: Callable[
             what = "is given" if place.takes else "returns"
             size = f" of {len(value)}" if isinstance(value, tuple | list | dict) else ""
             raise UsageError(
-                f"layer {name!r} {what} a {type(value).__name__}{size}, wanted one tensor; tap a layer inside "
-                "or after it"
+                f"layer {name!r} {what} a {type(value).__name__}{size}, wanted one tensor; tap a "
+                "layer inside or after it"
             )
         found[name] = value.clone()
         on_found()

@@ -1,11 +1,12 @@
 """A student with two heads: transfer from a net for other classes, without forgetting them.
 
-Target classes are those to be learned, source classes those that the teacher knows. Only images of the target
-data are seen. The trunk and both heads train on `lwf_objective`.
+Target classes are those to be learned, source classes those that the teacher knows. Only images of
+the target data are seen. The trunk and both heads train on `lwf_objective`.
 
 References:
     Li and Hoiem, Learning without forgetting, 2016, https://arxiv.org/abs/1606.09282
-    Srinivas and Fleuret, Knowledge transfer with Jacobian matching, 2018, https://arxiv.org/abs/1803.00443,
+    Srinivas and Fleuret, Knowledge transfer with Jacobian matching, 2018,
+        https://arxiv.org/abs/1803.00443,
     section 5
 """
 
@@ -35,8 +36,8 @@ __all__ = ["TwoHeaded", "lwf_objective", "two_headed"]
 class TwoHeaded(nn.Module):
     """A trunk, and two heads beside each other on its features.
 
-    The output is the target logits. Each forward pass also runs the layer `source`, whose output is the source
-    logits: terms read them there.
+    The output is the target logits. Each forward pass also runs the layer `source`, whose output is
+    the source logits: terms read them there.
 
     Args:
         trunk: images (B,C,H,W) to features, (B,features) once flattened.
@@ -45,7 +46,9 @@ class TwoHeaded(nn.Module):
         source_classes: logits of the head `source`, trained with the teacher's.
     """
 
-    def __init__(self, trunk: nn.Module, features: int, target_classes: int, source_classes: int) -> None:
+    def __init__(
+        self, trunk: nn.Module, features: int, target_classes: int, source_classes: int
+    ) -> None:
         super().__init__()
         for what, number in (
             ("features", features),
@@ -62,8 +65,8 @@ class TwoHeaded(nn.Module):
         wanted = getattr(self.target, "in_features", found.shape[1])
         if found.shape[1] != wanted:
             raise UsageError(
-                f"the trunk makes {found.shape[1]} features of an image, but the heads were made for {wanted}; "
-                f"pass features={found.shape[1]}"
+                f"the trunk makes {found.shape[1]} features of an image, but the heads were made "
+                f"for {wanted}; pass features={found.shape[1]}"
             )
         self.source(found)  # for whoever listens at this layer
         logits: Tensor = self.target(found)
@@ -106,26 +109,31 @@ class _Split(nn.Module):
         if both.ndim != 2 or both.shape[1] != self.source.stop:
             raise UsageError(
                 f"the net with two heads makes {tuple(both.shape)} of a batch; wanted (batch, "
-                f"{self.source.stop}), the columns of its last layer: build a TwoHeaded(trunk, ...) of your own"
+                f"{self.source.stop}), the columns of its last layer: build a TwoHeaded(trunk, "
+                "...) of your own"
             )
         self.source(both)  # for whoever listens at this layer
         logits: Tensor = self.target(both)
         return logits
 
 
-def two_headed(net: nn.Module, source_classes: int, generator: torch.Generator | None = None) -> nn.Module:
+def two_headed(
+    net: nn.Module, source_classes: int, generator: torch.Generator | None = None
+) -> nn.Module:
     """A copy of a classifier with a second head beside its last layer, drawn by torch's default.
 
-    The last layer is the last linear or convolution layer that the net registers, as for pretrained weights
-    (`datadistill.nets.weights.last_layer`). What the net computes behind it (SqueezeNet: ReLU and pooling) is
-    computed for both heads. The logits of the old head stay exactly what they were.
+    The last layer is the last linear or convolution layer that the net registers, as for pretrained
+    weights (`datadistill.nets.weights.last_layer`). What the net computes behind it (SqueezeNet:
+    ReLU and pooling) is computed for both heads. The logits of the old head stay exactly what they
+    were.
 
-    Its modules are `trunk` (the copy; where `fc` was, `trunk.fc.target` is the old layer and `trunk.fc.source`
-    the new one), `target` and `source`, whose outputs are the logits of the two heads.
+    Its modules are `trunk` (the copy; where `fc` was, `trunk.fc.target` is the old layer and
+    `trunk.fc.source` the new one), `target` and `source`, whose outputs are the logits of the two
+    heads.
 
     Args:
-        net: a classifier of the target classes, such as one with pretrained weights and a fresh last layer. It
-            is not changed.
+        net: a classifier of the target classes, such as one with pretrained weights and a fresh
+            last layer. It is not changed.
         source_classes: logits of the second head, 1 or more: the teacher's classes.
         generator: on the CPU, of the new head; None: torch's global one, as in module constructors.
 
@@ -144,8 +152,9 @@ def two_headed(net: nn.Module, source_classes: int, generator: torch.Generator |
     mixing = [name for name in behind if isinstance(net.get_submodule(name), _MIXING)]
     if mixing:
         raise UsageError(
-            f"the net has a {type(net.get_submodule(mixing[0])).__name__} ({mixing[0]}) behind its last layer "
-            f"({path}), which would mix the two heads; take it out, so that the net gives logits"
+            f"the net has a {type(net.get_submodule(mixing[0])).__name__} ({mixing[0]}) behind its "
+            f"last layer ({path}), which would mix the two heads; take it out, so that the "
+            "net gives logits"
         )
     new = _make_like(old, path, source_classes)
     if generator is not None:
@@ -173,13 +182,19 @@ def _make_like(layer: nn.Module, path: str, outputs: int) -> nn.Module:
         new: nn.Module = nn.Linear(layer.in_features, outputs, layer.bias is not None)
     elif type(layer) is nn.Conv2d and layer.groups == 1:
         new = nn.Conv2d(
-            layer.in_channels, outputs, layer.kernel_size, layer.stride, layer.padding, layer.dilation,  # type: ignore[arg-type]
-            bias=layer.bias is not None, padding_mode=layer.padding_mode,
-        )  # fmt: skip
+            layer.in_channels,
+            outputs,
+            layer.kernel_size,  # type: ignore[arg-type]
+            layer.stride,  # type: ignore[arg-type]
+            layer.padding,  # type: ignore[arg-type]
+            layer.dilation,  # type: ignore[arg-type]
+            bias=layer.bias is not None,
+            padding_mode=layer.padding_mode,
+        )
     else:
         raise UsageError(
-            f"the net's last layer {path!r} is {layer}; a second head goes beside a Linear or an ungrouped "
-            "Conv2d: build a TwoHeaded(trunk, ...) of your own"
+            f"the net's last layer {path!r} is {layer}; a second head goes beside a Linear or an "
+            "ungrouped Conv2d: build a TwoHeaded(trunk, ...) of your own"
         )
     like = layer.weight
     assert isinstance(like, Tensor)
@@ -195,7 +210,8 @@ def lwf_objective(
     layers: Mapping[str, str] | None = None,
     output: Output = "top",
 ) -> Objective:
-    """Cross-entropy on the target head, and any of four terms that keep what the teacher knows, by weight.
+    """Cross-entropy on the target head, and any of four terms that keep what the teacher knows, by
+    weight.
 
     Srinivas and Fleuret 2018, section 5; the columns of its table on MIT Scenes.
 
@@ -204,8 +220,10 @@ def lwf_objective(
         jacobian: of `JacobianMatching` on the source head.
         attention: of `AttentionTransfer` of `layers`, form "jm".
         attention_jacobian: of `AttentionJacobian` of `layers`.
-        layers: the student's layer -> the teacher's. In a student made by `two_headed` they are below `trunk`.
-        output: of `JacobianMatching`: "top", "full" or "projected"; the labels are no source classes.
+        layers: the student's layer -> the teacher's. In a student made by `two_headed` they are
+            below `trunk`.
+        output: of `JacobianMatching`: "top", "full" or "projected"; the labels are no source
+            classes.
     """
     from kd_baselines.losses.attention import AttentionTransfer
     from kd_baselines.losses.attention_jacobian import AttentionJacobian
@@ -214,8 +232,8 @@ def lwf_objective(
 
     if output == "label":
         raise UsageError(
-            'output is "label", but the labels are target classes and the Jacobian is of source classes; give '
-            '"top", "full" or "projected"'
+            'output is "label", but the labels are target classes and the Jacobian is of source '
+            'classes; give "top", "full" or "projected"'
         )
     terms: list[Term] = [CE()]
     if activations != 0:

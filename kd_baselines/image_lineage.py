@@ -29,8 +29,9 @@ class ImageLineage(Lineage[KdConfig, RealData, SavedNet]):
     kind, file = ImageTraining, SavedNet
 
     def build_first(self, config: KdConfig, seed: int) -> KdConfig:
-        """Generation 0: the teacher's net and schedule, on labels alone. With `per_class` all generations of
-        all chains see the same images (`images_seed`); of classes that the others go without, it sees all."""
+        """Generation 0: the teacher's net and schedule, on labels alone. With `per_class` all
+        generations of all chains see the same images (`images_seed`); of classes that the others go
+        without, it sees all."""
         alone = {"method_args": {}, "shared": (), "without": (), **teacher_fields(config)}
         return self.build_later(config, seed).with_changes(arm="teacher", **alone)
 
@@ -41,18 +42,19 @@ class ImageLineage(Lineage[KdConfig, RealData, SavedNet]):
         return config.with_changes(seed=seed)
 
     def refuse(self, config: KdConfig) -> None:
-        """Refuse an arm whose chain cannot be trained: its nets are built and tried on two images."""
+        """Refuse an arm whose chain cannot be trained: its nets are built and tried on two
+        images."""
         for name in ("weights", "teacher_weights"):
             if getattr(config, name) is not None:
                 way = name.replace("_", "-")
                 raise UsageError(
-                    f"{name} is {getattr(config, name)!r}, but every generation starts from a fresh draw; "
-                    f"leave --{way} out"
+                    f"{name} is {getattr(config, name)!r}, but every generation starts from a "
+                    f"fresh draw; leave --{way} out"
                 )
         if config.teachers != 1:
             raise UsageError(
-                f"teachers is {config.teachers}, but generation 0 is one net; leave --teachers out (ensembles "
-                "of generations are in the table)"
+                f"teachers is {config.teachers}, but generation 0 is one net; leave --teachers out "
+                "(ensembles of generations are in the table)"
             )
         super().refuse(config)
 
@@ -63,7 +65,9 @@ class ImageLineage(Lineage[KdConfig, RealData, SavedNet]):
         self, nets: Sequence[SavedNet], config: KdConfig, average: str, data: RealData
     ) -> dict[str, float]:
         together = Teacher(*(saved.net() for saved in nets), average=average).to(data.device)
-        return _errors(score(together, data, noise=config.noise, missing=config.without, seed=config.seed))
+        return _errors(
+            score(together, data, noise=config.noise, missing=config.without, seed=config.seed)
+        )
 
 
 def _errors(scores: Scores) -> dict[str, float]:

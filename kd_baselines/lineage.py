@@ -1,7 +1,7 @@
 """Generations of nets: the config, the training and the scores of one net of a chain.
 
-`kd_baselines.studies.generations` trains chains of nets, each from a fresh draw, each taught by the one
-before. There is a `Lineage` for each kind of config, in `LINEAGES` there.
+`kd_baselines.studies.generations` trains chains of nets, each from a fresh draw, each taught by the
+one before. There is a `Lineage` for each kind of config, in `LINEAGES` there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ S = TypeVar("S", bound=SavedModel)
 
 
 class Lineage(abc.ABC, Generic[C, D, S]):
-    """Nets of one kind of config, generation by generation; `data` None are those that the config names."""
+    """Nets of one kind of config, generation by generation; `data` None are those that the config
+    names."""
 
     unit: ClassVar[str]
     """Of the scores: "%" or "" (perplexity)."""
@@ -53,7 +54,8 @@ class Lineage(abc.ABC, Generic[C, D, S]):
 
     @abc.abstractmethod
     def build_first(self, config: C, seed: int) -> C:
-        """The config of generation 0, the teacher: on labels alone, with the teacher's net and schedule."""
+        """The config of generation 0, the teacher: on labels alone, with the teacher's net and
+        schedule."""
 
     def build_later(self, config: C, seed: int) -> C:
         """The config of a generation from 1 on, from a fresh draw."""
@@ -61,7 +63,8 @@ class Lineage(abc.ABC, Generic[C, D, S]):
 
     @abc.abstractmethod
     def name_scores(self, scores: Mapping[str, Any]) -> dict[str, float]:
-        """The scores in a net's file by the words over their columns, the one to compare by first."""
+        """The scores in a net's file by the words over their columns, the one to compare by
+        first."""
 
     @abc.abstractmethod
     def measure(self, nets: Sequence[S], config: C, average: str, data: D) -> dict[str, float]:
@@ -73,18 +76,20 @@ class Lineage(abc.ABC, Generic[C, D, S]):
 
     @use_library_defaults()
     def train(self, config: C, teacher: Path | None, out: Path, resume: bool) -> None:
-        """Train one net in its run folder, taught by the net in the file `teacher`, or resume its run."""
+        """Train one net in its run folder, taught by the net in the file `teacher`, or resume its
+        run."""
         if teacher is not None:
             refuse_other_data(teacher.parent, self.load_data(config))
         run(self.kind(self.data, teacher), config, out, resume=resume, options=self.options)
 
     def fingerprint(self, net: Path) -> str:
-        """The fingerprint of the net in a file, as the environment.json of a run that it teaches has it."""
+        """The fingerprint of the net in a file, as the environment.json of a run that it teaches
+        has it."""
         return self.file.load(net).to_teacher().hash
 
     def scores(self, nets: Sequence[Path], config: C, average: str) -> dict[str, float]:
-        """Scores on the test part of one net, as its training measured them, or of several files as an
-        ensemble: "arithmetic" averages probabilities, "geometric" logits."""
+        """Scores on the test part of one net, as its training measured them, or of several files as
+        an ensemble: "arithmetic" averages probabilities, "geometric" logits."""
         files = [self.file.load(path) for path in nets]
         if len(files) == 1 and files[0].scores is not None:
             return self.name_scores(files[0].scores)
@@ -106,6 +111,6 @@ def refuse_other_data(path: Path, data: Data) -> None:
     """Refuse a run that was trained on other data."""
     if RunFolder.open(path).environment.get("data") != data.fingerprint:
         raise DataError(
-            f"{path} was trained on other data than {data.name} is now (its fingerprint differs); restore the "
-            "data, or choose another --out"
+            f"{path} was trained on other data than {data.name} is now (its fingerprint differs); "
+            "restore the data, or choose another --out"
         )

@@ -1,7 +1,8 @@
 """A trained net in one safetensors file, with its architecture, classes and normalization.
 
-The tensors of one net have the names of its state dict, so `safetensors.torch.load_file` gives a state dict.
-In files of ensembles, and in those of schema 1, the net's number stands before each name.
+The tensors of one net have the names of its state dict, so `safetensors.torch.load_file` gives a
+state dict. In files of ensembles, and in those of schema 1, the net's number stands before each
+name.
 """
 
 from __future__ import annotations
@@ -153,13 +154,15 @@ class SavedNet(SavedModel):
         if len(self.classes) == len(data.classes) and other is not None:
             n, a, b = other
             raise DataError(
-                f"{who} was trained on other classes ({self.dataset}): class {n} is {a!r}, and {b!r} here "
-                f"({data.name}); pass a net of these classes"
+                f"{who} was trained on other classes ({self.dataset}): class {n} is {a!r}, and "
+                f"{b!r} here ({data.name}); pass a net of these classes"
             )
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        return {f"{n}.{name}": t for n, state in enumerate(self.states) for name, t in state.items()}
+        return {
+            f"{n}.{name}": t for n, state in enumerate(self.states) for name, t in state.items()
+        }
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], which: str = "student") -> SavedNet:
@@ -175,12 +178,13 @@ def _refuse_without_teacher(path: Path) -> None:
         return
     if "teacher" in RunFolder.open(path).environment:
         raise DataError(
-            f"{path} has no {TEACHER}; its teacher came from elsewhere; pass the file or the run of that one"
+            f"{path} has no {TEACHER}; its teacher came from elsewhere; pass the file or "
+            "the run of that one"
         )
     if (path / STUDENT).exists():
         raise DataError(
-            f"{path} has no {TEACHER}; it has finished without one, as its method or its teacher's weights "
-            "have it; pass another run"
+            f"{path} has no {TEACHER}; it has finished without one, as its method or its teacher's "
+            "weights have it; pass another run"
         )
 
 
@@ -195,8 +199,8 @@ def _check(
     args, size = spec.args, normalization.size
     if args.get("channels") != normalization.channels or size not in (None, args.get("size")):
         raise DataError(
-            f"the net takes images of {args.get('channels')} channels and {args.get('size')} px, its "
-            f"normalization makes {normalization.channels} channels and {size} px"
+            f"the net takes images of {args.get('channels')} channels and {args.get('size')} px, "
+            f"its normalization makes {normalization.channels} channels and {size} px"
         )
     if classes and args.get("classes") != len(classes):
         raise DataError(f"the net has {args.get('classes')} outputs for {len(classes)} classes")
@@ -211,7 +215,8 @@ def _check(
 
 
 def is_plain_weights(path: str | os.PathLike[str]) -> bool:
-    """Whether a file holds weights by name alone: a torch checkpoint, or somebody else's safetensors file."""
+    """Whether a file holds weights by name alone: a torch checkpoint, or somebody else's
+    safetensors file."""
     path = Path(path)
     if not path.is_file() or path.suffix.lower() in (".pt", ".pth", ".bin"):
         return path.is_file()

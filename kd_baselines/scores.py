@@ -65,10 +65,17 @@ class Scores:
         try:
             noise = {float(deviation): value for deviation, value in stored["noise"].items()}
             missing = {name: LeftOut(**value) for name, value in stored["missing"].items()}
-            rest = {**stored, "per_class": tuple(stored["per_class"]), "noise": noise, "missing": missing}
+            rest = {
+                **stored,
+                "per_class": tuple(stored["per_class"]),
+                "noise": noise,
+                "missing": missing,
+            }
             found = cls(**rest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"these are no scores ({error!r:.100}); evaluate the net again") from None
+            raise DataError(
+                f"these are no scores ({error!r:.100}); evaluate the net again"
+            ) from None
         _check(found)
         return found
 
@@ -85,12 +92,17 @@ class Scores:
 
 def _check(scores: Scores) -> None:
     """DataError unless all are numbers, and the accuracies percentages."""
-    accuracies = {"accuracy": scores.accuracy, **{f"noise.{k:g}": v for k, v in scores.noise.items()}}
+    accuracies = {
+        "accuracy": scores.accuracy,
+        **{f"noise.{k:g}": v for k, v in scores.noise.items()},
+    }
     accuracies |= {f"per_class[{k}]": v for k, v in enumerate(scores.per_class) if v is not None}
     counts = {"images": scores.images, "errors": scores.errors}
     for name, one in scores.missing.items():
         place = f"missing.{name[:80]}"
-        accuracies |= {f"{place}.{k}": getattr(one, k) for k in ("accuracy", "accuracy_after", "overall_after")}
+        accuracies |= {
+            f"{place}.{k}": getattr(one, k) for k in ("accuracy", "accuracy_after", "overall_after")
+        }
         whole = ("images", "errors", "errors_after", "overall_errors_after")
         counts |= {f"{place}.{k}": getattr(one, k) for k in whole}
         check_number(f"scores.{place}.shift", one.shift)

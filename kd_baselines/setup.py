@@ -42,8 +42,8 @@ CACHE_BYTES = 2 << 30
 def spec_for(
     data: RealData, name: str, args: Mapping[str, Any], init: str, *, own_classes: bool = False
 ) -> NetSpec:
-    """The spec of a net for these images and classes; with `own_classes` for those that its arguments state,
-    if they do."""
+    """The spec of a net for these images and classes; with `own_classes` for those that its
+    arguments state, if they do."""
     classes = len(data.classes)
     if own_classes and isinstance(args.get("classes"), int):
         classes = args["classes"]
@@ -61,8 +61,8 @@ def draw_net(spec: NetSpec, stream: torch.Generator) -> nn.Module:
 
 
 class Initial(NamedTuple):
-    """A net before it is trained, in training mode; how it is built; and the fingerprint of the file of
-    weights that it starts from, None for a draw."""
+    """A net before it is trained, in training mode; how it is built; and the fingerprint of the
+    file of weights that it starts from, None for a draw."""
 
     net: nn.Module
     spec: NetSpec
@@ -70,8 +70,8 @@ class Initial(NamedTuple):
 
 
 def build_initial(config: KdConfig, data: RealData, options: RunOptions) -> Initial:
-    """The net that a config trains, on the device of the data: a draw, or a file of weights with a fresh last
-    layer."""
+    """The net that a config trains, on the device of the data: a draw, or a file of weights with a
+    fresh last layer."""
     number = config.teacher_number
     spec = spec_for(data, config.net, config.net_args, config.init, own_classes=number is not None)
     name = ("kd_student", 0) if number is None else ("kd_teacher", number)
@@ -82,10 +82,12 @@ def build_initial(config: KdConfig, data: RealData, options: RunOptions) -> Init
 
 
 class Setup:
-    """The student of one run and its stages. `teacher` is trained, or untrained to check what fits; None
-    where the method needs none. `data` are on the device of the run."""
+    """The student of one run and its stages. `teacher` is trained, or untrained to check what fits;
+    None where the method needs none. `data` are on the device of the run."""
 
-    def __init__(self, config: KdConfig, data: RealData, teacher: Teacher | None, options: RunOptions) -> None:
+    def __init__(
+        self, config: KdConfig, data: RealData, teacher: Teacher | None, options: RunOptions
+    ) -> None:
         self.config, self.data = config, data
         self.stages = _stages(config)
         self.teacher = teacher if wants_teacher(config) else None
@@ -95,7 +97,9 @@ class Setup:
         if METHODS[config.method].two_headed and self.teacher is not None:
             self.source_classes = int(self.teacher(data.train.images[:2]).shape[1])
             second = generator(config.seed, "kd_second_head")
-            self.student = two_headed(self.student.cpu(), self.source_classes, second).to(data.device)
+            self.student = two_headed(self.student.cpu(), self.source_classes, second).to(
+                data.device
+            )
         shared = parse_pairs(config.shared, "trunk." if self.source_classes is not None else "")
         if shared:
             share_layers(self.student, self.teacher, shared)
@@ -104,27 +108,37 @@ class Setup:
     def _refuse_what_does_not_fit(self) -> None:
         if self.config.without and not len(self.data.validation):
             raise DataError(
-                "the shift of the classes left out is chosen on validation images, and there are none; hold "
-                "some out (--validation 500)"
+                "the shift of the classes left out is chosen on validation images, and there are "
+                "none; hold some out (--validation 500)"
             )
         for n, stage in enumerate(self.stages):
             trial = Distiller(
-                self.student, stage.objective, self.teacher, sample=self.split, seed=self.config.seed, number=n
+                self.student,
+                stage.objective,
+                self.teacher,
+                sample=self.split,
+                seed=self.config.seed,
+                number=n,
             )
             groups_of(stage, self.student, trial.objective)
 
     def loop(self) -> StagedLoop:
-        first = self.config.teacher_number or 0  # the nets of a teacher share a seed, and not their batches
+        # the nets of a teacher share a seed, and not their batches
+        first = self.config.teacher_number or 0
 
         def start(number: int, parts: dict[str, Any]) -> Fit:
             stage = self.stages[number]
             teacher = self._cache_teacher(stage) if _get_needs(stage).is_teacher_needed else None
-            return stage_fit(self.student, stage, teacher, self.split, self.config.seed, first + number, parts)
+            return stage_fit(
+                self.student, stage, teacher, self.split, self.config.seed, first + number, parts
+            )
 
         return StagedLoop(self.student, self.stages, start, self.split, self.data.validation)
 
     def to_saved(self, scores: dict[str, Any] | None) -> SavedNet:
-        return save_net(self.config, self.data, self.student, self.spec, scores, self.source_classes)
+        return save_net(
+            self.config, self.data, self.student, self.spec, scores, self.source_classes
+        )
 
     def _cache_teacher(self, stage: Stage) -> Teacher | CachedTeacher | None:
         """The teacher's outputs kept, where that gives the same and fits into memory."""
@@ -160,18 +174,31 @@ def wants_teacher(config: KdConfig) -> bool:
 
 
 def save_net(
-    config: KdConfig, data: RealData, net: nn.Module, spec: NetSpec, scores: dict[str, Any] | None = None,
+    config: KdConfig,
+    data: RealData,
+    net: nn.Module,
+    spec: NetSpec,
+    scores: dict[str, Any] | None = None,
     source_classes: int | None = None,
-) -> SavedNet:  # fmt: skip
+) -> SavedNet:
     """A trained net for its file."""
     classes = data.classes if spec.args["classes"] == len(data.classes) else ()
     return SavedNet(
-        (copy_state(net),), spec, data.name, classes, data.normalization, source_classes, config.average,
-        scores, to_record(config),
-    )  # fmt: skip
+        (copy_state(net),),
+        spec,
+        data.name,
+        classes,
+        data.normalization,
+        source_classes,
+        config.average,
+        scores,
+        to_record(config),
+    )
 
 
-def load_weights(net: nn.Module, source: str, spec: NetSpec, options: RunOptions, fresh_last: bool) -> str:
+def load_weights(
+    net: nn.Module, source: str, spec: NetSpec, options: RunOptions, fresh_last: bool
+) -> str:
     """Put the weights of a file into a net; returns their fingerprint."""
     weights = read_weights(source, net, model=spec.args.get("model"), download=options.download)
     theta, buffers, _ = weights.fit(net, fresh_last=fresh_last)

@@ -1,9 +1,10 @@
 """Layers that a student of another family shares with its teacher: the same values, frozen.
 
-Born-Again Networks teach a residual net by a densely connected one so: the student has the teacher's first
-convolution and its last linear layer, and only what lies between is its own.
+Born-Again Networks teach a residual net by a densely connected one so: the student has the
+teacher's first convolution and its last linear layer, and only what lies between is its own.
 
-Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018, https://arxiv.org/abs/1805.04770, table 5
+Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018,
+https://arxiv.org/abs/1805.04770, table 5
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ OFFERED = 10
 
 
 def parse_pairs(names: Sequence[str], prefix: str = "") -> dict[str, str]:
-    """The student's layers -> the teacher's, from texts NAME (the same in both) or STUDENT:TEACHER. `prefix`
-    goes before the student's names, where it stands inside another net.
+    """The student's layers -> the teacher's, from texts NAME (the same in both) or STUDENT:TEACHER.
+    `prefix` goes before the student's names, where it stands inside another net.
 
     >>> parse_pairs(("conv1", "fc:classifier"))
     {'conv1': 'conv1', 'fc': 'classifier'}
@@ -41,22 +42,26 @@ def parse_pairs(names: Sequence[str], prefix: str = "") -> dict[str, str]:
 
 
 @torch.no_grad()
-def share_layers(student: nn.Module, teacher: nn.Module | Teacher | None, pairs: Mapping[str, str]) -> None:
+def share_layers(
+    student: nn.Module, teacher: nn.Module | Teacher | None, pairs: Mapping[str, str]
+) -> None:
     """Write the teacher's tensors into layers of the student, and freeze them there.
 
-    The values are copied, byte for byte, and their `requires_grad` is switched off in the student, so that an
-    optimizer leaves them; the teacher's stay as they are. A layer is a module with parameters and all that it
-    contains. Where something does not fit, nothing is changed.
+    The values are copied, byte for byte, and their `requires_grad` is switched off in the student,
+    so that an optimizer leaves them; the teacher's stay as they are. A layer is a module with
+    parameters and all that it contains. Where something does not fit, nothing is changed.
 
     Args:
         student: changed in place.
         teacher: a net, or a `Teacher` of one net.
-        pairs: path of a module of the student -> path of one of the teacher, with tensors of the same names,
-            shapes and types.
+        pairs: path of a module of the student -> path of one of the teacher, with tensors of the
+            same names, shapes and types.
 
     Example:
         >>> teacher = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
-        >>> student = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+        >>> student = nn.Sequential(
+        ...     nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)
+        ... )
         >>> share_layers(student, teacher, {"0": "0", "4": "2"})
         >>> torch.equal(student[4].weight, teacher[2].weight)
         True
@@ -67,7 +72,9 @@ def share_layers(student: nn.Module, teacher: nn.Module | Teacher | None, pairs:
     for first, second in combinations(pairs, 2):
         inner, outer = sorted((first, second), key=len, reverse=True)
         if inner.startswith(f"{outer}."):
-            raise UsageError(f"the shared layer {inner} lies within {outer}, shared too; name one of them")
+            raise UsageError(
+                f"the shared layer {inner} lies within {outer}, shared too; name one of them"
+            )
     found = {
         (mine, theirs): (_parameters(student, mine, "student"), _parameters(net, theirs, "teacher"))
         for mine, theirs in pairs.items()
@@ -77,8 +84,8 @@ def share_layers(student: nn.Module, teacher: nn.Module | Teacher | None, pairs:
     frozen = {id(p) for own, _ in found.values() for p in own.values()}
     if pairs and all(id(p) in frozen or not p.requires_grad for p in student.parameters()):
         raise UsageError(
-            f"with the shared layers {', '.join(pairs)} every parameter of the student is frozen, so nothing "
-            "is left to train; share fewer layers"
+            f"with the shared layers {', '.join(pairs)} every parameter of the student is frozen, "
+            "so nothing is left to train; share fewer layers"
         )
     for own, taught in found.values():
         for name, p in own.items():
@@ -89,15 +96,15 @@ def share_layers(student: nn.Module, teacher: nn.Module | Teacher | None, pairs:
 def _get_net(teacher: nn.Module | Teacher | None, pairs: Mapping[str, str]) -> nn.Module:
     if teacher is None:
         raise UsageError(
-            f"the layers {', '.join(pairs)} are to be shared with a teacher, and the method has none; take one "
-            "with a teacher, such as born-again, or share no layers"
+            f"the layers {', '.join(pairs)} are to be shared with a teacher, and the method has "
+            "none; take one with a teacher, such as born-again, or share no layers"
         )
     if isinstance(teacher, nn.Module):
         return teacher
     if len(teacher.nets) > 1:
         raise UsageError(
-            f"the teacher is an ensemble of {len(teacher.nets)} nets, which have no layer in common to share; "
-            "take one net as the teacher, or share none"
+            f"the teacher is an ensemble of {len(teacher.nets)} nets, which have no layer in "
+            "common to share; take one net as the teacher, or share none"
         )
     return teacher.nets[0]
 
@@ -105,28 +112,34 @@ def _get_net(teacher: nn.Module | Teacher | None, pairs: Mapping[str, str]) -> n
 def _parameters(net: nn.Module, path: str, whose: str) -> dict[str, nn.Parameter]:
     modules = dict(net.named_modules())
     if path == "" or path not in modules:
-        raise UsageError(f"the {whose} has no layer {path!r} to share; {_list_offers(path, modules)}")
+        raise UsageError(
+            f"the {whose} has no layer {path!r} to share; {_list_offers(path, modules)}"
+        )
     found, buffers = dict(modules[path].named_parameters()), dict(modules[path].named_buffers())
     if buffers:
         raise UsageError(
-            f"the {whose}'s layer {path} holds buffers ({', '.join(buffers)}), which training writes, frozen "
-            "or not; share layers without BatchNorm, such as a convolution or a linear layer"
+            f"the {whose}'s layer {path} holds buffers ({', '.join(buffers)}), which training "
+            "writes, frozen or not; share layers without BatchNorm, such as a convolution "
+            "or a linear layer"
         )
     if not found:
         raise UsageError(
-            f"the {whose}'s layer {path} has no parameters, so there is nothing to share; leave it out"
+            f"the {whose}'s layer {path} has no parameters, so there is nothing to "
+            "share; leave it out"
         )
     return found
 
 
 def _list_offers(path: str, modules: Mapping[str, nn.Module]) -> str:
-    """The layers that can be shared, the nearest names first: those with parameters of their own and no
-    buffers."""
+    """The layers that can be shared, the nearest names first: those with parameters of their own
+    and no buffers."""
     names = [
-        name for name, module in modules.items()
-        if name and next(module.parameters(recurse=False), None) is not None
+        name
+        for name, module in modules.items()
+        if name
+        and next(module.parameters(recurse=False), None) is not None
         and next(module.buffers(), None) is None
-    ]  # fmt: skip
+    ]
     if not names:
         return "it has none that can be shared, with parameters of its own and no buffers"
     near = {name: SequenceMatcher(None, name, path).ratio() for name in names}
@@ -143,18 +156,21 @@ def _refuse_what_differs(
     pair = f"the student's layer {mine} and the teacher's {theirs}"
     if own.keys() != taught.keys():
         raise UsageError(
-            f"{pair} hold other tensors ({', '.join(own)}; {', '.join(taught)}); share layers of the same "
-            "kind, both with a bias or both without"
+            f"{pair} hold other tensors ({', '.join(own)}; {', '.join(taught)}); share layers of "
+            "the same kind, both with a bias or both without"
         )
     for name, p in own.items():
         if p is taught[name]:
-            raise UsageError(f"{pair} are one and the same; give the student layers of its own (copy.deepcopy)")
+            raise UsageError(
+                f"{pair} are one and the same; give the student layers of its own (copy.deepcopy)"
+            )
         if p.shape != taught[name].shape:
             raise UsageError(
-                f"{pair} do not fit: {name} is {tuple(p.shape)} and {tuple(taught[name].shape)}; give the "
-                "student the teacher's width there, or share other layers"
+                f"{pair} do not fit: {name} is {tuple(p.shape)} and {tuple(taught[name].shape)}; "
+                "give the student the teacher's width there, or share other layers"
             )
         if p.dtype != taught[name].dtype:
             raise UsageError(
-                f"{pair} do not fit: {name} is {p.dtype} and {taught[name].dtype}; give both the same type"
+                f"{pair} do not fit: {name} is {p.dtype} and {taught[name].dtype}; give "
+                "both the same type"
             )

@@ -13,13 +13,13 @@ __all__ = ["as_split", "check_real_data", "float_images", "refuse_distilled"]
 
 
 def as_split(data: Any, what: str = "the data") -> Split:
-    """The images and labels of anything that has both. Images are taken as they are, normalized as the net
-    wants them.
+    """The images and labels of anything that has both. Images are taken as they are, normalized as
+    the net wants them.
 
     Args:
-        data: what `datadistill.data.given.split_of` takes (a `Split`, a pair of tensors, a torch data set, a
-            list of pairs, a DataLoader); a `RealData`, whose training part is taken; or a `DistilledDataset`,
-            whose labels may be soft.
+        data: what `datadistill.data.given.split_of` takes (a `Split`, a pair of tensors, a torch
+            data set, a list of pairs, a DataLoader); a `RealData`, whose training part is taken; or
+            a `DistilledDataset`, whose labels may be soft.
         what: named in errors.
 
     Example:
@@ -46,10 +46,11 @@ def check_real_data(data: object) -> None:
     if data is None or isinstance(data, RealData):
         return
     refuse_distilled(
-        data, "and no test images to score a student on; train on it with kd_baselines.fit(net, data, "
-        "stages), or pass real data"
-    )  # fmt: skip
+        data,
+        "and no test images to score a student on; train on it with kd_baselines.fit(net, data, "
+        "stages), or pass real data",
+    )
     raise UsageError(
-        f"data is a {type(data).__name__}, wanted a RealData with training and test images; make one with "
-        "RealData.from_dataset(data), or use kd_baselines.fit(net, data, ...)"
+        f"data is a {type(data).__name__}, wanted a RealData with training and test images; make "
+        "one with RealData.from_dataset(data), or use kd_baselines.fit(net, data, ...)"
     )

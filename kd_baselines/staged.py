@@ -1,6 +1,7 @@
 """A net trained by stages, one after the other, on the plain loop.
 
-With seed s stage number n sees its batches by the streams of `datadistill.training.fit_loop` with number n.
+With seed s stage number n sees its batches by the streams of `datadistill.training.fit_loop` with
+number n.
 """
 
 from __future__ import annotations
@@ -30,10 +31,16 @@ Parts = dict[str, Tensor]
 
 
 def stage_fit(
-    student: nn.Module, stage: Stage, teacher: TeacherLike | None, split: Split, seed: int, number: int,
+    student: nn.Module,
+    stage: Stage,
+    teacher: TeacherLike | None,
+    split: Split,
+    seed: int,
+    number: int,
     parts: Parts,
-) -> Fit:  # fmt: skip
-    """The fit of one stage. At each step it writes the loss and each term's value, (), into `parts`."""
+) -> Fit:
+    """The fit of one stage. At each step it writes the loss and each term's value, (), into
+    `parts`."""
     distiller = Distiller(student, stage.objective, teacher, sample=split, seed=seed, number=number)
     objective: Objective = distiller.objective
     train_mode(student)
@@ -63,23 +70,28 @@ class StagedLoop:
     Args:
         net: trained in place.
         stages: at least one.
-        start: the fit of a stage, by its number, from the net as it then is; its loss writes the parts of
-            each batch into the dictionary.
+        start: the fit of a stage, by its number, from the net as it then is; its loss writes the
+            parts of each batch into the dictionary.
         split: training images.
         validation: the split on which accuracy is measured after each epoch.
     """
 
     def __init__(
-        self, net: nn.Module, stages: Sequence[Stage], start: Callable[[int, Parts], Fit], split: Split,
+        self,
+        net: nn.Module,
+        stages: Sequence[Stage],
+        start: Callable[[int, Parts], Fit],
+        split: Split,
         validation: Split,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.net, self.stages, self.validation = net, tuple(stages), validation
         self._make = start
         self._steps = [stage.plan.epochs * -(-len(split) // stage.plan.batch) for stage in stages]
         self._start(0)
 
     def _start(self, stage: int) -> None:
-        """Stand at the beginning of a stage, from 0; of the end, after the last. A failure changes nothing."""
+        """Stand at the beginning of a stage, from 0; of the end, after the last. A failure changes
+        nothing."""
         parts: Parts = {}
         if stage < len(self.stages):
             self.fit = self._make(stage, parts)
@@ -102,13 +114,13 @@ class StagedLoop:
         return sum(self._steps)
 
     def advance(self) -> dict[str, Any] | None:
-        """One gradient step. Returns a line about the epoch where it was its last: mean loss and parts, and
-        the accuracy on the validation split in percent.
+        """One gradient step. Returns a line about the epoch where it was its last: mean loss and
+        parts, and the accuracy on the validation split in percent.
 
         Raises:
             NumericalError: a loss that is not finite, with the stage's name.
-            Interrupted: a signal came while the net was tested, or the next stage's teacher asked; the next
-                call tests it again.
+            Interrupted: a signal came while the net was tested, or the next stage's teacher asked;
+                the next call tests it again.
         """
         name = self.stages[self.stage].name
         if not self.due:
@@ -122,7 +134,11 @@ class StagedLoop:
         if not self.due:
             return None
         means = {part: total / self.fit.steps_per_epoch for part, total in self.sums.items()}
-        line: dict[str, Any] = {"stage": name, "epoch": self.fit.step // self.fit.steps_per_epoch, **means}
+        line: dict[str, Any] = {
+            "stage": name,
+            "epoch": self.fit.step // self.fit.steps_per_epoch,
+            **means,
+        }
         with interruptible():
             if len(self.validation):
                 line["accuracy"] = accuracy(self.net, {}, self.validation)
@@ -135,7 +151,13 @@ class StagedLoop:
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs: the fit of the present stage, or the net at the end."""
         net = {k: v.detach() for k, v in self.net.state_dict().items()} if self.is_done else {}
-        return {"stage": self.stage, "net": net, "fit": self.fit.state(), "sums": self.sums, "due": self.due}
+        return {
+            "stage": self.stage,
+            "net": net,
+            "fit": self.fit.state(),
+            "sums": self.sums,
+            "due": self.due,
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Resume from `state()`."""
@@ -171,20 +193,23 @@ def fit(
     on_step: Callable[[str, int, dict[str, Tensor]], None] | None = None,
     progress: bool | Report = False,
 ) -> nn.Module:
-    """Train a copy of a net by stages, and return it with its layers in the modes of `student`; nothing is
-    written.
+    """Train a copy of a net by stages, and return it with its layers in the modes of `student`;
+    nothing is written.
 
     Args:
-        student: images (B,C,H,W) to logits (B,K); never changed. Of a compiled or replicated net the module
-            inside is trained. Layers in evaluation mode inside a net in training mode stay frozen.
-        split: images and labels, on the net's device: a `Split`, a `DistilledDataset` (its images in batches of
-            the plan, not by its own steps), a pair of tensors, a torch data set, a list of pairs or a
-            DataLoader; see `kd_baselines.splits.as_split`.
+        student: images (B,C,H,W) to logits (B,K); never changed. Of a compiled or replicated net
+            the module inside is trained. Layers in evaluation mode inside a net in training mode
+            stay frozen.
+        split: images and labels, on the net's device: a `Split`, a `DistilledDataset` (its images
+            in batches of the plan, not by its own steps), a pair of tensors, a torch data set, a
+            list of pairs or a DataLoader; see `kd_baselines.splits.as_split`.
         stages: one after the other.
         teacher: a `Teacher` or a `CachedTeacher` of the split; None where no term needs one.
         seed: of order, augmentation, dropout, noise and what terms own.
-        on_step: called after every step with the stage's name, its steps done and the loss's parts, () each.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        on_step: called after every step with the stage's name, its steps done and the loss's parts,
+            () each.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Raises:
         UsageError: what does not fit; said before the first step of the stage.
@@ -195,7 +220,9 @@ def fit(
         >>> from datadistill import FitPlan, load
         >>> from kd_baselines import CE, KD, Teacher
         >>> def net(width):
-        ...     return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+        ...     return nn.Sequential(
+        ...         nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10)
+        ...     )
         >>> digits, plan = load("digits"), FitPlan(epochs=5, lr=0.01)
         >>> teacher = Teacher(fit(net(64), digits.train, Stage("teacher", CE(), plan)))
         >>> student = fit(net(16), digits.train, Stage("student", CE() + KD(T=4.0), plan), teacher)
@@ -212,9 +239,14 @@ def fit(
                 loop.advance()
                 task.advance()
                 if on_step is not None:
-                    on_step(stage.name, loop.step, {name: value.detach() for name, value in parts.items()})
+                    on_step(
+                        stage.name,
+                        loop.step,
+                        {name: value.detach() for name, value in parts.items()},
+                    )
     _reset_net(trained)
-    trained = keep_hooks(copy_net(trained), student)  # without the graph of what it kept of its last forward
+    # without the graph of what it kept of its last forward
+    trained = keep_hooks(copy_net(trained), student)
     for module, old in zip(trained.modules(), bare_net(student).modules(), strict=True):
         module.training = old.training
     return trained

@@ -25,11 +25,12 @@ class Stage:
         objective: what is minimized; its own parameters (a regressor's) train with it.
         plan: passes, batches, optimizer, learning rates.
         train: paths of the student's modules whose parameters train; empty: all of them.
-        until: path of a module: of those, only the parameters of modules up to it (and what it contains), in
-            the order in which the student registers its modules; None: to the end.
-        multipliers: path of a module -> factor on the learning rate of its parameters; the longest path that
-            fits a parameter decides.
-        multipliers_until: path of a module -> one more factor, for all parameters up to it in that order.
+        until: path of a module: of those, only the parameters of modules up to it (and what it
+            contains), in the order in which the student registers its modules; None: to the end.
+        multipliers: path of a module -> factor on the learning rate of its parameters; the longest
+            path that fits a parameter decides.
+        multipliers_until: path of a module -> one more factor, for all parameters up to it in that
+            order.
     """
 
     name: str
@@ -42,7 +43,8 @@ class Stage:
 
 
 def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[dict[str, Any]]:
-    """Optimizer groups: the student's parameters that train, one group a learning rate, and the objective's."""
+    """Optimizer groups: the student's parameters that train, one group a learning rate, and the
+    objective's."""
     modules = {name for name, _ in student.named_modules()}
     until = () if stage.until is None else (stage.until,)
     for path in (*stage.train, *until, *stage.multipliers, *stage.multipliers_until):
@@ -50,7 +52,9 @@ def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[di
             raise UsageError(f"the student has no module {path!r}; {suggest(path, modules - {''})}")
     for path, factor in (*stage.multipliers.items(), *stage.multipliers_until.items()):
         if not 0 <= factor < math.inf:
-            raise UsageError(f"the learning rate of {path} is multiplied by {factor}; give 0 or more, finite")
+            raise UsageError(
+                f"the learning rate of {path} is multiplied by {factor}; give 0 or more, finite"
+            )
     groups: dict[float, list[nn.Parameter]] = {}
     up_to = {path: _list_up_to(student, path) for path in (*until, *stage.multipliers_until)}
     for name, parameter in student.named_parameters():
@@ -61,18 +65,23 @@ def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[di
             continue
         fitting = [path for path in stage.multipliers if _is_within(name, path)]
         factor = stage.multipliers[max(fitting, key=len)] if fitting else 1.0
-        factor *= math.prod(f for path, f in stage.multipliers_until.items() if owner in up_to[path])
+        factor *= math.prod(
+            f for path, f in stage.multipliers_until.items() if owner in up_to[path]
+        )
         if factor:
             groups.setdefault(factor, []).append(parameter)
     if not groups:
         raise UsageError(f"stage {stage.name} trains no parameter of the student; unfreeze some")
-    found: list[dict[str, Any]] = [{"params": p, "lr": stage.plan.lr * f} for f, p in groups.items()]
+    found: list[dict[str, Any]] = [
+        {"params": p, "lr": stage.plan.lr * f} for f, p in groups.items()
+    ]
     own = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     return [*found, {"params": own, "lr": stage.plan.lr}] if own else found
 
 
 def _list_up_to(student: nn.Module, path: str) -> set[str]:
-    """Names of the modules up to the last one within `path`, in the order in which they are registered."""
+    """Names of the modules up to the last one within `path`, in the order in which they are
+    registered."""
     names = [name for name, _ in student.named_modules()]
     return set(names[: 1 + max(i for i, name in enumerate(names) if _is_within(name, path))])
 

@@ -14,10 +14,13 @@ __all__ = ["student_split"]
 
 
 def student_split(config: KdConfig, data: RealData) -> Split:
-    """The images that the student sees: without some classes, and so many of each other, drawn by the seed."""
+    """The images that the student sees: without some classes, and so many of each other, drawn by
+    the seed."""
     labels = data.train.labels.cpu()
     left_out = [_class(name, data) for name in config.without]
-    index = torch.arange(len(labels))[~torch.isin(labels, torch.tensor(left_out, dtype=labels.dtype))]
+    index = torch.arange(len(labels))[
+        ~torch.isin(labels, torch.tensor(left_out, dtype=labels.dtype))
+    ]
     if config.per_class is not None:
         seed = config.seed if config.images_seed is None else config.images_seed
         chosen = []
@@ -27,15 +30,17 @@ def student_split(config: KdConfig, data: RealData) -> Split:
                 continue
             if len(own) < config.per_class:
                 raise DataError(
-                    f"class {name} has {len(own)} training images, {config.per_class} wanted of each; lower "
-                    "--per-class"
+                    f"class {name} has {len(own)} training images, {config.per_class} wanted of "
+                    "each; lower --per-class"
                 )
             stream = generator(seed, "student_images", k)
             chosen.append(own[draw_distinct(len(own), config.per_class, stream)].sort().values)
         index = torch.cat(chosen) if chosen else index[:0]
     index = index.to(data.train.labels.device)
     return (
-        data.train if len(index) == len(labels) else Split(data.train.images[index], data.train.labels[index])
+        data.train
+        if len(index) == len(labels)
+        else Split(data.train.images[index], data.train.labels[index])
     )
 
 

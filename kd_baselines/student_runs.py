@@ -42,8 +42,8 @@ R = TypeVar("R", bound=Trained)
 
 
 class StudentKind(Kind[C, R], Generic[C, R, D, T]):
-    """A kind of run that trains a student. `data` None are those that the config names; `teacher` is a
-    trained one, or its file or run folder."""
+    """A kind of run that trains a student. `data` None are those that the config names; `teacher`
+    is a trained one, or its file or run folder."""
 
     function: ClassVar[str]
     """What trains such a student from Python."""
@@ -54,7 +54,9 @@ class StudentKind(Kind[C, R], Generic[C, R, D, T]):
     teacher_class: type[T]
     """Of a teacher that is given."""
 
-    def __init__(self, data: D | None = None, teacher: T | str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, data: D | None = None, teacher: T | str | os.PathLike[str] | None = None
+    ) -> None:
         self.data, self.teacher, self.teacher_path = data, None, None
         if isinstance(teacher, str | os.PathLike):
             self.teacher, self.teacher_path = self.load_teacher(teacher), os.fspath(teacher)
@@ -62,7 +64,8 @@ class StudentKind(Kind[C, R], Generic[C, R, D, T]):
             self.teacher = teacher
         else:
             raise UsageError(
-                f"teacher is a {type(teacher).__name__}; pass a {self.teacher_class.__name__} or a file"
+                f"teacher is a {type(teacher).__name__}; pass a "
+                f"{self.teacher_class.__name__} or a file"
             )
 
     @abc.abstractmethod
@@ -80,8 +83,8 @@ class StudentKind(Kind[C, R], Generic[C, R, D, T]):
         had_one = "teacher" in folder.environment
         if self.teacher is not None and not had_one:
             raise UsageError(
-                f"{folder.path} was started without a given teacher; leave the teacher out, or train in "
-                "another folder"
+                f"{folder.path} was started without a given teacher; leave the teacher out, or "
+                "train in another folder"
             )
         if self.teacher is None and had_one:
             raise UsageError(
@@ -113,13 +116,14 @@ class EpochLoop(Loop, Protocol):
     """A loop that reports once an epoch."""
 
     def advance(self) -> dict[str, Any] | None:
-        """One step. Returns the line of metrics, with the epoch from 1 and the mean loss, where it was the last
-        of an epoch. Leaves by `Interrupted` where a signal breaks off the test after an epoch, which is then
-        what the next call begins with."""
+        """One step. Returns the line of metrics, with the epoch from 1 and the mean loss, where it
+        was the last of an epoch. Leaves by `Interrupted` where a signal breaks off the test after
+        an epoch, which is then what the next call begins with."""
 
 
 class StudentWork(LoopWork[R]):
-    """The training of one student; a subclass says what its stages are called and how it is tested."""
+    """The training of one student; a subclass says what its stages are called and how it is
+    tested."""
 
     loop: EpochLoop
     teacher: Teacher | None = None

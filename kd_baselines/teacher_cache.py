@@ -1,15 +1,17 @@
 """A teacher's outputs, computed once and looked up by image.
 
     without augmentation   one row an image of the split, computed in batches when first asked for
-    with augmentation      one row an image and view (the epoch): the images of a step are a pure function of
-                           (seed, number, epoch, step) in `datadistill.training.fit_loop`, so a later training
-                           with the same key and batch size sees the same images, and finds its rows
+    with augmentation      one row an image and view (the epoch): the images of a step are a pure
+                           function of (seed, number, epoch, step) in
+                           `datadistill.training.fit_loop`, so a later training with the same key
+                           and batch size sees the same images, and finds its rows
 
-The nets' own logits are kept, so a row serves every temperature. With each row goes the mark of the image it
-was computed from, a hash of all its bytes (`kd_baselines.cache_rows`). An image without its row's mark is
-refused, so a row does not stand for an image that was changed, augmented otherwise, or that lies elsewhere in
-the batch. A file states what it was computed from and is refused where that differs. A teacher that answers
-otherwise for an image alone than for the same image among others is refused.
+The nets' own logits are kept, so a row serves every temperature. With each row goes the mark of the
+image it was computed from, a hash of all its bytes (`kd_baselines.cache_rows`). An image without
+its row's mark is refused, so a row does not stand for an image that was changed, augmented
+otherwise, or that lies elsewhere in the batch. A file states what it was computed from and is
+refused where that differs. A teacher that answers otherwise for an image alone than for the same
+image among others is refused.
 """
 
 from __future__ import annotations
@@ -52,8 +54,8 @@ class CachedTeacher:
         batch: images in one forward of the teacher.
 
     Raises:
-        UsageError: a teacher whose answer depends on the batch, an unknown layer or augmentation, layers of an
-            ensemble.
+        UsageError: a teacher whose answer depends on the batch, an unknown layer or augmentation,
+            layers of an ensemble.
         DataError: an empty split, or a file that is stale, damaged, or something else.
 
     Example:
@@ -86,12 +88,15 @@ class CachedTeacher:
             raise UsageError(f"batch is {batch}, but it must be at least 1")
         split = as_split(split, "split")
         if not len(split):
-            raise DataError("there is no image to ask the teacher about; pass a split that is not empty")
+            raise DataError(
+                "there is no image to ask the teacher about; pass a split that is not empty"
+            )
         self.teacher, self.split, self.batch = teacher, split, batch
         self.layers, self.augment = tuple(dict.fromkeys(layers)), tuple(augment)
         self.path = None if path is None else Path(path)
         self.seed, self.number = int(seed), int(number)
-        self._like = self._compute(split.images[:1])  # refuses what does not fit, and says what rows look like
+        # refuses what does not fit, and says what rows look like
+        self._like = self._compute(split.images[:1])
         self._views: dict[int, View] = {}
         self._saved = True  # nothing to write yet
         if self.path is not None and self.path.exists():
@@ -107,7 +112,8 @@ class CachedTeacher:
             "split": checksum({"images": self.split.images, "labels": self.split.labels}),
             "layers": list(self.layers),
             "augment": list(self.augment),
-            "seed": self.seed if self.augment else None,  # without augmentation one file serves every seed
+            # without augmentation one file serves every seed
+            "seed": self.seed if self.augment else None,
             "number": self.number if self.augment else None,
         }
 
@@ -134,8 +140,8 @@ class CachedTeacher:
         index: Int[Tensor, " b"] | None = None,
         view: int | None = None,
     ) -> TeacherOutputs:
-        """The teacher's outputs for a batch of the split, looked up or computed. DataError for images other
-        than those that the rows were computed from.
+        """The teacher's outputs for a batch of the split, looked up or computed. DataError for
+        images other than those that the rows were computed from.
 
         Args:
             images: (B,C,H,W), the split's own, augmented where the cache was told so.
@@ -147,14 +153,14 @@ class CachedTeacher:
         """
         if input_gradients:
             raise UsageError(
-                "gradients of the teacher to the images are wanted, which no cache can hold; use the teacher "
-                "itself (cache=False)"
+                "gradients of the teacher to the images are wanted, which no cache can hold; use "
+                "the teacher itself (cache=False)"
             )
         if unknown := [name for name in layers if name not in self.layers]:
             kept = ", ".join(self.layers) or "none"
             raise UsageError(
-                f"layers {', '.join(unknown)} are not in the teacher's cache (kept: {kept}); make it with "
-                "layers=..., or use the teacher itself"
+                f"layers {', '.join(unknown)} are not in the teacher's cache (kept: {kept}); make "
+                "it with layers=..., or use the teacher itself"
             )
         index = self._index(images, index)
         table = self._table(view)
@@ -166,13 +172,14 @@ class CachedTeacher:
         return TeacherOutputs(members, features, self.teacher.average)
 
     def complete(self) -> None:
-        """Compute the rows of the whole split now, where images are not augmented; else each step asks."""
+        """Compute the rows of the whole split now, where images are not augmented; else each step
+        asks."""
         if not self.augment and not (table := self._table(None)).complete:
             self._fill(table, self.split.images[:0], torch.empty(0, dtype=torch.int64))
 
     def save(self) -> None:
-        """Write the rows to `path`, atomically, where there is one and something new; without augmentation
-        this happens by itself when they are computed."""
+        """Write the rows to `path`, atomically, where there is one and something new; without
+        augmentation this happens by itself when they are computed."""
         if self.path is None or self._saved:
             return
         write_rows(self.path, self._views, self._meta)
@@ -181,20 +188,20 @@ class CachedTeacher:
     def _index(self, images: Tensor, index: Tensor | None) -> Tensor:
         if index is None:
             raise UsageError(
-                "the places of the images in the split are not given, by which a cached teacher looks up; pass "
-                "index=batch.index, or use the teacher itself"
+                "the places of the images in the split are not given, by which a cached teacher "
+                "looks up; pass index=batch.index, or use the teacher itself"
             )
         if index.dtype != torch.int64 or index.shape != images.shape[:1]:
             raise UsageError(
-                f"index is {tuple(index.shape)} {index.dtype} for {len(images)} images, wanted int64 "
-                f"({len(images)},): places in the split"
+                f"index is {tuple(index.shape)} {index.dtype} for {len(images)} images, wanted "
+                f"int64 ({len(images)},): places in the split"
             )
         n = len(self.split)
         low, high = (int(end) for end in index.aminmax()) if len(index) else (0, 0)
         if low < 0 or high >= n:
             raise UsageError(
-                f"index reaches {low}..{high}, but the cached split has {n} images (0..{n - 1}); use the "
-                "teacher itself for others"
+                f"index reaches {low}..{high}, but the cached split has {n} images (0..{n - 1}); "
+                "use the teacher itself for others"
             )
         return index.to(self.split.images.device)
 
@@ -203,11 +210,15 @@ class CachedTeacher:
         if not self.augment:
             view = 0
         elif view is None or view < 0:
-            raise UsageError(f"view is {view}, but the images are augmented; pass their epoch, from 0")
+            raise UsageError(
+                f"view is {view}, but the images are augmented; pass their epoch, from 0"
+            )
         if view not in self._views:
             n = len(self.split)
             rows = {name: like.new_zeros(n, *like.shape[1:]) for name, like in self._like.items()}
-            self._views[view] = View(torch.zeros(n, dtype=torch.bool, device=self.split.images.device), rows)
+            self._views[view] = View(
+                torch.zeros(n, dtype=torch.bool, device=self.split.images.device), rows
+            )
         return self._views[view]
 
     def _fill(self, table: View, images: Tensor, index: Tensor) -> None:
@@ -216,7 +227,10 @@ class CachedTeacher:
             new = ~table.have[index]
             images, index = images[new], index[new]
         else:
-            images, index = self.split.images, torch.arange(len(self.split), device=self.split.images.device)
+            images, index = (
+                self.split.images,
+                torch.arange(len(self.split), device=self.split.images.device),
+            )
         batches = list(zip(images.split(self.batch), index.split(self.batch), strict=True))
         for some, places in iterate(batches, "keeping the teacher's outputs", len(batches)):
             if len(places):
@@ -236,18 +250,20 @@ class CachedTeacher:
         for name, value in rows.items():
             if value.dim() == 0 or len(value) != len(images):
                 raise UsageError(
-                    f"{name} of the teacher is {tuple(value.shape)} for {len(images)} images, which has no row "
-                    "an image to keep; tap another layer, or use the teacher itself"
+                    f"{name} of the teacher is {tuple(value.shape)} for {len(images)} images, "
+                    "which has no row an image to keep; tap another layer, or use "
+                    "the teacher itself"
                 )
             if not bool(torch.isfinite(value).all()):
                 raise NumericalError(
-                    f"the teacher's {name} is not finite; check the images, or train it again with a smaller "
-                    "learning rate"
+                    f"the teacher's {name} is not finite; check the images, or train it again with "
+                    "a smaller learning rate"
                 )
         return rows
 
     def _refuse_mixing(self) -> None:
-        """Compare images alone with the same images among others: of a file, or a few of the split."""
+        """Compare images alone with the same images among others: of a file, or a few of the
+        split."""
         places, alone = [0], [self._like]
         if 0 in self._views and not self.augment and bool(self._views[0].have[0]):
             among = {name: rows[:1] for name, rows in self._views[0].rows.items()}
@@ -262,7 +278,9 @@ class CachedTeacher:
             for name in (name for name in one if name != "mark"):
                 refuse_other_answer(name, one[name][0], among[name][place])
 
-    def _refuse_other_images(self, table: View, images: Tensor, index: Tensor, view: int | None) -> None:
+    def _refuse_other_images(
+        self, table: View, images: Tensor, index: Tensor, view: int | None
+    ) -> None:
         if images.shape[1:] != self.split.images.shape[1:]:
             raise DataError(
                 f"images are {tuple(images.shape[1:])}, those of the cached split "
@@ -273,8 +291,8 @@ class CachedTeacher:
             place = int(index[other][0])
             made = f"augment={self.augment}, seed={self.seed}, number={self.number}"
             raise DataError(
-                f"{int(other.sum())} of {len(images)} images are not those that the teacher's outputs were "
-                f"computed from (the first: place {place} of the split, view {view}); the cache was made with "
-                f"{made}: make it anew with those of the training, and the same batch size"
-                + ("" if self.path is None else f", or delete {self.path}")
+                f"{int(other.sum())} of {len(images)} images are not those that the teacher's "
+                f"outputs were computed from (the first: place {place} of the split, view {view}); "
+                f"the cache was made with {made}: make it anew with those of the training, and "
+                "the same batch size" + ("" if self.path is None else f", or delete {self.path}")
             )

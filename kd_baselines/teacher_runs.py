@@ -1,10 +1,11 @@
-"""The teacher that a student's config describes: one run a net, or weights that are trained already.
+"""The teacher that a student's config describes: one run a net, or weights that are trained
+already.
 
     OUT/teacher/             the run of the teacher's net; teacher-1, teacher-2, ... of an ensemble
     OUT/teacher.safetensors  the nets together, which the student learns from
 
-A teacher's run is a run like any other: `teacher_config` says how it is trained, so students whose configs
-describe the same teacher can share one.
+A teacher's run is a run like any other: `teacher_config` says how it is trained, so students whose
+configs describe the same teacher can share one.
 """
 
 from __future__ import annotations
@@ -34,24 +35,33 @@ __all__ = [
 
 
 def teacher_fields(config: KdConfig) -> dict[str, Any]:
-    """The teacher's architecture and schedule as the fields of a net that learns from labels alone."""
+    """The teacher's architecture and schedule as the fields of a net that learns from labels
+    alone."""
     net = {"net": config.teacher_net, "net_args": config.teacher_args, "init": config.teacher_init}
     return {"method": "plain", **net, **asdict(SgdPlan.of(config, "teacher_"))}
 
 
 def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:
-    """The run of net `number` of the teacher of a student's config: on all training images and their labels.
+    """The run of net `number` of the teacher of a student's config: on all training images and
+    their labels.
 
     Example:
-        >>> teacher = teacher_config(KdConfig(method="logits", teacher_net="lenet", teacher_epochs=3, seed=5))
+        >>> teacher = teacher_config(
+        ...     KdConfig(method="logits", teacher_net="lenet", teacher_epochs=3, seed=5)
+        ... )
         >>> teacher.method, teacher.net, teacher.epochs, teacher.seed
         ('plain', 'lenet', 3, 0)
     """
     run = RunConfig(config.recipe, config.teacher_seed, config.device)
     return KdConfig(
-        **asdict(run), **asdict(FolderPlan.of(config)), **teacher_fields(config), noise=config.noise,
-        arm=net_names("teacher", config)[number], teacher_seed=run.seed, teacher_number=number,
-    )  # fmt: skip
+        **asdict(run),
+        **asdict(FolderPlan.of(config)),
+        **teacher_fields(config),
+        noise=config.noise,
+        arm=net_names("teacher", config)[number],
+        teacher_seed=run.seed,
+        teacher_number=number,
+    )
 
 
 def net_names(name: str, config: KdConfig) -> list[str]:
@@ -69,11 +79,13 @@ def _key(config: KdConfig) -> tuple[Any, ...]:
 
 
 def build_untrained(config: KdConfig, data: RealData, options: RunOptions) -> Teacher:
-    """The teacher before its runs, or with the weights that the config names, to check what fits before
-    anything is trained."""
+    """The teacher before its runs, or with the weights that the config names, to check what fits
+    before anything is trained."""
     if config.teacher_weights is not None:
         return load_pretrained(config, data, options)[0].to_teacher().to(data.device)
-    nets = [build_initial(teacher_config(config, n), data, options).net for n in range(config.teachers)]
+    nets = [
+        build_initial(teacher_config(config, n), data, options).net for n in range(config.teachers)
+    ]
     return Teacher(*nets, average=config.average)
 
 

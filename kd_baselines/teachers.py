@@ -1,17 +1,19 @@
 """The teacher: one net or an ensemble, frozen.
 
-Notation: M nets with logits v_1..v_M, temperature T, p(T) the teacher's probabilities. The teacher gives logits
-v(T) with softmax(v(T) / T) = p(T):
+Notation: M nets with logits v_1..v_M, temperature T, p(T) the teacher's probabilities. The teacher
+gives logits v(T) with softmax(v(T) / T) = p(T):
 
     one net             v(T) = v_1
-    geometric mean      v(T) = mean_k v_k               p(T) ~ (prod_k softmax(v_k / T))^(1/M), normalized
+    geometric mean      v(T) = mean_k v_k
+                        p(T) ~ (prod_k softmax(v_k / T))^(1/M), normalized
     arithmetic mean     v(T) = T log mean_k softmax(v_k / T) + mean_k T logsumexp(v_k / T)
-                                                        p(T) = mean_k softmax(v_k / T): soften, then average
+                        p(T) = mean_k softmax(v_k / T): soften, then average
 
-The last summand is a number a sample, which no softmax sees; with it, equal nets give the logits of one net and
-not only its probabilities, so that a regression on logits is the same too.
+The last summand is a number a sample, which no softmax sees; with it, equal nets give the logits of
+one net and not only its probabilities, so that a regression on logits is the same too.
 
-Reference: FitNets (Romero et al. 2015, https://arxiv.org/abs/1412.6550), section 2.1, for the two means.
+Reference: FitNets (Romero et al. 2015, https://arxiv.org/abs/1412.6550), section 2.1, for the two
+means.
 """
 
 from __future__ import annotations
@@ -64,7 +66,9 @@ class TeacherOutputs:
     def at(self, temperature: float) -> Float[Tensor, "b k"]:
         """v(T): logits whose softmax at temperature T is the teacher's probabilities at T."""
         if not 0 < temperature < float("inf"):
-            raise UsageError(f"the temperature is {temperature!r}; give a finite number above 0, such as 4")
+            raise UsageError(
+                f"the temperature is {temperature!r}; give a finite number above 0, such as 4"
+            )
         if self.members is None:
             raise UsageError("the teacher's logits were not computed; ask for them (logits=True)")
         if len(self.members) == 1:
@@ -75,10 +79,11 @@ class TeacherOutputs:
 
 
 def _arithmetic(members: Float[Tensor, "m b k"], T: float) -> Float[Tensor, "b k"]:
-    """v(T) = mean_k v_k + T log mean_k e^(d_k), d_k = log softmax(v_k/T) minus its mean over the nets.
+    """v(T) = mean_k v_k + T log mean_k e^(d_k), d_k = log softmax(v_k/T) minus its mean over the
+    nets.
 
-    For T to infinity the second summand vanishes as 1/T, and would be rounding alone if it were the difference
-    of T times numbers near log K.
+    For T to infinity the second summand vanishes as 1/T, and would be rounding alone if it were the
+    difference of T times numbers near log K.
     """
     v = to_double(members)
     norm = v.amax(2, keepdim=True)
@@ -94,16 +99,18 @@ def _arithmetic(members: Float[Tensor, "m b k"], T: float) -> Float[Tensor, "b k
 class Teacher:
     """One net or an ensemble, in evaluation mode at every forward and without a gradient.
 
-    The nets themselves are used, not copies. Each forward puts a net in evaluation mode and its modules back
-    in the modes they were in; `requires_grad` is never touched, and no gradient reaches a tensor of the nets.
-    Do not pass the net that is to be trained: give it a `copy.deepcopy`.
+    The nets themselves are used, not copies. Each forward puts a net in evaluation mode and its
+    modules back in the modes they were in; `requires_grad` is never touched, and no gradient
+    reaches a tensor of the nets. Do not pass the net that is to be trained: give it a
+    `copy.deepcopy`.
 
     Args:
         nets: images (B,C,H,W) to logits (B,K), the same K for all; at least one.
-        average: mean of several nets: "arithmetic", of their probabilities, or "geometric", of their logits.
-        mode: "eval"; or "batch_stats": BatchNorm normalizes with the statistics of the batch, without writing
-            its buffers, and everything else (dropout) is in evaluation mode. An answer then depends on the
-            whole batch.
+        average: mean of several nets: "arithmetic", of their probabilities, or "geometric", of
+            their logits.
+        mode: "eval"; or "batch_stats": BatchNorm normalizes with the statistics of the batch,
+            without writing its buffers, and everything else (dropout) is in evaluation mode. An
+            answer then depends on the whole batch.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.5))
@@ -118,7 +125,9 @@ class Teacher:
             raise UsageError("a teacher has no net; pass at least one")
         for net in nets:
             if not isinstance(net, nn.Module):
-                raise UsageError(f"a teacher's net is a {type(net).__name__}; pass modules of torch")
+                raise UsageError(
+                    f"a teacher's net is a {type(net).__name__}; pass modules of torch"
+                )
         for what, value, known in (("average", average, AVERAGES), ("mode", mode, MODES)):
             if value not in known:
                 raise UsageError(f"a teacher has no {what} {value!r}; {suggest(str(value), known)}")
@@ -128,18 +137,20 @@ class Teacher:
 
     @cached_property
     def hash(self) -> str:
-        """'sha256:' and the digest of names, dtypes, shapes and bytes of all parameters and buffers of all
-        nets, when the teacher was made."""
+        """'sha256:' and the digest of names, dtypes, shapes and bytes of all parameters and buffers
+        of all nets, when the teacher was made."""
         return f"sha256:{hashlib.sha256(canonical_json(self._digests).encode()).hexdigest()}"
 
     def check(self) -> None:
-        """Refuse nets whose tensors are not what they were when the teacher was made, naming them."""
+        """Refuse nets whose tensors are not what they were when the teacher was made, naming
+        them."""
         found = _digests(self.nets)
         names = [n for n in {**self._digests, **found} if found.get(n) != self._digests.get(n)]
         if names:
+            more = f" and {len(names) - 5} more tensors" if len(names) > 5 else ""
             raise UsageError(
                 f"the teacher has changed since it was made: {', '.join(names[:5])}"
-                f"{f' and {len(names) - 5} more tensors' if len(names) > 5 else ''}; something trains or "
+                f"{more}; something trains or "
                 "writes its net: give whatever does that a net of its own (copy.deepcopy)"
             )
 
@@ -147,9 +158,13 @@ class Teacher:
         """This teacher where its tensors are all on the device; else a teacher of copies there."""
         device = torch.device(device)
         tensors = (t for net in self.nets for t in (*net.parameters(), *net.buffers()))
-        if all(t.device.type == device.type and device.index in (None, t.device.index) for t in tensors):
+        if all(
+            t.device.type == device.type and device.index in (None, t.device.index) for t in tensors
+        ):
             return self
-        return Teacher(*(copy_net(n).to(device) for n in self.nets), average=self.average, mode=self.mode)
+        return Teacher(
+            *(copy_net(n).to(device) for n in self.nets), average=self.average, mode=self.mode
+        )
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Logits (B,K), v(1). Where the images require a gradient, the graph to them is kept."""
@@ -172,23 +187,25 @@ class Teacher:
 
         Args:
             images: (B,C,H,W), on the nets' device.
-            layers: names of layers whose outputs are wanted (`kd_baselines.features`); of one net only.
+            layers: names of layers whose outputs are wanted (`kd_baselines.features`); of one net
+                only.
             logits: False computes the layers alone, and nothing after the last of them.
-            input_gradients: keep the graph to the images, which must require a gradient; there is none to the
-                nets' tensors.
+            input_gradients: keep the graph to the images, which must require a gradient; there is
+                none to the nets' tensors.
             index, view: not used; a `CachedTeacher` looks up by them.
         """
         poll()
         names = tuple(dict.fromkeys(layers))
         if names and len(self.nets) > 1:
             raise UsageError(
-                f"layers {', '.join(names)} of an ensemble of {len(self.nets)} nets are asked for, but an "
-                "ensemble has logits only; take one net as the teacher, or a method without features"
+                f"layers {', '.join(names)} of an ensemble of {len(self.nets)} nets are asked for, "
+                "but an ensemble has logits only; take one net as the teacher, or a method "
+                "without features"
             )
         if input_gradients and not images.requires_grad:
             raise UsageError(
-                "input_gradients is True, but the images do not require a gradient; pass a leaf that does "
-                "(images.detach().requires_grad_())"
+                "input_gradients is True, but the images do not require a gradient; pass a leaf "
+                "that does (images.detach().requires_grad_())"
             )
         if not names and not logits:
             return TeacherOutputs(None, {}, self.average)
@@ -202,9 +219,9 @@ class Teacher:
         shapes = {tuple(v.shape) for v in found}
         if len(shapes) > 1 or any(len(s) != 2 or s[0] != len(images) for s in shapes):
             raise UsageError(
-                f"the teacher's nets make {', '.join(map(str, sorted(shapes)))} of {len(images)} images, "
-                f"wanted logits ({len(images)}, classes), the same of all; take nets trained on the same "
-                "classes"
+                f"the teacher's nets make {', '.join(map(str, sorted(shapes)))} of {len(images)} "
+                f"images, wanted logits ({len(images)}, classes), the same of all; take nets "
+                "trained on the same classes"
             )
         return TeacherOutputs(torch.stack(found), each[0].features, self.average)
 
@@ -216,7 +233,8 @@ class Teacher:
         try:
             with torch.set_grad_enabled(graph), NetMode(net, norm, training=False):
                 own = (*net.named_parameters(), *net.named_buffers())
-                if graph and isinstance(net, torch.jit.ScriptModule):  # which takes no other tensors
+                # which takes no other tensors
+                if graph and isinstance(net, torch.jit.ScriptModule):
                     return _freeze_forward(net, lambda: run(net, images, names, logits=logits))
                 tensors = {name: _to_ordinary(tensor) for name, tensor in own} if graph else None
                 try:
@@ -228,8 +246,9 @@ class Teacher:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise UsageError(
-                "the teacher's mode is batch_stats, but a batch has one value a channel in a BatchNorm layer, "
-                "which has no variance; pass two images or more, or take the mode eval"
+                "the teacher's mode is batch_stats, but a batch has one value a channel in a "
+                "BatchNorm layer, which has no variance; pass two images or more, or "
+                "take the mode eval"
             ) from error
 
 
@@ -246,7 +265,8 @@ def _freeze_forward(net: nn.Module, forward: Callable[[], Outputs]) -> Outputs:
 
 
 def drop_graphs(net: nn.Module) -> None:
-    """Cut the graph of tensors that a net keeps of its forward pass as attributes, which no copy could take."""
+    """Cut the graph of tensors that a net keeps of its forward pass as attributes, which no copy
+    could take."""
     for module in net.modules():
         for name, value in list(vars(module).items()):
             if name.startswith("_"):  # what torch itself keeps

@@ -1,5 +1,5 @@
-"""Training of an image classifier as a kind of run; a teacher that has to be trained first is another such
-run. The test part of the data is read once, at the end of each."""
+"""Training of an image classifier as a kind of run; a teacher that has to be trained first is
+another such run. The test part of the data is read once, at the end of each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class Trained:
     Args:
         student: in evaluation mode, on the run's device.
         teacher: None where the method needs none.
-        tested: scores of the student on the test part; None for a teacher of other classes than the data's.
+        tested: scores of the student on the test part; None for a teacher of other classes than the
+            data's.
         config: as it was run.
         saved: the student as `student.safetensors` holds it.
     """
@@ -69,12 +70,16 @@ class Trained:
     @property
     def scores(self) -> Scores:
         """Scores of the student on the test part."""
-        assert self.tested is not None  # only the run of a teacher, inside that of its student, has none
+        # only the run of a teacher, inside that of its student, has none
+        assert self.tested is not None
         return self.tested
 
     def __repr__(self) -> str:
         config = self.config
-        return f"Trained({config.net} by {config.method} on {config.dataset}: {self.scores.accuracy:.2f}%)"
+        return (
+            f"Trained({config.net} by {config.method} on {config.dataset}: "
+            f"{self.scores.accuracy:.2f}%)"
+        )
 
 
 @use_library_defaults()
@@ -96,15 +101,16 @@ def train(
         config: what to train; `recipe` returns one. None with `resume` takes the run folder's own.
         data: your own real data; default: what the config names.
         teacher: a trained one, or its file or run folder; or a file of weights by name (.pt, .pth,
-            .safetensors) of the net that `teacher_net` and `teacher_args` name. Default: trained here, as the
-            config says.
+            .safetensors) of the net that `teacher_net` and `teacher_args` name. Default: trained
+            here, as the config says.
         net: none; a module of your own is trained by `kd_baselines.fit`.
-        out: a run folder to write: config, metrics (a line an epoch), checkpoints, both nets, and in `teacher/`
-            (`teacher-1/`, ...) the runs of the teacher. None writes nothing.
-        resume: continue the run in `out` in the middle of the epoch where it stopped, to the same bytes as
-            without a stop on the same machine, torch version and thread count.
+        out: a run folder to write: config, metrics (a line an epoch), checkpoints, both nets, and
+            in `teacher/` (`teacher-1/`, ...) the runs of the teacher. None writes nothing.
+        resume: continue the run in `out` in the middle of the epoch where it stopped, to the same
+            bytes as without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Raises:
         UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
@@ -112,8 +118,16 @@ def train(
 
     Example:
         >>> tiny = KdConfig(
-        ...     dataset="digits", method="soft-targets", net_args={"width": 16}, epochs=3, lr=0.01, batch=32,
-        ...     teacher_args={"width": 32}, teacher_epochs=3, teacher_lr=0.01, teacher_batch=32,
+        ...     dataset="digits",
+        ...     method="soft-targets",
+        ...     net_args={"width": 16},
+        ...     epochs=3,
+        ...     lr=0.01,
+        ...     batch=32,
+        ...     teacher_args={"width": 32},
+        ...     teacher_epochs=3,
+        ...     teacher_lr=0.01,
+        ...     teacher_batch=32,
         ... )
         >>> train(tiny).scores.accuracy > 60
         True
@@ -140,7 +154,8 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
         self.weights: str | None = None
         self.saved_teacher: SavedNet | None = None
         if isinstance(teacher, str | os.PathLike) and is_plain_weights(teacher):
-            # weights without their net, which is the config's teacher_net; a resumed run has them in its config
+            # weights without their net, which is the config's teacher_net; a resumed run has them
+            # in its config
             self.weights, teacher = os.fspath(teacher), None
         super().__init__(data, teacher)
 
@@ -152,24 +167,29 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
         config = super().prepare(config)
         return config if self.weights is None else replace(config, teacher_weights=self.weights)
 
-    def check(self, config: KdConfig, path: Path | None, options: RunOptions, resumed: bool) -> None:
+    def check(
+        self, config: KdConfig, path: Path | None, options: RunOptions, resumed: bool
+    ) -> None:
         if path is not None and config.dataset == "folder":
             refuse_inside(path, config.data)
         super().check(config, path, options, resumed)
 
     def build(self, config: KdConfig, options: RunOptions) -> Work[Trained]:
-        stages = stages_of(config.method, FitPlan(epochs=1), config.method_args)  # refused before the data
+        # refused before the data
+        stages = stages_of(config.method, FitPlan(epochs=1), config.method_args)
         for net in (config.net, config.teacher_net):
             arguments(net)
         real = self.load_data(config, options)
         saved = self.saved_teacher
         if saved is not None and saved.normalization != real.normalization:
             raise DataError(
-                f"the teacher was trained on images of another normalization or size ({saved.dataset}: "
-                f"{saved.normalization}, here {real.normalization}); pass a teacher of these data"
+                "the teacher was trained on images of another normalization or size "
+                f"({saved.dataset}: {saved.normalization}, here {real.normalization}); pass a "
+                "teacher of these data"
             )
         needs = [stage.objective.needs for stage in stages]
-        same = not METHODS[config.method].two_headed  # a second head is for the teacher's own classes
+        # a second head is for the teacher's own classes
+        same = not METHODS[config.method].two_headed
         if saved is not None and same and any(n.teacher_logits or n.teacher for n in needs):
             saved.refuse_other("the teacher", real)
         teacher = None if self.teacher is None else self.teacher.to(real.device)
@@ -181,13 +201,14 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
 
     def explain_memory(self, config: KdConfig) -> str:
         return (
-            f"steps on {config.batch} images with {config.net} and {config.teacher_net}; try a smaller --batch "
-            "or --cache False"
+            f"steps on {config.batch} images with {config.net} and {config.teacher_net}; try a "
+            "smaller --batch or --cache False"
         )
 
 
 class TeacherTraining(ImageTraining):
-    """The run of a teacher's net, inside that of its student, on whose data `real` it is trained."""
+    """The run of a teacher's net, inside that of its student, on whose data `real` it is
+    trained."""
 
     def __init__(self, data: RealData | None, real: RealData) -> None:
         super().__init__(data)
@@ -206,9 +227,13 @@ class _Training(StudentWork[Trained]):
     loop: StagedLoop
 
     def __init__(
-        self, kind: ImageTraining, config: KdConfig, real: RealData, teacher: Teacher | None,
+        self,
+        kind: ImageTraining,
+        config: KdConfig,
+        real: RealData,
+        teacher: Teacher | None,
         options: RunOptions,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.kind, self.config, self.real, self.device = kind, config, real, real.device
         found = {} if teacher is None else {"teacher": teacher.hash}
         self.pretrained: SavedNet | None = None
@@ -250,10 +275,13 @@ class _Training(StudentWork[Trained]):
             path = None if folder is None else folder.path / name
             if folder is not None and folder.checkpoints.load_latest() is not None:
                 raise UsageError(
-                    f"{folder.path} was begun by an earlier version, in which the run of a student trained the "
-                    "teacher too, and cannot be resumed; train in another folder"
+                    f"{folder.path} was begun by an earlier version, in which the run of a student "
+                    "trained the teacher too, and cannot be resumed; train in another folder"
                 )
-            kind, config = TeacherTraining(self.kind.data, self.real), teacher_config(self.config, number)
+            kind, config = (
+                TeacherTraining(self.kind.data, self.real),
+                teacher_config(self.config, number),
+            )
             nets.append(train_or_load(kind, config, path, options))
         return join_nets(nets, self.config.average)
 
@@ -264,8 +292,8 @@ class _Training(StudentWork[Trained]):
         stored = None if checkpoint is None else checkpoint.state.get("teacher")
         if stored is not None and self.teacher is not None and stored != self.teacher.hash:
             raise DataError(
-                f"{folder.path / TEACHER} holds another teacher than that of the student so far (its "
-                "fingerprint differs); restore the file"
+                f"{folder.path / TEACHER} holds another teacher than that of the student so far "
+                "(its fingerprint differs); restore the file"
             )
         super().restore(folder, checkpoint)
 
@@ -277,12 +305,16 @@ class _Training(StudentWork[Trained]):
         setup, config = self.setup, self.config
         student, scores = setup.student.eval(), None
         if setup.spec.args["classes"] == len(self.real.classes):
-            scores = score(student, self.real, noise=config.noise, missing=config.without, seed=config.seed)
+            scores = score(
+                student, self.real, noise=config.noise, missing=config.without, seed=config.seed
+            )
         saved = setup.to_saved(None if scores is None else scores.as_dict())
         return Trained(student, setup.teacher, scores, config, saved)
 
 
-def train_or_load(kind: ImageTraining, config: KdConfig, path: Path | None, options: RunOptions) -> SavedNet:
+def train_or_load(
+    kind: ImageTraining, config: KdConfig, path: Path | None, options: RunOptions
+) -> SavedNet:
     """The net of a run: loaded where the run has finished, else resumed or trained."""
     if path is None:
         return run(kind, config, options=options).saved

@@ -1,8 +1,8 @@
 """What all tests share; the modules beside this file can be imported by each of them.
 
-Folders of tests are run by a worker for each core, up to eight, with one thread each; the tests of a file stay
-on one worker. Where only files are named, `-n 0` or `--pdb` is given, there are no workers. OMP_NUM_THREADS,
-where it is set, says how many threads each process has.
+Folders of tests are run by a worker for each core, up to eight, with one thread each; the tests of
+a file stay on one worker. Where only files are named, `-n 0` or `--pdb` is given, there are no
+workers. OMP_NUM_THREADS, where it is set, says how many threads each process has.
 """
 
 import gc
@@ -38,7 +38,8 @@ def pytest_collectstart():
 
 
 def pytest_collection_finish():
-    """Hide what collecting made from the garbage collector: it stays, and walking it takes half a second."""
+    """Hide what collecting made from the garbage collector: it stays, and walking it takes half a
+    second."""
     gc.enable()
     gc.collect()
     gc.freeze()

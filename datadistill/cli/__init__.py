@@ -1,4 +1,5 @@
-"""`datadistill <command>`: parsing and printing. A command is a file here and a line in `COMMANDS`."""
+"""`datadistill <command>`: parsing and printing. A command is a file here and a line in
+`COMMANDS`."""
 
 from datadistill.cli.dispatch import COMMANDS, main
 

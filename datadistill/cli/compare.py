@@ -34,13 +34,16 @@ class Compare:
     selection_nets: int = 5
     """Nets that choose how a baseline is trained; the paper's 20."""
     candidates: Literal["all", "grid", "learned"] = "all"
-    """Step sizes that baselines may take: the set's own, a fixed one of the paper's grid, or both."""
+    """Step sizes that baselines may take: the set's own, a fixed one of the paper's grid, or
+    both."""
     optimized_from: int = 20
     """Random sets that optimized-real chooses from, the best fifth; the paper's 50."""
     baselines: tuple[str, ...] = ()
-    """Only these: random-real, optimized-real, k-means, average-real, knn-random-real, knn-k-means."""
+    """Only these: random-real, optimized-real, k-means, average-real, knn-random-real,
+    knn-k-means."""
     net: str | None = None
-    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision."""
+    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11,
+    torchvision."""
     data: Path | None = None
     """The folder of class sub-folders, for a set that was learned from one."""
     seed: int = 0
@@ -54,7 +57,9 @@ def run(argv: Sequence[str]) -> int:
     """Parse, compare, print."""
     args = parse(Compare, argv, "datadistill compare")
     if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):
-        raise UsageError(f"--out is {args.out}, wanted a file in a folder that is there, such as table.csv")
+        raise UsageError(
+            f"--out is {args.out}, wanted a file in a folder that is there, such as table.csv"
+        )
     if args.out is not None:
         refuse_inputs(args.out, args.set_, args.pool)
         refuse_inside(args.out, args.data)
@@ -69,12 +74,23 @@ def run(argv: Sequence[str]) -> int:
     d = DistilledDataset.load(args.set_)
     stopped = "stopped; nothing was measured to the end, and no file was written"
     with StopFlag(), interruptible(stopped), output.redirect_prints():
-        data = load_own_data(d, data_root=options.data_root, folder=args.data, download=options.download)
+        data = load_own_data(
+            d, data_root=options.data_root, folder=args.data, download=options.download
+        )
         found = compare(
-            d, data=data, net=args.net, pool=args.pool, nets=args.nets, sets=args.sets,
-            selection_nets=args.selection_nets, candidates=args.candidates, optimized_from=args.optimized_from,
-            seed=args.seed, device=options.device, baselines=args.baselines or None,
-        ).as_dict()  # fmt: skip
+            d,
+            data=data,
+            net=args.net,
+            pool=args.pool,
+            nets=args.nets,
+            sets=args.sets,
+            selection_nets=args.selection_nets,
+            candidates=args.candidates,
+            optimized_from=args.optimized_from,
+            seed=args.seed,
+            device=options.device,
+            baselines=args.baselines or None,
+        ).as_dict()
     _table(output, found)
     if args.out is not None:
         write_text(args.out, to_csv(list(found["rows"][0]), found["rows"], spec=""))

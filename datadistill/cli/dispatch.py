@@ -1,8 +1,8 @@
 """Dispatch of a command, whose every failure ends in one sentence and an exit code.
 
-A command is a module with `run(argv) -> int`; it is imported only when it runs, and imports torch only when
-it has parsed its options. To add one, write its file in this folder and its line in `COMMANDS`. A `Program`
-is such a table under a name of its own; `kd-baselines` is another one.
+A command is a module with `run(argv) -> int`; it is imported only when it runs, and imports torch
+only when it has parsed its options. To add one, write its file in this folder and its line in
+`COMMANDS`. A `Program` is such a table under a name of its own; `kd-baselines` is another one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from datadistill.errors import (
     escape,
     is_out_of_memory,
     suggest,
-)  # fmt: skip
+)
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("distill", "learn a distilled set: a recipe, or --resume DIR"),
@@ -74,8 +74,8 @@ class Program:
             argv: what was typed after the name; None takes `sys.argv`.
 
         Returns:
-            The exit code: 0 done, 1 bug, 2 usage, 3 data or file invalid, 4 numerical failure, 5 disk or
-            memory, 6 something missing on this machine, 130 or 143 interrupted.
+            The exit code: 0 done, 1 bug, 2 usage, 3 data or file invalid, 4 numerical failure, 5
+            disk or memory, 6 something missing on this machine, 130 or 143 interrupted.
 
         Raises:
             SystemExit: an option that cannot be read (2), or --help (0).
@@ -101,11 +101,14 @@ class Program:
                 return error.exit_code
             except (KeyboardInterrupt, _Terminated) as stopped:
                 write(sys.stderr, f"{self.name}: interrupted\n")
-                return 128 + (signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM)
+                return 128 + (
+                    signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
+                )
             except BrokenPipeError:  # whoever read our output has gone
                 close_quietly(sys.stdout)
                 return 0
-            except OSError as error:  # a path that was typed: too long, a loop of links, not ours to read
+            except OSError as error:
+                # a path that was typed: too long, a loop of links, not ours to read
                 if error.filename is None:
                     write(sys.stderr, traceback.format_exc())
                     return 1
@@ -136,7 +139,8 @@ class Program:
         command, *rest = arguments
         if command not in self.commands:
             raise UsageError(
-                f"there is no command {command!r}; {suggest(command, self.commands, f'{self.name} --help')}"
+                f"there is no command {command!r}; "
+                f"{suggest(command, self.commands, f'{self.name} --help')}"
             )
         module = importlib.import_module(f"{self.package}.{self.commands[command][0]}")
         code: int = module.run(rest)
@@ -146,7 +150,12 @@ class Program:
         width = max(map(len, self.commands))
         lines = [f"  {name:<{width}}  {about}" for name, (_, about) in self.commands.items()]
         heading = [f"usage: {self.name} COMMAND ...", "", self.about, ""]
-        ending = ["", f"{self.name} COMMAND --help lists its options.", f"Start with: {self.first}", ""]
+        ending = [
+            "",
+            f"{self.name} COMMAND --help lists its options.",
+            f"Start with: {self.first}",
+            "",
+        ]
         return "\n".join([*heading, *lines, *ending])
 
     def _warn(self, message: Warning | str, *args: object, **named: object) -> None:

@@ -63,8 +63,8 @@ class DistillCommand(RunCommand[Distill, DistillConfig]):
         config = recipe(name)
         if config.data == PLACEHOLDER and not (is_given(words, "--data") or wants_help(words)):
             raise UsageError(
-                f"{name} learns from your own images, and no folder was given; pass --data FOLDER, which holds "
-                "one sub-folder of images for each class"
+                f"{name} learns from your own images, and no folder was given; pass --data FOLDER, "
+                "which holds one sub-folder of images for each class"
             )
         return config
 
@@ -104,14 +104,24 @@ def run(argv: Sequence[str]) -> int:
             unsaved = store_accuracies(found, d, out)
         figures = draw(out) if args.figures else []
     if args.evaluate or args.figures:
-        stop.raise_if_requested(f"all is saved in {out}; look at it with: datadistill inspect {out}")
+        stop.raise_if_requested(
+            f"all is saved in {out}; look at it with: datadistill inspect {out}"
+        )
     print_result(output, d, found, out, figures)
     number, changed = compare_published(RECIPES, config)
-    output.result({
-        "run": str(out), "recipe": config.recipe, "run_seed": config.seed, "iterations": config.iterations,
-        "seconds": seconds, "published": number, "changed": changed,
-        "figures": [str(path) for path in figures], **(found or {}),
-    })  # fmt: skip
+    output.result(
+        {
+            "run": str(out),
+            "recipe": config.recipe,
+            "run_seed": config.seed,
+            "iterations": config.iterations,
+            "seconds": seconds,
+            "published": number,
+            "changed": changed,
+            "figures": [str(path) for path in figures],
+            **(found or {}),
+        }
+    )
     if unsaved is not None:
         raise unsaved
     return 0
@@ -123,15 +133,25 @@ def measure(d: DistilledDataset, config: DistillConfig, args: Distill) -> dict[s
     from datadistill.evaluation.own_data import load_own_data
 
     folder = Path(config.data) if config.dataset == "folder" and config.data else None
-    data = load_own_data(d, data_root=args.options.data_root, folder=folder, download=args.options.download)
+    data = load_own_data(
+        d, data_root=args.options.data_root, folder=folder, download=args.options.download
+    )
     pool = config.pool if config.theta_0 == "random" else None  # a fixed one is in the file
     return evaluate(
-        d, nets=args.nets_tested, data=data, device=config.device, pool=pool, plain_nets=args.plain_nets
+        d,
+        nets=args.nets_tested,
+        data=data,
+        device=config.device,
+        pool=pool,
+        plain_nets=args.plain_nets,
     ).as_dict()
 
 
-def store_accuracies(found: dict[str, Any], d: DistilledDataset, out: Path) -> DatadistillError | None:
-    """Write the accuracies into the set's file. Returns what kept them out of it, to be said after the rest."""
+def store_accuracies(
+    found: dict[str, Any], d: DistilledDataset, out: Path
+) -> DatadistillError | None:
+    """Write the accuracies into the set's file. Returns what kept them out of it, to be said after
+    the rest."""
     from datadistill.evaluation.saving import save_accuracies
 
     try:
@@ -148,12 +168,18 @@ def draw(out: Path) -> list[Path]:
 
         return write_figures(out)
     except Exception as error:
-        warnings.warn(f"the figures could not be drawn ({type(error).__name__}: {error})", stacklevel=2)
+        warnings.warn(
+            f"the figures could not be drawn ({type(error).__name__}: {error})", stacklevel=2
+        )
         return []
 
 
 def print_result(
-    output: Output, d: DistilledDataset, found: dict[str, Any] | None, out: Path, figures: Sequence[Path]
+    output: Output,
+    d: DistilledDataset,
+    found: dict[str, Any] | None,
+    out: Path,
+    figures: Sequence[Path],
 ) -> None:
     """Print what was made, where it is, and the next command."""
     if found is not None:

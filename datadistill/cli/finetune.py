@@ -30,8 +30,8 @@ class Finetune:
     set_: SetPath
     """The file of a distilled set, or its run folder."""
     weights: Path
-    """Your net's tensors by name (.safetensors, or a state dict of torch.save: .pt, .pth); with --pool-net, a
-    pool."""
+    """Your net's tensors by name (.safetensors, or a state dict of torch.save: .pt, .pth); with
+    --pool-net, a pool."""
     pool_net: int | None = None
     """Take this held-out net, counted from 0, of the pool."""
     net: str | None = None
@@ -77,16 +77,26 @@ def run(argv: Sequence[str]) -> int:
     net = own_net(d, args)
     with StopFlag(), output.redirect_prints():
         with interruptible("stopped; nothing was written"):
-            data = load_own_data(d, data_root=options.data_root, folder=args.data, download=options.download)
+            data = load_own_data(
+                d, data_root=options.data_root, folder=args.data, download=options.download
+            )
             data = data.to(resolve(options.device))
             tuning = finetune(d, net, data=data, device=options.device, reach=False, seed=args.seed)
         tuning.save(out)  # now, for the comparison may take minutes
         if args.reach:
-            with interruptible(f"the adapted net is in {out}; it was not compared with ordinary fine-tuning"):
+            with interruptible(
+                f"the adapted net is in {out}; it was not compared with ordinary fine-tuning"
+            ):
                 tuning = count_ordinary(
-                    tuning, net, data, max_steps=args.max_steps, every=args.every, lr=args.lr, batch=args.batch,
+                    tuning,
+                    net,
+                    data,
+                    max_steps=args.max_steps,
+                    every=args.every,
+                    lr=args.lr,
+                    batch=args.batch,
                     seed=args.seed,
-                )  # fmt: skip
+                )
     print_result(output, tuning, args)
     output.say(
         f"tested on the test split; {tuning.description}",
@@ -121,7 +131,8 @@ def own_net(d: DistilledDataset, args: Finetune) -> nn.Module:
         net = build(args.net, channels=c, size=h, classes=len(d.classes), **args.net_args)
     if args.pool_net is None and read_kind(args.weights) == "pool":
         raise UsageError(
-            f"{args.weights} is a pool of nets; choose one of those it holds out, with --pool-net 0 or above"
+            f"{args.weights} is a pool of nets; choose one of those it holds out, with "
+            "--pool-net 0 or above"
         )
     if args.pool_net is not None:
         tensors = from_pool(d, net, args.weights, args.pool_net)
@@ -146,14 +157,15 @@ def from_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> T
     stacked = fitting_pool(pool, d, net).part("held_out")
     if not 0 <= number < pool.held_out:
         raise UsageError(
-            f"pool_net is {number}, but {path} holds out {pool.held_out} nets, 0..{pool.held_out - 1}"
+            f"pool_net is {number}, but {path} holds out {pool.held_out} nets, "
+            f"0..{pool.held_out - 1}"
         )
     return {name: p[number] for name, p in stacked.items()}
 
 
 def from_file(d: DistilledDataset, net: nn.Module, args: Finetune) -> Theta:
-    """The tensors of a weights file. Where they are the ones that the set was learned for, the last layer that
-    was drawn then, which the set carries, takes the place of the file's own."""
+    """The tensors of a weights file. Where they are the ones that the set was learned for, the last
+    layer that was drawn then, which the set carries, takes the place of the file's own."""
     from datadistill.nets.weights import read_weights
     from datadistill.starts import Start
 

@@ -1,4 +1,5 @@
-"""`datadistill import FILE --dataset NAME`: a `results.pth` of Wang et al.'s own code as a distilled set."""
+"""`datadistill import FILE --dataset NAME`: a `results.pth` of Wang et al.'s own code as a
+distilled set."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Import:
-    """Read a results.pth of the authors' own code: a list of (images, labels, step size), one entry a step.
-    What it does not say (data set, net, initialization) is said by options."""
+    """Read a results.pth of the authors' own code: a list of (images, labels, step size), one entry
+    a step. What it does not say (data set, net, initialization) is said by options."""
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A results.pth, of the training phase (a distilled set) or of the test phase (accuracies)."""
@@ -56,7 +57,9 @@ def run(argv: Sequence[str]) -> int:
     """Parse, read and check, write, say what came out."""
     args = parse(Import, argv, "datadistill import")
     if bool(args.mean) != bool(args.std):
-        raise UsageError("--mean and --std go together; pass both, one number a channel, or neither")
+        raise UsageError(
+            "--mean and --std go together; pass both, one number a channel, or neither"
+        )
     output = Output(args.json)
     from datadistill.export.wang import import_results, read_test_results
 
@@ -65,7 +68,8 @@ def run(argv: Sequence[str]) -> int:
         return print_measured(output, measured, args)
     if args.dataset is None:
         raise UsageError(
-            "the file does not say what the set was learned from; pass --dataset NAME, such as mnist or cifar10"
+            "the file does not say what the set was learned from; pass --dataset NAME, such as "
+            "mnist or cifar10"
         )
     out = args.out or args.file.with_name("distilled.safetensors")
     refuse_inputs(out, args.file)
@@ -75,27 +79,44 @@ def run(argv: Sequence[str]) -> int:
         output.say(PURPOSE)
     with output.redirect_prints():
         d = import_results(
-            args.file, args.dataset, net=args.net, net_args=args.net_args, init=args.init,
-            channels=args.channels, mean=args.mean or None, std=args.std or None, theta_0=args.weights,
-            source=args.source, attack=args.attack,
-        )  # fmt: skip
+            args.file,
+            args.dataset,
+            net=args.net,
+            net_args=args.net_args,
+            init=args.init,
+            channels=args.channels,
+            mean=args.mean or None,
+            std=args.std or None,
+            theta_0=args.weights,
+            source=args.source,
+            attack=args.attack,
+        )
     d.save(out)
     scale = d.normalization
     output.say(
-        f"{len(d.images)} images {shape_of(d.images.shape[1:])}, {len(d.order)} steps in {d.passes} epochs, "
-        f"for {'the given initialization' if d.theta_0 is not None else 'any initialization'} of {d.net.name}",
-        f"taken for images of {args.dataset} with mean {list(scale.mean)} and deviation {list(scale.std)}; the "
-        "file does not say so itself",
+        f"{len(d.images)} images {shape_of(d.images.shape[1:])}, {len(d.order)} steps in "
+        f"{d.passes} epochs, for "
+        f"{'the given initialization' if d.theta_0 is not None else 'any initialization'} "
+        f"of {d.net.name}",
+        f"taken for images of {args.dataset} with mean {list(scale.mean)} and deviation "
+        f"{list(scale.std)}; the file does not say so itself",
         f"wrote {out}",
         f"next: datadistill evaluate {out}{' --pool POOL' if args.source else ''}",
     )
     output.result(
         {
-            "out": str(out), "images": len(d.images), "steps": len(d.order), "epochs": d.passes,
-            "dataset": args.dataset, "net": d.net.as_dict(), "normalization": scale.as_dict(),
-            "fixed_initialization": d.theta_0 is not None, "sha256": d.origin["sha256"], "bytes": d.bytes,
+            "out": str(out),
+            "images": len(d.images),
+            "steps": len(d.order),
+            "epochs": d.passes,
+            "dataset": args.dataset,
+            "net": d.net.as_dict(),
+            "normalization": scale.as_dict(),
+            "fixed_initialization": d.theta_0 is not None,
+            "sha256": d.origin["sha256"],
+            "bytes": d.bytes,
         }
-    )  # fmt: skip
+    )
     return 0
 
 
@@ -103,12 +124,12 @@ def print_measured(output: Output, measured: TestResults, args: Import) -> int:
     """Print the accuracies of the authors' test phase; there is no set to write."""
     if args.out is not None:
         raise UsageError(
-            f"{args.file} holds measured accuracies and no distilled set, so {args.out} was not written; "
-            "import the results.pth of the training phase, or leave --out out"
+            f"{args.file} holds measured accuracies and no distilled set, so {args.out} was not "
+            "written; import the results.pth of the training phase, or leave --out out"
         )
     output.say(
-        f"accuracies of the authors' test phase over {measured.nets} nets; the file holds no distilled set, "
-        "which is in the results.pth of the training phase"
+        f"accuracies of the authors' test phase over {measured.nets} nets; the file holds no "
+        "distilled set, which is in the results.pth of the training phase"
     )
     columns = zip(measured.steps, measured.accuracy_mean, measured.accuracy_std, strict=True)
     rows = [(str(t), percent(mean, std, measured.nets)) for t, mean, std in columns]

@@ -63,7 +63,10 @@ def run(argv: Sequence[str]) -> int:
         output.say(f"next: datadistill {command}")
     elif found["run"]["kind"] == "reproduce":
         c = found["run"]["config"]
-        again = f"datadistill reproduce {c['table']} --scale {c['scale']} --seed {c['seed']} --out {args.set_}"
+        again = (
+            f"datadistill reproduce {c['table']} --scale {c['scale']} --seed {c['seed']} "
+            f"--out {args.set_}"
+        )
         output.say(f"next, to go on with it or write it again: {again}")
     else:
         output.say(f"the run has not finished; next: datadistill distill --resume {args.set_}")
@@ -78,7 +81,10 @@ def inspect_pool(args: Inspect, output: Output) -> int:
     if not unfinished:
         found["pool"] = read_pool(args.set_, args.verify)
         print_pool(output, found["pool"])
-        output.say(f"next: pass it to a recipe of pretrained nets: --pool {args.set_} (datadistill recipes)")
+        output.say(
+            f"next: pass it to a recipe of pretrained nets: --pool {args.set_} "
+            "(datadistill recipes)"
+        )
     else:
         output.say(f"the pool has not finished; next: datadistill pretrain --resume {args.set_}")
     output.result(found)
@@ -136,23 +142,34 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
     """The rows of a set."""
     n, *shape = s["images"]
     low, high = s["image_range"]
-    net = f"{s['net']['name']} ({format_value(s['net']['args'])}), initialization {s['net']['init']}"
+    net = (
+        f"{s['net']['name']} ({format_value(s['net']['args'])}), initialization {s['net']['init']}"
+    )
     kind, source = s["start"]["name"], s["start"]["source"]
     if s["theta_0"]:
         one = "one net of given values" if kind == "given" else "one fixed initialization"
         start = f"{one}, carried along ({size_of(s['bytes_theta_0'])})"
     else:
-        start = f"any net of this kind pretrained on {source}" if kind == "pool" else "any initialization"
+        start = (
+            f"any net of this kind pretrained on {source}"
+            if kind == "pool"
+            else "any initialization"
+        )
     origin, found = s["origin"], s["accuracies"]
     checked = "matches" if s["verified"] else "not compared"
     if s["uncovered"]:
         outside = ", ".join(s["uncovered"])
-        checked += f"; schema {s['schema']} leaves the {outside} out of it: evaluate --save covers all"
+        checked += (
+            f"; schema {s['schema']} leaves the {outside} out of it: evaluate --save covers all"
+        )
     scale, rule = s["normalization"], dict(s["update"])
     rows = [
         ("file", f"{s['file']} ({size_of(s['file_bytes'])}), schema {s['schema']}"),
         ("checksum", f"{s['checksum']} ({checked})"),
-        ("images", f"{n} of {shape_of(shape)}, values {low:.2f} to {high:.2f}, {_bits(s['quantization'])}"),
+        (
+            "images",
+            f"{n} of {shape_of(shape)}, values {low:.2f} to {high:.2f}, {_bits(s['quantization'])}",
+        ),
         ("labels", f"{s['labels']}, {shape_of(s['labels_shape'])}"),
         ("classes", f"{len(s['classes'])}: {', '.join(s['classes'])}"),
         ("steps", f"{s['steps']}: {s['steps'] // s['epochs']} an epoch, {s['epochs']} epochs"),
@@ -165,7 +182,10 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         ("size", f"{size_of(s['bytes'])} of images, labels and step sizes"),
         *((key, format_value(value)) for key, value in origin.items()),
         *(
-            (name, format_value({k: v for k, v in s[name].items() if k != "parts" and v is not None}))
+            (
+                name,
+                format_value({k: v for k, v in s[name].items() if k != "parts" and v is not None}),
+            )
             for name in ("start", "objective", "data")
         ),
     ]
@@ -185,7 +205,11 @@ def print_run(output: Output, r: dict[str, Any]) -> None:
     """The rows of a run folder."""
     output.say("", f"run folder {r['path']}")
     last = r["last_metrics"]
-    progress = "none" if last is None else f"{last['iteration']}, accuracy {last['accuracy']:.2f}% (validation)"
+    progress = (
+        "none"
+        if last is None
+        else f"{last['iteration']}, accuracy {last['accuracy']:.2f}% (validation)"
+    )
     rows = [
         ("finished", "yes" if r["finished"] else "no"),
         ("last look", f"iteration {progress}" if last else progress),
@@ -196,11 +220,14 @@ def print_run(output: Output, r: dict[str, Any]) -> None:
 
 
 def _suggest_kd_command(path: Path, kind: str) -> str:
-    """The next command for one net's run, or for a folder of many runs, which has a page once finished."""
+    """The next command for one net's run, or for a folder of many runs, which has a page once
+    finished."""
     if kind in ("kd", "kd-language"):
         return f"test its net with: kd-baselines evaluate {path}"
     pages = [path / name for name in ("table.md", "ledger.md") if (path / name).exists()]
-    return f"read {pages[0]}" if pages else "it has not finished: type the command again that began it"
+    return (
+        f"read {pages[0]}" if pages else "it has not finished: type the command again that began it"
+    )
 
 
 def _bits(quantization: dict[str, Any] | None) -> str:
@@ -214,5 +241,7 @@ def _order(index: list[int]) -> str:
 
 def _step_sizes(values: list[Any]) -> str:
     """A few of them; with one for each tensor, the smallest and the largest of each step."""
-    shown = [f"{min(v):.3g}..{max(v):.3g}" if isinstance(v, list) else f"{v:.3g}" for v in values[:8]]
+    shown = [
+        f"{min(v):.3g}..{max(v):.3g}" if isinstance(v, list) else f"{v:.3g}" for v in values[:8]
+    ]
     return " ".join(shown) + (" ..." if len(values) > 8 else "")

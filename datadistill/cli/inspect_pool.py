@@ -22,7 +22,9 @@ def read_net(path: Path, verify: bool) -> dict[str, Any]:
 
 def print_net(output: Output, n: dict[str, Any]) -> None:
     """The rows of an adapted net."""
-    plain = {k: v for k, v in n.items() if k not in ("file", "checksum", "verified", "tensors", "schema")}
+    plain = {
+        k: v for k, v in n.items() if k not in ("file", "checksum", "verified", "tensors", "schema")
+    }
     rows = [
         ("file", n["file"]),
         ("checksum", f"{n['checksum']} ({'matches' if n['verified'] else 'not compared'})"),
@@ -63,10 +65,17 @@ def print_pool(output: Output, p: dict[str, Any]) -> None:
     rows = [
         ("file", f"{p['file']} ({size_of(p['file_bytes'])})"),
         ("fingerprint", f"{p['fingerprint']} ({'matches' if p['verified'] else 'not compared'})"),
-        ("nets", f"{p['nets']} to learn with, {p['validation_nets']} for looks, {p['held_out']} held out"),
+        (
+            "nets",
+            f"{p['nets']} to learn with, {p['validation_nets']} for looks, "
+            f"{p['held_out']} held out",
+        ),
         ("net", f"{net['name']} ({args}), {parameters} parameters, initialization {net['init']}"),
         ("trained on", f"{p['dataset']}, {len(p['classes'])} classes: {', '.join(p['classes'])}"),
-        ("accuracy (%)", f"{mean(found):.2f} ({min(found):.2f} to {max(found):.2f}) on the validation split"),
+        (
+            "accuracy (%)",
+            f"{mean(found):.2f} ({min(found):.2f} to {max(found):.2f}) on the validation split",
+        ),
         *config_rows(p["record"]),
     ]
     output.table(("", ""), rows)

@@ -1,4 +1,5 @@
-"""Options from dataclasses, by tyro: every field is a flag, its docstring the help, its value the default."""
+"""Options from dataclasses, by tyro: every field is a flag, its docstring the help, its value the
+default."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ C = TypeVar("C", bound=Any)
 
 
 CLEAR = "-"
-"""Typed as the value of an argument: the one that a recipe sets is taken out, and the default counts."""
+"""Typed as the value of an argument: the one that a recipe sets is taken out, and the default
+counts."""
 
 
 def _values(words: list[str]) -> dict[str, Value]:
@@ -51,7 +53,8 @@ NAMES_AND_VALUES = tyro.constructors.PrimitiveConstructorSpec[dict[str, Value]](
     is_instance=lambda value: isinstance(value, dict),
     str_from_instance=lambda value: [word for pair in value.items() for word in map(str, pair)],
 )
-"""How a dict is typed: --net-args width 32 norm instance depth -. (tyro's own way makes a flag of each key.)"""
+"""How a dict is typed: --net-args width 32 norm instance depth -. (tyro's own way makes a flag of
+each key.)"""
 
 NamesAndValues = Annotated[dict[str, Value], NAMES_AND_VALUES]
 Hidden = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
@@ -88,13 +91,13 @@ class MachineOptions:
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
-    """Fill a dataclass from the words after the command. Nested dataclasses give their fields without a
-    prefix; `prog` is how the command is typed, for the help; `default` is shown and used where a flag is
-    absent.
+    """Fill a dataclass from the words after the command. Nested dataclasses give their fields
+    without a prefix; `prog` is how the command is typed, for the help; `default` is shown and used
+    where a flag is absent.
 
     Raises:
-        SystemExit: 0 after --help; 2 after an option that is unknown (the near ones are named) or has a wrong
-            value. Both have said what there is to say.
+        SystemExit: 0 after --help; 2 after an option that is unknown (the near ones are named) or
+            has a wrong value. Both have said what there is to say.
         UsageError: the dataclass refuses the values, or one of them is empty.
     """
     _refuse_unreadable(argv)
@@ -104,22 +107,28 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
     else:
         found = tyro.cli(cls, args=list(argv), prog=prog, config=config, default=default)
     check_types(found)
-    counts = [f.name for f in fields(found) if type(getattr(found, f.name)) is int and f.name != "seed"]  # type: ignore[arg-type]
+    values = {f.name: getattr(found, f.name) for f in fields(found)}  # type: ignore[arg-type]
+    counts = [name for name, value in values.items() if type(value) is int and name != "seed"]
     check_range(found, counts, most=MOST)
     return found
 
 
 def _refuse_unreadable(argv: Sequence[str]) -> None:
-    """An empty word is a variable of the shell that is not set: as a path it would be the working folder.
-    A word longer than any path is no value."""
+    """An empty word is a variable of the shell that is not set: as a path it would be the working
+    folder. A word longer than any path is no value."""
     for i, word in enumerate(argv):
         flag, equals, value = word.partition("=")
         if word == "" or (word.startswith("--") and equals and not value):
-            before = flag if word else next((w for w in reversed(argv[:i]) if w.startswith("--")), "")
-            raise UsageError(f"{before or 'an argument'} is empty; give it a value, or leave it out")
+            before = (
+                flag if word else next((w for w in reversed(argv[:i]) if w.startswith("--")), "")
+            )
+            raise UsageError(
+                f"{before or 'an argument'} is empty; give it a value, or leave it out"
+            )
         if len(word) > LONGEST_PATH:
             raise UsageError(
-                f"an argument has {len(word)} characters ({word[:40]}...); give one of at most {LONGEST_PATH}"
+                f"an argument has {len(word)} characters ({word[:40]}...); give one of at "
+                f"most {LONGEST_PATH}"
             )
 
 
@@ -139,24 +148,26 @@ def is_given(argv: Sequence[str], flag: str) -> bool:
 
 
 def with_arguments(config: C, base: C, argv: Sequence[str]) -> C:
-    """A config as typed, its dictionaries of arguments put over those of `base`, the recipe's config or that
-    of the run to resume, name by name. The recipe's arguments are those of its own net, method or update
-    rule: they go where another one is typed."""
+    """A config as typed, its dictionaries of arguments put over those of `base`, the recipe's
+    config or that of the run to resume, name by name. The recipe's arguments are those of its own
+    net, method or update rule: they go where another one is typed."""
     changes: dict[str, Any] = {}
     for arguments, owner in OWNERS.items():
         if not hasattr(base, arguments):
             continue
         typed, here = getattr(config, arguments), is_given(argv, "--" + arguments.replace("_", "-"))
         if here and isinstance(typed, Arguments):
-            changes[arguments] = typed.merge_over(base, {owner: getattr(config, owner), arguments: typed})
+            changes[arguments] = typed.merge_over(
+                base, {owner: getattr(config, owner), arguments: typed}
+            )
         elif not here and getattr(config, owner) != getattr(base, owner):
             changes[arguments] = {}
     return replace(config, **changes)
 
 
 def take_name(argv: Sequence[str], missing: str | None = None) -> tuple[str | None, list[str]]:
-    """The name that stands before all flags, such as a recipe's, and the words after it. `missing` is the
-    UsageError where there is no name, and no --help either; None for a command without.
+    """The name that stands before all flags, such as a recipe's, and the words after it. `missing`
+    is the UsageError where there is no name, and no --help either; None for a command without.
 
     >>> take_name(["mnist-fixed", "--ipc", "5"]), take_name(["--help"])
     (('mnist-fixed', ['--ipc', '5']), (None, ['--help']))
@@ -180,7 +191,8 @@ def config_of(typed: Any, base: C, argv: Sequence[str]) -> C:
     if values.get("data") is not None and values["dataset"] != "folder":
         if is_given(argv, "--dataset"):
             raise UsageError(
-                f"both --dataset {values['dataset']} and --data {values['data']} were given; drop one"
+                f"both --dataset {values['dataset']} and --data {values['data']} "
+                "were given; drop one"
             )
         values["dataset"] = "folder"
     config: C = type(base)(**values)

@@ -32,7 +32,8 @@ class Config(PoolConfig):
 
 @dataclass(frozen=True)
 class Pretrain(RunFlags):
-    """Train many nets alike on one data set: the pool that sets for pretrained nets are learned for."""
+    """Train many nets alike on one data set: the pool that sets for pretrained nets are learned
+    for."""
 
     config: Config = field(default_factory=Config)
 
@@ -70,18 +71,33 @@ def print_result(output: Output, pool: Pool, config: PoolConfig, out: Path, seco
     number, changed = compare_published(POOLS, config)
     bytes_ = sum(p.numel() * p.element_size() for p in pool.tensors.values())
     output.say(
-        f"trained {pool.nets} + {pool.validation_nets} + {pool.held_out} nets (to learn with, for looks, held "
-        f"out) on {pool.dataset} in {seconds:.1f} s",
-        f"accuracy {percent(average, spread, len(found))} % on images held out of its training part, "
-        f"{min(found):.2f} to {max(found):.2f}",
+        f"trained {pool.nets} + {pool.validation_nets} + {pool.held_out} nets (to learn with, for "
+        f"looks, held out) on {pool.dataset} in {seconds:.1f} s",
+        f"accuracy {percent(average, spread, len(found))} % on images held out of its training "
+        f"part, {min(found):.2f} to {max(found):.2f}",
         f"wrote {out}: pool.safetensors ({size_of(bytes_)}), metrics.jsonl",
-        f"next: datadistill distill RECIPE --pool {out} (datadistill recipes lists those for pretrained nets)",
+        f"next: datadistill distill RECIPE --pool {out} (datadistill recipes lists those for "
+        "pretrained nets)",
     )
-    output.result({
-        "run": str(out), "recipe": config.recipe, "run_seed": config.seed, "dataset": pool.dataset,
-        "net": pool.net.name, "nets": pool.nets, "validation_nets": pool.validation_nets,
-        "held_out": pool.held_out, "accuracy_mean": average, "accuracy_std": spread,
-        "accuracy_min": min(found), "accuracy_max": max(found), "split": "validation", "bytes": bytes_,
-        "fingerprint": pool.fingerprint, "seconds": seconds,
-        "published": number, "changed": changed,
-    })  # fmt: skip
+    output.result(
+        {
+            "run": str(out),
+            "recipe": config.recipe,
+            "run_seed": config.seed,
+            "dataset": pool.dataset,
+            "net": pool.net.name,
+            "nets": pool.nets,
+            "validation_nets": pool.validation_nets,
+            "held_out": pool.held_out,
+            "accuracy_mean": average,
+            "accuracy_std": spread,
+            "accuracy_min": min(found),
+            "accuracy_max": max(found),
+            "split": "validation",
+            "bytes": bytes_,
+            "fingerprint": pool.fingerprint,
+            "seconds": seconds,
+            "published": number,
+            "changed": changed,
+        }
+    )

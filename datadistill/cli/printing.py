@@ -1,7 +1,8 @@
 """Lines, tables and JSON on a terminal, in a pipe, or nowhere.
 
-With --json, stdout carries one JSON object and all else goes to stderr. A reader that has gone (`| head -1`)
-does not stop a command, and what a narrow character set cannot say is written as an escape.
+With --json, stdout carries one JSON object and all else goes to stderr. A reader that has gone
+(`| head -1`) does not stop a command, and what a narrow character set cannot say is written as an
+escape.
 """
 
 from __future__ import annotations
@@ -40,23 +41,27 @@ codecs.register_error("datadistill", _escape)
 
 
 def prepare() -> None:
-    """Give a process that was started without stdin, stdout or stderr (`2>&-`, a daemon) ones that lead
-    nowhere, and let stdout and stderr write every character, escaped where their character set lacks it."""
+    """Give a process that was started without stdin, stdout or stderr (`2>&-`, a daemon) ones that
+    lead nowhere, and let stdout and stderr write every character, escaped where their character set
+    lacks it."""
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(fd)
-        except OSError:  # else the next file that is opened would get this number, and stray output with it
+        except OSError:
+            # else the next file that is opened would get this number, and stray output with it
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if fd == 0 else "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(OSError, ValueError):  # it flushes, and the stream may be closed
+            # it flushes, and the stream may be closed
+            with contextlib.suppress(OSError, ValueError):
                 stream.reconfigure(errors="datadistill")
 
 
 def write(stream: TextIO | None, text: str) -> None:
-    """Write and flush. A closed stream is nobody's failure; a full disk behind stdout is a ResourceError."""
+    """Write and flush. A closed stream is nobody's failure; a full disk behind stdout is a
+    ResourceError."""
     if stream is None:
         return
     try:
@@ -67,7 +72,9 @@ def write(stream: TextIO | None, text: str) -> None:
     except OSError as error:
         close_quietly(stream)
         if stream is sys.stdout:
-            raise ResourceError(f"stdout could not be written: {error.strerror or error}") from error
+            raise ResourceError(
+                f"stdout could not be written: {error.strerror or error}"
+            ) from error
 
 
 def close_quietly(stream: TextIO | None) -> None:
@@ -89,7 +96,8 @@ class Output:
 
     @contextlib.contextmanager
     def redirect_prints(self, progress: bool = True) -> Iterator[None]:
-        """While others may print: with --json, their stdout is stderr. Shows progress, unless that is False."""
+        """While others may print: with --json, their stdout is stderr. Shows progress, unless that
+        is False."""
         apart = contextlib.redirect_stdout(sys.stderr) if self.as_json else contextlib.nullcontext()
         with apart, reporting(progress):
             yield
@@ -98,7 +106,9 @@ class Output:
         """Plain lines, each of them one line whatever is in it."""
         write(self.stream, "".join(escape(line) + "\n" for line in lines))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
+    ) -> None:
         """A table without frames; the columns numbered in `right` are set flush right."""
         from rich.console import Console
         from rich.table import Table
@@ -107,9 +117,14 @@ class Output:
         terminal = bool(getattr(self.stream, "isatty", lambda: False)())
         held = io.StringIO()
         console = Console(
-            file=held, width=None if terminal else PIPE_WIDTH, highlight=False, force_terminal=terminal
+            file=held,
+            width=None if terminal else PIPE_WIDTH,
+            highlight=False,
+            force_terminal=terminal,
         )
-        taken = sum(max(len(row[i]) for row in (columns, *rows)) + 2 for i in range(len(columns) - 1))
+        taken = sum(
+            max(len(row[i]) for row in (columns, *rows)) + 2 for i in range(len(columns) - 1)
+        )
         if rows and console.width - taken < NARROW:  # no room beside the others: below them
             self._print_narrow(columns, rows)
             return
@@ -119,7 +134,10 @@ class Output:
             last = i == len(columns) - 1
             heading = Text(to_writable(escape(name), self.stream))
             table.add_column(
-                heading, justify="right" if i in right else "left", overflow="fold", no_wrap=not last
+                heading,
+                justify="right" if i in right else "left",
+                overflow="fold",
+                no_wrap=not last,
             )
         for row in rows:
             # Text: brackets in a name are no markup. Encoded first, so that columns stay columns
@@ -133,7 +151,9 @@ class Output:
         for row in rows:
             lines.append(row[0])
             named = zip(columns[1:], row[1:], strict=True)
-            lines += [f"  {name} {value}" if name else f"  {value}" for name, value in named if value]
+            lines += [
+                f"  {name} {value}" if name else f"  {value}" for name, value in named if value
+            ]
         self.say(*lines)
 
     def result(self, value: dict[str, Any]) -> None:

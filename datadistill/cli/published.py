@@ -8,14 +8,16 @@ from typing import Any
 from datadistill.runs.jsonconfig import diff_configs
 
 SAME_NUMBER = ("seed", "device", "data", "pool", "at_once", "validate_every", "validate_nets")
-"""Fields that a published number does not depend on: seeds, places, and how a run is carried out."""
+"""Fields that a published number does not depend on: seeds, places, and how a run is carried
+out."""
 
 
 def published_number(
     published: str, recipe: Any, run: Any, same: Collection[str] = SAME_NUMBER
 ) -> tuple[str, list[str]]:
-    """The published number of a recipe, or a dash where the run's config is another one; and what is not the
-    recipe's, as `field recipe -> run`. `same` are fields that the number does not depend on.
+    """The published number of a recipe, or a dash where the run's config is another one; and what
+    is not the recipe's, as `field recipe -> run`. `same` are fields that the number does not depend
+    on.
 
     >>> published_number("79.5", {"ipc": 1, "seed": 0}, {"ipc": 1, "seed": 3})
     ('79.5', [])
@@ -24,7 +26,9 @@ def published_number(
     """
     if published == "-":
         return "-", []
-    changed = [text for text in diff_configs(recipe, run) if text.split()[0].partition(".")[0] not in same]
+    changed = [
+        text for text in diff_configs(recipe, run) if text.split()[0].partition(".")[0] not in same
+    ]
     return "-" if changed else published, changed
 
 

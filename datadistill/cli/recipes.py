@@ -16,7 +16,8 @@ from datadistill.recipes.pools import POOLS
 
 @dataclass(frozen=True)
 class Recipes:
-    """List the recipes with their published accuracy in percent, or show one with its full config."""
+    """List the recipes with their published accuracy in percent, or show one with its full
+    config."""
 
     name: OptionalName = None
     """Recipe to show."""
@@ -30,30 +31,40 @@ def run(argv: Sequence[str]) -> int:
     output = Output(args.json)
     if args.name is None:
         keys = ("name", "published", "summary")
-        rows, pools = ([(name, p.published, p.summary) for name, p in t.items()] for t in (RECIPES, POOLS))
+        rows, pools = (
+            [(name, p.published, p.summary) for name, p in t.items()] for t in (RECIPES, POOLS)
+        )
         output.table(("recipe", "published (%)", "what it does"), rows)
         output.say("")
         output.table(("pool recipe", "published (%)", "what it trains"), pools)
         output.say(
             "",
-            "next: datadistill recipes NAME, datadistill distill RECIPE, or datadistill pretrain POOL_RECIPE",
+            "next: datadistill recipes NAME, datadistill distill RECIPE, or datadistill "
+            "pretrain POOL_RECIPE",
         )
         tables = {"recipes": rows, "pools": pools}
-        output.result({k: [dict(zip(keys, row, strict=True)) for row in t] for k, t in tables.items()})
+        output.result(
+            {k: [dict(zip(keys, row, strict=True)) for row in t] for k, t in tables.items()}
+        )
         return 0
     if args.name not in RECIPES and args.name not in POOLS:
         raise UsageError(
-            f"there is no recipe {args.name!r}; {suggest(args.name, [*RECIPES, *POOLS], 'datadistill recipes')}"
+            f"there is no recipe {args.name!r}; "
+            f"{suggest(args.name, [*RECIPES, *POOLS], 'datadistill recipes')}"
         )
     found = RECIPES[args.name] if args.name in RECIPES else POOLS[args.name]
     about, config = inspect.getdoc(found.make) or "", asdict(found.make())
-    output.say(args.name, "", *about.splitlines(), "", f"published accuracy (%): {found.published}", "")
+    output.say(
+        args.name, "", *about.splitlines(), "", f"published accuracy (%): {found.published}", ""
+    )
     output.table(("option", "value"), config_rows(config))
     command = "distill" if args.name in RECIPES else "pretrain"
     folder = " --data FOLDER" if config["dataset"] == "folder" else ""
     pool = " --pool POOL" if config.get("source") else ""
     output.say("", f"next: datadistill {command} {args.name}{folder}{pool}")
-    output.result({"name": args.name, "about": about, "published": found.published, "config": config})
+    output.result(
+        {"name": args.name, "about": about, "published": found.published, "config": config}
+    )
     return 0
 
 

@@ -1,4 +1,5 @@
-"""`datadistill reproduce TABLE`: a table or figure of the paper, made again beside the published numbers."""
+"""`datadistill reproduce TABLE`: a table or figure of the paper, made again beside the published
+numbers."""
 
 from __future__ import annotations
 
@@ -26,10 +27,11 @@ PROG = "datadistill reproduce"
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Make a table or figure of Wang et al. 2018 again: table1, table2, table3, attack, figure4, figure5.
+    """Make a table or figure of Wang et al. 2018 again: table1, table2, table3, attack, figure4,
+    figure5.
 
-    Runs what is missing, uses what is there, and writes table.md, table.csv and figure.png with the published
-    numbers beside ours. Typed again it continues.
+    Runs what is missing, uses what is there, and writes table.md, table.csv and figure.png with the
+    published numbers beside ours. Typed again it continues.
     """
 
     table: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
@@ -61,11 +63,19 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.reproduce.run import default_out, reproduce
 
     out = args.out or default_out(args.table, args.scale, args.seed)
-    output.say(f"{plan.title}, scale {args.scale} -> {out}", *([plan.purpose] if plan.purpose else []))
+    output.say(
+        f"{plan.title}, scale {args.scale} -> {out}", *([plan.purpose] if plan.purpose else [])
+    )
     study = partial(
-        reproduce, args.table, args.scale, seed=args.seed, only=args.only, reuse=args.reuse,
-        weights=args.weights, device=args.device,
-    )  # fmt: skip
+        reproduce,
+        args.table,
+        args.scale,
+        seed=args.seed,
+        only=args.only,
+        reuse=args.reuse,
+        weights=args.weights,
+        device=args.device,
+    )
     made, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
     print_result(output, made)
     say_files(output, made.files, out, seconds)
@@ -91,7 +101,9 @@ def print_result(output: Output, made: Reproduced) -> None:
                 lines.append([*front, measured, known, m.over if m is not None and n == 0 else ""])
         heads = [*([part.x] if part.x is not None else []), "", *([""] if several else [])]
         words = "percent" if several else f"{part.headings[part.columns[0]]} (%)"
-        output.table([*heads, words, "published", "over"], lines, right=(len(heads), len(heads) + 1))
+        output.table(
+            [*heads, words, "published", "over"], lines, right=(len(heads), len(heads) + 1)
+        )
         output.say(*part.remarks)
     output.say("", *made.plan.remarks)
     if made.result.missing:

@@ -10,8 +10,8 @@ from datadistill.recipes import RECIPES
 
 
 def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -> None:
-    """Accuracy before and after, the plain loop, the published number; the set's size; what it was tested on.
-    `found` has the keys of `Evaluation`."""
+    """Accuracy before and after, the plain loop, the published number; the set's size; what it was
+    tested on. `found` has the keys of `Evaluation`."""
     from datadistill.evaluation.accuracy import PLAIN_EPOCHS
 
     steps = f"its {len(d.order)} steps" if len(d.order) > 1 else "its one step"
@@ -21,7 +21,11 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
         kind = f"net trained on {found['source']}" if found.get("source") else kind
         nets = f"the one {kind} that it was learned for"
     else:
-        kind = f"nets of the pool ({found['net']} trained on {found['source']})" if found.get("source") else ""
+        kind = (
+            f"nets of the pool ({found['net']} trained on {found['source']})"
+            if found.get("source")
+            else ""
+        )
         kind = kind or f"initializations of {found['net']}"
         nets = f"{found['nets']} held-out {kind}" if found["nets"] > 1 else "one net"
     rows = [
@@ -67,7 +71,10 @@ def _attack_table(output: Output, found: dict[str, Any], d: DistilledDataset, ne
     rows = [
         (
             text,
-            *(percent(found[when][f"{k}_mean"], found[when][f"{k}_std"], nets) for when in ("before", "after")),
+            *(
+                percent(found[when][f"{k}_mean"], found[when][f"{k}_std"], nets)
+                for when in ("before", "after")
+            ),
         )
         for k, text in about.items()
     ]

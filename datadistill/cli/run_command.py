@@ -63,7 +63,8 @@ class RunCommand(abc.ABC, Generic[F, C]):
     recipes: ClassVar[Collection[str]]
     config_class: type[C]
     flags: type[F]
-    """The class of its options; the default of its `config` is of the class whose fields are flags."""
+    """The class of its options; the default of its `config` is of the class whose fields are
+    flags."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         name, words = take_name(argv)
@@ -77,7 +78,8 @@ class RunCommand(abc.ABC, Generic[F, C]):
         else:
             known = suggest("", self.recipes, f"{self.prog.split()[0]} recipes")
             raise UsageError(
-                f"no {self.nouns[1]} was given; type {self.prog} RECIPE, or {self.prog} --resume DIR ({known})"
+                f"no {self.nouns[1]} was given; type {self.prog} RECIPE, or {self.prog} "
+                f"--resume DIR ({known})"
             )
         typed = name or ("--resume DIR" if resumed else "RECIPE")
         default = self.flags(config=as_flags(type(self.flags().config), base))
@@ -86,7 +88,9 @@ class RunCommand(abc.ABC, Generic[F, C]):
         self.changed = self.args.resume is None or self.config != base
         arm = self.arm_of(self.config)
         title = self.config.recipe if arm in (None, OWN) else f"{self.config.recipe}-{arm}"
-        self.out = self.args.resume or self.args.out or Path("runs") / f"{title}-s{self.config.seed}"
+        self.out = (
+            self.args.resume or self.args.out or Path("runs") / f"{title}-s{self.config.seed}"
+        )
 
     @abc.abstractmethod
     def make(self, name: str, words: Sequence[str]) -> C:
@@ -97,7 +101,8 @@ class RunCommand(abc.ABC, Generic[F, C]):
         return None
 
     def title_of(self, config: C) -> str:
-        """The name of a run on the terminal: its recipe and, unless that is the recipe's own, its arm."""
+        """The name of a run on the terminal: its recipe and, unless that is the recipe's own, its
+        arm."""
         arm = self.arm_of(config)
         return str(config.recipe) if arm in (None, OWN) else f"{config.recipe} ({arm})"
 
@@ -119,9 +124,12 @@ class RunCommand(abc.ABC, Generic[F, C]):
             RunFolder.refuse_occupied(self.out)
         return open_output(self.args.options)
 
-    def carry_out(self, run: Callable[..., object], output: Output, work: str, **given: Any) -> float:
-        """Carry out the run, with a line about the `work` before it; returns the seconds over all its
-        sessions. `given` are arguments of `run` besides the config, the folder and the options."""
+    def carry_out(
+        self, run: Callable[..., object], output: Output, work: str, **given: Any
+    ) -> float:
+        """Carry out the run, with a line about the `work` before it; returns the seconds over all
+        its sessions. `given` are arguments of `run` besides the config, the folder and the
+        options."""
         from datadistill.device import resolve
         from datadistill.runs.timing import read_seconds
 
@@ -129,8 +137,10 @@ class RunCommand(abc.ABC, Generic[F, C]):
         if not options.quiet:
             on = resolve(config.device).type
             output.say(f"{self.title_of(config)}, seed {config.seed}: {work} on {on} -> {self.out}")
-        runs = [self.out, *(config.parent for config in self.out.glob("*/config.json"))]  # with those it needs
-        before = sum(read_seconds(run) or 0.0 for run in runs)  # a resumed run has sessions behind it
+        # with those it needs
+        runs = [self.out, *(config.parent for config in self.out.glob("*/config.json"))]
+        # a resumed run has sessions behind it
+        before = sum(read_seconds(run) or 0.0 for run in runs)
         began = time.monotonic()
         resume = self.args.resume is not None
         run(config if self.changed else None, out=self.out, resume=resume, options=options, **given)

@@ -31,7 +31,8 @@ def run(argv: Sequence[str]) -> int:
 
     if (kind := read_kind(args.set_)) in ("pool", "net", "reproduce"):
         raise UsageError(
-            f"{args.set_} holds a {kind}, which has no such figures; type datadistill inspect {args.set_}"
+            f"{args.set_} holds a {kind}, which has no such figures; type datadistill "
+            f"inspect {args.set_}"
         )
     from datadistill.unfinished import unfinished_set
     from datadistill.visualize.run_figures import write_figures
@@ -41,7 +42,9 @@ def run(argv: Sequence[str]) -> int:
         written = write_figures(args.set_, args.out)
     if stopped is not None:
         done = stopped.origin["iterations"]
-        output.say(f"{args.set_} has not finished: drawn as its checkpoint of iteration {done} has it")
+        output.say(
+            f"{args.set_} has not finished: drawn as its checkpoint of iteration {done} has it"
+        )
     following = f"inspect {args.set_}" if stopped is None else f"distill --resume {args.set_}"
     output.say(*(f"wrote {path}" for path in written), f"next: datadistill {following}")
     output.result({"figures": [str(path) for path in written]})

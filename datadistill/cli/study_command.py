@@ -1,4 +1,5 @@
-"""Commands that carry out many runs and write a table, as `reproduce` and `kd-baselines compare` do."""
+"""Commands that carry out many runs and write a table, as `reproduce` and `kd-baselines compare`
+do."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ S = TypeVar("S")
 def carry_out(
     study: Callable[..., S], output: Output, options: Options, out: Path, command: Sequence[str]
 ) -> tuple[S, float]:
-    """Carry out a study, a function of `out`, `options`, `say` and `again`; returns its result, and the
-    seconds that it took. `command` are the words that were typed, which resume it."""
+    """Carry out a study, a function of `out`, `options`, `say` and `again`; returns its result, and
+    the seconds that it took. `command` are the words that were typed, which resume it."""
     began = time.monotonic()
     say = (lambda line: None) if options.quiet else output.say
     with output.redirect_prints(not options.quiet):

@@ -41,12 +41,14 @@ def config_class(kind: str) -> type[Any]:
 
 
 def complete_config(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored config of a run folder with the fields that came later, at their defaults; one of a kind
-    that is not in `KINDS` is returned as it is.
+    """The stored config of a run folder with the fields that came later, at their defaults; one of
+    a kind that is not in `KINDS` is returned as it is.
 
     >>> complete_config("distill", {"ipc": 3})["objective"]
     'classification'
     """
     defaults = asdict(config_class(kind)()) if kind in KINDS else {}
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    plain = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()
+    }
     return {**plain, **stored}

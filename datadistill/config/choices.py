@@ -15,23 +15,28 @@ C = TypeVar("C", bound=Any)
 
 
 OWNERS = {
-    "net_args": "net", "teacher_args": "teacher_net", "method_args": "method", "update_args": "update",
-    "student_args": "student_net", "distill_changes": "distill", "decoder_args": "decoder",
-}  # fmt: skip
+    "net_args": "net",
+    "teacher_args": "teacher_net",
+    "method_args": "method",
+    "update_args": "update",
+    "student_args": "student_net",
+    "distill_changes": "distill",
+    "decoder_args": "decoder",
+}
 """Field with arguments -> the field that names what they are arguments of."""
 
 
 class Arguments(dict[str, Value]):
-    """Arguments as they are typed: they are put over those that a config has, name by name; `cleared` names
-    are taken out, so that the default counts again."""
+    """Arguments as they are typed: they are put over those that a config has, name by name;
+    `cleared` names are taken out, so that the default counts again."""
 
     def __init__(self, typed: Mapping[str, Value], cleared: Collection[str] = ()) -> None:
         super().__init__(typed)
         self.cleared = tuple(cleared)
 
     def merge_over(self, config: Any, changes: Mapping[str, Any]) -> dict[str, Value]:
-        """These over the arguments of a config; alone where the net (method, update rule) is another one
-        among its `changes`, and nothing where nothing is typed."""
+        """These over the arguments of a config; alone where the net (method, update rule) is
+        another one among its `changes`, and nothing where nothing is typed."""
         field = next(name for name, value in changes.items() if value is self)
         owner = OWNERS[field]
         same = changes.get(owner, getattr(config, owner)) == getattr(config, owner)
@@ -39,7 +44,8 @@ class Arguments(dict[str, Value]):
         for name in self.cleared:
             if name not in own:
                 raise UsageError(
-                    f"{field} has no {name!r} to take out; {suggest(name, own) if own else 'it is empty'}"
+                    f"{field} has no {name!r} to take out; "
+                    f"{suggest(name, own) if own else 'it is empty'}"
                 )
             del own[name]
         return {**own, **self}
@@ -52,9 +58,9 @@ def choose(
     args: Mapping[str, Any],
     parts: Collection[str] = (),
 ) -> Callable[..., C]:
-    """The class or function of a name in a table, with its arguments checked against its signature: a
-    function of the `parts` that come later, which hands on those that are in the signature. `what` is what
-    the table lists, for the sentence.
+    """The class or function of a name in a table, with its arguments checked against its signature:
+    a function of the `parts` that come later, which hands on those that are in the signature.
+    `what` is what the table lists, for the sentence.
 
     Example:
         >>> power = choose({"pow": pow}, "function", "pow", {"exp": 3}, parts=["base", "unused"])
@@ -62,7 +68,8 @@ def choose(
         8
         >>> choose({"pow": pow}, "function", "pow", {"expo": 2}, parts=["base"])
         Traceback (most recent call last):
-        datadistill.errors.UsageError: the function pow has no argument 'expo'; did you mean exp? ...
+        datadistill.errors.UsageError: the function pow has no argument 'expo'; did you mean exp?
+        ...
     """
     if name not in table:
         raise UsageError(f"there is no {what} {name!r}; {suggest(name, table)}")
@@ -113,7 +120,9 @@ def from_description(
         raise DataError(str(error)) from None
 
 
-def check_description(table: Mapping[str, Callable[..., Any]], what: str, made: Any, **parts: Any) -> None:
+def check_description(
+    table: Mapping[str, Callable[..., Any]], what: str, made: Any, **parts: Any
+) -> None:
     """Refuse an object whose `describe()` does not make it again, before a file is written with it.
 
     Args:
@@ -139,8 +148,8 @@ def check_description(table: Mapping[str, Callable[..., Any]], what: str, made: 
     for argument, value in described.items():
         if value != remade.get(argument):
             raise UsageError(
-                f"{name} gives {argument} {value!r:.60}, and {remade.get(argument)!r:.60} when it is made of "
-                "that; give what the constructor takes"
+                f"{name} gives {argument} {value!r:.60}, and {remade.get(argument)!r:.60} when it "
+                "is made of that; give what the constructor takes"
             )
 
 
@@ -156,11 +165,14 @@ def refuse_unknown_choices(config: Any) -> None:
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
             value = getattr(config, name)
-            raise UsageError(f"{name} is {value!r}; {suggest(str(value), map(str, get_args(hint)))}")
+            raise UsageError(
+                f"{name} is {value!r}; {suggest(str(value), map(str, get_args(hint)))}"
+            )
 
 
 def change_fields(config: C, changes: dict[str, Any]) -> C:
-    """A copy of a config with some fields changed; UsageError names the field nearest to an unknown one."""
+    """A copy of a config with some fields changed; UsageError names the field nearest to an unknown
+    one."""
     known = [f.name for f in fields(config)]
     for name in changes:
         if name not in known:

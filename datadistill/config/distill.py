@@ -1,8 +1,8 @@
 """The config of a distillation: one frozen dataclass, no torch.
 
-A recipe (recipes/) is a function that returns a full config; the command line overrides fields of it; a run
-folder keeps it as config.json. Everything here changes the numbers of a run. What does not (where the folder
-is, how often to checkpoint) is in `RunOptions`.
+A recipe (recipes/) is a function that returns a full config; the command line overrides fields of
+it; a run folder keeps it as config.json. Everything here changes the numbers of a run. What does
+not (where the folder is, how often to checkpoint) is in `RunOptions`.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
 
     # --- where nets start
     theta_0: Literal["fixed", "random", "given"] = "fixed"
-    """One draw kept, or fresh draws every outer iteration; with a pool, one of its nets or all of them.
-    "given": the values of your own net (in Python net=), or all those of the file of weights."""
+    """One draw kept, or fresh draws every outer iteration; with a pool, one of its nets or all of
+    them. "given": the values of your own net (in Python net=), or all those of the file of
+    weights."""
     source: str | None = None
     """Data set that the nets of the pool were trained on; None: nets are not pretrained on one."""
     pool: str | None = None
     """Pool of pretrained nets that theta_0 is drawn from: its file, or its run folder."""
     weights: str | None = None
-    """Weights of one pretrained net that theta_0 starts from: a file of tensors by name, or "imagenet" for
-    those of torchvision. The last layer is drawn afresh, unless theta_0 is "given"."""
+    """Weights of one pretrained net that theta_0 starts from: a file of tensors by name, or
+    "imagenet" for those of torchvision. The last layer is drawn afresh, unless theta_0 is
+    "given"."""
 
     # --- the distilled set
     ipc: int = 1
@@ -58,7 +60,8 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
     labels: Literal["hard", "soft"] = "hard"
     """Fixed integer labels, or learned ones: softmax of logits, started at 0.9 on the class."""
     images_from: Literal["noise", "real", "mean", "kmeans"] = "noise"
-    """Start images from unit Gaussian noise, real images, class means, or k-means centres of each class."""
+    """Start images from unit Gaussian noise, real images, class means, or k-means centres of each
+    class."""
     step_size: float = 0.02
     """Every step size starts here. The paper's 0.02."""
     step_sizes: Literal["per-step", "shared", "per-tensor"] = "per-step"
@@ -74,8 +77,8 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
     method_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the method."""
     objective: str = "classification"
-    """What theta_T is asked for, a name of `objectives.OBJECTIVES`: "classification", accuracy on the true
-    labels; or "attack", on labels with one class relabelled (data poisoning)."""
+    """What theta_T is asked for, a name of `objectives.OBJECTIVES`: "classification", accuracy on
+    the true labels; or "attack", on labels with one class relabelled (data poisoning)."""
     attack_class: int = 0
     """With objective "attack": the class K that is to be taken for another."""
     target_class: int = 1
@@ -89,8 +92,8 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
     norm: Literal["batch", "frozen"] = "batch"
     """What BatchNorm layers use inside the inner loop."""
     adjoint: str = "auto"
-    """How to differentiate, a name of `innerloop.ADJOINTS`: full, step-replay, truncated, higher; or auto,
-    which keeps all graphs up to 200 inner steps, and replays steps beyond."""
+    """How to differentiate, a name of `innerloop.ADJOINTS`: full, step-replay, truncated, higher;
+    or auto, which keeps all graphs up to 200 inner steps, and replays steps beyond."""
     window: int | None = None
     """With adjoint "truncated": how many of the last steps are differentiated."""
 
@@ -124,22 +127,33 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
     keep: Literal["last", "best"] = "last"
     """Which iteration becomes the result: the last, or the best on the validation split."""
     on_nan: str = "stop"
-    """A loss or gradient that is not finite: "stop", or "skip:N" to pass over up to N iterations."""
+    """A loss or gradient that is not finite: "stop", or "skip:N" to pass over up to N
+    iterations."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = ("ipc", "steps", "epochs", "iterations", "batch", "nets", "validate_every", "validate_nets")
+        counts = (
+            "ipc",
+            "steps",
+            "epochs",
+            "iterations",
+            "batch",
+            "nets",
+            "validate_every",
+            "validate_nets",
+        )
         check_range(self, counts, least=1)
         if self.inner_steps > MOST_STEPS:
             raise UsageError(
-                f"{self.steps} steps an epoch and {self.epochs} epochs make {self.inner_steps} inner steps, "
-                f"but there can be at most {MOST_STEPS}; lower steps or epochs"
+                f"{self.steps} steps an epoch and {self.epochs} epochs make {self.inner_steps} "
+                f"inner steps, but there can be at most {MOST_STEPS}; lower steps or epochs"
             )
         if self.ipc % self.steps:
             raise UsageError(
-                f"ipc {self.ipc} does not divide into {self.steps} steps with images of their own; make ipc "
-                f"a multiple of steps (say {self.steps * max(1, round(self.ipc / self.steps))}), or use the "
-                "images again with epochs"
+                f"ipc {self.ipc} does not divide into {self.steps} steps with images of their own; "
+                "make ipc a multiple of steps (say "
+                f"{self.steps * max(1, round(self.ipc / self.steps))}), or use the images "
+                "again with epochs"
             )
         rates = ("lr_images", "lr_labels", "lr_step_sizes", "clip", "warmup")
         check_range(self, rates, least=0)
@@ -148,34 +162,36 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
         check_range(self, ("holdout",), least=0, below=1)
         if (self.adjoint == "truncated") != (self.window is not None):
             raise UsageError(
-                f"adjoint is {self.adjoint} and window is {self.window}; a window goes with adjoint truncated"
+                f"adjoint is {self.adjoint} and window is {self.window}; a window goes with "
+                "adjoint truncated"
             )
         if self.window is not None and self.window < 1:
             raise UsageError(f"window is {self.window}, but at least 1 step must be differentiated")
         if self.pool is not None and self.weights is not None:
             raise UsageError(
-                f"theta_0 comes from the pool {self.pool} and from the weights {self.weights}; drop one"
+                f"theta_0 comes from the pool {self.pool} and from the weights "
+                f"{self.weights}; drop one"
             )
         if self.weights is not None and self.theta_0 == "random":
             raise UsageError(
-                "weights are those of one net, so theta_0 must be fixed (a fresh last layer) or given (the "
-                "file's own); a set for many pretrained nets needs a pool (--pool)"
+                "weights are those of one net, so theta_0 must be fixed (a fresh last layer) or "
+                "given (the file's own); a set for many pretrained nets needs a pool (--pool)"
             )
         if self.theta_0 == "given" and (self.pool or self.source) is not None:
             raise UsageError(
-                f"theta_0 is given, but the pool {self.pool or f'of {self.source}'} holds many nets; choose "
-                "fixed for one of them, or random for all"
+                f"theta_0 is given, but the pool {self.pool or f'of {self.source}'} holds many "
+                "nets; choose fixed for one of them, or random for all"
             )
         if self.objective == "attack":
             if self.attack_class == self.target_class:
                 raise UsageError(
-                    f"attack_class and target_class are both {self.attack_class}; the attacked class must "
-                    "differ from the one it is to be taken for"
+                    f"attack_class and target_class are both {self.attack_class}; the attacked "
+                    "class must differ from the one it is to be taken for"
                 )
             if min(self.attack_class, self.target_class) < 0:
                 raise UsageError(
-                    f"attack_class is {self.attack_class} and target_class {self.target_class}; classes are "
-                    "counted from 0"
+                    f"attack_class is {self.attack_class} and target_class {self.target_class}; "
+                    "classes are counted from 0"
                 )
         self.skips  # noqa: B018  (refuses an on_nan it cannot read)
 
@@ -191,5 +207,7 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
             return 0
         kind, _, number = self.on_nan.partition(":")
         if kind != "skip" or not number.isdecimal() or len(number) > 9:
-            raise UsageError(f"on_nan is {self.on_nan!r}, but it must be stop or skip:N, such as skip:3")
+            raise UsageError(
+                f"on_nan is {self.on_nan!r}, but it must be stop or skip:N, such as skip:3"
+            )
         return int(number)

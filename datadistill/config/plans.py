@@ -1,8 +1,9 @@
 """The fields that configs of several kinds share, each written once. No torch.
 
-A config inherits the plans whose fields it has: `PoolConfig(TrainingPlan, NetPlan, DataPlan, RunConfig)`. Its
-fields stay flat, as attributes, as flags and in config.json. What needs one plan alone reads it from a config
-by the names of its fields: `FitPlan.of(config)`, or of fields with a prefix, `FitPlan.of(config, "teacher_")`.
+A config inherits the plans whose fields it has:
+`PoolConfig(TrainingPlan, NetPlan, DataPlan, RunConfig)`. Its fields stay flat, as attributes, as
+flags and in config.json. What needs one plan alone reads it from a config by the names of its
+fields: `FitPlan.of(config)`, or of fields with a prefix, `FitPlan.of(config, "teacher_")`.
 """
 
 from __future__ import annotations
@@ -21,22 +22,25 @@ Optimizer = Literal["adam", "sgd", "rmsprop"]
 
 @dataclass(frozen=True)
 class Config:
-    """Choices made before a run. A subclass adds its checks to `__post_init__`, after those of its bases."""
+    """Choices made before a run. A subclass adds its checks to `__post_init__`, after those of its
+    bases."""
 
     def __post_init__(self) -> None:
         check_types(self)
 
     @classmethod
     def of(cls, config: Any, prefix: str = "") -> Self:
-        """The fields of this class in another config; with a prefix, a field is read under its name behind
-        the prefix, or where there is none under its name.
+        """The fields of this class in another config; with a prefix, a field is read under its name
+        behind the prefix, or where there is none under its name.
 
         >>> from datadistill.config import PoolConfig
         >>> TrainingPlan.of(PoolConfig(epochs=7)).epochs
         7
         """
         known = {f.name for f in fields(config)}
-        names = {f.name: prefix + f.name if prefix + f.name in known else f.name for f in fields(cls)}
+        names = {
+            f.name: prefix + f.name if prefix + f.name in known else f.name for f in fields(cls)
+        }
         return cls(**{own: getattr(config, name) for own, name in names.items() if name in known})
 
     def with_changes(self, **changes: Any) -> Self:
@@ -74,7 +78,9 @@ class DataPlan(Config):
         check_range(self, ("size",), least=1, most=MOST_PIXELS)
         check_range(self, ("validation",), least=0)
         if self.channels not in (None, 1, 3):
-            raise UsageError(f"channels is {quote(self.channels)}, but images have 1 (grey) or 3 (colour)")
+            raise UsageError(
+                f"channels is {quote(self.channels)}, but images have 1 (grey) or 3 (colour)"
+            )
 
 
 @dataclass(frozen=True)
@@ -82,13 +88,15 @@ class FolderPlan(DataPlan):
     """The choice of real data, a folder of images among them."""
 
     data: str | None = None
-    """With dataset "folder": the folder of class sub-folders. Its images are brought to 32 px and 3 channels,
-    and a fifth of them is held out as the test set, if nothing else is said."""
+    """With dataset "folder": the folder of class sub-folders. Its images are brought to 32 px and 3
+    channels, and a fifth of them is held out as the test set, if nothing else is said."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dataset == "folder" and not self.data:
-            raise UsageError("the data set is your own folder, but none was given; pass --data FOLDER")
+            raise UsageError(
+                "the data set is your own folder, but none was given; pass --data FOLDER"
+            )
 
 
 @dataclass(frozen=True)
@@ -96,11 +104,13 @@ class NetPlan(Config):
     """The choice of a net."""
 
     net: str = "lenet"
-    """Architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision, or "custom"."""
+    """Architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11, torchvision, or
+    "custom"."""
     net_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the architecture, such as width 32 norm instance."""
     init: str = "xavier"
-    """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, small, default (torch's own)."""
+    """Initialization: xavier, xavier-uniform, kaiming, orthogonal, normal, small, default (torch's
+    own)."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,8 @@ class TrainingPlan(Config):
     lr: float = 1e-3
     """Learning rate."""
     decay_epochs: int | None = None
-    """Epochs after which the learning rate is multiplied by `decay_factor`, again and again; None never."""
+    """Epochs after which the learning rate is multiplied by `decay_factor`, again and again; None
+    never."""
     decay_factor: float = 0.5
     """What the learning rate is multiplied by."""
     augment: tuple[str, ...] = ()

@@ -13,8 +13,8 @@ from datadistill.config.values import check_range
 class PoolConfig(TrainingPlan, NetPlan, DataPlan, RunConfig):
     """Many nets trained on one data set by the same schedule, each from a draw of its own.
 
-    Nets 0 .. nets - 1 are for learning distilled sets, the next `validation_nets` for validation, the
-    last `held_out` for testing: no net serves two ends.
+    Nets 0 .. nets - 1 are for learning distilled sets, the next `validation_nets` for validation,
+    the last `held_out` for testing: no net serves two ends.
 
     Example:
         >>> PoolConfig(nets=8, validation_nets=2, held_out=4).total

@@ -9,7 +9,8 @@ from datadistill.config.values import check_types
 from datadistill.errors import UsageError
 
 HARMLESS = ("device", "data", "pool", "weights")
-"""Fields that a resumed run may change without `resume_with_changes`: they are checked elsewhere."""
+"""Fields that a resumed run may change without `resume_with_changes`: they are checked
+elsewhere."""
 
 RESUMABLE_CHANGES = ("iterations", "validate_every", "validate_nets", "on_nan", "keep")
 """Fields that `resume_with_changes` lets a resumed run change."""
@@ -28,7 +29,8 @@ class RunOptions:
     resume_with_changes: bool = False
     """Let a resumed run change the fields that may change."""
     require_exact: bool = False
-    """Refuse to resume where the result could differ in its last bits (other torch, threads, device)."""
+    """Refuse to resume where the result could differ in its last bits (other torch, threads,
+    device)."""
     rescue_dir: str | None = None
     """Where the state is saved once if the run folder's disk is full."""
     quiet: bool = False
@@ -49,6 +51,7 @@ class RunOptions:
             number = 0
         if not 0 < number < float("inf"):
             raise UsageError(
-                f"checkpoint_every is {text!r}; give iterations, such as 20, or seconds, such as 60s"
+                f"checkpoint_every is {text!r}; give iterations, such as 20, or "
+                "seconds, such as 60s"
             )
         return unit, number

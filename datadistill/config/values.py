@@ -1,7 +1,7 @@
 """Values that the fields of a config may hold: their types, and the ranges of their numbers.
 
-Numbers end up in float32 tensors and in counts of tensors, so a number that neither can hold is refused here,
-before data are read: NaN, infinity, floats beyond 3.4e38, counts beyond 2^31 - 1.
+Numbers end up in float32 tensors and in counts of tensors, so a number that neither can hold is
+refused here, before data are read: NaN, infinity, floats beyond 3.4e38, counts beyond 2^31 - 1.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ LARGEST_SEED = 2**63 - 1
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 MOST_PIXELS = 4096
 """Side of an image."""
-_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", NoneType: "None"}
+_WORDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    NoneType: "None",
+}
 
 
 def check_types(config: Any) -> None:
-    """Bring every field of a frozen dataclass to the type it declares. Numbers of numpy become Python's,
-    lists become tuples and paths texts where such a thing is declared; anything else is refused.
+    """Bring every field of a frozen dataclass to the type it declares. Numbers of numpy become
+    Python's, lists become tuples and paths texts where such a thing is declared; anything else is
+    refused.
 
     Example:
         >>> from datadistill.config import DistillConfig
@@ -56,8 +63,9 @@ def check_range(
     below: float | None = None,
     hint: str = "",
 ) -> None:
-    """Refuse the named fields of a config outside a range; None is never refused. A whole number may be at
-    most `MOST` in any case. `hint` is the rest of the sentence, such as "the paper starts at 0.02"."""
+    """Refuse the named fields of a config outside a range; None is never refused. A whole number
+    may be at most `MOST` in any case. `hint` is the rest of the sentence, such as "the paper starts
+    at 0.02"."""
     for name in names:
         value = getattr(config, name)
         if value is None:
@@ -126,7 +134,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         return _text(name, os.fspath(value))
     if hint in (bool, NoneType) and type(value) is hint:
         return value
-    if hint not in _WORDS and origin is None:  # a class of the library's own: nothing to be known here
+    # a class of the library's own: nothing to be known here
+    if hint not in _WORDS and origin is None:
         return value
     raise UsageError(f"{name} is {quote(value)}, wanted {_describe_type(hint)}")
 
@@ -141,7 +150,9 @@ def _convert_union(name: str, value: Any, members: tuple[Any, ...]) -> Any:
         except UsageError:
             if len(members) == 1:
                 raise
-    raise UsageError(f"{name} is {quote(value)}, wanted {' or '.join(map(_describe_type, members))}")
+    raise UsageError(
+        f"{name} is {quote(value)}, wanted {' or '.join(map(_describe_type, members))}"
+    )
 
 
 def _number(name: str, value: Any) -> Any:
@@ -165,14 +176,15 @@ def _text(name: str, text: Any) -> str:
     longest = max(len(os.fsencode(part)) for part in text.split(os.sep))
     if longest > LONGEST_NAME or len(text) > LONGEST_PATH:
         raise UsageError(
-            f"{name} is {quote(text)}, a text of {len(text)} characters; names of files have at most "
-            f"{LONGEST_NAME} bytes, paths at most {LONGEST_PATH}"
+            f"{name} is {quote(text)}, a text of {len(text)} characters; names of files have at "
+            f"most {LONGEST_NAME} bytes, paths at most {LONGEST_PATH}"
         )
     return text
 
 
 def _argument(name: str, value: Any) -> Any:
-    """A value in a dict of arguments: what takes it knows its type; here numbers must be numbers."""
+    """A value in a dict of arguments: what takes it knows its type; here numbers must be
+    numbers."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return value
     if isinstance(value, numbers.Integral):

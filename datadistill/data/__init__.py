@@ -1,11 +1,12 @@
-"""Real data: named sources, your own folders, tensors and data sets; splits, normalization, augmentation.
+"""Real data: named sources, your own folders, tensors and data sets; splits, normalization,
+augmentation.
 
     from datadistill.data import load
     data = load("mnist5k")                    # ships with a dependency: no download
     images, labels = data.train.batch(generator, 256)
 
-`SOURCES` lists the names. To add one, write a file like `digits.py` and add its line here; a set that
-torchvision reads needs a line in `torchvision_sources.py` only.
+`SOURCES` lists the names. To add one, write a file like `digits.py` and add its line here; a set
+that torchvision reads needs a line in `torchvision_sources.py` only.
 """
 
 from __future__ import annotations
@@ -70,15 +71,18 @@ def load(
         name: a key of `SOURCES`, or "folder" for your own images (see `load_folder`).
         root: where data sets lie; see `data_roots`.
         folder: the folder of images, with the name "folder".
-        size: side of the square images; as stored by default (folders: 32, photos: 224). Bilinear, antialiased.
-        channels: 1 or 3; as stored by default (folders: 3). Grey is repeated, RGB becomes BT.601 luma.
-        validation: held out of the training part for model selection: an int is a number, a float a share,
-            0 none. By default 400 of mnist5k, 5,000 of MNIST, Fashion-MNIST and CIFAR, a tenth of others.
+        size: side of the square images; as stored by default (folders: 32, photos: 224). Bilinear,
+            antialiased.
+        channels: 1 or 3; as stored by default (folders: 3). Grey is repeated, RGB becomes BT.601
+            luma.
+        validation: held out of the training part for model selection: an int is a number, a float a
+            share, 0 none. By default 400 of mnist5k, 5,000 of MNIST, Fashion-MNIST and CIFAR, a
+            tenth of others.
         seed: decides which images; the test part of named sets does not depend on it.
         download: may fetch what torchvision can fetch.
         device: where the result lies.
-        normalization: an existing one (a distilled set's) instead of the data set's own; it sets size and
-            channels.
+        normalization: an existing one (a distilled set's) instead of the data set's own; it sets
+            size and channels.
 
     Returns:
         The data, normalized, in memory.
@@ -94,7 +98,9 @@ def load(
     """
     if name == "folder":
         if folder is None:
-            raise UsageError("the data set 'folder' wants the path of a folder of images; give folder=")
+            raise UsageError(
+                "the data set 'folder' wants the path of a folder of images; give folder="
+            )
         return load_folder(
             folder,
             size=size,
@@ -110,7 +116,8 @@ def load(
         )
     if name not in SOURCES:
         raise UsageError(
-            f"unknown data set {name!r}; {suggest(name, [*SOURCES, 'folder'], 'datadistill doctor')}"
+            f"unknown data set {name!r}; "
+            f"{suggest(name, [*SOURCES, 'folder'], 'datadistill doctor')}"
         )
     source = SOURCES[name]
     read = source.find(data_roots(root), download)

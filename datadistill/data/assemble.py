@@ -49,11 +49,11 @@ def prepare(
 
     Args:
         train: images (N,C,H,W), uint8 or float 0..1, and labels of the training part.
-        test: the test part, which is judged now and normalized at the first use of `.test`; or a function
-            that reads it then, such that it can be pickled.
-        statistics: published mean and deviation for the stored channels. Used where the channels stay or
-            grey is repeated; after RGB to grey, or where None, both are measured on the whole training part
-            (validation included, so that they do not depend on `seed`).
+        test: the test part, which is judged now and normalized at the first use of `.test`; or a
+            function that reads it then, such that it can be pickled.
+        statistics: published mean and deviation for the stored channels. Used where the channels
+            stay or grey is repeated; after RGB to grey, or where None, both are measured on the
+            whole training part (validation included, so that they do not depend on `seed`).
         normalization: overrides `statistics`, `size` and `channels`.
         split: places of the images to learn from and of the validation images, in place of a draw.
         ids: of the images of the training part and of the test part; see `datadistill.data.parts`.
@@ -78,7 +78,8 @@ def prepare(
     if isinstance(test, tuple):
         check_part(*test, classes, "the test part", every_class=False)
         refuse_values(test[0], "the test images")
-        part(test[0][:1], test[1][:1])  # refused here where no rule leads to the shape of the others
+        # refused here where no rule leads to the shape of the others
+        part(test[0][:1], test[1][:1])
     if split is None:
         split = split_stratified(labels, validation, streams.generator(seed, "validation"))
     kept, held_out = split
@@ -87,5 +88,8 @@ def prepare(
         learned, validated = (tuple(ids[0][i] for i in places.tolist()) for places in split)
         parts = Parts(learned, validated, tuple(ids[1]))
     rest = HeldOut(partial(normalize_test_part, part, test, tuple(classes)))
-    learned_from, validated_on = part(images[kept], labels[kept]), part(images[held_out], labels[held_out])
+    learned_from, validated_on = (
+        part(images[kept], labels[kept]),
+        part(images[held_out], labels[held_out]),
+    )
     return Prepared(learned_from, validated_on, normalization, rest, parts)

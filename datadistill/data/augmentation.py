@@ -1,7 +1,8 @@
 """Augmentation of real batches: random crops and horizontal flips, as pure functions of tensors.
 
-Every image draws its own offset or coin from the generator that is passed in; there is no loop over images.
-The images are the normalized ones, so a crop pads with what is there (reflection), not with zeros.
+Every image draws its own offset or coin from the generator that is passed in; there is no loop over
+images. The images are the normalized ones, so a crop pads with what is there (reflection), not with
+zeros.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ PAD = 4  # pixels on each side, as in He et al. 2016 (https://arxiv.org/abs/1512
 
 
 def crop(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
-    """Pad by 4 pixels (reflected) and cut a window of the old size at a random place, one for each image.
+    """Pad by 4 pixels (reflected) and cut a window of the old size at a random place, one for each
+    image.
 
     >>> torch.equal(crop(torch.ones(2, 1, 8, 8), torch.Generator()), torch.ones(2, 1, 8, 8))
     True
@@ -31,9 +33,9 @@ def crop(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[
             f"{PAD}: drop 'crop'"
         )
     padded = F.pad(images, (PAD, PAD, PAD, PAD), mode="reflect")
-    offsets = torch.randint(0, 2 * PAD + 1, (2, n, 1), generator=generator, device=generator.device).to(
-        images.device
-    )
+    offsets = torch.randint(
+        0, 2 * PAD + 1, (2, n, 1), generator=generator, device=generator.device
+    ).to(images.device)
     rows = offsets[0] + torch.arange(height, device=images.device)  # (n, h)
     columns = offsets[1] + torch.arange(width, device=images.device)  # (n, w)
     image = torch.arange(n, device=images.device)[:, None, None, None]
@@ -53,8 +55,8 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {"crop":
 def augment(
     images: Float[Tensor, "n c h w"], generator: torch.Generator, kinds: Iterable[str]
 ) -> Float[Tensor, "n c h w"]:
-    """Apply the named augmentations, "crop" and "flip", in order; an empty `kinds` returns the images
-    themselves.
+    """Apply the named augmentations, "crop" and "flip", in order; an empty `kinds` returns the
+    images themselves.
 
     >>> augment(torch.zeros(2, 3, 32, 32), torch.Generator().manual_seed(0), ("crop", "flip")).shape
     torch.Size([2, 3, 32, 32])

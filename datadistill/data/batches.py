@@ -32,17 +32,18 @@ class Split:
 
     @use_library_defaults()
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
-        """A uniform random batch of `size` images and labels without repetition; everything, in order, where
-        `size` is N or more.
+        """A uniform random batch of `size` images and labels without repetition; everything, in
+        order, where `size` is N or more.
 
-        Its cost grows with the batch and not with N. With a generator on the CPU the same images come on
-        every device.
+        Its cost grows with the batch and not with N. With a generator on the CPU the same images
+        come on every device.
         """
         if size < 1:
             raise UsageError(f"the batch size is {size}; wanted 1 or more")
         if len(self) == 0:
             raise DataError(
-                "this split is empty, so no batch can be drawn from it; hold some images out (validation=...)"
+                "this split is empty, so no batch can be drawn from it; hold some images out "
+                "(validation=...)"
             )
         if size >= len(self):
             return self.images, self.labels
@@ -63,8 +64,9 @@ class Split:
 def draw_distinct(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " size"]:
     """`size` distinct numbers below `n`, uniform, at a cost that grows with `size`.
 
-    The first `size` different values of a uniform sequence are a sample without replacement. Beyond n/2 the
-    sequence would grow long (n log n), so there the n - size numbers to leave out are drawn instead.
+    The first `size` different values of a uniform sequence are a sample without replacement. Beyond
+    n/2 the sequence would grow long (n log n), so there the n - size numbers to leave out are drawn
+    instead.
     """
     device = generator.device
     if size > n // 2:

@@ -1,9 +1,10 @@
-"""CIFAR's pickled batches and SVHN's .mat files: read once, compared with their MD5, and those bytes parsed.
+"""CIFAR's pickled batches and SVHN's .mat files: read once, compared with their MD5, and those
+bytes parsed.
 
-torchvision compares a file by its path and opens it again, between which it can be swapped; and what it opens
-is unpickled, so that a file in CIFAR's place can run code. Here the bytes that are checked are the bytes that
-are used, and a pickle is read by a reader that knows nothing but what CIFAR's batches hold: dicts, lists,
-numbers, texts and arrays of whole numbers.
+torchvision compares a file by its path and opens it again, between which it can be swapped; and
+what it opens is unpickled, so that a file in CIFAR's place can run code. Here the bytes that are
+checked are the bytes that are used, and a pickle is read by a reader that knows nothing but what
+CIFAR's batches hold: dicts, lists, numbers, texts and arrays of whole numbers.
 
 Reference: https://www.cs.toronto.edu/~kriz/cifar.html
 """
@@ -25,14 +26,19 @@ from datadistill.runs.torchfile import read_bytes
 
 def read_cifar(made: Any, root: Path, split: str) -> SimpleNamespace:
     """The part `split`, "train" or "test", of CIFAR-10 or CIFAR-100: `data`, (N,3,32,32) uint8, and
-    `targets`, N integers. `made` is torchvision's class, which has the names and MD5 sums of the files."""
+    `targets`, N integers. `made` is torchvision's class, which has the names and MD5 sums of the
+    files."""
     data, targets = [], []
     for name, digest in made.train_list if split == "train" else made.test_list:
         path = root / made.base_folder / name
         entry = unpickle_batch(_read_checked(path, digest, "a batch of CIFAR"), path)
         labels = entry.get("labels", entry.get("fine_labels"))
         pixels = entry.get("data")
-        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3072,):
+        if (
+            not isinstance(pixels, np.ndarray)
+            or pixels.dtype != np.uint8
+            or pixels.shape[1:] != (3072,)
+        ):
             raise DataError(f"{path} has no images of 3,072 bytes under 'data'; fetch it again")
         if not isinstance(labels, list) or not all(type(k) is int for k in labels):
             raise DataError(f"{path} has no list of whole numbers under 'labels'; fetch it again")
@@ -42,17 +48,28 @@ def read_cifar(made: Any, root: Path, split: str) -> SimpleNamespace:
 
 
 def read_svhn(made: Any, root: Path, split: str, official: bool) -> SimpleNamespace:
-    """The part `split`, "train" or "test", of SVHN: `data`, (N,3,32,32) uint8, and `targets`, (N,) int64,
-    where SVHN's label 10 is the digit 0. `official`: whether the file must be of its published MD5 sum."""
+    """The part `split`, "train" or "test", of SVHN: `data`, (N,3,32,32) uint8, and `targets`, (N,)
+    int64, where SVHN's label 10 is the digit 0. `official`: whether the file must be of its
+    published MD5 sum."""
     from scipy.io import loadmat
 
     _, name, digest = made.split_list[split]
     path = root / name
-    found = loadmat(io.BytesIO(_read_checked(path, digest if official else None, "a .mat file of SVHN")))
+    found = loadmat(
+        io.BytesIO(_read_checked(path, digest if official else None, "a .mat file of SVHN"))
+    )
     pixels, labels = found.get("X"), found.get("y")
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[:3] != (32, 32, 3):
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.dtype != np.uint8
+        or pixels.shape[:3] != (32, 32, 3)
+    ):
         raise DataError(f"{path} has no images of 32x32x3 bytes under 'X'; fetch it again")
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iuf" or labels.size != pixels.shape[3]:
+    if (
+        not isinstance(labels, np.ndarray)
+        or labels.dtype.kind not in "iuf"
+        or labels.size != pixels.shape[3]
+    ):
         raise DataError(f"{path} has no label for each image under 'y'; fetch it again")
     targets = labels.astype(np.int64).reshape(-1)
     targets[targets == 10] = 0
@@ -60,20 +77,23 @@ def read_svhn(made: Any, root: Path, split: str, official: bool) -> SimpleNamesp
 
 
 def unpickle_batch(data: bytes, source: object) -> dict[str, Any]:
-    """The dict in a pickle of numbers, texts, lists, dicts and arrays of numbers; nothing else is made.
-    Python 2 wrote CIFAR's, so bytes become texts in Latin-1."""
+    """The dict in a pickle of numbers, texts, lists, dicts and arrays of numbers; nothing else is
+    made. Python 2 wrote CIFAR's, so bytes become texts in Latin-1."""
     try:
         found = _Batches(io.BytesIO(data), encoding="latin1").load()
     except DataError as error:
         raise DataError(f"{source} {error}") from None
     except MemoryError:
         raise
-    except Exception as error:  # UnpicklingError, EOFError, ValueError, ...: a pickle fails in many ways
+    except Exception as error:
+        # UnpicklingError, EOFError, ValueError, ...: a pickle fails in many ways
         what = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise DataError(f"{source} is no whole pickle of images ({what}); fetch it again") from None
     if not isinstance(found, dict):
         raise DataError(f"{source} holds a {type(found).__name__}, wanted a dict; fetch it again")
-    return {key: value.value if isinstance(value, _Array) else value for key, value in found.items()}
+    return {
+        key: value.value if isinstance(value, _Array) else value for key, value in found.items()
+    }
 
 
 def _read_checked(path: Path, digest: str | None, wanted: str) -> bytes:
@@ -85,7 +105,8 @@ def _read_checked(path: Path, digest: str | None, wanted: str) -> bytes:
 
 
 class _Dtype:
-    """Stands for numpy.dtype, whose own reader believes whatever a pickle says of sizes and flags."""
+    """Stands for numpy.dtype, whose own reader believes whatever a pickle says of sizes and
+    flags."""
 
     def __init__(self, code: Any, *flags: Any) -> None:
         if code not in ("u1", "i1", "i4", "i8", "b1"):
@@ -139,6 +160,6 @@ class _Batches(pickle.Unpickler):
         if (module, name) in _KNOWN:
             return _KNOWN[module, name]
         raise DataError(
-            f"is a pickle that wants the Python object {module[:60]}.{name[:60]}, which was not made: CIFAR's "
-            "hold arrays, lists and texts alone; delete it and fetch it again"
+            f"is a pickle that wants the Python object {module[:60]}.{name[:60]}, which was not "
+            "made: CIFAR's hold arrays, lists and texts alone; delete it and fetch it again"
         )

@@ -19,12 +19,15 @@ def resolve_device(device: torch.device | str) -> torch.device:
     return resolve(str(where)) if where.type == "cuda" else where
 
 
-def refuse_contradiction(normalization: Normalization, size: int | None, channels: int | None) -> None:
-    """Refuse a size or a number of channels beside a normalization that is for others, and what is none."""
+def refuse_contradiction(
+    normalization: Normalization, size: int | None, channels: int | None
+) -> None:
+    """Refuse a size or a number of channels beside a normalization that is for others, and what is
+    none."""
     if not isinstance(normalization, Normalization):
         raise UsageError(
-            f"normalization is a {type(normalization).__name__}; wanted a Normalization, such as a distilled "
-            "set's .normalization"
+            f"normalization is a {type(normalization).__name__}; wanted a Normalization, such as a "
+            "distilled set's .normalization"
         )
     if size not in (None, normalization.size) or channels not in (None, normalization.channels):
         raise UsageError(
@@ -36,11 +39,12 @@ def refuse_contradiction(normalization: Normalization, size: int | None, channel
 def check_part(
     images: Tensor, labels: Tensor, classes: tuple[str, ...], what: str, every_class: bool = True
 ) -> None:
-    """Refuse what would fail later or silently: wrong shapes, labels out of range, classes without images."""
+    """Refuse what would fail later or silently: wrong shapes, labels out of range, classes without
+    images."""
     if images.ndim != 4 or images.numel() == 0:
         raise DataError(
-            f"{what} has images of shape {tuple(images.shape)}; wanted (N, channels, height, width), none of "
-            "them 0: reshape them"
+            f"{what} has images of shape {tuple(images.shape)}; wanted (N, channels, height, "
+            "width), none of them 0: reshape them"
         )
     if (
         labels.ndim != 1
@@ -49,8 +53,8 @@ def check_part(
         or len(labels) != len(images)
     ):
         raise DataError(
-            f"{what} has labels of shape {tuple(labels.shape)}, {labels.dtype}, for {len(images):,} images; "
-            f"wanted ({len(images)},) integers"
+            f"{what} has labels of shape {tuple(labels.shape)}, {labels.dtype}, for "
+            f"{len(images):,} images; wanted ({len(images)},) integers"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(classes):
@@ -61,7 +65,11 @@ def check_part(
     if len(classes) < 2:
         raise DataError(f"{what} has one class only ({', '.join(classes)}); wanted two or more")
     counts = torch.bincount(labels.long(), minlength=len(classes)).tolist()
-    empty = [f"{name} ({k})" for k, (name, count) in enumerate(zip(classes, counts, strict=True)) if count == 0]
+    empty = [
+        f"{name} ({k})"
+        for k, (name, count) in enumerate(zip(classes, counts, strict=True))
+        if count == 0
+    ]
     if every_class and empty:
         raise DataError(
             f"{what} has no image of class {', '.join(empty[:5])}; counts: {counts[:20]}: "

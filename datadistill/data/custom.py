@@ -44,8 +44,8 @@ def read_tensors(
     for what, tensor in (("images", images), ("test_images", test_images)):
         if tensor.ndim != 4 or tensor.numel() == 0:
             raise DataError(
-                f"{what} have shape {tuple(tensor.shape)}; wanted (N, channels, height, width), none of them "
-                "0: reshape them"
+                f"{what} have shape {tuple(tensor.shape)}; wanted (N, channels, height, width), "
+                "none of them 0: reshape them"
             )
         refuse_channels_last(tuple(tensor.shape), what, known)
     labels = class_numbers(labels, len(images), "the training part")
@@ -116,7 +116,9 @@ def read_dataset(
 
 
 def refuse_no_test() -> Pixels:
-    raise DataError("no image was held out (holdout=0) and no test data set given; pass one of the two")
+    raise DataError(
+        "no image was held out (holdout=0) and no test data set given; pass one of the two"
+    )
 
 
 def _read_test(test: Any, size: int | None, channels: int, seed: int, images: Tensor) -> Pixels:
@@ -140,7 +142,9 @@ def _channels(dataset: Any, said: int | None) -> int:
     return from_pil(image).shape[0] if isinstance(image, Image.Image) else image.shape[0]
 
 
-def _read(dataset: Any, indices: Sequence[int], size: int | None, channels: int, seed: int) -> Pixels:
+def _read(
+    dataset: Any, indices: Sequence[int], size: int | None, channels: int, seed: int
+) -> Pixels:
     images: list[Tensor] = []
     labels: list[int] = []
     with streams.global_stream(seed, "dataset"):
@@ -177,14 +181,19 @@ def _pair(dataset: Any, index: int, channels: int | None) -> tuple[Any, int]:
             image = image_tensor(image, f"item {index} of the data set")
         if not isinstance(image, Tensor) or image.ndim != 3:
             found = (
-                f"tensor of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+                f"tensor of shape {tuple(image.shape)}"
+                if isinstance(image, Tensor)
+                else type(image).__name__
             )
             raise DataError(
-                f"item {index} of the data set has a {found} for an image; wanted (C,H,W) or a Pillow image"
+                f"item {index} of the data set has a {found} for an image; wanted (C,H,W) "
+                "or a Pillow image"
             )
         refuse_channels_last(tuple(image.shape), f"item {index} of the data set", channels)
     if label is None or abs(label) > LARGEST:
-        raise DataError(f"item {index} of the data set has the label {item[1]!r:.60}; wanted an integer from 0")
+        raise DataError(
+            f"item {index} of the data set has the label {item[1]!r:.60}; wanted an integer from 0"
+        )
     return image, label
 
 
@@ -195,7 +204,7 @@ def _names(names: Names | None, labels: Tensor) -> Names:
     highest = int(labels.max())
     if highest >= len(labels):
         raise DataError(
-            f"the labels go up to {highest:,} but there are {len(labels):,} images; wanted 0, 1, ... with "
-            "an image of each: renumber them"
+            f"the labels go up to {highest:,} but there are {len(labels):,} images; wanted 0, 1, "
+            "... with an image of each: renumber them"
         )
     return tuple(str(k) for k in range(highest + 1))

@@ -1,6 +1,8 @@
-"""digits: the 1,797 handwritten digits of 8x8 pixels that ship with scikit-learn (values 0..16, here 0..1).
+"""digits: the 1,797 handwritten digits of 8x8 pixels that ship with scikit-learn (values 0..16,
+here 0..1).
 
-The split is fixed, by a hash of the position in the file: 359 images (a fifth of every digit) are held out.
+The split is fixed, by a hash of the position in the file: 359 images (a fifth of every digit) are
+held out.
 """
 
 from __future__ import annotations
@@ -35,8 +37,10 @@ DIGITS_8X8 = Source(
     classes=DIGITS,
     shape=(1, 8, 8),
     sizes=(1438, 359),
-    about="1,438 of the 1,797 handwritten 8x8 digits that ship with scikit-learn to learn from, 359 held "
-    "out, stratified; not MNIST",
+    about=(
+        "1,438 of the 1,797 handwritten 8x8 digits that ship with scikit-learn to learn from, 359 "
+        "held out, stratified; not MNIST"
+    ),
     validation=0.1,
     statistics=None,
     find=_find,

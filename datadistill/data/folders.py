@@ -4,8 +4,9 @@
       jay/     0001.jpg  0002.png ...
       pelican/ 0001.jpg ...
 
-Classes are the sub-folders in alphabetical order. A fifth of every class is held out as the test part, by
-seed. How images of any mode and size become tensors of one shape: `datadistill.data.images`.
+Classes are the sub-folders in alphabetical order. A fifth of every class is held out as the test
+part, by seed. How images of any mode and size become tensors of one shape:
+`datadistill.data.images`.
 """
 
 from __future__ import annotations
@@ -55,30 +56,32 @@ def load_folder(
 ) -> RealData:
     """Read a folder of images, one sub-folder a class.
 
-    Every file is decoded once now, so that a damaged one is found before a run and not at its end; the pixels
-    of the test part are dropped and decoded again when `.test` is asked for. Files whose name starts with a
-    dot, and Thumbs.db and the like, are ignored; any other file must be an image.
+    Every file is decoded once now, so that a damaged one is found before a run and not at its end;
+    the pixels of the test part are dropped and decoded again when `.test` is asked for. Files whose
+    name starts with a dot, and Thumbs.db and the like, are ignored; any other file must be an
+    image.
 
     Args:
         folder: holds one folder for each class, at least two.
         size: side of the square images, 32 by default: short side resized, then centre-cropped.
         channels: 3 (default) or 1.
-        holdout: the test part, stratified, at least one image of each class: an int is a number, a float a
-            share.
+        holdout: the test part, stratified, at least one image of each class: an int is a number, a
+            float a share.
         validation: held out of the rest for model selection; a tenth by default.
         seed: decides which images are held out.
         skip_bad: leave files that cannot be read out, and say how many, instead of refusing.
-        normalization: an existing one instead of the mean and deviation measured here; it sets size and
-            channels.
-        parts: which images are in which part, in place of a draw: `d.data.parts` of a set that was learned
-            from this folder. Images are known by their content, whatever the files are called now; those that
-            joined the folder since are left out, with a warning.
+        normalization: an existing one instead of the mean and deviation measured here; it sets size
+            and channels.
+        parts: which images are in which part, in place of a draw: `d.data.parts` of a set that was
+            learned from this folder. Images are known by their content, whatever the files are
+            called now; those that joined the folder since are left out, with a warning.
         device: where the result lies.
 
     Raises:
-        DataError: a folder that is missing, without classes, or with one; an empty class, or one with
-            a single image; a file that is no image, is damaged or decodes to too many pixels; a folder of
-            datadistill's own runs among the classes; images of `parts` that are missing or were edited.
+        DataError: a folder that is missing, without classes, or with one; an empty class, or one
+            with a single image; a file that is no image, is damaged or decodes to too many pixels;
+            a folder of datadistill's own runs among the classes; images of `parts` that are missing
+            or were edited.
     """
     if normalization is not None:
         refuse_contradiction(normalization, size, channels)
@@ -110,10 +113,15 @@ def load_folder(
             ids.append(image_id(name, content))
         if len(paths) - before < 2:
             found = len(paths) - before
-            skipped = f" that can be read ({len(members) - found} skipped)" if len(members) > found else ""
+            skipped = (
+                f" that can be read ({len(members) - found} skipped)"
+                if len(members) > found
+                else ""
+            )
             raise DataError(
-                f"class {name!r} in {root} has {'no image' if found == 0 else 'one image only'}{skipped}; "
-                "wanted at least two, one to learn from and one held out: add images or take the folder away"
+                f"class {name!r} in {root} has "
+                f"{'no image' if found == 0 else 'one image only'}{skipped}; wanted at least two, "
+                "one to learn from and one held out: add images or take the folder away"
             )
     if bad:
         logger.warning("%d file(s) under %s could not be read and were skipped", bad, root)
@@ -123,7 +131,9 @@ def load_folder(
     if parts is None:
         kept, held_out = (
             part.tolist()
-            for part in split_stratified(targets, holdout, streams.generator(seed, "holdout"), at_least=1)
+            for part in split_stratified(
+                targets, holdout, streams.generator(seed, "holdout"), at_least=1
+            )
         )
     else:
         places, newer = Parts.from_dict(parts).find(ids, str(root))
@@ -131,7 +141,8 @@ def load_folder(
         split = torch.arange(len(kept)).tensor_split([len(places["train"])])
         if newer:
             warnings.warn(
-                f"{newer} image(s) of {root} were not there when the set was learned, and are left out",
+                f"{newer} image(s) of {root} were not there when the set was learned, "
+                "and are left out",
                 stacklevel=2,
             )
     # absolute, as they may be read from another working directory, or by another process
@@ -145,8 +156,10 @@ def load_folder(
         (torch.stack([pixels[i] for i in kept]), targets[kept]),
         read_test,
         classes=tuple(files),
-        description=f"{name}: a folder of images in {len(files)} classes, {len(kept):,} to learn from, "
-        f"{len(held_out):,} held out, stratified{remarks}",
+        description=(
+            f"{name}: a folder of images in {len(files)} classes, {len(kept):,} to learn from, "
+            f"{len(held_out):,} held out, stratified{remarks}"
+        ),
         validation=0.1 if validation is None else validation,
         seed=seed,
         size=side,
@@ -159,7 +172,8 @@ def load_folder(
 
 
 def read_square(path: Path, channels: int, size: int) -> tuple[Tensor, bytes]:
-    """A file as a tensor (channels, size, size) in 0..1 with memory of its own, and the file's SHA-256."""
+    """A file as a tensor (channels, size, size) in 0..1 with memory of its own, and the file's
+    SHA-256."""
     pixels, content = read_with_hash(path, channels)
     return to_size(pixels, size).clone(), content
 
@@ -191,14 +205,16 @@ def _classes(root: Path) -> dict[str, list[Path]]:
     """The class folders in order of their names, each with its files in order."""
     if not root.is_dir():
         state = "is not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{root} {state}; wanted a folder that holds one folder of images for each class")
+        raise DataError(
+            f"{root} {state}; wanted a folder that holds one folder of images for each class"
+        )
     entries = _list_files(root)
     stray = [path for path in entries if not path.is_dir()]
     folders = [path for path in entries if path.is_dir()]
     if stray and not folders:
         raise DataError(
-            f"{root} holds files ({stray[0].name}, ...) and no folders; wanted one folder for each class, "
-            "with the images in it"
+            f"{root} holds files ({stray[0].name}, ...) and no folders; wanted one folder for each "
+            "class, with the images in it"
         )
     if stray:
         raise DataError(
@@ -211,8 +227,8 @@ def _classes(root: Path) -> dict[str, list[Path]]:
     for path in folders:
         if is_output(path):
             raise DataError(
-                f"{path} holds runs of datadistill and no images of a class; move it out of {root} (and give "
-                "--out a place outside)"
+                f"{path} holds runs of datadistill and no images of a class; move it out of {root} "
+                "(and give --out a place outside)"
             )
     classes = {}
     for path in folders:
@@ -220,7 +236,8 @@ def _classes(root: Path) -> dict[str, list[Path]]:
         nested = [member for member in members if member.is_dir()]
         if nested:
             raise DataError(
-                f"{nested[0]} is a folder inside a class; wanted images only: move its files up or take it away"
+                f"{nested[0]} is a folder inside a class; wanted images only: move its files "
+                "up or take it away"
             )
         classes[path.name] = members
     return classes
@@ -242,5 +259,9 @@ def _list_files(folder: Path) -> list[Path]:
     try:
         found = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
-        raise DataError(f"{folder} cannot be listed ({error.strerror}); check its permissions") from error
-    return [path for path in found if not path.name.startswith(".") and path.name.lower() not in LITTER]
+        raise DataError(
+            f"{folder} cannot be listed ({error.strerror}); check its permissions"
+        ) from error
+    return [
+        path for path in found if not path.name.startswith(".") and path.name.lower() not in LITTER
+    ]

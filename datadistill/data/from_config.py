@@ -16,15 +16,21 @@ __all__ = ["load_data"]
 def load_data(
     plan: DataPlan, options: RunOptions, *, seed: int, folder: str | None = None, **split: Any
 ) -> RealData:
-    """The data that the fields of a `DataPlan` name, on the CPU. `seed` draws the validation images; `folder`
-    holds the images of the data set "folder"; `split` is `holdout` and `skip_bad` of `load_folder`.
+    """The data that the fields of a `DataPlan` name, on the CPU. `seed` draws the validation
+    images; `folder` holds the images of the data set "folder"; `split` is `holdout` and `skip_bad`
+    of `load_folder`.
 
     >>> load_data(DataPlan(dataset="digits", size=16), RunOptions(), seed=0).shape
     (1, 16, 16)
     """
     shared: dict[str, Any] = {
-        "size": plan.size, "channels": plan.channels, "validation": plan.validation, "seed": seed,
-    }  # fmt: skip
+        "size": plan.size,
+        "channels": plan.channels,
+        "validation": plan.validation,
+        "seed": seed,
+    }
     if plan.dataset == "folder" and folder is not None:
         return load_folder(folder, **shared, **split)
-    return data.load(plan.dataset, folder=folder, root=options.data_root, download=options.download, **shared)
+    return data.load(
+        plan.dataset, folder=folder, root=options.data_root, download=options.download, **shared
+    )

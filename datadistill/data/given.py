@@ -20,12 +20,13 @@ __all__ = ["float_images", "split_of", "to_labels"]
 def split_of(data: Any, what: str = "the data") -> Split:
     """The images and labels of anything that has both.
 
-    Images are taken as they are, normalized as the net wants them. A data set is read once, in its order: its
-    random transforms are drawn once (augment by the plan instead).
+    Images are taken as they are, normalized as the net wants them. A data set is read once, in its
+    order: its random transforms are drawn once (augment by the plan instead).
 
     Args:
-        data: a `Split`; a pair of images and labels, tensors or arrays, the labels also a list; a torch
-            `TensorDataset` or other map-style data set, a list of pairs, or a DataLoader of one.
+        data: a `Split`; a pair of images and labels, tensors or arrays, the labels also a list; a
+            torch `TensorDataset` or other map-style data set, a list of pairs, or a DataLoader of
+            one.
         what: named in errors.
 
     Example:
@@ -40,7 +41,9 @@ def split_of(data: Any, what: str = "the data") -> Split:
         images = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
     elif isinstance(data, torch.utils.data.TensorDataset):
         if len(data.tensors) != 2:
-            raise UsageError(f"{what} has {len(data.tensors)} tensors an item; wanted images and labels")
+            raise UsageError(
+                f"{what} has {len(data.tensors)} tensors an item; wanted images and labels"
+            )
         images, labels = data.tensors
     else:
         images, labels = _read(data, what)
@@ -54,18 +57,22 @@ def split_of(data: Any, what: str = "the data") -> Split:
     ):
         return data
     # a tensor made under inference_mode would break every later gradient
-    images, labels = (x.clone() if x.is_inference() else x for x in (images.detach(), labels.detach()))
+    images, labels = (
+        x.clone() if x.is_inference() else x for x in (images.detach(), labels.detach())
+    )
     return Split(images, labels)
 
 
 def float_images(images: Any) -> Tensor:
     """A batch of images (B,...), refused where no net takes it: no tensor, or whole numbers."""
     if not isinstance(images, Tensor):
-        raise UsageError(f"images are a {type(images).__name__}; pass a tensor (B, channels, height, width)")
+        raise UsageError(
+            f"images are a {type(images).__name__}; pass a tensor (B, channels, height, width)"
+        )
     if not images.is_floating_point():
         raise UsageError(
-            f"images are {tuple(images.shape)} {images.dtype}; pass floats, normalized as the net wants them "
-            "(images.float() / 255 brings bytes to the range 0 to 1)"
+            f"images are {tuple(images.shape)} {images.dtype}; pass floats, normalized as the net "
+            "wants them (images.float() / 255 brings bytes to the range 0 to 1)"
         )
     return images
 
@@ -74,8 +81,8 @@ def to_labels(labels: Any, samples: int) -> Int[Tensor, " b"] | Float[Tensor, "b
     """Class numbers (B,) int64, or probabilities (B,K) as they are.
 
     Args:
-        labels: (B,) or (B,1) whole numbers of any type; (B,K) one-hot rows of integers; or (B,K) floats,
-            probabilities.
+        labels: (B,) or (B,1) whole numbers of any type; (B,K) one-hot rows of integers; or (B,K)
+            floats, probabilities.
         samples: B.
 
     Example:
@@ -87,8 +94,8 @@ def to_labels(labels: Any, samples: int) -> Int[Tensor, " b"] | Float[Tensor, "b
             labels = torch.as_tensor(labels)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UsageError(
-                f"labels are a {type(labels).__name__} that makes no tensor ({str(error)[:100]}); pass class "
-                f"numbers ({samples},), 0 or more"
+                f"labels are a {type(labels).__name__} that makes no tensor ({str(error)[:100]}); "
+                f"pass class numbers ({samples},), 0 or more"
             ) from None
     if labels.dim() == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -112,7 +119,11 @@ def to_labels(labels: Any, samples: int) -> Int[Tensor, " b"] | Float[Tensor, "b
 
 def _is_pair(data: Any) -> bool:
     """Whether these are images and labels, and not a list of two pairs."""
-    if not isinstance(data, tuple | list) or len(data) != 2 or not isinstance(data[0], Tensor | np.ndarray):
+    if (
+        not isinstance(data, tuple | list)
+        or len(data) != 2
+        or not isinstance(data[0], Tensor | np.ndarray)
+    ):
         return False
     return isinstance(data[1], Tensor | np.ndarray | list | tuple)
 
@@ -131,18 +142,20 @@ def _read(data: Any, what: str) -> tuple[Tensor, Any]:
     for place in range(len(dataset)):
         item = dataset[place]
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise UsageError(f"item {place} of {what} is a {type(item).__name__}; wanted a pair (image, label)")
+            raise UsageError(
+                f"item {place} of {what} is a {type(item).__name__}; wanted a pair (image, label)"
+            )
         image, label = item
         if not isinstance(image, Tensor):
             raise UsageError(
                 f"the image of item {place} of {what} is a {type(image).__name__}; wanted a tensor "
-                "(channels, height, width): give the data set a transform (torchvision's ToTensor), or take "
-                "datadistill.RealData.from_dataset"
+                "(channels, height, width): give the data set a transform (torchvision's "
+                "ToTensor), or take datadistill.RealData.from_dataset"
             )
         if images and image.shape != images[0].shape:
             raise DataError(
-                f"item {place} of {what} has shape {tuple(image.shape)}, the first {tuple(images[0].shape)}; "
-                "wanted all alike"
+                f"item {place} of {what} has shape {tuple(image.shape)}, the first "
+                f"{tuple(images[0].shape)}; wanted all alike"
             )
         images.append(image)
         labels.append(torch.as_tensor(label))

@@ -37,7 +37,9 @@ def normalize_part(normalization: Normalization, pixels: Tensor, targets: Tensor
 
 
 def normalize_test_part(
-    part: Callable[[Tensor, Tensor], Split], test: Pixels | Callable[[], Pixels], classes: tuple[str, ...]
+    part: Callable[[Tensor, Tensor], Split],
+    test: Pixels | Callable[[], Pixels],
+    classes: tuple[str, ...],
 ) -> Split:
     """The test part, at the first use of `.test`."""
     pixels, targets = test if isinstance(test, tuple) else test()

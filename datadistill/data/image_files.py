@@ -1,12 +1,14 @@
-"""Image files as tensors: opened once, hashed, decoded to all of their bits, or refused with their path.
+"""Image files as tensors: opened once, hashed, decoded to all of their bits, or refused with their
+path.
 
-Pillow reads 16-bit colour with the upper eight bits alone. Its unpackers choose the upper byte by the byte
-order of the raw mode, so the same file opened with the other order gives the lower byte, and
+Pillow reads 16-bit colour with the upper eight bits alone. Its unpackers choose the upper byte by
+the byte order of the raw mode, so the same file opened with the other order gives the lower byte,
+and
 
     value = (256 * upper + lower) / 65535
 
-is exact. Where that way is closed (JPEG 2000, PPM, SGI in colour with more than eight bits; 16-bit colour with
-premultiplied alpha), the file is refused.
+is exact. Where that way is closed (JPEG 2000, PPM, SGI in colour with more than eight bits; 16-bit
+colour with premultiplied alpha), the file is refused.
 """
 
 from __future__ import annotations
@@ -35,13 +37,20 @@ FORMATS = (
     *("AVIF", "ICO", "TGA", "PCX", "SGI"),
 )
 LOWER = {
-    "RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": "RGB;16B",
-    "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B", "RGBA;16N": "RGBA;16B",
-    "CMYK;16B": "CMYK;16L", "CMYK;16L": "CMYK;16B", "CMYK;16N": "CMYK;16B",
-}  # fmt: skip
-"""Raw mode that unpacks the upper bytes -> the one that unpacks the lower bytes ("N" is the machine's order,
-little-endian wherever torch runs)."""
-GREY_ALPHA = "LA;16B"  # four bytes a pixel, which "RGBA" unpacks as upper and lower byte of grey and of alpha
+    "RGB;16B": "RGB;16L",
+    "RGB;16L": "RGB;16B",
+    "RGB;16N": "RGB;16B",
+    "RGBA;16B": "RGBA;16L",
+    "RGBA;16L": "RGBA;16B",
+    "RGBA;16N": "RGBA;16B",
+    "CMYK;16B": "CMYK;16L",
+    "CMYK;16L": "CMYK;16B",
+    "CMYK;16N": "CMYK;16B",
+}
+"""Raw mode that unpacks the upper bytes -> the one that unpacks the lower bytes ("N" is the
+machine's order, little-endian wherever torch runs)."""
+# four bytes a pixel, which "RGBA" unpacks as upper and lower byte of grey and of alpha
+GREY_ALPHA = "LA;16B"
 STEPS = {"1": 255, "L;2": 85, "L;4": 17}
 """Raw modes of fewer than eight bits, and the grey of their level 1."""
 
@@ -54,9 +63,9 @@ def _formats() -> tuple[str, ...]:
 
 
 def read_file(path: Path, channels: int | None = None) -> Float[Tensor, "c h w"]:
-    """Open, decode and convert one image file; DataError where it is not an image Pillow reads, is damaged,
-    is larger than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`, the guard against decompression bombs), or
-    holds more than Pillow would hand out."""
+    """Open, decode and convert one image file; DataError where it is not an image Pillow reads, is
+    damaged, is larger than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`, the guard against
+    decompression bombs), or holds more than Pillow would hand out."""
     return read_with_hash(path, channels)[0]
 
 
@@ -65,7 +74,9 @@ def read_with_hash(path: Path, channels: int | None = None) -> tuple[Float[Tenso
     poll()
     if not path.is_file():  # a named pipe would hang, a device never end
         state = "is not a regular file" if path.exists() else "does not exist"
-        raise DataError(f"{path} {state}; wanted an image: replace it, or skip such files (--skip-bad)")
+        raise DataError(
+            f"{path} {state}; wanted an image: replace it, or skip such files (--skip-bad)"
+        )
     try:
         with path.open("rb") as file, _strict():
             digest = hashlib.file_digest(file, "sha256").digest()
@@ -74,17 +85,18 @@ def read_with_hash(path: Path, channels: int | None = None) -> tuple[Float[Tenso
         raise DataError(f"{path}: {error}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path} is refused: it decodes to more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit "
-            "against decompression bombs; shrink it, or take it out"
+            f"{path} is refused: it decodes to more than {Image.MAX_IMAGE_PIXELS:,} pixels, "
+            "Pillow's limit against decompression bombs; shrink it, or take it out"
         ) from error
     except Image.UnidentifiedImageError as error:
         raise DataError(
-            f"{path} is not an image that can be read here; wanted PNG, JPEG, WebP, GIF, BMP, TIFF or the "
-            "like: take it out, or skip such files (--skip-bad)"
+            f"{path} is not an image that can be read here; wanted PNG, JPEG, WebP, GIF, BMP, TIFF "
+            "or the like: take it out, or skip such files (--skip-bad)"
         ) from error
     except (MemoryError, UsageError):
         raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, ...
+    except Exception as error:
+        # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, ...
         raise DataError(
             f"{path} cannot be decoded ({type(error).__name__}: {error}); replace it, or skip "
             "such files (--skip-bad)"
@@ -137,19 +149,28 @@ def _refuse_depth(image: Any, raw: str, file: BinaryIO) -> None:
     """Refuse files of which Pillow would hand out a part of the bits."""
     colour = len(image.getbands()) > 1
     deep = image.format == "SGI" and (";16" in raw or image.tile[0][0] == "SGI16")
-    deep |= image.format == "PPM" and colour and image.tile[0][0].startswith("ppm") and _largest(image) > 255
+    deep |= (
+        image.format == "PPM"
+        and colour
+        and image.tile[0][0].startswith("ppm")
+        and _largest(image) > 255
+    )
     deep |= image.format == "JPEG2000" and colour and _precision(file) > 8
     deep |= colour and ";16" in raw and raw not in LOWER and raw != GREY_ALPHA
     if deep:
         raise DataError(
-            f"a {image.format} image with more than 8 bits in each of several channels, of which only the "
-            "upper 8 can be read here; wanted a 16-bit PNG or TIFF, or 8 bits: convert it"
+            f"a {image.format} image with more than 8 bits in each of several channels, of which "
+            "only the upper 8 can be read here; wanted a 16-bit PNG or TIFF, or 8 bits: convert it"
         )
 
 
 def _largest(image: Any) -> int:
     arguments = image.tile[0][3]
-    numbers = [a for a in (arguments if isinstance(arguments, tuple) else (arguments,)) if isinstance(a, int)]
+    numbers = [
+        a
+        for a in (arguments if isinstance(arguments, tuple) else (arguments,))
+        if isinstance(a, int)
+    ]
     return max(numbers, default=0)
 
 
@@ -189,6 +210,8 @@ def _bytes(image: Any, raw: str) -> np.ndarray:
     """The bytes that a raw mode unpacks, turned as the orientation tag says."""
     tile = image.tile[0]
     arguments = raw if isinstance(tile[3], str) else (raw, *tile[3][1:])
-    image.tile = [type(tile)(*tile[:3], arguments)] if hasattr(tile, "_fields") else [(*tile[:3], arguments)]
+    image.tile = (
+        [type(tile)(*tile[:3], arguments)] if hasattr(tile, "_fields") else [(*tile[:3], arguments)]
+    )
     image.load()
     return np.asarray(ImageOps.exif_transpose(image) or image).astype(np.float64)

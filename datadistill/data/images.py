@@ -1,16 +1,18 @@
-"""From what a user hands over (tensors, Pillow images, files) to float32 tensors in 0..1 of one shape.
+"""From what a user hands over (tensors, Pillow images, files) to float32 tensors in 0..1 of one
+shape.
 
 The rules, the same for every source:
 
 - integers must be uint8 and are divided by 255; floats must be finite and lie in 0..1 already;
 - grey becomes RGB by repeating the channel, RGB becomes grey by the luma of ITU-R BT.601,
   Y = 0.299 R + 0.587 G + 0.114 B;
-- a size is reached by a bilinear, antialiased resize of the 0..1 values until the short side fits, then a
-  centre crop to a square;
-- Pillow modes: 1-bit becomes 0 or 1; palette images become RGB; anything with transparency (LA, RGBA,
-  a transparent grey, colour or palette entry) is composited on white; CMYK, YCbCr, Lab and HSV become RGB,
-  without colour profiles; 16-bit grey is divided by 65535; of an animation or of several pages the first is
-  taken; the camera's orientation tag is obeyed. `datadistill.data.image_files` has what goes for files.
+- a size is reached by a bilinear, antialiased resize of the 0..1 values until the short side fits,
+  then a centre crop to a square;
+- Pillow modes: 1-bit becomes 0 or 1; palette images become RGB; anything with transparency (LA,
+  RGBA, a transparent grey, colour or palette entry) is composited on white; CMYK, YCbCr, Lab and
+  HSV become RGB, without colour profiles; 16-bit grey is divided by 65535; of an animation or of
+  several pages the first is taken; the camera's orientation tag is obeyed.
+  `datadistill.data.image_files` has what goes for files.
 """
 
 from __future__ import annotations
@@ -45,14 +47,17 @@ def refuse_values(images: Shaped[Tensor, "*shape"], what: str = "images") -> Non
         return
     if not images.is_floating_point():
         raise DataError(
-            f"{what} are {images.dtype}; wanted uint8 in 0..255 or floats in 0..1: convert them first"
+            f"{what} are {images.dtype}; wanted uint8 in 0..255 or floats in 0..1: "
+            "convert them first"
         )
     if images.element_size() == 1:  # torch has no extremes of 8-bit floats
         images = images.float()
     low, high = (float(v) for v in torch.aminmax(images.detach()))
     if not (np.isfinite(low) and np.isfinite(high)):
         first = (~torch.isfinite(images)).nonzero()[0].tolist()
-        raise DataError(f"{what} hold a NaN or infinite value, first at index {first}; wanted floats in 0..1")
+        raise DataError(
+            f"{what} hold a NaN or infinite value, first at index {first}; wanted floats in 0..1"
+        )
     if low < -1e-4 or high > 1 + 1e-4:  # the slack is for rounding in a resize
         raise DataError(
             f"{what} are floats between {low:.4g} and {high:.4g}; wanted 0..1 (or uint8 0..255): "
@@ -61,7 +66,8 @@ def refuse_values(images: Shaped[Tensor, "*shape"], what: str = "images") -> Non
 
 
 def to_channels(images: Float[Tensor, "*n c h w"], channels: int) -> Float[Tensor, "*n k h w"]:
-    """Float images (C,H,W) or (N,C,H,W) with `channels` channels: grey is repeated, RGB becomes BT.601 luma."""
+    """Float images (C,H,W) or (N,C,H,W) with `channels` channels: grey is repeated, RGB becomes
+    BT.601 luma."""
     found = images.shape[-3]
     if found == channels:
         return images
@@ -77,8 +83,8 @@ def to_channels(images: Float[Tensor, "*n c h w"], channels: int) -> Float[Tenso
 
 
 def to_size(images: Float[Tensor, "*n c h w"], size: int | None) -> Float[Tensor, "*n c s s"]:
-    """Resize (C,H,W) or (N,C,H,W) so that the short side is `size` (bilinear, antialiased), then centre-crop
-    to a square; None returns the images as they are."""
+    """Resize (C,H,W) or (N,C,H,W) so that the short side is `size` (bilinear, antialiased), then
+    centre-crop to a square; None returns the images as they are."""
     if size is None:
         return images
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -92,15 +98,17 @@ def to_size(images: Float[Tensor, "*n c h w"], size: int | None) -> Float[Tensor
     scaled = (max(size, round(height * size / short)), max(size, round(width * size / short)))
     if scaled != (height, width):
         batch = images if images.ndim == 4 else images[None]
-        batch = F.interpolate(batch, size=scaled, mode="bilinear", align_corners=False, antialias=True)
+        batch = F.interpolate(
+            batch, size=scaled, mode="bilinear", align_corners=False, antialias=True
+        )
         images = batch if images.ndim == 4 else batch[0]
     top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
     return images[..., top : top + size, left : left + size]
 
 
 def from_pil(image: Image.Image, channels: int | None = None) -> Float[Tensor, "c h w"]:
-    """A Pillow image of any mode as a float32 tensor in 0..1, by the rules at the top of this module.
-    `channels` None keeps grey images grey (1) and makes all others RGB (3).
+    """A Pillow image of any mode as a float32 tensor in 0..1, by the rules at the top of this
+    module. `channels` None keeps grey images grey (1) and makes all others RGB (3).
 
     >>> from_pil(Image.new("RGBA", (2, 2), (0, 0, 0, 0))).mean()  # transparent: white shows
     tensor(1.)
@@ -123,8 +131,12 @@ def from_pil(image: Image.Image, channels: int | None = None) -> Float[Tensor, "
         pixels = torch.from_numpy(unit.astype(np.float32))[None]
     elif mode == "F":
         if white_is_zero:
-            raise DataError("a floating-point TIFF image in which 0 is white; convert it to 8 or 16 bits")
-        pixels = unit_range(torch.from_numpy(np.array(image, dtype=np.float32))[None], "a floating-point image")
+            raise DataError(
+                "a floating-point TIFF image in which 0 is white; convert it to 8 or 16 bits"
+            )
+        pixels = unit_range(
+            torch.from_numpy(np.array(image, dtype=np.float32))[None], "a floating-point image"
+        )
     else:
         if "A" in mode or "a" in mode or "transparency" in image.info:
             image = (image.convert("LA") if mode == "La" else image).convert("RGBA")
@@ -140,10 +152,11 @@ def from_pil(image: Image.Image, channels: int | None = None) -> Float[Tensor, "
 
 
 def _first_frame(image: Image.Image) -> tuple[Image.Image, bool]:
-    """The first of several frames, loaded, and whether 0 is white in it. The image stays at its frame."""
+    """The first of several frames, loaded, and whether 0 is white in it. The image stays at its
+    frame."""
     name = getattr(image, "filename", "")
-    # Pillow maps uncompressed TIFF files into memory and then scrambles those that are to be turned; it maps
-    # nothing that has no name
+    # Pillow maps uncompressed TIFF files into memory and then scrambles those that are to be
+    # turned; it maps nothing that has no name
     if image.format == "TIFF" and name:
         image.filename = ""  # type: ignore[attr-defined]
     place = image.tell() if getattr(image, "n_frames", 1) > 1 else None
@@ -161,8 +174,8 @@ def _first_frame(image: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def _is_inverted(image: Image.Image) -> bool:
-    """Whether 0 is white in a TIFF image of 16 bits or of floats, which Pillow does not see to. One of signed
-    bytes, which Pillow reads as unsigned, is refused."""
+    """Whether 0 is white in a TIFF image of 16 bits or of floats, which Pillow does not see to. One
+    of signed bytes, which Pillow reads as unsigned, is refused."""
     tags: Any = getattr(image, "tag_v2", {})
     samples = tags.get(339, 1)
     if image.mode == "L" and 2 in (samples if isinstance(samples, tuple) else (samples,)):

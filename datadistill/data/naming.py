@@ -1,9 +1,9 @@
 """Class names of data sets, and labels brought to one order of names.
 
-Labels are positions in a list of names, and every data set may have a list of its own: torchvision's
-ImageFolder numbers the sub-folders that it finds, so a test set that lacks a class has other numbers.
-`to_map_style` finds the names of a data set through Subset, ConcatDataset and DataLoader; `reorder_labels`
-hands out its items with the labels of another list.
+Labels are positions in a list of names, and every data set may have a list of its own:
+torchvision's ImageFolder numbers the sub-folders that it finds, so a test set that lacks a class
+has other numbers. `to_map_style` finds the names of a data set through Subset, ConcatDataset and
+DataLoader; `reorder_labels` hands out its items with the labels of another list.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def class_names(classes: Any) -> Names | None:
     """Names in label order, from any container; None where none are given.
 
     Args:
-        classes: a list, tuple, array, pandas Index or other iterable of names; a dict from name to label or
-            from label to name; or the number of classes, for "0", "1", ...
+        classes: a list, tuple, array, pandas Index or other iterable of names; a dict from name to
+            label or from label to name; or the number of classes, for "0", "1", ...
 
     Example:
         >>> class_names({"dog": 1, "cat": 0})
@@ -46,7 +46,9 @@ def class_names(classes: Any) -> Names | None:
     if classes is None:
         return None
     if isinstance(classes, str | bytes | set | frozenset):
-        raise UsageError(f"classes is {classes!r:.60}; wanted the names in label order, such as ['cat', 'dog']")
+        raise UsageError(
+            f"classes is {classes!r:.60}; wanted the names in label order, such as ['cat', 'dog']"
+        )
     if isinstance(classes, Integral):
         if classes < 1:
             raise UsageError(f"classes is {classes}; wanted names, or their number, 1 or more")
@@ -65,8 +67,8 @@ def _from_mapping(classes: Mapping[Any, Any]) -> Names | None:
     labels = [class_number(label) for _, label in pairs]
     if sorted(k for k in labels if k is not None) != list(range(len(pairs))):
         raise UsageError(
-            f"classes has the labels {sorted(map(str, labels))[:6]} for {len(pairs)} names; wanted 0, 1, ..., "
-            "each once"
+            f"classes has the labels {sorted(map(str, labels))[:6]} for {len(pairs)} names; wanted "
+            "0, 1, ..., each once"
         )
     named = dict(zip(labels, (_text(name) for name, _ in pairs), strict=True))
     return tuple(named[k] for k in range(len(pairs))) or None
@@ -81,7 +83,8 @@ def _text(name: Any) -> str:
 
 
 def same_name(name: str) -> str:
-    """The form that two spellings of one name share: composed accents (macOS writes decomposed ones)."""
+    """The form that two spellings of one name share: composed accents (macOS writes decomposed
+    ones)."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -99,17 +102,20 @@ def refuse_names(classes: Sequence[str], what: str) -> None:
             ) from None
         if (key := same_name(name)) in seen:
             raise DataError(
-                f"{what} has two classes of the name {name!r} ({seen[key]!r} and {name!r} are the same text); "
-                "rename one"
+                f"{what} has two classes of the name {name!r} ({seen[key]!r} and {name!r} are the "
+                "same text); rename one"
             )
         seen[key] = name
 
 
 class Relabelled:
-    """A map-style data set whose labels are translated, item by item: `mapping` has another label for each
-    label of `base`, or None. `names` are those of the labels of `base`, `wanted` those of the others."""
+    """A map-style data set whose labels are translated, item by item: `mapping` has another label
+    for each label of `base`, or None. `names` are those of the labels of `base`, `wanted` those of
+    the others."""
 
-    def __init__(self, base: Any, mapping: Sequence[int | None], names: Names, wanted: Names) -> None:
+    def __init__(
+        self, base: Any, mapping: Sequence[int | None], names: Names, wanted: Names
+    ) -> None:
         self.base, self.mapping, self.names, self.wanted = base, list(mapping), names, wanted
 
     def __len__(self) -> int:
@@ -124,8 +130,8 @@ class Relabelled:
             return item  # refused by whoever reads it
         if label >= len(self.mapping):
             raise DataError(
-                f"item {index} has the label {label}, but its data set names {len(self.mapping)} classes "
-                f"({', '.join(self.names[:5])}, ...); name them all"
+                f"item {index} has the label {label}, but its data set names {len(self.mapping)} "
+                f"classes ({', '.join(self.names[:5])}, ...); name them all"
             )
         other = self.mapping[label]
         if other is None:
@@ -137,7 +143,8 @@ class Relabelled:
 
 
 def reorder_labels(dataset: Any, names: Names | None, wanted: Names | None) -> Any:
-    """A data set with the labels of the list `wanted`; itself where either list is unknown or both agree."""
+    """A data set with the labels of the list `wanted`; itself where either list is unknown or both
+    agree."""
     if names is None or wanted is None or names == wanted:
         return dataset
     place = {same_name(name): k for k, name in enumerate(wanted)}
@@ -146,9 +153,9 @@ def reorder_labels(dataset: Any, names: Names | None, wanted: Names | None) -> A
         return dataset
     if not any(k is not None for k in mapping):
         raise DataError(
-            f"the classes of the two data sets have no name in common: {', '.join(names[:5])}, ... and "
-            f"{', '.join(wanted[:5])}, ...; name them alike, or set its attribute `classes` to None, to go by "
-            "number"
+            f"the classes of the two data sets have no name in common: {', '.join(names[:5])}, ... "
+            f"and {', '.join(wanted[:5])}, ...; name them alike, or set its attribute `classes` to "
+            "None, to go by number"
         )
     return Relabelled(dataset, mapping, names, wanted)
 
@@ -156,15 +163,16 @@ def reorder_labels(dataset: Any, names: Names | None, wanted: Names | None) -> A
 def to_map_style(dataset: Any, what: str) -> tuple[Any, Names | None]:
     """A map-style data set and the names of its labels, None where it says none.
 
-    A DataLoader is its data set, or the part that its sampler draws from; the parts of a ConcatDataset get
-    the labels of one list.
+    A DataLoader is its data set, or the part that its sampler draws from; the parts of a
+    ConcatDataset get the labels of one list.
     """
     if isinstance(dataset, DataLoader):
         dataset = _unwrap_loader(dataset, what)
     streamed = isinstance(dataset, IterableDataset)  # it has indexing by inheritance, which raises
     if streamed or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise UsageError(
-            f"{what} is a {type(dataset).__name__}; wanted one with a length and items (image, label)"
+            f"{what} is a {type(dataset).__name__}; wanted one with a length and "
+            "items (image, label)"
         )
     if isinstance(dataset, Subset):
         base, names = to_map_style(dataset.dataset, what)
@@ -191,10 +199,13 @@ def _union(lists: Sequence[Names | None]) -> Names | None:
 
 
 def _own_names(dataset: Any) -> Names | None:
-    """The names that stand in a data set's attributes, in the order of the labels that it hands out."""
+    """The names that stand in a data set's attributes, in the order of the labels that it hands
+    out."""
     names = None
     mapping = getattr(dataset, "class_to_idx", None)
-    listed = next((getattr(dataset, a) for a in ("classes", "categories") if hasattr(dataset, a)), None)
+    listed = next(
+        (getattr(dataset, a) for a in ("classes", "categories") if hasattr(dataset, a)), None
+    )
     if isinstance(mapping, Mapping) and not callable(listed) and listed is not None:
         # the mapping is what numbers the labels, unless it lists synonyms or leaves gaps
         labels = sorted(k for k in map(class_number, mapping.values()) if k is not None)
@@ -229,8 +240,8 @@ def _unwrap_loader(loader: DataLoader[Any], what: str) -> Any:
     dataset, sampler = loader.dataset, loader.sampler
     if loader.collate_fn is not default_collate and loader.batch_size is not None:
         raise UsageError(
-            f"{what} is a DataLoader with a collate_fn of its own, which changes what it loads; pass its "
-            "data set"
+            f"{what} is a DataLoader with a collate_fn of its own, which changes what it loads; "
+            "pass its data set"
         )
     if isinstance(sampler, SubsetRandomSampler):
         return Subset(dataset, sorted(int(i) for i in sampler.indices))
@@ -239,10 +250,12 @@ def _unwrap_loader(loader: DataLoader[Any], what: str) -> Any:
         and not sampler.replacement
         and len(sampler) == len(sampler.data_source)
     )
-    batched = loader.batch_sampler is None or type(loader.batch_sampler) is torch.utils.data.BatchSampler
+    batched = (
+        loader.batch_sampler is None or type(loader.batch_sampler) is torch.utils.data.BatchSampler
+    )
     if not plain or not batched:
         raise UsageError(
-            f"{what} is a DataLoader with a sampler of its own ({type(sampler).__name__}); pass its data set, "
-            "or a Subset of what is to be used"
+            f"{what} is a DataLoader with a sampler of its own ({type(sampler).__name__}); pass "
+            "its data set, or a Subset of what is to be used"
         )
     return dataset

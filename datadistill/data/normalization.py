@@ -2,9 +2,9 @@
 
     y = (x - mean) / std        a mean and a standard deviation for each channel
 
-A distilled set carries its normalization, because a net trained on it wants new images prepared in the very
-same way. Another kind is a subclass, with tensors of its own where it needs them, and a line in
-`NORMALIZATIONS`.
+A distilled set carries its normalization, because a net trained on it wants new images prepared in
+the very same way. Another kind is a subclass, with tensors of its own where it needs them, and a
+line in `NORMALIZATIONS`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ DARKEST = 1e-30
 class Normalization:
     """Prepares images for a net; call it on yours.
 
-    Tensors must have `channels` channels already; Pillow images are brought to them (modes, transparency,
-    grey and colour: see `datadistill.data.images`). Both are brought to `size` where it is set: short side
-    resized (bilinear, antialiased), then centre-cropped.
+    Tensors must have `channels` channels already; Pillow images are brought to them (modes,
+    transparency, grey and colour: see `datadistill.data.images`). Both are brought to `size` where
+    it is set: short side resized (bilinear, antialiased), then centre-cropped.
 
     Args:
         mean: one number a channel, on the 0..1 scale.
@@ -60,44 +60,56 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if not _is_whole(self.channels):
-            raise DataError(f"normalization: channels is {self.channels!r}; wanted a whole number, 1 or more")
+            raise DataError(
+                f"normalization: channels is {self.channels!r}; wanted a whole number, 1 or more"
+            )
         if self.size is not None and not _is_whole(self.size):
-            raise DataError(f"normalization: size is {self.size!r}; wanted None or a whole number, 1 or more")
+            raise DataError(
+                f"normalization: size is {self.size!r}; wanted None or a whole number, 1 or more"
+            )
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, list | tuple) or len(values) != self.channels:
                 raise DataError(
-                    f"normalization: {name} is {values!r}; wanted {self.channels} number(s), one a channel"
+                    f"normalization: {name} is {values!r}; wanted {self.channels} "
+                    "number(s), one a channel"
                 )
             if not all(
-                isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
+                isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+                for v in values
             ):
                 raise DataError(f"normalization: {name} is {values!r}; wanted finite numbers")
             object.__setattr__(self, name, tuple(float(v) for v in values))
         if min(self.std) <= 0:
             raise DataError(f"normalization: std is {self.std!r}; wanted numbers above 0")
         if min(self.std) < DARKEST:
-            raise DataError(f"normalization: std is {self.std!r}; wanted numbers that float32 can divide by")
+            raise DataError(
+                f"normalization: std is {self.std!r}; wanted numbers that float32 can divide by"
+            )
 
-    def __call__(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Float[Tensor, "*n c h w"]:
-        """Normalized float32 images, contiguous, on the device of the input: (N,C,H,W) for a batch or a list,
-        (C,H,W) for one image.
+    def __call__(
+        self, images: Tensor | Image.Image | Sequence[Image.Image]
+    ) -> Float[Tensor, "*n c h w"]:
+        """Normalized float32 images, contiguous, on the device of the input: (N,C,H,W) for a batch
+        or a list, (C,H,W) for one image.
 
         Args:
-            images: (N,C,H,W) or (C,H,W), uint8 0..255 or float 0..1; or a Pillow image, or a list of them.
+            images: (N,C,H,W) or (C,H,W), uint8 0..255 or float 0..1; or a Pillow image, or a list
+                of them.
         """
         x = self._pixels(images)
         if x.ndim not in (3, 4) or x.shape[-3] != self.channels:
             raise DataError(
-                f"images have shape {tuple(x.shape)}; wanted (N, {self.channels}, height, width) or "
-                f"({self.channels}, height, width): this normalization is for {self.channels} channel(s)"
+                f"images have shape {tuple(x.shape)}; wanted (N, {self.channels}, height, width) "
+                f"or ({self.channels}, height, width): this normalization is for "
+                f"{self.channels} channel(s)"
             )
         x = to_size(unit_range(x), self.size)
         return ((x - self._column(self.mean, x)).div_(self._column(self.std, x))).contiguous()
 
     def inverse(self, images: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
-        """Normalized images (N,C,H,W) or (C,H,W) back on the 0..1 scale. Not clipped: learned images leave
-        it."""
+        """Normalized images (N,C,H,W) or (C,H,W) back on the 0..1 scale. Not clipped: learned
+        images leave it."""
         if images.ndim not in (3, 4) or images.shape[-3] != self.channels:
             raise DataError(
                 f"images have shape {tuple(images.shape)}; wanted {self.channels} channel(s), "
@@ -120,20 +132,28 @@ class Normalization:
         """The inverse of `as_dict`; strict, as the values may come from anyone's file."""
         if not isinstance(values, dict):
             raise DataError(
-                f"normalization is a {type(values).__name__}; wanted an object with kind, mean, std, ..."
+                f"normalization is a {type(values).__name__}; wanted an object with "
+                "kind, mean, std, ..."
             )
         wanted = {"kind", "mean", "std", "size", "channels"}
         if values.keys() != wanted:
-            missing, extra = sorted(wanted - values.keys()), sorted(map(str, values.keys() - wanted))
+            missing, extra = (
+                sorted(wanted - values.keys()),
+                sorted(map(str, values.keys() - wanted)),
+            )
             raise DataError(
-                f"normalization: fields missing: {missing}, unknown: {extra}; wanted {sorted(wanted)}"
+                f"normalization: fields missing: {missing}, unknown: {extra}; wanted "
+                f"{sorted(wanted)}"
             )
         if values["kind"] != cls.kind:
             raise DataError(f"normalization: kind is {values['kind']!r}; wanted {cls.kind!r}")
         for name in ("mean", "std"):
-            if not isinstance(values[name], list) or not all(type(v) is float for v in values[name]):
+            if not isinstance(values[name], list) or not all(
+                type(v) is float for v in values[name]
+            ):
                 raise DataError(
-                    f"normalization: {name} is {str(values[name])[:80]}; wanted a list of finite numbers"
+                    f"normalization: {name} is {str(values[name])[:80]}; wanted a list "
+                    "of finite numbers"
                 )
         return cls(**{name: values[name] for name in ("mean", "std", "size", "channels")})
 
@@ -142,15 +162,21 @@ class Normalization:
             return images
         if isinstance(images, Image.Image):
             return from_pil(images, self.channels)
-        if isinstance(images, Sequence) and images and all(isinstance(i, Image.Image) for i in images):
+        if (
+            isinstance(images, Sequence)
+            and images
+            and all(isinstance(i, Image.Image) for i in images)
+        ):
             parts = [to_size(from_pil(image, self.channels), self.size) for image in images]
             if len({p.shape for p in parts}) > 1:
                 raise DataError(
-                    "the images have several sizes and this normalization has none; resize them to one"
+                    "the images have several sizes and this normalization has none; "
+                    "resize them to one"
                 )
             return torch.stack(parts)
         raise DataError(
-            f"images are a {type(images).__name__}; wanted a tensor, a Pillow image or a list of Pillow images"
+            f"images are a {type(images).__name__}; wanted a tensor, a Pillow image or a list "
+            "of Pillow images"
         )
 
     def _column(self, values: tuple[float, ...], like: Tensor) -> Tensor:
@@ -162,11 +188,15 @@ NORMALIZATIONS: dict[str, type[Normalization]] = {"mean-std": Normalization}
 
 
 def normalization_from(values: Any) -> Normalization:
-    """The inverse of `as_dict` for every kind; "tensors" of a kind that has some are among the values."""
-    kind = values.get("kind", Normalization.kind) if isinstance(values, dict) else Normalization.kind
+    """The inverse of `as_dict` for every kind; "tensors" of a kind that has some are among the
+    values."""
+    kind = (
+        values.get("kind", Normalization.kind) if isinstance(values, dict) else Normalization.kind
+    )
     if kind not in NORMALIZATIONS:
         raise DataError(
-            f"normalization: kind is {str(kind)[:60]!r}; this version reads {sorted(NORMALIZATIONS)}"
+            f"normalization: kind is {str(kind)[:60]!r}; this version reads "
+            f"{sorted(NORMALIZATIONS)}"
         )
     return NORMALIZATIONS[kind].from_dict(values)
 
@@ -174,9 +204,9 @@ def normalization_from(values: Any) -> Normalization:
 def measure(images: Float[Tensor, "n c h w"], size: int | None) -> Normalization:
     """The normalization measured on images in 0..1.
 
-    Rounded to 4 decimals; where the deviation of a channel is below 0.01, mean and deviation to the decimals
-    that give the deviation four significant digits. A constant channel gets deviation 1: it is centred and no
-    more.
+    Rounded to 4 decimals; where the deviation of a channel is below 0.01, mean and deviation to the
+    decimals that give the deviation four significant digits. A constant channel gets deviation 1:
+    it is centred and no more.
     """
     means, deviations = [], []
     # float64 sums, so that the decimals do not depend on the number of threads
@@ -191,8 +221,8 @@ def measure(images: Float[Tensor, "n c h w"], size: int | None) -> Normalization
             continue
         if std < DARKEST:
             raise DataError(
-                f"channel {k} of the images has values up to {high:.2g} with a deviation of {std:.2g}, which "
-                "float32 cannot divide by; scale the images to 0..1"
+                f"channel {k} of the images has values up to {high:.2g} with a deviation of "
+                f"{std:.2g}, which float32 cannot divide by; scale the images to 0..1"
             )
         decimals = 4 if std >= 0.01 else 3 - math.floor(math.log10(std))
         means.append(round(mean, decimals))

@@ -1,7 +1,8 @@
 """Data sets of photos: files of different sizes, read as squares of one size.
 
-Each image is read, resized until its short side is `size` and cropped at its centre (the rules are those of
-`datadistill.data.images`), then kept as uint8: 600 images of 112 px take 23 MB. Nothing is written to disk.
+Each image is read, resized until its short side is `size` and cropped at its centre (the rules are
+those of `datadistill.data.images`), then kept as uint8: 600 images of 112 px take 23 MB. Nothing is
+written to disk.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ Listing = list[tuple[Path, int]]
 
 @dataclass(frozen=True)
 class Photos:
-    """A `Reader` of a split of photos, at a size: `listing` lists a split, "train" or "test", without reading
-    an image."""
+    """A `Reader` of a split of photos, at a size: `listing` lists a split, "train" or "test",
+    without reading an image."""
 
     title: str
     listing: Callable[[str], Listing]
@@ -53,7 +54,9 @@ class Photos:
             pixels = read_file(path, 3)
         except DataError as error:
             found = str(error).split(";")[0]
-            raise DataError(f"{self.title} is damaged: {found}; replace the file from the archive") from error
+            raise DataError(
+                f"{self.title} is damaged: {found}; replace the file from the archive"
+            ) from error
         return to_size(pixels, self.size).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -66,8 +69,8 @@ def locate(
     count: Callable[[Path], tuple[int, int]],
     sets: Mapping[str, tuple[int, int]],
 ) -> Path | None:
-    """The first root's `folder` that holds the set, told from its subsets by the number of images, or None.
-    DataError where the only folders there are incomplete, or hold another set.
+    """The first root's `folder` that holds the set, told from its subsets by the number of images,
+    or None. DataError where the only folders there are incomplete, or hold another set.
 
     Args:
         name, title: of the source that is asked for.
@@ -83,8 +86,8 @@ def locate(
         missing = [part for part in needed if not (place / part).exists()]
         if missing:
             problem = problem or (
-                f"{title} under {root} is incomplete: {folder} is there, {', '.join(missing)} in it is not; "
-                "unpack the archive again, or take the part away"
+                f"{title} under {root} is incomplete: {folder} is there, {', '.join(missing)} in "
+                "it is not; unpack the archive again, or take the part away"
             )
             continue
         found = count(place)
@@ -93,9 +96,9 @@ def locate(
         other = next((known for known, sizes in sets.items() if sizes == found), None)
         advice = f"that is {other}: ask for {other}" if other else "unpack the archive again"
         problem = problem or (
-            f"{place} has {found[0]:,} images to learn from and {found[1]:,} held out, but {name} has "
-            f"{sets[name][0]:,} and {sets[name][1]:,}; {advice}, or pass the root that holds {name} "
-            "(--data-root)"
+            f"{place} has {found[0]:,} images to learn from and {found[1]:,} held out, but {name} "
+            f"has {sets[name][0]:,} and {sets[name][1]:,}; {advice}, or pass the root that holds "
+            f"{name} (--data-root)"
         )
     if problem:
         raise DataError(problem)

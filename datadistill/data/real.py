@@ -1,8 +1,8 @@
 """Real data as a run sees it: three splits in memory, normalized, and what is known about them.
 
-The training part of a data set is cut, stratified, into `train` and `validation`; model selection uses the
-latter. The test part is read when `.test` is first asked for, and `test_was_read` says whether that has
-happened: a run is meant to ask once, at its end.
+The training part of a data set is cut, stratified, into `train` and `validation`; model selection
+uses the latter. The test part is read when `.test` is first asked for, and `test_was_read` says
+whether that has happened: a run is meant to ask once, at its end.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from datadistill.torch_defaults import use_library_defaults
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RealData:
-    """A data set ready for a run. Made by `load`, `load_folder`, `RealData.from_tensors` or `.from_dataset`.
+    """A data set ready for a run. Made by `load`, `load_folder`, `RealData.from_tensors` or
+    `.from_dataset`.
 
-    `.test` is read when it is first asked for. Copies made by `.to` share that reading and `test_was_read`.
+    `.test` is read when it is first asked for. Copies made by `.to` share that reading and
+    `test_was_read`.
 
     Example:
         >>> from datadistill.data import load
@@ -48,7 +50,8 @@ class RealData:
     _held_out: HeldOut = field(repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
     parts: Parts | None = field(default=None, repr=False)
-    """Ids of the images of each part, where the test part was drawn from the same images as the others."""
+    """Ids of the images of each part, where the test part was drawn from the same images as the
+    others."""
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape))
@@ -79,7 +82,8 @@ class RealData:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, hex, over the training and validation images (normalized) and labels; no test image."""
+        """SHA-256, hex, over the training and validation images (normalized) and labels; no test
+        image."""
         if "fingerprint" not in self._kept:
             digest = hashlib.sha256()
             for tensor in (
@@ -96,12 +100,16 @@ class RealData:
     def split(self, name: str) -> Split:
         """The split called "train", "validation" or "test" (which reads it)."""
         if name not in ("train", "validation", "test"):
-            raise UsageError(f"unknown split {name!r}; {suggest(name, ('train', 'validation', 'test'))}")
+            raise UsageError(
+                f"unknown split {name!r}; {suggest(name, ('train', 'validation', 'test'))}"
+            )
         return getattr(self, name)
 
     def to(self, device: torch.device | str) -> RealData:
         kept = {name: value for name, value in self._kept.items() if name == "fingerprint"}
-        return replace(self, train=self.train.to(device), validation=self.validation.to(device), _kept=kept)
+        return replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), _kept=kept
+        )
 
     @classmethod
     def assemble(
@@ -115,13 +123,21 @@ class RealData:
         device: torch.device | str = "cpu",
         **options: Any,
     ) -> RealData:
-        """The one way by which every source becomes a `RealData`: `options` are those of `prepare`."""
+        """The one way by which every source becomes a `RealData`: `options` are those of
+        `prepare`."""
         where = resolve_device(device)
         train_split, validation, normalization, held_out, parts = prepare(
             name, train, test, classes=classes, **options
         )
         data = cls(
-            name, train_split, validation, tuple(classes), normalization, description, held_out, parts=parts
+            name,
+            train_split,
+            validation,
+            tuple(classes),
+            normalization,
+            description,
+            held_out,
+            parts=parts,
         )
         return data if where.type == "cpu" else data.to(where)
 
@@ -151,12 +167,13 @@ class RealData:
             labels: (N,) or (N,1) integers from 0, of any type, or (N,K) one-hot rows.
             test_images: (M,C,H,W), likewise; judged now, normalized at the first use of `.test`.
             test_labels: (M,), likewise.
-            classes: names in label order, in any container, or a dict from name to label; "0", "1", ... where
-                absent.
-            test_classes: names in the order of `test_labels`, where that is another; they go by name.
+            classes: names in label order, in any container, or a dict from name to label; "0", "1",
+                ... where absent.
+            test_classes: names in the order of `test_labels`, where that is another; they go by
+                name.
             name: goes into run folders and files.
-            validation: held out of the training images: an int is a number, a float a share; a tenth by
-                default.
+            validation: held out of the training images: an int is a number, a float a share; a
+                tenth by default.
             seed: decides which.
             size, channels: what the images are brought to; as they are by default.
             normalization: an existing one instead of the mean and deviation measured here.
@@ -172,14 +189,29 @@ class RealData:
             ('0', '1', '2', '3')
         """
         train, test, names = read_tensors(
-            images, labels, test_images, test_labels, classes=classes, test_classes=test_classes, size=size,
-            channels=channels, normalization=normalization,
-        )  # fmt: skip
+            images,
+            labels,
+            test_images,
+            test_labels,
+            classes=classes,
+            test_classes=test_classes,
+            size=size,
+            channels=channels,
+            normalization=normalization,
+        )
         return cls.assemble(
-            name, train, test, classes=names, description=_own_images(name, train, len(test[1])),
-            validation=0.1 if validation is None else validation, seed=seed, size=size, channels=channels,
-            normalization=normalization, device=device,
-        )  # fmt: skip
+            name,
+            train,
+            test,
+            classes=names,
+            description=_own_images(name, train, len(test[1])),
+            validation=0.1 if validation is None else validation,
+            seed=seed,
+            size=size,
+            channels=channels,
+            normalization=normalization,
+            device=device,
+        )
 
     @classmethod
     @use_library_defaults()
@@ -200,27 +232,30 @@ class RealData:
     ) -> RealData:
         """Your own torch Dataset of (image, label) pairs, read into memory once.
 
-        Random transforms in the data set are drawn once, from `seed`: hand over one without, and use
-        `datadistill.data.augment` on batches instead. torchvision's ImageFolder makes 8-bit RGB of every file
-        and passes over orientation tags, before anything here sees the image; `load_folder` does neither.
+        Random transforms in the data set are drawn once, from `seed`: hand over one without, and
+        use `datadistill.data.augment` on batches instead. torchvision's ImageFolder makes 8-bit RGB
+        of every file and passes over orientation tags, before anything here sees the image;
+        `load_folder` does neither.
 
         Args:
-            dataset: map-style (`len` and indexing), or a DataLoader of one; images are Pillow images, or
-                tensors or arrays (C,H,W) in uint8 or float 0..1 that are not normalized; labels integers from
-                0.
-            test: another such data set, read now, too, and normalized when `.test` is first asked for. Where
-                both have class names, its labels go by name. None holds a part of `dataset` out.
+            dataset: map-style (`len` and indexing), or a DataLoader of one; images are Pillow
+                images, or tensors or arrays (C,H,W) in uint8 or float 0..1 that are not normalized;
+                labels integers from 0.
+            test: another such data set, read now, too, and normalized when `.test` is first asked
+                for. Where both have class names, its labels go by name. None holds a part of
+                `dataset` out.
             holdout: that part, stratified: an int is a number, a float a share.
-            classes: names in label order (see `RealData.from_tensors`); by default those that the data set, or
-                the one behind a Subset, ConcatDataset or DataLoader, has as `classes` or `class_to_idx`, else
-                "0", "1", ...
-            name, validation, seed, size, channels, normalization, device: as in `RealData.from_tensors`. Images
-                of several sizes need `size`; Pillow images become grey (1) or RGB (3), as the first one is,
-                unless `channels` says.
+            classes: names in label order (see `RealData.from_tensors`); by default those that the
+                data set, or the one behind a Subset, ConcatDataset or DataLoader, has as `classes`
+                or `class_to_idx`, else "0", "1", ...
+            name, validation, seed, size, channels, normalization, device: as in
+                `RealData.from_tensors`. Images of several sizes need `size`; Pillow images become
+                grey (1) or RGB (3), as the first one is, unless `channels` says.
 
         Raises:
             UsageError: not a map-style data set, or a DataLoader that changes what it loads.
-            DataError: items that do not fit; a test image of a class that the training set does not have.
+            DataError: items that do not fit; a test image of a class that the training set does not
+                have.
 
         Example:
             >>> from torch.utils.data import TensorDataset
@@ -240,11 +275,19 @@ class RealData:
             normalization=normalization,
         )
         return cls.assemble(
-            name, own.train, own.test if len(own.test[1]) else refuse_no_test, classes=own.classes,
+            name,
+            own.train,
+            own.test if len(own.test[1]) else refuse_no_test,
+            classes=own.classes,
             description=_own_images(name, own.train, len(own.test[1])),
-            validation=0.1 if validation is None else validation, seed=seed, size=own.size,
-            channels=own.channels, normalization=normalization, ids=own.ids, device=device,
-        )  # fmt: skip
+            validation=0.1 if validation is None else validation,
+            seed=seed,
+            size=own.size,
+            channels=own.channels,
+            normalization=normalization,
+            ids=own.ids,
+            device=device,
+        )
 
 
 def _own_images(name: str, train: Pixels, held_out: int) -> str:

@@ -26,8 +26,8 @@ class DataReference:
     Size and channels are those of the set's normalization.
 
     Args:
-        dataset: a name that `datadistill.data.load` takes, or that of a folder or of data that were handed over;
-            None where unknown.
+        dataset: a name that `datadistill.data.load` takes, or that of a folder or of data that were
+            handed over; None where unknown.
         seed, validation: as `load` takes them.
         holdout, skip_bad: as `load_folder` takes them; holdout is None for data that are no folder.
         parts: ids of the images of each part, where the test part was drawn from the same images.
@@ -35,8 +35,9 @@ class DataReference:
 
     Example:
         >>> DataReference.from_description(DataReference("mnist", seed=3).describe())
-        DataReference(dataset='mnist', seed=3, validation=None, holdout=None, skip_bad=False, parts=None, fingerprint=None)
-    """  # noqa: E501
+        DataReference(dataset='mnist', seed=3, validation=None, holdout=None, skip_bad=False,
+        parts=None, fingerprint=None)
+    """
 
     dataset: str | None = None
     seed: int = 0

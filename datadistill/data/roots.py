@@ -16,12 +16,13 @@ Root = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
 def data_roots(root: Root = None) -> list[Path]:
-    """The folders in which data sets are searched, first to last. The cache folder may not exist yet; the
-    others do.
+    """The folders in which data sets are searched, first to last. The cache folder may not exist
+    yet; the others do.
 
     Args:
-        root: one folder, or several. None takes those of the environment variable `DATADISTILL_DATA`
-            (separated as in PATH), and without it the user's cache folder for `datadistill`.
+        root: one folder, or several. None takes those of the environment variable
+            `DATADISTILL_DATA` (separated as in PATH), and without it the user's cache folder for
+            `datadistill`.
     """
     if root is not None:
         named = [root] if isinstance(root, str | os.PathLike) else list(root)

@@ -26,12 +26,12 @@ class Source:
         shape: (C,H,W) as stored.
         sizes: images in the training and the test part.
         about: the rest of a sentence that begins with the name: what is in it, and what it is not.
-        validation: how much of the training part is held out for model selection, unless the user says:
-            an int is a number of images, a float a share.
-        statistics: published mean and standard deviation of each channel; None: measured on the training
-            part.
-        find: `find(roots, download)` looks for the files, raises where they are missing or damaged, and
-            returns the reader of the splits. It reads no test images.
+        validation: how much of the training part is held out for model selection, unless the user
+            says: an int is a number of images, a float a share.
+        statistics: published mean and standard deviation of each channel; None: measured on the
+            training part.
+        find: `find(roots, download)` looks for the files, raises where they are missing or damaged,
+            and returns the reader of the splits. It reads no test images.
         subset_of: name of the data set that it is part of, where it is a subset made by hand.
     """
 

@@ -1,9 +1,10 @@
 """Stratified splits: hold a share of every class out.
 
-How many of each class: the largest-remainder method (Hamilton), so that the counts add up exactly and no
-class is off its share by one or more, save where a class would be left with nothing to learn from.
-Which ones: drawn from a generator (`split_stratified`), or by a hash of the index that stays the same for ever,
-whatever the version of torch (`split_stratified_fixed`, for sets that come without a split of their own).
+How many of each class: the largest-remainder method (Hamilton), so that the counts add up exactly
+and no class is off its share by one or more, save where a class would be left with nothing to learn
+from. Which ones: drawn from a generator (`split_stratified`), or by a hash of the index that stays
+the same for ever, whatever the version of torch (`split_stratified_fixed`, for sets that come
+without a split of their own).
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ def held_out_counts(sizes: list[int], amount: int | float, at_least: int = 0) ->
         or amount < 0
     ):
         raise UsageError(
-            f"the held-out part is {amount!r}; wanted a number of images, or a share between 0 and 1"
+            f"the held-out part is {amount!r}; wanted a number of images, or a "
+            "share between 0 and 1"
         )
     room = [max(size - 1, 0) for size in sizes]
     if isinstance(amount, float):
         if amount >= 1:
             raise UsageError(
-                f"the held-out share is {amount!r}; wanted it below 1.0 (an int is a number of images)"
+                f"the held-out share is {amount!r}; wanted it below 1.0 (an int is a "
+                "number of images)"
             )
         wanted = min(max(round(amount * total), 1), sum(room)) if amount > 0 else 0
     else:
@@ -57,8 +60,8 @@ def held_out_counts(sizes: list[int], amount: int | float, at_least: int = 0) ->
         )
     if wanted > sum(room):
         raise DataError(
-            f"{wanted:,} images are to be held out, but at most {sum(room):,} of the {total:,} can be, with "
-            "one image of each class left to learn from; hold fewer out"
+            f"{wanted:,} images are to be held out, but at most {sum(room):,} of the {total:,} can "
+            "be, with one image of each class left to learn from; hold fewer out"
         )
     quotas = [wanted * size / max(total, 1) for size in sizes]
     counts = [min(int(quota), r) for quota, r in zip(quotas, room, strict=True)]
@@ -73,9 +76,9 @@ def held_out_counts(sizes: list[int], amount: int | float, at_least: int = 0) ->
 def split_stratified(
     labels: Int[Tensor, " n"], amount: int | float, generator: torch.Generator, *, at_least: int = 0
 ) -> tuple[Int[Tensor, " k"], Int[Tensor, " h"]]:
-    """Split indices into kept and held out, each class in proportion: two ascending index tensors that
-    together hold every index once. The amounts are those of `held_out_counts`; the generator, on the CPU,
-    decides which images.
+    """Split indices into kept and held out, each class in proportion: two ascending index tensors
+    that together hold every index once. The amounts are those of `held_out_counts`; the generator,
+    on the CPU, decides which images.
 
     Example:
         >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -89,12 +92,17 @@ def split_stratified(
 def split_stratified_fixed(
     labels: Int[Tensor, " n"], amount: int | float, key: str, *, at_least: int = 0
 ) -> tuple[Int[Tensor, " k"], Int[Tensor, " h"]]:
-    """As `split_stratified`, with the choice made by SHA-256 of `key` and the index: the same for ever."""
+    """As `split_stratified`, with the choice made by SHA-256 of `key` and the index: the same for
+    ever."""
     digests = [hashlib.sha256(f"{key}/{index}".encode()).digest() for index in range(len(labels))]
-    return _split(labels, amount, torch.tensor(sorted(range(len(labels)), key=digests.__getitem__)), at_least)
+    return _split(
+        labels, amount, torch.tensor(sorted(range(len(labels)), key=digests.__getitem__)), at_least
+    )
 
 
-def _split(labels: Tensor, amount: int | float, order: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
+def _split(
+    labels: Tensor, amount: int | float, order: Tensor, at_least: int
+) -> tuple[Tensor, Tensor]:
     """Hold the first images of each class, in `order`, out."""
     labels = labels.cpu()
     sizes = torch.bincount(labels).tolist() if len(labels) else []

@@ -1,7 +1,8 @@
 """Small subsets of data sets, made by hand: their content, and their folder under a data root.
 
-A subset has the layout of the data set that it is part of, and is told from it by its number of images (or by
-its folder). Nothing can fetch one; docs/data.md says how each is made from the official files.
+A subset has the layout of the data set that it is part of, and is told from it by its number of
+images (or by its folder). Nothing can fetch one; docs/data.md says how each is made from the
+official files.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class Subset:
 
 _BIRDS = """
 Black_footed_Albatross Red_winged_Blackbird Indigo_Bunting Painted_Bunting Vermilion_Flycatcher
-American_Goldfinch Evening_Grosbeak Ruby_throated_Hummingbird Blue_Jay Green_Jay Belted_Kingfisher Mallard
-Hooded_Merganser White_breasted_Nuthatch Baltimore_Oriole White_Pelican Horned_Puffin Scarlet_Tanager
-Cedar_Waxwing Downy_Woodpecker
+American_Goldfinch Evening_Grosbeak Ruby_throated_Hummingbird Blue_Jay Green_Jay Belted_Kingfisher
+Mallard Hooded_Merganser White_breasted_Nuthatch Baltimore_Oriole White_Pelican Horned_Puffin
+Scarlet_Tanager Cedar_Waxwing Downy_Woodpecker
 """
 
 SUBSETS = (
@@ -47,8 +48,10 @@ SUBSETS = (
         folder="VOCdevkit/VOC2012",
         classes=("cat", "cow", "dog", "horse", "sheep"),
         sizes=(300, 200),
-        about="500 pictures of five animals of PASCAL VOC 2012, 300 to learn from, split at random; not "
-        "comparable with published VOC numbers",
+        about=(
+            "500 pictures of five animals of PASCAL VOC 2012, 300 to learn from, split at random; "
+            "not comparable with published VOC numbers"
+        ),
     ),
     Subset(
         name="cub-20",
@@ -57,8 +60,10 @@ SUBSETS = (
         folder="CUB_200_2011",
         classes=tuple(_BIRDS.split()),  # spread over the families
         sizes=(600, 585),
-        about="1,185 photos of 20 of the 200 species of CUB-200-2011, cropped around the bird; not comparable "
-        "with published CUB-200 numbers",
+        about=(
+            "1,185 photos of 20 of the 200 species of CUB-200-2011, cropped around the bird; not "
+            "comparable with published CUB-200 numbers"
+        ),
     ),
     Subset(
         name="svhn-grey",
@@ -67,8 +72,10 @@ SUBSETS = (
         folder="svhn_grey",
         classes=DIGITS,
         sizes=(14818, 5000),
-        about="14,818 digits to learn from and 5,000 held out, all cut from grey copies of SVHN's test "
-        "pictures; not comparable with published SVHN numbers",
+        about=(
+            "14,818 digits to learn from and 5,000 held out, all cut from grey copies of SVHN's "
+            "test pictures; not comparable with published SVHN numbers"
+        ),
     ),
 )
 

@@ -1,8 +1,9 @@
 """The data sets that torchvision reads: MNIST, Fashion-MNIST, USPS, SVHN, CIFAR-10, CIFAR-100.
 
-They differ by a line each (`SETS`): torchvision's class and the files it wants under a data root. Files are
-searched for in every root; only where downloading is allowed and nothing was found are they fetched, by
-torchvision, into the first root. CIFAR's pickles are read by `checked_files`, after their MD5 check.
+They differ by a line each (`SETS`): torchvision's class and the files it wants under a data root.
+Files are searched for in every root; only where downloading is allowed and nothing was found are
+they fetched, by torchvision, into the first root. CIFAR's pickles are read by `checked_files`,
+after their MD5 check.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class TorchvisionSet:
         files: what must lie under the root, relative to it.
         archives: what the files are unpacked from; alone, they are an unfinished download.
         by_split: the class takes `split="train"|"test"` and not `train=True|False`.
-        official: the files are the published ones: torchvision may fetch them, and its MD5 check stays on.
+        official: the files are the published ones: torchvision may fetch them, and its MD5 check
+            stays on.
         folder: where under the root torchvision is sent.
     """
 
@@ -60,8 +62,8 @@ class TorchvisionSet:
     folder: str = "."
 
     def open(self, root: Path, split: str, download: bool = False) -> Any:
-        """An object with the arrays `data` and `targets` (or `labels`) of a part; torchvision's class is
-        imported here, not before."""
+        """An object with the arrays `data` and `targets` (or `labels`) of a part; torchvision's
+        class is imported here, not before."""
         from torchvision import datasets
 
         made = getattr(datasets, self.class_name)
@@ -86,11 +88,15 @@ SUBSETS = tuple(subsets_of("svhn").values())
 
 SETS = {
     "mnist": TorchvisionSet("MNIST", tuple(f"MNIST/raw/{name}" for name in IDX)),
-    "fashion-mnist": TorchvisionSet("FashionMNIST", tuple(f"FashionMNIST/raw/{name}" for name in IDX)),
+    "fashion-mnist": TorchvisionSet(
+        "FashionMNIST", tuple(f"FashionMNIST/raw/{name}" for name in IDX)
+    ),
     "usps": TorchvisionSet("USPS", ("usps.bz2", "usps.t.bz2")),
     "svhn": TorchvisionSet("SVHN", MAT, by_split=True),
     "cifar10": TorchvisionSet(
-        "CIFAR10", tuple(f"cifar-10-batches-py/{name}" for name in BATCHES), ("cifar-10-python.tar.gz",)
+        "CIFAR10",
+        tuple(f"cifar-10-batches-py/{name}" for name in BATCHES),
+        ("cifar-10-python.tar.gz",),
     ),
     "cifar100": TorchvisionSet(
         "CIFAR100",
@@ -110,11 +116,15 @@ SETS = {
 }
 
 
-def find(name: str, title: str, sizes: tuple[int, int], roots: list[Path], download: bool) -> Reader:
-    """Find a data set in a root; fetch it into the first where that is allowed. A part with other than
-    `sizes` images is a damaged copy."""
+def find(
+    name: str, title: str, sizes: tuple[int, int], roots: list[Path], download: bool
+) -> Reader:
+    """Find a data set in a root; fetch it into the first where that is allowed. A part with other
+    than `sizes` images is a damaged copy."""
     entry = SETS[name]
-    where = next((root for root in roots if all((root / file).is_file() for file in entry.files)), None)
+    where = next(
+        (root for root in roots if all((root / file).is_file() for file in entry.files)), None
+    )
     if where is None and download and entry.official:
         where = fetch(entry, title, roots)
     return partial(_read, entry, title, sizes, where or _explain(entry, title, roots))
@@ -138,29 +148,35 @@ def _explain(entry: TorchvisionSet, title: str, roots: list[Path]) -> NoReturn:
     raise Unavailable(describe_missing(title, roots, reason, way))
 
 
-def _read(entry: TorchvisionSet, title: str, sizes: tuple[int, int], root: Path, split: str) -> Pixels:
+def _read(
+    entry: TorchvisionSet, title: str, sizes: tuple[int, int], root: Path, split: str
+) -> Pixels:
     wanted = sizes[split == "test"]
     try:
         images, labels = _tensors(entry.open(root, split))
     except ImportError as error:  # scipy, for SVHN
-        raise Unavailable(f"{title} cannot be read here ({error}); pip install {error.name}") from error
+        raise Unavailable(
+            f"{title} cannot be read here ({error}); pip install {error.name}"
+        ) from error
     except MemoryError:
         raise
-    except Exception as error:  # parsers raise RuntimeError, ValueError, EOFError, OSError, zlib.error, ...
+    except Exception as error:
+        # parsers raise RuntimeError, ValueError, EOFError, OSError, zlib.error, ...
         raise DataError(
             f"{title} under {root} is damaged ({type(error).__name__}: {error}); delete its files "
             f"({entry.files[0]}, ...) and fetch it again"
         ) from error
     if len(images) != wanted or len(labels) != wanted:
         raise DataError(
-            f"{title} under {root} has {len(images):,} images and {len(labels):,} labels in its {split} part; "
-            f"wanted {wanted:,}: delete its files and fetch it again"
+            f"{title} under {root} has {len(images):,} images and {len(labels):,} labels in its "
+            f"{split} part; wanted {wanted:,}: delete its files and fetch it again"
         )
     return images, labels
 
 
 def fetch(entry: TorchvisionSet, title: str, roots: list[Path]) -> Path:
-    """Download into a folder beside and move what is whole into place: no partial file is taken for data."""
+    """Download into a folder beside and move what is whole into place: no partial file is taken for
+    data."""
     root = roots[0]
     announce(f"fetching {title} into {root}")
     try:
@@ -178,9 +194,12 @@ def fetch(entry: TorchvisionSet, title: str, roots: list[Path]) -> Path:
                 os.replace(Path(beside) / file, root / file)
     except MemoryError:
         raise
-    except Exception as error:  # no network, a server that is down, a wrong checksum, a read-only folder
+    except Exception as error:
+        # no network, a server that is down, a wrong checksum, a read-only folder
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(f"{title} could not be fetched: {root} is full; free some space") from error
+            raise ResourceError(
+                f"{title} could not be fetched: {root} is full; free some space"
+            ) from error
         reason = f"could not be fetched ({type(error).__name__}: {error})"
         raise Unavailable(describe_missing(title, roots, reason)) from error
     return root
@@ -200,7 +219,8 @@ def describe_missing(title: str, roots: list[Path], reason: str, way: str = "") 
 
 @contextlib.contextmanager
 def timeout(seconds: float) -> Iterator[None]:
-    """torchvision opens its connections without a limit: a network that swallows packets would hang it."""
+    """torchvision opens its connections without a limit: a network that swallows packets would hang
+    it."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -212,7 +232,9 @@ def timeout(seconds: float) -> Iterator[None]:
 def _tensors(dataset: Any) -> Pixels:
     """The arrays inside a torchvision data set, as (N,C,H,W) uint8 and (N,) int64."""
     images = torch.as_tensor(np.asarray(dataset.data))
-    labels = torch.as_tensor(np.asarray(dataset.labels if hasattr(dataset, "labels") else dataset.targets))
+    labels = torch.as_tensor(
+        np.asarray(dataset.labels if hasattr(dataset, "labels") else dataset.targets)
+    )
     if images.ndim == 3:
         images = images.unsqueeze(1)
     elif images.shape[1] != 3:  # CIFAR comes as (N,H,W,C)
@@ -220,9 +242,10 @@ def _tensors(dataset: Any) -> Pixels:
     return images, labels.long()
 
 
-# Mean and standard deviation: the values of the dataset-condensation literature (Zhao, Mopuri and Bilen
-# 2021, https://arxiv.org/abs/2006.05929, and what followed), so that numbers can be compared. CIFAR-10's .2023,
-# .1994, .2010 are the mean of the images' own deviations; over all pixels it is .2470, .2435, .2616.
+# Mean and standard deviation: the values of the dataset-condensation literature (Zhao, Mopuri and
+# Bilen 2021, https://arxiv.org/abs/2006.05929, and what followed), so that numbers can be compared.
+# CIFAR-10's .2023, .1994, .2010 are the mean of the images' own deviations; over all pixels it is
+# .2470, .2435, .2616.
 MEAN_STD = {
     "mnist": ((0.1307,), (0.3081,)),
     "fashion-mnist": ((0.2861,), (0.3530,)),
@@ -243,9 +266,14 @@ def _source(
     subset_of: str | None = None,
 ) -> Source:
     if about is None:
-        about = f"{title}, its {sizes[0]:,} training images to learn from and its {sizes[1]:,} test images"
+        about = (
+            f"{title}, its {sizes[0]:,} training images to learn from and its "
+            f"{sizes[1]:,} test images"
+        )
     search = partial(find, name, title, sizes)
-    return Source(name, title, classes, shape, sizes, about, validation, MEAN_STD.get(name), search, subset_of)
+    return Source(
+        name, title, classes, shape, sizes, about, validation, MEAN_STD.get(name), search, subset_of
+    )
 
 
 TORCHVISION_SOURCES = {
@@ -255,7 +283,10 @@ TORCHVISION_SOURCES = {
         _source("fashion-mnist", "Fashion-MNIST", FASHION, (1, 28, 28), (60000, 10000), 5000),
         _source("usps", "USPS", DIGITS, (1, 16, 16), (7291, 2007), 0.1),
         _source("svhn", "SVHN", DIGITS, (3, 32, 32), (73257, 26032), 0.1),
-        *(_source(s.name, s.title, s.classes, (3, 32, 32), s.sizes, 0.1, s.about, s.of) for s in SUBSETS),
+        *(
+            _source(s.name, s.title, s.classes, (3, 32, 32), s.sizes, 0.1, s.about, s.of)
+            for s in SUBSETS
+        ),
         _source("cifar10", "CIFAR-10", CIFAR10, (3, 32, 32), (50000, 10000), 5000),
         _source("cifar100", "CIFAR-100", CIFAR100, (3, 32, 32), (50000, 10000), 5000),
     )

@@ -1,4 +1,5 @@
-"""Evaluation of a distilled set: accuracy over held-out nets, beside the baselines of the literature."""
+"""Evaluation of a distilled set: accuracy over held-out nets, beside the baselines of the
+literature."""
 
 from datadistill.evaluation.accuracy import Evaluation, evaluate
 from datadistill.evaluation.attack import AttackScores, attack_scores

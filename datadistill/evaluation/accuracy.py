@@ -1,8 +1,8 @@
 """Accuracy of nets trained on a distilled set.
 
-Wang et al. 2018 report mean and deviation over 200 held-out nets, each trained by the set's own steps and
-tested on the full test set. Held-out draws come from a stream of their own, so none was seen in training. A
-set learned for one fixed initialization is tested on that one net.
+Wang et al. 2018 report mean and deviation over 200 held-out nets, each trained by the set's own
+steps and tested on the full test set. Held-out draws come from a stream of their own, so none was
+seen in training. A set learned for one fixed initialization is tested on that one net.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Evaluation:
     source: str | None = None
     """The data set that the nets were pretrained on."""
     attack: dict[str, Any] | None = None
-    """Of a set that attacks: the two classes, and mean and deviation of each of `AttackScores`, before and
-    after."""
+    """Of a set that attacks: the two classes, and mean and deviation of each of `AttackScores`,
+    before and after."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,23 +91,28 @@ def evaluate(
 
     Args:
         distilled: the set.
-        net: another architecture, by name or as a module, or a function without arguments that builds one
-            (`lambda: MyNet()`), called again for each held-out net; default: the one the set was learned with.
+        net: another architecture, by name or as a module, or a function without arguments that
+            builds one (`lambda: MyNet()`), called again for each held-out net; default: the one the
+            set was learned with.
         nets: how many held-out draws; a set for one fixed initialization has one net.
-        data: real data to test on; default: the set's own, found by name. It must have the set's classes.
+        data: real data to test on; default: the set's own, found by name. It must have the set's
+            classes.
         split: "test", "validation" or "train".
         seed: stream of the held-out draws.
         device: auto, cpu or cuda.
-        plain_nets: nets of the plain loop (`plain_accuracy`), which takes minutes for large nets; 0 leaves
-            it out.
+        plain_nets: nets of the plain loop (`plain_accuracy`), which takes minutes for large nets; 0
+            leaves it out.
         data_root: where data sets lie.
-        pool: for a set that was learned for pretrained nets: the pool whose held-out nets are tested.
+        pool: for a set that was learned for pretrained nets: the pool whose held-out nets are
+            tested.
         poll: called between chunks of nets, for signals.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Raises:
         DataError: data of other classes or another shape.
-        UsageError: fewer than one net, a net that does not fit, or a module is needed and none was given.
+        UsageError: fewer than one net, a net that does not fit, or a module is needed and none was
+            given.
 
     Example:
         `dd.evaluate(dd.DistilledDataset.load("runs/mnist-random-s0"), nets=200).accuracy_mean`
@@ -127,7 +132,13 @@ def evaluate(
     after: list[float]
     found: tuple[list[Any], list[Any]]
     found = measure_training(
-        on_device, module, start, target, nets=count, poll=poll, measure=measure_of(distilled) or accuracy
+        on_device,
+        module,
+        start,
+        target,
+        nets=count,
+        poll=poll,
+        measure=measure_of(distilled) or accuracy,
     )
     if (pair := get_attack(distilled)) is not None:
         attack = _attack(pair, *found)
@@ -136,19 +147,32 @@ def evaluate(
         before, after = found
     plain: list[float] = []
     if plain_nets:
-        plain = plain_accuracy(on_device, module, start, target, nets=min(count, plain_nets), poll=poll)
+        plain = plain_accuracy(
+            on_device, module, start, target, nets=min(count, plain_nets), poll=poll
+        )
     return Evaluation(
-        accuracy_mean=mean(after), accuracy_std=deviation(after),
-        accuracy_before_mean=mean(before), accuracy_before_std=deviation(before),
-        accuracy_plain=mean(plain) if plain else None, nets=count,
+        accuracy_mean=mean(after),
+        accuracy_std=deviation(after),
+        accuracy_before_mean=mean(before),
+        accuracy_before_std=deviation(before),
+        accuracy_plain=mean(plain) if plain else None,
+        nets=count,
         net=net if isinstance(net, str) else distilled.net.name if net is None else "custom",
-        images=len(distilled.images), bytes=distilled.bytes, bytes_theta_0=distilled.bytes_theta_0,
-        dataset=real.name, split=split, description=real.description, seed=seed,
-        source=distilled.start.source, attack=attack,
-    )  # fmt: skip
+        images=len(distilled.images),
+        bytes=distilled.bytes,
+        bytes_theta_0=distilled.bytes_theta_0,
+        dataset=real.name,
+        split=split,
+        description=real.description,
+        seed=seed,
+        source=distilled.start.source,
+        attack=attack,
+    )
 
 
-def _attack(pair: tuple[int, int], before: list[AttackScores], after: list[AttackScores]) -> dict[str, Any]:
+def _attack(
+    pair: tuple[int, int], before: list[AttackScores], after: list[AttackScores]
+) -> dict[str, Any]:
     """Mean and deviation over nets of every score of an attack, before and after."""
     said: dict[str, Any] = {"attack_class": pair[0], "target_class": pair[1]}
     for when, scores in (("before", before), ("after", after)):
@@ -201,7 +225,11 @@ def measure_training(
                     # the statistics of a net whose values were given are its own, and in the module
                     as_it_is = d.start.kind == "given" and isinstance(start, Fixed)
                     with keep_attributes(module):
-                        first.append(taken(module if as_it_is else _build_trained(d, module, one), one, target))
+                        first.append(
+                            taken(
+                                module if as_it_is else _build_trained(d, module, one), one, target
+                            )
+                        )
                 for one in unstack(theta_T, count):
                     with keep_attributes(module):
                         after.append(taken(_build_trained(d, module, one), one, target))
@@ -232,10 +260,11 @@ def plain_accuracy(
     epochs: int = PLAIN_EPOCHS,
     poll: Poll | None = None,
 ) -> list[float]:
-    """Accuracy in percent after an ordinary loop on `as_tensor_dataset()`, order and step sizes ignored.
+    """Accuracy in percent after an ordinary loop on `as_tensor_dataset()`, order and step sizes
+    ignored.
 
-    The dataset-condensation protocol: shuffled minibatches of 256, SGD with momentum 0.9, weight decay 5e-4,
-    step size 0.01, divided by 10 after half of 300 epochs; the last epoch counts.
+    The dataset-condensation protocol: shuffled minibatches of 256, SGD with momentum 0.9, weight
+    decay 5e-4, step size 0.01, divided by 10 after half of 300 epochs; the last epoch counts.
 
     Reference: Zhao et al., Dataset condensation with gradient matching, 2021,
     https://arxiv.org/abs/2006.05929
@@ -248,7 +277,9 @@ def plain_accuracy(
         if poll is not None:
             poll()
         task.update(max(task.done, t))
-        index = torch.randperm(n, generator=generator(0, "plain", epoch))[part * batch : (part + 1) * batch]
+        index = torch.randperm(n, generator=generator(0, "plain", epoch))[
+            part * batch : (part + 1) * batch
+        ]
         return bank["images"][index.to(n_device)], bank["labels"][index.to(n_device)]
 
     n_device = d.images.device
@@ -260,6 +291,11 @@ def plain_accuracy(
     found = []
     with track("training by the plain loop", T) as task:
         for module, theta_0, count in nets_at_once(start, net, 0, nets):
-            theta_T = unroll_with_buffers(module, theta_0, steps, step_sizes, rule, norm=d.norm, stream=0)
-            found += [accuracy(_build_trained(d, module, one), one, target) for one in unstack(theta_T, count)]
+            theta_T = unroll_with_buffers(
+                module, theta_0, steps, step_sizes, rule, norm=d.norm, stream=0
+            )
+            found += [
+                accuracy(_build_trained(d, module, one), one, target)
+                for one in unstack(theta_T, count)
+            ]
     return found

@@ -1,7 +1,8 @@
-"""Scores of data poisoning: images of class K that nets take for class T after training on the attacker's set.
+"""Scores of data poisoning: images of class K that nets take for class T after training on the
+attacker's set.
 
-Notation: K the attacked class, T the class it is to be taken for. The attacker wants images of K predicted as
-T after one gradient step, and everything else as before, so that nothing is noticed.
+Notation: K the attacked class, T the class it is to be taken for. The attacker wants images of K
+predicted as T after one gradient step, and everything else as before, so that nothing is noticed.
 
 Reference: Wang et al. 2018, section 3.6 and figure 6, https://arxiv.org/abs/1811.10959
 """
@@ -75,8 +76,8 @@ def attack_scores(
     attacked = labels == attack_class
     if not bool(attacked.any()) or bool(attacked.all()):
         raise DataError(
-            f"{int(attacked.sum())} of {len(labels)} images are of the attacked class {attack_class}; wanted "
-            "some of it and some of another, so measure on more images"
+            f"{int(attacked.sum())} of {len(labels)} images are of the attacked class "
+            f"{attack_class}; wanted some of it and some of another, so measure on more images"
         )
     right = found == labels
     return AttackScores(
@@ -94,8 +95,8 @@ def get_attack(d: DistilledDataset) -> tuple[int, int] | None:
 
 
 def measure_of(d: DistilledDataset) -> Callable[[nn.Module, Theta, Split], AttackScores] | None:
-    """The scores that are taken of each net of an attacked set; None for any other set, whose score is the
-    accuracy."""
+    """The scores that are taken of each net of an attacked set; None for any other set, whose score
+    is the accuracy."""
     pair = get_attack(d)
     if pair is None:
         return None

@@ -5,9 +5,10 @@
     k-means          the centres of each class's k-means clusters
     average-real     the mean image of each class, the same in every step
 
-A *combination* says how a net is trained on them: with the distilled set's own step sizes and update rule, or
-with plain gradient descent and one fixed step size of the paper's grid; for 1, 3 or 5 epochs. Images and steps
-are laid out as in the distilled set: as many steps an epoch, as many images of each class a step.
+A *combination* says how a net is trained on them: with the distilled set's own step sizes and
+update rule, or with plain gradient descent and one fixed step size of the paper's grid; for 1, 3 or
+5 epochs. Images and steps are laid out as in the distilled set: as many steps an epoch, as many
+images of each class a step.
 
 Reference: Wang et al. 2018, section 4 and table 1, https://arxiv.org/abs/1811.10959
 """
@@ -41,8 +42,9 @@ class Combination:
     """The training of a net on real images.
 
     Args:
-        step_size: one step size for all steps, with plain gradient descent; None: the distilled set's own step
-            sizes and update rule. Of its T step sizes, fewer steps take the first ones; more begin again.
+        step_size: one step size for all steps, with plain gradient descent; None: the distilled
+            set's own step sizes and update rule. Of its T step sizes, fewer steps take the first
+            ones; more begin again.
         epochs: passes over the steps.
 
     Example:
@@ -61,12 +63,14 @@ class Combination:
 def combinations(d: DistilledDataset, candidates: Candidates = "all") -> tuple[Combination, ...]:
     """The candidates: learned and fixed step sizes ("all"), or only one kind.
 
-    An attacked set has one number of epochs, its own: how many gradient steps the victim takes is part of the
-    threat, and not the attacker's to choose.
+    An attacked set has one number of epochs, its own: how many gradient steps the victim takes is
+    part of the threat, and not the attacker's to choose.
     """
     known: dict[str, tuple[float | None, ...]] = {
-        "all": (None, *STEP_SIZES), "grid": STEP_SIZES, "learned": (None,)
-    }  # fmt: skip
+        "all": (None, *STEP_SIZES),
+        "grid": STEP_SIZES,
+        "learned": (None,),
+    }
     if candidates not in known:
         raise UsageError(f"candidates is {candidates!r}; {suggest(candidates, known)}")
     epochs = EPOCHS if get_attack(d) is None else (d.passes,)
@@ -76,7 +80,9 @@ def combinations(d: DistilledDataset, candidates: Candidates = "all") -> tuple[C
 # --- images
 
 
-def random_real(split: Split, classes: int, ipc: int, seed: int, draw: int) -> Float[Tensor, "k ipc c h w"]:
+def random_real(
+    split: Split, classes: int, ipc: int, seed: int, draw: int
+) -> Float[Tensor, "k ipc c h w"]:
     """Real images of each class, without repetition: set number `draw` of the stream.
 
     Example:
@@ -92,11 +98,15 @@ def random_real(split: Split, classes: int, ipc: int, seed: int, draw: int) -> F
     return torch.stack(parts)
 
 
-def k_means(split: Split, classes: int, ipc: int, seed: int, draw: int) -> Float[Tensor, "k ipc c h w"]:
+def k_means(
+    split: Split, classes: int, ipc: int, seed: int, draw: int
+) -> Float[Tensor, "k ipc c h w"]:
     """Centres of `ipc` k-means clusters of each class.
 
     Example:
-        >>> split = Split(torch.tensor([0.0, 2.0, 8.0, 10.0]).view(4, 1, 1, 1), torch.zeros(4).long())
+        >>> split = Split(
+        ...     torch.tensor([0.0, 2.0, 8.0, 10.0]).view(4, 1, 1, 1), torch.zeros(4).long()
+        ... )
         >>> k_means(split, classes=1, ipc=2, seed=0, draw=0).flatten().sort().values
         tensor([1., 9.])
     """
@@ -135,8 +145,8 @@ def _index_by_class(split: Split, classes: int, wanted: int) -> list[Tensor]:
     short = [(k, len(index)) for k, index in enumerate(parts) if len(index) < wanted]
     if short:
         raise DataError(
-            f"class {short[0][0]} has {short[0][1]} training images, but the baselines take {wanted} of each "
-            "class, as many as the distilled set has; leave these baselines out"
+            f"class {short[0][0]} has {short[0][1]} training images, but the baselines take "
+            f"{wanted} of each class, as many as the distilled set has; leave these baselines out"
         )
     return parts
 
@@ -147,8 +157,9 @@ def _index_by_class(split: Split, classes: int, wanted: int) -> list[Tensor]:
 def classes_of(d: DistilledDataset) -> Int[Tensor, " n"]:
     """The class that each image of a set stands for.
 
-    That of a hard label. An image with a learned label has the class it started with: j % K for image j. In an
-    attacked set whose images of class K carry label T, the images with label T are of T and of K in turn.
+    That of a hard label. An image with a learned label has the class it started with: j % K for
+    image j. In an attacked set whose images of class K carry label T, the images with label T are
+    of T and of K in turn.
     """
     n, k = len(d.images), len(d.classes)
     if d.labels.is_floating_point():
@@ -163,11 +174,13 @@ def classes_of(d: DistilledDataset) -> Int[Tensor, " n"]:
     return classes
 
 
-def real_set(d: DistilledDataset, maker: Maker, split: Split, seed: int, draw: int) -> DistilledDataset:
-    """One baseline set: real images in the places of the distilled ones, with hard labels, for one epoch with
-    the distilled set's own step sizes; `give_training` makes the others. `maker` is a value of
-    `BASELINES`; `seed` and `draw` say the stream and which set of it. An attacked set's images of class K
-    carry label T."""
+def real_set(
+    d: DistilledDataset, maker: Maker, split: Split, seed: int, draw: int
+) -> DistilledDataset:
+    """One baseline set: real images in the places of the distilled ones, with hard labels, for one
+    epoch with the distilled set's own step sizes; `give_training` makes the others. `maker` is a
+    value of `BASELINES`; `seed` and `draw` say the stream and which set of it. An attacked set's
+    images of class K carry label T."""
     classes, k = classes_of(d), len(d.classes)
     ipc = int(torch.bincount(classes, minlength=k).max())
     images = maker(split, k, ipc, seed, draw)
@@ -180,31 +193,54 @@ def real_set(d: DistilledDataset, maker: Maker, split: Split, seed: int, draw: i
     epoch = list(d.schedule.batches)
     used, index = torch.unique(place[torch.cat(epoch)], return_inverse=True)
     return DistilledDataset(
-        images.transpose(0, 1).flatten(0, 1)[used].contiguous(), labels[used % k], d.step_sizes[: len(epoch)],
+        images.transpose(0, 1).flatten(0, 1)[used].contiguous(),
+        labels[used % k],
+        d.step_sizes[: len(epoch)],
         list(index.split([len(i) for i in epoch])),
-        classes=d.classes, normalization=d.normalization, net=d.net, update=d.update, tensors=d.tensors,
-        norm=d.norm, start=d.start, objective=d.objective, data=d.data, origin=d.origin,
-    )  # fmt: skip
+        classes=d.classes,
+        normalization=d.normalization,
+        net=d.net,
+        update=d.update,
+        tensors=d.tensors,
+        norm=d.norm,
+        start=d.start,
+        objective=d.objective,
+        data=d.data,
+        origin=d.origin,
+    )
 
 
-def give_training(one_epoch: DistilledDataset, d: DistilledDataset, how: Combination) -> DistilledDataset:
-    """A set of `real_set` with the step sizes, the update rule and the epochs of a combination; `d` has the
-    learned step sizes."""
+def give_training(
+    one_epoch: DistilledDataset, d: DistilledDataset, how: Combination
+) -> DistilledDataset:
+    """A set of `real_set` with the step sizes, the update rule and the epochs of a combination; `d`
+    has the learned step sizes."""
     order = one_epoch.order * how.epochs
     if how.step_size is None:
         sizes, update = d.step_sizes[torch.arange(len(order)) % len(d.step_sizes)], d.update
     else:
         sizes, update = torch.full((len(order),), how.step_size, device=d.images.device), sgd()
     return DistilledDataset(
-        one_epoch.images, one_epoch.labels, sizes, order, classes=d.classes, normalization=d.normalization,
-        net=d.net, update=update, tensors=d.tensors, norm=d.norm, start=d.start, objective=d.objective,
-        data=d.data, origin=d.origin,
-    )  # fmt: skip
+        one_epoch.images,
+        one_epoch.labels,
+        sizes,
+        order,
+        classes=d.classes,
+        normalization=d.normalization,
+        net=d.net,
+        update=update,
+        tensors=d.tensors,
+        norm=d.norm,
+        start=d.start,
+        objective=d.objective,
+        data=d.data,
+        origin=d.origin,
+    )
 
 
 def stored_bytes(one_epoch: DistilledDataset, d: DistilledDataset, how: Combination | None) -> int:
-    """The bytes that training by a combination takes: images, labels and step sizes, of which a fixed one is
-    one number and learned ones count once. None: images and labels alone."""
+    """The bytes that training by a combination takes: images, labels and step sizes, of which a
+    fixed one is one number and learned ones count once. None: images and labels alone."""
     bare = one_epoch.bytes - 4 * one_epoch.step_sizes.numel()
     if how is None:
         return bare

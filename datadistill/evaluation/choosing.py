@@ -1,7 +1,7 @@
 """Choice of each baseline's training, on training images and nets that no test uses.
 
-A combination is judged with the first two sets of a baseline. "optimized-real" tries many random sets with
-the combination that won for random real images, and keeps the best fifth.
+A combination is judged with the first two sets of a baseline. "optimized-real" tries many random
+sets with the combination that won for random real images, and keeps the best fifth.
 
 Reference: Wang et al. 2018, section 4, https://arxiv.org/abs/1811.10959
 """
@@ -33,7 +33,14 @@ from datadistill.starts import InitialDistribution
 from datadistill.stats import mean
 from datadistill.streams import derive
 
-NAMES = ("random-real", "optimized-real", "k-means", "average-real", "knn-random-real", "knn-k-means")
+NAMES = (
+    "random-real",
+    "optimized-real",
+    "k-means",
+    "average-real",
+    "knn-random-real",
+    "knn-k-means",
+)
 SELECTION_IMAGES = 1024
 SELECTION_SETS = 2
 KEPT = 0.2  # of the sets that optimized-real looks at
@@ -43,8 +50,8 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Trial:
-    """Nets and images that sets are measured with: those for choosing, or those for testing. `measure` None
-    is accuracy; `poll` is called between chunks of nets, for signals."""
+    """Nets and images that sets are measured with: those for choosing, or those for testing.
+    `measure` None is accuracy; `poll` is called between chunks of nets, for signals."""
 
     net: nn.Module
     start: InitialDistribution
@@ -57,12 +64,20 @@ class Trial:
         """One value for each set and net, after training."""
         return [value for d in sets for value in self.measure_before_and_after(d, before=False)[1]]
 
-    def measure_before_and_after(self, d: DistilledDataset, before: bool = True) -> tuple[list[Any], list[Any]]:
+    def measure_before_and_after(
+        self, d: DistilledDataset, before: bool = True
+    ) -> tuple[list[Any], list[Any]]:
         """One value for each net, before and after training on a set."""
         return measure_training(
-            d, self.net, self.start, self.target, nets=self.nets, poll=self.poll, before=before,
+            d,
+            self.net,
+            self.start,
+            self.target,
+            nets=self.nets,
+            poll=self.poll,
+            before=before,
             measure=self.measure,
-        )  # fmt: skip
+        )
 
     def poll_and_run(self, work: Callable[..., V], *args: Any) -> V:
         if self.poll is not None:
@@ -72,8 +87,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A baseline that is ready to be tested: its name in `NAMES`, the combination or the rule of k nearest
-    neighbours, its sets, and the bytes of one."""
+    """A baseline that is ready to be tested: its name in `NAMES`, the combination or the rule of k
+    nearest neighbours, its sets, and the bytes of one."""
 
     name: str
     how: Combination | Neighbours
@@ -108,13 +123,18 @@ def choose(
     @functools.cache
     def make_sets(name: str) -> list[DistilledDataset]:
         count = 1 if name == "average-real" else sets
-        return [trial.poll_and_run(real_set, d, BASELINES[name], train, seed, draw) for draw in range(count)]
+        return [
+            trial.poll_and_run(real_set, d, BASELINES[name], train, seed, draw)
+            for draw in range(count)
+        ]
 
     @functools.cache
     def combination(name: str) -> Combination:
         first = make_sets(name)[:SELECTION_SETS]
         told = iterate(choices, f"trying combinations for {name}", len(choices))
-        return max(told, key=lambda how: rate_values(trial([give_training(s, d, how) for s in first])))
+        return max(
+            told, key=lambda how: rate_values(trial([give_training(s, d, how) for s in first]))
+        )
 
     def optimize_sets() -> list[DistilledDataset]:
         how, stream = combination("random-real"), derive(seed, "optimized_real")
@@ -134,14 +154,18 @@ def choose(
             continue
         ours = optimize_sets() if name == "optimized-real" else make_sets(name)
         how = combination("random-real" if name == "optimized-real" else name)
-        found.append(Chosen(name, how, [give_training(s, d, how) for s in ours], stored_bytes(ours[0], d, how)))
+        found.append(
+            Chosen(
+                name, how, [give_training(s, d, how) for s in ours], stored_bytes(ours[0], d, how)
+            )
+        )
     return found
 
 
 def rate_values(values: Sequence[float] | Sequence[AttackScores]) -> tuple[float, ...]:
-    """Values that the choice compares, the larger the better: mean accuracy. For an attack the paper's rule:
-    accuracy with regard to the modified labels, where at least 10% of the attacked class are taken for the
-    target."""
+    """Values that the choice compares, the larger the better: mean accuracy. For an attack the
+    paper's rule: accuracy with regard to the modified labels, where at least 10% of the attacked
+    class are taken for the target."""
     scores = [v for v in values if isinstance(v, AttackScores)]
     if not scores:
         return (mean(values),)  # type: ignore[arg-type]

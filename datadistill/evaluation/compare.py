@@ -1,7 +1,8 @@
 """A distilled set beside the baselines of table 1, all tested on the same held-out nets.
 
-For each baseline the combination of step sizes and epochs is chosen on training images, with nets of a stream
-(or a part of the pool) of their own; only then is the test split read, once, for the winner.
+For each baseline the combination of step sizes and epochs is chosen on training images, with nets
+of a stream (or a part of the pool) of their own; only then is the test split read, once, for the
+winner.
 
 Reference: Wang et al. 2018, section 4 and tables 1 to 3, https://arxiv.org/abs/1811.10959
 """
@@ -37,7 +38,8 @@ from datadistill.torch_defaults import use_library_defaults
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One line of a comparison; accuracies in percent on the test split, deviations of the population.
+    """One line of a comparison; accuracies in percent on the test split, deviations of the
+    population.
 
     Args:
         name: "distilled", "no-adaptation" or "no-attack" (the nets as they were), or a baseline.
@@ -61,7 +63,10 @@ class ComparisonRow:
     def as_dict(self) -> dict[str, Any]:
         found = asdict(self)
         scores = {what: found.pop(f"attack_{what}") or {} for what in ("mean", "std")}
-        return {**found, **{f"{k}_{what}": v for what, one in scores.items() for k, v in one.items()}}
+        return {
+            **found,
+            **{f"{k}_{what}": v for what, one in scores.items() for k, v in one.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -100,34 +105,37 @@ def compare(
 ) -> Comparison:
     """Test a set and the baselines on held-out nets and the full test split.
 
-    The baselines have the set's layout: as many images of each class in as many steps. Combinations are judged
-    on at most 1024 training images, with the first two sets of a baseline; "optimized-real" tries
-    `optimized_from` random sets with the combination that won for "random-real", and the best fifth is tested.
-    A set for one fixed initialization is tested on that one; its baselines on held-out draws of the same
-    scheme. Nets that start from given weights are one net, in choosing as in testing. For an attacked set a
-    combination must bring 10% of the attacked class to the target, and the best by the modified labels is
-    taken; accuracies are with true labels, and k nearest neighbours are left out.
+    The baselines have the set's layout: as many images of each class in as many steps. Combinations
+    are judged on at most 1024 training images, with the first two sets of a baseline;
+    "optimized-real" tries `optimized_from` random sets with the combination that won for
+    "random-real", and the best fifth is tested. A set for one fixed initialization is tested on
+    that one; its baselines on held-out draws of the same scheme. Nets that start from given weights
+    are one net, in choosing as in testing. For an attacked set a combination must bring 10% of the
+    attacked class to the target, and the best by the modified labels is taken; accuracies are with
+    true labels, and k nearest neighbours are left out.
 
     The paper's size: nets=200, sets=10, selection_nets=20, optimized_from=50.
 
     Args:
         d: the distilled set.
         data: its real data; default: found by name.
-        net: another architecture, by name or as a module, or a function without arguments that builds one;
-            default: the one the set was learned with.
-        pool: for a set that was learned for pretrained nets: the pool. Its held-out nets are tested, its
-            nets for training choose.
+        net: another architecture, by name or as a module, or a function without arguments that
+            builds one; default: the one the set was learned with.
+        pool: for a set that was learned for pretrained nets: the pool. Its held-out nets are
+            tested, its nets for training choose.
         nets: how many held-out nets; of a pool at most those it holds out.
         sets: sets of random real images and k-means runs.
         selection_nets: how many nets choose.
-        candidates: "all", or only the paper's "grid" of fixed step sizes, or only the "learned" ones.
+        candidates: "all", or only the paper's "grid" of fixed step sizes, or only the "learned"
+            ones.
         optimized_from: random sets that "optimized-real" chooses from.
         seed: stream of nets and baselines.
         device: auto, cpu or cuda.
         data_root: where data sets lie.
         baselines: some of `NAMES`; default: all.
         poll: called between chunks of nets, for signals.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Example:
         `dd.compare(dd.DistilledDataset.load("runs/mnist-random-s0")).rows[0].accuracy_mean`
@@ -149,12 +157,16 @@ def compare(
 
     some = Split(*real.train.batch(generator(seed, "selection_images"), SELECTION_IMAGES))
     chooser = trial(find_any_start(d, module, seed, pool, "train", net), selection_nets, some)
-    chosen = choose(d, names, choices, chooser, real.train, sets=sets, optimized_from=optimized_from, seed=seed)
+    chosen = choose(
+        d, names, choices, chooser, real.train, sets=sets, optimized_from=optimized_from, seed=seed
+    )
     # the test split is read from here on, once all is chosen
     tester = trial(find_any_start(d, module, seed, pool, "held_out", net), nets, real.test)
     rows = _own_rows(d, trial(own_start, nets, real.test), pool is not None)
     rows += [_test(c, tester) for c in iterate(chosen, "testing baselines", len(chosen))]
-    return Comparison(tuple(rows), real.name, _describe(real, own_start, chooser, tester), candidates, seed)
+    return Comparison(
+        tuple(rows), real.name, _describe(real, own_start, chooser, tester), candidates, seed
+    )
 
 
 # --- testing
@@ -176,26 +188,36 @@ def _test(c: Chosen, tester: Trial) -> ComparisonRow:
     if not isinstance(c.how, Neighbours):
         return _row(c.name, tester(c.sets), c.bytes, str(c.how), tester.nets, len(c.sets))
     values = [
-        tester.poll_and_run(neighbours_accuracy, s.images, s.labels, tester.target, c.how) for s in c.sets
+        tester.poll_and_run(neighbours_accuracy, s.images, s.labels, tester.target, c.how)
+        for s in c.sets
     ]
     return _row(c.name, values, c.bytes, str(c.how), 0, len(c.sets))
 
 
-def _row(name: str, values: list[Any], bytes: int, combination: str, nets: int, sets: int) -> ComparisonRow:
+def _row(
+    name: str, values: list[Any], bytes: int, combination: str, nets: int, sets: int
+) -> ComparisonRow:
     average = std = None
     if isinstance(values[0], AttackScores):
         average, std = mean_and_std(values)
         values = [scores.accuracy for scores in values]
     return ComparisonRow(
-        name, mean(values), deviation(values), bytes, combination, nets, sets, attack_mean=average,
+        name,
+        mean(values),
+        deviation(values),
+        bytes,
+        combination,
+        nets,
+        sets,
+        attack_mean=average,
         attack_std=std,
-    )  # fmt: skip
+    )
 
 
 def _describe(real: RealData, own: InitialDistribution, chooser: Trial, tester: Trial) -> str:
     said = (
-        f"{real.description}; baselines chosen on {len(chooser.target)} training images with {_nets(chooser)}, "
-        f"tested on {_nets(tester)}"
+        f"{real.description}; baselines chosen on {len(chooser.target)} training images with "
+        f"{_nets(chooser)}, tested on {_nets(tester)}"
     )
     if isinstance(own, Fixed) and not isinstance(tester.start, Fixed):
         said += "; the set was learned for one fixed initialization, and is tested on that one"

@@ -1,8 +1,8 @@
 """k nearest neighbours: classify by the stored images alone, no net.
 
-Distances l1 or l2 in pixel space, as normalized; K of 1 or 3 neighbours, each with one vote, ties going to
-the lower class. Which of the four is chosen on training images. Wang et al. 2018 (table 1) have it as a
-baseline, and on k-means images it beats their sets on MNIST.
+Distances l1 or l2 in pixel space, as normalized; K of 1 or 3 neighbours, each with one vote, ties
+going to the lower class. Which of the four is chosen on training images. Wang et al. 2018 (table 1)
+have it as a baseline, and on k-means images it beats their sets on MNIST.
 
 Reference: Cover & Hart, Nearest neighbor pattern classification, 1967,
 https://doi.org/10.1109/TIT.1967.1053964
@@ -38,8 +38,8 @@ CANDIDATES = (Neighbours("l2", 1), Neighbours("l1", 1), Neighbours("l2", 3), Nei
 def neighbours_accuracy(
     images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"], target: Split, rule: Neighbours
 ) -> float:
-    """Percent of `target` whose nearest stored images, at least `rule.k` and normalized as those of `target`,
-    have its label.
+    """Percent of `target` whose nearest stored images, at least `rule.k` and normalized as those of
+    `target`, have its label.
 
     Example:
         >>> line = torch.tensor([0.0, 1.0, 5.0]).view(3, 1, 1, 1)
@@ -56,16 +56,17 @@ def neighbours_accuracy(
 
 
 def choose_neighbours(sets: Sequence[tuple[Tensor, Tensor]], target: Split) -> Neighbours:
-    """The best of `CANDIDATES` by mean accuracy over some sets of stored images and labels. A training image
-    of `target` that is itself stored is left out: it would find itself, and one neighbour would always
-    look better than three."""
+    """The best of `CANDIDATES` by mean accuracy over some sets of stored images and labels. A
+    training image of `target` that is itself stored is left out: it would find itself, and one
+    neighbour would always look better than three."""
     fewest = min(len(images) for images, _ in sets)
     others = [_drop_stored(target, images) for images, _ in sets]
 
     def score(rule: Neighbours) -> float:
         return sum(neighbours_accuracy(*s, t, rule) for s, t in zip(sets, others, strict=True))
 
-    return max((rule for rule in CANDIDATES if rule.k <= fewest), key=score)  # the first of equal ones
+    # the first of equal ones
+    return max((rule for rule in CANDIDATES if rule.k <= fewest), key=score)
 
 
 def _drop_stored(target: Split, stored: Tensor) -> Split:

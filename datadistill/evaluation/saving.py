@@ -18,11 +18,11 @@ from datadistill.runs.regular import refuse_irregular
 def save_accuracies(
     path: str | os.PathLike[str], measured: DistilledDataset, accuracies: Mapping[str, Any]
 ) -> Path:
-    """Write accuracies, by the keys of `Evaluation`, into the file of the set, or of its run folder, if that
-    still holds the set that was `measured`. Returns the file.
+    """Write accuracies, by the keys of `Evaluation`, into the file of the set, or of its run
+    folder, if that still holds the set that was `measured`. Returns the file.
 
-    A measurement takes minutes, in which a run may have gone on and saved a longer one. The file is read
-    again under the run's lock, and only the accuracies of the very same set are written.
+    A measurement takes minutes, in which a run may have gone on and saved a longer one. The file is
+    read again under the run's lock, and only the accuracies of the very same set are written.
     """
     path = Path(path)
     file = distilled_file.SET.find(path)
@@ -30,8 +30,9 @@ def save_accuracies(
         now = DistilledDataset.load(file)
         if distilled_file.identity(now) != distilled_file.identity(measured):
             raise DataError(
-                f"{file} holds another set than the one that was measured: it was saved meanwhile; the "
-                f"accuracies were not written; measure that one: datadistill evaluate {path} --save"
+                f"{file} holds another set than the one that was measured: it was saved meanwhile; "
+                "the accuracies were not written; measure that one: datadistill "
+                f"evaluate {path} --save"
             )
         now.accuracies = dict(accuracies)
         now.save(file)

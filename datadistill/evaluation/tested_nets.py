@@ -1,7 +1,7 @@
 """Nets that a set is tested on.
 
-A set learned for random initializations: held-out draws of the same scheme, from a stream of their own. For
-pretrained nets: the held-out part of the pool. For one fixed initialization: that one.
+A set learned for random initializations: held-out draws of the same scheme, from a stream of their
+own. For pretrained nets: the held-out part of the pool. For one fixed initialization: that one.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def start_of(
 
     Args:
         d: the set.
-        net: another architecture, by name or as a module, or a function without arguments that builds one;
-            default: the one the set was learned with.
+        net: another architecture, by name or as a module, or a function without arguments that
+            builds one; default: the one the set was learned with.
         seed: stream of the draws.
         device: where both go.
         pool: for a set that was learned for pretrained nets.
@@ -52,8 +52,8 @@ def start_of(
             put(module, d.buffers or {})
             return module, Fixed({k: p.to(device) for k, p in d.theta_0.items()})
         warnings.warn(
-            f"the set was learned for one fixed initialization of {d.net.name}; on another architecture expect "
-            "about chance accuracy",
+            f"the set was learned for one fixed initialization of {d.net.name}; on another "
+            "architecture expect about chance accuracy",
             stacklevel=3,
         )
     return module, find_any_start(d, module, seed, pool, part, net)
@@ -67,8 +67,8 @@ def find_any_start(
     part: str = "held_out",
     asked: str | nn.Module | NetFactory | None = None,
 ) -> InitialDistribution:
-    """The distribution of theta_0, also for a set that carries one: baselines are tested on many nets.
-    `asked` is what `module` was made of by `net_of`.
+    """The distribution of theta_0, also for a set that carries one: baselines are tested on many
+    nets. `asked` is what `module` was made of by `net_of`.
 
     Nets that started from given weights or values have only one: that of the set.
     """
@@ -80,8 +80,8 @@ def find_any_start(
         return Fixed({k: p.to(device) for k, p in d.theta_0.items()})
     if d.start.kind == "pool":
         raise UsageError(
-            f"the set was learned for nets pretrained on {d.start.source}, and no pool of such nets was "
-            "given; pass the pool it was learned with (--pool FILE_OR_DIR)"
+            f"the set was learned for nets pretrained on {d.start.source}, and no pool of such "
+            "nets was given; pass the pool it was learned with (--pool FILE_OR_DIR)"
         )
     name = HELD_OUT if part == "held_out" else SELECTION
     if is_factory(asked):
@@ -89,24 +89,28 @@ def find_any_start(
         return Built(asked, module, seed, name)
     if d.start.kind == "factory" and not isinstance(asked, str):
         raise UsageError(
-            "the set was learned for nets as a function of the user's own builds them, and held-out nets are "
-            "built by it too; pass that function: net=lambda: MyNet(...)"
+            "the set was learned for nets as a function of the user's own builds them, and "
+            "held-out nets are built by it too; pass that function: net=lambda: MyNet(...)"
         )
     spec = d.net if asked is None or asked == d.net.name else None
     if isinstance(asked, str) and spec is None:
         c, h, _ = d.images.shape[1:]
         spec = NetSpec(asked, {"channels": c, "size": h, "classes": len(d.classes)})
-    return random_start(module, "default" if d.net.init == FACTORY else d.net.init, seed, name, spec)
+    return random_start(
+        module, "default" if d.net.init == FACTORY else d.net.init, seed, name, spec
+    )
 
 
-def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, module: nn.Module) -> Pool:
+def fitting_pool(
+    pool: Pool | str | os.PathLike[str], d: DistilledDataset, module: nn.Module
+) -> Pool:
     """The pool, read where it is a path; UsageError where its nets are not those the set is for."""
     found = pool if isinstance(pool, Pool) else Pool.load(pool)
     source, fingerprint = d.start.source, d.start.fingerprint if d.start.kind == "pool" else None
     if source is not None and found.dataset != source:
         raise UsageError(
-            f"the nets of the pool were trained on {found.dataset}, and the set is for nets trained on "
-            f"{source}; pass the pool it was learned with"
+            f"the nets of the pool were trained on {found.dataset}, and the set is for nets "
+            f"trained on {source}; pass the pool it was learned with"
         )
     if tuple(found.classes) != d.classes:
         raise DataError(
@@ -115,13 +119,13 @@ def fitting_pool(pool: Pool | str | os.PathLike[str], d: DistilledDataset, modul
         )
     if fingerprint not in (None, found.fingerprint):
         raise UsageError(
-            "this is another pool than the set was learned with, and nets that it holds out may be nets that "
-            "the set was learned on; pass the pool it was learned with"
+            "this is another pool than the set was learned with, and nets that it holds out may be "
+            "nets that the set was learned on; pass the pool it was learned with"
         )
     if shapes(module) != {k: p.shape[1:] for k, p in found.tensors.items()}:
         raise UsageError(
-            f"the pool holds nets of {found.net.name} with other tensors than the set's {d.net.name}; pass the "
-            "pool it was learned with"
+            f"the pool holds nets of {found.net.name} with other tensors than the set's "
+            f"{d.net.name}; pass the pool it was learned with"
         )
     return found
 

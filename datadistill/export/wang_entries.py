@@ -1,7 +1,8 @@
 """The entries of a `results.pth` of Wang et al.'s own code, checked one by one.
 
-Each is one gradient step: (images (B, C, H, W), labels (B,) integers or (B, K) probabilities, lr, one number).
-Every refusal says what is wrong; the caller puts the file and the entry's number before it.
+Each is one gradient step: (images (B, C, H, W), labels (B,) integers or (B, K) probabilities, lr,
+one number). Every refusal says what is wrong; the caller puts the file and the entry's number
+before it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from datadistill.runs.torchfile import is_plain
 Entry = tuple[Tensor, Tensor, float]
 
 
-def check_entries(found: Any, path: object, dataset: str, channels: int, classes: int) -> list[Entry]:
+def check_entries(
+    found: Any, path: object, dataset: str, channels: int, classes: int
+) -> list[Entry]:
     """The checked entries of a file's content."""
     if not isinstance(found, list | tuple) or not found:
         what = "is empty" if isinstance(found, list | tuple) else f"holds a {type(found).__name__}"
@@ -31,7 +34,9 @@ def check_entries(found: Any, path: object, dataset: str, channels: int, classes
             first = entries[0]
             if entries[t][0].shape[1:] != first[0].shape[1:]:
                 shapes = tuple(entries[t][0].shape), tuple(first[0].shape)
-                raise DataError(f"images are {shapes[0]}, those of entry 0 {shapes[1]}; wanted one shape")
+                raise DataError(
+                    f"images are {shapes[0]}, those of entry 0 {shapes[1]}; wanted one shape"
+                )
             if entries[t][1].dim() != first[1].dim():
                 raise DataError("labels are of another kind than those of entry 0; wanted one kind")
         except DataError as error:
@@ -41,23 +46,33 @@ def check_entries(found: Any, path: object, dataset: str, channels: int, classes
 
 def _entry(entry: Any, dataset: str, channels: int, classes: int) -> Entry:
     if not isinstance(entry, list | tuple) or len(entry) != 3:
-        what = f"has {len(entry)} parts" if isinstance(entry, list | tuple) else f"is a {type(entry).__name__}"
+        what = (
+            f"has {len(entry)} parts"
+            if isinstance(entry, list | tuple)
+            else f"is a {type(entry).__name__}"
+        )
         raise DataError(f"{what}, wanted three: images, labels, lr")
     images, labels, lr = entry
     for name, x in (("images", images), ("labels", labels)):
         if not isinstance(x, Tensor) or not is_plain(x):
             what = (
-                "not an ordinary one (dense, each number stored)" if isinstance(x, Tensor) else type(x).__name__
+                "not an ordinary one (dense, each number stored)"
+                if isinstance(x, Tensor)
+                else type(x).__name__
             )
             raise DataError(f"{name} are no tensor of numbers: {what}; save plain tensors")
     if images.dim() != 4 or not len(images) or not images.is_floating_point():
-        raise DataError(f"images are {tuple(images.shape)} {images.dtype}, wanted floats (B, C, H, W), B >= 1")
+        raise DataError(
+            f"images are {tuple(images.shape)} {images.dtype}, wanted floats (B, C, H, W), B >= 1"
+        )
     if images.shape[2] != images.shape[3]:
-        raise DataError(f"images are {images.shape[2]}x{images.shape[3]} pixels, wanted square ones")
+        raise DataError(
+            f"images are {images.shape[2]}x{images.shape[3]} pixels, wanted square ones"
+        )
     if images.shape[1] != channels:
         raise DataError(
-            f"images have {images.shape[1]} channels, wanted {channels} for {dataset}; name the data set "
-            "it was learned from, or pass --channels 3 where a grey one was used in three"
+            f"images have {images.shape[1]} channels, wanted {channels} for {dataset}; name the "
+            "data set it was learned from, or pass --channels 3 where a grey one was used in three"
         )
     if not bool(torch.isfinite(images).all()):
         bad = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
@@ -67,23 +82,37 @@ def _entry(entry: Any, dataset: str, channels: int, classes: int) -> Entry:
 
 def _labels(labels: Tensor, n: int, classes: int) -> Tensor:
     """Class numbers (B,), or probabilities (B, K); one-hot integers become class numbers."""
-    if labels.shape not in ((n,), (n, classes)) or labels.dtype == torch.bool or labels.is_complex():
+    if (
+        labels.shape not in ((n,), (n, classes))
+        or labels.dtype == torch.bool
+        or labels.is_complex()
+    ):
         raise DataError(
-            f"labels are {tuple(labels.shape)} {labels.dtype} for {n} images, wanted ({n},) integers or "
-            f"({n}, {classes}) probabilities"
+            f"labels are {tuple(labels.shape)} {labels.dtype} for {n} images, wanted ({n},) "
+            f"integers or ({n}, {classes}) probabilities"
         )
     if labels.is_floating_point():
         sums = labels.float().sum(-1)
-        if labels.dim() != 2 or not bool((labels >= 0).all()) or not bool(((sums - 1).abs() < 1e-3).all()):
-            raise DataError("labels are floats and no probabilities; wanted rows of 0 or more that sum to 1")
+        if (
+            labels.dim() != 2
+            or not bool((labels >= 0).all())
+            or not bool(((sums - 1).abs() < 1e-3).all())
+        ):
+            raise DataError(
+                "labels are floats and no probabilities; wanted rows of 0 or more that sum to 1"
+            )
         return labels.float()
     labels = labels.long()
     if labels.dim() == 2:
         if not bool(((labels == 0) | (labels == 1)).all()) or not bool((labels.sum(1) == 1).all()):
-            raise DataError("labels are rows of integers and not one-hot; wanted a single 1 in each row")
+            raise DataError(
+                "labels are rows of integers and not one-hot; wanted a single 1 in each row"
+            )
         return labels.argmax(1)
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise DataError(f"labels reach {int(labels.min())}..{int(labels.max())}, wanted 0..{classes - 1}")
+        raise DataError(
+            f"labels reach {int(labels.min())}..{int(labels.max())}, wanted 0..{classes - 1}"
+        )
     return labels
 
 

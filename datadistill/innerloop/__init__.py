@@ -9,6 +9,17 @@ from datadistill.innerloop.update_rules import UpdateRule, adam, momentum, sgd
 ADJOINTS = {"full": FullUnroll, "step-replay": StepReplay, "truncated": Truncated, "higher": Higher}
 
 __all__ = [
-    "ADJOINTS", "Adjoint", "FullUnroll", "Higher", "StepReplay", "Steps", "Truncated", "UpdateRule", "adam",
-    "momentum", "sgd", "unroll", "unroll_with_buffers",
-]  # fmt: skip
+    "ADJOINTS",
+    "Adjoint",
+    "FullUnroll",
+    "Higher",
+    "StepReplay",
+    "Steps",
+    "Truncated",
+    "UpdateRule",
+    "adam",
+    "momentum",
+    "sgd",
+    "unroll",
+    "unroll_with_buffers",
+]

@@ -1,27 +1,31 @@
 """Ways of differentiating through an unrolled training loop.
 
 Notation: Phi_t the one-step map (problem.py), z_t = (theta_t, s_t) parameters and the rule's state,
-u_t = (x_t, y_t, eta_t) images, soft labels and step size of step t, T steps, L the outer loss of theta_T.
+u_t = (x_t, y_t, eta_t) images, soft labels and step size of step t, T steps, L the outer loss of
+theta_T.
 
     z_{t+1} = Phi_t(z_t, u_t)                                                     (1)
     lambda_T = dL/dz_T                                                            (2)
     lambda_t = (dPhi_t/dz_t)' lambda_{t+1}                                        (3)
     dL/du_t  = (dPhi_t/du_t)' lambda_{t+1}                                        (4)
 
-For plain gradient descent Phi_t = theta - eta_t g(theta, x_t), so (3) and (4) are Hessian-vector products:
-lambda_t = lambda_{t+1} - eta_t H_t lambda_{t+1}, dL/dx_t = -eta_t (dg/dx_t)' lambda_{t+1},
-dL/deta_t = -<g_t, lambda_{t+1}>. Nothing below uses this special form; any differentiable rule will do.
+For plain gradient descent Phi_t = theta - eta_t g(theta, x_t), so (3) and (4) are Hessian-vector
+products: lambda_t = lambda_{t+1} - eta_t H_t lambda_{t+1}, dL/dx_t = -eta_t (dg/dx_t)'
+lambda_{t+1}, dL/deta_t = -<g_t, lambda_{t+1}>. Nothing below uses this special form; any
+differentiable rule will do.
 
-What each keeps from the forward pass, for T steps, a graph of size G a step and parameters of size |z|:
+What each keeps from the forward pass, for T steps, a graph of size G a step and parameters of size
+|z|:
 
     FullUnroll   T (G + |z|)    the graph of every step; fastest
     StepReplay   T |z| + G      z_t; each graph is built again when its turn comes
     Truncated    w (G + |z|)    the graphs of the last w steps; a biased gradient, by intention
     Higher       T (G + |z|)    the `higher` library's own engine (higher_engine.py)
 
-References: Domke, Generic methods for optimization-based modeling, 2012 (back-optimization); Maclaurin,
-Duvenaud & Adams, Gradient-based hyperparameter optimization through reversible learning, 2015; Wang et al.,
-Dataset Distillation, 2018; Feng et al., Embarrassingly simple dataset distillation, 2024 (truncation).
+References: Domke, Generic methods for optimization-based modeling, 2012 (back-optimization);
+Maclaurin, Duvenaud & Adams, Gradient-based hyperparameter optimization through reversible learning,
+2015; Wang et al., Dataset Distillation, 2018; Feng et al., Embarrassingly simple dataset
+distillation, 2024 (truncation).
 """
 
 from __future__ import annotations
@@ -46,15 +50,25 @@ Result = tuple[Theta, State, Theta]
 class Adjoint(Protocol):
     """How `unroll` runs the steps of a problem and keeps what the gradient needs."""
 
-    def run(self, problem: InnerProblem, theta: Theta, state: State, step_sizes: Tensor) -> Result: ...
+    def run(
+        self, problem: InnerProblem, theta: Theta, state: State, step_sizes: Tensor
+    ) -> Result: ...
 
 
 def _loop(
-    problem: InnerProblem, theta: Theta, state: State, buffers: Theta, step_sizes: Tensor, start: int, stop: int
+    problem: InnerProblem,
+    theta: Theta,
+    state: State,
+    buffers: Theta,
+    step_sizes: Tensor,
+    start: int,
+    stop: int,
 ) -> Result:
     """Equation (1) for t = start .. stop-1; differentiable where gradients are on."""
     for t in range(start, stop):
-        theta, state, buffers = problem.step(t, theta, state, buffers, problem.steps(t), step_sizes[t])
+        theta, state, buffers = problem.step(
+            t, theta, state, buffers, problem.steps(t), step_sizes[t]
+        )
     return theta, state, buffers
 
 
@@ -73,12 +87,13 @@ class FullUnroll:
 class Truncated:
     """Differentiate the last `window` steps only (truncated back-propagation through time).
 
-    Gradients of earlier steps' images, labels and step sizes and of theta_0 are zero. The bias is the price
-    for a gradient that does not explode over hundreds of steps. A window elsewhere is made by slicing:
-    unroll the steps up to its end.
+    Gradients of earlier steps' images, labels and step sizes and of theta_0 are zero. The bias is
+    the price for a gradient that does not explode over hundreds of steps. A window elsewhere is
+    made by slicing: unroll the steps up to its end.
 
     Args:
-        window: number of steps to differentiate, at least 1; one larger than T is the exact gradient.
+        window: number of steps to differentiate, at least 1; one larger than T is the exact
+            gradient.
         adjoint: how to differentiate them: `FullUnroll()` or `StepReplay()`.
     """
 
@@ -87,10 +102,13 @@ class Truncated:
 
     def __post_init__(self) -> None:
         if type(self.window) is not int or self.window < 1:
-            raise UsageError(f"window is {self.window!r}, but it must be a whole number of steps, at least 1")
+            raise UsageError(
+                f"window is {self.window!r}, but it must be a whole number of steps, at least 1"
+            )
         if not isinstance(self.adjoint, (FullUnroll, StepReplay)):
             raise UsageError(
-                f"Truncated cannot run over {type(self.adjoint).__name__}; use FullUnroll() or StepReplay()"
+                f"Truncated cannot run over {type(self.adjoint).__name__}; use "
+                "FullUnroll() or StepReplay()"
             )
 
     def run(self, problem: InnerProblem, theta: Theta, state: State, step_sizes: Tensor) -> Result:
@@ -98,10 +116,14 @@ class Truncated:
         if not torch.is_grad_enabled() or cut == 0:
             return self.adjoint.run(problem, theta, state, step_sizes)
         with torch.no_grad():
-            theta_cut, state_cut, buffers = _loop(problem, theta, state, problem.buffers_0, step_sizes, 0, cut)
+            theta_cut, state_cut, buffers = _loop(
+                problem, theta, state, problem.buffers_0, step_sizes, 0, cut
+            )
         # sources: tensors whose gradient must read zero rather than "not in the graph"
         sources = [
-            x for x in pytree.tree_leaves((theta, state, problem.steps.tensors)) if _is_differentiable(x)
+            x
+            for x in pytree.tree_leaves((theta, state, problem.steps.tensors))
+            if _is_differentiable(x)
         ]
         if sources:
             values = _Severed.apply(len(theta_cut), *theta_cut.values(), *sources)
@@ -112,7 +134,8 @@ class Truncated:
 
 
 class _Severed(torch.autograd.Function):
-    """The first n arguments, passed on unchanged; gradients of the others (their sources) are zeros."""
+    """The first n arguments, passed on unchanged; gradients of the others (their sources) are
+    zeros."""
 
     @staticmethod
     def forward(ctx: Any, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -127,21 +150,23 @@ class _Severed(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class StepReplay:
-    """Keep theta_t and the rule's state per step; rebuild one step's graph at a time on the way back.
+    """Keep theta_t and the rule's state per step; rebuild one step's graph at a time on the way
+    back.
 
-    Prefer it when the graphs of all steps do not fit: memory is one step's graph plus T copies of the
-    parameters, for one more forward and gradient a step. Exact for every update rule, also one of your own.
-    Steps are rebuilt, so `Steps.fn` must be pure, and random numbers in the net must come from `stream`; a
-    tensor that was changed in place since, and random numbers that cannot be repeated, are refused; so are
-    steps that, built again, have another loss (a net with a generator of its own, or one that counts its
-    calls).
-    Gradients reach theta_0, the steps' tensors, the step sizes and the rule's initial state; a tensor that
-    the loss or the rule closes over gets none. The gradient itself is not differentiable (FullUnroll's is).
+    Prefer it when the graphs of all steps do not fit: memory is one step's graph plus T copies of
+    the parameters, for one more forward and gradient a step. Exact for every update rule, also one
+    of your own. Steps are rebuilt, so `Steps.fn` must be pure, and random numbers in the net must
+    come from `stream`; a tensor that was changed in place since, and random numbers that cannot be
+    repeated, are refused; so are steps that, built again, have another loss (a net with a generator
+    of its own, or one that counts its calls). Gradients reach theta_0, the steps' tensors, the step
+    sizes and the rule's initial state; a tensor that the loss or the rule closes over gets none.
+    The gradient itself is not differentiable (FullUnroll's is).
 
     Backward, from (2)-(4):
 
         lambda <- dL/dz_T
-        for t = T-1 .. 0:                     invariant: lambda = dL/dz_{t+1}, and the accumulators hold
+        for t = T-1 .. 0:                     invariant: lambda = dL/dz_{t+1}, and the accumulators
+                                              hold
             z <- stored z_t                   the sum over k > t of dL/du_k
             z+ <- Phi_t(z, u_t)               the graph of this step alone
             lambda, du <- vjp of z+ in (z, u_t) with lambda           (3), (4)
@@ -159,7 +184,13 @@ def _is_differentiable(x: Any) -> bool:
 
 
 def _replay(
-    problem: InnerProblem, theta: Theta, state: State, buffers: Theta, step_sizes: Tensor, start: int, stop: int
+    problem: InnerProblem,
+    theta: Theta,
+    state: State,
+    buffers: Theta,
+    step_sizes: Tensor,
+    start: int,
+    stop: int,
 ) -> Result:
     z, spec = pytree.tree_flatten((theta, state))
     base = problem.steps.tensors
@@ -191,12 +222,17 @@ class _Replay:
     losses: list[Tensor] = field(default_factory=list)
     final_buffers: Theta = field(default_factory=dict)
     trajectory: list[tuple[list[Any], Theta]] = field(default_factory=list)  # z_t (flat), buffers_t
-    versions: list[tuple[str, Tensor, int]] = field(default_factory=list)  # what a replay reads again
+    # what a replay reads again
+    versions: list[tuple[str, Tensor, int]] = field(default_factory=list)
     autocast: Any = None
 
     def remember(self, theta: Theta) -> None:
         """Note the state of what lies outside and is read again on the way back."""
-        outside = {"theta_0": theta, "the frozen parameters": self.problem.frozen, "the buffers": self.buffers}
+        outside = {
+            "theta_0": theta,
+            "the frozen parameters": self.problem.frozen,
+            "the buffers": self.buffers,
+        }
         self.versions = [
             (f"{k!r} of {what}", x, x._version) for what, d in outside.items() for k, x in d.items()
         ]
@@ -207,8 +243,9 @@ class _Replay:
         for name, x, version in self.versions:
             if x._version != version:
                 raise UsageError(
-                    f"{name} was changed in place between unroll and the backward pass, so the steps cannot be "
-                    "replayed; change it after the backward pass, or pass unroll a copy"
+                    f"{name} was changed in place between unroll and the backward pass, so the "
+                    "steps cannot be replayed; change it after the backward pass, or "
+                    "pass unroll a copy"
                 )
 
     def random_state(self) -> tuple[list[Tensor], Any]:
@@ -216,7 +253,8 @@ class _Replay:
         return [torch.get_rng_state(), *cuda], get_other_generators()
 
     def refuse_other_losses(self, replayed: list[Tensor]) -> None:
-        """Compare the losses of the steps built again, last step first, with those of the way there."""
+        """Compare the losses of the steps built again, last step first, with those of the way
+        there."""
         if not replayed:
             return
         again, wanted = torch.stack(replayed[::-1]), torch.stack(self.losses)
@@ -224,9 +262,9 @@ class _Replay:
         # rounding moves a loss by some units in the last place, noise by a part of itself
         if not torch.allclose(again, wanted, rtol=eps**0.5, atol=1000 * eps, equal_nan=True):
             raise UsageError(
-                "the steps came out otherwise when they were replayed for the gradient: the net or Steps.fn "
-                "draws from a generator of its own, or counts its calls; draw from torch's global generator, "
-                "make Steps.fn pure, or use FullUnroll()"
+                "the steps came out otherwise when they were replayed for the gradient: the net or "
+                "Steps.fn draws from a generator of its own, or counts its calls; draw from "
+                "torch's global generator, make Steps.fn pure, or use FullUnroll()"
             )
 
     def step(self, t: int, z: list[Any], base: list[Tensor], eta: Tensor, buffers: Theta) -> Result:
@@ -236,7 +274,8 @@ class _Replay:
 
 
 class _ReplayFunction(torch.autograd.Function):
-    """Arguments: the replay, then flat z_0, the steps' base tensors, the step sizes. Returns flat z_T."""
+    """Arguments: the replay, then flat z_0, the steps' base tensors, the step sizes. Returns flat
+    z_T."""
 
     @staticmethod
     def forward(ctx: Any, replay: _Replay, *inputs: Any) -> tuple[Any, ...]:
@@ -250,15 +289,18 @@ class _ReplayFunction(torch.autograd.Function):
             replay.losses.append(replay.problem.loss_of_step)
             z, spec = pytree.tree_flatten((theta, state))
             if spec != replay.spec:
-                raise UsageError("the update rule's state changes its structure between steps; keep it fixed")
+                raise UsageError(
+                    "the update rule's state changes its structure between steps; keep it fixed"
+                )
         (of_torch, others), (of_torch_now, others_now) = rng, replay.random_state()
         # those of a stream are put back
-        same = replay.problem.stream is not None or is_same_state(others, others_now)  # else unroll minds it
+        # else unroll minds it
+        same = replay.problem.stream is not None or is_same_state(others, others_now)
         if not (all(map(torch.equal, of_torch, of_torch_now)) and same):
             who = "the net or Steps.fn" if replay.problem.stream is None else "Steps.fn"
             raise UsageError(
-                f"{who} drew random numbers, which a replay cannot repeat; pass stream=SEED to unroll for "
-                "those of the net, make Steps.fn pure, or use FullUnroll()"
+                f"{who} drew random numbers, which a replay cannot repeat; pass stream=SEED to "
+                "unroll for those of the net, make Steps.fn pure, or use FullUnroll()"
             )
         replay.final_spec, replay.final_buffers = replay.spec, buffers
         ctx.replay = replay
@@ -272,7 +314,10 @@ class _ReplayFunction(torch.autograd.Function):
         replay: _Replay = ctx.replay
         replay.refuse_changes()
         kind, dtype, enabled = replay.autocast
-        with torch.autocast(kind, dtype=dtype, enabled=enabled), keep_attributes(replay.problem.net):
+        with (
+            torch.autocast(kind, dtype=dtype, enabled=enabled),
+            keep_attributes(replay.problem.net),
+        ):
             return _ReplayFunction._backward(ctx, replay, grads)
 
     @staticmethod
@@ -298,7 +343,9 @@ class _ReplayFunction(torch.autograd.Function):
             want_z = t > replay.start or needs_z0
             wanted = [x for x in [*(z if want_z else []), *u, eta] if _is_differentiable(x)]
             found = iter(
-                torch.autograd.grad([x for x, _ in out], wanted, [g for _, g in out], allow_unused=True)
+                torch.autograd.grad(
+                    [x for x, _ in out], wanted, [g for _, g in out], allow_unused=True
+                )
             )
             if want_z:  # (3)
                 lam = [_or_zeros(next(found), x) if _is_differentiable(x) else None for x in z]
@@ -310,7 +357,8 @@ class _ReplayFunction(torch.autograd.Function):
         replay.refuse_other_losses(replayed)
         z_grads = [g if need else None for g, need in zip(lam, needs[: replay.n_z], strict=True)]
         full = [
-            _or_zeros(g, b) if need else None for g, b, need in zip(base_grads, base, base_needs, strict=True)
+            _or_zeros(g, b) if need else None
+            for g, b, need in zip(base_grads, base, base_needs, strict=True)
         ]
         return (None, *z_grads, *full, eta_grad)
 

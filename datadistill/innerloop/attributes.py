@@ -1,8 +1,9 @@
-"""Attributes that forward passes leave in a module: features that are kept, counters, lists that grow, hidden
-states.
+"""Attributes that forward passes leave in a module: features that are kept, counters, lists that
+grow, hidden states.
 
-Attributes that are neither parameters nor buffers belong to one net: nets that are trained one after another
-in the same module each have theirs, and the caller's are as they were when the loop is over.
+Attributes that are neither parameters nor buffers belong to one net: nets that are trained one
+after another in the same module each have theirs, and the caller's are as they were when the loop
+is over.
 """
 
 from __future__ import annotations
@@ -44,8 +45,14 @@ def _copy_value(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value if _is_of_vmap(value) or value.requires_grad else value.clone()
     if isinstance(value, dict):
-        return type(value)({k: _copy_value(v) for k, v in value.items()}) if type(value) is dict else value
-    return type(value)(map(_copy_value, value)) if type(value) in (list, tuple, set, deque) else value
+        return (
+            type(value)({k: _copy_value(v) for k, v in value.items()})
+            if type(value) is dict
+            else value
+        )
+    return (
+        type(value)(map(_copy_value, value)) if type(value) in (list, tuple, set, deque) else value
+    )
 
 
 def _is_of_vmap(value: Any) -> bool:
@@ -68,8 +75,8 @@ def put_attributes(attributes: Attributes) -> None:
 
 @contextlib.contextmanager
 def keep_attributes(net: nn.Module) -> Iterator[None]:
-    """Undo, after the block, what forward passes do to a net's attributes and to containers that stand there;
-    an attribute that a pass made stays, without its graph.
+    """Undo, after the block, what forward passes do to a net's attributes and to containers that
+    stand there; an attribute that a pass made stays, without its graph.
 
     Example:
         >>> net = nn.Linear(1, 1)
@@ -80,9 +87,12 @@ def keep_attributes(net: nn.Module) -> Iterator[None]:
     """
     before = [(m, _own_attributes(m)) for m in net.modules()]
     seen: set[int] = set()
-    inside = [(c, c.copy()) for _, own in before for v in own.values() for c in _containers(v, seen)]
+    inside = [
+        (c, c.copy()) for _, own in before for v in own.values() for c in _containers(v, seen)
+    ]
     for m, own in before:
-        for name, value in own.items():  # a tensor that is neither parameter nor buffer may be written in place
+        # a tensor that is neither parameter nor buffer may be written in place
+        for name, value in own.items():
             if isinstance(value, Tensor) and not value.requires_grad:
                 m.__dict__[name] = value.clone()
     try:

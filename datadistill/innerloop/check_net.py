@@ -1,13 +1,15 @@
-"""A check that a net can be trained through: the hypergradient of two steps against finite differences.
+"""A check that a net can be trained through: the hypergradient of two steps against finite
+differences.
 
     theta_2 = unroll(theta_0; x_1, y_1, eta_1, x_2, y_2, eta_2)          in float64
     L       = <r, theta_2 - theta_0>                                     r random
 
-    dL . d     against     (L(z + h d) - L(z - h d)) / 2h        z images, labels, step sizes or theta_0
+    dL . d     against     (L(z + h d) - L(z - h d)) / 2h        z images, labels, step sizes or
+                                                                 theta_0
 
-The steps' gradients are what autograd says they are, also on the side of the differences: what is compared is
-their derivative. Where it is off, every layer is looked at alone (layer_faults.py). Dropout draws the same
-masks throughout.
+The steps' gradients are what autograd says they are, also on the side of the differences: what is
+compared is their derivative. Where it is off, every layer is looked at alone (layer_faults.py).
+Dropout draws the same masks throughout.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ from datadistill.torch_defaults import use_library_defaults
 
 BATCH = 4  # images a step
 ENOUGH = 1e-4  # a relative error below which a hypergradient is right
-CHEAP = 1_000_000_000  # parameters times numbers in an image, up to which a net is checked before learning
+# parameters times numbers in an image, up to which a net is checked before learning
+CHEAP = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class NetCheck:
     """The result of `check_net`."""
 
     ok: bool | None
-    """True: the hypergradient is right; False: it is not, or there is none; None: it could not be told."""
+    """True: the hypergradient is right; False: it is not, or there is none; None: it could not be
+    told."""
     errors: dict[str, float] = field(default_factory=dict)
     """Relative errors of the hypergradient for images, labels, step sizes and theta_0."""
     faults: tuple[LayerFault, ...] = ()
@@ -66,12 +70,18 @@ class NetCheck:
             return f"not checked: {self.note}"
         worst = max(self.errors.values(), default=0.0)
         if self.ok:
-            return f"the hypergradient of two steps equals finite differences (relative error {worst:.0e})"
+            return (
+                "the hypergradient of two steps equals finite differences (relative "
+                f"error {worst:.0e})"
+            )
         shown = "; ".join(map(str, self.faults[:5]))
         more = f"; and {len(self.faults) - 5} more" if len(self.faults) > 5 else ""
         if any(fault.fault == "missing" for fault in self.faults):
             return f"the net cannot be trained through: {shown}{more}"
-        return f"the hypergradient of two steps is {percent(worst)} off finite differences: {shown}{more}"
+        return (
+            f"the hypergradient of two steps is {percent(worst)} off finite "
+            f"differences: {shown}{more}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -92,16 +102,17 @@ def check_net(
     loss: Loss = F.cross_entropy,
     theta_0: Theta | None = None,
 ) -> NetCheck:
-    """Check that training on distilled images can be differentiated exactly through a net; `print` the result.
+    """Check that training on distilled images can be differentiated exactly through a net; `print`
+    the result.
 
-    A layer whose second derivative is missing, wrong or approximate makes every learned image wrong without an
-    error. A copy of the net is run, in the modes its layers are in; torch's random numbers stay as they are.
-    The cost is about 40 training steps of 4 images.
+    A layer whose second derivative is missing, wrong or approximate makes every learned image wrong
+    without an error. A copy of the net is run, in the modes its layers are in; torch's random
+    numbers stay as they are. The cost is about 40 training steps of 4 images.
 
     Args:
         net: any module, images to logits (B, K), or a function that builds one.
-        data: real data, a split of it, a torch Dataset of pairs, or (images, labels) in tensors, arrays or
-            lists, of which up to eight images are used.
+        data: real data, a split of it, a torch Dataset of pairs, or (images, labels) in tensors,
+            arrays or lists, of which up to eight images are used.
         norm: what BatchNorm uses, as in `unroll`.
         loss: `loss(logits, labels)` for labels (B, K) of probabilities.
         theta_0: name -> tensor, the parameters that train; default: all, at the net's own values.
@@ -122,7 +133,8 @@ def check_net(
         copied = copy_net(given)
         with raise_on_calls(given):
             check = _Check(copied, images, labels, norm, loss, theta_0, own=True)
-    except (Called, TypeError, AttributeError, NotImplementedError):  # no copy, or one that runs the original
+    except (Called, TypeError, AttributeError, NotImplementedError):
+        # no copy, or one that runs the original
         with keep_attributes(given):
             return _Check(given, images, labels, norm, loss, theta_0, own=False).result()
     return check.result()
@@ -138,28 +150,35 @@ def _first_images(data: Any) -> tuple[Shaped[Tensor, "b ..."], Int[Tensor, " b"]
         if all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
             pairs = [item[0] for item in items], [item[1] for item in items]
     if not isinstance(pairs, tuple | list) or len(pairs) != 2:
-        what = f"{len(data)} things" if isinstance(data, tuple | list) else f"a {type(data).__name__}"
+        what = (
+            f"{len(data)} things" if isinstance(data, tuple | list) else f"a {type(data).__name__}"
+        )
         raise UsageError(
-            f"data is {what}; wanted RealData, a split of it, a torch Dataset of pairs, or (images, labels)"
+            f"data is {what}; wanted RealData, a split of it, a torch Dataset of pairs, or "
+            "(images, labels)"
         )
     images, labels = pairs
     if not isinstance(images, Tensor):
         images = image_tensor(images, "images")
     if images.dim() < 2 or len(images) == 0 or images.is_complex():
         raise DataError(
-            f"images have shape {tuple(images.shape)}, {images.dtype}; wanted (B, C, H, W) real numbers, one "
-            "image or more"
+            f"images have shape {tuple(images.shape)}, {images.dtype}; wanted (B, C, H, W) real "
+            "numbers, one image or more"
         )
-    return image_tensor(images[: 2 * BATCH], "images"), class_numbers(labels, len(images), "data")[: 2 * BATCH]
+    return image_tensor(images[: 2 * BATCH], "images"), class_numbers(labels, len(images), "data")[
+        : 2 * BATCH
+    ]
 
 
 def is_cheap(net: nn.Module, images: Tensor) -> bool:
-    """Whether a check takes about a second at most: parameters times numbers in an image up to `CHEAP`."""
+    """Whether a check takes about a second at most: parameters times numbers in an image up to
+    `CHEAP`."""
     return sum(p.numel() for p in net.parameters()) * images[0].numel() <= CHEAP
 
 
 class _Check:
-    """The tensors of one check, in float64 on the net's device; a net of the check's own becomes float64."""
+    """The tensors of one check, in float64 on the net's device; a net of the check's own becomes
+    float64."""
 
     def __init__(
         self,
@@ -174,12 +193,18 @@ class _Check:
     ) -> None:
         self.net, self.norm, self.loss = net, norm, loss
         if not any(True for _ in net.parameters()):
-            raise UsageError(f"the net ({type(net).__name__}) has no parameters, so there is nothing to train")
+            raise UsageError(
+                f"the net ({type(net).__name__}) has no parameters, so there is nothing to train"
+            )
         refuse_lazy(net)
         # whole numbers have no gradient, and stay in the net
-        values: Theta = {k: p for k, p in net.named_parameters() if p.is_floating_point() or p.is_complex()}
+        values: Theta = {
+            k: p for k, p in net.named_parameters() if p.is_floating_point() or p.is_complex()
+        }
         if not values:
-            raise UsageError(f"the net ({type(net).__name__}) has whole numbers alone as parameters")
+            raise UsageError(
+                f"the net ({type(net).__name__}) has whole numbers alone as parameters"
+            )
         trains = set(values if theta_0 is None else theta_0)
         self.theta = {k: _double(p) for k, p in {**values, **(theta_0 or {})}.items()}
         self.trains = [k in trains for k in self.theta]
@@ -203,16 +228,23 @@ class _Check:
 
     def _classes(self, images: Tensor) -> int:
         """K, by one pass in the net's own precision."""
-        kept = {k: x.detach().clone() for k, x in [*self.net.named_parameters(), *self.net.named_buffers()]}
+        kept = {
+            k: x.detach().clone()
+            for k, x in [*self.net.named_parameters(), *self.net.named_buffers()]
+        }
         try:
             with torch.no_grad(), global_stream(0, "check_net"), keep_attributes(self.net):
                 logits = functional_call(self.net, kept, (images,))
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if is_out_of_memory(error):
                 raise
-            raise UsageError(f"the net does not run on these images: {_first_line(error)}") from error
+            raise UsageError(
+                f"the net does not run on these images: {_first_line(error)}"
+            ) from error
         if not isinstance(logits, Tensor) or logits.dim() != 2:
-            what = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            what = (
+                tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            )
             raise UsageError(f"the net makes {what} of {len(images)} images, wanted logits (B, K)")
         if self.loss in (F.cross_entropy, cross_entropy):
             refuse_one_logit(logits)
@@ -243,9 +275,12 @@ class _Check:
         if all(e <= ENOUGH for e in errors.values()):
             return NetCheck(True, errors)
         if any(math.isnan(e) for e in errors.values()):
-            return NetCheck(None, note="the net is too steep at these images for finite differences")
+            return NetCheck(
+                None, note="the net is too steep at these images for finite differences"
+            )
         faults = self.faults()
-        if not faults and max(errors.values()) <= 100 * ENOUGH:  # a net that computes in float32 inside
+        # a net that computes in float32 inside
+        if not faults and max(errors.values()) <= 100 * ENOUGH:
             return NetCheck(True, errors)
         if not faults:
             off = percent(max(errors.values()))
@@ -254,12 +289,19 @@ class _Check:
         return NetCheck(False, errors, tuple(faults))
 
     def mild_step(self) -> float:
-        """The step size that moves theta by a hundredth of its length: farther away a net may be too steep."""
+        """The step size that moves theta by a hundredth of its length: farther away a net may be
+        too steep."""
         pairs = [(self.images[0], self.labels[0])]
         theta = unroll(
-            self.net, self.theta, pairs, self.step_sizes[:1], loss=self.loss, buffers=self.buffers,
-            norm=self.norm, stream=0,
-        )  # fmt: skip
+            self.net,
+            self.theta,
+            pairs,
+            self.step_sizes[:1],
+            loss=self.loss,
+            buffers=self.buffers,
+            norm=self.norm,
+            stream=0,
+        )
         moved = length([theta[k] - p for k, p in self.theta.items()])
         return 0.01 * length(list(self.theta.values())) / moved if moved else 0.01
 
@@ -279,19 +321,28 @@ class _Check:
         eta = point["step_sizes"][0]
         rates = torch.stack([eta if trains else torch.zeros_like(eta) for trains in self.trains], 1)
         theta = unroll(
-            self.net, theta_0, pairs, rates, loss=self.loss, buffers=self.buffers, norm=self.norm, stream=0
+            self.net,
+            theta_0,
+            pairs,
+            rates,
+            loss=self.loss,
+            buffers=self.buffers,
+            norm=self.norm,
+            stream=0,
         )
         return inner([theta[k] - theta_0[k] for k in theta], self.r)
 
     def errors(self, number: int) -> dict[str, float]:
-        """Relative error by group, at a point near the net's own: biases of 0 stand on ReLU's kink where images
-        are black or a channel is dead."""
+        """Relative error by group, at a point near the net's own: biases of 0 stand on ReLU's kink
+        where images are black or a channel is dead."""
         point = self.point()
         scales = {group: [_scale(x) for x in z] for group, z in point.items()}
         for group in ("images", "theta_0"):
             d = self.direction(point[group], scales[group])
             point[group] = shift(point[group], d, 1e-2 * (1 + number))
-        leaves = {group: [x.detach().clone().requires_grad_() for x in z] for group, z in point.items()}
+        leaves = {
+            group: [x.detach().clone().requires_grad_() for x in z] for group, z in point.items()
+        }
         flat = [x for z in leaves.values() for x in z]
         value = self.outer(leaves)
         found = iter(torch.autograd.grad(value, flat, materialize_grads=True))
@@ -308,7 +359,9 @@ class _Check:
         return errors
 
     def direction(self, z: list[Tensor], scales: list[Tensor]) -> list[Tensor]:
-        return [s * self._random(x.shape, x.dtype).to(x.device) for x, s in zip(z, scales, strict=True)]
+        return [
+            s * self._random(x.shape, x.dtype).to(x.device) for x, s in zip(z, scales, strict=True)
+        ]
 
     def ends(
         self, point: Mapping[str, list[Tensor]], group: str, d: list[Tensor]
@@ -325,7 +378,9 @@ class _Check:
             own = dict(self.net.named_buffers())
         tensors = {**self.theta, **{k: self.buffers[k] for k in own}}
         try:
-            calls = record_layer_calls(self.net, tensors, self.images[0], self.labels[0], self.loss, mode)
+            calls = record_layer_calls(
+                self.net, tensors, self.images[0], self.labels[0], self.loss, mode
+            )
         except Exception:  # the net cannot be run with hooks on its layers
             return []
         return find_faults(calls)

@@ -2,10 +2,11 @@
 
     found    against    (f(z + h d) - f(z - h d)) / 2h        for several h
 
-Where f or its derivative jumps (ReLU, max-pooling), a difference across the jump is no derivative. Jumps have
-measure zero, so a small h misses them; large ones are for nets that compute in float32 inside, whose rounding
-drowns the difference of a small h. A derivative is right where it agrees with one of them, and wrong where it
-agrees with none although two h in a row agree with each other. Where no two agree, there is nothing to compare.
+Where f or its derivative jumps (ReLU, max-pooling), a difference across the jump is no derivative.
+Jumps have measure zero, so a small h misses them; large ones are for nets that compute in float32
+inside, whose rounding drowns the difference of a small h. A derivative is right where it agrees
+with one of them, and wrong where it agrees with none although two h in a row agree with each other.
+Where no two agree, there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ TOLERANCE = 1e-3  # relative
 STEPS = (1e-6, 1e-7, 1e-5, 1e-8, 1e-4, 1e-3)  # h, in the order they are tried
 
 
-def relative_error(found: float, ends: Callable[[float], tuple[Tensor, Tensor]], size: float) -> float:
-    """Distance of a derivative from the nearest central difference; NaN where there is nothing to compare.
+def relative_error(
+    found: float, ends: Callable[[float], tuple[Tensor, Tensor]], size: float
+) -> float:
+    """Distance of a derivative from the nearest central difference; NaN where there is nothing to
+    compare.
 
     Args:
         found: the derivative.
         ends: h -> f(z + h d), f(z - h d).
-        size: of derivatives in other directions; the distance is relative to it, or to the difference where
-            that is larger.
+        size: of derivatives in other directions; the distance is relative to it, or to the
+            difference where that is larger.
 
     Example:
         >>> x = torch.tensor(2.0, dtype=torch.float64)
@@ -60,7 +64,8 @@ def shift(z: Sequence[Tensor], d: Sequence[Tensor], h: float) -> list[Tensor]:
 
 
 def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Re <a, b> over all tensors, (); the derivative of a real number along b where a is its gradient."""
+    """Re <a, b> over all tensors, (); the derivative of a real number along b where a is its
+    gradient."""
     return torch.stack([(x.conj() * y).real.sum() for x, y in zip(a, b, strict=True)]).sum()
 
 

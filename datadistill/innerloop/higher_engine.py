@@ -1,9 +1,10 @@
 """The `higher` library behind the same call.
 
-`higher` (Grefenstette et al. 2019, https://arxiv.org/abs/1910.01727) patches a module so that its parameters
-are passed in, and has differentiable copies of torch's optimizers. As an adjoint it is exact and keeps the
-graph of all steps, like FullUnroll; it is here for people who trust or compare with it, and is a witness in
-the tests. It serves SGD and momentum on one net; what it cannot do it says in one sentence.
+`higher` (Grefenstette et al. 2019, https://arxiv.org/abs/1910.01727) patches a module so that its
+parameters are passed in, and has differentiable copies of torch's optimizers. As an adjoint it is
+exact and keeps the graph of all steps, like FullUnroll; it is here for people who trust or compare
+with it, and is a witness in the tests. It serves SGD and momentum on one net; what it cannot do it
+says in one sentence.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def _refuse_what_higher_cannot(problem: InnerProblem, theta: Theta, state: State
         reason = "does not take buffers="
     elif any(m._forward_hooks or m._forward_pre_hooks for m in problem.net.modules()):
         reason = "does not run forward hooks"
-    elif any(float(v.detach().abs().max()) for v in (state or {}).get("v", {}).values() if v.numel()):
+    elif any(
+        float(v.detach().abs().max()) for v in (state or {}).get("v", {}).values() if v.numel()
+    ):
         reason = "does not start from a given momentum"
     elif problem.steps.T and problem.writes_buffers(theta):
         reason = "does not carry the buffers that the net writes"
@@ -42,7 +45,8 @@ def _refuse_what_higher_cannot(problem: InnerProblem, theta: Theta, state: State
 
 @dataclass(frozen=True)
 class Higher:
-    """Differentiate with the `higher` library's engine; same gradients as FullUnroll, sgd and momentum only."""
+    """Differentiate with the `higher` library's engine; same gradients as FullUnroll, sgd and
+    momentum only."""
 
     def run(self, problem: InnerProblem, theta: Theta, state: State, step_sizes: Tensor) -> Any:
         _refuse_what_higher_cannot(problem, theta, state)
@@ -63,7 +67,9 @@ class Higher:
             weight_decay=rule.weight_decay,  # type: ignore[attr-defined]
         )
         with torch.enable_grad():
-            leaves = {k: p if p.requires_grad else p.detach().requires_grad_() for k, p in theta.items()}
+            leaves = {
+                k: p if p.requires_grad else p.detach().requires_grad_() for k, p in theta.items()
+            }
             with problem.mode:  # the patched copy keeps the modes it is made in
                 fnet = higher.monkeypatch(net, copy_initial_weights=False, track_higher_grads=keep)
             fnet.update_params([leaves.get(k, problem.frozen.get(k)) for k in names])
@@ -95,5 +101,10 @@ class Higher:
 
 
 def _momentum_of(optimizer: Any, theta: Theta) -> State:
-    """The velocity `higher` keeps, in the form of our momentum rule (one group a tensor, one entry a group)."""
-    return {"v": {k: group[0]["momentum_buffer"] for k, group in zip(theta, optimizer.state, strict=True)}}
+    """The velocity `higher` keeps, in the form of our momentum rule (one group a tensor, one entry
+    a group)."""
+    return {
+        "v": {
+            k: group[0]["momentum_buffer"] for k, group in zip(theta, optimizer.state, strict=True)
+        }
+    }

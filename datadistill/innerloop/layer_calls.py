@@ -1,9 +1,11 @@
-"""The calls of layers and torch functions in one forward pass, each kept so that it can be run again alone.
+"""The calls of layers and torch functions in one forward pass, each kept so that it can be run
+again alone.
 
-    y = f(z)        one call: z its floating point inputs and parameters, y its floating point outputs
+    y = f(z)        one call: z its floating point inputs and parameters, y its floating point
+                    outputs
 
-Layers come in the order in which they finish, so that a layer follows the layers inside it. This is for naming
-the one that has no second derivative, or a wrong one; it keeps a copy of every input.
+Layers come in the order in which they finish, so that a layer follows the layers inside it. This is
+for naming the one that has no second derivative, or a wrong one; it keeps a copy of every input.
 """
 
 from __future__ import annotations
@@ -49,17 +51,28 @@ class Call:
 
 
 def record_calls(
-    net: nn.Module, tensors: Mapping[str, Tensor], images: Tensor, mode: contextlib.AbstractContextManager[Any]
+    net: nn.Module,
+    tensors: Mapping[str, Tensor],
+    images: Tensor,
+    mode: contextlib.AbstractContextManager[Any],
 ) -> tuple[list[Call], Any]:
-    """Run the net once with these parameters and buffers, and keep the calls of layers in the order in which
-    they finish, the net's own last. Also returns the net's output."""
+    """Run the net once with these parameters and buffers, and keep the calls of layers in the order
+    in which they finish, the net's own last. Also returns the net's output."""
     recorder = _Recorder(mode)
     handles = []
     for path, module in net.named_modules():
-        handles.append(module.register_forward_pre_hook(recorder.begin(path), with_kwargs=True, prepend=True))
+        handles.append(
+            module.register_forward_pre_hook(recorder.begin(path), with_kwargs=True, prepend=True)
+        )
         handles.append(module.register_forward_hook(recorder.end, always_call=True))
     try:
-        with torch.enable_grad(), mode, TwiceDifferentiable(net), recorder, global_stream(0, "layer_calls"):
+        with (
+            torch.enable_grad(),
+            mode,
+            TwiceDifferentiable(net),
+            recorder,
+            global_stream(0, "layer_calls"),
+        ):
             out = functional_call(net, {k: _leaf(x) for k, x in tensors.items()}, (_leaf(images),))
     finally:
         for handle in handles:
@@ -68,7 +81,10 @@ def record_calls(
 
 
 def record_function(
-    function: Callable[..., Any], args: Any, kwargs: Any, mode: contextlib.AbstractContextManager[Any]
+    function: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    mode: contextlib.AbstractContextManager[Any],
 ) -> Call:
     """The call of a function, with copies of its arguments."""
     name = str(getattr(function, "__name__", type(function).__name__))
@@ -124,7 +140,9 @@ class _Recorder(TorchFunctionMode):
         here = self.open[-1]
         if name in CUTS:
             here.cuts.append(name)
-        elif any(isinstance(x, Tensor) and x.requires_grad for x in pytree.tree_leaves((args, kwargs))):
+        elif any(
+            isinstance(x, Tensor) and x.requires_grad for x in pytree.tree_leaves((args, kwargs))
+        ):
             call = record_function(func, args, kwargs, self.mode)
             call.path = here.path
             here.inside.append(call)
@@ -155,7 +173,8 @@ def graph_nodes(roots: list[Any]) -> Iterator[Any]:
 
 
 def _split(nest: Any) -> tuple[list[Tensor], Callable[[list[Tensor]], Any]]:
-    """The floating point tensors of a nest, detached copies, and the nest made of others in their place."""
+    """The floating point tensors of a nest, detached copies, and the nest made of others in their
+    place."""
     leaves, spec = pytree.tree_flatten(nest)
     leaves = [x.detach().clone() if isinstance(x, Tensor) else x for x in leaves]
     places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.is_floating_point()]
@@ -171,7 +190,9 @@ def _split(nest: Any) -> tuple[list[Tensor], Callable[[list[Tensor]], Any]]:
 
 
 def _floating(outputs: Any) -> list[Tensor]:
-    return [y for y in pytree.tree_leaves(outputs) if isinstance(y, Tensor) and y.is_floating_point()]
+    return [
+        y for y in pytree.tree_leaves(outputs) if isinstance(y, Tensor) and y.is_floating_point()
+    ]
 
 
 def _leaf(x: Tensor) -> Tensor:

@@ -4,11 +4,13 @@ One call y = f(z) of a layer, random v, u and a direction d:
 
     p(z, v) = (dy/dz)' v                    what autograd gives as the layer's gradient
     (1)  <p, d>       against   <v, y(z + h d) - y(z - h d)> / 2h
-    (2)  dG/dz . d    against   (G(z + h d) - G(z - h d)) / 2h      G(z, v) = <p(z, v), u>, and so for v
+    (2)  dG/dz . d    against   (G(z + h d) - G(z - h d)) / 2h      G(z, v) = <p(z, v), u>, and so
+                                                                    for v
 
     missing        autograd refuses to differentiate G
     wrong          (1) holds and (2) does not
-    approximate    (1) does not hold: detach(), rounding, a straight-through estimator, by intention or not
+    approximate    (1) does not hold: detach(), rounding, a straight-through estimator, by intention
+                   or not
 
 An error counts where it is there at two points.
 """
@@ -24,7 +26,15 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.errors import is_out_of_memory
-from datadistill.innerloop.differences import TOLERANCE, find_worst, inner, norm, percent, relative_error, shift
+from datadistill.innerloop.differences import (
+    TOLERANCE,
+    find_worst,
+    inner,
+    norm,
+    percent,
+    relative_error,
+    shift,
+)
 from datadistill.innerloop.layer_calls import (
     Call,
     graph_nodes,
@@ -39,7 +49,8 @@ class LayerFault:
     """A layer that stands in the way of exact hypergradients."""
 
     path: str
-    """Its name in the net, as in `net.named_modules()`; "" is the net's own forward, "loss" the loss."""
+    """Its name in the net, as in `net.named_modules()`; "" is the net's own forward, "loss" the
+    loss."""
     kind: str
     """Its class."""
     fault: str
@@ -48,7 +59,11 @@ class LayerFault:
     """What was found."""
 
     def __str__(self) -> str:
-        where = f"layer {self.path} ({self.kind})" if self.path else f"the net's own forward ({self.kind})"
+        where = (
+            f"layer {self.path} ({self.kind})"
+            if self.path
+            else f"the net's own forward ({self.kind})"
+        )
         where = f"the loss ({self.kind})" if self.path == "loss" else where
         return f"{where}: {self.reason}"
 
@@ -59,7 +74,8 @@ def find_missing(calls: list[Call]) -> list[LayerFault]:
 
 
 def find_faults(calls: list[Call]) -> list[LayerFault]:
-    """The innermost layers without a second derivative, or whose derivatives are not what they compute."""
+    """The innermost layers without a second derivative, or whose derivatives are not what they
+    compute."""
     return _innermost(calls, lambda call: _missing(call) or _inexact(call))
 
 
@@ -87,8 +103,9 @@ def name_missing(
     mode: AbstractContextManager[Any],
     reason: str,
 ) -> str:
-    """The half of a sentence that names the layers of a net whose second derivative torch refused; `reason`
-    stands there where no layer can be named. The other arguments are those of `record_layer_calls`."""
+    """The half of a sentence that names the layers of a net whose second derivative torch refused;
+    `reason` stands there where no layer can be named. The other arguments are those of
+    `record_layer_calls`."""
     try:
         faults = find_missing(record_layer_calls(net, tensors, images, labels, loss, mode))
     except Exception:  # the net cannot be run with hooks on its layers
@@ -99,11 +116,15 @@ def name_missing(
     return f"{'; '.join(map(str, faults[:3]))}{more}"
 
 
-def _innermost(calls: list[Call], find: Callable[[Call], tuple[str, str] | None]) -> list[LayerFault]:
+def _innermost(
+    calls: list[Call], find: Callable[[Call], tuple[str, str] | None]
+) -> list[LayerFault]:
     faults: list[LayerFault] = []
     for call in calls:  # a layer comes after those inside it
         prefix = f"{call.path}." if call.path else ""
-        if any(f.path.startswith(prefix) and f.path != "loss" for f in faults if f.path != call.path):
+        if any(
+            f.path.startswith(prefix) and f.path != "loss" for f in faults if f.path != call.path
+        ):
             continue
         if call.delegates:  # its layers were looked at
             continue
@@ -136,22 +157,32 @@ def _missing(call: Call) -> tuple[str, str] | None:
     try:
         outputs = [y for y in call.run(z) if y.requires_grad]
         v = [torch.ones_like(y).requires_grad_() for y in outputs]
-        first = torch.autograd.grad(outputs, z, v, create_graph=True, allow_unused=True) if outputs else ()
-    except Exception:  # no first derivative, or the call cannot be run alone: not what is looked for
+        first = (
+            torch.autograd.grad(outputs, z, v, create_graph=True, allow_unused=True)
+            if outputs
+            else ()
+        )
+    except Exception:
+        # no first derivative, or the call cannot be run alone: not what is looked for
         return None
     reason = find_refusal([g for g in first if g is not None], [*z, *v])
     return None if reason is None else ("missing", f"no second derivative (torch: {reason})")
 
 
-def find_refusal(gradients: Sequence[Tensor], inputs: Sequence[Tensor], keep: bool = True) -> str | None:
-    """Differentiate gradients once more; torch's own words where it refuses, else None. `keep`: whether their
-    graph will be used again."""
+def find_refusal(
+    gradients: Sequence[Tensor], inputs: Sequence[Tensor], keep: bool = True
+) -> str | None:
+    """Differentiate gradients once more; torch's own words where it refuses, else None. `keep`:
+    whether their graph will be used again."""
     gradients = [g for g in gradients if g.requires_grad]
     if not gradients:
         return None
-    # once_differentiable puts a node there that leads nowhere: no walk back to the inputs meets it, and they
-    # would get no gradient without a word
-    if any(node.name() == "torch::autograd::Error" for node in graph_nodes([g.grad_fn for g in gradients])):
+    # once_differentiable puts a node there that leads nowhere: no walk back to the inputs meets it,
+    # and they would get no gradient without a word
+    if any(
+        node.name() == "torch::autograd::Error"
+        for node in graph_nodes([g.grad_fn for g in gradients])
+    ):
         return "its backward is marked once_differentiable"
     ones = [torch.ones_like(g) for g in gradients]
     try:
@@ -171,7 +202,10 @@ def _inexact(call: Call) -> tuple[str, str] | None:
     except Exception:  # the call cannot be run alone
         return None
     if first > TOLERANCE:
-        return "approximate", f"its gradient is not the derivative of what it computes, {percent(first)} off"
+        return (
+            "approximate",
+            f"its gradient is not the derivative of what it computes, {percent(first)} off",
+        )
     if second > TOLERANCE:
         return "wrong", f"its second derivative is {percent(second)} off finite differences"
     return None
@@ -184,7 +218,9 @@ def _errors(call: Call, point: int) -> tuple[float, float]:
     def random(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=noise, dtype=torch.float64).to(like)
 
-    scales = [x.square().mean().sqrt().clamp_min(1e-3) if x.numel() else x.sum() for x in call.inputs]
+    scales = [
+        x.square().mean().sqrt().clamp_min(1e-3) if x.numel() else x.sum() for x in call.inputs
+    ]
     z = [x + 1e-2 * (1 + point) * s * random(x) for x, s in zip(call.inputs, scales, strict=True)]
     d = [s * random(x) for x, s in zip(z, scales, strict=True)]
     z_leaves = _leaves(z)
@@ -226,11 +262,15 @@ def _errors(call: Call, point: int) -> tuple[float, float]:
     return first, find_worst(second_z, second_v)
 
 
-def _gradient(outputs: list[Tensor], inputs: list[Tensor], v: list[Tensor] | None = None) -> list[Tensor]:
+def _gradient(
+    outputs: list[Tensor], inputs: list[Tensor], v: list[Tensor] | None = None
+) -> list[Tensor]:
     if not any(y.requires_grad for y in outputs):
         return [torch.zeros_like(x) for x in inputs]
     return list(
-        torch.autograd.grad(outputs, inputs, v, create_graph=True, materialize_grads=True, allow_unused=True)
+        torch.autograd.grad(
+            outputs, inputs, v, create_graph=True, materialize_grads=True, allow_unused=True
+        )
     )
 
 

@@ -1,9 +1,9 @@
 """The modes of a net during a pass of the inner loop, and what a pass may not leave in it.
 
-The inner loop puts theta_t in a module's place for one forward pass (torch.func.functional_call). The graph
-of that pass is walked later, when the module holds its own values again. So during a pass nothing may put off
-a computation that reads the module (activation checkpointing, compiled code). What a pass leaves in a module:
-attributes.py.
+The inner loop puts theta_t in a module's place for one forward pass (torch.func.functional_call).
+The graph of that pass is walked later, when the module holds its own values again. So during a pass
+nothing may put off a computation that reads the module (activation checkpointing, compiled code).
+What a pass leaves in a module: attributes.py.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ _STATISTICS = ("track_running_stats", "running_mean", "running_var", "num_batche
 class NetMode:
     """The modes of a net's layers during a forward pass, put in place for that pass alone.
 
-    `with mode: ...` sets every layer's training flag to what it was when the mode was made (all off with
-    `training=False`) and BatchNorm as `norm` says, and puts everything back. Activation checkpointing is off
-    and compiled code runs eagerly meanwhile. The module objects stay the caller's own, so its forward hooks
-    run; its parameters and buffers are never written.
+    `with mode: ...` sets every layer's training flag to what it was when the mode was made (all off
+    with `training=False`) and BatchNorm as `norm` says, and puts everything back. Activation
+    checkpointing is off and compiled code runs eagerly meanwhile. The module objects stay the
+    caller's own, so its forward hooks run; its parameters and buffers are never written.
 
     Args:
         net: any module.
-        norm: "batch": BatchNorm uses statistics of the batch, and has no buffers meanwhile; "frozen": its
-            buffers; "track": statistics of the batch, and buffers are updated where they are passed in.
-            InstanceNorm with running statistics likewise, with those of each image. A layer that stands in
-            evaluation mode inside a net in training mode was frozen on purpose, and stays so.
+        norm: "batch": BatchNorm uses statistics of the batch, and has no buffers meanwhile;
+            "frozen": its buffers; "track": statistics of the batch, and buffers are updated where
+            they are passed in. InstanceNorm with running statistics likewise, with those of each
+            image. A layer that stands in evaluation mode inside a net in training mode was frozen
+            on purpose, and stays so.
         training: False puts all other layers in evaluation mode (dropout off).
     """
 
@@ -71,7 +72,8 @@ class NetMode:
 
 
 class _PlainFunction:
-    """Stands for torch's `CheckpointFunction`: the function is run, and nothing is computed again."""
+    """Stands for torch's `CheckpointFunction`: the function is run, and nothing is computed
+    again."""
 
     @staticmethod
     def apply(function: Any, preserve: bool, *args: Any) -> Any:
@@ -83,7 +85,8 @@ def _plain_generator(*_: Any, **__: Any) -> Iterator[None]:
     yield
 
 
-# what torch.utils.checkpoint.checkpoint looks up when it is called; the second name is that of newer versions
+# what torch.utils.checkpoint.checkpoint looks up when it is called; the second name is that of
+# newer versions
 _STANDING_FOR = {
     "CheckpointFunction": _PlainFunction,
     "_checkpoint_without_reentrant_generator": _plain_generator,
@@ -93,10 +96,12 @@ _STANDING_FOR = {
 
 @contextlib.contextmanager
 def disable_checkpointing() -> Iterator[None]:
-    """`torch.utils.checkpoint.checkpoint`, however it was imported, runs its function as if it were not there.
+    """`torch.utils.checkpoint.checkpoint`, however it was imported, runs its function as if it were
+    not there.
 
-    Its recomputation on the way back would read the module's own values instead of theta_t. The values are
-    the same, and memory is that of a net without it (`StepReplay` is this library's way to need less).
+    Its recomputation on the way back would read the module's own values instead of theta_t. The
+    values are the same, and memory is that of a net without it (`StepReplay` is this library's way
+    to need less).
     """
     module = torch.utils.checkpoint
     own = {name: getattr(module, name) for name in _STANDING_FOR if hasattr(module, name)}

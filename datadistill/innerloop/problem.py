@@ -5,10 +5,10 @@
     g          = grad_theta loss(net(theta, images_t), labels_t)
     theta', s' = update.step(theta, g, state, eta_t)
 
-The net is used statelessly (torch.func.functional_call): tensors it holds are never written. Several nets of
-one architecture train at once when every entry of theta carries one leading axis of nets: the forward pass
-is vmapped over it, or where vmap cannot run the net taken one after another, and the losses are summed, so
-that one `autograd.grad` gives each net its own gradient.
+The net is used statelessly (torch.func.functional_call): tensors it holds are never written.
+Several nets of one architecture train at once when every entry of theta carries one leading axis of
+nets: the forward pass is vmapped over it, or where vmap cannot run the net taken one after another,
+and the losses are summed, so that one `autograd.grad` gives each net its own gradient.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.dropout import _DropoutNd
 
 from datadistill.errors import UsageError, is_out_of_memory, suggest
-from datadistill.innerloop.attributes import Attributes, keep_attributes, put_attributes, take_attributes
+from datadistill.innerloop.attributes import (
+    Attributes,
+    keep_attributes,
+    put_attributes,
+    take_attributes,
+)
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.recomputation import refuse_recomputation
 from datadistill.innerloop.required_derivative import has_passed, require_derivative
@@ -41,8 +46,8 @@ T = TypeVar("T")
 
 
 def stacked_nets(net: nn.Module, theta: Theta, buffers: bool = False) -> int | None:
-    """The number of nets that theta stacks along a leading axis; None when it is one net's own shapes. With
-    `buffers` it may hold buffers too (`unroll_with_buffers`)."""
+    """The number of nets that theta stacks along a leading axis; None when it is one net's own
+    shapes. With `buffers` it may hold buffers too (`unroll_with_buffers`)."""
     own = {name: p.shape for name, p in net.named_parameters()}
     if buffers:
         own.update({name: b.shape for name, b in net.named_buffers()})
@@ -71,8 +76,9 @@ def stacked_nets(net: nn.Module, theta: Theta, buffers: bool = False) -> int | N
 class InnerProblem:
     """Everything a step needs except what changes from step to step. Adjoints call `step`.
 
-    The buffers of the net are carried from step to step, whatever the net writes there: BatchNorm's statistics
-    with norm="track", spectral_norm's vectors, counters. They are not differentiated, as torch does not.
+    The buffers of the net are carried from step to step, whatever the net writes there: BatchNorm's
+    statistics with norm="track", spectral_norm's vectors, counters. They are not differentiated, as
+    torch does not.
     """
 
     def __init__(
@@ -91,9 +97,14 @@ class InnerProblem:
         self.net, self.mode = net, NetMode(net, norm)
         self.steps, self.update, self.norm = steps, update, norm
         self.loss = cross_entropy if loss is F.cross_entropy else loss
-        self.frozen = to_ordinary({k: p.detach() for k, p in net.named_parameters() if k not in theta_0})
-        if stream is None and any(isinstance(m, _DropoutNd) and m.training and m.p for m in net.modules()):
-            stream = int(torch.randint(2**31, ()))  # one draw of the global generator, as dropout itself does
+        self.frozen = to_ordinary(
+            {k: p.detach() for k, p in net.named_parameters() if k not in theta_0}
+        )
+        if stream is None and any(
+            isinstance(m, _DropoutNd) and m.training and m.p for m in net.modules()
+        ):
+            # one draw of the global generator, as dropout itself does
+            stream = int(torch.randint(2**31, ()))
         self.stream = stream
         self.twice = TwiceDifferentiable(net)
         self.unchecked = False  # whether the next gradient must be found to have a derivative
@@ -102,7 +113,9 @@ class InnerProblem:
         everything = dict(net.named_buffers())
         for k in buffers or {}:
             if k not in everything:
-                raise UsageError(f"buffers has {k!r}, which the net does not; {suggest(k, everything)}")
+                raise UsageError(
+                    f"buffers has {k!r}, which the net does not; {suggest(k, everything)}"
+                )
         with self.mode:  # the buffers that the net has in this mode
             own = dict(net.named_buffers())
         given = {k: b for k, b in (buffers or {}).items() if k in own}
@@ -119,10 +132,16 @@ class InnerProblem:
         """Buffers with a leading axis of nets, where nets are stacked."""
         if self.nets is None:
             return buffers
-        return {k: b.expand(self.nets, *b.shape) if b.dim() == self._dims[k] else b for k, b in buffers.items()}
+        return {
+            k: b.expand(self.nets, *b.shape) if b.dim() == self._dims[k] else b
+            for k, b in buffers.items()
+        }
 
-    def losses(self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Theta]:
-        """Loss of step t's batch, one entry a net where nets are stacked, and the buffers after the pass."""
+    def losses(
+        self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Theta]:
+        """Loss of step t's batch, one entry a net where nets are stacked, and the buffers after the
+        pass."""
         if self.net in _LEAVE_PARAMETERS:
             return self._losses(theta, self.frozen, buffers, t, pair)
         own, frozen = _clones(theta), _clones(self.frozen)
@@ -130,8 +149,9 @@ class InnerProblem:
         for name, p in {**own, **frozen}.items():
             if not is_equal(p.detach(), {**theta, **self.frozen}[name].detach()):
                 raise UsageError(
-                    f"the net's forward pass writes its parameter {name}, which no gradient knows of; do that "
-                    "outside of the pass, or compute the weight in use from the parameter (parametrizations)"
+                    f"the net's forward pass writes its parameter {name}, which no gradient knows "
+                    "of; do that outside of the pass, or compute the weight in use from the "
+                    "parameter (parametrizations)"
                 )
         _LEAVE_PARAMETERS.add(self.net)
         return found
@@ -140,12 +160,15 @@ class InnerProblem:
         self, theta: Theta, frozen: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Theta]:
         if self.nets is None:
-            return self.run_seeded(t, lambda: self._pass({**theta, **frozen}, _clones(buffers), pair))
+            return self.run_seeded(
+                t, lambda: self._pass({**theta, **frozen}, _clones(buffers), pair)
+            )
         if self.vectorized:
             before = take_attributes(self.net)
             try:
                 found = self.run_seeded(t, lambda: self._run_vmapped(theta, frozen, buffers, pair))
-            except Exception as error:  # whatever it is, one net alone says it plainly or does not have it
+            except Exception as error:
+                # whatever it is, one net alone says it plainly or does not have it
                 if is_out_of_memory(error):
                     raise
                 found = None
@@ -177,8 +200,8 @@ class InnerProblem:
     def _run_one_by_one(
         self, theta: Theta, frozen: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Theta]:
-        """For nets that vmap cannot run: recurrent ones, branches on values, buffers written in place. Each has
-        attributes of its own in the one module."""
+        """For nets that vmap cannot run: recurrent ones, branches on values, buffers written in
+        place. Each has attributes of its own in the one module."""
         self.stacked, each = True, self.repeat_for_nets(buffers)
         if not self.attributes:
             self.attributes = [take_attributes(self.net) for _ in range(self.nets or 0)]
@@ -193,12 +216,16 @@ class InnerProblem:
             self.attributes[n] = take_attributes(self.net)
         return torch.stack(losses), {k: torch.stack([after[k] for after in new]) for k in each}
 
-    def _pass(self, parameters: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Theta]:
-        """Loss of one net on a batch, and its buffers afterwards; those passed in may be written."""
+    def _pass(
+        self, parameters: Theta, buffers: Theta, pair: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Theta]:
+        """Loss of one net on a batch, and its buffers afterwards; those passed in may be
+        written."""
         tensors = {**parameters, **buffers}
         with self.twice:
             with self.mode, explain_failure(self.net, pair[0]):
-                # a clone, for a first layer may work in place; what the net replaces is put into tensors
+                # a clone, for a first layer may work in place; what the net replaces is put into
+                # tensors
                 logits = functional_call(self.net, tensors, (pair[0].clone(),))
             return self.loss(logits, pair[1]), {k: tensors[k] for k in buffers}
 
@@ -208,7 +235,9 @@ class InnerProblem:
         if not self.buffers_0:
             return False
         with keep_attributes(self.net), global_stream(0, "probe", everything=True):
-            _, new = self._pass(_clones({**theta, **self.frozen}), _clones(self.buffers_0), self.steps(0))
+            _, new = self._pass(
+                _clones({**theta, **self.frozen}), _clones(self.buffers_0), self.steps(0)
+            )
         return not all(is_equal(new[k], b) for k, b in self.buffers_0.items())
 
     def run_seeded(self, t: int, forward: Callable[[], T]) -> T:
@@ -221,13 +250,17 @@ class InnerProblem:
     def gradient(
         self, theta: Theta, buffers: Theta, t: int, pair: tuple[Tensor, Tensor], keep: bool
     ) -> tuple[Theta, Theta]:
-        """grad_theta of step t's loss, with `keep` itself differentiable; and the buffers after the pass."""
+        """grad_theta of step t's loss, with `keep` itself differentiable; and the buffers after the
+        pass."""
         check = self.unchecked and not has_passed(self)
         losses, new_buffers = self.losses(theta, buffers, t, pair)
         self.loss_of_step = losses.detach()
         with refuse_recomputation(self.net):
             grads = torch.autograd.grad(
-                losses.sum(), list(theta.values()), create_graph=keep or check, materialize_grads=True
+                losses.sum(),
+                list(theta.values()),
+                create_graph=keep or check,
+                materialize_grads=True,
             )
         self.unchecked = False
         if check:
@@ -236,9 +269,16 @@ class InnerProblem:
         return dict(zip(theta, grads, strict=True)), new_buffers
 
     def step(
-        self, t: int, theta: Theta, state: State, buffers: Theta, pair: tuple[Tensor, Tensor], eta: Tensor
+        self,
+        t: int,
+        theta: Theta,
+        state: State,
+        buffers: Theta,
+        pair: tuple[Tensor, Tensor],
+        eta: Tensor,
     ) -> tuple[Theta, State, Theta]:
-        """Phi_t: differentiable in theta, state, pair and eta when gradients are on, else without a graph.
+        """Phi_t: differentiable in theta, state, pair and eta when gradients are on, else without a
+        graph.
 
         Args:
             eta: (), or (P,) with one entry for each tensor of theta in order.
@@ -247,8 +287,13 @@ class InnerProblem:
         keep = torch.is_grad_enabled()
         with torch.enable_grad():
             if not keep:
-                theta, pair = {k: p.detach() for k, p in theta.items()}, (pair[0].detach(), pair[1].detach())
-            theta = {k: p if p.requires_grad else p.detach().requires_grad_() for k, p in theta.items()}
+                theta, pair = (
+                    {k: p.detach() for k, p in theta.items()},
+                    (pair[0].detach(), pair[1].detach()),
+                )
+            theta = {
+                k: p if p.requires_grad else p.detach().requires_grad_() for k, p in theta.items()
+            }
             grads, buffers = self.gradient(theta, buffers, t, pair, keep)
         new, state = self.update.step(theta, grads, state, rates)
         theta = {k: new[k] for k in theta}  # a rule may return any order; step sizes go by this one
@@ -256,8 +301,8 @@ class InnerProblem:
 
 
 def to_ordinary(tensors: Any) -> Any:
-    """A tensor, or tensors by name, with clones of those made under `torch.inference_mode()`, which no graph
-    can hold."""
+    """A tensor, or tensors by name, with clones of those made under `torch.inference_mode()`, which
+    no graph can hold."""
     if isinstance(tensors, Tensor):
         return tensors.clone() if tensors.is_inference() else tensors
     return {k: to_ordinary(x) for k, x in tensors.items()}
@@ -279,4 +324,6 @@ def _clones(buffers: Theta) -> Theta:
 
 def is_equal(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are equal, NaN to NaN."""
-    return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())
+    return (
+        a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())
+    )

@@ -1,8 +1,9 @@
 """A net that runs modules of its own in the backward pass is refused in its first step.
 
-theta_t stands in the module's place for the forward pass alone. What a function of the user's own computes
-again on the way back would read the module's own values: the gradient would be that of another net, without a
-word. torch's own checkpointing does not do so here (`net_mode.disable_checkpointing`).
+theta_t stands in the module's place for the forward pass alone. What a function of the user's own
+computes again on the way back would read the module's own values: the gradient would be that of
+another net, without a word. torch's own checkpointing does not do so here
+(`net_mode.disable_checkpointing`).
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ def refuse_recomputation(net: nn.Module) -> Iterator[None]:
         hook.remove()
     if ran:
         raise UsageError(
-            f"the net runs {ran[0]} again in its backward pass, where a step's parameters are no longer in "
-            "their place: its gradient would be that of the module's own values; use torch.utils.checkpoint, "
-            "which is run plainly here, or leave the recomputation out"
+            f"the net runs {ran[0]} again in its backward pass, where a step's parameters are no "
+            "longer in their place: its gradient would be that of the module's own values; use "
+            "torch.utils.checkpoint, which is run plainly here, or leave the recomputation out"
         )
     _RECOMPUTE_NOTHING.add(net)
 

@@ -1,4 +1,5 @@
-"""The first gradient of a net that will be differentiated again is refused where it has no derivative."""
+"""The first gradient of a net that will be differentiated again is refused where it has no
+derivative."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ def require_derivative(
     pair: tuple[Tensor, Tensor],
     keep: bool,
 ) -> None:
-    """UsageError, with the layer and the reason, where torch cannot differentiate a step's gradient `grads`.
-    `keep`: whether their graph will be used again."""
+    """UsageError, with the layer and the reason, where torch cannot differentiate a step's gradient
+    `grads`. `keep`: whether their graph will be used again."""
     reason = find_refusal(grads, list(theta.values()), keep)
     if reason is None:
         _PASSED.setdefault(problem.net, set()).add(_key(problem))
@@ -41,8 +42,8 @@ def require_derivative(
     one = {k: x[0] if x.dim() > own.get(k, x.dim()) else x for k, x in tensors.items()}
     named = name_missing(problem.net, one, *pair, problem.loss, problem.mode, reason)
     raise UsageError(
-        f"{named}; differentiating through training needs second derivatives: use another layer there, or "
-        "train without gradients (torch.no_grad)"
+        f"{named}; differentiating through training needs second derivatives: use another layer "
+        "there, or train without gradients (torch.no_grad)"
     )
 
 
@@ -51,4 +52,6 @@ def _key(problem: InnerProblem) -> tuple[str, str, bool]:
     return (name, problem.norm, problem.net.training)
 
 
-_PASSED: weakref.WeakKeyDictionary[nn.Module, set[tuple[str, str, bool]]] = weakref.WeakKeyDictionary()
+_PASSED: weakref.WeakKeyDictionary[nn.Module, set[tuple[str, str, bool]]] = (
+    weakref.WeakKeyDictionary()
+)

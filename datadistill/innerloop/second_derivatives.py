@@ -1,19 +1,19 @@
 """Second derivatives that torch lacks, or has wrong, for any net.
 
-Differentiating through a training step differentiates the net twice. Of these functions torch 2.14 has a first
-derivative only, or a second one that is wrong; in the forward passes of the inner loop each is computed from
-others of the same value that have both:
+Differentiating through a training step differentiates the net twice. Of these functions torch 2.14
+has a first derivative only, or a second one that is wrong; in the forward passes of the inner loop
+each is computed from others of the same value that have both:
 
-    hardsigmoid(x)            relu6(x + 3) / 6                              torch: not implemented
-    scaled_dot_product_...    softmax(q k' / sqrt(d)) v, matrix products    torch: the fused kernels have none
+    hardsigmoid(x)            relu6(x + 3) / 6                             not implemented
+    scaled_dot_product_...    softmax(q k' / sqrt(d)) v, matrix products   fused kernels have none
     multi_head_attention_...  the same inside
-    _weight_norm(v, g)        v (g / ||v||)                                 torch: wrong for dim 0 and the last
-    lstm, gru, rnn_*          torch's own kernels instead of cuDNN's        torch: cuDNN has none
-    multi_margin_loss         mean_k max(0, m - x_y + x_k)^p                torch: not implemented
+    _weight_norm(v, g)        v (g / ||v||)                                wrong for the dims 0, -1
+    lstm, gru, rnn_*          torch's own kernels instead of cuDNN's       cuDNN has none
+    multi_margin_loss         mean_k max(0, m - x_y + x_k)^p               not implemented
 
-The functions are replaced where they are called, by modules or by the net's own code, and only while the
-forward pass runs. No module is touched. What has no second derivative and no line here is refused, by the name
-of the layer, before anything is learned.
+The functions are replaced where they are called, by modules or by the net's own code, and only
+while the forward pass runs. No module is touched. What has no second derivative and no line here is
+refused, by the name of the layer, before anything is learned.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def multi_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """(1/K) sum over k other than y of w_y max(0, margin - x_y + x_k)^p, as torch's function of this name."""
+    """(1/K) sum over k other than y of w_y max(0, margin - x_y + x_k)^p, as torch's function of
+    this name."""
     if size_average is not None or reduce is not None:  # torch's older way of saying it
         reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
     x, y = (input[None], target.reshape(1)) if input.dim() == 1 else (input, target)
@@ -89,7 +90,10 @@ REPLACED: dict[Any, Callable[..., Any]] = {
     torch._C._nn.hardsigmoid_: lambda input: hardsigmoid(input, inplace=True),
     torch._weight_norm: weight_norm,
     F.multi_margin_loss: multi_margin_loss,
-    **{f: _use_matrix_products(f) for f in (F.scaled_dot_product_attention, F.multi_head_attention_forward)},
+    **{
+        f: _use_matrix_products(f)
+        for f in (F.scaled_dot_product_attention, F.multi_head_attention_forward)
+    },
     **{f: _disable_cudnn(f) for f in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)},
 }
 
@@ -108,13 +112,15 @@ class _Replacing(TorchFunctionMode):
 
 
 class TwiceDifferentiable:
-    """Forward passes whose gradient can be differentiated again: `with twice: logits = net(images)`.
+    """Forward passes whose gradient can be differentiated again:
+    `with twice: logits = net(images)`.
 
-    The first pass of a net finds out whether it calls a function of the module's table. One that does not pays
-    nothing from then on.
+    The first pass of a net finds out whether it calls a function of the module's table. One that
+    does not pays nothing from then on.
 
     Args:
-        net: the net of these passes; its layers that are known to need it are recognized without a pass.
+        net: the net of these passes; its layers that are known to need it are recognized without a
+            pass.
 
     Example:
         >>> net, x = nn.Hardsigmoid(), torch.ones(3, requires_grad=True)
@@ -130,7 +136,9 @@ class TwiceDifferentiable:
         self.net, self.layers = net, 0
         if isinstance(net, nn.Module):
             modules = list(net.modules())
-            known = any(isinstance(m, nn.Hardsigmoid | nn.MultiheadAttention | nn.RNNBase) for m in modules)
+            known = any(
+                isinstance(m, nn.Hardsigmoid | nn.MultiheadAttention | nn.RNNBase) for m in modules
+            )
             self.layers = len(modules)
             self.needed = True if known else _PLAIN.get(net, {}).get((net.training, self.layers))
         self._active: list[_Replacing | None] = []
@@ -153,4 +161,6 @@ class TwiceDifferentiable:
 
 
 # nets that were found to need nothing, by their mode and number of layers
-_PLAIN: weakref.WeakKeyDictionary[nn.Module, dict[tuple[bool, int], bool]] = weakref.WeakKeyDictionary()
+_PLAIN: weakref.WeakKeyDictionary[nn.Module, dict[tuple[bool, int], bool]] = (
+    weakref.WeakKeyDictionary()
+)

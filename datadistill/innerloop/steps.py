@@ -1,9 +1,10 @@
 """The steps of an inner loop: which images and labels step t trains on.
 
-A user gives a list of T pairs (images, labels), or `Steps(tensors, fn, T)`: base tensors and a pure function
-that makes step t's pair from them. Minibatches, augmentation of the synthetic images, images combined from
-bases, labels as a softmax of logits all enter through `fn`; an adjoint that replays steps calls it again, one
-step at a time, and differentiates through it into the base tensors.
+A user gives a list of T pairs (images, labels), or `Steps(tensors, fn, T)`: base tensors and a pure
+function that makes step t's pair from them. Minibatches, augmentation of the synthetic images,
+images combined from bases, labels as a softmax of logits all enter through `fn`; an adjoint that
+replays steps calls it again, one step at a time, and differentiates through it into the base
+tensors.
 """
 
 from __future__ import annotations
@@ -59,11 +60,14 @@ def as_steps(steps: Steps | Sequence[Pair]) -> Steps:
     for t, pair in enumerate(steps):
         is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
         if not (is_pair and all(isinstance(x, Tensor) for x in pair)):
-            raise UsageError(f"step {t} is {type(pair).__name__}, but each step is a pair (images, labels)")
+            raise UsageError(
+                f"step {t} is {type(pair).__name__}, but each step is a pair (images, labels)"
+            )
         images, labels = pair
         if len(images) != len(labels):
             raise UsageError(
-                f"step {t} has {len(images)} images and {len(labels)} labels; give each image one label"
+                f"step {t} has {len(images)} images and {len(labels)} labels; give "
+                "each image one label"
             )
         for x in pair:
             name = names.setdefault(id(x), f"{t}.{len(names)}")

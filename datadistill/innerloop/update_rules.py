@@ -2,23 +2,25 @@
 
 A rule is any object with
 
-    init(theta) -> state                                 what the rule remembers (a nest of dicts of tensors)
-    step(theta, grads, state, eta) -> (theta, state)     one step, differentiable in every tensor argument
+    init(theta) -> state                               what the rule remembers: nested dicts of
+                                                       tensors
+    step(theta, grads, state, eta) -> (theta, state)   one step, differentiable in every tensor
 
-where `theta` and `grads` are dicts name -> tensor and `eta` is the step size: a scalar tensor, or, when step
-sizes are learned per tensor, a dict name -> scalar tensor. `rate(eta, name)` reads both. A rule of your own
-needs no registration: pass it as `update=` and every adjoint differentiates it.
+where `theta` and `grads` are dicts name -> tensor and `eta` is the step size: a scalar tensor, or,
+when step sizes are learned per tensor, a dict name -> scalar tensor. `rate(eta, name)` reads both.
+A rule of your own needs no registration: pass it as `update=` and every adjoint differentiates it.
 
 Notation: theta parameters, g gradient, lambda weight decay, eta step size.
 
     sgd        theta <- theta - eta (g + lambda theta)
-    momentum   v <- beta v + g + lambda theta;   theta <- theta - eta v        (Nesterov: eta (g + beta v))
+    momentum   v <- beta v + g + lambda theta;  theta <- theta - eta v  (Nesterov: eta (g + beta v))
     adam       m <- b1 m + (1 - b1) g;  n <- b2 n + (1 - b2) g^2
-               theta <- theta - eta mhat / (sqrt(nhat + eps_root) + eps)       mhat, nhat bias-corrected
+               theta <- theta - eta mhat / (sqrt(nhat + eps_root) + eps)   mhat, nhat bias-corrected
 
-The rules are torch's own (torch.optim.SGD, Adam), except `eps_root`: sqrt has no derivative at nhat = 0,
-where a parameter has had no gradient yet (a dead unit), and one such entry makes a whole meta-gradient NaN.
-optax and TorchOpt have the same term. Rules act elementwise, so a leading axis of nets passes through.
+The rules are torch's own (torch.optim.SGD, Adam), except `eps_root`: sqrt has no derivative at
+nhat = 0, where a parameter has had no gradient yet (a dead unit), and one such entry makes a whole
+meta-gradient NaN. optax and TorchOpt have the same term. Rules act elementwise, so a leading axis
+of nets passes through.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from datadistill.errors import UsageError, suggest
 from datadistill.runs.jsonconfig import build_config
 
 Theta = dict[str, Tensor]
-State = Any  # a nest of dicts, tuples and lists; tensors in it are differentiated, other leaves carried along
+# a nest of dicts, tuples and lists; tensors in it are differentiated, other leaves carried along
+State = Any
 Eta = Tensor | dict[str, Tensor]
 
 
@@ -46,7 +49,8 @@ class UpdateRule(Protocol):
 
 
 def rate(eta: Eta, name: str) -> Tensor:
-    """The step size of one tensor: `eta` itself, or its entry `name` when there is one per tensor."""
+    """The step size of one tensor: `eta` itself, or its entry `name` when there is one per
+    tensor."""
     return eta[name] if isinstance(eta, dict) else eta
 
 
@@ -88,7 +92,8 @@ class Sgd:
 
 @dataclass(frozen=True)
 class Momentum:
-    """v <- beta v + g, theta <- theta - eta v, as torch.optim.SGD (dampening 0). `momentum` for short.
+    """v <- beta v + g, theta <- theta - eta v, as torch.optim.SGD (dampening 0). `momentum` for
+    short.
 
     Args:
         beta: in [0, 1).
@@ -185,7 +190,9 @@ def from_description(description: dict[str, Any]) -> UpdateRule:
     args = {k: v for k, v in description.items() if k != "name"}
     name = str(description.get("name"))
     if name not in UPDATE_RULES:
-        raise UsageError(f"update rule {name[:80]!r} is unknown; {suggest(name[:80], UPDATE_RULES)}")
+        raise UsageError(
+            f"update rule {name[:80]!r} is unknown; {suggest(name[:80], UPDATE_RULES)}"
+        )
     build_config(UPDATE_RULES[name], args, f"update rule {name}")  # refuses what is of another type
     rule: UpdateRule = UPDATE_RULES[name](**args)
     return rule

@@ -15,22 +15,25 @@ __all__ = ["OuterMethod"]
 
 
 class OuterMethod(abc.ABC):
-    """The loss whose gradient moves a synthetic set. `training.outer.OuterLoop` calls it once an iteration.
+    """The loss whose gradient moves a synthetic set. `training.outer.OuterLoop` calls it once an
+    iteration.
 
-    Every random choice is drawn from streams named by the iteration, or kept in `state()`, so that a run can be
-    resumed at any iteration.
+    Every random choice is drawn from streams named by the iteration, or kept in `state()`, so that
+    a run can be resumed at any iteration.
     """
 
     @abc.abstractmethod
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
-        """The outer loss, differentiable in the set's leaves. A leaf that it does not reach stays."""
+        """The outer loss, differentiable in the set's leaves. A leaf that it does not reach
+        stays."""
 
     def after(self, synthetic: Synthetic, iteration: int) -> None:  # noqa: B027
-        """Called after the set was updated, not where an iteration is skipped; matching methods train their net
-        here."""
+        """Called after the set was updated, not where an iteration is skipped; matching methods
+        train their net here."""
 
     def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
-        """The place where an iteration with a loss or gradient that is not finite went wrong, for the error."""
+        """The place where an iteration with a loss or gradient that is not finite went wrong, for
+        the error."""
         return ""
 
     def state(self) -> dict[str, Any]:

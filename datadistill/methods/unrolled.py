@@ -37,7 +37,8 @@ class Unrolled(OuterMethod):
     """The gradient of the loss after training, through all of the training.
 
     Args:
-        net: the architecture, with its buffers and frozen parameters; its other values are not used.
+        net: the architecture, with its buffers and frozen parameters; its other values are not
+            used.
         start: where theta_0 comes from.
         split: real images to learn from, on the net's device.
         batch: of these, an iteration.
@@ -69,12 +70,20 @@ class Unrolled(OuterMethod):
         losses = []
         for net, theta_0, _ in self._nets(i):
             theta_T = unroll_with_buffers(
-                net, theta_0, synthetic.steps(), synthetic.step_sizes(), self.update, self.adjoint,
-                norm=self.norm, stream=derive(seed, "dropout", i),
-            )  # fmt: skip
-            with global_stream(seed, "outer_noise", i, everything=True):  # a net may be noisy here too
+                net,
+                theta_0,
+                synthetic.steps(),
+                synthetic.step_sizes(),
+                self.update,
+                self.adjoint,
+                norm=self.norm,
+                stream=derive(seed, "dropout", i),
+            )
+            # a net may be noisy here too
+            with global_stream(seed, "outer_noise", i, everything=True):
                 losses.append(self.objective(net, theta_T, images, labels, self.norm))
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()  # each is of one net, or all
+        # each is of one net, or all
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     def _nets(self, i: int) -> list[tuple[nn.Module, Theta, int]]:
         return nets_at_once(self.start, self.net, i, self.nets)
@@ -86,16 +95,22 @@ class Unrolled(OuterMethod):
 
     @torch.no_grad()
     def _first_bad_step(self, synthetic: Synthetic, i: int) -> tuple[int, float, float]:
-        """The first inner step after which theta is not finite, else the one after which it is largest; the
-        largest step size there; the largest |theta|."""
+        """The first inner step after which theta is not finite, else the one after which it is
+        largest; the largest step size there; the largest |theta|."""
         nets, steps, sizes = self._nets(i), synthetic.steps(), synthetic.step_sizes()
         found: list[tuple[float, int]] = []
-        for t in range(len(steps)):  # from the start each time: the same masks as in the iteration that failed
+        # from the start each time: the same masks as in the iteration that failed
+        for t in range(len(steps)):
             for net, theta_0, _ in nets:
                 theta = unroll(
-                    net, theta_0, steps[: t + 1], sizes[: t + 1], self.update,
-                    norm=self.norm, stream=derive(self.seed, "dropout", i),
-                )  # fmt: skip
+                    net,
+                    theta_0,
+                    steps[: t + 1],
+                    sizes[: t + 1],
+                    self.update,
+                    norm=self.norm,
+                    stream=derive(self.seed, "dropout", i),
+                )
                 if not all(bool(torch.isfinite(p).all()) for p in theta.values()):
                     return t, float(sizes[t].max()), math.inf
                 found.append((max(float(p.abs().max()) for p in theta.values()), t))

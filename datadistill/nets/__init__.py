@@ -2,9 +2,9 @@
 
     net = build("lenet", channels=1, size=28, classes=10)
 
-A net is any `nn.Module` from images (B, channels, size, size) to logits (B, classes); nothing in the library
-needs it to come from here. To add one, add a file and a line to `NETS`. A name that is not in `NETS` is looked
-up in the tables of `OTHER_TABLES`.
+A net is any `nn.Module` from images (B, channels, size, size) to logits (B, classes); nothing in
+the library needs it to come from here. To add one, add a file and a line to `NETS`. A name that is
+not in `NETS` is looked up in the tables of `OTHER_TABLES`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "torchvision": torchvision_net,
 }
 OTHER_TABLES = ("kd_baselines.nets:KD_NETS",)
-"""Tables of more nets, each a module and the name of a dictionary in it; imported when they are needed."""
+"""Tables of more nets, each a module and the name of a dictionary in it; imported when they are
+needed."""
 
 
 def all_nets() -> dict[str, Callable[..., nn.Module]]:
@@ -94,10 +95,11 @@ def arguments(name: str) -> dict[str, Any]:
 
 
 def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> nn.Module:
-    """A new net from (B, channels, size, size) to (B, classes) on the default device, in training mode.
+    """A new net from (B, channels, size, size) to (B, classes) on the default device, in training
+    mode.
 
-    Its parameters are the same at every call, and torch's global generators are left as they were: a run
-    draws its theta_0 with `draw`, from a stream of its own.
+    Its parameters are the same at every call, and torch's global generators are left as they were:
+    a run draws its theta_0 with `draw`, from a stream of its own.
 
     Args:
         name: a key of `all_nets()`.
@@ -107,8 +109,8 @@ def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> 
         **args: the net's own arguments; `arguments(name)` lists them.
 
     Raises:
-        UsageError: an unknown name or argument, a value out of range, a size the net does not work for, or a
-            net of more tensors than any (see `datadistill.nets.limits`).
+        UsageError: an unknown name or argument, a value out of range, a size the net does not work
+            for, or a net of more tensors than any (see `datadistill.nets.limits`).
         OutOfMemory: it takes more than the machine's memory.
 
     Example:
@@ -129,4 +131,6 @@ def build(name: str, *, channels: int, size: int, classes: int, **args: Any) -> 
             if is_out_of_memory(error):
                 raise
             told = ", ".join(f"{key} {value!r:.40}" for key, value in every.items())
-            raise UsageError(f"the net {name} cannot be built with {told}: {str(error)[:200]}") from error
+            raise UsageError(
+                f"the net {name} cannot be built with {told}: {str(error)[:200]}"
+            ) from error

@@ -1,13 +1,13 @@
 """AlexCifarNet: the net of the CIFAR-10 experiments of Dataset Distillation.
 
-It descends from Krizhevsky's cuda-convnet nets for CIFAR-10: two wide 5x5 convolutions, each with local
-response normalization and an overlapping 3x3 / stride 2 pool, then three linear layers.
+It descends from Krizhevsky's cuda-convnet nets for CIFAR-10: two wide 5x5 convolutions, each with
+local response normalization and an overlapping 3x3 / stride 2 pool, then three linear layers.
 
     32 px: conv 64@5x5 -> ReLU -> pool (16) -> LRN -> conv 64@5x5 -> ReLU -> LRN -> pool (8)
            -> 4096 -> 384 -> 192 -> K
 
-References: Krizhevsky et al., ImageNet classification with deep convolutional neural networks, 2012;
-Wang et al., Dataset Distillation, 2018, https://arxiv.org/abs/1811.10959
+References: Krizhevsky et al., ImageNet classification with deep convolutional neural networks,
+2012; Wang et al., Dataset Distillation, 2018, https://arxiv.org/abs/1811.10959
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from datadistill.nets.layers import check_images
 class ResponseNorm(nn.Module):
     """Local response normalization over 4 neighbouring channels (alpha 0.001/9, beta 0.75, k 1).
 
-    Equal to `torch.nn.LocalResponseNorm(4, 0.001 / 9, 0.75, 1)`, written as a sum of four slices: torch's
-    pooling over channels has no deterministic gradient on CUDA, and takes longer to differentiate twice.
+    Equal to `torch.nn.LocalResponseNorm(4, 0.001 / 9, 0.75, 1)`, written as a sum of four slices:
+    torch's pooling over channels has no deterministic gradient on CUDA, and takes longer to
+    differentiate twice.
     """
 
     window, alpha, beta, k = 4, 0.001 / 9.0, 0.75, 1.0
@@ -43,8 +44,9 @@ class ResponseNorm(nn.Module):
 class AlexCifarNet(nn.Module):
     """The AlexNet-like CIFAR net of Wang et al. (2018).
 
-    1,756,426 parameters for 32 px, three channels and 10 classes. The paper has it for 32 px only; here it
-    takes any size, each pool halving the map (rounded up) and the first linear layer as wide as what is left.
+    1,756,426 parameters for 32 px, three channels and 10 classes. The paper has it for 32 px only;
+    here it takes any size, each pool halving the map (rounded up) and the first linear layer as
+    wide as what is left.
     """
 
     def __init__(self, *, channels: int = 3, size: int = 32, classes: int = 10) -> None:
@@ -69,5 +71,7 @@ class AlexCifarNet(nn.Module):
             nn.Linear(192, classes),
         )
 
-    def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch classes"]:
         return self.classifier(self.features(images).flatten(1))

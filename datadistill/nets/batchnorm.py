@@ -1,13 +1,13 @@
 """Running statistics of BatchNorm, and of InstanceNorm where it keeps some, re-estimated.
 
-A net trained by functional steps has parameters theta_T but the running means and variances of nothing in
-particular; in `net.eval()` these are what it normalizes with. Over batches b = 1..n, with batch mean m_b and
-unbiased batch variance v_b of the activations,
+A net trained by functional steps has parameters theta_T but the running means and variances of
+nothing in particular; in `net.eval()` these are what it normalizes with. Over batches b = 1..n,
+with batch mean m_b and unbiased batch variance v_b of the activations,
 
     running_mean = (m_1 + ... + m_n) / n        running_var = (v_1 + ... + v_n) / n
 
-which is torch's cumulative average (`momentum=None`; for InstanceNorm, whose statistics are means over the
-batch's images, a momentum of 1/b). Each batch is normalized with its own statistics on the
+which is torch's cumulative average (`momentum=None`; for InstanceNorm, whose statistics are means
+over the batch's images, a momentum of 1/b). Each batch is normalized with its own statistics on the
 way, so deeper layers see what they saw in training.
 
 Reference: Ioffe and Szegedy, Batch normalization, 2015, https://arxiv.org/abs/1502.03167
@@ -26,8 +26,9 @@ from datadistill.errors import UsageError
 
 
 def norms_of(net: nn.Module) -> list[_BatchNorm | _InstanceNorm]:
-    """The layers whose statistics are a choice: every BatchNorm, and InstanceNorm with running statistics;
-    but not one in evaluation mode inside a net in training mode, which was frozen on purpose."""
+    """The layers whose statistics are a choice: every BatchNorm, and InstanceNorm with running
+    statistics; but not one in evaluation mode inside a net in training mode, which was frozen on
+    purpose."""
     return [
         m
         for m in net.modules()
@@ -42,18 +43,19 @@ def has_running_statistics(norm: nn.Module) -> bool:
 
 
 def has_batchnorm(net: nn.Module) -> bool:
-    """Whether `net` holds a BatchNorm layer of any kind, or an InstanceNorm with running statistics."""
+    """Whether `net` holds a BatchNorm layer of any kind, or an InstanceNorm with running
+    statistics."""
     return bool(norms_of(net))
 
 
 def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the running statistics of every layer of `norms_of(net)` to those of `batches`, images (B, C, H, W)
-    on the net's device; each batch counts the same, whatever its size.
+    """Set the running statistics of every layer of `norms_of(net)` to those of `batches`, images
+    (B, C, H, W) on the net's device; each batch counts the same, whatever its size.
 
-    The net's buffers are changed in place; its parameters, its training flags and torch's global generators
-    are not. Dropout is off and every other layer is in evaluation mode meanwhile. A net without running
-    statistics is left as it is, and `batches` is not read. If something fails on the way, the buffers are put
-    back.
+    The net's buffers are changed in place; its parameters, its training flags and torch's global
+    generators are not. Dropout is off and every other layer is in evaluation mode meanwhile. A net
+    without running statistics is left as it is, and `batches` is not read. If something fails on
+    the way, the buffers are put back.
 
     Example:
         >>> net = nn.BatchNorm1d(1)
@@ -83,7 +85,9 @@ def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
                         norm.momentum = 1 / count
                 net(images)
         if count == 0:
-            raise UsageError("no batch was given to estimate BatchNorm statistics from; pass at least one")
+            raise UsageError(
+                "no batch was given to estimate BatchNorm statistics from; pass at least one"
+            )
         done = True
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):

@@ -1,13 +1,16 @@
-"""Weights that a module computes from other tensors: parametrizations, weight norm, spectral norm, pruning.
+"""Weights that a module computes from other tensors: parametrizations, weight norm, spectral norm,
+pruning.
 
     parametrization   module.weight = f(original), or f(original0, original1, ...)
-    weight norm       module.weight = g v / |v|             (torch.nn.utils.weight_norm, the older one)
-    spectral norm     module.weight = orig / sigma(orig)    (torch.nn.utils.spectral_norm, the older one)
+    weight norm       module.weight = g v / |v|             (torch.nn.utils.weight_norm, the older
+                                                            one)
+    spectral norm     module.weight = orig / sigma(orig)    (torch.nn.utils.spectral_norm, the older
+                                                            one)
     pruning           module.weight = orig * mask
 
-An initialization speaks of the weight in use. `Computed.write` finds originals that give it, exactly as torch
-does when a parametrization is registered on a layer that has been initialized: by `right_inverse`, or, where
-there is none, the weight itself is the original.
+An initialization speaks of the weight in use. `Computed.write` finds originals that give it,
+exactly as torch does when a parametrization is registered on a layer that has been initialized: by
+`right_inverse`, or, where there is none, the weight itself is the original.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ class Computed:
     Args:
         layer, module: the module's name in the net, and the module.
         name: the weight's name in the module.
-        parameters, buffers: names, in the net, of the parameters that it is computed from and of the buffers
-            that go with them.
+        parameters, buffers: names, in the net, of the parameters that it is computed from and of
+            the buffers that go with them.
         how: a `ParametrizationList`, or the hook that computes it.
     """
 
@@ -61,7 +64,9 @@ class Computed:
             return self.how.compute_weight(self.module, do_power_iteration=False).detach().clone()
         if isinstance(self.how, BasePruningMethod):
             return torch.as_tensor(self.how.apply_mask(self.module)).detach().clone()
-        training = [(m, m.training) for m in (self.how.modules() if isinstance(self.how, nn.Module) else ())]
+        training = [
+            (m, m.training) for m in (self.how.modules() if isinstance(self.how, nn.Module) else ())
+        ]
         try:
             for m, _ in training:
                 m.training = False  # spectral norm writes its vectors where it is in training
@@ -73,8 +78,9 @@ class Computed:
 
     @torch.no_grad()
     def write(self, value: Tensor) -> None:
-        """Change the originals so that they give `value`, or what the parametrization makes of it. Vectors of
-        spectral norm and the rest of an orthogonal base are drawn from torch's global generator."""
+        """Change the originals so that they give `value`, or what the parametrization makes of it.
+        Vectors of spectral norm and the rest of an orthogonal base are drawn from torch's global
+        generator."""
         own = self.module
         if isinstance(self.how, parametrize.ParametrizationList):
             self._write_parametrized(self.how, value)
@@ -118,15 +124,17 @@ class Computed:
 
     @property
     def is_estimated(self) -> bool:
-        """Whether its buffers are estimates that follow the originals: the vectors of spectral norm."""
+        """Whether its buffers are estimates that follow the originals: the vectors of spectral
+        norm."""
         if isinstance(self.how, parametrize.ParametrizationList):
             return any(isinstance(m, parametrizations._SpectralNorm) for m in self.how)
         return isinstance(self.how, SpectralNorm)
 
     def _refusal(self, one: nn.Module, why: str) -> UsageError:
         return UsageError(
-            f"{self.full_name} is computed by {type(one).__name__}, and a drawn weight cannot be written "
-            f"through it ({why[:120]}); pass a function that builds the net: net=lambda: MyNet(...)"
+            f"{self.full_name} is computed by {type(one).__name__}, and a drawn weight cannot be "
+            f"written through it ({why[:120]}); pass a function that builds the net: "
+            "net=lambda: MyNet(...)"
         )
 
 
@@ -155,20 +163,25 @@ def computed_weights(net: nn.Module) -> list[Computed]:
                 continue
             if all(isinstance(module._parameters.get(n), nn.Parameter) for n in names):
                 own = tuple(_join(layer, n) for n in names)
-                found.append(Computed(layer, module, name, own, tuple(_join(layer, n) for n in buffers), hook))
+                found.append(
+                    Computed(
+                        layer, module, name, own, tuple(_join(layer, n) for n in buffers), hook
+                    )
+                )
     return [c for c in found if c.parameters]
 
 
 @torch.no_grad()
 def make_plain(net: nn.Module) -> None:
-    """Turn every computed weight into an ordinary parameter with the value in use, so that `reset_parameters`
-    reaches it. For copies: the net has other names afterwards."""
+    """Turn every computed weight into an ordinary parameter with the value in use, so that
+    `reset_parameters` reaches it. For copies: the net has other names afterwards."""
     values = [(c, c.value()) for c in computed_weights(net)]
     for c, _ in values:
         module = c.module
         if isinstance(c.how, parametrize.ParametrizationList):
             if parametrize.is_parametrized(module):
-                # torch's remove_parametrizations changes the class, which copies share with the caller's net
+                # torch's remove_parametrizations changes the class, which copies share with the
+                # caller's net
                 module.__class__ = module.__class__.__bases__[0]
                 del module._modules["parametrizations"]
             continue

@@ -39,12 +39,12 @@ class ConvNet(nn.Module):
     Args:
         depth: number of blocks, at least 1.
         width: channels of every block; a multiple of 4 for `norm="group"`.
-        norm: `instance` (a GroupNorm of one channel a group), `batch`, `group` (4 groups), `layer` (over
-            channels and pixels) or `none`; all with a learned scale and shift.
+        norm: `instance` (a GroupNorm of one channel a group), `batch`, `group` (4 groups), `layer`
+            (over channels and pixels) or `none`; all with a learned scale and shift.
         pooling: `avg`, `max` or `none`; windows of 2x2.
         activation: `relu`, `sigmoid` or `leakyrelu` (slope 0.01).
-        first_padding: zero padding of the first convolution; 3 on 28 px images gives the 32 px map that the
-            papers use for MNIST.
+        first_padding: zero padding of the first convolution; 3 on 28 px images gives the 32 px map
+            that the papers use for MNIST.
     """
 
     def __init__(
@@ -69,19 +69,23 @@ class ConvNet(nn.Module):
         check_choice("pooling", pooling, POOLINGS)
         check_choice("activation", activation, ACTIVATIONS)
         if norm == "group" and width % 4:
-            raise UsageError(f"width is {width}, which 4 groups do not divide; take a multiple of 4")
+            raise UsageError(
+                f"width is {width}, which 4 groups do not divide; take a multiple of 4"
+            )
         layers: list[nn.Module] = []
         side = size + 2 * (first_padding - 1)
         for block in range(depth):
             if norm == "instance" and side == 1:
                 shallower = f"depth={block} or " if block else ""
                 raise UsageError(
-                    f"block {block + 1} of this convnet sees a map of 1 px, which instance norm zeroes; "
-                    f"take {shallower}norm='layer' for images of {size} px"
+                    f"block {block + 1} of this convnet sees a map of 1 px, which instance norm "
+                    f"zeroes; take {shallower}norm='layer' for images of {size} px"
                 )
             inputs, padding = (channels, first_padding) if block == 0 else (width, 1)
             layers.append(nn.Conv2d(inputs, width, 3, padding=padding))
-            layers.append(nn.LayerNorm([width, side, side]) if norm == "layer" else NORMS[norm](width))
+            layers.append(
+                nn.LayerNorm([width, side, side]) if norm == "layer" else NORMS[norm](width)
+            )
             layers.append(ACTIVATIONS[activation]())
             if pooling != "none" and side > 1:
                 layers.append(POOLINGS[pooling]())
@@ -89,5 +93,7 @@ class ConvNet(nn.Module):
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(width * side * side, classes)
 
-    def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch classes"]:
         return self.classifier(self.features(images).flatten(1))

@@ -1,8 +1,9 @@
 """A copy of any net, for work that must not reach the caller's own.
 
-`copy.deepcopy` refuses a module that holds a tensor of its last forward pass (`self.features = ...`, pruning,
-the older `torch.nn.utils.weight_norm`), because that tensor has a graph. Here such a tensor is copied without
-its graph: what follows from the parameters is computed again by the next forward pass.
+`copy.deepcopy` refuses a module that holds a tensor of its last forward pass
+(`self.features = ...`, pruning, the older `torch.nn.utils.weight_norm`), because that tensor has a
+graph. Here such a tensor is copied without its graph: what follows from the parameters is computed
+again by the next forward pass.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ class _WithoutGraph(TorchFunctionMode):
 
 
 def bare_net(net: nn.Module) -> nn.Module:
-    """The module inside `torch.compile`, `DataParallel` or `DistributedDataParallel`; any other one itself.
-    Compiled code has no second derivative, and replicas are copies: the inner loop runs the module."""
+    """The module inside `torch.compile`, `DataParallel` or `DistributedDataParallel`; any other one
+    itself. Compiled code has no second derivative, and replicas are copies: the inner loop runs the
+    module."""
     while True:
         if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
             net = net.module
@@ -42,8 +44,8 @@ def bare_net(net: nn.Module) -> nn.Module:
 
 
 def keep_hooks(copied: nn.Module, net: nn.Module) -> nn.Module:
-    """Give the parameters of a copy of `bare_net(net)` the hooks of the net's own (which mask a gradient, say);
-    a deep copy has none. Returns the copy."""
+    """Give the parameters of a copy of `bare_net(net)` the hooks of the net's own (which mask a
+    gradient, say); a deep copy has none. Returns the copy."""
     for p, own in zip(copied.parameters(), bare_net(net).parameters(), strict=True):
         if not p.requires_grad:  # frozen: nothing to hook
             continue
@@ -55,8 +57,8 @@ def keep_hooks(copied: nn.Module, net: nn.Module) -> nn.Module:
 
 
 def copy_net(net: nn.Module) -> nn.Module:
-    """A deep copy of `bare_net(net)`; tensors that it keeps of a forward pass are copied without their graph,
-    and those made under `torch.inference_mode()` become ordinary ones."""
+    """A deep copy of `bare_net(net)`; tensors that it keeps of a forward pass are copied without
+    their graph, and those made under `torch.inference_mode()` become ordinary ones."""
     with torch.inference_mode(False), _WithoutGraph():
         copied = copy.deepcopy(bare_net(net))
         for p in copied.parameters():
@@ -71,8 +73,8 @@ class Called(Exception):
 
 @contextlib.contextmanager
 def raise_on_calls(net: nn.Module) -> Iterator[None]:
-    """Raise `Called` before any layer of this net runs. A copy of a net calls the original where a function
-    closes over it (`self.f = lambda x: self.layer(x)`)."""
+    """Raise `Called` before any layer of this net runs. A copy of a net calls the original where a
+    function closes over it (`self.f = lambda x: self.layer(x)`)."""
     layers = {id(m) for m in net.modules()}
 
     def refuse(module: nn.Module, args: Any) -> None:
@@ -94,6 +96,7 @@ def refuse_original_layers(net: nn.Module) -> Iterator[None]:
             yield
     except Called:
         raise UsageError(
-            "a function that the net keeps calls the layers of the module it was made in (self.f = lambda x: "
-            "self.layer(x)), so a copy of the net would train nothing there; make it a method of the class"
+            "a function that the net keeps calls the layers of the module it was made in (self.f = "
+            "lambda x: self.layer(x)), so a copy of the net would train nothing there; make it a "
+            "method of the class"
         ) from None

@@ -1,10 +1,11 @@
 """Nets that a function of the user's own builds, each under a stream of its own.
 
-    net=lambda: MyNet(width=32)            any function without arguments, a class, a functools.partial
+    net=lambda: MyNet(width=32)            any function without arguments, a class, a
+                                           functools.partial
 
-A module's constructor is the only place that knows how the module starts: bare parameters, parametrizations and
-buffers are drawn there. It draws from global generators, so torch's, numpy's and Python's are seeded from the
-stream for the call and put back afterwards.
+A module's constructor is the only place that knows how the module starts: bare parameters,
+parametrizations and buffers are drawn there. It draws from global generators, so torch's, numpy's
+and Python's are seeded from the stream for the call and put back afterwards.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def make_net(factory: NetFactory, seed: int, name: str, *indices: int) -> nn.Mod
         inspect.signature(factory).bind()
     except TypeError as error:
         raise UsageError(
-            f"net is {_name(factory)}, which cannot be called without arguments ({error}); pass a module, or "
-            "a function that can: net=lambda: MyNet(...)"
+            f"net is {_name(factory)}, which cannot be called without arguments ({error}); pass a "
+            "module, or a function that can: net=lambda: MyNet(...)"
         ) from None
     except ValueError:  # no signature to read
         pass
@@ -48,8 +49,8 @@ def make_net(factory: NetFactory, seed: int, name: str, *indices: int) -> nn.Mod
         net = factory()
     if not isinstance(net, nn.Module):
         raise UsageError(
-            f"net is {_name(factory)}, which returned {type(net).__name__}; wanted a torch module, or a "
-            "function that builds one"
+            f"net is {_name(factory)}, which returned {type(net).__name__}; wanted a torch module, "
+            "or a function that builds one"
         )
     refuse_lazy(net)
     return bare_net(net)
@@ -59,7 +60,9 @@ def refuse_lazy(net: nn.Module) -> None:
     """UsageError for parameters that get their shapes in the first forward pass."""
     for parameter, value in net.named_parameters():
         if nn.parameter.is_lazy(value):
-            raise UsageError(f"{parameter} has no shape yet; run one batch through the net in its factory")
+            raise UsageError(
+                f"{parameter} has no shape yet; run one batch through the net in its factory"
+            )
 
 
 def as_module(net: nn.Module | NetFactory, seed: int, name: str, *indices: int) -> nn.Module:
@@ -68,18 +71,20 @@ def as_module(net: nn.Module | NetFactory, seed: int, name: str, *indices: int) 
 
 
 def check_draws(factory: NetFactory, seed: int, name: str) -> None:
-    """Refuse a factory that is no distribution of nets: one stream gives two nets, or two streams the same."""
+    """Refuse a factory that is no distribution of nets: one stream gives two nets, or two streams
+    the same."""
     first, again, other = (_values(make_net(factory, seed, name, 0, n)) for n in (0, 0, 1))
     if not _is_same(first, again):
         raise UsageError(
-            f"net is {_name(factory)}, which builds another net at every call from the same seed, so no run "
-            "could be repeated; draw from the global generators of torch, numpy or random, which are seeded "
-            "before each call"
+            f"net is {_name(factory)}, which builds another net at every call from the same seed, "
+            "so no run could be repeated; draw from the global generators of torch, numpy or "
+            "random, which are seeded before each call"
         )
     if _is_same(first, other):
         raise UsageError(
-            f"net is {_name(factory)}, which builds the same values at every call, so many nets would be "
-            'one; build the net inside of it without a seed of its own, or choose theta_0="given" for one net'
+            f"net is {_name(factory)}, which builds the same values at every call, so many nets "
+            "would be one; build the net inside of it without a seed of its own, or choose "
+            'theta_0="given" for one net'
         )
 
 

@@ -1,7 +1,9 @@
-"""Parts that several architectures share: checks of arguments, the choice of normalization, padding.
+"""Parts that several architectures share: checks of arguments, the choice of normalization,
+padding.
 
-Every net takes square images (B, channels, size, size) and returns logits (B, classes). No activation works
-in place, so that each net can be differentiated twice and mapped with `torch.vmap`.
+Every net takes square images (B, channels, size, size) and returns logits (B, classes). No
+activation works in place, so that each net can be differentiated twice and mapped with
+`torch.vmap`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from datadistill.errors import UsageError, suggest
 
 
 def instance_norm(channels: int) -> nn.Module:
-    """Instance normalization with a learned scale and shift, as a GroupNorm of one channel a group."""
+    """Instance normalization with a learned scale and shift, as a GroupNorm of one channel a
+    group."""
     return nn.GroupNorm(channels, channels)
 
 
@@ -33,7 +36,9 @@ MOST = {"depth": 2000}
 def check_whole(name: str, value: object, least: int = 1) -> int:
     """`value` if it is a whole number of at least `least` and at most `MOST`; else a UsageError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} is {value!r}; it must be a whole number of at least {least}: change {name}")
+        raise UsageError(
+            f"{name} is {value!r}; it must be a whole number of at least {least}: change {name}"
+        )
     if value > (most := MOST.get(name, 2**24)):
         raise UsageError(f"{name} is {value:.4g}; it must be at most {most}: change {name}")
     return value
@@ -55,9 +60,12 @@ def check_images(channels: int, size: int, classes: int) -> None:
 
 
 def dropout(p: float) -> nn.Module:
-    """Dropout with probability `p` in [0, 1); the identity at 0, so that no random number is asked for."""
+    """Dropout with probability `p` in [0, 1); the identity at 0, so that no random number is asked
+    for."""
     if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
-        raise UsageError(f"dropout is {p!r}; it must be a number in [0, 1): change dropout (0 turns it off)")
+        raise UsageError(
+            f"dropout is {p!r}; it must be a number in [0, 1): change dropout (0 turns it off)"
+        )
     return nn.Dropout(p) if p > 0 else nn.Identity()
 
 

@@ -1,6 +1,7 @@
 """LeNet-5 with ReLU and max pooling: the net of the MNIST experiments.
 
-    28 px: pad 2 -> conv 6@5x5 (28) -> pool (14) -> conv 16@5x5 (10) -> pool (5) -> 400 -> 120 -> 84 -> K
+    28 px: pad 2 -> conv 6@5x5 (28) -> pool (14) -> conv 16@5x5 (10) -> pool (5)
+           -> 400 -> 120 -> 84 -> K
     32 px: the same without the padding
 
 References: LeCun et al., Gradient-based learning applied to document recognition, 1998;
@@ -27,8 +28,9 @@ class LeNet(nn.Module):
         check_images(channels, size, classes)
         if size not in PADDING:
             raise UsageError(
-                f"lenet was asked for images of {size} px; it works for 28 and 32 px: resize the images, "
-                "or take a net that works for any size (convnet, mlp, alexcifarnet, resnet18)"
+                f"lenet was asked for images of {size} px; it works for 28 and 32 px: resize the "
+                "images, or take a net that works for any size (convnet, mlp, "
+                "alexcifarnet, resnet18)"
             )
         self.conv1 = nn.Conv2d(channels, 6, 5, padding=PADDING[size])
         self.conv2 = nn.Conv2d(6, 16, 5)
@@ -36,7 +38,9 @@ class LeNet(nn.Module):
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, classes)
 
-    def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch classes"]:
         h = F.max_pool2d(F.relu(self.conv1(images)), 2)
         h = F.max_pool2d(F.relu(self.conv2(h)), 2)
         h = F.relu(self.fc1(h.flatten(1)))

@@ -1,8 +1,8 @@
 """The largest net that a config or a file may ask for.
 
-A line of JSON can ask for 10^12 layers. While a net is built, no argument may be larger than any net's, no
-more tensors may be made than there could be, and no more numbers than fit into memory. A file that holds a
-net's tensors shows how many there are, which is a narrower limit.
+A line of JSON can ask for 10^12 layers. While a net is built, no argument may be larger than any
+net's, no more tensors may be made than there could be, and no more numbers than fit into memory. A
+file that holds a net's tensors shows how many there are, which is a narrower limit.
 """
 
 from __future__ import annotations
@@ -26,15 +26,18 @@ MOST_TENSORS = 10_000
 
 
 @contextlib.contextmanager
-def limit_size(name: str, arguments: Mapping[str, Any], tensors: int = MOST_TENSORS) -> Iterator[None]:
-    """Refuse a net that is larger than it can be, while it is built inside the block: arguments beyond
-    1,000,000, more than `tensors` parameters and buffers (modules that are replaced while it is built
-    count too), or parameters on the CPU that take more than all of its memory."""
+def limit_size(
+    name: str, arguments: Mapping[str, Any], tensors: int = MOST_TENSORS
+) -> Iterator[None]:
+    """Refuse a net that is larger than it can be, while it is built inside the block: arguments
+    beyond 1,000,000, more than `tensors` parameters and buffers (modules that are replaced while it
+    is built count too), or parameters on the CPU that take more than all of its memory."""
     for argument, value in arguments.items():
         for number in value if isinstance(value, list | tuple) else (value,):
             if isinstance(number, int) and abs(number) > LARGEST:
                 raise UsageError(
-                    f"{argument} is {str(number)[:40]}, but no net here is built with more than {LARGEST}"
+                    f"{argument} is {str(number)[:40]}, but no net here is built with "
+                    f"more than {LARGEST}"
                 )
     here, counted, held = threading.get_ident(), 0, 0
 
@@ -45,15 +48,15 @@ def limit_size(name: str, arguments: Mapping[str, Any], tensors: int = MOST_TENS
         counted += 1
         if counted > tensors:
             raise UsageError(
-                f"the net {name} with {_join(arguments)} has more tensors than there can be ({tensors:,}); "
-                "change its arguments"
+                f"the net {name} with {_join(arguments)} has more tensors than there can be "
+                f"({tensors:,}); change its arguments"
             )
         if tensor.device.type == "cpu":
             held += tensor.numel() * tensor.element_size()
             if held > _memory():
                 raise OutOfMemory(
-                    f"the net {name} with {_join(arguments)} takes more than {_memory():,} bytes, all of this "
-                    "machine's memory; take a smaller one"
+                    f"the net {name} with {_join(arguments)} takes more than {_memory():,} bytes, "
+                    "all of this machine's memory; take a smaller one"
                 )
 
     handles = (

@@ -13,7 +13,13 @@ class MLP(nn.Module):
     classifier. 118,282 parameters for 28 px, one channel and 10 classes."""
 
     def __init__(
-        self, *, channels: int = 1, size: int = 28, classes: int = 10, width: int = 128, depth: int = 2
+        self,
+        *,
+        channels: int = 1,
+        size: int = 28,
+        classes: int = 10,
+        width: int = 128,
+        depth: int = 2,
     ) -> None:
         super().__init__()
         check_images(channels, size, classes)
@@ -26,5 +32,7 @@ class MLP(nn.Module):
             inputs = width
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, classes))
 
-    def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch classes"]:
         return self.layers(images.flatten(1))

@@ -1,9 +1,10 @@
 """ResNet-18 in its CIFAR form: a 3x3 stem of stride 1 and no pooling before the residual stages.
 
-    conv 64@3x3, then 4 stages of 2 basic blocks with 64, 128, 256, 512 channels; stages 2 to 4 halve the map;
-    mean over pixels; one linear layer
+    conv 64@3x3, then 4 stages of 2 basic blocks with 64, 128, 256, 512 channels;
+    stages 2 to 4 halve the map; mean over pixels; one linear layer
 
-Reference: He et al., Deep residual learning for image recognition, 2016, https://arxiv.org/abs/1512.03385
+Reference: He et al., Deep residual learning for image recognition, 2016,
+https://arxiv.org/abs/1512.03385
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ SMALLEST_WITH_INSTANCE_NORM = 9  # px: 9 -> 5 -> 3 -> 2; at 8 px the last map is
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape
+    changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str) -> None:
         super().__init__()
@@ -42,29 +44,37 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 for small images: 11,173,962 parameters for three channels and 10 classes, whatever the size.
-    `norm` is `batch` or `instance` (a GroupNorm of one channel a group), which wants at least 9 px."""
+    """ResNet-18 for small images: 11,173,962 parameters for three channels and 10 classes, whatever
+    the size. `norm` is `batch` or `instance` (a GroupNorm of one channel a group), which wants at
+    least 9 px."""
 
-    def __init__(self, *, channels: int = 3, size: int = 32, classes: int = 10, norm: str = "batch") -> None:
+    def __init__(
+        self, *, channels: int = 3, size: int = 32, classes: int = 10, norm: str = "batch"
+    ) -> None:
         super().__init__()
         check_images(channels, size, classes)
         check_choice("norm", norm, ["batch", "instance"])
         if norm == "instance" and size < SMALLEST_WITH_INSTANCE_NORM:
             raise UsageError(
-                f"resnet18 with instance norm was asked for images of {size} px, which leaves a map of 1 px "
-                f"that the norm sets to zero; it works from {SMALLEST_WITH_INSTANCE_NORM} px on: "
-                "resize the images, or take norm='batch'"
+                f"resnet18 with instance norm was asked for images of {size} px, which leaves a "
+                "map of 1 px that the norm sets to zero; it works from "
+                f"{SMALLEST_WITH_INSTANCE_NORM} px on: resize the images, or take norm='batch'"
             )
         self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         self.norm1 = NORMS[norm](64)
         self.stages = nn.Sequential()
         inputs = 64
         for outputs, stride in [(64, 1), (128, 2), (256, 2), (512, 2)]:
-            blocks = BasicBlock(inputs, outputs, stride, norm), BasicBlock(outputs, outputs, 1, norm)
+            blocks = (
+                BasicBlock(inputs, outputs, stride, norm),
+                BasicBlock(outputs, outputs, 1, norm),
+            )
             self.stages.append(nn.Sequential(*blocks))
             inputs = outputs
         self.classifier = nn.Linear(512, classes)
 
-    def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch classes"]:
         h = F.relu(self.norm1(self.conv1(images)))
         return self.classifier(self.stages(h).mean((2, 3)))

@@ -23,11 +23,11 @@ class NetSpec:
     """The architecture and initialization that a set was learned with.
 
     Args:
-        name: of a net in `datadistill.nets`, or "custom" for a module of the user's own, which no file can
-            build again.
+        name: of a net in `datadistill.nets`, or "custom" for a module of the user's own, which no
+            file can build again.
         args: all arguments of the architecture, channels, size and classes among them.
-        init: the initialization scheme theta_0 was drawn by; "factory" where a function of the user's own built
-            the nets.
+        init: the initialization scheme theta_0 was drawn by; "factory" where a function of the
+            user's own built the nets.
 
     Example:
         >>> spec = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10}, "xavier")
@@ -43,8 +43,9 @@ class NetSpec:
     def of_images(
         cls, name: str, args: Mapping[str, Any], init: str, *, shape: Sequence[int], classes: int
     ) -> NetSpec:
-        """The spec of a net for square images of `shape` (C, H, W). Channels, size and classes are those of
-        the images; they may be among `args`, the architecture's own arguments, only with the same values.
+        """The spec of a net for square images of `shape` (C, H, W). Channels, size and classes are
+        those of the images; they may be among `args`, the architecture's own arguments, only with
+        the same values.
 
         Example:
             >>> NetSpec.of_images("mlp", {"width": 4}, "xavier", shape=(1, 8, 8), classes=10).args
@@ -53,28 +54,35 @@ class NetSpec:
         channels, height, width = shape
         if height != width:
             raise DataError(
-                f"images are {height}x{width}, but the nets here take square ones; pass a size, or your own net"
+                f"images are {height}x{width}, but the nets here take square ones; pass a "
+                "size, or your own net"
             )
         sizes = {"channels": channels, "size": height, "classes": classes}
         for key, own in sizes.items():
             if key in args and (type(args[key]) is not int or args[key] != own):
                 raise UsageError(
-                    f"the arguments of the net {name} have {key} {args[key]!r}, but the data have {own}; leave "
-                    f"{key} out, it is taken from the data"
+                    f"the arguments of the net {name} have {key} {args[key]!r}, but the data have "
+                    f"{own}; leave {key} out, it is taken from the data"
                 )
         return cls(name, {**sizes, **args}, init)
 
     def build(self) -> nn.Module:
         """The net, with values of no meaning; UsageError for a custom one."""
         if self.name == CUSTOM:
-            raise UsageError("this set was learned with a module of the user's own; pass it as net=")
+            raise UsageError(
+                "this set was learned with a module of the user's own; pass it as net="
+            )
         return build(self.name, **self.args)
 
     def shapes(self, tensors: int = MOST_TENSORS) -> nn.Module:
-        """The net without values, to compare with a file: nothing is allocated for what the file claims, and
-        building stops where the net has more than `tensors`, the number of tensors that the file shows."""
+        """The net without values, to compare with a file: nothing is allocated for what the file
+        claims, and building stops where the net has more than `tensors`, the number of tensors that
+        the file shows."""
         # modules that are replaced while a net is built register tensors that are not in its state
-        with torch.device("meta"), limit_size(self.name, self.args, min(2 * tensors + 200, MOST_TENSORS)):
+        with (
+            torch.device("meta"),
+            limit_size(self.name, self.args, min(2 * tensors + 200, MOST_TENSORS)),
+        ):
             return self.build()
 
     def construct(self) -> nn.Module:
@@ -87,7 +95,11 @@ class NetSpec:
     @classmethod
     def from_dict(cls, values: Any) -> NetSpec:
         """The inverse of `as_dict`, strict; DataError names what does not fit."""
-        return cls(**check_fields("net", values, {"name": check_text, "args": _check_args, "init": check_text}))
+        return cls(
+            **check_fields(
+                "net", values, {"name": check_text, "args": _check_args, "init": check_text}
+            )
+        )
 
 
 def _check_args(field: str, value: Any) -> dict[str, Any]:
@@ -106,8 +118,9 @@ def refuse_other_tensors(
     *,
     exact: bool = False,
 ) -> None:
-    """Refuse tensors that are not those of a net, by name, shape and kind of number. `wanted` may be on
-    "meta"; `what` is what the tensors are called; `exact` compares the dtypes of floats too."""
+    """Refuse tensors that are not those of a net, by name, shape and kind of number. `wanted` may
+    be on "meta"; `what` is what the tensors are called; `exact` compares the dtypes of floats
+    too."""
 
     def kind(tensors: Mapping[str, Tensor], name: str, absent: str) -> str:
         if name not in tensors:

@@ -2,10 +2,10 @@
 
     net = build("torchvision", channels=3, size=112, classes=20, model="squeezenet1_0")
 
-The module is torchvision's own, and its state dict has torchvision's names, so published weights load. Changed
-is only what stands in the way of differentiating through its training: dropout is off unless asked for,
-stochastic depth is off, and no activation works in place. Attention and hard sigmoids have second derivatives
-where any net has them (innerloop/second_derivatives.py).
+The module is torchvision's own, and its state dict has torchvision's names, so published weights
+load. Changed is only what stands in the way of differentiating through its training: dropout is off
+unless asked for, stochastic depth is off, and no activation works in place. Attention and hard
+sigmoids have second derivatives where any net has them (innerloop/second_derivatives.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from datadistill.errors import UsageError, suggest
 from datadistill.nets.layers import check_images
 from datadistill.nets.layers import dropout as dropout_layer
 
-WITH_EXTRA_HEADS = ("googlenet", "inception_v3")  # in training mode their output is no tensor of logits
+# in training mode their output is no tensor of logits
+WITH_EXTRA_HEADS = ("googlenet", "inception_v3")
 
 
 def models() -> tuple[str, ...]:
@@ -40,14 +41,14 @@ def torchvision_net(
 ) -> nn.Module:
     """A classifier of torchvision with `classes` logits and random parameters, in training mode.
 
-    Every dropout layer has probability `dropout` (torchvision's own defaults differ by model; Wang et al.
-    have none). Stochastic depth is off: it would draw other layers when a step is replayed. Pretrained
-    values: `nets.weights.read_weights`.
+    Every dropout layer has probability `dropout` (torchvision's own defaults differ by model; Wang
+    et al. have none). Stochastic depth is off: it would draw other layers when a step is replayed.
+    Pretrained values: `nets.weights.read_weights`.
 
     Args:
         channels: colour channels of the images; these nets take 3.
-        size: side of the images in pixels. Most models take any of 32 px or more; vision transformers and
-            MaxViT want 224.
+        size: side of the images in pixels. Most models take any of 32 px or more; vision
+            transformers and MaxViT want 224.
         classes: number of logits.
         model: a name of `torchvision.models` that classifies images; `models()` lists them.
         dropout: probability in [0, 1) of dropping an input while training.
@@ -55,20 +56,24 @@ def torchvision_net(
     check_images(channels, size, classes)
     if channels != 3:
         raise UsageError(
-            f"torchvision's {model} was asked for with {channels} channel(s); it takes 3: load the images with "
-            "--channels 3"
+            f"torchvision's {model} was asked for with {channels} channel(s); it takes 3: load the "
+            "images with --channels 3"
         )
     import torchvision
 
     if model in WITH_EXTRA_HEADS:
         raise UsageError(
-            f"torchvision's {model} has extra heads that are trained with it; wanted a net with logits alone: "
-            "take another one, such as squeezenet1_0, resnet18 or mobilenet_v2"
+            f"torchvision's {model} has extra heads that are trained with it; wanted a net with "
+            "logits alone: take another one, such as squeezenet1_0, resnet18 or mobilenet_v2"
         )
     known = models()
     if model not in known:
         close = suggest(str(model), known)
-        hint = close if close.startswith("did") else "for example squeezenet1_0, alexnet, resnet18, vgg11"
+        hint = (
+            close
+            if close.startswith("did")
+            else "for example squeezenet1_0, alexnet, resnet18, vgg11"
+        )
         raise UsageError(
             f"torchvision has no classifier called {model!r}; {hint.split(' (known')[0]} "
             "(torchvision.models.list_models() has all)"
@@ -102,4 +107,6 @@ def _check_size(net: nn.Module, model: str, size: int, classes: int) -> None:
     finally:
         net.train()
     if found != (2, classes):
-        raise UsageError(f"torchvision's {model} makes {tuple(found)} of 2 images, wanted (2, {classes})")
+        raise UsageError(
+            f"torchvision's {model} makes {tuple(found)} of 2 images, wanted (2, {classes})"
+        )

@@ -1,12 +1,14 @@
 """Pretrained weights: torchvision's for ImageNet, or a file of your own, with a fresh last layer.
 
     weights = read_weights("squeezenet1_0.pt", net)
-    theta, buffers, fresh = weights.fit(net)        # fresh: names of the last layer, for you to draw
+    theta, buffers, fresh = weights.fit(net)        # fresh: names of the last layer, for you to
+                                                    draw
 
-A file holds tensors by name, as `net.state_dict()` does: safetensors, or what `torch.save` wrote. Nothing in it
-is run. Every tensor of the net must be in the file with its shape. The last layer is the exception, as the file
-was usually trained for other classes: it is the last linear or convolution layer in the order in which the net
-registers its modules, and it counts as fresh even where its shape fits.
+A file holds tensors by name, as `net.state_dict()` does: safetensors, or what `torch.save` wrote.
+Nothing in it is run. Every tensor of the net must be in the file with its shape. The last layer is
+the exception, as the file was usually trained for other classes: it is the last linear or
+convolution layer in the order in which the net registers its modules, and it counts as fresh even
+where its shape fits.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ SHOWN = 5  # names listed in an error
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name, the file's path or torchvision's name that they came from, and the 'sha256:' digest of
-    all tensors (`datadistill.runs.tensors.checksum`)."""
+    """Tensors by name, the file's path or torchvision's name that they came from, and the 'sha256:'
+    digest of all tensors (`datadistill.runs.tensors.checksum`)."""
 
     source: str
     tensors: Mapping[str, Tensor] = field(repr=False)
@@ -46,8 +48,9 @@ class Weights:
             fresh_last: leave the last layer out; False wants it in the file like all others.
 
         Returns:
-            Parameters, in the net's order, without the fresh ones; buffers (statistics of BatchNorm); the
-            names of the fresh parameters. Tensors are copies with the net's types and device.
+            Parameters, in the net's order, without the fresh ones; buffers (statistics of
+            BatchNorm); the names of the fresh parameters. Tensors are copies with the net's types
+            and device.
 
         Example:
             >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -68,7 +71,9 @@ class Weights:
         missing = [
             name
             for name in wanted
-            if name not in self.tensors and not is_fresh(name) and not name.endswith("num_batches_tracked")
+            if name not in self.tensors
+            and not is_fresh(name)
+            and not name.endswith("num_batches_tracked")
         ]
         unexpected = [name for name in self.tensors if name not in wanted and not is_fresh(name)]
         shared = [name for name in wanted if name in self.tensors and not is_fresh(name)]
@@ -95,7 +100,8 @@ class Weights:
         bad = [name for name in shared if not bool(torch.isfinite(self.tensors[name]).all())]
         if bad:
             raise DataError(
-                f"{self.source} has a NaN or infinite value in {_list_some(bad)}; get the file again"
+                f"{self.source} has a NaN or infinite value in {_list_some(bad)}; "
+                "get the file again"
             )
 
         def copy(name: str) -> Tensor:
@@ -112,29 +118,37 @@ def last_layer(net: nn.Module) -> str:
     `net.named_modules()`."""
     kinds = (nn.Linear, _ConvNd)
     names = [
-        name for name, m in net.named_modules() if isinstance(m, kinds) and any(True for _ in m.parameters())
+        name
+        for name, m in net.named_modules()
+        if isinstance(m, kinds) and any(True for _ in m.parameters())
     ]
     if not names:
         raise UsageError(
-            "the net has no linear or convolution layer, so no last layer to draw afresh; pass weights that "
-            "fit as they are (fresh_last=False)"
+            "the net has no linear or convolution layer, so no last layer to draw afresh; pass "
+            "weights that fit as they are (fresh_last=False)"
         )
     return names[-1]
 
 
 def read_weights(
-    source: str | os.PathLike[str], net: nn.Module, *, model: str | None = None, download: bool = True
+    source: str | os.PathLike[str],
+    net: nn.Module,
+    *,
+    model: str | None = None,
+    download: bool = True,
 ) -> Weights:
     """Read pretrained weights.
 
     Args:
-        source: "imagenet" for the weights that torchvision publishes for a model, or the path of a file:
-            `.safetensors`, or `.pt`, `.pth`, `.bin` from `torch.save` with tensors by name, alone or under
-            "state_dict". A leading "module." (DataParallel) and DenseNet's older names are understood; a file
-            of ours (`finetune`, `kd-baselines train`) must be of the checksum that it states.
+        source: "imagenet" for the weights that torchvision publishes for a model, or the path of a
+            file: `.safetensors`, or `.pt`, `.pth`, `.bin` from `torch.save` with tensors by name,
+            alone or under "state_dict". A leading "module." (DataParallel) and DenseNet's older
+            names are understood; a file of ours (`finetune`, `kd-baselines train`) must be of the
+            checksum that it states.
         net: the net they are for; `Weights.fit` compares.
         model: with "imagenet", torchvision's name of the model; not needed for `AlexNet`.
-        download: with "imagenet", whether they may be fetched where torch's cache does not have them.
+        download: with "imagenet", whether they may be fetched where torch's cache does not have
+            them.
     """
     if source == "imagenet":
         path, name, digest = imagenet(net, model, download)

@@ -23,34 +23,41 @@ _ANY_SCHEMA = 10**6
 _NETS = {"net": "", "kd-net": "0.", "kd-language-net": ""}
 """Kind of one of our files that holds a net -> what stands before its tensors' names."""
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts put the tensors
+# keys under which training scripts put the tensors
+WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
 def imagenet(net: nn.Module, model: str | None, download: bool) -> tuple[Path, str, str]:
-    """The file of torchvision's best weights for a model, their name, and what the file's SHA-256 begins with;
-    fetched where needed."""
+    """The file of torchvision's best weights for a model, their name, and what the file's SHA-256
+    begins with; fetched where needed."""
     if isinstance(net, AlexNet):
         model = "alexnet"
         shapes = {name: p.shape for name, p in net.named_parameters()}
-        if shapes["features.0.weight"][1:] != (3, 11, 11) or shapes["classifier.1.weight"][-1] != 256 * 6 * 6:
+        if (
+            shapes["features.0.weight"][1:] != (3, 11, 11)
+            or shapes["classifier.1.weight"][-1] != 256 * 6 * 6
+        ):
             raise UsageError(
-                "alexnet has ImageNet weights for 224 px and 3 channels only; take --size 224, or --net "
-                "torchvision with model=alexnet, which takes any size from 64 px on"
+                "alexnet has ImageNet weights for 224 px and 3 channels only; take --size 224, or "
+                "--net torchvision with model=alexnet, which takes any size from 64 px on"
             )
     if model is None:
         raise UsageError(
-            "the weights 'imagenet' are torchvision's, and the net is none of its models; take --net "
-            "torchvision or alexnet, or pass a file"
+            "the weights 'imagenet' are torchvision's, and the net is none of its models; take "
+            "--net torchvision or alexnet, or pass a file"
         )
     from torchvision.models import get_model_weights
 
     try:
         weights: Any = get_model_weights(model).DEFAULT
     except ValueError as error:
-        raise UsageError(f"torchvision has no ImageNet weights for {model!r}; pass a file") from error
+        raise UsageError(
+            f"torchvision has no ImageNet weights for {model!r}; pass a file"
+        ) from error
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / weights.url.rsplit("/", 1)[-1]
-    found = re.search(r"-([0-9a-f]{8,})\.\w+$", path.name)  # torchvision names files by their SHA-256
+    # torchvision names files by their SHA-256
+    found = re.search(r"-([0-9a-f]{8,})\.\w+$", path.name)
     digest = found.group(1) if found else ""
     if not path.exists():
         reason = "fetching them was not allowed"
@@ -58,27 +65,33 @@ def imagenet(net: nn.Module, model: str | None, download: bool) -> tuple[Path, s
             if download:
                 folder.mkdir(parents=True, exist_ok=True)
                 with timeout(30):
-                    torch.hub.download_url_to_file(weights.url, str(path), digest or None, progress=False)
-        except Exception as error:  # no network, a server that is down, a wrong checksum, a full disk
+                    torch.hub.download_url_to_file(
+                        weights.url, str(path), digest or None, progress=False
+                    )
+        except Exception as error:
+            # no network, a server that is down, a wrong checksum, a full disk
             reason = f"they could not be fetched ({type(error).__name__}: {error})"
         if not path.exists():
             raise Unavailable(
-                f"torchvision's ImageNet weights for {model} are not on this machine, and {reason}; put the "
-                f"file {path.name} into {folder}, or pass the path of a weights file"
+                f"torchvision's ImageNet weights for {model} are not on this machine, and "
+                f"{reason}; put the file {path.name} into {folder}, or pass the path "
+                "of a weights file"
             )
     return path, f"torchvision {model} {weights.name}", digest
 
 
 def read_file(path: Path, digest: str = "") -> Any:
-    """The content of a file whose SHA-256 begins with `digest`; neither format can run code as it is read
-    here. The file is read once: the bytes that are checked are those that are used."""
+    """The content of a file whose SHA-256 begins with `digest`; neither format can run code as it
+    is read here. The file is read once: the bytes that are checked are those that are used."""
     kind = path.suffix.lower()
     if path.is_file() and kind not in (".safetensors", ".pt", ".pth", ".bin"):
         raise DataError(f"{path} ends in {path.suffix!r}; wanted .safetensors, .pt or .pth")
     try:
         data = read_bytes(path, "a file of weights (.safetensors, .pt, .pth)")
         if not hashlib.sha256(data).hexdigest().startswith(digest):
-            raise DataError(f"{path} is damaged: its SHA-256 does not begin with {digest}; delete it")
+            raise DataError(
+                f"{path} is damaged: its SHA-256 does not begin with {digest}; delete it"
+            )
         return load_torch(data, path) if kind != ".safetensors" else _safetensors(data, path)
     except MemoryError:
         raise OutOfMemory(f"{path} needs more memory than there is") from None
@@ -98,7 +111,8 @@ def _safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
             raise OutOfMemory(f"{path} needs more memory than there is") from error
         first = (str(error).splitlines() or [""])[0]
         raise DataError(
-            f"{path} is no whole safetensors file ({type(error).__name__}: {first[:160]}); get it again"
+            f"{path} is no whole safetensors file ({type(error).__name__}: "
+            f"{first[:160]}); get it again"
         ) from error
 
 
@@ -109,9 +123,12 @@ def _read_own(data: bytes, source: str) -> dict[str, Tensor]:
     if kind not in _NETS:
         raise DataError(f"{source} holds {mismatch(stored, source, 'the weights of one net')}")
     if stored.get("nets", 1) != 1:
-        raise DataError(f"{source} holds {str(stored['nets'])[:40]} nets, wanted the weights of one net")
+        raise DataError(
+            f"{source} holds {str(stored['nets'])[:40]} nets, wanted the weights of one net"
+        )
     tensors, _ = unpack(data, schema=_ANY_SCHEMA, source=source)
-    before = "" if stored["schema"] > 1 else _NETS[kind]  # later ones have the names of the state dict
+    # later ones have the names of the state dict
+    before = "" if stored["schema"] > 1 else _NETS[kind]
     return {name.removeprefix(before): tensor for name, tensor in tensors.items()}
 
 
@@ -122,23 +139,26 @@ def check_tensors(content: Any, source: str) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise DataError(
-            f"{source} holds {type(content).__name__} {str(content)[:40]!r}, wanted tensors by name: save "
-            "net.state_dict()"
+            f"{source} holds {type(content).__name__} {str(content)[:40]!r}, wanted tensors by "
+            "name: save net.state_dict()"
         )
     prefix = "module." if all(str(name).startswith("module.") for name in content) else ""
     tensors: dict[str, Tensor] = {}
     for name, value in content.items():
         if type(value) not in (Tensor, nn.Parameter) or not isinstance(name, str):
             raise DataError(
-                f"{source} has a {type(value).__name__} under {str(name)[:80]!r}, wanted tensors by name "
-                "alone: save net.state_dict()"
+                f"{source} has a {type(value).__name__} under {str(name)[:80]!r}, wanted tensors "
+                "by name alone: save net.state_dict()"
             )
         if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
             raise DataError(
-                f"{source} has a sparse, quantized or empty tensor {name[:80]!r}, wanted dense ones: convert it"
+                f"{source} has a sparse, quantized or empty tensor {name[:80]!r}, wanted dense "
+                "ones: convert it"
             )
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise DataError(f"{source} has fewer numbers than {name[:80]!r} claims; get the file again")
+            raise DataError(
+                f"{source} has fewer numbers than {name[:80]!r} claims; get the file again"
+            )
         # DenseNet's layers were called norm.1 and conv.2 before they were norm1 and conv2
         now = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)", r"\1", name[len(prefix) :])
         tensors[now] = value.detach()

@@ -1,7 +1,8 @@
 """Recipes: each is a function that returns a full config, one experiment of a paper.
 
-A recipe's docstring says what it is and where it comes from; `RECIPES` has the published number beside it, and
-the README the numbers seen. To add one, write a function in a file of this folder and add its line.
+A recipe's docstring says what it is and where it comes from; `RECIPES` has the published number
+beside it, and the README the numbers seen. To add one, write a function in a file of this folder
+and add its line.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from functools import partial
 
 from datadistill.config import DistillConfig
 from datadistill.errors import UsageError, suggest
-from datadistill.recipes import ablations, adaptation, cifar10, imagenet, mnist, own_images, poisoning, small
+from datadistill.recipes import (
+    ablations,
+    adaptation,
+    cifar10,
+    imagenet,
+    mnist,
+    own_images,
+    poisoning,
+    small,
+)
 from datadistill.recipes.pools import POOLS
 from datadistill.recipes.summary import summary_of
 
@@ -93,7 +103,9 @@ def page(name: str) -> Page:
     if name not in RECIPES:
         if name in POOLS:
             raise UsageError(f"{name} is a recipe of a pool; type datadistill pretrain {name}")
-        raise UsageError(f"there is no recipe {name!r}; {suggest(name, RECIPES, 'datadistill recipes')}")
+        raise UsageError(
+            f"there is no recipe {name!r}; {suggest(name, RECIPES, 'datadistill recipes')}"
+        )
     return RECIPES[name]
 
 

@@ -1,11 +1,11 @@
 """Domain adaptation with nets pretrained on another digit set (Wang et al. 2018, table 2).
 
 One hundred images of the target, 10 steps x 3 epochs, for LeNets that were trained on the source
-(`datadistill pretrain` makes the pool). USPS is brought to 28 pixels; SVHN keeps its 32 in three channels, and
-MNIST is brought to them.
+(`datadistill pretrain` makes the pool). USPS is brought to 28 pixels; SVHN keeps its 32 in three
+channels, and MNIST is brought to them.
 
-Where we leave the paper: Adam as the inner rule, soft labels, k-means centres to start from, one step size for
-each step and parameter tensor.
+Where we leave the paper: Adam as the inner rule, soft labels, k-means centres to start from, one
+step size for each step and parameter tensor.
 
 Reference: https://arxiv.org/abs/1811.10959
 """
@@ -19,11 +19,24 @@ from datadistill.config import DistillConfig
 
 def _adaptation(recipe: str, source: str, dataset: str, **changes: Any) -> DistillConfig:
     settings: dict[str, Any] = {
-        "net": "lenet", "theta_0": "random", "ipc": 10, "steps": 10, "epochs": 3,
-        "update": "adam", "step_size": 0.001, "step_sizes": "per-tensor", "labels": "soft",
-        "images_from": "kmeans", "iterations": 300, "batch": 256, "nets": 2,
-        "lr_images": 0.02, "lr_labels": 0.05, "lr_step_sizes": 0.03, "validate_every": 50,
-    }  # fmt: skip
+        "net": "lenet",
+        "theta_0": "random",
+        "ipc": 10,
+        "steps": 10,
+        "epochs": 3,
+        "update": "adam",
+        "step_size": 0.001,
+        "step_sizes": "per-tensor",
+        "labels": "soft",
+        "images_from": "kmeans",
+        "iterations": 300,
+        "batch": 256,
+        "nets": 2,
+        "lr_images": 0.02,
+        "lr_labels": 0.05,
+        "lr_step_sizes": 0.03,
+        "validate_every": 50,
+    }
     return DistillConfig(recipe=recipe, source=source, dataset=dataset, **{**settings, **changes})
 
 

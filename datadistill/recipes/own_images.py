@@ -10,12 +10,28 @@ PLACEHOLDER = "FOLDER"  # stands for the folder that the user names
 def own_images() -> DistillConfig:
     """One image a class from your own folder trains any fresh ConvNet; pass --data FOLDER.
 
-    20% of each class is held out as the test set, at least one image; images become 32x32 colour ones. All
-    of it are options.
+    20% of each class is held out as the test set, at least one image; images become 32x32 colour
+    ones. All of it are options.
     """
     return DistillConfig(
-        recipe="own-images", dataset="folder", data=PLACEHOLDER, net="convnet",
-        net_args={"depth": 3, "width": 32, "norm": "instance"}, init="xavier", theta_0="random",
-        ipc=1, steps=1, epochs=10, images_from="real", update="adam", step_size=0.01, step_sizes="per-tensor",
-        iterations=400, batch=128, nets=2, lr_images=0.05, lr_step_sizes=0.05, validate_every=50,
-    )  # fmt: skip
+        recipe="own-images",
+        dataset="folder",
+        data=PLACEHOLDER,
+        net="convnet",
+        net_args={"depth": 3, "width": 32, "norm": "instance"},
+        init="xavier",
+        theta_0="random",
+        ipc=1,
+        steps=1,
+        epochs=10,
+        images_from="real",
+        update="adam",
+        step_size=0.01,
+        step_sizes="per-tensor",
+        iterations=400,
+        batch=128,
+        nets=2,
+        lr_images=0.05,
+        lr_step_sizes=0.05,
+        validate_every=50,
+    )

@@ -1,9 +1,9 @@
 """Recipes of pools: many nets trained on one data set, to draw theta_0 from.
 
-The full ones are the schedules that Wang et al. recommend for pretraining (documentation of their code, whose
-default batch is 1024): 2000 nets to learn with and 200 held out. The ones for a CPU have 48 and 12 (and 4 for
-looks) and a few epochs, and reach about 98.8% (MNIST) and 95.7% (USPS) of the test set. The smoke ones only
-show that things work.
+The full ones are the schedules that Wang et al. recommend for pretraining (documentation of their
+code, whose default batch is 1024): 2000 nets to learn with and 200 held out. The ones for a CPU
+have 48 and 12 (and 4 for looks) and a few epochs, and reach about 98.8% (MNIST) and 95.7% (USPS) of
+the test set. The smoke ones only show that things work.
 
 Reference: https://arxiv.org/abs/1811.10959
 """
@@ -45,7 +45,9 @@ def mnist_lenet() -> PoolConfig:
 
 def mnist_lenet_32() -> PoolConfig:
     """The same on MNIST at 32 pixels in three channels, as SVHN has them."""
-    return _full("mnist-lenet-32", "mnist", size=32, channels=3, epochs=40, lr=2e-4, decay_epochs=20)
+    return _full(
+        "mnist-lenet-32", "mnist", size=32, channels=3, epochs=40, lr=2e-4, decay_epochs=20
+    )
 
 
 def usps_lenet() -> PoolConfig:
@@ -61,50 +63,97 @@ def svhn_lenet() -> PoolConfig:
 def cifar10_alexcifarnet() -> PoolConfig:
     """2000 AlexCifarNets trained on CIFAR-10, and 200 held out: the paper's pool."""
     return _full(
-        "cifar10-alexcifarnet", "cifar10", net="alexcifarnet", augment=("crop", "flip"), at_once=1,
-        epochs=50, lr=1e-3, decay_epochs=7,
-    )  # fmt: skip
+        "cifar10-alexcifarnet",
+        "cifar10",
+        net="alexcifarnet",
+        augment=("crop", "flip"),
+        at_once=1,
+        epochs=50,
+        lr=1e-3,
+        decay_epochs=7,
+    )
 
 
 def mnist_lenet_cpu() -> PoolConfig:
     """48 LeNets trained on MNIST in 2 epochs, and 12 held out: about half an hour of one core."""
     return PoolConfig(
-        recipe="mnist-lenet-cpu", dataset="mnist", nets=48, validation_nets=4, held_out=12,
-        epochs=2, batch=64, lr=2e-3, decay_epochs=1, decay_factor=0.2,
-    )  # fmt: skip
+        recipe="mnist-lenet-cpu",
+        dataset="mnist",
+        nets=48,
+        validation_nets=4,
+        held_out=12,
+        epochs=2,
+        batch=64,
+        lr=2e-3,
+        decay_epochs=1,
+        decay_factor=0.2,
+    )
 
 
 def usps_lenet_cpu() -> PoolConfig:
     """48 LeNets trained on USPS at 28 pixels in 12 epochs, and 12 held out."""
     return PoolConfig(
-        recipe="usps-lenet-cpu", dataset="usps", size=28, nets=48, validation_nets=4, held_out=12,
-        epochs=12, batch=64, lr=1e-3, decay_epochs=8, decay_factor=0.2,
-    )  # fmt: skip
+        recipe="usps-lenet-cpu",
+        dataset="usps",
+        size=28,
+        nets=48,
+        validation_nets=4,
+        held_out=12,
+        epochs=12,
+        batch=64,
+        lr=1e-3,
+        decay_epochs=8,
+        decay_factor=0.2,
+    )
 
 
 def svhn_grey_lenet_cpu() -> PoolConfig:
-    """16 LeNets trained on a grey subset of SVHN, and 10 held out; not to be compared with SVHN's numbers."""
+    """16 LeNets trained on a grey subset of SVHN, and 10 held out; not to be compared with SVHN's
+    numbers."""
     return PoolConfig(
-        recipe="svhn-grey-lenet-cpu", dataset="svhn-grey", size=32, channels=3,
-        nets=16, validation_nets=2, held_out=10,
-        epochs=10, batch=64, lr=1e-3, decay_epochs=7, decay_factor=0.2,
-    )  # fmt: skip
+        recipe="svhn-grey-lenet-cpu",
+        dataset="svhn-grey",
+        size=32,
+        channels=3,
+        nets=16,
+        validation_nets=2,
+        held_out=10,
+        epochs=10,
+        batch=64,
+        lr=1e-3,
+        decay_epochs=7,
+        decay_factor=0.2,
+    )
 
 
 def mnist5k_lenet_smoke() -> PoolConfig:
     """3 LeNets trained on 5,000 MNIST images for an epoch, and 2 held out: seconds, offline."""
     return PoolConfig(
-        recipe="mnist5k-lenet-smoke", dataset="mnist5k", nets=3, validation_nets=1, held_out=2,
-        epochs=1, batch=32, lr=2e-3,
-    )  # fmt: skip
+        recipe="mnist5k-lenet-smoke",
+        dataset="mnist5k",
+        nets=3,
+        validation_nets=1,
+        held_out=2,
+        epochs=1,
+        batch=32,
+        lr=2e-3,
+    )
 
 
 def digits_28_lenet_smoke() -> PoolConfig:
     """3 LeNets trained on 8x8 digits brought to 28 pixels, and 2 held out: seconds, offline."""
     return PoolConfig(
-        recipe="digits-28-lenet-smoke", dataset="digits", size=28, nets=3, validation_nets=1, held_out=2,
-        epochs=2, batch=32, lr=2e-3, decay_epochs=2,
-    )  # fmt: skip
+        recipe="digits-28-lenet-smoke",
+        dataset="digits",
+        size=28,
+        nets=3,
+        validation_nets=1,
+        held_out=2,
+        epochs=2,
+        batch=32,
+        lr=2e-3,
+        decay_epochs=2,
+    )
 
 
 PAPER = "Wang et al. 2018"
@@ -126,7 +175,9 @@ POOLS: dict[str, PoolPage] = {
 def pool_page(name: str) -> PoolPage:
     """The pool recipe called `name`, with its published number; UsageError names the nearest."""
     if name not in POOLS:
-        raise UsageError(f"there is no pool recipe {name!r}; {suggest(name, POOLS, 'datadistill recipes')}")
+        raise UsageError(
+            f"there is no pool recipe {name!r}; {suggest(name, POOLS, 'datadistill recipes')}"
+        )
     return POOLS[name]
 
 

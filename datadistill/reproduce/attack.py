@@ -1,4 +1,5 @@
-"""The malicious attack of figure 1c and 6: one step on a few images, and one class is taken for another."""
+"""The malicious attack of figure 1c and 6: one step on a few images, and one class is taken for
+another."""
 
 from __future__ import annotations
 
@@ -31,7 +32,11 @@ HEADINGS = {
 def _part(scale: Scale, name: str, title: str, pool: PoolConfig, config: DistillConfig) -> Part:
     baselines = IMAGE_BASELINES if scale == "full" else IMAGE_BASELINES[:2]
     sizes = choose_sizes(
-        scale, nets=(2, 16, 200), sets=(1, 5, 10), selection_nets=(1, 4, 20), optimized_from=(2, 20, 50)
+        scale,
+        nets=(2, 16, 200),
+        sets=(1, 5, 10),
+        selection_nets=(1, 4, 20),
+        optimized_from=(2, 20, 50),
     )
     published = paper.ATTACK[name]
     return Part(
@@ -40,10 +45,15 @@ def _part(scale: Scale, name: str, title: str, pool: PoolConfig, config: Distill
         pools={pool.recipe: pool},
         sets={f"{name}-attack": config.with_changes(pool=pool.recipe, source=pool.dataset)},
         measurements=(
-            Measurement("ours", "ours", (f"{name}-attack",), choose_sizes(scale, nets=(4, 200, 200))),
-            Measurement("baselines", "compare", (f"{name}-attack",), {
-                **sizes, "candidates": candidates(scale), "baselines": [*baselines],
-            }),
+            Measurement(
+                "ours", "ours", (f"{name}-attack",), choose_sizes(scale, nets=(4, 200, 200))
+            ),
+            Measurement(
+                "baselines",
+                "compare",
+                (f"{name}-attack",),
+                {**sizes, "candidates": candidates(scale), "baselines": [*baselines]},
+            ),
         ),
         rows=(
             attack_row("before", "ours", published),
@@ -56,7 +66,7 @@ def _part(scale: Scale, name: str, title: str, pool: PoolConfig, config: Distill
             f"{pool.nets} pretrained nets to learn with, {pool.held_out} held out.",
             *list_deviations({name: config}),
         ),
-    )  # fmt: skip
+    )
 
 
 def plan(scale: Scale) -> Plan:
@@ -65,7 +75,15 @@ def plan(scale: Scale) -> Plan:
             dataset="mnist5k", iterations=12, validate_every=12, validate_nets=1
         )
         pool = pool_recipe("mnist5k-lenet-smoke")
-        parts = [_part(scale, "mnist", "5,000 MNIST images, 0 (K) to 1 (T), 100 images, 1 step", pool, short)]
+        parts = [
+            _part(
+                scale,
+                "mnist",
+                "5,000 MNIST images, 0 (K) to 1 (T), 100 images, 1 step",
+                pool,
+                short,
+            )
+        ]
     else:
         pool = pool_recipe("mnist-lenet-cpu" if scale == "cpu" else "mnist-lenet")
         title = "MNIST, 0 (K) to 1 (T), 100 images, 1 step"
@@ -75,11 +93,17 @@ def plan(scale: Scale) -> Plan:
         pool = pool_recipe("cifar10-alexcifarnet")
         parts.append(_part(scale, "cifar10", title, pool, recipe("cifar10-attack")))
     rule = (
-        "Random and optimized real images: real images of K and T, both labelled T, and real images of the "
-        "other classes; one step; the step size is chosen on the training split for the highest accuracy with "
-        "K relabelled, among those that bring at least a tenth of class K to T."
+        "Random and optimized real images: real images of K and T, both labelled T, and real "
+        "images of the other classes; one step; the step size is chosen on the training split for "
+        "the highest accuracy with K relabelled, among those that bring at least a tenth "
+        "of class K to T."
     )
     remarks = {"smoke": (SMOKE, rule, FEWER), "cpu": (rule,), "full": (rule, AS_LONG)}[scale]
     return Plan(
-        "attack", scale, "Malicious data: one gradient step on 100 images", tuple(parts), PURPOSE, remarks
+        "attack",
+        scale,
+        "Malicious data: one gradient step on 100 images",
+        tuple(parts),
+        PURPOSE,
+        remarks,
     )

@@ -26,24 +26,26 @@ IMAGE_BASELINES = ("random-real", "optimized-real", "k-means", "average-real")
 NEIGHBOURS = ("knn-random-real", "knn-k-means")
 
 SMOKE = (
-    "This scale proves that the path works: its data, nets and lengths are not the paper's, and its numbers "
-    "are not to be held against the published ones."
+    "This scale proves that the path works: its data, nets and lengths are not the paper's, and "
+    "its numbers are not to be held against the published ones."
 )
 BEST = "Baselines: the best of the learned and the fixed step sizes, and of 1, 3 and 5 epochs."
 FEWER = "At this scale baselines use learned step sizes only."
 SELECTION = (
-    "What is chosen (step size, epochs, the best of many sets, the rule of k-NN) is chosen on images of the "
-    "training split with other nets; the test split is read for the chosen one only."
+    "What is chosen (step size, epochs, the best of many sets, the rule of k-NN) is chosen on "
+    "images of the training split with other nets; the test split is read for the chosen one only."
 )
 ONE_NET = (
-    "What is chosen (step size, epochs, the best of many sets) is chosen on images of the training split with "
-    "the one net that each run has, and tested with it; the test split is read for the chosen one only."
+    "What is chosen (step size, epochs, the best of many sets) is chosen on images of the training "
+    "split with the one net that each run has, and tested with it; the test split is read for the "
+    "chosen one only."
 )
 AS_LONG = "Learning is as long as the recipes say, not as the paper's 400 epochs of 4 to 16 nets."
 
 
 def list_deviations(sets: Mapping[str, DistillConfig]) -> tuple[str, ...]:
-    """Where sets leave the paper's form (gradient descent, hard labels, one step size a step, noise)."""
+    """Where sets leave the paper's form (gradient descent, hard labels, one step size a step,
+    noise)."""
     said = []
     for name, c in sets.items():
         ways = [
@@ -54,7 +56,8 @@ def list_deviations(sets: Mapping[str, DistillConfig]) -> tuple[str, ...]:
         ]
         if any(ways):
             said.append(f"{name}: {', '.join(way for way in ways if way)}")
-    by_text = {text.partition(": ")[2]: text for text in reversed(said)}  # runs that differ by seed, once
+    # runs that differ by seed, once
+    by_text = {text.partition(": ")[2]: text for text in reversed(said)}
     kept = [text for text in said if by_text[text.partition(": ")[2]] == text]
     return (f"Where our set leaves the paper: {'; '.join(kept)}.",) if kept else ()
 
@@ -84,17 +87,22 @@ def row(
     key: str = "",
     ours: bool = False,
 ) -> TableRow:
-    """A row with the accuracy that was published for it. `label` and `suffix` are printed, by default those
-    of `LABELS`; `key` is the published number, where not that of `name`; `ours` says whether it is the
-    paper's method."""
+    """A row with the accuracy that was published for it. `label` and `suffix` are printed, by
+    default those of `LABELS`; `key` is the published number, where not that of `name`; `ours` says
+    whether it is the paper's method."""
     number = (published or {}).get(key or name)
     return TableRow(
-        (label or LABELS[name]) + suffix, measurement, name,
-        {} if number is None else {ACCURACY: number}, ours,
-    )  # fmt: skip
+        (label or LABELS[name]) + suffix,
+        measurement,
+        name,
+        {} if number is None else {ACCURACY: number},
+        ours,
+    )
 
 
-def attack_row(name: str, measurement: str, published: Mapping[str, Any], *, ours: bool = False) -> TableRow:
+def attack_row(
+    name: str, measurement: str, published: Mapping[str, Any], *, ours: bool = False
+) -> TableRow:
     """A row of several columns."""
     label = "before" if name == "before" else LABELS[name]
     return TableRow(label, measurement, name, published.get(name, {}), ours)

@@ -1,13 +1,15 @@
 """The study of one plan: pools, sets, measurements.
 
-    OUT/                     a run folder of kind "reproduce": config.json, environment.json, timing.jsonl
-      pools/NAME/            run folders of pools             sets/NAME/   run folders of distillations
+    OUT/                     a run folder of kind "reproduce": config, environment, timing
+      pools/NAME/            run folders of pools
+      sets/NAME/             run folders of distillations
       measured/NAME.json     rows, with what they were measured on and how
       weights/NAME           weights drawn where a part needs some and none were given
       table.md  table.csv  figure.png
 
-Finished runs are loaded, from OUT or from elsewhere (reuse.py), and interrupted ones are resumed. A measurement
-is loaded where the set, the pool, its arguments and the library's version are those in its file.
+Finished runs are loaded, from OUT or from elsewhere (reuse.py), and interrupted ones are resumed. A
+measurement is loaded where the set, the pool, its arguments and the library's version are those in
+its file.
 """
 
 from __future__ import annotations
@@ -47,13 +49,19 @@ class Missing(Exception):
 
 
 class Engine:
-    """One plan in one folder, that of `study`. Finished runs are looked for in `reuse`; `weights` is the file
-    for sets that ask for one."""
+    """One plan in one folder, that of `study`. Finished runs are looked for in `reuse`; `weights`
+    is the file for sets that ask for one."""
 
     def __init__(
-        self, plan: Plan, study: Study, *, reuse: Sequence[Path], weights: str | None, options: RunOptions,
+        self,
+        plan: Plan,
+        study: Study,
+        *,
+        reuse: Sequence[Path],
+        weights: str | None,
+        options: RunOptions,
         device: str,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.plan, self.study, self.reuse, self.weights = plan, study, reuse, weights
         self.options, self.device = options, device
         self.looking = False
@@ -84,7 +92,9 @@ class Engine:
         lacking = [key for key in wanted if key[0] and key not in found]
         if lacking:
             names = ", ".join(name for kind, name in found if kind == lacking[0][0])
-            raise UsageError(f"{part.name}: {lacking[0][0]} has no row {lacking[0][1]!r}, it has {names}")
+            raise UsageError(
+                f"{part.name}: {lacking[0][0]} has no row {lacking[0][1]!r}, it has {names}"
+            )
         return [found.get(key) for key in wanted]
 
     # --- measurements
@@ -98,21 +108,27 @@ class Engine:
         if len(m.sets) > 1:  # several runs: each with draws of its own
             arguments["seed"] = arguments.get("seed", 0) + config.seed
         key = {
-            "kind": m.kind, "arguments": arguments, "set": distilled_file.identity(d),
+            "kind": m.kind,
+            "arguments": arguments,
+            "set": distilled_file.identity(d),
             "pool": None if pool is None else pool.fingerprint,
             "version": environment()["versions"]["datadistill"],
-        }  # fmt: skip
+        }
         path = self.study.subfolder("measured") / f"{part.name}-{m.name}-{name}.json"
         if (stored := load_rows(path, key)) is not None:
             rows, measured_in = stored
             self.study.add_environment(measured_in)
             return rows
         self._refuse_to_look()
-        tools = Tools(pool, self.options.data_root, self.options.download, self.device, self.study.poll)
+        tools = Tools(
+            pool, self.options.data_root, self.options.download, self.device, self.study.poll
+        )
         measure = partial(KINDS[m.kind], d, tools, **arguments)
         found = self.study.carry_out(f"{part.name}: {m.name} on {name}", measure)
         here = environment(resolve(self.device))
-        write_json(path, {"key": key, "rows": [row.as_dict() for row in found], "environment": here})
+        write_json(
+            path, {"key": key, "rows": [row.as_dict() for row in found], "environment": here}
+        )
         self.study.add_environment(here)
         return found
 
@@ -152,7 +168,8 @@ class Engine:
         return config
 
     def _fits(self, part: Part, name: str, config: DistillConfig) -> Callable[[Path], bool]:
-        """Whether the set of a run was learned with the pool and the weights that are wanted, or with none."""
+        """Whether the set of a run was learned with the pool and the weights that are wanted, or
+        with none."""
         pool = part.sets[name].pool
         wanted = {
             "pool": None if pool is None else self._pool(part, pool)[1].fingerprint,
@@ -183,7 +200,8 @@ class Engine:
         return path, pool
 
     def _run(self, job: Job, fits: Callable[[Path], bool]) -> Path:
-        """The folder of a finished run: one that lies elsewhere, or OUT's own, which is made where needed."""
+        """The folder of a finished run: one that lies elsewhere, or OUT's own, which is made where
+        needed."""
         if not has_run(job.path):
             for run in elsewhere.candidates(self.reuse, job.kind, job.file):
                 if not job.find_differences(run) and fits(run.path):
@@ -204,8 +222,8 @@ class Engine:
             return self.weights
         if part.drawn_weights is None:
             raise UsageError(
-                f"{part.name} starts from pretrained weights, and none were given; pass --weights FILE (a "
-                "state dict of the net), or --weights imagenet for those of torchvision"
+                f"{part.name} starts from pretrained weights, and none were given; pass --weights "
+                "FILE (a state dict of the net), or --weights imagenet for those of torchvision"
             )
         path = self.study.subfolder("weights") / f"{part.drawn_weights}-drawn.safetensors"
         draw_weights(part.drawn_weights, path)
@@ -225,8 +243,11 @@ class Engine:
         return self.fingerprints[weights]
 
 
-def load_rows(path: Path, key: Mapping[str, Any]) -> tuple[list[MeasuredRow], dict[str, Any]] | None:
-    """Rows and environment of a measurement that was made with this very key; None where it must be made."""
+def load_rows(
+    path: Path, key: Mapping[str, Any]
+) -> tuple[list[MeasuredRow], dict[str, Any]] | None:
+    """Rows and environment of a measurement that was made with this very key; None where it must be
+    made."""
     try:
         stored = parse_json(read_run_file(path))
         if canonical_json(stored["key"]) != canonical_json(key):

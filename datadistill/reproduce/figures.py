@@ -13,15 +13,21 @@ from datadistill.reproduce.plan import ACCURACY, Measurement, Part, Plan, Scale,
 from datadistill.studies.table import Published
 
 PAPERS_FORM = (
-    "Random initialization, in the paper's own form: plain gradient descent, hard labels, one step size for "
-    "each step, images from noise."
+    "Random initialization, in the paper's own form: plain gradient descent, hard labels, one step "
+    "size for each step, images from noise."
 )
 _SETTINGS: dict[str, dict[str, Any]] = {
-    "smoke": {"dataset": "mnist5k", "iterations": 8, "nets": 1, "batch": 64, "validate_every": 8,
-              "validate_nets": 1},
+    "smoke": {
+        "dataset": "mnist5k",
+        "iterations": 8,
+        "nets": 1,
+        "batch": 64,
+        "validate_every": 8,
+        "validate_nets": 1,
+    },
     "cpu": {"iterations": 800, "nets": 2, "batch": 128, "lr_images": 0.03, "lr_step_sizes": 0.03},
     "full": {},
-}  # fmt: skip
+}
 
 Points = Mapping[int, tuple[str, DistillConfig]]  # x -> name of the set and its config
 
@@ -43,14 +49,18 @@ def _part(
         measurements=tuple(Measurement(f"ours-{set_}", "ours", (set_,), nets) for set_ in sets),
         rows=tuple(
             TableRow(
-                label, f"ours-{set_}", "ours",
-                {ACCURACY: published[at]} if at in published else {}, ours, float(at),
+                label,
+                f"ours-{set_}",
+                "ours",
+                {ACCURACY: published[at]} if at in published else {},
+                ours,
+                float(at),
             )
             for label, (points, published, ours) in curves.items()
             for at, (set_, _) in points.items()
         ),
         x=x,
-    )  # fmt: skip
+    )
 
 
 def _datasets(scale: Scale) -> tuple[str, ...]:
@@ -81,11 +91,21 @@ def figure4(scale: Scale) -> Plan:
         published, title = paper.FIGURE4[dataset], shown or dataset
         label = "ours, random initialization"
         parts += [
-            _part(scale, f"{dataset}-steps", f"{title}, 2 epochs", "gradient steps",
-                  {label: (by_steps, published["steps"], True)}),
-            _part(scale, f"{dataset}-epochs", f"{title}, 10 steps", "epochs",
-                  {label: (by_epochs, published["epochs"], True)}),
-        ]  # fmt: skip
+            _part(
+                scale,
+                f"{dataset}-steps",
+                f"{title}, 2 epochs",
+                "gradient steps",
+                {label: (by_steps, published["steps"], True)},
+            ),
+            _part(
+                scale,
+                f"{dataset}-epochs",
+                f"{title}, 10 steps",
+                "epochs",
+                {label: (by_epochs, published["epochs"], True)},
+            ),
+        ]
     title = "Figure 4: more gradient steps, more epochs"
     return Plan("figure4", scale, title, tuple(parts), "", _remarks(scale))
 
@@ -100,10 +120,16 @@ def figure5(scale: Scale) -> Plan:
         published = paper.FIGURE5[dataset]
         title = "5,000 MNIST images" if scale == "smoke" else dataset
         parts.append(
-            _part(scale, dataset, f"{title}, 1 epoch", "images per class", {
-                "each in a step of its own": (many, published["many"], True),
-                "all in one step": (one, published["one"], False),
-            })
-        )  # fmt: skip
+            _part(
+                scale,
+                dataset,
+                f"{title}, 1 epoch",
+                "images per class",
+                {
+                    "each in a step of its own": (many, published["many"], True),
+                    "all in one step": (one, published["one"], False),
+                },
+            )
+        )
     title = "Figure 5: the same images in many steps, or in one"
     return Plan("figure5", scale, title, tuple(parts), "", _remarks(scale))

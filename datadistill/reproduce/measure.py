@@ -1,8 +1,8 @@
 """Kinds of measurements of a distilled set, each of which fills rows of a table.
 
-A kind is a function `(set, tools, **arguments) -> rows`; `KINDS` lists them. Accuracies are on the whole test
-split, in percent, deviations over held-out nets (population). An attacked set's rows carry the scores of
-`evaluation.attack` in place of the accuracy alone.
+A kind is a function `(set, tools, **arguments) -> rows`; `KINDS` lists them. Accuracies are on the
+whole test split, in percent, deviations over held-out nets (population). An attacked set's rows
+carry the scores of `evaluation.attack` in place of the accuracy alone.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Tools:
-    """What a measurement is given besides the set and its own arguments: the pool that the set is for, or
-    None; where real data come from; the device; and a function to call now and then, for signals."""
+    """What a measurement is given besides the set and its own arguments: the pool that the set is
+    for, or None; where real data come from; the device; and a function to call now and then, for
+    signals."""
 
     pool: Pool | None
     data_root: str | None
@@ -47,14 +48,22 @@ class Tools:
         return real.to(resolve(self.device))
 
 
-def train_on_set(d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0) -> list[MeasuredRow]:
-    """Held-out nets before and after the set's own steps: the rows "before" and "ours". A set for one fixed
-    initialization has one net; `seed` is of the stream of the held-out draws."""
+def train_on_set(
+    d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0
+) -> list[MeasuredRow]:
+    """Held-out nets before and after the set's own steps: the rows "before" and "ours". A set for
+    one fixed initialization has one net; `seed` is of the stream of the held-out draws."""
     where = resolve(tools.device)
     module, start = start_of(d, None, seed, where, tools.pool)
     count = nets_of(start, nets)
     before, after = measure_training(
-        d.to(where), module, start, tools.data(d).test, nets=count, poll=tools.poll, measure=_scores_of(d)
+        d.to(where),
+        module,
+        start,
+        tools.data(d).test,
+        nets=count,
+        poll=tools.poll,
+        measure=_scores_of(d),
     )
     return [
         MeasuredRow("before", _values(before), nets=count),
@@ -62,10 +71,19 @@ def train_on_set(d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0)
     ]
 
 
-def baselines(d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: Any) -> list[MeasuredRow]:
-    """Real images in the places of the distilled ones: the rows of `compare`, with its `arguments`."""
+def baselines(
+    d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: Any
+) -> list[MeasuredRow]:
+    """Real images in the places of the distilled ones: the rows of `compare`, with its
+    `arguments`."""
     found = compare(
-        d, data=tools.data(d), pool=tools.pool, seed=seed, device=tools.device, poll=tools.poll, **arguments
+        d,
+        data=tools.data(d),
+        pool=tools.pool,
+        seed=seed,
+        device=tools.device,
+        poll=tools.poll,
+        **arguments,
     )
     rows = []
     for row in found.rows:
@@ -74,15 +92,17 @@ def baselines(d: DistilledDataset, tools: Tools, *, seed: int = 0, **arguments: 
             means, stds = row.attack_mean.as_dict(), row.attack_std.as_dict()
         several = row.nets > 1 or row.sets > 1
         values = {k: Value(v, stds[k] if several else None) for k, v in means.items()}
-        rows.append(MeasuredRow(row.name, values, row.nets, row.sets, 1, row.bytes, row.combination))
+        rows.append(
+            MeasuredRow(row.name, values, row.nets, row.sets, 1, row.bytes, row.combination)
+        )
     return rows
 
 
 def train_on_all(
     d: DistilledDataset, tools: Tools, *, nets: int, seed: int = 0, **plan: Any
 ) -> list[MeasuredRow]:
-    """Held-out nets trained on all real training images by a `FitPlan`, from where the set starts too: the
-    row "full-target"."""
+    """Held-out nets trained on all real training images by a `FitPlan`, from where the set starts
+    too: the row "full-target"."""
     where = resolve(tools.device)
     module, start = start_of(d, None, seed, where, tools.pool)
     count = nets_of(start, nets)
@@ -94,7 +114,10 @@ def train_on_all(
         parameters = {k: p.detach() for k, p in trained.named_parameters()}
         found.append({ACCURACY: accuracy(trained, parameters, data.test)})
     rate, epochs = plan.get("lr", FitPlan.lr), plan["epochs"]
-    how = f"{len(data.train):,} images, {epochs} epochs of {plan.get('optimizer', 'adam')}, rate {rate:g}"
+    how = (
+        f"{len(data.train):,} images, {epochs} epochs of "
+        f"{plan.get('optimizer', 'adam')}, rate {rate:g}"
+    )
     return [MeasuredRow("full-target", _values(found), nets=count, how=how)]
 
 

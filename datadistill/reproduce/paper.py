@@ -1,8 +1,9 @@
 """The published numbers of Wang et al. 2018, in percent.
 
 Reference: T. Wang, J.-Y. Zhu, A. Torralba, A. A. Efros, Dataset Distillation, 2018,
-https://arxiv.org/abs/1811.10959 (version 1); the attack's numbers are those of the authors' project page. Those
-of figures 4, 5 and 6 were read off the plots by eye, ± 2, and are marked so wherever they are shown.
+https://arxiv.org/abs/1811.10959 (version 1); the attack's numbers are those of the authors' project
+page. Those of figures 4, 5 and 6 were read off the plots by eye, ± 2, and are marked so wherever
+they are shown.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ SOURCE = "Wang et al. 2018, Dataset Distillation, https://arxiv.org/abs/1811.109
 
 
 def _cite(where: str, numbers: Mapping[str, tuple[float, ...]]) -> dict[str, Published]:
-    return {name: Published(n[0], n[1] if len(n) > 1 else None, where) for name, n in numbers.items()}
+    return {
+        name: Published(n[0], n[1] if len(n) > 1 else None, where) for name, n in numbers.items()
+    }
 
 
 # rows are called as `evaluation.compare` calls them
@@ -34,9 +37,16 @@ TABLE1: dict[str, dict[str, Published]] = {
 }  # fmt: skip
 
 _ADAPTED = (
-    "ours-fixed", "ours-random", "random-real", "optimized-real", "k-means", "average-real", "Motiian 2017",
-    "before", "full-target",
-)  # fmt: skip
+    "ours-fixed",
+    "ours-random",
+    "random-real",
+    "optimized-real",
+    "k-means",
+    "average-real",
+    "Motiian 2017",
+    "before",
+    "full-target",
+)
 
 
 def _adaptation(*numbers: tuple[float, ...]) -> dict[str, Published]:
@@ -45,16 +55,16 @@ def _adaptation(*numbers: tuple[float, ...]) -> dict[str, Published]:
 
 TABLE2: dict[str, dict[str, Published]] = {
     "m-to-u": _adaptation(
-        (97.9,), (95.4, 1.8), (94.9, 0.8), (95.2, 0.7), (92.2, 1.6), (93.9, 0.8), (96.7, 0.5), (90.4, 3.0),
-        (97.3, 0.3),
+        (97.9,), (95.4, 1.8), (94.9, 0.8), (95.2, 0.7), (92.2, 1.6), (93.9, 0.8), (96.7, 0.5),
+        (90.4, 3.0), (97.3, 0.3),
     ),
     "u-to-m": _adaptation(
-        (93.2,), (92.7, 1.4), (87.1, 2.9), (87.6, 2.1), (85.6, 3.1), (78.4, 5.0), (89.2, 2.4), (67.5, 3.9),
-        (98.6, 0.5),
+        (93.2,), (92.7, 1.4), (87.1, 2.9), (87.6, 2.1), (85.6, 3.1), (78.4, 5.0), (89.2, 2.4),
+        (67.5, 3.9), (98.6, 0.5),
     ),
     "s-to-m": _adaptation(
-        (96.2,), (85.2, 4.7), (84.6, 2.1), (85.2, 1.2), (85.8, 1.2), (74.9, 2.6), (74.0, 1.5), (51.6, 2.8),
-        (98.6, 0.5),
+        (96.2,), (85.2, 4.7), (84.6, 2.1), (85.2, 1.2), (85.8, 1.2), (74.9, 2.6), (74.0, 1.5),
+        (51.6, 2.8), (98.6, 0.5),
     ),
 }  # fmt: skip
 

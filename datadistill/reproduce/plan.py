@@ -2,11 +2,14 @@
 
     Part            a column block of the paper's table, by name: "mnist", "u-to-m", "voc"
       pools         name -> PoolConfig
-      sets          name -> DistillConfig; its `pool` is the name of a pool above, its `weights` may be WEIGHTS
+      sets          name -> DistillConfig; its `pool` is the name of a pool above, its `weights` may
+                    be WEIGHTS
       measurements  what is measured on which sets; a kind of `measure.KINDS` and its arguments
-      rows          what stands in the table: a row of a measurement, and the published number beside it
+      rows          what stands in the table: a row of a measurement, and the published number
+                    beside it
 
-The engine (engine.py) makes what a plan names and measures it; the writer (write.py) prints it. No torch here.
+The engine (engine.py) makes what a plan names and measures it; the writer (write.py) prints it. No
+torch here.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ Scale = Literal["smoke", "cpu", "full"]
 SCALES: tuple[Scale, ...] = ("smoke", "cpu", "full")
 
 WEIGHTS = "WEIGHTS"
-"""Stands for the weights file that the command is given, or that a part draws (`Part.drawn_weights`)."""
+"""Stands for the weights file that the command is given, or that a part draws
+(`Part.drawn_weights`)."""
 
 ACCURACY = "accuracy"
 
@@ -76,7 +80,8 @@ class Part:
         columns: of the table: names of the measured values, in order.
         headings: column -> words over it.
         x: what the points of curves lie along; None: a table with bars.
-        drawn_weights: a torchvision net that random weights are drawn for where the command is given none.
+        drawn_weights: a torchvision net that random weights are drawn for where the command is
+            given none.
         remarks: what differs from the paper, one sentence each.
     """
 
@@ -96,7 +101,9 @@ class Part:
         known = {m.name for m in self.measurements}
         unknown = [r.measurement for r in self.rows if r.measurement not in {None, *known}]
         unknown += [s for m in self.measurements for s in m.sets if s not in self.sets]
-        unknown += [c.pool for c in self.sets.values() if c.pool is not None and c.pool not in self.pools]
+        unknown += [
+            c.pool for c in self.sets.values() if c.pool is not None and c.pool not in self.pools
+        ]
         if unknown:
             raise UsageError(f"the part {self.name} names {unknown[0]!r}, which it does not have")
 
@@ -132,7 +139,9 @@ class Plan:
             for part in self.parts:
                 for name, config in getattr(part, kind).items():
                     if held.setdefault(name, config) != config:
-                        raise UsageError(f"two parts of {self.table} have different {kind} called {name}")
+                        raise UsageError(
+                            f"two parts of {self.table} have different {kind} called {name}"
+                        )
 
     def with_changes(
         self,
@@ -141,8 +150,8 @@ class Plan:
         pools: Mapping[str, Any] | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> Plan:
-        """A copy with fields of every `DistillConfig` and `PoolConfig`, and arguments of every measurement
-        that has them, replaced.
+        """A copy with fields of every `DistillConfig` and `PoolConfig`, and arguments of every
+        measurement that has them, replaced.
 
         Example:
             >>> from datadistill.reproduce import plan_of
@@ -169,7 +178,8 @@ class Plan:
     def with_seed(self, seed: int) -> Plan:
         """A copy in which all runs and measurements draw anew; 0 changes nothing.
 
-        Runs of one part that differ by seed keep their distance: 1000 seeds lie between two repetitions.
+        Runs of one part that differ by seed keep their distance: 1000 seeds lie between two
+        repetitions.
         """
         if seed == 0:
             return self

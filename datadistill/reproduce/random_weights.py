@@ -1,4 +1,5 @@
-"""Weights that were trained on nothing, for showing that a path works where no others are at hand."""
+"""Weights that were trained on nothing, for showing that a path works where no others are at
+hand."""
 
 from __future__ import annotations
 
@@ -11,12 +12,14 @@ from datadistill.streams import global_stream
 
 
 def draw_weights(model: str, path: Path) -> None:
-    """Write torchvision's own initialization of a classifier as a file of tensors by name; the same every
-    time. An existing file is left alone."""
+    """Write torchvision's own initialization of a classifier as a file of tensors by name; the same
+    every time. An existing file is left alone."""
     if path.exists():
         return
     import torchvision
 
     with global_stream(0, "drawn_weights"):
         net = torchvision.models.get_model(model, weights=None)
-    write_bytes(path, safetensors.torch.save({k: p.contiguous() for k, p in net.state_dict().items()}))
+    write_bytes(
+        path, safetensors.torch.save({k: p.contiguous() for k, p in net.state_dict().items()})
+    )

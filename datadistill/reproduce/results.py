@@ -58,7 +58,8 @@ class MeasuredRow:
 
 
 def combine_runs(runs: Sequence[Sequence[MeasuredRow]]) -> list[MeasuredRow]:
-    """Rows of several runs, the same names in each, as one: means over the runs, deviations of the runs' means.
+    """Rows of several runs, the same names in each, as one: means over the runs, deviations of the
+    runs' means.
 
     >>> a, b = (MeasuredRow("ours", {"accuracy": Value(v)}) for v in (80.0, 82.0))
     >>> combine_runs([[a], [b]])[0].values["accuracy"]
@@ -74,7 +75,9 @@ def combine_runs(runs: Sequence[Sequence[MeasuredRow]]) -> list[MeasuredRow]:
             values[column] = Value(mean(means), deviation(means))
         chosen = list(dict.fromkeys(row.how for row in rows if row.how))
         how = chosen[0] if len(chosen) == 1 else "chosen anew in each run" if chosen else ""
-        merged.append(MeasuredRow(first.name, values, first.nets, first.sets, len(rows), first.bytes, how))
+        merged.append(
+            MeasuredRow(first.name, values, first.nets, first.sets, len(rows), first.bytes, how)
+        )
     return merged
 
 
@@ -83,9 +86,11 @@ class Result:
     """A table as far as it has been measured.
 
     Args:
-        parts: those that were, in the plan's order: the part, and the measured row of each of its rows.
+        parts: those that were, in the plan's order: the part, and the measured row of each of its
+            rows.
         missing: names of the parts that were not.
-        environments: what the numbers depend on besides, as `environment` describes it, without doubles.
+        environments: what the numbers depend on besides, as `environment` describes it, without
+            doubles.
     """
 
     parts: Sequence[tuple[Part, Sequence[MeasuredRow | None]]]

@@ -51,7 +51,8 @@ def reproduce(
     Args:
         table: a key of `TABLES`, or a plan of your own (its scale then counts).
         scale: smoke, cpu or full.
-        out: the folder for everything; default runs/reproduce/TABLE-SCALE. An interrupted table is resumed.
+        out: the folder for everything; default runs/reproduce/TABLE-SCALE. An interrupted table is
+            resumed.
         seed: of all runs and measurements; 0 are the recipes' own seeds.
         only: names of parts; others are shown where they are already measured.
         reuse: folders where finished runs with the same config may be taken from.
@@ -60,7 +61,8 @@ def reproduce(
         options: of the runs.
         say: takes a line for every step.
         again: the command that resumes the table, named after a signal.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Example:
         `reproduce("table1", "cpu", reuse=["runs"]).files[0]` is runs/reproduce/table1-cpu/table.md
@@ -69,7 +71,9 @@ def reproduce(
     known = [part.name for part in plan.parts]
     for name in only:
         if name not in known:
-            raise UsageError(f"{plan.table} has no part {name!r} at scale {plan.scale}; {suggest(name, known)}")
+            raise UsageError(
+                f"{plan.table} has no part {name!r} at scale {plan.scale}; {suggest(name, known)}"
+            )
     folders = [Path(folder) for folder in reuse]
     elsewhere.refuse_missing(folders)
     path = Path(out) if out is not None else default_out(plan.table, plan.scale, seed)
@@ -81,7 +85,12 @@ def reproduce(
     with Study(path, "reproduce", asked, again=again or command, say=say, timed=True) as study:
         study.open()
         engine = Engine(
-            plan.with_seed(seed), study, reuse=folders, weights=weights, options=options, device=device
+            plan.with_seed(seed),
+            study,
+            reuse=folders,
+            weights=weights,
+            options=options,
+            device=device,
         )
         result = engine.run(only)
         files = write_files(plan, result, path, command)

@@ -1,4 +1,5 @@
-"""Table 1: one hundred images, 10 steps x 3 epochs, fixed and random initialization, and all baselines."""
+"""Table 1: one hundred images, 10 steps x 3 epochs, fixed and random initialization, and all
+baselines."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ GRID, LEARNED = ", fixed step size", ", learned step sizes"
 
 def _part(scale: Scale, name: str, title: str, fixed: DistillConfig, random: DistillConfig) -> Part:
     sizes = choose_sizes(
-        scale, nets=(2, 20, 200), sets=(1, 5, 10), selection_nets=(1, 5, 20), optimized_from=(2, 20, 50)
+        scale,
+        nets=(2, 20, 200),
+        sets=(1, 5, 10),
+        selection_nets=(1, 5, 20),
+        optimized_from=(2, 20, 50),
     )
     tested = choose_sizes(scale, nets=(4, 200, 200))
     published = paper.TABLE1[name]
@@ -33,27 +38,47 @@ def _part(scale: Scale, name: str, title: str, fixed: DistillConfig, random: Dis
         measurements=(
             Measurement("fixed", "ours", (f"{name}-fixed",), tested),
             Measurement("random", "ours", (f"{name}-random",), tested),
-            Measurement("grid", "compare", (f"{name}-random",), {
-                **sizes, "candidates": "grid", "baselines": [*IMAGE_BASELINES, *NEIGHBOURS],
-            }),
-            Measurement("learned", "compare", (f"{name}-random",), {
-                **sizes, "candidates": "learned", "baselines": [*IMAGE_BASELINES],
-            }),
+            Measurement(
+                "grid",
+                "compare",
+                (f"{name}-random",),
+                {**sizes, "candidates": "grid", "baselines": [*IMAGE_BASELINES, *NEIGHBOURS]},
+            ),
+            Measurement(
+                "learned",
+                "compare",
+                (f"{name}-random",),
+                {**sizes, "candidates": "learned", "baselines": [*IMAGE_BASELINES]},
+            ),
         ),
         rows=(
-            row("ours", "fixed", published, label="ours, fixed initialization", key="ours-fixed", ours=True),
-            row("ours", "random", published, label="ours, random initialization", key="ours-random", ours=True),
+            row(
+                "ours",
+                "fixed",
+                published,
+                label="ours, fixed initialization",
+                key="ours-fixed",
+                ours=True,
+            ),
+            row(
+                "ours",
+                "random",
+                published,
+                label="ours, random initialization",
+                key="ours-random",
+                ours=True,
+            ),
             *(row(b, "grid", published, suffix=GRID) for b in IMAGE_BASELINES),
             *(row(b, "learned", suffix=LEARNED) for b in IMAGE_BASELINES),
             *(row(b, "grid", published) for b in NEIGHBOURS),
         ),
         remarks=(
             *list_deviations({f"{name}-fixed": fixed, f"{name}-random": random}),
-            "Fixed step size: plain gradient descent with one step size of the paper's grid, as in the paper. "
-            "Learned step sizes: those of our own set, with its update rule; the paper counts the best "
-            "of both, learned by its own method, in one number.",
+            "Fixed step size: plain gradient descent with one step size of the paper's grid, as in "
+            "the paper. Learned step sizes: those of our own set, with its update rule; the paper "
+            "counts the best of both, learned by its own method, in one number.",
         ),
-    )  # fmt: skip
+    )
 
 
 def plan(scale: Scale) -> Plan:
@@ -62,13 +87,22 @@ def plan(scale: Scale) -> Plan:
         short = {"dataset": "mnist5k", "iterations": 10, "validate_every": 10, "validate_nets": 1}
         parts = [
             _part(
-                scale, "mnist", f"5,000 MNIST images, {words}",
-                recipe("mnist-fixed-100").with_changes(**short), recipe("mnist-random").with_changes(**short),
+                scale,
+                "mnist",
+                f"5,000 MNIST images, {words}",
+                recipe("mnist-fixed-100").with_changes(**short),
+                recipe("mnist-random").with_changes(**short),
             )
-        ]  # fmt: skip
+        ]
     else:
         parts = [
-            _part(scale, "mnist", f"MNIST, LeNet, {words}", recipe("mnist-fixed-100"), recipe("mnist-random"))
+            _part(
+                scale,
+                "mnist",
+                f"MNIST, LeNet, {words}",
+                recipe("mnist-fixed-100"),
+                recipe("mnist-random"),
+            )
         ]
     if scale == "full":
         fixed, random = recipe("cifar10-fixed"), recipe("cifar10-random")

@@ -21,10 +21,12 @@ from datadistill.reproduce.common import (
 from datadistill.reproduce.plan import Measurement, Part, Plan, Scale, TableRow
 
 GREY = (
-    "The source is a grey subset of SVHN, made of official test pictures: published numbers are of another "
-    "data set and are not shown."
+    "The source is a grey subset of SVHN, made of official test pictures: published numbers are of "
+    "another data set and are not shown."
 )
-FULL_TARGET = "All training images: ordinary training on the target's training split, from held-out nets."
+FULL_TARGET = (
+    "All training images: ordinary training on the target's training split, from held-out nets."
+)
 
 
 def _part(
@@ -38,7 +40,11 @@ def _part(
     remarks: tuple[str, ...] = (),
 ) -> Part:
     sizes = choose_sizes(
-        scale, nets=(2, 16, 200), sets=(1, 3, 10), selection_nets=(1, 4, 20), optimized_from=(2, 20, 50)
+        scale,
+        nets=(2, 16, 200),
+        sets=(1, 3, 10),
+        selection_nets=(1, 4, 20),
+        optimized_from=(2, 20, 50),
     )
     tested = choose_sizes(scale, nets=(4, 200, 200))
     whole = choose_sizes(scale, nets=(1, 3, 200), epochs=(1, 3, 20))
@@ -53,24 +59,46 @@ def _part(
         measurements=(
             Measurement("random", "ours", (name,), tested),
             Measurement("fixed", "ours", (f"{name}-fixed",), tested),
-            Measurement("baselines", "compare", (name,), {
-                **sizes, "candidates": candidates(scale), "baselines": [*IMAGE_BASELINES],
-            }),
+            Measurement(
+                "baselines",
+                "compare",
+                (name,),
+                {**sizes, "candidates": candidates(scale), "baselines": [*IMAGE_BASELINES]},
+            ),
             Measurement("all", "full", (name,), {**whole, "lr": 1e-3, "batch": 128}),
         ),
         rows=(
             row("before", "random", published, label="no adaptation"),
-            row("ours", "fixed", published, label="ours, one pretrained net", key="ours-fixed", ours=True),
-            row("ours", "random", published, label="ours, any pretrained net", key="ours-random", ours=True),
+            row(
+                "ours",
+                "fixed",
+                published,
+                label="ours, one pretrained net",
+                key="ours-fixed",
+                ours=True,
+            ),
+            row(
+                "ours",
+                "random",
+                published,
+                label="ours, any pretrained net",
+                key="ours-random",
+                ours=True,
+            ),
             *(row(b, "baselines", published) for b in IMAGE_BASELINES),
-            *((TableRow("Motiian et al. 2017", None, published={"accuracy": motiian}),) if motiian else ()),
+            *(
+                (TableRow("Motiian et al. 2017", None, published={"accuracy": motiian}),)
+                if motiian
+                else ()
+            ),
             row("full-target", "all", published),
         ),
         remarks=(
             f"{pool.nets} pretrained nets to learn with, {pool.held_out} held out.",
-            *list_deviations({name: random}), *remarks,
+            *list_deviations({name: random}),
+            *remarks,
         ),
-    )  # fmt: skip
+    )
 
 
 def plan(scale: Scale) -> Plan:
@@ -79,16 +107,38 @@ def plan(scale: Scale) -> Plan:
         to_digits = recipe("mnist-to-usps").with_changes(dataset="digits", **short)
         to_mnist = recipe("usps-to-mnist").with_changes(dataset="mnist5k", **short)
         parts = [
-            _part(scale, "m-to-u", "5,000 MNIST images to 8x8 digits (in the place of USPS)",
-                  pool_recipe("mnist5k-lenet-smoke"), to_digits),
-            _part(scale, "u-to-m", "8x8 digits (in the place of USPS) to 5,000 MNIST images",
-                  pool_recipe("digits-28-lenet-smoke"), to_mnist),
-        ]  # fmt: skip
+            _part(
+                scale,
+                "m-to-u",
+                "5,000 MNIST images to 8x8 digits (in the place of USPS)",
+                pool_recipe("mnist5k-lenet-smoke"),
+                to_digits,
+            ),
+            _part(
+                scale,
+                "u-to-m",
+                "8x8 digits (in the place of USPS) to 5,000 MNIST images",
+                pool_recipe("digits-28-lenet-smoke"),
+                to_mnist,
+            ),
+        ]
         return _plan(scale, parts)
     end = "-cpu" if scale == "cpu" else ""
     parts = [
-        _part(scale, "m-to-u", "MNIST to USPS", pool_recipe(f"mnist-lenet{end}"), recipe("mnist-to-usps")),
-        _part(scale, "u-to-m", "USPS to MNIST", pool_recipe(f"usps-lenet{end}"), recipe("usps-to-mnist")),
+        _part(
+            scale,
+            "m-to-u",
+            "MNIST to USPS",
+            pool_recipe(f"mnist-lenet{end}"),
+            recipe("mnist-to-usps"),
+        ),
+        _part(
+            scale,
+            "u-to-m",
+            "USPS to MNIST",
+            pool_recipe(f"usps-lenet{end}"),
+            recipe("usps-to-mnist"),
+        ),
     ]
     if scale == "cpu":
         grey, made = pool_recipe("svhn-grey-lenet-cpu"), recipe("svhn-grey-to-mnist")

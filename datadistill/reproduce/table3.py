@@ -21,8 +21,8 @@ from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan, Scale
 from datadistill.studies.table import Published
 
 CROPS = (
-    "The paper's code crops every annotated object of VOC 2007; here are whole pictures of VOC 2012, each with "
-    "the class of its largest object: its numbers are not shown."
+    "The paper's code crops every annotated object of VOC 2007; here are whole pictures of VOC "
+    "2012, each with the class of its largest object: its numbers are not shown."
 )
 BASELINES = ("random-real", "optimized-real", "average-real")
 
@@ -50,9 +50,16 @@ def _part(
         sets=sets,
         measurements=(
             Measurement("ours", "ours", tuple(sets), {"nets": 1}),
-            Measurement("baselines", "compare", tuple(sets), {
-                **sizes, "candidates": "all" if scale == "full" else "learned", "baselines": [*BASELINES],
-            }),
+            Measurement(
+                "baselines",
+                "compare",
+                tuple(sets),
+                {
+                    **sizes,
+                    "candidates": "all" if scale == "full" else "learned",
+                    "baselines": [*BASELINES],
+                },
+            ),
             Measurement("all", "full", tuple(sets), {"nets": 1, **full}),
         ),
         rows=(
@@ -63,33 +70,57 @@ def _part(
         ),
         drawn_weights=drawn,
         remarks=(*list_deviations({name: config}), *remarks),
-    )  # fmt: skip
+    )
 
 
 def plan(scale: Scale) -> Plan:
     words = "1 image per class, 1 step x 3 epochs"
-    runs = "Means and deviations are over runs: each has its own fresh last layer, start images and draws."
+    runs = (
+        "Means and deviations are over runs: each has its own fresh last layer, start "
+        "images and draws."
+    )
     if scale == "smoke":
         tiny = recipe("squeezenet-to-voc-animals").with_changes(
             dataset="digits", size=32, channels=3, iterations=3, batch=16, validate_every=3
         )
         part = _part(
-            scale, "voc", f"8x8 digits in colour (in the place of VOC), {words}", tiny, comparable=False,
-            full={"epochs": 1, "batch": 64, "optimizer": "sgd", "lr": 0.001}, drawn="squeezenet1_0",
-            remarks=("Without --weights the net starts from weights that were drawn, not trained.",),
-        )  # fmt: skip
+            scale,
+            "voc",
+            f"8x8 digits in colour (in the place of VOC), {words}",
+            tiny,
+            comparable=False,
+            full={"epochs": 1, "batch": 64, "optimizer": "sgd", "lr": 0.001},
+            drawn="squeezenet1_0",
+            remarks=(
+                "Without --weights the net starts from weights that were drawn, not trained.",
+            ),
+        )
         return _plan(scale, [part], (SMOKE, runs, ONE_NET))
     if scale == "cpu":
-        small = "of {0}; the paper has all of it, AlexNet and 224 pixels: its numbers are not shown."
+        small = (
+            "of {0}; the paper has all of it, AlexNet and 224 pixels: its numbers are not shown."
+        )
         full: dict[str, Any] = {"epochs": 3, "batch": 32, "lr": 1e-4}
         parts = [
-            _part(scale, "voc", f"five animals of PASCAL VOC 2012, SqueezeNet, 112 pixels, {words}",
-                  recipe("squeezenet-to-voc-animals"), comparable=False, full=full,
-                  remarks=("300 training and 200 test images " + small.format("PASCAL VOC"),)),
-            _part(scale, "cub", f"20 species of CUB-200, SqueezeNet, 64 pixels, {words}",
-                  recipe("squeezenet-to-cub-20"), comparable=False, full=full,
-                  remarks=("600 training and 585 test images " + small.format("CUB-200"),)),
-        ]  # fmt: skip
+            _part(
+                scale,
+                "voc",
+                f"five animals of PASCAL VOC 2012, SqueezeNet, 112 pixels, {words}",
+                recipe("squeezenet-to-voc-animals"),
+                comparable=False,
+                full=full,
+                remarks=("300 training and 200 test images " + small.format("PASCAL VOC"),),
+            ),
+            _part(
+                scale,
+                "cub",
+                f"20 species of CUB-200, SqueezeNet, 64 pixels, {words}",
+                recipe("squeezenet-to-cub-20"),
+                comparable=False,
+                full=full,
+                remarks=("600 training and 585 test images " + small.format("CUB-200"),),
+            ),
+        ]
         return _plan(scale, parts, (runs, ONE_NET))
     full = {"epochs": 20, "batch": 128, "optimizer": "sgd", "lr": 0.001}
     voc, cub = recipe("imagenet-to-voc"), recipe("imagenet-to-cub")

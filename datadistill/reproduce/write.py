@@ -14,7 +14,14 @@ from datadistill.reproduce.paper import SOURCE
 from datadistill.reproduce.plan import Part, Plan, TableRow
 from datadistill.reproduce.results import MeasuredRow, Result
 from datadistill.runs.atomic import write_text
-from datadistill.studies.table import Column, Score, Table, describe_machines, join_page, to_markdown
+from datadistill.studies.table import (
+    Column,
+    Score,
+    Table,
+    describe_machines,
+    join_page,
+    to_markdown,
+)
 from datadistill.visualize.canvas import save
 from datadistill.visualize.tables import (
     Bar,
@@ -29,16 +36,33 @@ from datadistill.visualize.tables import (
 
 FILES = ("table.md", "table.csv", "figure.png")
 FIELDS = (
-    "table", "scale", "part", "row", "x", "column", "mean", "deviation", "over", "nets", "sets", "runs",
-    "bytes", "how", "published", "published_deviation", "published_in", "read_off_plot",
-)  # fmt: skip
+    "table",
+    "scale",
+    "part",
+    "row",
+    "x",
+    "column",
+    "mean",
+    "deviation",
+    "over",
+    "nets",
+    "sets",
+    "runs",
+    "bytes",
+    "how",
+    "published",
+    "published_deviation",
+    "published_in",
+    "read_off_plot",
+)
 COUNTED = ("nets", "sets", "runs", "bytes", "how")
 READ_OFF = "Numbers with ~ were read by eye off a plot of the paper, ± 2."
 Entry = tuple[TableRow, MeasuredRow | None]
 
 
 def write_files(plan: Plan, result: Result, folder: Path, command: str) -> list[Path]:
-    """Write table.md, table.csv and figure.png; returns the files. `command` makes this table, for the page."""
+    """Write table.md, table.csv and figure.png; returns the files. `command` makes this table, for
+    the page."""
     write_text(folder / FILES[0], markdown(plan, result, command))
     write_text(folder / FILES[1], table_of(plan, result).to_csv())
     save(figure(plan, result), folder / FILES[2])
@@ -47,7 +71,11 @@ def write_files(plan: Plan, result: Result, folder: Path, command: str) -> list[
 
 def markdown(plan: Plan, result: Result, command: str) -> str:
     """The page: how it was made, a table for each part, remarks, sources, hardware."""
-    blocks: list[str | Sequence[str]] = [f"# {plan.title}, scale {plan.scale}", f"`{command}`", plan.purpose]
+    blocks: list[str | Sequence[str]] = [
+        f"# {plan.title}, scale {plan.scale}",
+        f"`{command}`",
+        plan.purpose,
+    ]
     for part, rows in result.parts:
         entries = list(zip(part.rows, rows, strict=True))
         blocks += [f"## {part.title}", to_markdown(_columns(part, entries), entries), part.remarks]
@@ -61,9 +89,13 @@ def _columns(part: Part, entries: Sequence[Entry]) -> list[Column[Entry]]:
     columns: list[Column[Entry]] = []
     if part.x is not None:
         columns.append(Column(part.x, lambda entry: f"{entry[0].x:g}", number=True))
-    columns.append(Column("", lambda entry: f"**{entry[0].label}**" if entry[0].ours else entry[0].label))
+    columns.append(
+        Column("", lambda entry: f"**{entry[0].label}**" if entry[0].ours else entry[0].label)
+    )
     for name in part.columns:
-        columns.append(Column(f"{part.headings[name]} (%)", partial(measured_cell, name), number=True))
+        columns.append(
+            Column(f"{part.headings[name]} (%)", partial(measured_cell, name), number=True)
+        )
         if any(name in row.published for row in part.rows):
             columns.append(Column("published (%)", partial(published_cell, name), number=True))
     if any(m is not None for _, m in entries):
@@ -97,7 +129,9 @@ def _bytes_cell(entry: Entry) -> str:
 
 def _sources(result: Result) -> list[str]:
     numbers = [p for part, _ in result.parts for row in part.rows for p in row.published.values()]
-    lines = ["Deviations are population deviations, over what the column says: sets x nets, or runs."]
+    lines = [
+        "Deviations are population deviations, over what the column says: sets x nets, or runs."
+    ]
     if numbers:
         where = "; ".join(dict.fromkeys(p.where for p in numbers))
         lines.append(f"Published: {where} of {SOURCE}.")
@@ -105,15 +139,20 @@ def _sources(result: Result) -> list[str]:
 
 
 def table_of(plan: Plan, result: Result) -> Table:
-    """One record for each row and column of each part, in percent: what table.csv holds and --json prints."""
+    """One record for each row and column of each part, in percent: what table.csv holds and --json
+    prints."""
     rows = []
     for part, measured in result.parts:
         for row, m in zip(part.rows, measured, strict=True):
             labels = {
-                "table": plan.table, "scale": plan.scale, "part": part.name, "row": row.label, "x": row.x,
+                "table": plan.table,
+                "scale": plan.scale,
+                "part": part.name,
+                "row": row.label,
+                "x": row.x,
                 "over": None if m is None else m.over,
                 **{name: None if m is None else getattr(m, name) for name in COUNTED},
-            }  # fmt: skip
+            }
             for column in part.columns:
                 score = score_of(row, m, column)
                 if score.mean is not None or score.published is not None:
@@ -132,7 +171,9 @@ def figure(plan: Plan, result: Result) -> Any:
     panels = []
     for part, rows in result.parts:
         for column in part.columns:
-            named = f"{part.title}: {part.headings[column]}" if len(part.columns) > 1 else part.title
+            named = (
+                f"{part.title}: {part.headings[column]}" if len(part.columns) > 1 else part.title
+            )
             bars = [
                 Bar(row.label, _get_measured(m, column), _get_published(row, column), row.ours)
                 for row, m in zip(part.rows, rows, strict=True)
@@ -150,7 +191,9 @@ def _curves(part: Part, rows: Sequence[MeasuredRow | None]) -> CurvePanel:
         curves.setdefault(row.label, []).append(point)
         ours[row.label] = row.ours
     return CurvePanel(
-        part.title, part.x or "", [Curve(label, points, ours[label]) for label, points in curves.items()]
+        part.title,
+        part.x or "",
+        [Curve(label, points, ours[label]) for label, points in curves.items()],
     )
 
 

@@ -1,13 +1,16 @@
-"""A kind of file, declared once: named tensors and one canonical JSON object in a checksummed safetensors file.
+"""A kind of file, declared once: named tensors and one canonical JSON object in a checksummed
+safetensors file.
 
     POOL = Artifact("pool", fields={"nets": check_whole, "net": parse_with(NetSpec.from_dict), ...})
     POOL.save(pool, path)                 # the same bytes for the same content
-    pool = POOL.load(path, Pool)          # or a DataError that says what was found, wanted, and to be done
+    pool = POOL.load(path, Pool)          # or a DataError that says what was found, wanted, and to
+                                          be done
     POOL.fingerprint(pool)                # the checksum in its file
 
-The table `fields` says which values stand in the file beside the tensors, and how each is checked when it is
-read. A value is the object's attribute of that name where `values` does not say otherwise, and the class takes
-the tensors and the values as keyword arguments. `tensors.py` has the layout of the file and its checksum.
+The table `fields` says which values stand in the file beside the tensors, and how each is checked
+when it is read. A value is the object's attribute of that name where `values` does not say
+otherwise, and the class takes the tensors and the values as keyword arguments. `tensors.py` has the
+layout of the file and its checksum.
 """
 
 from __future__ import annotations
@@ -60,17 +63,18 @@ class Artifact:
 
     Args:
         kind: what the file calls itself, a key of `FILE_KINDS`.
-        fields: name -> check of every value that the file has beside the tensors; None takes any names, from a
-            `Content` and into one.
-        schema: the newest layout that is read, and the one that is written where `values` has no "schema".
+        fields: name -> check of every value that the file has beside the tensors; None takes any
+            names, from a `Content` and into one.
+        schema: the newest layout that is read, and the one that is written where `values` has no
+            "schema".
         tensors: the object's tensors by name.
-        values: the values that are not the object's attributes of that name. Values with `as_dict` are stored as
-            objects.
+        values: the values that are not the object's attributes of that name. Values with `as_dict`
+            are stored as objects.
         arguments: (tensors, checked values, schema of the file) -> keyword arguments of the class.
         upgrade: (values, schema of the file) -> the values as a file of the newest schema has them.
         name_key: the key under which the file states its kind.
-        with_tensors: names of fields whose value may have `tensors` of its own. They stand in the file as
-            FIELD.NAME, and the check gets them under "tensors".
+        with_tensors: names of fields whose value may have `tensors` of its own. They stand in the
+            file as FIELD.NAME, and the check gets them under "tensors".
         optional: names of fields that are left out of a file where the value is None.
         uncovered: schema -> the names that the checksum of such files leaves out.
         finite: refuse NaN and infinity; False where the class does, with a better sentence.
@@ -83,11 +87,14 @@ class Artifact:
         >>> from types import SimpleNamespace
         >>> from datadistill.runs.content import check_text
         >>> NET = Artifact("net", fields={"dataset": check_text})
-        >>> thing, path = SimpleNamespace(tensors={"w": torch.ones(2)}, dataset="digits"), getfixture("tmp_path") / "f"
+        >>> thing, path = (
+        ...     SimpleNamespace(tensors={"w": torch.ones(2)}, dataset="digits"),
+        ...     getfixture("tmp_path") / "f",
+        ... )
         >>> NET.save(thing, path)
         >>> NET.load(path, dict)
         {'tensors': {'w': tensor([1., 1.])}, 'dataset': 'digits'}
-    """  # noqa: E501
+    """
 
     kind: str
     fields: Mapping[str, Check] | None = None
@@ -149,7 +156,9 @@ class Artifact:
         if schema is not None:
             stored["schema"] = schema
         left_out = self.uncovered.get(stored["schema"], ())
-        return checksum(self.all_tensors(thing), {k: v for k, v in stored.items() if k not in left_out})
+        return checksum(
+            self.all_tensors(thing), {k: v for k, v in stored.items() if k not in left_out}
+        )
 
     # --- reading
 
@@ -170,7 +179,8 @@ class Artifact:
             verify: compare the checksum; False reads an edited or damaged file all the same.
 
         Raises:
-            DataError: it is missing, unfinished, damaged, or something else; the sentence says which.
+            DataError: it is missing, unfinished, damaged, or something else; the sentence says
+                which.
         """
         path = self.find(path, name)
         tensors, stored = self.read(path, verify=verify)
@@ -186,14 +196,20 @@ class Artifact:
     def read(
         self, path: str | os.PathLike[str], *, verify: bool = True
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The tensors and the JSON object of a file of this kind, its values unchecked; see `load`."""
+        """The tensors and the JSON object of a file of this kind, its values unchecked; see
+        `load`."""
 
         def refuse(stored: Mapping[str, Any]) -> None:
             if kind_of(stored) != self.kind:
                 raise DataError(f"{path} holds {mismatch(stored, path, self._wanted)}")
 
         return unpack(
-            path, schema=self.schema, verify=verify, uncovered=self.uncovered, finite=self.finite, refuse=refuse
+            path,
+            schema=self.schema,
+            verify=verify,
+            uncovered=self.uncovered,
+            finite=self.finite,
+            refuse=refuse,
         )
 
     def find(self, path: str | os.PathLike[str], name: str | None = None) -> Path:
@@ -205,12 +221,16 @@ class Artifact:
             return path / name
         if not (path / "config.json").exists():
             raise DataError(
-                f"{path} is a folder without {name}; pass a file of {self._wanted}, or its run folder"
+                f"{path} is a folder without {name}; pass a file of {self._wanted}, "
+                "or its run folder"
             )
         if (kind := read_kind(path)) not in (None, *self.runs):
-            raise DataError(f"{path} holds a run of {kind}, wanted {self._wanted}; pass its file or run folder")
+            raise DataError(
+                f"{path} holds a run of {kind}, wanted {self._wanted}; pass its file or run folder"
+            )
         raise DataError(
-            f"{path} has no {name}: the run has not finished; go on with it ({self.command} --resume {path})"
+            f"{path} has no {name}: the run has not finished; go on with it ({self.command} "
+            f"--resume {path})"
         )
 
     def _take_tensors(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -221,7 +241,10 @@ class Artifact:
                 check_texts(f"{name}.tensors", names)
                 if missing := [k for k in names if f"{name}.{k}" not in tensors]:
                     raise DataError(f"the tensor {name}.{missing[0]} is missing")
-                values[name] = {**values[name], "tensors": {k: tensors.pop(f"{name}.{k}") for k in names}}
+                values[name] = {
+                    **values[name],
+                    "tensors": {k: tensors.pop(f"{name}.{k}") for k in names},
+                }
 
     @property
     def _wanted(self) -> str:

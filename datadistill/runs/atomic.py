@@ -1,9 +1,9 @@
 """Files that are written whole or not at all.
 
-The bytes go to a temporary file in the same folder, are forced to disk, and then take the place of the target
-in one rename; a reader, or the next start after a power cut, sees the old file or the new one. A full or
-failing disk is a `ResourceError`, a place that cannot be written a `UsageError`, and the former file is
-untouched.
+The bytes go to a temporary file in the same folder, are forced to disk, and then take the place of
+the target in one rename; a reader, or the next start after a power cut, sees the old file or the
+new one. A full or failing disk is a `ResourceError`, a place that cannot be written a `UsageError`,
+and the former file is untouched.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ _PLACE = {
 }
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes, mode: int = 0o644, *, follow: bool = True) -> None:
+def write_bytes(
+    path: str | os.PathLike[str], data: bytes, mode: int = 0o644, *, follow: bool = True
+) -> None:
     """Write a file atomically and durably.
 
     Args:
-        path: the target. A link to a regular file stays a link and the file behind it is replaced. The folder
-            must exist.
+        path: the target. A link to a regular file stays a link and the file behind it is replaced.
+            The folder must exist.
         data: the whole content.
         mode: permission bits of the file, whatever the umask.
         follow: False replaces a link itself.
@@ -50,7 +52,9 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, mode: int = 0o644, *,
     try:
         _refuse_irregular(target, path)
         # [:50]: at most 200 bytes in UTF-8, so that the temporary name fits where the target's does
-        fd, temporary = tempfile.mkstemp(prefix=f".{target.name[:50]}.", suffix=".tmp", dir=target.parent)
+        fd, temporary = tempfile.mkstemp(
+            prefix=f".{target.name[:50]}.", suffix=".tmp", dir=target.parent
+        )
         try:
             write_all(fd, data)
             os.chmod(temporary, mode)
@@ -74,8 +78,8 @@ def write_text(path: str | os.PathLike[str], text: str, mode: int = 0o644) -> No
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
-    """Write canonical JSON (sorted keys, two spaces a level, a newline at the end) atomically; a link that
-    lies there is replaced, not followed."""
+    """Write canonical JSON (sorted keys, two spaces a level, a newline at the end) atomically; a
+    link that lies there is replaced, not followed."""
     write_bytes(path, (canonical_json(obj, indent=2) + "\n").encode("ascii"), follow=False)
 
 
@@ -101,17 +105,21 @@ def fsync_folder(folder: str | os.PathLike[str]) -> None:
         os.close(fd)
 
 
-def wrap_oserror(error: OSError, path: str | os.PathLike[str], needed: int | None = None) -> DatadistillError:
-    """The `ResourceError` for a full or failing disk, the `UsageError` for a place that cannot be written.
-    `needed`: the bytes that were to be written, if known."""
+def wrap_oserror(
+    error: OSError, path: str | os.PathLike[str], needed: int | None = None
+) -> DatadistillError:
+    """The `ResourceError` for a full or failing disk, the `UsageError` for a place that cannot be
+    written. `needed`: the bytes that were to be written, if known."""
     if error.errno in _FULL:
         wanted = "" if needed is None else f"{needed} bytes needed, "
         return ResourceError(
-            f"no room to write {path} ({error.strerror}): {wanted}{_measure_free(Path(path))} free; "
-            "make room or write to another disk"
+            f"no room to write {path} ({error.strerror}): {wanted}{_measure_free(Path(path))} "
+            "free; make room or write to another disk"
         )
     if error.errno in _PLACE:
-        return UsageError(f"cannot write to {path}: {error.strerror}; choose a place that can be written")
+        return UsageError(
+            f"cannot write to {path}: {error.strerror}; choose a place that can be written"
+        )
     return ResourceError(f"could not write {path}: {error.strerror or error}")
 
 

@@ -1,8 +1,9 @@
 """Canonical JSON: one text for one value, and a reader that accepts nothing else than plain JSON.
 
-Keys are sorted, characters outside ASCII are escaped, NaN and infinity are refused both ways. Equal values
-give equal bytes, so a hash of the text is a hash of the value. The reader also refuses what Python's own
-reader lets through: a key given twice (the last one wins there), `NaN`, and `1e999` (infinity there).
+Keys are sorted, characters outside ASCII are escaped, NaN and infinity are refused both ways. Equal
+values give equal bytes, so a hash of the text is a hash of the value. The reader also refuses what
+Python's own reader lets through: a key given twice (the last one wins there), `NaN`, and `1e999`
+(infinity there).
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ _DOUBTFUL = re.compile(r"\\u[dD][89a-fA-F]|\d{19}")
 
 
 def canonical_json(value: Any, *, indent: int | None = None) -> str:
-    """The canonical JSON text of a value in ASCII, without a newline at its end; `parse_json` gives the value
-    back (tuples as lists).
+    """The canonical JSON text of a value in ASCII, without a newline at its end; `parse_json` gives
+    the value back (tuples as lists).
 
     Args:
-        value: None, bool, int, finite float, str, and lists, tuples and dicts (string keys) of these.
+        value: None, bool, int, finite float, str, and lists, tuples and dicts (string keys) of
+            these.
         indent: spaces a level for people to read; None gives one line.
 
     Raises:
@@ -43,7 +45,8 @@ def canonical_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def dump_plain(value: Any, *, indent: int | None = None) -> str:
-    """`canonical_json` of a value that `parse_json` gave, which needs no check; many times as fast."""
+    """`canonical_json` of a value that `parse_json` gave, which needs no check; many times as
+    fast."""
     separators = (",", ":") if indent is None else (",", ": ")
     return json.dumps(value, sort_keys=True, allow_nan=False, indent=indent, separators=separators)
 
@@ -52,8 +55,9 @@ def parse_json(text: str | bytes) -> Any:
     """Read JSON strictly, from a str or from bytes in UTF-8.
 
     Raises:
-        ValueError: not JSON, not UTF-8, a key given twice, NaN or infinity (also written as 1e999), a number
-            of more than 400 characters, or more than 100 levels of nesting; the message is one sentence.
+        ValueError: not JSON, not UTF-8, a key given twice, NaN or infinity (also written as 1e999),
+            a number of more than 400 characters, or more than 100 levels of nesting; the message is
+            one sentence.
     """
     try:
         if isinstance(text, bytes):
@@ -63,21 +67,24 @@ def parse_json(text: str | bytes) -> Any:
             object_pairs_hook=_refuse_duplicates,
             parse_constant=_refuse_constant,
             parse_float=_finite,
-            parse_int=_integer if _LONG_NUMBER.search(text) else None,  # a function costs most of the time
+            # a function costs most of the time
+            parse_int=_integer if _LONG_NUMBER.search(text) else None,
         )
         _refuse_deep(value)
         return value
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 text (byte {error.start})") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON ({error.msg} at line {error.lineno} column {error.colno})") from None
+        raise ValueError(
+            f"not valid JSON ({error.msg} at line {error.lineno} column {error.colno})"
+        ) from None
     except RecursionError:
         raise ValueError("not readable JSON (nested too deeply)") from None
 
 
 def refuse_unusable(value: Any, text: str) -> None:
-    """Refuse JSON that nothing here can use, naming the place: half of a surrogate pair, which is no
-    character, and whole numbers beyond 64 bits. `value` is `parse_json` of `text`."""
+    """Refuse JSON that nothing here can use, naming the place: half of a surrogate pair, which is
+    no character, and whole numbers beyond 64 bits. `value` is `parse_json` of `text`."""
     if not _DOUBTFUL.search(text):
         return
     places: list[tuple[str, Any]] = [("", value)]
@@ -89,9 +96,13 @@ def refuse_unusable(value: Any, text: str) -> None:
         elif isinstance(item, list):
             places += [(f"{where}[{index}]", inner) for index, inner in enumerate(item)]
         elif isinstance(item, str) and any("\ud800" <= character <= "\udfff" for character in item):
-            raise ValueError(f"{where[:200] or 'the value'} is {item[:80]!r}, with half of a surrogate pair")
+            raise ValueError(
+                f"{where[:200] or 'the value'} is {item[:80]!r}, with half of a surrogate pair"
+            )
         elif isinstance(item, int) and not -(2**63) <= item < 2**63:
-            raise ValueError(f"{where[:200] or 'the value'} is {str(item)[:40]}, a number beyond 64 bits")
+            raise ValueError(
+                f"{where[:200] or 'the value'} is {str(item)[:40]}, a number beyond 64 bits"
+            )
 
 
 def _refuse_deep(value: Any) -> None:
@@ -123,7 +134,9 @@ def _check(value: Any, where: str) -> None:
                 raise TypeError(f"the key {key!r} of {where or 'the value'} is no string")
             _check(item, f"{where}.{key}" if where else key)
     else:
-        raise TypeError(f"{where or 'the value'} is a {type(value).__name__}, which JSON cannot hold")
+        raise TypeError(
+            f"{where or 'the value'} is a {type(value).__name__}, which JSON cannot hold"
+        )
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ _STEP = re.compile(r"step-(\d{6,})")
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:
-    """The JSON state of the newest checkpoint whose state is as its manifest says; None where there is none."""
+    """The JSON state of the newest checkpoint whose state is as its manifest says; None where there
+    is none."""
     try:
         names = [name for name in os.listdir(folder) if _STEP.fullmatch(name)]
     except OSError:

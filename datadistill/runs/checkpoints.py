@@ -4,8 +4,8 @@
                             state.json              everything else
                             manifest.json           sizes and SHA-256 of both, written last
 
-A checkpoint is written into `step-000120.tmp/`, forced to disk, and renamed. Reading verifies the manifest:
-a damaged checkpoint is passed over, with a warning, for the one before it.
+A checkpoint is written into `step-000120.tmp/`, forced to disk, and renamed. Reading verifies the
+manifest: a damaged checkpoint is passed over, with a warning, for the one before it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _FILES = ("tensors.safetensors", "state.json")
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint: the iteration it was made after, CPU tensors, JSON state, its folder."""
+    """A verified checkpoint: the iteration it was made after, CPU tensors, JSON state, its
+    folder."""
 
     iteration: int
     tensors: dict[str, Tensor]
@@ -81,10 +82,11 @@ class CheckpointStore:
         return sorted(int(match[1]) for match in found if match)
 
     def save(self, iteration: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint, then remove the ones no longer wanted; former checkpoints stay where it fails.
+        """Write a checkpoint, then remove the ones no longer wanted; former checkpoints stay where
+        it fails.
 
-        Checkpoints of later iterations are removed too: they are damaged ones that a resume passed over. One
-        of the same iteration is replaced.
+        Checkpoints of later iterations are removed too: they are damaged ones that a resume passed
+        over. One of the same iteration is replaced.
 
         Args:
             iteration: the last finished iteration, from 0.
@@ -93,7 +95,10 @@ class CheckpointStore:
         """
         if iteration < 0:
             raise UsageError(f"iteration is {iteration}, wanted at least 0")
-        contents = (pack(tensors, {"schema": SCHEMA}), canonical_json(dict(state), indent=2).encode() + b"\n")
+        contents = (
+            pack(tensors, {"schema": SCHEMA}),
+            canonical_json(dict(state), indent=2).encode() + b"\n",
+        )
         final = self._path(iteration)
         temporary, old = final.with_name(final.name + ".tmp"), final.with_name(final.name + ".old")
         try:
@@ -120,14 +125,14 @@ class CheckpointStore:
         return final
 
     def load(self, iteration: int) -> Checkpoint:
-        """Read and verify one checkpoint; DataError where it is missing, incomplete, damaged, or from a newer
-        version."""
+        """Read and verify one checkpoint; DataError where it is missing, incomplete, damaged, or
+        from a newer version."""
         return _read(self._path(iteration), iteration)
 
     def load_latest(self, *, clean: bool = True) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None. Damaged ones are passed over with a warning that
-        names them and the one used; one of a newer version is a DataError. `clean` removes what an
-        interrupted save left; a reader that does not hold the run's lock passes False."""
+        """The newest checkpoint that is whole, or None. Damaged ones are passed over with a warning
+        that names them and the one used; one of a newer version is a DataError. `clean` removes
+        what an interrupted save left; a reader that does not hold the run's lock passes False."""
         if clean:
             self._clean()
         skipped = []
@@ -138,10 +143,14 @@ class CheckpointStore:
                 skipped.append(str(error))
                 continue
             if skipped:
-                warnings.warn(f"passed over {'; '.join(skipped)}; using {checkpoint.path}", stacklevel=2)
+                warnings.warn(
+                    f"passed over {'; '.join(skipped)}; using {checkpoint.path}", stacklevel=2
+                )
             return checkpoint
         if skipped:
-            warnings.warn(f"passed over {'; '.join(skipped)}; no complete checkpoint is left", stacklevel=2)
+            warnings.warn(
+                f"passed over {'; '.join(skipped)}; no complete checkpoint is left", stacklevel=2
+            )
         return None
 
     def _path(self, iteration: int) -> Path:
@@ -184,7 +193,9 @@ class CheckpointStore:
                     path = path.rename(path.with_suffix(".tmp"))
                 _remove(path)
             except OSError as error:
-                warnings.warn(f"could not remove the old checkpoint {path}: {error.strerror}", stacklevel=3)
+                warnings.warn(
+                    f"could not remove the old checkpoint {path}: {error.strerror}", stacklevel=3
+                )
 
 
 def _manifest(iteration: int, contents: tuple[bytes, ...]) -> bytes:
@@ -223,14 +234,17 @@ def _read(path: Path, iteration: int) -> Checkpoint:
             found = hashlib.sha256(contents[-1]).hexdigest()
             if found != stated["sha256"]:
                 raise _Damaged(f"{path} ({name} has sha256 {found}, wanted {stated['sha256']})")
-        # the manifest has just proved these bytes: no second checksum, and NaN is the run's own business
+        # the manifest has just proved these bytes: no second checksum, and NaN is the run's own
+        # business
         source = str(path / _FILES[0])
         tensors, _ = unpack(contents[0], schema=SCHEMA, verify=False, finite=False, source=source)
         return Checkpoint(iteration, tensors, parse_json(contents[1]), path)
     except FileNotFoundError as error:
         raise _Damaged(f"{path} ({Path(error.filename).name} is missing)") from None
     except PermissionError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}; restore the right to read it") from error
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}; restore the right to read it"
+        ) from error
     except OSError as error:
         raise _Damaged(f"{path} (it cannot be read: {error.strerror})") from error
     except (ValueError, TypeError, KeyError) as error:

@@ -1,8 +1,8 @@
 """Values of a file beside its tensors, checked field by field.
 
-A checksum says that a file is as it was written, not that its content makes sense. Whoever reads a file
-checks each field here and gives its name; `content_of` turns whatever else goes wrong while the parts of a
-file are put together into a sentence about that file.
+A checksum says that a file is as it was written, not that its content makes sense. Whoever reads a
+file checks each field here and gives its name; `content_of` turns whatever else goes wrong while
+the parts of a file are put together into a sentence about that file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from ..errors import DataError, OutOfMemory, UsageError
 
 @contextlib.contextmanager
 def content_of(source: object, what: str) -> Iterator[None]:
-    """Raise any failure inside the block as a DataError about the file `source`, which should hold `what`.
+    """Raise any failure inside the block as a DataError about the file `source`, which should hold
+    `what`.
 
     Example:
         >>> with content_of("p.safetensors", "a pool"):
         ...     {}["nets"]
         Traceback (most recent call last):
         ...
-        datadistill.errors.DataError: p.safetensors: its metadata is not that of a pool (KeyError: 'nets');
+        datadistill.errors.DataError: p.safetensors: its metadata is not that of a pool (KeyError:
+        'nets');
         get the file again
     """
     try:
@@ -50,7 +52,9 @@ def quote(value: Any, limit: int = 80) -> str:
 def check_class_names(classes: Any) -> tuple[str, ...]:
     """The names, where they are two or more different ones; DataError otherwise."""
     wanted = "wanted two or more different names"
-    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) and name for name in classes):
+    if not isinstance(classes, list | tuple) or not all(
+        isinstance(name, str) and name for name in classes
+    ):
         raise DataError(f"classes are {quote(classes)}, {wanted}")
     if len(classes) < 2:
         raise DataError(f"classes are {quote(list(classes))}, {wanted}")
@@ -60,7 +64,9 @@ def check_class_names(classes: Any) -> tuple[str, ...]:
             raise DataError(f"classes has {quote(name)} twice, {wanted}; rename one")
         seen.add(name)
         if any("\ud800" <= character <= "\udfff" for character in name):
-            raise DataError(f"classes has {quote(name)}, which is not in UTF-8, {wanted}; rename it")
+            raise DataError(
+                f"classes has {quote(name)}, which is not in UTF-8, {wanted}; rename it"
+            )
     return tuple(classes)
 
 
@@ -130,17 +136,20 @@ def check_object(field: str, value: Any) -> dict[str, Any]:
 def check_fields(
     field: str, value: Any, fields: Mapping[str, Check], optional: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The values of an object of known names, each as its check returns it; None for `optional` ones that are
-    absent. DataError otherwise. `field` is "" for the whole metadata of a file."""
+    """The values of an object of known names, each as its check returns it; None for `optional`
+    ones that are absent. DataError otherwise. `field` is "" for the whole metadata of a file."""
     found = check_object(field, value)
     missing = sorted(fields.keys() - found.keys() - set(optional))
     unknown = sorted(found.keys() - fields.keys())
     if missing or unknown:
         whole = field or "metadata"
-        raise DataError(f"{whole} lacks {missing} and has unknown {quote(unknown)}; get the file again")
+        raise DataError(
+            f"{whole} lacks {missing} and has unknown {quote(unknown)}; get the file again"
+        )
     prefix = f"{field}." if field else ""
     return {
-        name: check(f"{prefix}{name}", found[name]) if name in found else None for name, check in fields.items()
+        name: check(f"{prefix}{name}", found[name]) if name in found else None
+        for name, check in fields.items()
     }
 
 
@@ -155,7 +164,9 @@ def list_of(check: Check) -> Check:
     """The check of a list by a check of each of its items."""
 
     def check_items(field: str, value: Any) -> list[Any]:
-        return [check(f"{field}[{index}]", item) for index, item in enumerate(check_list(field, value))]
+        return [
+            check(f"{field}[{index}]", item) for index, item in enumerate(check_list(field, value))
+        ]
 
     return check_items
 
@@ -166,5 +177,6 @@ def optional(check: Check) -> Check:
 
 
 def parse_with(parse: Callable[[Any], Any]) -> Check:
-    """The check of a value by a function of it that refuses, and returns what the value stands for."""
+    """The check of a value by a function of it that refuses, and returns what the value stands
+    for."""
     return lambda field, value: parse(value)

@@ -53,8 +53,8 @@ def run(
         kind: with the Python objects it was given.
         config: of the run; None with `resume` takes the run folder's own.
         out: the run folder; None writes nothing.
-        resume: continue the run in `out` from its latest checkpoint, to the same bytes as without interruption
-            on the same machine, torch version and thread count.
+        resume: continue the run in `out` from its latest checkpoint, to the same bytes as without
+            interruption on the same machine, torch version and thread count.
         options: how to carry it out.
 
     Raises:
@@ -95,8 +95,8 @@ def run(
             session.take_steps()
             result = work.finish(
                 folder,
-                f"all {kind.unit}s were done, and the result was not tested to the end; go on with: "
-                f"{kind.command(config, path)}",
+                f"all {kind.unit}s were done, and the result was not tested to the end; go on "
+                f"with: {kind.command(config, path)}",
             )
         stop.raise_if_requested(kind.describe_end(config, path))
     return result
@@ -104,7 +104,9 @@ def run(
 
 def _run_in_memory(kind: Kind[C, R], config: C | None, resume: bool, options: RunOptions) -> R:
     if resume or config is None:
-        raise UsageError("a run in memory cannot be resumed; pass out=FOLDER, and a config to start one")
+        raise UsageError(
+            "a run in memory cannot be resumed; pass out=FOLDER, and a config to start one"
+        )
     kind.check(config, None, options, False)
     with name_out_of_memory(kind.explain_memory(config)), StopFlag() as stop:
         with interruptible(_describe_not_begun(kind, config, None)):
@@ -115,16 +117,21 @@ def _run_in_memory(kind: Kind[C, R], config: C | None, resume: bool, options: Ru
 
 
 def _run_inputs(work: Work[R], folder: RunFolder | None, options: RunOptions, way: str) -> None:
-    """Carry out the runs that this one needs; after a signal the sentence is this run's, and not theirs."""
+    """Carry out the runs that this one needs; after a signal the sentence is this run's, and not
+    theirs."""
     try:
         with interruptible():
             work.run_inputs(folder, options)
     except Interrupted as stopped:
         kept = "stopped before the first step of this session; the runs that it needs are kept"
-        raise Interrupted(f"{kept if folder else 'stopped'}; {way}", stopped.exit_code - 128) from stopped
+        raise Interrupted(
+            f"{kept if folder else 'stopped'}; {way}", stopped.exit_code - 128
+        ) from stopped
 
 
-def _open_run(kind: Kind[C, R], path: Path, config: C | None, options: RunOptions) -> tuple[RunFolder, C]:
+def _open_run(
+    kind: Kind[C, R], path: Path, config: C | None, options: RunOptions
+) -> tuple[RunFolder, C]:
     """The folder to resume, and its config, with changes where they are allowed."""
     folder = RunFolder.open(path, kind=kind.name)
     stored = build_config(kind.config, folder.config, str(path / "config.json"))
@@ -141,7 +148,8 @@ def _describe_not_begun(kind: Kind[C, R], config: C, folder: RunFolder | None) -
 
 
 class _Session:
-    """The steps of a run in one process, from its latest checkpoint to the last step or a signal."""
+    """The steps of a run in one process, from its latest checkpoint to the last step or a
+    signal."""
 
     def __init__(
         self,
@@ -161,9 +169,12 @@ class _Session:
         """Put the work where the latest checkpoint left it, and metrics.jsonl with it."""
         folder, kind = self.folder, self.kind
         assert folder is not None
-        self.began = self.saved_time = time.monotonic()  # the runs that this one needs count their own seconds
+        # the runs that this one needs count their own seconds
+        self.began = self.saved_time = time.monotonic()
         config = dump_config(self.config)
-        changed = check_changes(folder.path, kind.name, folder.config, config, self.options, kind.resumable)
+        changed = check_changes(
+            folder.path, kind.name, folder.config, config, self.options, kind.resumable
+        )
         checkpoint = folder.checkpoints.load_latest()
         if checkpoint is not None:
             stored = checkpoint.state.get("config", config)
@@ -183,7 +194,10 @@ class _Session:
         """All steps that are left, with metrics, checkpoints and signals."""
         work = self.work
         self.saved_step = work.step
-        with reporting(not self.options.quiet), track(work.what, work.steps, work.step) as self.task:
+        with (
+            reporting(not self.options.quiet),
+            track(work.what, work.steps, work.step) as self.task,
+        ):
             self._begin()
             while not work.is_done:
                 if self.stop:
@@ -215,7 +229,9 @@ class _Session:
         """Save, and leave by `Interrupted`."""
         work, folder, unit = self.work, self.folder, self.kind.unit
         if folder is None:
-            self.stop.raise_if_requested(f"stopped at {unit} {work.step}; nothing was saved (no folder)")
+            self.stop.raise_if_requested(
+                f"stopped at {unit} {work.step}; nothing was saved (no folder)"
+            )
             return
         if work.step != self.saved_step:
             self._checkpoint(folder)
@@ -244,7 +260,11 @@ class _Session:
     def _save_when_due(self, folder: RunFolder, step: Step) -> None:
         unit, interval = self.options.checkpoint_interval
         since = self.work.step - self.saved_step
-        due = since >= interval if unit == "iterations" else time.monotonic() - self.saved_time >= interval
+        due = (
+            since >= interval
+            if unit == "iterations"
+            else time.monotonic() - self.saved_time >= interval
+        )
         if not step.kept and (due or self.work.is_done):
             self._checkpoint(folder)
         if step.kept or due or self.work.is_done:
@@ -253,9 +273,11 @@ class _Session:
     def _checkpoint(self, folder: RunFolder) -> None:
         tensors, state = flatten_state(self.work.state())
         record = {
-            "loop": state, **folder.metrics_record(), "config": dump_config(self.config),
+            "loop": state,
+            **folder.metrics_record(),
+            "config": dump_config(self.config),
             **self.work.description(),
-        }  # fmt: skip
+        }
         save_checkpoint(folder, self.work.step, tensors, record, self.options)
 
     def _seconds(self) -> float:

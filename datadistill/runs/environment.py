@@ -20,12 +20,16 @@ _PACKAGES = ("datadistill", "torch", "torchvision", "numpy")
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The environment of this process as stored in `environment.json`; `find_differences` compares two."""
+    """The environment of this process as stored in `environment.json`; `find_differences` compares
+    two."""
     import torch
 
     device = torch.device(device)
     return {
-        "versions": {**{name: _version(name) for name in _PACKAGES}, "python": platform.python_version()},
+        "versions": {
+            **{name: _version(name) for name in _PACKAGES},
+            "python": platform.python_version(),
+        },
         "platform": f"{platform.system()} {platform.machine()}",
         "device": device.type,
         "device_name": _device_name(device),
@@ -41,8 +45,8 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def find_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Differences between two environments, for the "not bit-exact" message; empty if results are expected to
-    be the same bytes.
+    """Differences between two environments, for the "not bit-exact" message; empty if results are
+    expected to be the same bytes.
 
     >>> find_differences({"threads": 2, "device": "cpu"}, {"threads": 1, "device": "cpu"})
     ['threads 2 -> 1']
@@ -79,7 +83,9 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise Unavailable(f"device {device} is not here ({count} CUDA devices); use --device cpu")
+            raise Unavailable(
+                f"device {device} is not here ({count} CUDA devices); use --device cpu"
+            )
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
         try:

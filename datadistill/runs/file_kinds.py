@@ -17,7 +17,10 @@ from .tensors import read_metadata
 FILE_KINDS = {
     "distilled dataset": ("a distilled set", "datadistill inspect {}"),
     "pool": ("a pool of nets", "datadistill inspect {}"),
-    "nets": ("trained nets of an unfinished pool", "datadistill pretrain --resume, on its run folder"),
+    "nets": (
+        "trained nets of an unfinished pool",
+        "datadistill pretrain --resume, on its run folder",
+    ),
     "net": ("an adapted net", "datadistill inspect {}"),
     "kd-net": ("an image classifier", "kd-baselines evaluate {}"),
     "kd-language-net": ("a language model", "kd-baselines evaluate {}"),
@@ -34,7 +37,8 @@ def kind_of(stored: Mapping[str, Any]) -> str | None:
 
 
 def read_kind(path: str | os.PathLike[str]) -> str | None:
-    """The kind that a file's header states, or the kind of run in a folder; None where nothing can be read."""
+    """The kind that a file's header states, or the kind of run in a folder; None where nothing can
+    be read."""
     try:
         return RunFolder.open(path).kind if os.path.isdir(path) else kind_of(read_metadata(path))
     except (DataError, UsageError):

@@ -1,7 +1,7 @@
 """The run folder: everything a run leaves behind.
 
-config.json           {"schema", "kind", "config"}: what was asked; its presence makes the folder a run. After a
-                      change "before" as well: the former configs
+config.json           {"schema", "kind", "config"}: what was asked; its presence makes the folder a
+                      run. After a change "before" as well: the former configs
 environment.json      what the bytes depend on besides
 metrics.jsonl         one line an event, no clock in it: the same run gives the same bytes
 timing.jsonl          what the clock said
@@ -51,7 +51,12 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, kind: str, config: dict[str, Any], environment: dict[str, Any], keep_last: int = 3
+        self,
+        path: Path,
+        kind: str,
+        config: dict[str, Any],
+        environment: dict[str, Any],
+        keep_last: int = 3,
     ) -> None:
         self.path = path
         self.kind = kind
@@ -83,7 +88,9 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise UsageError(f"{path} is not a folder and cannot become one; choose another --out") from None
+            raise UsageError(
+                f"{path} is not a folder and cannot become one; choose another --out"
+            ) from None
         except OSError as error:
             raise wrap_oserror(error, path) from error
         with RunLock(path):  # of two runs started at once, one sees the other's config.json
@@ -109,21 +116,29 @@ class RunFolder:
                 held = f"a run of {cls.open(path).kind}"
             except UsageError:
                 held = "a run that cannot be read"
-            done = bool({"distilled.safetensors", "pool.safetensors", "student.safetensors"} & set(names))
+            done = bool(
+                {"distilled.safetensors", "pool.safetensors", "student.safetensors"} & set(names)
+            )
             advice = (
-                "choose another --out" if done else f"resume it with --resume {path}, or choose another --out"
+                "choose another --out"
+                if done
+                else f"resume it with --resume {path}, or choose another --out"
             )
             held += ", which has finished" if done else ""
             raise UsageError(f"{path} already holds {held}; {advice}")
         # without config.json these are what a killed `create` leaves
         ours = {"lock", "environment.json"}
-        others = [name for name in names if name not in ours and not fnmatch.fnmatch(name, _TEMPORARY)]
+        others = [
+            name for name in names if name not in ours and not fnmatch.fnmatch(name, _TEMPORARY)
+        ]
         if others:
             shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
             raise UsageError(f"{path} is not empty (it holds {shown}); choose another --out")
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, kind: str | None = None, keep_last: int = 3) -> RunFolder:
+    def open(
+        cls, path: str | os.PathLike[str], *, kind: str | None = None, keep_last: int = 3
+    ) -> RunFolder:
         """Open a run folder, to resume it or to read it. Changes nothing.
 
         Args:
@@ -132,8 +147,8 @@ class RunFolder:
             keep_last: how many checkpoints to keep.
 
         Raises:
-            UsageError: no run is there, its config.json or environment.json is not as written by `create`, it
-                is of another kind, or a file of it is a link, a pipe or the like.
+            UsageError: no run is there, its config.json or environment.json is not as written by
+                `create`, it is of another kind, or a file of it is a link, a pipe or the like.
         """
         path = Path(path)
         refuse_irregular(path)
@@ -143,14 +158,22 @@ class RunFolder:
         if type(found) is not int or found < 1:
             raise UsageError(f"{source}: schema is {found!r}, wanted {SCHEMA}; restore the file")
         if found > SCHEMA:
-            raise UsageError(f"{source} was written by schema {found}, this reads up to {SCHEMA}; update")
+            raise UsageError(
+                f"{source} was written by schema {found}, this reads up to {SCHEMA}; update"
+            )
         if stored.keys() - {"before"} != {"schema", "kind", "config"}:
-            raise UsageError(f"{source} has the keys {sorted(stored)}, wanted schema, kind and config")
+            raise UsageError(
+                f"{source} has the keys {sorted(stored)}, wanted schema, kind and config"
+            )
         if not isinstance(stored["kind"], str) or not isinstance(stored["config"], dict):
-            raise UsageError(f"{source}: kind must be a string and config an object; restore the file")
+            raise UsageError(
+                f"{source}: kind must be a string and config an object; restore the file"
+            )
         before = stored.get("before", [])
         if not isinstance(before, list) or not all(isinstance(former, dict) for former in before):
-            raise UsageError(f"{source}: before is {repr(before)[:80]}, wanted configs; restore the file")
+            raise UsageError(
+                f"{source}: before is {repr(before)[:80]}, wanted configs; restore the file"
+            )
         if kind is not None and stored["kind"] != kind:
             raise UsageError(f"{path} holds a run of {stored['kind'][:40]}, wanted one of {kind}")
         environment = _load_object(path / "environment.json", f"{path} is no complete run")
@@ -188,22 +211,30 @@ class RunFolder:
     @property
     def config_hash(self) -> str:
         """SHA-256 of the kind and the config."""
-        return "sha256:" + hashlib.sha256(canonical_json([self.kind, self.config]).encode()).hexdigest()
+        return (
+            "sha256:"
+            + hashlib.sha256(canonical_json([self.kind, self.config]).encode()).hexdigest()
+        )
 
     def lock(self) -> RunLock:
         """The folder's lock, to be held (`with folder.lock():`) by whoever writes."""
         return RunLock(self.path)
 
     def resolve_inside(self, name: str) -> Path:
-        """A path below this folder, for a name that came from a file; UsageError for one that leads out of
-        it, also through a link."""
+        """A path below this folder, for a name that came from a file; UsageError for one that leads
+        out of it, also through a link."""
         target, root = os.path.realpath(self.path / name), os.path.realpath(self.path)
-        if target != root and os.path.commonpath([target, root]) == root and not os.path.isabs(name):
+        if (
+            target != root
+            and os.path.commonpath([target, root]) == root
+            and not os.path.isabs(name)
+        ):
             return self.path / name
         raise UsageError(f"{name!r} leads out of the run folder {self.path}; give a name inside it")
 
     def replace_config(self, config: Mapping[str, Any]) -> None:
-        """Store a changed config, and the former one beside it, which checkpoints are of until the next one."""
+        """Store a changed config, and the former one beside it, which checkpoints are of until the
+        next one."""
         if config != self.config and self.config not in self.before:
             self.before = [*self.before, self.config]
         self.config = dict(config)
@@ -218,21 +249,23 @@ class RunFolder:
                 raise wrap_oserror(error, path) from error
 
     def sweep(self) -> None:
-        """Remove the lock and the temporary files that a killed process left in a run that has finished,
-        where nobody holds the folder."""
+        """Remove the lock and the temporary files that a killed process left in a run that has
+        finished, where nobody holds the folder."""
         if (self.path / "lock").exists() or any(self.path.glob(_TEMPORARY)):
             with contextlib.suppress(UsageError, ResourceError), self.lock():
                 self.clean()
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl: JSON-able, without anything from a clock; None for a missing number."""
+        """Add a line to metrics.jsonl: JSON-able, without anything from a clock; None for a missing
+        number."""
         append_line(self.metrics, record)
 
     def append_timing(self, record: Mapping[str, Any]) -> None:
         append_line(self.timing, record)
 
     def end_session(self, record: Mapping[str, Any]) -> None:
-        """A last line of timing.jsonl before a signal ends the process; a disk that is full does not matter."""
+        """A last line of timing.jsonl before a signal ends the process; a disk that is full does
+        not matter."""
         with contextlib.suppress(ResourceError):
             self.append_timing(record)
 
@@ -241,14 +274,15 @@ class RunFolder:
         return durable_length(self.metrics)
 
     def metrics_record(self) -> dict[str, Any]:
-        """Length and SHA-256 of metrics.jsonl, forced to disk, as a checkpoint keeps them in its state."""
+        """Length and SHA-256 of metrics.jsonl, forced to disk, as a checkpoint keeps them in its
+        state."""
         length = self.metrics_length()
         return {"metrics_bytes": length, "metrics_sha256": digest_of(self.metrics, length)}
 
     def truncate_metrics(self, n_bytes: int, sha256: str | None = None) -> None:
-        """Cut metrics.jsonl back to the length, in bytes, that a checkpoint remembers. DataError where the
-        file is shorter, the lines up to there have another SHA-256 than `sha256` (None in checkpoints that
-        do not remember it), or the cut would leave half a line."""
+        """Cut metrics.jsonl back to the length, in bytes, that a checkpoint remembers. DataError
+        where the file is shorter, the lines up to there have another SHA-256 than `sha256` (None in
+        checkpoints that do not remember it), or the cut would leave half a line."""
         if sha256 is not None and n_bytes <= self.metrics_length():
             refuse_edited(self.metrics, n_bytes, sha256)
         truncate(self.metrics, n_bytes)
@@ -265,7 +299,10 @@ class RunFolder:
 
     def _write_config(self) -> None:
         document: dict[str, Any] = {"schema": SCHEMA, "kind": self.kind, "config": self.config}
-        write_json(self.path / "config.json", {**document, "before": self.before} if self.before else document)
+        write_json(
+            self.path / "config.json",
+            {**document, "before": self.before} if self.before else document,
+        )
 
 
 def _load_object(path: Path, otherwise: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The header of a safetensors file: its length and its JSON, read strictly.
 
-Format: 8 bytes, the header's length (little-endian); the header, a JSON object of name -> {dtype, shape,
-data_offsets}; the tensors' bytes, without gap or overlap, which safetensors itself compares with the header.
+Format: 8 bytes, the header's length (little-endian); the header, a JSON object of name -> {dtype,
+shape, data_offsets}; the tensors' bytes, without gap or overlap, which safetensors itself compares
+with the header.
 
 Reference: the safetensors format, https://huggingface.co/docs/safetensors
 """
@@ -30,13 +31,14 @@ DTYPES = {
 """The dtypes that our files hold, and the format's names of them."""
 
 LARGEST_HEADER = 10_000_000
-"""Bytes. The format allows 100 MB, which as Python objects take gigabytes and a minute to check. Ours have a
-few kB; a set whose order has 100,000 steps, or a language model of a large vocabulary, some MB."""
+"""Bytes. The format allows 100 MB, which as Python objects take gigabytes and a minute to check.
+Ours have a few kB; a set whose order has 100,000 steps, or a language model of a large vocabulary,
+some MB."""
 
 
 def read_header(file: BinaryIO, size: int, source: str) -> dict[str, Any]:
-    """The header's JSON object; DataError for none, for one that is no strict JSON, and for one that is longer
-    than the file of `size` bytes or `LARGEST_HEADER`."""
+    """The header's JSON object; DataError for none, for one that is no strict JSON, and for one
+    that is longer than the file of `size` bytes or `LARGEST_HEADER`."""
     broken = f"{source} is not a complete safetensors file"
     if size < 8:
         raise DataError(f"{broken}: it has {size} bytes")

@@ -1,4 +1,5 @@
-"""Outputs never lie among the images that are read: they would be taken for a class, or for an image."""
+"""Outputs never lie among the images that are read: they would be taken for a class, or for an
+image."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from ..errors import UsageError
 def refuse_inside(
     out: str | os.PathLike[str] | None, images: str | os.PathLike[str] | None, what: str = "--out"
 ) -> None:
-    """Refuse a place `out` inside a folder of images, also by way of links and relative paths. `what` is the
-    option that chooses another place.
+    """Refuse a place `out` inside a folder of images, also by way of links and relative paths.
+    `what` is the option that chooses another place.
 
-    Places below a name that starts with a dot are allowed: such names are passed over where images are read.
+    Places below a name that starts with a dot are allowed: such names are passed over where images
+    are read.
     """
     if out is None or images is None:
         return
@@ -31,14 +33,16 @@ def refuse_inside(
         if _identity(place) in read:
             if not any(part.startswith(".") for part in target.relative_to(place).parts):
                 raise UsageError(
-                    f"{os.fspath(out)} lies inside {os.fspath(images)}, the folder of images, where it would "
-                    f"be taken for a class or an image; choose a place outside ({what})"
+                    f"{os.fspath(out)} lies inside {os.fspath(images)}, the folder of images, "
+                    "where it would be taken for a class or an image; choose a place "
+                    f"outside ({what})"
                 )
             return
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode, which are the same by every name of a folder; None where it does not exist."""
+    """Device and inode, which are the same by every name of a folder; None where it does not
+    exist."""
     try:
         found = path.stat()
     except OSError:

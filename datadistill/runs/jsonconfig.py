@@ -1,8 +1,8 @@
 """Frozen dataclasses from JSON and back, strictly.
 
-A config file may have been edited by hand. Every key must be known, every value of the type its field
-declares; nothing is converted in silence (the string "1e-3" is no number) and nothing is built by name: the
-file fills the fields of the class that the caller passes, and no other class.
+A config file may have been edited by hand. Every key must be known, every value of the type its
+field declares; nothing is converted in silence (the string "1e-3" is no number) and nothing is
+built by name: the file fills the fields of the class that the caller passes, and no other class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from .canonical import parse_json
 T = TypeVar("T")
 
 _LARGEST = 2**63 - 1
-_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", type(None): "null"}
+_PLAIN = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    type(None): "null",
+}
 _MISSING = object()
 
 
@@ -28,14 +34,15 @@ def load_config(cls: type[T], text: str | bytes, source: str) -> T:
     """Build a dataclass from JSON text.
 
     Args:
-        cls: a dataclass whose fields are bool, int, float, str, `Literal`, `X | None` and other unions,
-            `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, or dataclasses of these.
-        text: a JSON object. Fields left out take their defaults. A whole number is accepted for a float field.
+        cls: a dataclass whose fields are bool, int, float, str, `Literal`, `X | None` and other
+            unions, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, or dataclasses of these.
+        text: a JSON object. Fields left out take their defaults. A whole number is accepted for a
+            float field.
         source: the file's name, for messages.
 
     Raises:
-        UsageError: not strict JSON, an unknown key (with the nearest known one), a missing one, a value of
-            the wrong type or too large, or a value that the class itself refuses.
+        UsageError: not strict JSON, an unknown key (with the nearest known one), a missing one, a
+            value of the wrong type or too large, or a value that the class itself refuses.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -46,7 +53,8 @@ def load_config(cls: type[T], text: str | bytes, source: str) -> T:
         >>> load_config(Config, '{"icp": 10}', "config.json")
         Traceback (most recent call last):
         ...
-        datadistill.errors.UsageError: config.json: unknown key 'icp'; did you mean ipc? (known: ipc)
+        datadistill.errors.UsageError: config.json: unknown key 'icp'; did you mean ipc? (known:
+        ipc)
     """
     try:
         value = parse_json(text)
@@ -56,26 +64,28 @@ def load_config(cls: type[T], text: str | bytes, source: str) -> T:
 
 
 def build_config(cls: type[T], value: Any, source: str) -> T:
-    """Build a dataclass from JSON that has been read already, such as the `config` of a run folder; see
-    `load_config`."""
+    """Build a dataclass from JSON that has been read already, such as the `config` of a run folder;
+    see `load_config`."""
     return typing.cast("T", _build(cls, value, source, ""))
 
 
 def dump_config(obj: Any) -> dict[str, Any]:
-    """The JSON-able dict of a config; `load_config` gives an equal config back. Equal configs give equal
-    dicts: a whole number in a float field is written as a float."""
+    """The JSON-able dict of a config; `load_config` gives an equal config back. Equal configs give
+    equal dicts: a whole number in a float field is written as a float."""
     built = _build(type(obj), _to_plain(obj), type(obj).__name__, "")
     return typing.cast("dict[str, Any]", _to_plain(built))
 
 
 def diff_configs(a: Any, b: Any) -> list[str]:
-    """Differences between two configs, dataclasses or their dicts, as `key old -> new`: nested keys joined by
-    dots, sorted.
+    """Differences between two configs, dataclasses or their dicts, as `key old -> new`: nested keys
+    joined by dots, sorted.
 
     >>> diff_configs({"ipc": 1, "net": {"name": "mlp"}}, {"ipc": 5, "net": {"name": "mlp"}})
     ['ipc 1 -> 5']
     """
-    old, new = (_leaves(dump_config(x) if dataclasses.is_dataclass(x) else _to_plain(x), "") for x in (a, b))
+    old, new = (
+        _leaves(dump_config(x) if dataclasses.is_dataclass(x) else _to_plain(x), "") for x in (a, b)
+    )
     return [
         f"{key} {_quote(old.get(key, _MISSING))} -> {_quote(new.get(key, _MISSING))}"
         for key in sorted(old.keys() | new.keys())
@@ -91,12 +101,18 @@ def _build(cls: Any, value: Any, source: str, where: str) -> Any:
     prefix = f"{where}." if where else ""
     for key in value:
         if key not in fields:
-            raise UsageError(f"{source}: unknown key {(prefix + key)[:200]!r}; {suggest(key[:80], fields)}")
+            raise UsageError(
+                f"{source}: unknown key {(prefix + key)[:200]!r}; {suggest(key[:80], fields)}"
+            )
     for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        required = (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
         if required and name not in value:
             raise UsageError(f"{source}: the key {prefix + name!r} is missing; add it")
-    arguments = {key: _convert(hints[key], item, source, prefix + key) for key, item in value.items()}
+    arguments = {
+        key: _convert(hints[key], item, source, prefix + key) for key, item in value.items()
+    }
     try:
         return cls(**arguments)
     except UsageError as error:
@@ -123,10 +139,14 @@ def _convert(hint: Any, value: Any, source: str, where: str) -> Any:
             pairs = enumerate(zip(items, value, strict=True))
             return tuple(_convert(item, v, source, f"{where}[{i}]") for i, (item, v) in pairs)
     if origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _convert(arguments[1], item, source, f"{where}.{key}") for key, item in value.items()}
+        return {
+            key: _convert(arguments[1], item, source, f"{where}.{key}")
+            for key, item in value.items()
+        }
     if type(value) is int and hint in (int, float) and abs(value) > _LARGEST:
         raise UsageError(
-            f"{_describe_found(source, where, value)}, which is too large; wanted at most {_LARGEST}"
+            f"{_describe_found(source, where, value)}, which is too large; wanted at "
+            f"most {_LARGEST}"
         )
     if hint is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
@@ -194,7 +214,9 @@ def _describe_type(hint: Any) -> str:
 
 def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {
+            f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init
+        }
     if isinstance(value, Mapping):
         return {key: _to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -205,7 +227,9 @@ def _to_plain(value: Any) -> Any:
 def _leaves(value: Any, where: str) -> dict[str, Any]:
     if isinstance(value, dict) and value:
         prefix = f"{where}." if where else ""
-        return {k: v for key, item in value.items() for k, v in _leaves(item, f"{prefix}{key}").items()}
+        return {
+            k: v for key, item in value.items() for k, v in _leaves(item, f"{prefix}{key}").items()
+        }
     return {where: value}
 
 

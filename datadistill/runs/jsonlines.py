@@ -1,7 +1,7 @@
 """JSON lines: one canonical JSON object a line, safe to append to and to read at any moment.
 
-A process killed while it appends leaves half a line at the end. Readers leave it out, and the next line that
-is appended takes its place.
+A process killed while it appends leaves half a line at the end. Readers leave it out, and the next
+line that is appended takes its place.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def _open_to_edit(path: Path) -> int:
-    """Open for writing in place. A file with another name elsewhere (a copy made of hard links) is copied
-    first, so that the other one stays as it is."""
+    """Open for writing in place. A file with another name elsewhere (a copy made of hard links) is
+    copied first, so that the other one stays as it is."""
     fd = open_run_file(path, os.O_RDWR | os.O_CREAT)
     if os.fstat(fd).st_nlink == 1:
         return fd
@@ -69,7 +69,8 @@ def _end_of_lines(fd: int) -> int:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All complete lines; an absent file has none. DataError for a complete line that is damaged."""
+    """All complete lines; an absent file has none. DataError for a complete line that is
+    damaged."""
     try:
         data = read_run_file(path)
     except FileNotFoundError:
@@ -89,13 +90,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def refuse_edited(path: Path, n_bytes: int, sha256: str) -> None:
-    """Compare the beginning of the file with the digest that a checkpoint remembers; lines after it are
-    newer."""
+    """Compare the beginning of the file with the digest that a checkpoint remembers; lines after it
+    are newer."""
     begin = digest_of(path, n_bytes)
     if begin != sha256:
         raise DataError(
-            f"{path} is damaged or was edited: its first {n_bytes} bytes are not those that the run wrote "
-            "before its checkpoint; restore it from a copy"
+            f"{path} is damaged or was edited: its first {n_bytes} bytes are not those that the "
+            "run wrote before its checkpoint; restore it from a copy"
         )
 
 

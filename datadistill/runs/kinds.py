@@ -62,8 +62,8 @@ class Work(abc.ABC, Generic[R]):
     """Named on the progress bar."""
 
     def run_inputs(self, folder: RunFolder | None, options: RunOptions) -> None:
-        """Carry out the runs whose results this one needs, in folders below its own; finished ones are loaded,
-        interrupted ones resumed. Called once, before the first step or the resume."""
+        """Carry out the runs whose results this one needs, in folders below its own; finished ones
+        are loaded, interrupted ones resumed. Called once, before the first step or the resume."""
 
     @property
     @abc.abstractmethod
@@ -89,7 +89,8 @@ class Work(abc.ABC, Generic[R]):
         """Take one step.
 
         Raises:
-            Interrupted: a signal came during a test after the step; the next call repeats the test only.
+            Interrupted: a signal came during a test after the step; the next call repeats the test
+                only.
             NumericalError: a loss that is not finite.
         """
 
@@ -111,7 +112,9 @@ class Work(abc.ABC, Generic[R]):
             folder.truncate_metrics(0)
             return
         self.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
-        folder.truncate_metrics(checkpoint.state["metrics_bytes"], checkpoint.state.get("metrics_sha256"))
+        folder.truncate_metrics(
+            checkpoint.state["metrics_bytes"], checkpoint.state.get("metrics_sha256")
+        )
 
     def place(self) -> dict[str, Any]:
         """The position of the run, for a line of timing.jsonl that begins or ends a session."""
@@ -211,7 +214,8 @@ class Kind(abc.ABC, Generic[C, R]):
 
     @abc.abstractmethod
     def explain_memory(self, config: C) -> str:
-        """The end of the sentence "out of memory: ...": what takes the memory and what takes less."""
+        """The end of the sentence "out of memory: ...": what takes the memory and what takes
+        less."""
 
     def describe_end(self, config: C, path: Path) -> str:
         """The sentence for a signal after the last step, when everything is saved."""
@@ -220,4 +224,6 @@ class Kind(abc.ABC, Generic[C, R]):
     def refuse_config(self, config: object) -> None:
         """UsageError unless the config is one of this kind."""
         if not isinstance(config, self.config):
-            raise UsageError(f"config is {config!r:.60}, wanted a {self.config.__name__}; {self.wanted} is one")
+            raise UsageError(
+                f"config is {config!r:.60}, wanted a {self.config.__name__}; {self.wanted} is one"
+            )

@@ -1,11 +1,13 @@
 """One process at a time in a run folder.
 
-The lock is `flock` on the file `lock`, so it ends with the process that holds it, however that dies. The file
-says who holds it: pid, host and the process's start time, which tells a process from a later one with the same
-pid. They are for the message, and stand in for `flock` on file systems that have none.
+The lock is `flock` on the file `lock`, so it ends with the process that holds it, however that
+dies. The file says who holds it: pid, host and the process's start time, which tells a process from
+a later one with the same pid. They are for the message, and stand in for `flock` on file systems
+that have none.
 
-A file that names its owner, without `flock` (filelock's `SoftFileLock`), would keep a folder whose owner was
-killed on another machine or in another container, is dead and not yet reaped, or died before it wrote its name.
+A file that names its owner, without `flock` (filelock's `SoftFileLock`), would keep a folder whose
+owner was killed on another machine or in another container, is dead and not yet reaped, or died
+before it wrote its name.
 """
 
 from __future__ import annotations
@@ -37,14 +39,15 @@ _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
 class RunLock:
     """Holds a folder for this process.
 
-    Use it as a context manager, or call `acquire` and `release`. A child made by fork (a data loader's
-    worker) does not hold the lock: it would keep it after its parent is killed.
+    Use it as a context manager, or call `acquire` and `release`. A child made by fork (a data
+    loader's worker) does not hold the lock: it would keep it after its parent is killed.
 
     Args:
         folder: an existing folder.
 
     Attributes:
-        note: a sentence if the lock of a dead process was taken over (also given as a warning), else None.
+        note: a sentence if the lock of a dead process was taken over (also given as a warning),
+            else None.
 
     Example:
         >>> with RunLock(getfixture("tmp_path")) as lock:
@@ -59,7 +62,8 @@ class RunLock:
         self._fd: int | None = None
 
     def acquire(self) -> RunLock:
-        """Take the lock or raise `UsageError`; waits, a second at most, only for an owner to write its name."""
+        """Take the lock or raise `UsageError`; waits, a second at most, only for an owner to write
+        its name."""
         if self._fd is not None:
             return self
         deadline = time.monotonic() + 1.0
@@ -80,7 +84,8 @@ class RunLock:
         if self._fd is None:
             return
         with contextlib.suppress(OSError):
-            # removed before it is unlocked: whoever waits on this file finds its name gone and starts again
+            # removed before it is unlocked: whoever waits on this file finds its name gone and
+            # starts again
             if self._is_current(self._fd):
                 os.unlink(self.path)
         self._forget()
@@ -89,7 +94,10 @@ class RunLock:
         return self.acquire()
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.release()
 
@@ -101,12 +109,15 @@ class RunLock:
         mine = owner.get("pid") == os.getpid() and owner.get("started") == _start_time(os.getpid())
         lives = owner.get("host") == here and _is_alive(owner)
         signed = lives or owner.get("host", here) != here
-        if locked is False and not signed and wait:  # taken a moment ago: its owner is still to write its name
+        # taken a moment ago: its owner is still to write its name
+        if locked is False and not signed and wait:
             time.sleep(0.01)
             return
         if locked is False or (locked is None and not mine and lives):
             who = f"pid {owner['pid']} on {owner['host']}" if owner else "another process"
-            raise UsageError(f"{self.folder} is in use by {who}; wait until it ends, or choose another folder")
+            raise UsageError(
+                f"{self.folder} is in use by {who}; wait until it ends, or choose another folder"
+            )
         if not self._is_current(fd):
             return
         if locked and os.fstat(fd).st_nlink > 1:
@@ -140,7 +151,8 @@ class RunLock:
 
 
 def _flock(fd: int) -> bool | None:
-    """True: locked. False: somebody else holds it. None: this file system or machine has no such lock."""
+    """True: locked. False: somebody else holds it. None: this file system or machine has no such
+    lock."""
     if fcntl is None:
         return None
     try:
@@ -158,7 +170,11 @@ def _read_owner(fd: int) -> dict[str, Any]:
         owner = json.loads(os.read(fd, 4096))
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(owner, dict) or type(owner.get("pid")) is not int or type(owner.get("host")) is not str:
+    if (
+        not isinstance(owner, dict)
+        or type(owner.get("pid")) is not int
+        or type(owner.get("host")) is not str
+    ):
         return {}
     return owner if owner["pid"] > 0 else {}
 
@@ -180,10 +196,12 @@ def _is_alive(owner: dict[str, Any]) -> bool:
 
 
 def _start_time(pid: int) -> int | None:
-    """Clock ticks from boot to a process's start, where /proc tells it; -1 for a dead one not yet reaped."""
+    """Clock ticks from boot to a process's start, where /proc tells it; -1 for a dead one not yet
+    reaped."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
-        # the name in field 2 may hold blanks and brackets: count from its end (state is 3, start time 22)
+        # the name in field 2 may hold blanks and brackets: count from its end (state is 3, start
+        # time 22)
         fields = text[text.rindex(")") + 2 :].split()
         return -1 if fields[0] in "ZX" else int(fields[19])
     except (OSError, ValueError, IndexError):

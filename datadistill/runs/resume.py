@@ -19,7 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.config import HARMLESS, RunOptions, complete_config
-from datadistill.errors import DataError, OutOfMemory, ResourceError, Unavailable, UsageError, is_out_of_memory
+from datadistill.errors import (
+    DataError,
+    OutOfMemory,
+    ResourceError,
+    Unavailable,
+    UsageError,
+    is_out_of_memory,
+)
 from datadistill.runs.checkpoints import CheckpointStore
 from datadistill.runs.environment import environment, find_differences
 from datadistill.runs.folder import RunFolder
@@ -39,44 +46,56 @@ class Fingerprinted(Protocol):
 def fingerprints(
     data: Fingerprinted, net: nn.Module, others: Mapping[str, Any] = MappingProxyType({})
 ) -> dict[str, str]:
-    """Fingerprints that a resumed run must find again: of the data, of the names and shapes of the net's
-    tensors and, where `origin` names them, of the pool or the weights that nets start from, or of a
-    teacher."""
+    """Fingerprints that a resumed run must find again: of the data, of the names and shapes of the
+    net's tensors and, where `origin` names them, of the pool or the weights that nets start from,
+    or of a teacher."""
     tensors = {k: list(x.shape) for k, x in [*net.named_parameters(), *net.named_buffers()]}
-    found = {"data": data.fingerprint, "net": hashlib.sha256(json.dumps(tensors).encode()).hexdigest()}
+    found = {
+        "data": data.fingerprint,
+        "net": hashlib.sha256(json.dumps(tensors).encode()).hexdigest(),
+    }
     return {**found, **{name: others[name] for name in STARTS if name in others}}
 
 
 def refuse_others(
     folder: RunFolder, device: torch.device, found: Mapping[str, str], options: RunOptions
 ) -> None:
-    """Refuse other data or another net (`fingerprints`) than the run was started on; warn of another
-    environment, or refuse it with `options.require_exact`."""
+    """Refuse other data or another net (`fingerprints`) than the run was started on; warn of
+    another environment, or refuse it with `options.require_exact`."""
     then = dict(folder.environment)
     if then.pop("data", None) != found["data"]:
-        raise DataError(f"{folder.path} was started on other data (its fingerprint differs); restore the data")
+        raise DataError(
+            f"{folder.path} was started on other data (its fingerprint differs); restore the data"
+        )
     if then.pop("net", None) != found["net"]:
-        raise UsageError(f"{folder.path} was started with another net (its tensors differ); pass that one")
+        raise UsageError(
+            f"{folder.path} was started with another net (its tensors differ); pass that one"
+        )
     for name in STARTS:
         if then.pop(name, found.get(name)) != found.get(name):
             if name == "factory":
                 raise UsageError(
-                    f"{folder.path} was started with a factory whose first net has other values (its "
-                    "fingerprint differs); pass net= a function that builds the same nets from the same seed"
+                    f"{folder.path} was started with a factory whose first net has other values "
+                    "(its fingerprint differs); pass net= a function that builds the same nets "
+                    "from the same seed"
                 )
             if name == "given":
                 raise UsageError(
-                    f"{folder.path} was started from a net of other values (theta_0 is given, and the "
-                    "fingerprint of the net's values differs); pass that net, with the values it had then"
+                    f"{folder.path} was started from a net of other values (theta_0 is given, and "
+                    "the fingerprint of the net's values differs); pass that net, with the "
+                    "values it had then"
                 )
             raise UsageError(
-                f"{folder.path} was started from another {name.removesuffix('s').replace('_', ' ')} (its "
-                f"fingerprint differs); pass that one with --{name.replace('_', '-')}"
+                f"{folder.path} was started from another "
+                f"{name.removesuffix('s').replace('_', ' ')} (its fingerprint differs); pass that "
+                f"one with --{name.replace('_', '-')}"
             )
     if changes := find_differences(then, environment(device)):
         message = f"not bit-exact with the run so far: {', '.join(changes)}"
         if options.require_exact:
-            raise Unavailable(f"{message}; use the same machine and versions, or drop --require-exact")
+            raise Unavailable(
+                f"{message}; use the same machine and versions, or drop --require-exact"
+            )
         warnings.warn(message, stacklevel=4)
 
 
@@ -88,8 +107,8 @@ def check_changes(
     options: RunOptions,
     allowed: Collection[str] = (),
 ) -> bool:
-    """Whether a config that is resumed differs from the run's; UsageError for a field other than `allowed`
-    with `options.resume_with_changes`. `old` and `new` are from `dump_config`."""
+    """Whether a config that is resumed differs from the run's; UsageError for a field other than
+    `allowed` with `options.resume_with_changes`. `old` and `new` are from `dump_config`."""
     changed = _find_changes(kind, old, new)
     if changed and not (options.resume_with_changes and set(changed) <= set(allowed)):
         way = (
@@ -97,7 +116,9 @@ def check_changes(
             if allowed
             else "start a new run for that (--out)"
         )
-        raise UsageError(f"{path} was started with another config: {'; '.join(changed.values())}; {way}")
+        raise UsageError(
+            f"{path} was started with another config: {'; '.join(changed.values())}; {way}"
+        )
     return bool(changed)
 
 
@@ -108,10 +129,12 @@ def check_changes_since(
     options: RunOptions,
     allowed: Collection[str] = (),
 ) -> bool:
-    """Whether a config that is resumed differs from `stored`, that of the checkpoint it is resumed from.
+    """Whether a config that is resumed differs from `stored`, that of the checkpoint it is resumed
+    from.
 
-    The checkpoint's own config counts, for config.json may have been edited. Where config.json says that the
-    run had that config before, the changes have been allowed: it was stopped before its next checkpoint.
+    The checkpoint's own config counts, for config.json may have been edited. Where config.json says
+    that the run had that config before, the changes have been allowed: it was stopped before its
+    next checkpoint.
     """
     if any(not _find_changes(folder.kind, former, stored) for former in folder.before):
         options = replace(options, resume_with_changes=True)
@@ -134,14 +157,16 @@ def save_checkpoint(
     record: Mapping[str, Any],
     options: RunOptions,
 ) -> None:
-    """A checkpoint, in the rescue folder where the run's own disk is full; the ResourceError says where it
-    is."""
+    """A checkpoint, in the rescue folder where the run's own disk is full; the ResourceError says
+    where it is."""
     try:
         folder.checkpoints.save(iteration, tensors, record)
     except ResourceError as error:
         if options.rescue_dir is None:
             raise
-        rescued = CheckpointStore(Path(options.rescue_dir) / "checkpoints").save(iteration, tensors, record)
+        rescued = CheckpointStore(Path(options.rescue_dir) / "checkpoints").save(
+            iteration, tensors, record
+        )
         raise ResourceError(
             f"{error}; the state was saved to {rescued} instead: make room, move it into "
             f"{folder.path}/checkpoints, and resume"
@@ -150,8 +175,8 @@ def save_checkpoint(
 
 @contextlib.contextmanager
 def undo_create(folder: RunFolder, began: Callable[[], bool]) -> Iterator[None]:
-    """Undo `create` where a new run is refused before it `began`, so that the command can be typed again,
-    corrected. Holds the folder's lock. Runs below the folder stay."""
+    """Undo `create` where a new run is refused before it `began`, so that the command can be typed
+    again, corrected. Holds the folder's lock. Runs below the folder stay."""
     try:
         yield
     except (UsageError, DataError):

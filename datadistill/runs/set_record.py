@@ -1,7 +1,7 @@
 """The record in a distilled set's file: its origin, and the accuracies measured on it.
 
-Both are objects that readers look things up in by name. The names that are looked up are checked; others may be
-there, and say what they like.
+Both are objects that readers look things up in by name. The names that are looked up are checked;
+others may be there, and say what they like.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ _ORIGIN: dict[str, Check] = {
 }
 _MEASURED: dict[str, Check] = {
     **dict.fromkeys(("net", "dataset", "split", "description", "source"), optional(check_text)),
-    **dict.fromkeys(("accuracy_mean", "accuracy_std", "accuracy_before_mean", "accuracy_before_std"), _percent),
+    **dict.fromkeys(
+        ("accuracy_mean", "accuracy_std", "accuracy_before_mean", "accuracy_before_std"), _percent
+    ),
     "accuracy_plain": optional(_percent),
     **dict.fromkeys(("nets", "images", "bytes", "bytes_theta_0"), check_whole),
 }
@@ -33,8 +35,8 @@ def check_origin(field: str, origin: Any) -> dict[str, Any]:
 
 
 def check_accuracies(field: str, found: Any) -> dict[str, Any]:
-    """The accuracies measured on a set (`Evaluation.as_dict()`, or such an object, or a number, by split),
-    where they are percentages and their counts whole numbers."""
+    """The accuracies measured on a set (`Evaluation.as_dict()`, or such an object, or a number, by
+    split), where they are percentages and their counts whole numbers."""
     found = check_object(field, found)
     for name, value in found.items():
         place = f"{field}.{name[:80]}"

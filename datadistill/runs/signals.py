@@ -7,9 +7,9 @@ with StopFlag() as stop:
             checkpoint(i)
             stop.raise_if_requested(f"stopped after iteration {i}; go on with --resume {folder}")
 
-What takes long and changes nothing (reading data, testing nets) need not finish: it calls `poll()` once an
-image or a batch, and whoever started it says by `interruptible` that it may be broken off there, and with
-which sentence. No function in between knows of it.
+What takes long and changes nothing (reading data, testing nets) need not finish: it calls `poll()`
+once an image or a batch, and whoever started it says by `interruptible` that it may be broken off
+there, and with which sentence. No function in between knows of it.
 
     with StopFlag(), interruptible("stopped; nothing was written"):
         test_all(nets)                                                # calls poll() now and then
@@ -35,17 +35,17 @@ _current = threading.local()  # .flag: the innermost StopFlag of this thread
 class StopFlag:
     """Turns SIGINT and SIGTERM into a flag that a loop polls.
 
-    Inside the block the first signal sets `requested` to its number and prints one line to stderr. A SIGINT
-    after that leaves the process at once with code 130: files are written atomically, so whatever was being
-    saved is complete or absent. A SIGTERM after the first signal changes nothing. The former handlers come
-    back at the end of the block.
+    Inside the block the first signal sets `requested` to its number and prints one line to stderr.
+    A SIGINT after that leaves the process at once with code 130: files are written atomically, so
+    whatever was being saved is complete or absent. A SIGTERM after the first signal changes
+    nothing. The former handlers come back at the end of the block.
 
-    Flags nest: only the innermost sees a signal, hands it to the one around it at its end, and starts set where
-    that one is.
+    Flags nest: only the innermost sees a signal, hands it to the one around it at its end, and
+    starts set where that one is.
 
-    Signals that the process was started with ignored (a background job of a shell script, `nohup`) stay
-    ignored. Outside the main thread Python allows no handlers: the block then does nothing, and `requested`
-    can be set by hand (as it can to pass on another rank's signal).
+    Signals that the process was started with ignored (a background job of a shell script, `nohup`)
+    stay ignored. Outside the main thread Python allows no handlers: the block then does nothing,
+    and `requested` can be set by hand (as it can to pass on another rank's signal).
 
     Example:
         >>> with StopFlag() as stop:
@@ -71,7 +71,10 @@ class StopFlag:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         _current.flag = self._around
         if self._around is not None and self._around.requested is None:
@@ -85,8 +88,8 @@ class StopFlag:
         return self.requested is not None
 
     def raise_if_requested(self, message: str) -> None:
-        """Raise `Interrupted` with exit code 128 + signal number (130 for SIGINT, 143 for SIGTERM) if a
-        signal came. `message` says what was saved and how to resume."""
+        """Raise `Interrupted` with exit code 128 + signal number (130 for SIGINT, 143 for SIGTERM)
+        if a signal came. `message` says what was saved and how to resume."""
         if self.requested is not None:
             raise Interrupted(message, self.requested)
 
@@ -103,8 +106,9 @@ class StopFlag:
 
 @contextlib.contextmanager
 def interruptible(message: str = "") -> Iterator[None]:
-    """Let `poll` raise `Interrupted` in this block, where a `StopFlag` is around it; at once where a signal
-    has come before. `message` says what was saved and how to resume; default: that of the block around.
+    """Let `poll` raise `Interrupted` in this block, where a `StopFlag` is around it; at once where
+    a signal has come before. `message` says what was saved and how to resume; default: that of the
+    block around.
 
     Example:
         >>> with StopFlag() as stop, interruptible("stopped; nothing was written"):
@@ -128,10 +132,11 @@ def interruptible(message: str = "") -> Iterator[None]:
 
 
 def poll() -> None:
-    """Raise `Interrupted` where a signal has come and the innermost `StopFlag` is in an `interruptible` block.
+    """Raise `Interrupted` where a signal has come and the innermost `StopFlag` is in an
+    `interruptible` block.
 
-    Called where breaking off leaves nothing half done: before an image is read, a batch tested, a step of a net
-    that is only tested.
+    Called where breaking off leaves nothing half done: before an image is read, a batch tested, a
+    step of a net that is only tested.
     """
     flag: StopFlag | None = getattr(_current, "flag", None)
     if flag is not None and flag.requested is not None and flag._sentences:
@@ -149,6 +154,6 @@ def _say(line: str) -> None:
             stream.write(line + "\n")
             stream.flush()
         else:
-            # past the buffer: the handler may have interrupted a print, and a line that cannot be written
-            # would stay in the buffer and turn the exit code into Python's 120
+            # past the buffer: the handler may have interrupted a print, and a line that cannot be
+            # written would stay in the buffer and turn the exit code into Python's 120
             os.write(stream.fileno(), line.encode("ascii") + b"\n")

@@ -1,12 +1,13 @@
 """Optimizer and sampler states as tensors plus JSON, exactly.
 
-JSON has no tensors, tuples, NaN or integer keys, and no order of keys once it is canonical. What plain JSON
-cannot say is written as an object with one key that starts with `$`:
+JSON has no tensors, tuples, NaN or integer keys, and no order of keys once it is canonical. What
+plain JSON cannot say is written as an object with one key that starts with `$`:
 
     {"$tensor": "optimizer.0003"}    a tensor, by its name among the tensors
     {"$tuple": [...]}                a tuple
     {"$float": "nan"}                nan, inf, -inf
-    {"$dict": [[key, value], ...]}   a dict whose keys are not strings, start with `$`, or are not in order
+    {"$dict": [[key, value], ...]}   a dict whose keys are not strings, start with `$`, or are not
+                                     in order
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ def flatten_state(obj: Any, prefix: str = "state") -> tuple[dict[str, Tensor], A
     """Take a nested state apart.
 
     Args:
-        obj: dicts, lists and tuples of tensors, None, bool, int, float and str: `optimizer.state_dict()`, say.
-            Dict keys may be str, int, float, bool, None or tuples of these.
+        obj: dicts, lists and tuples of tensors, None, bool, int, float and str:
+            `optimizer.state_dict()`, say. Dict keys may be str, int, float, bool, None or tuples of
+            these.
         prefix: what the tensors' names start with; give each state of a checkpoint its own.
 
     Returns:
@@ -44,8 +46,8 @@ def flatten_state(obj: Any, prefix: str = "state") -> tuple[dict[str, Tensor], A
 
 
 def unflatten_state(tensors: Mapping[str, Tensor], json: Any) -> Any:
-    """The state that `flatten_state` took apart: equal types, values, key order and tensor bits. Tensors are
-    those of `tensors`, not copies."""
+    """The state that `flatten_state` took apart: equal types, values, key order and tensor bits.
+    Tensors are those of `tensors`, not copies."""
     if isinstance(json, list):
         return [unflatten_state(tensors, item) for item in json]
     if not isinstance(json, dict):
@@ -63,7 +65,9 @@ def unflatten_state(tensors: Mapping[str, Tensor], json: Any) -> Any:
         if tag == "$dict":
             return {unflatten_state(tensors, k): unflatten_state(tensors, v) for k, v in content}
     except KeyError:
-        raise DataError(f"the state's tensor {content!r} is missing (there: {len(tensors)} tensors)") from None
+        raise DataError(
+            f"the state's tensor {content!r} is missing (there: {len(tensors)} tensors)"
+        ) from None
     except (TypeError, ValueError):
         pass
     raise DataError(f"{{{tag!r}: {repr(content)[:80]}}} is no encoded state")
@@ -83,13 +87,22 @@ def _encode(value: Any, prefix: str, tensors: dict[str, Tensor], where: str) -> 
     if isinstance(value, list):
         return [_encode(v, prefix, tensors, f"{where}[{i}]") for i, v in enumerate(value)]
     if isinstance(value, tuple):
-        return {"$tuple": [_encode(v, prefix, tensors, f"{where}[{i}]") for i, v in enumerate(value)]}
+        return {
+            "$tuple": [_encode(v, prefix, tensors, f"{where}[{i}]") for i, v in enumerate(value)]
+        }
     if isinstance(value, dict):
         pairs = [
-            [_encode(k, prefix, tensors, f"{where} key"), _encode(v, prefix, tensors, f"{where}[{k!r}]")]
+            [
+                _encode(k, prefix, tensors, f"{where} key"),
+                _encode(v, prefix, tensors, f"{where}[{k!r}]"),
+            ]
             for k, v in value.items()
         ]
         keys = list(value)
-        plain = all(isinstance(k, str) and not k.startswith("$") for k in keys) and keys == sorted(keys)
+        plain = all(isinstance(k, str) and not k.startswith("$") for k in keys) and keys == sorted(
+            keys
+        )
         return {k: v for k, v in pairs} if plain else {"$dict": pairs}
-    raise TypeError(f"{where or 'the state'} is a {torch.typename(value)}, which a checkpoint cannot hold")
+    raise TypeError(
+        f"{where or 'the state'} is a {torch.typename(value)}, which a checkpoint cannot hold"
+    )

@@ -1,9 +1,9 @@
 """Safetensors files that say what they are and prove that they are whole.
 
-One file holds named tensors and, under one metadata key, one canonical JSON object. That object carries
-`schema`, the version of its layout, and `checksum`, the SHA-256 of everything else. Only numbers and JSON are
-read: no file can run code. Sizes claimed by a header are compared with the bytes there are before any memory
-is taken.
+One file holds named tensors and, under one metadata key, one canonical JSON object. That object
+carries `schema`, the version of its layout, and `checksum`, the SHA-256 of everything else. Only
+numbers and JSON are read: no file can run code. Sizes claimed by a header are compared with the
+bytes there are before any memory is taken.
 
 The same tensors and the same object give the same bytes: safetensors sorts the tensors, the JSON is
 canonical, and with a single metadata key there is no order left to chance.
@@ -37,11 +37,13 @@ Data = bytes | str | os.PathLike[str]
 
 
 def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
-    """The bytes of a safetensors file with these tensors and this JSON object, the same for the same arguments.
+    """The bytes of a safetensors file with these tensors and this JSON object, the same for the
+    same arguments.
 
     Args:
         tensors: name -> tensor of a dtype in `DTYPES`, any device, any shape.
-        meta: JSON-able, at most 10 MB; must hold `schema`, a whole number from 1; `checksum` is put in here.
+        meta: JSON-able, at most 10 MB; must hold `schema`, a whole number from 1; `checksum` is put
+            in here.
 
     Example:
         >>> data = pack({"x": torch.zeros(2)}, {"schema": 1, "what": "nothing"})
@@ -57,8 +59,8 @@ def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
     length = int.from_bytes(data[:8], "little")
     if length > LARGEST_HEADER:
         raise DataError(
-            f"the names, shapes and metadata take {length} bytes, more than the {LARGEST_HEADER} that a header "
-            "can have; keep fewer tensors, or a shorter order of steps"
+            f"the names, shapes and metadata take {length} bytes, more than the {LARGEST_HEADER} "
+            "that a header can have; keep fewer tensors, or a shorter order of steps"
         )
     return data
 
@@ -73,7 +75,8 @@ def unpack(
     source: str | None = None,
     refuse: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Fresh CPU tensors by name, sorted, and the JSON object of a file of `pack`; DataError for anything else.
+    """Fresh CPU tensors by name, sorted, and the JSON object of a file of `pack`; DataError for
+    anything else.
 
     Args:
         data: the content, or the path of a file.
@@ -82,7 +85,8 @@ def unpack(
         uncovered: schema -> the keys that the checksum of files of that schema leaves out.
         finite: refuse NaN and infinity in floating-point tensors.
         source: what to call the file in messages; default: its path.
-        refuse: raises where the JSON object is that of another kind of file; called before all else is read.
+        refuse: raises where the JSON object is that of another kind of file; called before all else
+            is read.
     """
     with _open(data, source) as (file, size, source):
         text = _get_only_key(read_header(file, size, source), source)
@@ -97,8 +101,8 @@ def unpack(
         if meta.get("checksum") != found:
             stated = repr(meta["checksum"])[:90] if "checksum" in meta else "no checksum"
             raise DataError(
-                f"{source} is damaged or was edited: it states {stated}, its content has {found!r}; "
-                "get the file again"
+                f"{source} is damaged or was edited: it states {stated}, its content has "
+                f"{found!r}; get the file again"
             )
     if finite:
         for name, tensor in tensors.items():
@@ -107,7 +111,8 @@ def unpack(
 
 
 def read_metadata(data: Data, source: str | None = None) -> dict[str, Any]:
-    """The JSON object of a file of `pack`, from its header alone: neither checksum nor tensors are read."""
+    """The JSON object of a file of `pack`, from its header alone: neither checksum nor tensors are
+    read."""
     with _open(data, source) as (file, size, source):
         return _parse_meta(_get_only_key(read_header(file, size, source), source), source)
 
@@ -136,23 +141,28 @@ def _open(data: Data, source: str | None) -> Iterator[tuple[BinaryIO, int, str]]
 def checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None) -> str:
     """'sha256:' and the digest of named tensors and a JSON object, in 64 hexadecimal digits.
 
-    Hashed are, in order: the canonical JSON of [meta less `checksum`, [[name, dtype, shape] for each tensor
-    by name]], a zero byte, and the tensors' little-endian bytes in the same order. Without `meta` it is the
-    fingerprint of tensors alone.
+    Hashed are, in order: the canonical JSON of [meta less `checksum`, [[name, dtype, shape] for
+    each tensor by name]], a zero byte, and the tensors' little-endian bytes in the same order.
+    Without `meta` it is the fingerprint of tensors alone.
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
-            raise DataError(f"tensor {name!r} is {tensor.dtype}, wanted one of {', '.join(map(str, DTYPES))}")
+            raise DataError(
+                f"tensor {name!r} is {tensor.dtype}, wanted one of {', '.join(map(str, DTYPES))}"
+            )
     covered = {k: v for k, v in (meta or {}).items() if k != "checksum"}
     return _digest(tensors, canonical_json(covered))
 
 
 def _digest(tensors: Mapping[str, Tensor], covered: str) -> str:
     names = sorted(tensors)
-    layout = canonical_json([[name, DTYPES[tensors[name].dtype], list(tensors[name].shape)] for name in names])
+    layout = canonical_json(
+        [[name, DTYPES[tensors[name].dtype], list(tensors[name].shape)] for name in names]
+    )
     digest = hashlib.sha256(f"[{covered},{layout}]".encode("ascii") + b"\0")
     for name in names:
-        # view as bytes: numpy knows no bfloat16. reshape first: a 0-dimensional tensor has no byte view.
+        # view as bytes: numpy knows no bfloat16. reshape first: a 0-dimensional tensor has no byte
+        # view.
         digest.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return f"sha256:{digest.hexdigest()}"
 
@@ -162,7 +172,8 @@ def _read_tensors(data: Data, file: BinaryIO, size: int, source: str) -> dict[st
     broken = f"{source} is not a complete safetensors file"
     try:
         if not isinstance(data, bytes):
-            with safe_open(data, "pt"):  # refuses a header that does not fit before the file is read
+            # refuses a header that does not fit before the file is read
+            with safe_open(data, "pt"):
                 pass
         file.seek(0)
         tensors = safetensors.torch.load(file.read(size))
@@ -174,7 +185,9 @@ def _read_tensors(data: Data, file: BinaryIO, size: int, source: str) -> dict[st
         raise DataError(f"{broken}: {' '.join(str(error).split())[:200]}") from None
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES or tensor.dim() > 64:
-            raise DataError(f"{broken}: tensor {name[:80]!r} is {tensor.dtype} of {tensor.dim()} dimensions")
+            raise DataError(
+                f"{broken}: tensor {name[:80]!r} is {tensor.dtype} of {tensor.dim()} dimensions"
+            )
         if tensor.dtype is torch.bool:  # a byte other than 0 and 1 is no bool: make it one
             tensors[name] = tensor.view(torch.uint8).ne(0)
     return dict(sorted(tensors.items()))
@@ -184,7 +197,9 @@ def _get_only_key(header: Mapping[str, Any], source: str) -> str:
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or KEY not in metadata:
         found = f"metadata {sorted(metadata)}" if isinstance(metadata, dict) else "no metadata"
-        raise DataError(f"{source} has {found[:200]}, wanted the key {KEY!r}: this library did not write it")
+        raise DataError(
+            f"{source} has {found[:200]}, wanted the key {KEY!r}: this library did not write it"
+        )
     if len(metadata) > 1 or not isinstance(metadata[KEY], str):
         found = f"metadata {sorted(metadata)}"
         raise DataError(f"{source} has {found[:200]}, wanted the text {KEY!r} alone: it was edited")
@@ -208,10 +223,13 @@ def _check_meta(meta: dict[str, Any], text: str, schema: int, source: str) -> No
         raise DataError(f"{source}: its schema is {repr(found)[:40]}, wanted a whole number from 1")
     if found > schema:
         raise DataError(
-            f"{source} was written by schema {found}, this reads up to {schema}; install a newer version"
+            f"{source} was written by schema {found}, this reads up to {schema}; "
+            "install a newer version"
         )
     if dump_plain(meta) != text:
-        raise DataError(f"{source}: its metadata {KEY!r} is not in canonical form: it was edited by hand")
+        raise DataError(
+            f"{source}: its metadata {KEY!r} is not in canonical form: it was edited by hand"
+        )
     try:
         refuse_unusable(meta, text)
     except ValueError as error:
@@ -224,4 +242,6 @@ def _refuse_nonfinite(name: str, tensor: Tensor, source: str) -> None:
     first = int(ok.reshape(-1).logical_not().nonzero()[0])
     place = torch.unravel_index(torch.tensor(first), tensor.shape) if tensor.dim() else ()
     index, value = tuple(int(i) for i in place), tensor.reshape(-1)[first].item()
-    raise DataError(f"{source}: tensor {name[:80]!r} is {value} at index {index}, wanted finite numbers")
+    raise DataError(
+        f"{source}: tensor {name[:80]!r} is {value} at index {index}, wanted finite numbers"
+    )

@@ -11,16 +11,17 @@ from .folder import RunFolder
 
 
 def read_seconds(run: str | os.PathLike[str]) -> float | None:
-    """Seconds of a run over all its sessions, from timing.jsonl, without those of the runs in folders below
-    it; a killed session counts up to its last line. None where no session left a line."""
+    """Seconds of a run over all its sessions, from timing.jsonl, without those of the runs in
+    folders below it; a killed session counts up to its last line. None where no session left a
+    line."""
     if not (Path(run) / "config.json").exists():
         return None
     return sum_sessions(RunFolder.open(run).read_timing())
 
 
 def sum_sessions(lines: Sequence[Mapping[str, Any]]) -> float | None:
-    """Each line tells the seconds since its session began; a new session begins where they fall, or where an
-    epoch, iteration or net comes a second time.
+    """Each line tells the seconds since its session began; a new session begins where they fall, or
+    where an epoch, iteration or net comes a second time.
 
     Example:
         >>> sum_sessions([{"iteration": 1, "seconds": 2.0}, {"iteration": 2, "seconds": 4.0},

@@ -1,9 +1,9 @@
 """Files of `torch.save` from anyone, read without running anything in them.
 
-Such a file is a pickle. torch's restricted reader (`weights_only=True`) makes tensors, numbers, texts, lists,
-tuples and dicts of it and refuses all else; it runs no code, but it believes the sizes that it reads. So
-the archive is looked at first (a few bytes may unfold to gigabytes), and tensors are looked at before use
-(a view may repeat one number 10^12 times).
+Such a file is a pickle. torch's restricted reader (`weights_only=True`) makes tensors, numbers,
+texts, lists, tuples and dicts of it and refuses all else; it runs no code, but it believes the
+sizes that it reads. So the archive is looked at first (a few bytes may unfold to gigabytes), and
+tensors are looked at before use (a view may repeat one number 10^12 times).
 
 Reference: https://pytorch.org/docs/stable/notes/serialization.html
 """
@@ -27,14 +27,14 @@ from torch import Tensor, nn
 from ..errors import DataError, OutOfMemory
 
 HINT = (
-    "nothing in it was run; if you trust who made it, open it in the program that wrote it and save plain "
-    "tensors, numbers, lists and tuples with torch.save"
+    "nothing in it was run; if you trust who made it, open it in the program that wrote it and "
+    "save plain tensors, numbers, lists and tuples with torch.save"
 )
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> tuple[Any, str]:
-    """The tensors, numbers and texts that `torch.save` wrote, nested, on the CPU, and the file's SHA-256. Any
-    version of the format is read; a pickle of other objects is refused and not run.
+    """The tensors, numbers and texts that `torch.save` wrote, nested, on the CPU, and the file's
+    SHA-256. Any version of the format is read; a pickle of other objects is refused and not run.
 
     Example:
         >>> path = getfixture("tmp_path") / "two.pth"
@@ -60,10 +60,14 @@ def load_torch(data: bytes, path: object) -> Any:
     except pickle.UnpicklingError as error:
         # torch's own sentence, of many lines, would tell the reader to switch the restriction off
         name = re.search(r"unsupported global:?\s+(?:GLOBAL )?(\S+)", str(error), re.IGNORECASE)
-        what = f"wants the Python object {name[1][:80]}" if name else "the restricted reader does not take"
+        what = (
+            f"wants the Python object {name[1][:80]}"
+            if name
+            else "the restricted reader does not take"
+        )
         raise DataError(
-            f"{path} is a pickle that {what}, or is damaged; wanted tensors, numbers, lists and tuples alone; "
-            f"{HINT}"
+            f"{path} is a pickle that {what}, or is damaged; wanted tensors, numbers, lists and "
+            f"tuples alone; {HINT}"
         ) from None
     except Exception as error:  # EOFError, RuntimeError, KeyError, IndexError, ...
         what = " ".join(str(error).split())[:120] or type(error).__name__
@@ -89,8 +93,8 @@ def is_plain(x: Tensor) -> bool:
 
 
 def read_bytes(path: str | os.PathLike[str], wanted: str) -> bytes:
-    """The content of a regular file, read once: what is checked is what is used. `wanted` is what it should
-    be."""
+    """The content of a regular file, read once: what is checked is what is used. `wanted` is what
+    it should be."""
     path = Path(path)
     try:
         # looked at before it is opened: opening a pipe would wait for a writer
@@ -106,8 +110,9 @@ def read_bytes(path: str | os.PathLike[str], wanted: str) -> bytes:
 
 
 def _refuse_damaged_archive(path: object, data: bytes) -> None:
-    """torch.save never compresses, so an archive whose parts are larger than itself is a trap; and torch does
-    not compare the checksum that an archive has of each part, so that a flipped bit would pass for a weight."""
+    """torch.save never compresses, so an archive whose parts are larger than itself is a trap; and
+    torch does not compare the checksum that an archive has of each part, so that a flipped bit
+    would pass for a weight."""
     try:
         if not zipfile.is_zipfile(io.BytesIO(data)):  # which fails of some archives
             return
@@ -117,8 +122,8 @@ def _refuse_damaged_archive(path: object, data: bytes) -> None:
             compressed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
             if compressed or total > len(data):
                 raise DataError(
-                    f"{path} has {len(data):,} bytes and claims to unfold to {total:,}, wanted an archive as "
-                    "torch.save writes it, which is not compressed; get it again"
+                    f"{path} has {len(data):,} bytes and claims to unfold to {total:,}, wanted an "
+                    "archive as torch.save writes it, which is not compressed; get it again"
                 )
             # all 0: written with torch.serialization.set_crc32_options(False)
             damaged = archive.testzip() if any(part.CRC for part in parts) else None
@@ -127,4 +132,6 @@ def _refuse_damaged_archive(path: object, data: bytes) -> None:
     except Exception as error:
         raise DataError(f"{path} is a damaged archive ({str(error)[:80]}); get it again") from None
     if damaged is not None:
-        raise DataError(f"{path} is damaged: its part {damaged[:80]!r} is not of its checksum; get it again")
+        raise DataError(
+            f"{path} is damaged: its part {damaged[:80]!r} is not of its checksum; get it again"
+        )

@@ -1,10 +1,11 @@
 """Studies: many runs below one folder, and one config that says what was asked of them all.
 
     OUT/                       a run folder of a kind of its own: config.json, environment.json
-      ...                      a run folder for each `Job`, and whatever else the study measures and keeps
+      ...                      a run folder for each `Job`, and whatever else the study measures and
+                               keeps
 
-Finished jobs are loaded, interrupted jobs are resumed, and a folder that holds a run of another config is
-refused. After a signal the error names the command that resumes the whole study.
+Finished jobs are loaded, interrupted jobs are resumed, and a folder that holds a run of another
+config is refused. After a signal the error names the command that resumes the whole study.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ __all__ = ["Job", "Study", "config_changes", "has_run", "read_run_config"]
 
 C = TypeVar("C", bound=Any)
 T = TypeVar("T")
-MACHINE = ("versions", "device", "device_name", "threads")  # of environment.json, what tables say of a machine
+# of environment.json, what tables say of a machine
+MACHINE = ("versions", "device", "device_name", "threads")
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,14 @@ class Job:
         return config_changes(self.kind, run.config, dump_config(self.config), self.ignored)
 
     def is_finished(self) -> bool:
-        """Whether the run is there and whole; UsageError where the folder holds a run of another config."""
+        """Whether the run is there and whole; UsageError where the folder holds a run of another
+        config."""
         if not has_run(self.path):
             return (self.path / self.file).exists()
         if changed := self.find_differences(RunFolder.open(self.path, kind=self.kind)):
             raise UsageError(
-                f"{self.path} holds a run of another config ({'; '.join(changed)}); remove it, or choose "
-                "another --out"
+                f"{self.path} holds a run of another config ({'; '.join(changed)}); remove it, or "
+                "choose another --out"
             )
         return (self.path / self.file).exists()
 
@@ -77,8 +80,8 @@ class Job:
 class Study:
     """A folder of many runs, held by this process between `open` and the end of the `with` block.
 
-    Signals are caught from the start of the block, so that what precedes `open` (reading data) is interrupted
-    with the same sentence.
+    Signals are caught from the start of the block, so that what precedes `open` (reading data) is
+    interrupted with the same sentence.
 
     Args:
         path: the folder.
@@ -94,9 +97,16 @@ class Study:
     """
 
     def __init__(
-        self, path: Path, kind: str, asked: Mapping[str, Any], *, again: str,
-        say: Callable[[str], None] = lambda line: None, may_change: Collection[str] = (), timed: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        path: Path,
+        kind: str,
+        asked: Mapping[str, Any],
+        *,
+        again: str,
+        say: Callable[[str], None] = lambda line: None,
+        may_change: Collection[str] = (),
+        timed: bool = False,
+    ) -> None:
         self.path, self.kind, self.asked, self.say = path, kind, dict(asked), say
         self.may_change, self.timed = may_change, timed
         self.stopped = f"stopped; what was done is kept in {path}; go on with: {again}"
@@ -113,24 +123,31 @@ class Study:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.__exit__(kind, value, trace)
 
     def refuse_other(self) -> RunFolder | None:
-        """Refuse a folder that holds something else; changes nothing. Returns the folder, where an earlier
-        call has made it."""
+        """Refuse a folder that holds something else; changes nothing. Returns the folder, where an
+        earlier call has made it."""
         if not has_run(self.path):
             RunFolder.refuse_occupied(self.path)
             return None
         folder = RunFolder.open(self.path, kind=self.kind)
         if changed := config_changes(self.kind, folder.config, self.asked, self.may_change):
-            raise UsageError(f"{self.path} holds another study ({'; '.join(changed)}); choose another --out")
+            raise UsageError(
+                f"{self.path} holds another study ({'; '.join(changed)}); choose another --out"
+            )
         return folder
 
     def open(self) -> RunFolder:
         """Create the folder or open it, lock it, and remove what a killed process left."""
-        folder = self.refuse_other() or RunFolder.create(self.path, self.asked, environment(), self.kind)
+        folder = self.refuse_other() or RunFolder.create(
+            self.path, self.asked, environment(), self.kind
+        )
         self._stack.enter_context(folder.lock())
         if folder.config != self.asked:
             folder.replace_config(self.asked)
@@ -154,8 +171,8 @@ class Study:
         self.stop.raise_if_requested(self.stopped)
 
     def carry_out(self, words: str | None, work: Callable[[], T]) -> T:
-        """Do a piece of the work, with the line `words` before it. `Interrupted` says how to resume the
-        study."""
+        """Do a piece of the work, with the line `words` before it. `Interrupted` says how to resume
+        the study."""
         self.poll()
         if words is not None:
             self.say(words)
@@ -171,7 +188,8 @@ class Study:
         return done
 
     def run(self, job: Job) -> Path:
-        """The file that a job leaves: of a finished run, of one that is resumed, or of a new one."""
+        """The file that a job leaves: of a finished run, of one that is resumed, or of a new
+        one."""
         if not job.is_finished():
             resume = has_run(job.path)
             self.carry_out(job.words, lambda: job.run(resume))
@@ -199,7 +217,9 @@ def _kind_with(cls: type[Any]) -> str:
 
 def read_run_config(path: Path, cls: type[C]) -> C:
     """The config, of class `cls`, of a run folder."""
-    return build_config(cls, RunFolder.open(path, kind=_kind_with(cls)).config, str(path / "config.json"))
+    return build_config(
+        cls, RunFolder.open(path, kind=_kind_with(cls)).config, str(path / "config.json")
+    )
 
 
 def config_changes(

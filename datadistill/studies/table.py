@@ -1,9 +1,9 @@
 """Tables of studies: rows of scores, written as Markdown, CSV and JSON.
 
-A `Score` is one measured number with what is known about it. A `Table` holds one row for each score and gives
-the records of a CSV file and of JSON; `to_markdown` prints any rows by a list of `Column`, and `join_page`
-joins such tables with headings and remarks. Nothing here adds a date, a duration, a host or a path: the same
-measurements give the same bytes.
+A `Score` is one measured number with what is known about it. A `Table` holds one row for each score
+and gives the records of a CSV file and of JSON; `to_markdown` prints any rows by a list of
+`Column`, and `join_page` joins such tables with headings and remarks. Nothing here adds a date, a
+duration, a host or a path: the same measurements give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,16 @@ from typing import Any, Generic, TypeVar
 from datadistill.stats import Interval, deviation, format_mean, mean_interval
 
 __all__ = [
-    "Column", "Published", "Score", "Table", "describe_machines", "format_difference", "join_page", "to_csv",
+    "Column",
+    "Published",
+    "Score",
+    "Table",
+    "describe_machines",
+    "format_difference",
+    "join_page",
+    "to_csv",
     "to_markdown",
-]  # fmt: skip
+]
 
 R = TypeVar("R")
 
@@ -85,11 +92,15 @@ class Score:
         return format_mean(self.mean, None if len(self.values) == 1 else self.deviation, spec)
 
     def record(self) -> dict[str, Any]:
-        """The score under the names that the fields of a `Table` choose from; None for what is not known."""
+        """The score under the names that the fields of a `Table` choose from; None for what is not
+        known."""
         difference, paper = self.difference, self.published
         known = paper if isinstance(paper, Published) else None
         return {
-            "mean": self.mean, "deviation": self.deviation, "low": self.low, "high": self.high,
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "low": self.low,
+            "high": self.high,
             "values": list(self.values),
             "difference": None if difference is None else difference.mean,
             "difference_low": None if difference is None else difference.low,
@@ -98,7 +109,7 @@ class Score:
             "published_deviation": None if known is None else known.deviation,
             "published_in": None if known is None else known.where,
             "read_off_plot": None if known is None else known.read_off,
-        }  # fmt: skip
+        }
 
 
 def format_difference(score: Score) -> str:
@@ -111,8 +122,8 @@ class Table:
     """The results of a study, one row for each score.
 
     Args:
-        fields: columns of the CSV file and keys of the JSON records, in order; each is a label of the rows or
-            a name of `Score.record`.
+        fields: columns of the CSV file and keys of the JSON records, in order; each is a label of
+            the rows or a name of `Score.record`.
         rows: the scores, each with its labels.
         renamed: field -> name in `Score.record`, where they differ.
 
@@ -139,8 +150,8 @@ class Table:
 
 
 def to_csv(fields: Sequence[str], records: Iterable[Mapping[str, Any]], spec: str = ".4f") -> str:
-    """Records as CSV, one line each, floats in the format `spec`; numbers of a list have a space between,
-    texts of a list and members of a dict a semicolon.
+    """Records as CSV, one line each, floats in the format `spec`; numbers of a list have a space
+    between, texts of a list and members of a dict a semicolon.
 
     >>> to_csv(("arm", "parts"), [{"arm": 0.5, "parts": {"images": 8, "range": 1}}])
     'arm,parts\\n0.5000,images 8; range 1\\n'
@@ -184,7 +195,9 @@ def to_markdown(columns: Sequence[Column[R]], rows: Iterable[R]) -> str:
     heads = (f" {column.heading} |" if column.heading else " |" for column in columns)
     marks = (" ---: |" if column.number else " --- |" for column in columns)
     cells = (" | ".join(column.cell(row) for column in columns) for row in rows)
-    return "\n".join(["|" + "".join(heads), "|" + "".join(marks), *(f"| {line} |" for line in cells)])
+    return "\n".join(
+        ["|" + "".join(heads), "|" + "".join(marks), *(f"| {line} |" for line in cells)]
+    )
 
 
 def join_page(*blocks: str | Sequence[str]) -> str:
@@ -193,7 +206,9 @@ def join_page(*blocks: str | Sequence[str]) -> str:
     >>> join_page("# A", "", ["One.", "Two."])
     '# A\\n\\n- One.\\n- Two.\\n'
     """
-    texts = [one if isinstance(one, str) else "\n".join(f"- {line}" for line in one) for one in blocks]
+    texts = [
+        one if isinstance(one, str) else "\n".join(f"- {line}" for line in one) for one in blocks
+    ]
     return "\n\n".join(text for text in texts if text) + "\n"
 
 
@@ -206,5 +221,7 @@ def describe_machines(environments: Sequence[Mapping[str, Any]]) -> list[str]:
         on = f"{count} thread{'s' if count != 1 else ''} of {env.get('device_name', 'a CPU')}"
         if env.get("device") != "cpu":
             on = str(env.get("device_name", env.get("device")))
-        lines.append(f"{on}, torch {versions.get('torch')}, datadistill {versions.get('datadistill')}")
+        lines.append(
+            f"{on}, torch {versions.get('torch')}, datadistill {versions.get('datadistill')}"
+        )
     return list(dict.fromkeys(lines))

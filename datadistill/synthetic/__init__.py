@@ -1,4 +1,5 @@
-"""The learned set: synthetic images behind a decoder, their labels and step sizes, and how they are used."""
+"""The learned set: synthetic images behind a decoder, their labels and step sizes, and how they are
+used."""
 
 from datadistill.synthetic.decoders import DECODERS as DECODERS
 from datadistill.synthetic.decoders import Decoder as Decoder

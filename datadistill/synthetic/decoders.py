@@ -18,10 +18,14 @@ __all__ = ["DECODERS", "Decoder", "Pixels", "decode", "decoder_from"]
 class Decoder(Protocol):
     """A differentiable map from learned tensors to images."""
 
-    def init(self, start: Float[Tensor, "n c h w"], generator: torch.Generator) -> dict[str, Tensor]:
+    def init(
+        self, start: Float[Tensor, "n c h w"], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """The tensors to learn, such that the images are near `start`; no name contains a dot."""
 
-    def images(self, tensors: Mapping[str, Tensor], index: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+    def images(
+        self, tensors: Mapping[str, Tensor], index: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b c h w"]:
         """Images `index`, of n; an error for an index of n or more."""
 
     def describe(self) -> dict[str, Any]:
@@ -31,10 +35,14 @@ class Decoder(Protocol):
 class Pixels:
     """Images are learned pixel by pixel."""
 
-    def init(self, start: Float[Tensor, "n c h w"], generator: torch.Generator) -> dict[str, Tensor]:
+    def init(
+        self, start: Float[Tensor, "n c h w"], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         return {"images": start}
 
-    def images(self, tensors: Mapping[str, Tensor], index: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+    def images(
+        self, tensors: Mapping[str, Tensor], index: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b c h w"]:
         return tensors["images"][index]
 
     def describe(self) -> dict[str, Any]:
@@ -45,7 +53,9 @@ def decode(decoder: Decoder, tensors: Mapping[str, Tensor], n: int) -> Float[Ten
     """All n images, without a graph."""
     try:
         with torch.no_grad():
-            images = decoder.images(tensors, torch.arange(n, device=next(iter(tensors.values())).device))
+            images = decoder.images(
+                tensors, torch.arange(n, device=next(iter(tensors.values())).device)
+            )
     except (KeyError, RuntimeError, IndexError, ValueError, StopIteration) as error:
         if is_out_of_memory(error):
             raise
@@ -66,8 +76,8 @@ def refuse_spare_rows(decoder: Decoder, tensors: Mapping[str, Tensor], n: int) -
         return
     shapes = {k: tuple(x.shape) for k, x in tensors.items()}
     raise DataError(
-        f"the decoder {decoder.describe()} makes more images of {str(shapes)[:200]} than the {n} that have "
-        "labels; get the file again"
+        f"the decoder {decoder.describe()} makes more images of {str(shapes)[:200]} than the {n} "
+        "that have labels; get the file again"
     )
 
 

@@ -21,7 +21,8 @@ __all__ = ["Schedule"]
 class Schedule:
     """Explicit steps: the images of each step of an epoch, in order, and the number of epochs.
 
-    Step t trains on `batches[t % len(batches)]`. Images are used again in every epoch; step sizes are not.
+    Step t trains on `batches[t % len(batches)]`. Images are used again in every epoch; step sizes
+    are not.
 
     Args:
         batches: index tensors into the images, one for each step of an epoch.
@@ -29,7 +30,8 @@ class Schedule:
 
     Example:
         >>> Schedule.equal(images=4, steps=2, epochs=3).order
-        [tensor([0, 1]), tensor([2, 3]), tensor([0, 1]), tensor([2, 3]), tensor([0, 1]), tensor([2, 3])]
+        [tensor([0, 1]), tensor([2, 3]), tensor([0, 1]), tensor([2, 3]), tensor([0, 1]), tensor([2,
+        3])]
     """
 
     batches: Sequence[Int[Tensor, " b"]]
@@ -38,7 +40,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if not self.batches or self.epochs < 1:
             raise UsageError(
-                f"a schedule has {len(self.batches)} batches and {self.epochs} epochs, wanted 1 or more of each"
+                f"a schedule has {len(self.batches)} batches and {self.epochs} epochs, wanted "
+                "1 or more of each"
             )
 
     @classmethod
@@ -76,7 +79,11 @@ class Schedule:
 
     def describe(self) -> dict[str, Any]:
         """As plain values; `from_description` is the inverse."""
-        return {"name": EXPLICIT, "batches": [index.tolist() for index in self.batches], "epochs": self.epochs}
+        return {
+            "name": EXPLICIT,
+            "batches": [index.tolist() for index in self.batches],
+            "epochs": self.epochs,
+        }
 
     @classmethod
     def from_description(cls, description: Any) -> Schedule:
@@ -86,7 +93,9 @@ class Schedule:
             DataError: other fields, or batches that are no lists of whole numbers.
         """
         found = check_fields("schedule", description, _DESCRIBED)
-        return cls([torch.tensor(index, dtype=torch.long) for index in found["batches"]], found["epochs"])
+        return cls(
+            [torch.tensor(index, dtype=torch.long) for index in found["batches"]], found["epochs"]
+        )
 
 
 EXPLICIT = "explicit"
@@ -97,7 +106,9 @@ def check_batches(field: str, value: Any) -> list[list[int]]:
     if (
         not isinstance(value, list)
         or not value
-        or not all(isinstance(index, list) and all(type(i) is int for i in index) for index in value)
+        or not all(
+            isinstance(index, list) and all(type(i) is int for i in index) for index in value
+        )
     ):
         raise DataError(f"{field} is {quote(value)}, wanted whole numbers for each step")
     return value

@@ -17,8 +17,8 @@ __all__ = ["start_images"]
 
 
 def start_images(data: RealData, ipc: int, source: str, seed: int) -> Float[Tensor, "n c h w"]:
-    """K * ipc images on the data's device, from a `source` of `DistillConfig.images_from` and the stream
-    "start_images"."""
+    """K * ipc images on the data's device, from a `source` of `DistillConfig.images_from` and the
+    stream "start_images"."""
     k = len(data.classes)
     if source == "noise":
         noise = torch.randn(k * ipc, *data.shape, generator=generator(seed, "start_images"))
@@ -27,8 +27,8 @@ def start_images(data: RealData, ipc: int, source: str, seed: int) -> Float[Tens
     short = [(data.classes[c], len(s)) for c, s in enumerate(of_class) if len(s) < ipc]
     if short:
         raise DataError(
-            f"class {short[0][0]} has {short[0][1]} training images, but ipc is {ipc} and images start from "
-            f"{source}; lower ipc, or start from noise (--images-from noise)"
+            f"class {short[0][0]} has {short[0][1]} training images, but ipc is {ipc} and images "
+            f"start from {source}; lower ipc, or start from noise (--images-from noise)"
         )
     parts = []
     for c, split in enumerate(of_class):

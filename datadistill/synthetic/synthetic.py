@@ -1,6 +1,7 @@
 """A synthetic set while it is learned: the leaves of the outer optimizer.
 
-Soft labels are softmax(logits), step sizes softplus(rho) (innerloop/step_sizes.py). Sets know no config.
+Soft labels are softmax(logits), step sizes softplus(rho) (innerloop/step_sizes.py). Sets know no
+config.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ SOFT_START = 0.9
 
 def soft_logits(classes: Int[Tensor, " n"], k: int, p: float = SOFT_START) -> Float[Tensor, "n k"]:
     """Logits whose softmax is p on the class, and the same elsewhere."""
-    # softmax gives p on the class and (1 - p) / (k - 1) elsewhere for a logit of log(p (k - 1) / (1 - p))
+    # softmax gives p on the class and (1 - p) / (k - 1) elsewhere for a logit of log(p (k - 1) / (1
+    # - p))
     height = math.log(p * (k - 1) / (1 - p))
     return torch.nn.functional.one_hot(classes, k).float() * height
 
@@ -45,7 +47,9 @@ class Synthetic:
         >>> from datadistill.synthetic import Pixels
         >>> images = {"images": torch.zeros(4, 1, 8, 8)}
         >>> rho = step_sizes.init("per-step", 0.02, steps=2, tensors=1)
-        >>> s = Synthetic(Pixels(), images, torch.tensor([0, 1, 0, 1]), None, Schedule.equal(4, 2), rho)
+        >>> s = Synthetic(
+        ...     Pixels(), images, torch.tensor([0, 1, 0, 1]), None, Schedule.equal(4, 2), rho
+        ... )
         >>> [x.shape[0] for x, _ in s.steps()], s.step_sizes().shape, list(s.groups())
         ([2, 2], torch.Size([2]), ['images', 'step_sizes'])
     """
@@ -62,8 +66,8 @@ class Synthetic:
         for name, x in tensors.items():
             if name in ("labels", "step_sizes") or "." in name or not x.is_floating_point():
                 raise UsageError(
-                    f"the decoder {decoder.describe()} learns {name!r}, {x.dtype}; give it floats by names "
-                    'without a dot, other than "labels" and "step_sizes"'
+                    f"the decoder {decoder.describe()} learns {name!r}, {x.dtype}; give it floats "
+                    'by names without a dot, other than "labels" and "step_sizes"'
                 )
         self.decoder, self.classes, self.schedule = decoder, classes, schedule
         self.tensors = {name: x.requires_grad_() for name, x in tensors.items()}
@@ -71,12 +75,14 @@ class Synthetic:
         self.rho = rho.requires_grad_()
 
     def leaves(self) -> dict[str, Tensor]:
-        """Name -> leaf, in a fixed order: the decoder's tensors, "labels" (logits), "step_sizes" (rho)."""
+        """Name -> leaf, in a fixed order: the decoder's tensors, "labels" (logits), "step_sizes"
+        (rho)."""
         labels = {} if self.logits is None else {"labels": self.logits}
         return {**self.tensors, **labels, "step_sizes": self.rho}
 
     def groups(self) -> dict[str, list[Tensor]]:
-        """The leaves by what they make: "images", "labels", "step_sizes", each with a learning rate."""
+        """The leaves by what they make: "images", "labels", "step_sizes", each with a learning
+        rate."""
         labels = {} if self.logits is None else {"labels": [self.logits]}
         return {"images": list(self.tensors.values()), **labels, "step_sizes": [self.rho]}
 
@@ -93,7 +99,10 @@ class Synthetic:
     def steps(self) -> list[Pair]:
         """T pairs, differentiable. Steps of several epochs on the same images share one pair."""
         labels = self.labels()
-        pairs = [(self.images(i.to(labels.device)), labels[i.to(labels.device)]) for i in self.schedule.batches]
+        pairs = [
+            (self.images(i.to(labels.device)), labels[i.to(labels.device)])
+            for i in self.schedule.batches
+        ]
         return pairs * self.schedule.epochs
 
     def step_sizes(self) -> Float[Tensor, " T *P"]:

@@ -14,9 +14,9 @@ UNKNOWN = (CUSTOM, "torchvision")  # the other architectures of this library are
 
 
 def check_before_learning(name: str, method: Unrolled, data: RealData) -> str | None:
-    """Compare the hypergradient of two steps with finite differences, for nets other than this library's,
-    which are known to be right. UsageError, with layer and reason, where the net cannot be trained
-    through. Returns a line to print where nothing could be compared, else None."""
+    """Compare the hypergradient of two steps with finite differences, for nets other than this
+    library's, which are known to be right. UsageError, with layer and reason, where the net cannot
+    be trained through. Returns a line to print where nothing could be compared, else None."""
     if name not in UNKNOWN:
         return None
     if not is_cheap(method.net, data.train.images):
@@ -33,5 +33,7 @@ def check_before_learning(name: str, method: Unrolled, data: RealData) -> str | 
         raise UsageError(
             f"{found}; differentiating through training needs second derivatives: use another layer"
         )
-    warnings.warn(f"{found}; what is learned follows another direction", InexactGradients, stacklevel=6)
+    warnings.warn(
+        f"{found}; what is learned follows another direction", InexactGradients, stacklevel=6
+    )
     return None

@@ -1,9 +1,10 @@
 """Fine-tuning with a distilled set: the user's own net, T gradient steps.
 
-Domain adaptation in use (Wang et al. 2018, sections 3.5 and 4.2): a set learned for pretrained nets takes a
-net that was trained on the source data to the target data in its own T steps. Beside it stands ordinary
-fine-tuning of the same net on the whole target training set, and the number of its steps until it is as good.
-Both are compared on the validation split; the test split is read for the two accuracies alone.
+Domain adaptation in use (Wang et al. 2018, sections 3.5 and 4.2): a set learned for pretrained nets
+takes a net that was trained on the source data to the target data in its own T steps. Beside it
+stands ordinary fine-tuning of the same net on the whole target training set, and the number of its
+steps until it is as good. Both are compared on the validation split; the test split is read for the
+two accuracies alone.
 
 Reference: Wang et al., Dataset Distillation, 2018, https://arxiv.org/abs/1811.10959
 """
@@ -39,7 +40,8 @@ ADAPTED = Artifact("net", command="datadistill finetune")
 
 @dataclass(frozen=True)
 class FineTuning:
-    """A net adapted by a distilled set, and what it took; accuracies in percent of the test split."""
+    """A net adapted by a distilled set, and what it took; accuracies in percent of the test
+    split."""
 
     net: nn.Module = field(repr=False)
     """The adapted net."""
@@ -52,8 +54,8 @@ class FineTuning:
     seconds: float
     """That they took."""
     steps_ordinary: int | None
-    """Steps of ordinary fine-tuning until it was as good on the validation split; None where it was not, or
-    where that was not asked for."""
+    """Steps of ordinary fine-tuning until it was as good on the validation split; None where it was
+    not, or where that was not asked for."""
     seconds_ordinary: float | None
     """That these took, or all `max_steps` where it was not as good; measuring apart."""
     max_steps: int | None
@@ -67,7 +69,9 @@ class FineTuning:
 
     def as_dict(self) -> dict[str, Any]:
         """All fields but the net, as plain values."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("net", "meta")}
+        return {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("net", "meta")
+        }
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the adapted net: a safetensors file of its parameters and buffers by name."""
@@ -92,12 +96,12 @@ def finetune(
     poll: Poll | None = None,
     progress: bool | Report = False,
 ) -> FineTuning:
-    """Adapt a net in the set's T steps, and count the steps of ordinary fine-tuning that reach the same
-    accuracy.
+    """Adapt a net in the set's T steps, and count the steps of ordinary fine-tuning that reach the
+    same accuracy.
 
-    The net starts from its own values, also where the set carries an initialization: a set learned for one
-    fixed initialization is of use to that net alone, and this says so. Its images must be prepared with
-    `d.normalization`.
+    The net starts from its own values, also where the set carries an initialization: a set learned
+    for one fixed initialization is of use to that net alone, and this says so. Its images must be
+    prepared with `d.normalization`.
 
     Args:
         d: the set.
@@ -106,11 +110,13 @@ def finetune(
         data_root: where data sets lie.
         device: auto, cpu or cuda.
         reach: count the steps of ordinary fine-tuning (Adam on the whole training split).
-        max_steps, every: it stops after this many steps, and is measured whenever `every` more are done.
+        max_steps, every: it stops after this many steps, and is measured whenever `every` more are
+            done.
         lr, batch: its learning rate and images a step.
         seed: of its batches, and of dropout.
         poll: called before its steps, for signals.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Raises:
         UsageError: a net that does not fit.
@@ -125,7 +131,9 @@ def finetune(
         10
     """
     if not isinstance(net, nn.Module):
-        raise UsageError(f"net is {net!r:.80}, wanted a torch module: fine-tuning starts from its values")
+        raise UsageError(
+            f"net is {net!r:.80}, wanted a torch module: fine-tuning starts from its values"
+        )
     where = resolve(device)
     real = (data or load_own_data(d, data_root=data_root)).to(where)
     check_data(d, real)
@@ -134,31 +142,49 @@ def finetune(
     theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
     if not theta_0:
         raise UsageError(
-            "no parameter of the net requires a gradient, so there is nothing to train; unfreeze some"
+            "no parameter of the net requires a gradient, so there is nothing to "
+            "train; unfreeze some"
         )
     began = _read_clock(where)
     trained = d.train(start, theta_0, seed=seed)
     seconds = _read_clock(where) - began
     if broken := [k for k, p in trained.named_parameters() if not bool(torch.isfinite(p).all())]:
         raise NumericalError(
-            f"after the set's {len(d.order)} steps {broken[0]} is not finite: its step sizes, up to "
-            f"{float(d.step_sizes.max()):.3g}, are too large for this net; use one like those it was made for"
+            f"after the set's {len(d.order)} steps {broken[0]} is not finite: its step sizes, up "
+            f"to {float(d.step_sizes.max()):.3g}, are too large for this net; use one like "
+            "those it was made for"
         )
     before, after = (_accuracy(one, real.test) for one in (start, trained))
     tuning = FineTuning(
-        net=trained, accuracy_before=before, accuracy_after=after, steps=len(d.order), seconds=seconds,
-        steps_ordinary=None, seconds_ordinary=None, max_steps=None,
-        dataset=real.name, description=real.description,
+        net=trained,
+        accuracy_before=before,
+        accuracy_after=after,
+        steps=len(d.order),
+        seconds=seconds,
+        steps_ordinary=None,
+        seconds_ordinary=None,
+        max_steps=None,
+        dataset=real.name,
+        description=real.description,
         meta={
             "net": d.net if _is_of(d, trained) else CUSTOM,
-            "classes": d.classes, "normalization": d.normalization,
+            "classes": d.classes,
+            "normalization": d.normalization,
             "accuracies": {"before": before, "after": after, "dataset": real.name, "split": "test"},
         },
-    )  # fmt: skip
+    )
     if not reach:
         return tuning
     return count_ordinary(
-        tuning, net, real, max_steps=max_steps, every=every, lr=lr, batch=batch, seed=seed, poll=poll
+        tuning,
+        net,
+        real,
+        max_steps=max_steps,
+        every=every,
+        lr=lr,
+        batch=batch,
+        seed=seed,
+        poll=poll,
     )
 
 
@@ -174,15 +200,15 @@ def count_ordinary(
     seed: int = 0,
     poll: Poll | None = None,
 ) -> FineTuning:
-    """Count the steps that ordinary fine-tuning of the same net needs; the arguments are those of `finetune`,
-    `net` is the net it started from, and `data` is on the device of the adapted net."""
+    """Count the steps that ordinary fine-tuning of the same net needs; the arguments are those of
+    `finetune`, `net` is the net it started from, and `data` is on the device of the adapted net."""
     for name, count in (("max_steps", max_steps), ("every", every)):
         if count < 1:
             raise UsageError(f"{name} is {count}, but at least 1 is needed")
     if not len(data.validation):
         raise DataError(
-            f"{data.name} leaves no validation images to compare on; hold some out, or leave the comparison "
-            "out (--no-reach)"
+            f"{data.name} leaves no validation images to compare on; hold some out, or leave the "
+            "comparison out (--no-reach)"
         )
     where = data.device
     start = copy_net(net).to(where)
@@ -210,7 +236,10 @@ def count_ordinary(
     fit(start, data.train, plan, seed=seed, on_step=check_step, poll=poll)
     seconds = _read_clock(where) - began - measuring
     return replace(
-        tuning, steps_ordinary=reached[0] if reached else None, seconds_ordinary=seconds, max_steps=max_steps
+        tuning,
+        steps_ordinary=reached[0] if reached else None,
+        seconds_ordinary=seconds,
+        max_steps=max_steps,
     )
 
 
@@ -231,8 +260,8 @@ def _warn_of_attack(d: DistilledDataset) -> None:
     if (pair := get_attack(d)) is not None:
         taken, target = (d.classes[k] for k in pair)
         warnings.warn(
-            f"this set was learned to make a net take {taken} for {target} (a study of data poisoning): the "
-            "net is meant to become worse on that class",
+            f"this set was learned to make a net take {taken} for {target} (a study of data "
+            "poisoning): the net is meant to become worse on that class",
             stacklevel=4,
         )
 

@@ -33,20 +33,23 @@ def fit(
     poll: Callable[[], None] | None = None,
     progress: bool | Report = False,
 ) -> nn.Module:
-    """Train a copy of a net by cross-entropy on real images, and return it with its layers in the modes of
-    `net`.
+    """Train a copy of a net by cross-entropy on real images, and return it with its layers in the
+    modes of `net`.
 
     Args:
-        net: images (B,C,H,W) to logits (B,K); never changed. Parameters without a gradient stay frozen, and so
-            do layers in evaluation mode inside a net in training mode (BatchNorm keeps its statistics).
-        split: images and labels, on the net's device: a `Split`, a `DistilledDataset`, a pair of tensors, a
-            torch data set, a list of pairs or a DataLoader; see `datadistill.data.given.split_of`.
+        net: images (B,C,H,W) to logits (B,K); never changed. Parameters without a gradient stay
+            frozen, and so do layers in evaluation mode inside a net in training mode (BatchNorm
+            keeps its statistics).
+        split: images and labels, on the net's device: a `Split`, a `DistilledDataset`, a pair of
+            tensors, a torch data set, a list of pairs or a DataLoader; see
+            `datadistill.data.given.split_of`.
         plan: how to train.
         seed: of order, augmentation and dropout.
-        on_step: called after every step with the number of steps done and the net being trained, which it
-            must leave in training mode; True stops.
+        on_step: called after every step with the number of steps done and the net being trained,
+            which it must leave in training mode; True stops.
         poll: called before every step, for signals.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Raises:
         UsageError: nothing to train, or data or a net of another form.
@@ -65,7 +68,9 @@ def fit(
     """
     split = _split(split)
     if not isinstance(net, nn.Module):
-        raise UsageError(f"net is {net!r:.80}, wanted a torch module; build one first: fit(make_net(), ...)")
+        raise UsageError(
+            f"net is {net!r:.80}, wanted a torch module; build one first: fit(make_net(), ...)"
+        )
     trained = keep_hooks(copy_net(net), net)
     loop = of_module(trained, split, plan, seed=seed)
     with track("training", plan.epochs * loop.steps_per_epoch) as task:
@@ -82,12 +87,15 @@ def fit(
     lay_out(trained, None)
     for p in trained.parameters():
         p.grad = None
-    return keep_hooks(copy_net(trained), net)  # without the graph of what it kept of its last forward
+    # without the graph of what it kept of its last forward
+    return keep_hooks(copy_net(trained), net)
 
 
 def _split(data: Any) -> Split:
     if isinstance(data, RealData):
-        raise UsageError(f"split is the RealData {data.name!r}; pass the part to train on: data.train")
+        raise UsageError(
+            f"split is the RealData {data.name!r}; pass the part to train on: data.train"
+        )
     if isinstance(data, DistilledDataset):
         data = (data.images, data.labels)
     return split_of(data, "split")

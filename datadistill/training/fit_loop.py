@@ -1,13 +1,14 @@
 """Plain training on real data: the one loop for pools, full fine-tuning, teachers and students.
 
-Step s of an epoch of S = ceil(n / batch) steps takes the s-th part of that epoch's shuffled order; the parts
-are as even as n allows. With net number k, epoch e and step s from the start,
+Step s of an epoch of S = ceil(n / batch) steps takes the s-th part of that epoch's shuffled order;
+the parts are as even as n allows. With net number k, epoch e and step s from the start,
 
     order      the stream (seed, "fit_order", k, e)
     augment    the stream (seed, "fit_augment", k, s)
     dropout    the stream (seed, "fit_dropout", s)
 
-so a fit can stop and resume at any step, and net k trains alike alone and beside others, up to rounding.
+so a fit can stop and resume at any step, and net k trains alike alone and beside others, up to
+rounding.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Real images (B,C,H,W) of one step, augmented, their labels (B,), and their places in the split (B,),
-    for what is cached by image. With N nets side by side every tensor has a leading axis of N."""
+    """Real images (B,C,H,W) of one step, augmented, their labels (B,), and their places in the
+    split (B,), for what is cached by image. With N nets side by side every tensor has a leading
+    axis of N."""
 
     images: Float[Tensor, "*n b c h w"]
     labels: Int[Tensor, "*n b"]
@@ -50,15 +52,17 @@ class Fit:
     """The loop, one step at a time: `while not fit.is_done: fit.advance()`.
 
     Args:
-        tensors: name -> tensor, changed in place and kept in `state()`: leaves that require a gradient are
-            trained, the others (buffers) are what the loss makes of them.
-        loss: of a `Batch`: () for one net, (N,) with one entry a net for several; summed before the gradient.
+        tensors: name -> tensor, changed in place and kept in `state()`: leaves that require a
+            gradient are trained, the others (buffers) are what the loss makes of them.
+        loss: of a `Batch`: () for one net, (N,) with one entry a net for several; summed before the
+            gradient.
         split: real images, on the device of the tensors.
         plan: how to train.
-        groups: parameter groups of the optimizer over these tensors, each with an `lr` of its own if it
-            wants; default: one group of all that are trained.
+        groups: parameter groups of the optimizer over these tensors, each with an `lr` of its own
+            if it wants; default: one group of all that are trained.
         seed: of every stream.
-        nets: the number of the net, or the numbers of the nets that stand along the tensors' leading axis.
+        nets: the number of the net, or the numbers of the nets that stand along the tensors'
+            leading axis.
 
     Example:
         >>> split = Split(torch.tensor([[[[1.0]]], [[[3.0]]]]), torch.tensor([0, 1]))
@@ -84,15 +88,23 @@ class Fit:
     ) -> None:
         if not len(split):
             raise DataError("there is no image to train on; pass a split that is not empty")
-        self.tensors, self.loss, self.split, self.plan, self.seed = dict(tensors), loss, split, plan, seed
+        self.tensors, self.loss, self.split, self.plan, self.seed = (
+            dict(tensors),
+            loss,
+            split,
+            plan,
+            seed,
+        )
         self.nets = nets
         every = [{"params": [p for p in self.tensors.values() if p.requires_grad]}]
         wanted = [dict(group) for group in (groups if groups is not None else every)]
         self.trained: list[Tensor] = [p for group in wanted for p in group["params"]]
         if not self.trained:
-            raise UsageError("no tensor requires a gradient, so there is nothing to train; unfreeze some")
-        # fused: one pass over memory, on CPU too; other devices may lack it, and torch 2.6 computes a wrong
-        # step for tensors of half precision on the CPU
+            raise UsageError(
+                "no tensor requires a gradient, so there is nothing to train; unfreeze some"
+            )
+        # fused: one pass over memory, on CPU too; other devices may lack it, and torch 2.6 computes
+        # a wrong step for tensors of half precision on the CPU
         whole = (torch.float32, torch.float64)
         fused = all(p.dtype in whole and p.device.type in ("cpu", "cuda") for p in self.trained)
         self.optimizer = OPTIMIZERS[plan.optimizer](wanted, plan, fused)
@@ -118,21 +130,23 @@ class Fit:
         """One step. Returns the loss before it, () or (N,), detached.
 
         Raises:
-            NumericalError: a loss that is not finite (nothing was updated), or parameters that are not after
-                the last step.
+            NumericalError: a loss that is not finite (nothing was updated), or parameters that are
+                not after the last step.
         """
         poll()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.plan.factor(self.epoch)
         batch = self.batch(self.step)
         self.optimizer.zero_grad()
-        with global_stream(self.seed, "fit_dropout", self.step, everything=self.every_generator is not False):
+        with global_stream(
+            self.seed, "fit_dropout", self.step, everything=self.every_generator is not False
+        ):
             loss = self._first_loss(batch) if self.every_generator is None else self.loss(batch)
         found = loss.detach()
         if not bool(torch.isfinite(found).all()):
             self._refuse(f"the loss became {found.tolist()}")
-        # into .grad and not by autograd.grad: there it takes the memory layout of the parameter, which a
-        # fused optimizer relies on
+        # into .grad and not by autograd.grad: there it takes the memory layout of the parameter,
+        # which a fused optimizer relies on
         torch.autograd.backward(loss.sum(), inputs=self.trained)
         try:
             self.optimizer.step()
@@ -146,7 +160,8 @@ class Fit:
         return found
 
     def _first_loss(self, batch: Batch) -> Tensor:
-        """The loss, and whether numpy's and Python's generators must be seeded for it (2% of a small step)."""
+        """The loss, and whether numpy's and Python's generators must be seeded for it (2% of a
+        small step)."""
         before = get_other_generators()
         loss = self.loss(batch)
         self.every_generator = not is_same_state(before, get_other_generators())
@@ -158,7 +173,8 @@ class Fit:
         if self._orders is None or self._orders[0] != epoch:
             n, several = len(self.split), not isinstance(self.nets, int)
             orders = [
-                torch.randperm(n, generator=generator(self.seed, "fit_order", k, epoch)) for k in self._numbers
+                torch.randperm(n, generator=generator(self.seed, "fit_order", k, epoch))
+                for k in self._numbers
             ]
             index = torch.stack(orders) if several else orders[0]
             parts = index.to(self.split.labels.device).tensor_split(self.steps_per_epoch, dim=-1)
@@ -171,7 +187,9 @@ class Fit:
                 images = augment(images, streams[0], self.plan.augment)
             else:
                 several_images = zip(images, streams, strict=True)
-                images = torch.stack([augment(x, stream, self.plan.augment) for x, stream in several_images])
+                images = torch.stack(
+                    [augment(x, stream, self.plan.augment) for x, stream in several_images]
+                )
         return Batch(images, self.split.labels[index], index)
 
     @property
@@ -181,8 +199,9 @@ class Fit:
     def _refuse(self, what: str) -> None:
         rate = self.optimizer.param_groups[0]["lr"]
         raise NumericalError(
-            f"step {self.step} of {self.steps}, learning rate {rate:g}: {what[:200]}; train with a smaller "
-            f"learning rate (lr {self.rates[0] / 10:g}), and check that the images are finite"
+            f"step {self.step} of {self.steps}, learning rate {rate:g}: {what[:200]}; train with a "
+            f"smaller learning rate (lr {self.rates[0] / 10:g}), and check that the "
+            "images are finite"
         )
 
     def state(self) -> dict[str, Any]:
@@ -203,11 +222,18 @@ class Fit:
 
 
 def of_module(
-    net: nn.Module, split: Split, plan: FitPlan, *, seed: int = 0, number: int = 0, loss: Loss = cross_entropy
+    net: nn.Module,
+    split: Split,
+    plan: FitPlan,
+    *,
+    seed: int = 0,
+    number: int = 0,
+    loss: Loss = cross_entropy,
 ) -> Fit:
     """The fit of a module, which is changed in place and put in training mode.
 
-    A layer in evaluation mode inside a net in training mode stays as it is: it was frozen on purpose.
+    A layer in evaluation mode inside a net in training mode stays as it is: it was frozen on
+    purpose.
     """
     refuse_script(net)
     train_mode(net)
@@ -232,8 +258,9 @@ def of_stack(
     numbers: Sequence[int],
     loss: Loss = F.cross_entropy,
 ) -> Fit:
-    """The fit of several nets of one architecture in one vectorized pass. On a CPU the grouped convolutions
-    that it makes are slower than net after net; it pays on accelerators and for tiny nets.
+    """The fit of several nets of one architecture in one vectorized pass. On a CPU the grouped
+    convolutions that it makes are slower than net after net; it pays on accelerators and for tiny
+    nets.
 
     Args:
         net: the architecture, without buffers that training writes; its values are not used.
@@ -255,14 +282,16 @@ def of_stack(
 
 
 def train_mode(net: nn.Module) -> None:
-    """Put a net in training mode, unless it is in it: layers in evaluation mode were then frozen on purpose."""
+    """Put a net in training mode, unless it is in it: layers in evaluation mode were then frozen on
+    purpose."""
     if not net.training:
         net.train()
 
 
 def lay_out(net: nn.Module, device: torch.device | None) -> None:
-    """Put the weights of convolutions in the memory layout that trains fastest on a device (channels last on
-    a CPU, two thirds of the time), or with None back in the usual one; their values stay."""
+    """Put the weights of convolutions in the memory layout that trains fastest on a device
+    (channels last on a CPU, two thirds of the time), or with None back in the usual one; their
+    values stay."""
     fast = device is not None and device.type == "cpu"
     layout = torch.channels_last if fast else torch.contiguous_format
     for p in net.parameters():

@@ -21,8 +21,8 @@ class FitPlan(SgdPlan):
         batch: most images a step, 1 or more.
         optimizer: "adam", "rmsprop" (both with torch's defaults) or "sgd".
         lr: learning rate, above 0.
-        decay_epochs: epochs after which the learning rate is multiplied by `decay_factor`, again and again;
-            None never.
+        decay_epochs: epochs after which the learning rate is multiplied by `decay_factor`, again
+            and again; None never.
         decay_factor: above 0, at most 1.
         augment: augmentations of the batches: "crop", "flip".
         momentum: of SGD, at least 0 and below 1.
@@ -40,7 +40,9 @@ class FitPlan(SgdPlan):
 
     def factor(self, epoch: int) -> float:
         """The factor of learning rates in an epoch, counted from 0."""
-        return 1.0 if self.decay_epochs is None else self.decay_factor ** (epoch // self.decay_epochs)
+        return (
+            1.0 if self.decay_epochs is None else self.decay_factor ** (epoch // self.decay_epochs)
+        )
 
 
 def _adam(groups: list[dict[str, Any]], plan: FitPlan, fused: bool) -> torch.optim.Optimizer:

@@ -1,4 +1,5 @@
-"""One distillation in memory: the outer loop, tests on the validation split, and the set that is kept."""
+"""One distillation in memory: the outer loop, tests on the validation split, and the set that is
+kept."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class Learning:
         net: the run's module.
         start: where nets start, as the set says it.
         every: iterations between tests.
-        check: of the net before the first iteration, which returns a line for the log; None for none.
+        check: of the net before the first iteration, which returns a line for the log; None for
+            none.
         keep_best: whether the set of the best test is the result, not the last.
     """
 
@@ -93,7 +95,8 @@ class Learning:
         return self.iteration % self.every == 0 or self.iteration == self.loop.iterations
 
     def validate(self) -> dict[str, Any]:
-        """A line for metrics.jsonl: mean loss since the last one, accuracy on the validation split."""
+        """A line for metrics.jsonl: mean loss since the last one, accuracy on the validation
+        split."""
         d = self.snapshot()
         self._warn_of_edges(d.step_sizes)
         found = self.validation.accuracies(d)
@@ -104,24 +107,32 @@ class Learning:
             "accuracy": average,
             "accuracy_std": deviation(found),
             "gradient_norm": self.loop.gradient_norm,
-            "step_sizes": d.step_sizes.double().log().reshape(len(d.step_sizes), -1).mean(1).exp().tolist(),
+            "step_sizes": d.step_sizes.double()
+            .log()
+            .reshape(len(d.step_sizes), -1)
+            .mean(1)
+            .exp()
+            .tolist(),
             "skipped": self.loop.skipped,
         }
         self.loss_sum, self.loss_count = 0.0, 0
         if self.keep_best and (self.best is None or average > self.best[0]):
             self.best = (average, self.iteration)
-            self.best_tensors = {k: p.detach().clone() for k, p in self.loop.synthetic.leaves().items()}
+            self.best_tensors = {
+                k: p.detach().clone() for k, p in self.loop.synthetic.leaves().items()
+            }
         return record
 
     def _warn_of_edges(self, step_sizes: Tensor) -> None:
-        """Warn once a run. With one step size a tensor, a tensor that hardly moves is no warning; a step is."""
+        """Warn once a run. With one step size a tensor, a tensor that hardly moves is no warning; a
+        step is."""
         by_step = step_sizes.reshape(len(step_sizes), -1).amax(1)
         low, high = float(by_step.min()), float(by_step.max())
         if not self.warned_of_edges and (low < EDGES[0] or high > EDGES[1]):
             self.warned_of_edges = True
             message = (
-                f"outer iteration {self.iteration}: the step sizes reach {low:.3g} to {high:.3g}, wanted "
-                f"within {EDGES[0]:g} to {EDGES[1]:g}; try a smaller --lr-step-sizes"
+                f"outer iteration {self.iteration}: the step sizes reach {low:.3g} to {high:.3g}, "
+                f"wanted within {EDGES[0]:g} to {EDGES[1]:g}; try a smaller --lr-step-sizes"
             )
             warnings.warn(format_message(message), stacklevel=3)
 

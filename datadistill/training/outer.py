@@ -5,8 +5,8 @@
     images, labels, rho  <-  Adam(g)
     method.after(set, i)
 
-Nothing is updated before the loss and the gradient have been found finite. Every random choice is drawn from
-a stream named by the iteration, so the loop can be resumed at any iteration.
+Nothing is updated before the loss and the gradient have been found finite. Every random choice is
+drawn from a stream named by the iteration, so the loop can be resumed at any iteration.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class OuterLoop:
         iterations: in all; the learning rates fall to zero over them.
         schedule, warmup: of the learning rates; see `learning_rate_factor`.
         betas: Adam's decays.
-        clip: the gradient's norm is limited to this multiple of its own running mean; 0 turns it off.
+        clip: the gradient's norm is limited to this multiple of its own running mean; 0 turns it
+            off.
         skips: iterations with a loss or gradient that is not finite that may be passed over.
 
     Example:
@@ -49,7 +50,11 @@ class OuterLoop:
         ...     def loss(self, synthetic, iteration):
         ...         return synthetic.images().square().sum()
         >>> s = Synthetic(
-        ...     Pixels(), {"images": torch.ones(2, 1, 4, 4)}, torch.arange(2), None, Schedule.equal(2, 1),
+        ...     Pixels(),
+        ...     {"images": torch.ones(2, 1, 4, 4)},
+        ...     torch.arange(2),
+        ...     None,
+        ...     Schedule.equal(2, 1),
         ...     step_sizes.init("per-step", 0.1, 1, 1),
         ... )
         >>> loop = OuterLoop(s, Shrink(), rates={"images": 0.1, "step_sizes": 0.0}, iterations=5)
@@ -72,7 +77,9 @@ class OuterLoop:
     ) -> None:
         self.synthetic, self.method, self.iterations = synthetic, method, iterations
         self.schedule, self.warmup, self.clip, self.skips = schedule, warmup, clip, skips
-        groups = [{"params": p, "lr": rates[k], "rate": rates[k]} for k, p in synthetic.groups().items()]
+        groups = [
+            {"params": p, "lr": rates[k], "rate": rates[k]} for k, p in synthetic.groups().items()
+        ]
         self.optimizer = torch.optim.Adam(groups, betas=betas)
         self.iteration = 0  # outer iterations done
         self.gradient_norm: float | None = None  # running mean
@@ -82,8 +89,8 @@ class OuterLoop:
         """One outer iteration. Returns its loss; NaN where the iteration was skipped.
 
         Raises:
-            NumericalError: a loss or gradient that is not finite, and nothing was changed; or an update that
-                left the range of float32, and the last checkpoint stays as it is.
+            NumericalError: a loss or gradient that is not finite, and nothing was changed; or an
+                update that left the range of float32, and the last checkpoint stays as it is.
         """
         i = self.iteration
         loss, gradients = self.gradients(i)
@@ -98,12 +105,14 @@ class OuterLoop:
         return loss
 
     def gradients(self, iteration: int) -> tuple[float, list[Tensor]]:
-        """The loss of an iteration, and its gradient to each leaf, in their order; changes nothing."""
+        """The loss of an iteration, and its gradient to each leaf, in their order; changes
+        nothing."""
         loss = self.method.loss(self.synthetic, iteration)
         leaves = list(self.synthetic.leaves().values())
         if not loss.requires_grad:
             raise UsageError(
-                "the loss of the outer method does not depend on what is learned; nothing would move"
+                "the loss of the outer method does not depend on what is learned; "
+                "nothing would move"
             )
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
         return float(loss.detach()), list(gradients)
@@ -117,32 +126,42 @@ class OuterLoop:
             leaf.grad = gradient * scale
         try:
             self.optimizer.step()
-        except RuntimeError as error:  # a learning rate that Adam's bias correction takes beyond float32
+        except RuntimeError as error:
+            # a learning rate that Adam's bias correction takes beyond float32
             if "overflow" not in str(error):
                 raise
-            raise NumericalError(f"outer iteration {i}: {str(error)[:120]}; {_LOWER_RATES}") from error
+            raise NumericalError(
+                f"outer iteration {i}: {str(error)[:120]}; {_LOWER_RATES}"
+            ) from error
         for name, leaf in leaves.items():
             if not bool(torch.isfinite(leaf).all()):
                 words = name.replace("_", " ")
-                raise NumericalError(f"outer iteration {i}: the {words} stop being finite; {_LOWER_RATES}")
+                raise NumericalError(
+                    f"outer iteration {i}: the {words} stop being finite; {_LOWER_RATES}"
+                )
 
     def _clip_factor(self, norm: float) -> float:
         """Factor that limits the norm to `clip` times its running mean, which it then joins."""
         mean = self.gradient_norm
         limit = self.clip * mean if self.clip and mean else math.inf
         scale = limit / norm if norm > limit else 1.0
-        self.gradient_norm = norm if mean is None else NORM_DECAY * mean + (1 - NORM_DECAY) * norm * scale
+        self.gradient_norm = (
+            norm if mean is None else NORM_DECAY * mean + (1 - NORM_DECAY) * norm * scale
+        )
         return scale
 
     def _refuse(self, i: int, loss: float, norm: float) -> None:
         if self.skipped < self.skips:
             self.skipped += 1
             return
-        what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {norm} (loss {loss:.4g})"
+        what = (
+            f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {norm} (loss {loss:.4g})"
+        )
         where = self.method.diagnose(self.synthetic, i)
         raise NumericalError(
-            f"outer iteration {i}: {what}; {f'{where}; ' if where else ''}nothing was updated. Try smaller "
-            "learning rates (--lr-step-sizes 0.005), or go on with other nets (--on-nan skip:3)"
+            f"outer iteration {i}: {what}; {f'{where}; ' if where else ''}nothing was updated. Try "
+            "smaller learning rates (--lr-step-sizes 0.005), or go on with other nets "
+            "(--on-nan skip:3)"
         )
 
     def state(self) -> dict[str, Any]:

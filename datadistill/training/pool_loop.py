@@ -1,9 +1,11 @@
 """Training the nets of a pool, group after group, and keeping those that are done.
 
-Net n starts from the stream (seed, "pool_theta_0", n) and sees its batches by the streams of `fit_loop.py` with
-number n. Groups of `at_once` nets train side by side; a pool is the same whatever `at_once`, up to rounding.
+Net n starts from the stream (seed, "pool_theta_0", n) and sees its batches by the streams of
+`fit_loop.py` with number n. Groups of `at_once` nets train side by side; a pool is the same
+whatever `at_once`, up to rounding.
 
-A finished group is a file nets/net-000012.safetensors (named by its first net) until the pool is written.
+A finished group is a file nets/net-000012.safetensors (named by its first net) until the pool is
+written.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ from datadistill.training.fit_plan import FitPlan
 def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
     counts = {len(values["accuracies"]), len(values["losses"]), *(len(p) for p in tensors.values())}
     if len(counts) > 1:
-        raise DataError(f"accuracies, losses and tensors are of {sorted(counts)} nets, wanted one each a net")
+        raise DataError(
+            f"accuracies, losses and tensors are of {sorted(counts)} nets, wanted one each a net"
+        )
     first = values.pop("first")
     return {"numbers": range(first, first + counts.pop()), "tensors": tensors, **values}
 
@@ -55,9 +59,9 @@ NETS = Artifact(
 
 @dataclass(frozen=True)
 class TrainedGroup:
-    """A finished group: the numbers of its nets, name -> (nets of the group, ...) on the CPU, accuracies on
-    the validation split in percent, mean training losses of the last epoch, and the pool's config, known
-    of groups on disk."""
+    """A finished group: the numbers of its nets, name -> (nets of the group, ...) on the CPU,
+    accuracies on the validation split in percent, mean training losses of the last epoch, and the
+    pool's config, known of groups on disk."""
 
     numbers: range
     tensors: dict[str, Tensor]
@@ -124,7 +128,11 @@ class PoolLoop:
             try:
                 losses = self.fit.advance()
             except NumericalError as error:
-                which = f"net {numbers[0]}" if len(numbers) == 1 else f"nets {numbers[0]} to {numbers[-1]}"
+                which = (
+                    f"net {numbers[0]}"
+                    if len(numbers) == 1
+                    else f"nets {numbers[0]} to {numbers[-1]}"
+                )
                 raise NumericalError(f"{which}: {error}") from None
             if self.fit.step > self.fit.steps - self.fit.steps_per_epoch:
                 self.loss_sum += losses.double().cpu().reshape(-1)
@@ -142,7 +150,10 @@ class PoolLoop:
         each = [{name: p[i] for name, p in tensors.items()} for i in range(len(numbers))]
         return TrainedGroup(
             numbers,
-            {name: p.cpu().clone(memory_format=torch.contiguous_format) for name, p in tensors.items()},
+            {
+                name: p.cpu().clone(memory_format=torch.contiguous_format)
+                for name, p in tensors.items()
+            },
             [accuracy(self.net, theta, self.data.validation) for theta in each],
             (self.loss_sum / self.fit.steps_per_epoch).tolist(),
         )
@@ -199,7 +210,9 @@ class FinishedNets:
         for group in self.groups:
             found = group if self.folder is None else self.read(group.numbers)
             if found is None:
-                raise DataError(f"{self.path(group.numbers)} has gone; resume the run to train it again")
+                raise DataError(
+                    f"{self.path(group.numbers)} has gone; resume the run to train it again"
+                )
             parts.append(found.tensors)
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -210,10 +223,15 @@ class FinishedNets:
 
 
 def is_near_chance(accuracy: float, classes: int) -> bool:
-    """Whether a net has hardly learned anything: below twice chance, or a quarter of the way up from it where
-    that is less (few classes).
+    """Whether a net has hardly learned anything: below twice chance, or a quarter of the way up
+    from it where that is less (few classes).
 
-    >>> is_near_chance(19.0, 10), is_near_chance(21.0, 10), is_near_chance(55.0, 2), is_near_chance(70.0, 2)
+    >>> (
+    ...     is_near_chance(19.0, 10),
+    ...     is_near_chance(21.0, 10),
+    ...     is_near_chance(55.0, 2),
+    ...     is_near_chance(70.0, 2),
+    ... )
     (True, False, True, False)
     """
     chance = 100.0 / classes

@@ -52,14 +52,16 @@ def pretrain(
     """Train a pool of nets to draw theta_0 from, and return it on the CPU.
 
     Args:
-        config: what to train; `pool_recipe` returns one. None with `resume` takes the run folder's own.
+        config: what to train; `pool_recipe` returns one. None with `resume` takes the run folder's
+            own.
         data: your own real data; default: what the config names.
-        out: a run folder to write: config, metrics (a line a net), checkpoints, pool.safetensors. None writes
-            nothing.
-        resume: continue the pool in `out` in the middle of the net where it stopped, to the same bytes as
-            without a stop on the same machine, torch version and thread count.
+        out: a run folder to write: config, metrics (a line a net), checkpoints, pool.safetensors.
+            None writes nothing.
+        resume: continue the pool in `out` in the middle of the net where it stopped, to the same
+            bytes as without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Raises:
         UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
@@ -67,8 +69,15 @@ def pretrain(
 
     Example:
         >>> tiny = PoolConfig(
-        ...     dataset="digits", net="mlp", net_args={"width": 16}, nets=2, validation_nets=1, held_out=1,
-        ...     epochs=1, batch=32, lr=0.01,
+        ...     dataset="digits",
+        ...     net="mlp",
+        ...     net_args={"width": 16},
+        ...     nets=2,
+        ...     validation_nets=1,
+        ...     held_out=1,
+        ...     epochs=1,
+        ...     batch=32,
+        ...     lr=0.01,
         ... )
         >>> pool = pretrain(tiny)
         >>> pool.part("held_out")["layers.0.weight"].shape
@@ -88,7 +97,9 @@ class Pretraining(Kind[PoolConfig, Pool]):
     def prepare(self, config: PoolConfig) -> PoolConfig:
         return config if self.data is None else replace(config, dataset=CUSTOM)
 
-    def check(self, config: PoolConfig, path: Path | None, options: RunOptions, resumed: bool) -> None:
+    def check(
+        self, config: PoolConfig, path: Path | None, options: RunOptions, resumed: bool
+    ) -> None:
         if path is not None and config.dataset == CUSTOM and self.data is None:
             raise UsageError(
                 f"{path} trains on data of your own from Python; go on from Python with "
@@ -98,7 +109,9 @@ class Pretraining(Kind[PoolConfig, Pool]):
     def build(self, config: PoolConfig, options: RunOptions) -> Work[Pool]:
         return _Training(*_prepare(config, self.data, options), options)
 
-    def load_finished(self, folder: RunFolder, config: PoolConfig, options: RunOptions) -> Pool | None:
+    def load_finished(
+        self, folder: RunFolder, config: PoolConfig, options: RunOptions
+    ) -> Pool | None:
         """The pool in the folder; what a process left that was killed at the end is removed."""
         if not (folder.path / FILE_NAME).exists():
             return None
@@ -124,7 +137,8 @@ class Pretraining(Kind[PoolConfig, Pool]):
 
 
 class _Training(LoopWork[Pool]):
-    """Gradient steps of group after group. A finished group is a file, which is as good as a checkpoint."""
+    """Gradient steps of group after group. A finished group is a file, which is as good as a
+    checkpoint."""
 
     what = "training nets"
 
@@ -146,12 +160,17 @@ class _Training(LoopWork[Pool]):
         accuracies = self.nets.accuracies
         self.found = (f"accuracy {mean(accuracies):.1f}% (validation, mean so far)",)
         return Step(
-            (name, *self.found), metrics=_records(trained), timing={"net": trained.numbers[-1]},
-            line=f"net {len(accuracies)}/{total}  {self.found[0]}", important=False, kept=True,
-        )  # fmt: skip
+            (name, *self.found),
+            metrics=_records(trained),
+            timing={"net": trained.numbers[-1]},
+            line=f"net {len(accuracies)}/{total}  {self.found[0]}",
+            important=False,
+            kept=True,
+        )
 
     def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:
-        """Take over the nets that are finished and whole, and the state of the group that is not."""
+        """Take over the nets that are finished and whole, and the state of the group that is
+        not."""
         config = dump_config(self.loop.config)
         self.nets = nets = FinishedNets(folder.path / "nets")
         for numbers in self.loop.groups:
@@ -185,11 +204,18 @@ class _Training(LoopWork[Pool]):
         config, data = self.loop.config, self.loop.data
         record = {name: value for name, value in dump_config(config).items() if name != "device"}
         pool = Pool(
-            self.nets.stack(), nets=config.nets, validation_nets=config.validation_nets,
-            held_out=config.held_out, net=self.spec, dataset=data.name, classes=data.classes,
-            normalization=data.normalization, accuracies=tuple(self.nets.accuracies), record=record,
+            self.nets.stack(),
+            nets=config.nets,
+            validation_nets=config.validation_nets,
+            held_out=config.held_out,
+            net=self.spec,
+            dataset=data.name,
+            classes=data.classes,
+            normalization=data.normalization,
+            accuracies=tuple(self.nets.accuracies),
+            record=record,
             data_fingerprint=data.fingerprint,
-        )  # fmt: skip
+        )
         if folder is not None:
             pool.save(folder.path / FILE_NAME)
             self.nets.remove()
@@ -203,13 +229,16 @@ def _records(trained: TrainedGroup) -> list[dict[str, Any]]:
     return [{"net": n, "loss": loss, "accuracy": accuracy} for n, loss, accuracy in found]
 
 
-def _prepare(config: PoolConfig, data: RealData | None, options: RunOptions) -> tuple[PoolLoop, NetSpec]:
+def _prepare(
+    config: PoolConfig, data: RealData | None, options: RunOptions
+) -> tuple[PoolLoop, NetSpec]:
     """Load the data, build the net and the loop."""
     device = resolve(config.device)
     real = data if data is not None else load_data(config, options, seed=config.seed)
     if not len(real.validation):
         raise DataError(
-            f"{real.name} leaves no image to judge the nets by (validation); pass a larger --validation"
+            f"{real.name} leaves no image to judge the nets by (validation); pass a "
+            "larger --validation"
         )
     spec = NetSpec.of_images(
         config.net, config.net_args, config.init, shape=real.shape, classes=len(real.classes)
@@ -219,12 +248,14 @@ def _prepare(config: PoolConfig, data: RealData | None, options: RunOptions) -> 
     refuse_buffers(net, config.net)
     if kept := find_undrawn(net, config.init):
         raise UsageError(
-            f"{config.init} does not draw {', '.join(kept[:5])}, so the nets would not be independent; choose "
-            "another initialization (--init)"
+            f"{config.init} does not draw {', '.join(kept[:5])}, so the nets would not be "
+            "independent; choose another initialization (--init)"
         )
     needed = 4 * config.total * sum(p.numel() for p in net.parameters())
     refuse_too_large(
-        needed, f"for {config.total} nets of {config.net}; lower nets, validation_nets or held_out", CPU
+        needed,
+        f"for {config.total} nets of {config.net}; lower nets, validation_nets or held_out",
+        CPU,
     )
     return PoolLoop(config, real.to(device), net.to(device)), spec
 
@@ -234,7 +265,8 @@ def _warn_of_chance(accuracies: Sequence[float], classes: int) -> None:
     if low:
         shown = ", ".join(map(str, low[:5])) + (", ..." if len(low) > 5 else "")
         message = (
-            f"{len(low)} of {len(accuracies)} nets classify hardly better than chance (nets {shown}; the worst "
-            f"{min(accuracies):.1f}%); train longer (--epochs), or with another learning rate (--lr)"
+            f"{len(low)} of {len(accuracies)} nets classify hardly better than chance (nets "
+            f"{shown}; the worst {min(accuracies):.1f}%); train longer (--epochs), or with another "
+            "learning rate (--lr)"
         )
         warnings.warn(format_message(message), stacklevel=4)

@@ -51,18 +51,22 @@ def distill(
 
     Args:
         config: what to learn; a recipe returns one. None with `resume` takes the run folder's own.
-        data: your own real data (`RealData.from_tensors`, `.from_dataset`); default: what the config names.
-        net: your own module, images (B, C, H, W) to logits (B, K), or a function without arguments that builds
-            one (`lambda: MyNet()`); default: what the config names. With `config.theta_0` "given" the module's
-            values are where training starts; else it gives names and shapes, and this says so
-            (`datadistill.errors.ValuesNotUsed`). A function is called again for each draw of theta_0, with
-            the global generators of torch, numpy and random seeded: nets start as their constructor has it,
-            and `config.init` is not used. A module is never changed.
-        out: a run folder to write: config, metrics, checkpoints, distilled.safetensors. None writes nothing.
-        resume: continue the run in `out` from its last checkpoint, to the same bytes as without a stop on
-            the same machine, torch version and thread count.
+        data: your own real data (`RealData.from_tensors`, `.from_dataset`); default: what the
+            config names.
+        net: your own module, images (B, C, H, W) to logits (B, K), or a function without arguments
+            that builds one (`lambda: MyNet()`); default: what the config names. With
+            `config.theta_0` "given" the module's values are where training starts; else it gives
+            names and shapes, and this says so (`datadistill.errors.ValuesNotUsed`). A function is
+            called again for each draw of theta_0, with the global generators of torch, numpy and
+            random seeded: nets start as their constructor has it, and `config.init` is not used. A
+            module is never changed.
+        out: a run folder to write: config, metrics, checkpoints, distilled.safetensors. None writes
+            nothing.
+        resume: continue the run in `out` from its last checkpoint, to the same bytes as without a
+            stop on the same machine, torch version and thread count.
         options: how to carry the run out.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Raises:
         UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
@@ -84,7 +88,9 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
 
     name, unit, config, resumable = KIND, "iteration", DistillConfig, RESUMABLE_CHANGES
 
-    def __init__(self, data: RealData | None = None, net: nn.Module | NetFactory | None = None) -> None:
+    def __init__(
+        self, data: RealData | None = None, net: nn.Module | NetFactory | None = None
+    ) -> None:
         self.data, self.net = data, net
 
     def refuse_config(self, config: object) -> None:
@@ -96,7 +102,9 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
         config = replace(config, dataset=CUSTOM) if self.data is not None else config
         return replace(config, net=CUSTOM, net_args={}) if self.net is not None else config
 
-    def check(self, config: DistillConfig, path: Path | None, options: RunOptions, resumed: bool) -> None:
+    def check(
+        self, config: DistillConfig, path: Path | None, options: RunOptions, resumed: bool
+    ) -> None:
         if path is None:
             return
         if config.dataset == "folder":
@@ -104,13 +112,16 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
             refuse_inside(options.rescue_dir, config.data, "--rescue-dir")
         missing = [
             f"{name}="
-            for name, used, given in (("data", config.dataset, self.data), ("net", config.net, self.net))
+            for name, used, given in (
+                ("data", config.dataset, self.data),
+                ("net", config.net, self.net),
+            )
             if used == CUSTOM and given is None
         ]
         if missing:
             raise UsageError(
-                f"{path} learns from Python objects of your own; go on from Python with dd.distill(None, "
-                f"out={str(path)!r}, resume=True, {', '.join(missing)} ...)"
+                f"{path} learns from Python objects of your own; go on from Python with "
+                f"dd.distill(None, out={str(path)!r}, resume=True, {', '.join(missing)} ...)"
             )
 
     def build(self, config: DistillConfig, options: RunOptions) -> Work[DistilledDataset]:
@@ -123,14 +134,14 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
 
     def explain_memory(self, config: DistillConfig) -> str:
         return (
-            f"{config.inner_steps} inner steps with every graph kept; try --adjoint step-replay, fewer "
-            f"--epochs, or a --batch below {config.batch}"
+            f"{config.inner_steps} inner steps with every graph kept; try --adjoint step-replay, "
+            f"fewer --epochs, or a --batch below {config.batch}"
         )
 
     def describe_end(self, config: DistillConfig, path: Path) -> str:
         return (
-            f"all {config.iterations} iterations were done and the set is saved in {path}; measure it with: "
-            f"datadistill evaluate {path} --save"
+            f"all {config.iterations} iterations were done and the set is saved in {path}; measure "
+            f"it with: datadistill evaluate {path} --save"
         )
 
 
@@ -144,7 +155,8 @@ class _Outer(Work[DistilledDataset]):
         self.fingerprints = fingerprints(
             learning.data, learning.net, {learning.start.kind: learning.start.fingerprint}
         )
-        self.due = False  # whether the look at the validation split after this iteration is still to come
+        # whether the look at the validation split after this iteration is still to come
+        self.due = False
         self.loss: float | None = None  # smoothed, for the bar
         self.found: tuple[str, ...] = ()
 
@@ -178,7 +190,10 @@ class _Outer(Work[DistilledDataset]):
         with interruptible():
             record = self.learning.validate()
         self.due = False
-        self.found = (f"validation {record['accuracy']:.1f}%", f"step sizes {_few(record['step_sizes'])}")
+        self.found = (
+            f"validation {record['accuracy']:.1f}%",
+            f"step sizes {_few(record['step_sizes'])}",
+        )
         shown = "-" if record["loss"] is None else f"{record['loss']:.3f}"
         return Step(
             (*parts, *self.found),
@@ -197,7 +212,8 @@ class _Outer(Work[DistilledDataset]):
 
     def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:
         super().restore(folder, checkpoint)
-        if checkpoint is not None and checkpoint.state.get("look_due") is True:  # where older versions have it
+        # where older versions have it
+        if checkpoint is not None and checkpoint.state.get("look_due") is True:
             self.due = True
 
     def description(self) -> dict[str, Any]:
@@ -221,16 +237,20 @@ def _warn_of_unused_values(config: DistillConfig) -> None:
         kept = "one draw" if config.theta_0 == "fixed" else "fresh draws"
         said = ValuesNotUsed(
             f'the values of net are not used: theta_0 is "{config.theta_0}", {kept} by the scheme '
-            f'{config.init}; theta_0="given" starts from them, and net=lambda: MyNet() draws as MyNet does'
+            f'{config.init}; theta_0="given" starts from them, and net=lambda: MyNet() '
+            "draws as MyNet does"
         )
         try:
-            warnings.warn(said, stacklevel=5)  # the line that calls `distill`, through its two decorators
-        except ValuesNotUsed:  # said of what is meant as often as not, so no error where warnings are errors
+            # the line that calls `distill`, through its two decorators
+            warnings.warn(said, stacklevel=5)
+        except ValuesNotUsed:
+            # said of what is meant as often as not, so no error where warnings are errors
             print(said, file=sys.stderr)
 
 
 def _load_accuracies(folder: RunFolder, result: DistilledDataset) -> dict[str, Any]:
-    """The accuracies in the folder's file, where that is this very set (a finished run that is resumed)."""
+    """The accuracies in the folder's file, where that is this very set (a finished run that is
+    resumed)."""
     if not folder.distilled.exists():
         return result.accuracies
     try:

@@ -17,7 +17,15 @@ from datadistill.data.reference import DataReference
 from datadistill.device import refuse_too_large, resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.innerloop import ADJOINTS, Adjoint, FullUnroll, StepReplay, Truncated, step_sizes, update_rules
+from datadistill.innerloop import (
+    ADJOINTS,
+    Adjoint,
+    FullUnroll,
+    StepReplay,
+    Truncated,
+    step_sizes,
+    update_rules,
+)
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.methods import METHODS, Unrolled
 from datadistill.nets.copying import copy_net
@@ -38,8 +46,18 @@ from datadistill.training.starts_from_config import Starts, pool_of, starts_of
 
 DECODER_PARTS = ("images", "shape")
 METHOD_PARTS = (
-    "net", "start", "split", "batch", "augment", "nets", "update", "adjoint", "norm", "objective", "seed",
-)  # fmt: skip
+    "net",
+    "start",
+    "split",
+    "batch",
+    "augment",
+    "nets",
+    "update",
+    "adjoint",
+    "norm",
+    "objective",
+    "seed",
+)
 OBJECTIVE_PARTS = ("attacked", "target", "classes")
 REPLAY_FROM = 200  # inner steps above which "auto" stops keeping every graph
 
@@ -62,13 +80,16 @@ def net_spec(config: DistillConfig, data: RealData, net: nn.Module | NetFactory 
 
 
 def learning_of(
-    config: DistillConfig, options: RunOptions, data: RealData | None, net: nn.Module | NetFactory | None
+    config: DistillConfig,
+    options: RunOptions,
+    data: RealData | None,
+    net: nn.Module | NetFactory | None,
 ) -> Learning:
     """Load the data, build the net and everything that a distillation needs."""
     if config.theta_0 == "given" and net is None and config.weights is None:
         raise UsageError(
-            "theta_0 is given, but no values are: pass your net (in Python dd.distill(config, net=...)), or a "
-            "file of weights (--weights FILE)"
+            "theta_0 is given, but no values are: pass your net (in Python dd.distill(config, "
+            "net=...)), or a file of weights (--weights FILE)"
         )
     # refused before data are read
     make_method = choose(METHODS, "method", config.method, config.method_args, METHOD_PARTS)
@@ -92,24 +113,47 @@ def learning_of(
     )
     check_description(OBJECTIVES, "objective", objective, classes=len(real.classes))
     method = make_method(
-        net=module, start=starts.learning, split=real.train, batch=config.batch, augment=config.augment,
-        nets=config.nets if config.theta_0 == "random" else 1, update=update, adjoint=adjoint,
-        norm=config.norm, objective=objective, seed=config.seed,
-    )  # fmt: skip
-    rates = {"images": config.lr_images, "labels": config.lr_labels, "step_sizes": config.lr_step_sizes}
+        net=module,
+        start=starts.learning,
+        split=real.train,
+        batch=config.batch,
+        augment=config.augment,
+        nets=config.nets if config.theta_0 == "random" else 1,
+        update=update,
+        adjoint=adjoint,
+        norm=config.norm,
+        objective=objective,
+        seed=config.seed,
+    )
+    rates = {
+        "images": config.lr_images,
+        "labels": config.lr_labels,
+        "step_sizes": config.lr_step_sizes,
+    }
     loop = OuterLoop(
-        synthetic_of(config, real, len(trainable(module)), objective, make_decoder), method, rates=rates,
-        iterations=config.iterations, schedule=config.schedule, warmup=config.warmup,
-        betas=(config.beta1, config.beta2), clip=config.clip, skips=config.skips,
-    )  # fmt: skip
+        synthetic_of(config, real, len(trainable(module)), objective, make_decoder),
+        method,
+        rates=rates,
+        iterations=config.iterations,
+        schedule=config.schedule,
+        warmup=config.warmup,
+        betas=(config.beta1, config.beta2),
+        clip=config.clip,
+        skips=config.skips,
+    )
     return Learning(
         loop,
         Validation(module, starts.validation, real.validation, objective, config.validate_nets),
         partial(build_distilled, config, real, module, spec, update, starts, objective),
-        data=real, net=module, start=starts.start, every=config.validate_every,
-        check=partial(check_before_learning, spec.name, method, real) if isinstance(method, Unrolled) else None,
+        data=real,
+        net=module,
+        start=starts.start,
+        every=config.validate_every,
+        check=partial(check_before_learning, spec.name, method, real)
+        if isinstance(method, Unrolled)
+        else None,
         keep_best=config.keep == "best",
-    )  # fmt: skip
+    )
 
 
 def synthetic_of(
@@ -138,14 +182,25 @@ def synthetic_of(
 
 
 def build_distilled(
-    config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, update: UpdateRule, starts: Starts,
-    objective: Objective, synthetic: Synthetic, iteration: int,
-) -> DistilledDataset:  # fmt: skip
+    config: DistillConfig,
+    data: RealData,
+    net: nn.Module,
+    spec: NetSpec,
+    update: UpdateRule,
+    starts: Starts,
+    objective: Objective,
+    synthetic: Synthetic,
+    iteration: int,
+) -> DistilledDataset:
     """The set after so many iterations, with all that its file says."""
     origin = {
-        "recipe": config.recipe, "seed": config.seed, "dataset": data.name, "split": "train",
-        "iterations": iteration, "description": data.description,
-    }  # fmt: skip
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "dataset": data.name,
+        "split": "train",
+        "iterations": iteration,
+        "description": data.description,
+    }
     pixels = isinstance(synthetic.decoder, Pixels)
     return DistilledDataset(
         synthetic.images().clone() if pixels else None,
@@ -173,12 +228,14 @@ def describe_data(config: DistillConfig, data: RealData) -> DataReference:
     """How the set's data are found again."""
     is_folder = config.dataset == "folder"  # which of the folder's images were held out
     return DataReference(
-        data.name, config.seed, config.validation,
+        data.name,
+        config.seed,
+        config.validation,
         holdout=config.holdout if is_folder else None,
         skip_bad=is_folder and config.skip_bad,
         parts=data.parts,
         fingerprint=data.fingerprint if data.parts is None and config.dataset == CUSTOM else None,
-    )  # fmt: skip
+    )
 
 
 def adjoint_of(config: DistillConfig) -> Adjoint:
@@ -195,12 +252,15 @@ def adjoint_of(config: DistillConfig) -> Adjoint:
 def _refuse_too_few_images(data: RealData) -> None:
     if not len(data.validation):
         raise DataError(
-            f"{data.name} leaves no image for model selection (validation); it has {len(data.train)} to learn "
-            "from: give a class three or more images, or a larger --validation where that is 0"
+            f"{data.name} leaves no image for model selection (validation); it has "
+            f"{len(data.train)} to learn from: give a class three or more images, or a larger "
+            "--validation where that is 0"
         )
     missing = [c for k, c in enumerate(data.classes) if not bool((data.train.labels == k).any())]
     if missing:
-        raise DataError(f"class {missing[0]} of {data.name} has no training image; add some, or drop the class")
+        raise DataError(
+            f"class {missing[0]} of {data.name} has no training image; add some, or drop the class"
+        )
 
 
 def _refuse_too_large(config: DistillConfig, data: RealData, net: nn.Module) -> None:
@@ -208,7 +268,9 @@ def _refuse_too_large(config: DistillConfig, data: RealData, net: nn.Module) -> 
     parameters = sum(p.numel() for p in net.parameters())
     images = config.ipc * len(data.classes) * math.prod(data.shape)
     refuse_too_large(
-        4 * parameters * config.nets, f"for {config.nets} nets of {config.net} at once; lower nets", data.device
+        4 * parameters * config.nets,
+        f"for {config.nets} nets of {config.net} at once; lower nets",
+        data.device,
     )
     # the images, their gradient and Adam's two moments
     refuse_too_large(16 * images, f"to learn {config.ipc} images a class; lower ipc", data.device)

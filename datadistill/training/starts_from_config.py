@@ -1,4 +1,5 @@
-"""Distributions of theta_0 of a run: fresh draws, a pool of pretrained nets, or the values of one net."""
+"""Distributions of theta_0 of a run: fresh draws, a pool of pretrained nets, or the values of one
+net."""
 
 from __future__ import annotations
 
@@ -20,7 +21,15 @@ from datadistill.nets.weights import read_weights
 from datadistill.pool import Pool
 from datadistill.runs.header import DTYPES
 from datadistill.runs.tensors import checksum
-from datadistill.starts import Built, Fixed, InitialDistribution, Pretrained, Random, Start, random_start
+from datadistill.starts import (
+    Built,
+    Fixed,
+    InitialDistribution,
+    Pretrained,
+    Random,
+    Start,
+    random_start,
+)
 from datadistill.theta import Theta, frozen_tensors, put, trainable
 
 
@@ -49,19 +58,21 @@ def starts_of(
     download: bool = True,
     make: NetFactory | None = None,
 ) -> Starts:
-    """The starts that a config asks for. Given weights are written into `net`; `spec` is how a file names it;
-    `make` built it, where a function of the user's own did."""
+    """The starts that a config asks for. Given weights are written into `net`; `spec` is how a file
+    names it; `make` built it, where a function of the user's own did."""
     trained = {name: net.get_parameter(name) for name in trainable(net)}
     if not trained:
         raise UsageError(
-            "no parameter of the net requires a gradient, so nothing would be trained; unfreeze some"
+            "no parameter of the net requires a gradient, so nothing would be "
+            "trained; unfreeze some"
         )
     written = {**trained, **(frozen_tensors(net) if spec.name == CUSTOM else {})}
     held = [name for name, p in written.items() if p.dtype not in DTYPES]
     if held and config.theta_0 != "random":
         raise UsageError(
-            f"{held[0]} of the net is {written[held[0]].dtype}, and a set's file holds no such tensor beside "
-            'theta_0; choose theta_0="random", or keep it as another type (a complex tensor as two real ones)'
+            f"{held[0]} of the net is {written[held[0]].dtype}, and a set's file holds no such "
+            'tensor beside theta_0; choose theta_0="random", or keep it as another type (a complex '
+            "tensor as two real ones)"
         )
     if pool is not None:
         return _from_pool(config, data, net, spec, pool)
@@ -86,13 +97,16 @@ def pool_of(config: DistillConfig) -> Pool | None:
         return Pool.load(config.pool)
     if config.source is not None:
         raise UsageError(
-            f"theta_0 comes from nets pretrained on {config.source}, and no pool of them was given; make one "
-            "with datadistill pretrain (datadistill recipes lists them), and pass --pool FILE_OR_DIR"
+            f"theta_0 comes from nets pretrained on {config.source}, and no pool of them was "
+            "given; make one with datadistill pretrain (datadistill recipes lists them), and pass "
+            "--pool FILE_OR_DIR"
         )
     return None
 
 
-def _from_pool(config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, pool: Pool) -> Starts:
+def _from_pool(
+    config: DistillConfig, data: RealData, net: nn.Module, spec: NetSpec, pool: Pool
+) -> Starts:
     if config.source is not None and pool.dataset != config.source:
         raise UsageError(
             f"the nets of the pool {config.pool} were trained on {pool.dataset}, but source is "
@@ -100,9 +114,10 @@ def _from_pool(config: DistillConfig, data: RealData, net: nn.Module, spec: NetS
         )
     if tuple(pool.classes) != tuple(data.classes):
         raise DataError(
-            f"the source {pool.dataset} has {len(pool.classes)} classes ({', '.join(pool.classes[:4])}, ...), "
-            f"the target {data.name} has {len(data.classes)} ({', '.join(data.classes[:4])}, ...); adaptation "
-            "needs the same classes in the same order"
+            f"the source {pool.dataset} has {len(pool.classes)} classes "
+            f"({', '.join(pool.classes[:4])}, ...), the target {data.name} has {len(data.classes)} "
+            f"({', '.join(data.classes[:4])}, ...); adaptation needs the same classes "
+            "in the same order"
         )
     wanted = {k: tuple(p.shape) for k, p in net.named_parameters() if p.requires_grad}
     found = {k: tuple(p.shape[1:]) for k, p in pool.tensors.items()}
@@ -110,9 +125,10 @@ def _from_pool(config: DistillConfig, data: RealData, net: nn.Module, spec: NetS
         different = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
         k = different[0]
         raise UsageError(
-            f"the nets of the pool {config.pool} ({pool.net.name} {pool.net.args}) do not fit {spec.name} "
-            f"{spec.args}: {len(different)} tensors differ, {k} is {found.get(k)}, wanted {wanted.get(k)}; "
-            "pass a pool of such nets, or choose --net, --size and --channels as the pool has them"
+            f"the nets of the pool {config.pool} ({pool.net.name} {pool.net.args}) do not fit "
+            f"{spec.name} {spec.args}: {len(different)} tensors differ, {k} is {found.get(k)}, "
+            f"wanted {wanted.get(k)}; pass a pool of such nets, or choose --net, --size and "
+            "--channels as the pool has them"
         )
 
     def part(name: str, seed: int | None) -> Pretrained:
@@ -138,8 +154,8 @@ def _from_factory(config: DistillConfig, net: nn.Module, make: NetFactory) -> St
 
 
 def _find_needed(net: nn.Module, config: DistillConfig, spec: NetSpec) -> Theta | None:
-    """Tensors that a module of the user's own must have besides one theta_0 to be trained again: all of them,
-    unless they are statistics of BatchNorm which the inner loop does not read."""
+    """Tensors that a module of the user's own must have besides one theta_0 to be trained again:
+    all of them, unless they are statistics of BatchNorm which the inner loop does not read."""
     names = set(frozen_tensors(net))
     if config.norm == "batch":
         for prefix, module in net.named_modules():
@@ -150,7 +166,9 @@ def _find_needed(net: nn.Module, config: DistillConfig, spec: NetSpec) -> Theta 
 
 def _finite(beside: Theta) -> Theta | None:
     """Copies of what a file can hold: a mask of infinities is part of the architecture."""
-    return {k: value.clone() for k, value in beside.items() if bool(torch.isfinite(value).all())} or None
+    return {
+        k: value.clone() for k, value in beside.items() if bool(torch.isfinite(value).all())
+    } or None
 
 
 def _from_weights(
@@ -168,9 +186,18 @@ def _from_weights(
         return _from_values(net)
     theta, buffers, fresh = weights.fit(net)
     net.load_state_dict(buffers, strict=False)
-    drawn = Random(net, config.init, config.seed).one(0, 0) if make is None else dict(net.named_parameters())
+    drawn = (
+        Random(net, config.init, config.seed).one(0, 0)
+        if make is None
+        else dict(net.named_parameters())
+    )
     device = next(net.parameters()).device
-    fixed = Fixed({k: drawn[k].detach().clone() if k in fresh else theta[k].to(device) for k in trainable(net)})
+    fixed = Fixed(
+        {
+            k: drawn[k].detach().clone() if k in fresh else theta[k].to(device)
+            for k in trainable(net)
+        }
+    )
     start = Start("weights", one=True, fingerprint=weights.fingerprint)
     return Starts(fixed, fixed, start, dict(net.named_buffers()) or None)
 
@@ -186,10 +213,14 @@ def _from_values(net: nn.Module) -> Starts:
     beside, stored = frozen_tensors(net), net.state_dict()
     fixed = Fixed({name: values[name] for name in trainable(net)})
     named = {**values, **{name: b for name, b in beside.items() if name in stored}}
-    return Starts(fixed, fixed, Start("given", one=True, fingerprint=_fingerprint(named)), _finite(beside))
+    return Starts(
+        fixed, fixed, Start("given", one=True, fingerprint=_fingerprint(named)), _finite(beside)
+    )
 
 
 def _fingerprint(named: Mapping[str, Tensor]) -> str:
     """The checksum of a net's tensors; of complex ones, of their parts."""
     values = {name: value.detach() for name, value in named.items()}
-    return checksum({name: torch.view_as_real(v) if v.is_complex() else v for name, v in values.items()})
+    return checksum(
+        {name: torch.view_as_real(v) if v.is_complex() else v for name, v in values.items()}
+    )

@@ -1,7 +1,8 @@
 """Figures of distilled sets and runs: the images, the curves of a run, the step sizes.
 
-Functions return a matplotlib Figure, which a notebook shows and `save` writes as a PNG. Everything is drawn
-from distilled sets and run folders; no training code is imported, and no display is needed.
+Functions return a matplotlib Figure, which a notebook shows and `save` writes as a PNG. Everything
+is drawn from distilled sets and run folders; no training code is imported, and no display is
+needed.
 """
 
 from datadistill.visualize.canvas import save

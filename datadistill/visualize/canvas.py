@@ -1,9 +1,10 @@
 """The canvas of all figures: no display, plain text, PNG bytes that repeat.
 
-Only matplotlib's object-oriented API with the Agg renderer is used: no pyplot, no window, no current figure.
-A user's matplotlib style has no say: figures are built and rendered under the library's own, which is put
-back afterwards, so the same data give the same bytes. Text that comes from files (class names, recipes) is
-shown as it stands: `$` starts no formula, and characters that cannot be printed become spaces.
+Only matplotlib's object-oriented API with the Agg renderer is used: no pyplot, no window, no
+current figure. A user's matplotlib style has no say: figures are built and rendered under the
+library's own, which is put back afterwards, so the same data give the same bytes. Text that comes
+from files (class names, recipes) is shown as it stands: `$` starts no formula, and characters that
+cannot be printed become spaces.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def own_style() -> Iterator[None]:
 
 
 def new_figure(width: int, height: int, *, arranged: bool = False) -> Figure:
-    """An empty figure of so many pixels, with an Agg canvas; `arranged` makes room for labels by itself."""
+    """An empty figure of so many pixels, with an Agg canvas; `arranged` makes room for labels by
+    itself."""
     figure = NotebookFigure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     if arranged:
         figure.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1, hspace=0.02))
@@ -121,7 +123,8 @@ def shorten(text: str, width: float, size: float, weight: str = "normal") -> str
 
 
 def wrap(text: str, width: float, size: float, lines: int, weight: str = "normal") -> list[str]:
-    """The text in at most `lines` lines of `width` pixels; what does not fit ends in an ellipsis."""
+    """The text in at most `lines` lines of `width` pixels; what does not fit ends in an
+    ellipsis."""
     found = [""]
     words = text.split(" ")
     for n, word in enumerate(words):
@@ -162,5 +165,7 @@ def log_axis(ax: Axes, values: list[float]) -> None:
 def iteration_axis(ax: Axes, iterations: Sequence[int]) -> None:
     """An x axis of outer iterations: whole numbers, with a comma at thousands."""
     only = set(iterations)
-    ax.xaxis.set_major_locator(FixedLocator(list(only)) if len(only) == 1 else MaxNLocator(8, integer=True))
+    ax.xaxis.set_major_locator(
+        FixedLocator(list(only)) if len(only) == 1 else MaxNLocator(8, integer=True)
+    )
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))

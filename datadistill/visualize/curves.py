@@ -1,8 +1,8 @@
 """Curves of a run: loss, accuracy, gradient norm and step sizes over outer iterations.
 
-Drawn from the records of metrics.jsonl, each with `iteration`, `loss` (None where no iteration counted),
-`accuracy` and `accuracy_std` on the validation split (percent), `gradient_norm` (a running mean) and
-`step_sizes`, one for each of the T inner steps.
+Drawn from the records of metrics.jsonl, each with `iteration`, `loss` (None where no iteration
+counted), `accuracy` and `accuracy_std` on the validation split (percent), `gradient_norm` (a
+running mean) and `step_sizes`, one for each of the T inner steps.
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ def curves_figure(metrics: Sequence[dict[str, Any]]) -> Figure:
     if positive and min(positive) > 0 and max(positive) / min(positive) > WIDE_RANGE:
         log_axis(axes[0], positive)
     skipped = [n for n in series(metrics, "skipped") if math.isfinite(n)]
-    passed_over = f"; {skipped[-1]:.0f} iterations skipped as not finite" if skipped and skipped[-1] > 0 else ""
+    passed_over = (
+        f"; {skipped[-1]:.0f} iterations skipped as not finite"
+        if skipped and skipped[-1] > 0
+        else ""
+    )
     title = _title("Outer loss", iterations, loss, ("lowest", min), "{:.4g}")
     axes[0].set(title=title + passed_over, ylabel="loss")
 
@@ -85,13 +89,15 @@ def curves_figure(metrics: Sequence[dict[str, Any]]) -> Figure:
 def iterations_of(metrics: Sequence[dict[str, Any]]) -> list[int]:
     """The iteration of every record; refuses an empty list."""
     if not metrics:
-        raise UsageError("metrics has no record, wanted at least one; a run writes them as it looks at its set")
+        raise UsageError(
+            "metrics has no record, wanted at least one; a run writes them as it looks at its set"
+        )
     for n, record in enumerate(metrics):
         if type(record.get("iteration")) is not int or not is_number(record["iteration"]):
             found = repr(record.get("iteration"))[:40]
             raise DataError(
-                f"record {n} of the metrics has iteration {found}, wanted a whole number: the file was "
-                "edited, or is not one of a distillation run"
+                f"record {n} of the metrics has iteration {found}, wanted a whole number: the file "
+                "was edited, or is not one of a distillation run"
             )
     return [record["iteration"] for record in metrics]
 
@@ -101,7 +107,9 @@ def series(metrics: Sequence[dict[str, Any]], key: str) -> list[float]:
     for n, record in enumerate(metrics):
         value = record.get(key)
         if value is not None and not is_number(value):
-            raise DataError(f"record {n} of the metrics has {key} {str(value)[:40]!r}, wanted a number or none")
+            raise DataError(
+                f"record {n} of the metrics has {key} {str(value)[:40]!r}, wanted a number or none"
+            )
     return [math.nan if record.get(key) is None else float(record[key]) for record in metrics]
 
 
@@ -110,14 +118,18 @@ def markers(count: int) -> dict[str, Any]:
     return {"marker": "o", "markersize": 4} if count <= FEW else {}
 
 
-def _line(ax: Axes, iterations: list[int], values: list[float], colour: str, otherwise: str) -> None:
+def _line(
+    ax: Axes, iterations: list[int], values: list[float], colour: str, otherwise: str
+) -> None:
     ax.plot(iterations, values, color=colour, **markers(sum(map(math.isfinite, values))))
     if not any(math.isfinite(v) for v in values):
         ax.text(0.5, 0.5, otherwise, transform=ax.transAxes, ha="center", va="center", color=GREY)
         ax.set_yticks([])
 
 
-def _title(what: str, iterations: list[int], values: list[float], best: tuple[str, Any], form: str) -> str:
+def _title(
+    what: str, iterations: list[int], values: list[float], best: tuple[str, Any], form: str
+) -> str:
     """Name, last and best value: what one would look for in the panel."""
     known = [(v, i) for v, i in zip(values, iterations, strict=True) if math.isfinite(v)]
     if not known:
@@ -129,4 +141,6 @@ def _title(what: str, iterations: list[int], values: list[float], best: tuple[st
     at = next(i for v, i in known if v == value)
     if at == known[-1][1]:
         return f"{what}: last and {word} {form.format(value)}"
-    return f"{what}: last {form.format(known[-1][0])}, {word} {form.format(value)} (iteration {at:,})"
+    return (
+        f"{what}: last {form.format(known[-1][0])}, {word} {form.format(value)} (iteration {at:,})"
+    )

@@ -40,8 +40,8 @@ def top_classes(distilled: DistilledDataset) -> tuple[list[int], list[float] | N
 
 
 def step_line(distilled: DistilledDataset, step: int, steps: int, sizes: Tensor) -> str:
-    """The line above the images of a step: its step size in every epoch, such as "step 1: η = 1.7, 0.011,
-    0.114 (epochs 1-3)". `sizes` (T,) is from `mean_step_sizes`."""
+    """The line above the images of a step: its step size in every epoch, such as "step 1: η = 1.7,
+    0.011, 0.114 (epochs 1-3)". `sizes` (T,) is from `mean_step_sizes`."""
     etas = [f"{eta:.3g}" for eta in sizes[step::steps].tolist()]
     notes = [f"epochs 1-{len(etas)}"] if len(etas) > 1 else []
     if distilled.step_sizes.dim() == 2:
@@ -55,25 +55,32 @@ def title(distilled: DistilledDataset, steps: int) -> str:
     """Such as "mnist-fixed: 10 images in 10 classes, 1 step × 3 epochs"."""
     n, k, epochs = len(distilled.images), len(distilled.classes), len(distilled.order) // steps
     return (
-        f"{clean(distilled.origin.get('recipe') or 'distilled set', 60)}: {_count(n, 'image')} in {k} classes, "
-        f"{_count(steps, 'step')} × {_count(epochs, 'epoch')}"
+        f"{clean(distilled.origin.get('recipe') or 'distilled set', 60)}: {_count(n, 'image')} in "
+        f"{k} classes, {_count(steps, 'step')} × {_count(epochs, 'epoch')}"
     )
 
 
 def net_line(distilled: DistilledDataset) -> str:
-    """Such as "Learned for one fixed initialization (xavier) of lenet, seed 0, 2,000 outer iterations"."""
+    """Such as "Learned for one fixed initialization (xavier) of lenet, seed 0, 2,000 outer
+    iterations"."""
     origin, made_for = distilled.origin, distilled.start
-    own = str(distilled.net.args.get("model", distilled.net.name))  # of torchvision's nets, the model
+    # of torchvision's nets, the model
+    own = str(distilled.net.args.get("model", distilled.net.name))
     name = "a net of the user's own" if distilled.net.name == CUSTOM else clean(own, 30)
     init = clean(distilled.net.init, 30)
     if made_for.source is not None:
-        start = f"{'one' if made_for.one else 'any'} {name} pretrained on {clean(made_for.source, 30)}"
+        start = (
+            f"{'one' if made_for.one else 'any'} {name} pretrained on {clean(made_for.source, 30)}"
+        )
     elif made_for.kind == "given":
         start = f"{name} from its given values"
     elif made_for.kind == "weights":
         start = f"one {name} with given weights and a fresh last layer ({init})"
     else:
-        start = f"{'one fixed initialization' if made_for.one else 'random initializations'} ({init}) of {name}"
+        start = (
+            f"{'one fixed initialization' if made_for.one else 'random initializations'} "
+            f"({init}) of {name}"
+        )
     parts = [f"Learned for {start}"]
     if isinstance(distilled.objective, Attack):
         pair = distilled.objective.attacked, distilled.objective.target
@@ -89,7 +96,10 @@ def net_line(distilled: DistilledDataset) -> str:
 
 def data_line(distilled: DistilledDataset) -> str:
     """The data that it was learned from, in the data set's own words."""
-    return f"Data: {clean(distilled.origin.get('description') or distilled.data.dataset or 'not recorded')}"
+    return (
+        "Data: "
+        f"{clean(distilled.origin.get('description') or distilled.data.dataset or 'not recorded')}"
+    )
 
 
 def accuracy_line(distilled: DistilledDataset) -> str | None:
@@ -111,7 +121,9 @@ def _clause(distilled: DistilledDataset, split: str, value: Any) -> str | None:
     of = f"{clean(value.get('split') or split or 'unnamed', 30)} split of {where}"
     nets, deviation = value.get("nets"), value.get("accuracy_std")
     many = isinstance(nets, int) and nets > 1 and is_number(deviation)
-    text = f"{format_mean(value['accuracy_mean'], deviation if many else None, '.1f')} % on the {of}"
+    text = (
+        f"{format_mean(value['accuracy_mean'], deviation if many else None, '.1f')} % on the {of}"
+    )
     notes = [f"mean ± deviation over {nets} nets"] if many else ["1 net"] if nets == 1 else []
     other = value.get("net")
     if isinstance(other, str) and other != distilled.net.name:

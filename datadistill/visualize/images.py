@@ -1,10 +1,12 @@
 """The paper's figure: one row of class images a step, with the learned step sizes above it.
 
-Rows are the steps of an epoch, columns the classes; several images of a class in one step go below each
-other. Images are shown through `DistilledDataset.pixels()`, each scaled to its own range, because learned
-pixels are not bounded. All geometry is in pixels, and small images are enlarged by whole factors.
+Rows are the steps of an epoch, columns the classes; several images of a class in one step go below
+each other. Images are shown through `DistilledDataset.pixels()`, each scaled to its own range,
+because learned pixels are not bounded. All geometry is in pixels, and small images are enlarged by
+whole factors.
 
-Reference: Wang et al., Dataset Distillation, 2018, Figures 2 and 3, https://arxiv.org/abs/1811.10959
+Reference: Wang et al., Dataset Distillation, 2018, Figures 2 and 3,
+https://arxiv.org/abs/1811.10959
 """
 
 from __future__ import annotations
@@ -73,14 +75,15 @@ def images_figure(
 ) -> Figure:
     """Show the images of a distilled set, step by step, with class names and step sizes.
 
-    Soft labels stand below their images: the most probable class and its probability. Where those do not
-    give every class equally many images in a step, images are shown in their order instead of by class.
-    What is left out to keep the figure readable is said in its heading.
+    Soft labels stand below their images: the most probable class and its probability. Where those
+    do not give every class equally many images in a step, images are shown in their order instead
+    of by class. What is left out to keep the figure readable is said in its heading.
 
     Args:
         distilled: the set, any number of channels (other than 3 are shown as their mean).
         max_steps: how many steps to show; 10 by default.
-        max_classes: how many classes to show, by class; as many as fit 20 rows of images by default.
+        max_classes: how many classes to show, by class; as many as fit 20 rows of images by
+            default.
 
     Example:
         `images_figure(DistilledDataset.load("runs/mnist5k-fixed-s0"))` in a notebook shows it.
@@ -97,7 +100,9 @@ def images_figure(
 
     width = max(MIN_WIDTH, layout.grid_width + 2 * MARGIN)
     heading = _heading(distilled, layout, order, shown, top, width - 2 * MARGIN)
-    heights = [layout.blocks * layout.block_height(layout.has_names(s)) - GAP for s in range(layout.steps)]
+    heights = [
+        layout.blocks * layout.block_height(layout.has_names(s)) - GAP for s in range(layout.steps)
+    ]
     y = MARGIN + sum(line_height for *_, line_height in heading) + 6
     caption = 30
     total = y + sum(height + TITLE_HEIGHT + STEP_GAP for height in heights) + caption
@@ -123,7 +128,11 @@ def images_figure(
 
 
 def _layout(
-    d: DistilledDataset, order: list[list[int]], top: list[int], max_steps: int | None, max_classes: int | None
+    d: DistilledDataset,
+    order: list[list[int]],
+    top: list[int],
+    max_steps: int | None,
+    max_classes: int | None,
 ) -> Layout:
     _, _, h, w = d.images.shape
     k, shown_steps = len(d.classes), min(len(order), max_steps or MAX_STEPS)
@@ -146,10 +155,14 @@ def _layout(
     target = min(room // columns - GAP, LARGEST)
     width = target // w * w if w <= target else target
     label = LABEL_HEIGHT if d.labels.is_floating_point() else 0
-    return Layout(shown_steps, classes, columns, blocks, depth, by_class, width, round(width * h / w), label)
+    return Layout(
+        shown_steps, classes, columns, blocks, depth, by_class, width, round(width * h / w), label
+    )
 
 
-def _place_blocks(layout: Layout, index: list[int], top: list[int]) -> list[tuple[int, int, int, int]]:
+def _place_blocks(
+    layout: Layout, index: list[int], top: list[int]
+) -> list[tuple[int, int, int, int]]:
     """(image, block, row in the block, column) of every image of a step that is shown."""
     if not layout.by_class:
         room = layout.columns * layout.depth
@@ -181,10 +194,14 @@ def _draw(
         y = block * block_height + (NAME_HEIGHT if named else 0) + row * layout.row_height
         shrunk = pixels.shape[2] > layout.width
         ax.imshow(
-            pixels[image], cmap="gray", vmin=0, vmax=1, aspect="auto",
+            pixels[image],
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            aspect="auto",
             interpolation="antialiased" if shrunk else "nearest",
             extent=(x, x + layout.width, y + layout.height, y),
-        )  # fmt: skip
+        )
         if probability is not None:
             share = f": {100 * probability[image]:.0f} %"
             name = shorten(clean(classes[top[image]], 60) + share, pitch, NAME_SIZE - 1)
@@ -200,14 +217,25 @@ def _draw(
 
 
 def _heading(
-    d: DistilledDataset, layout: Layout, order: list[list[int]], shown: int, top: list[int], width: int
+    d: DistilledDataset,
+    layout: Layout,
+    order: list[list[int]],
+    shown: int,
+    top: list[int],
+    width: int,
 ) -> list[tuple[str, float, str, str, int]]:
     """Lines of (text, points, weight, colour, height in pixels)."""
-    lines = [(line, 12.0, "bold", "black", 24) for line in wrap(
-        describe.title(d, len(order)), width, 12, 2, "bold")]  # fmt: skip
+    lines = [
+        (line, 12.0, "bold", "black", 24)
+        for line in wrap(describe.title(d, len(order)), width, 12, 2, "bold")
+    ]
     normal = [describe.net_line(d), describe.data_line(d), describe.accuracy_line(d)]
     for text in normal:
-        lines += [(line, 9.5, "normal", "black", 18) for line in wrap(text, width, 9.5, 3)] if text else []
+        lines += (
+            [(line, 9.5, "normal", "black", 18) for line in wrap(text, width, 9.5, 3)]
+            if text
+            else []
+        )
     used = len({i for index in order[: layout.steps] for i in index})
     left_out = []
     if layout.steps < len(order):
@@ -218,7 +246,10 @@ def _heading(
     if layout.by_class and layout.depth < most:
         left_out.append(f"up to {layout.depth} of the {most} images of a class in a step")
     if left_out or shown < used:
-        text = f"Not all is shown: {', '.join([*left_out, f'{shown:,} of {len(d.images):,} images in all'])}"
+        text = (
+            "Not all is shown: "
+            f"{', '.join([*left_out, f'{shown:,} of {len(d.images):,} images in all'])}"
+        )
         lines += [(line, 9.5, "normal", ORANGE, 18) for line in wrap(text, width, 9.5, 2)]
     return lines
 
@@ -228,7 +259,15 @@ def _write_heading(
 ) -> None:
     y = MARGIN
     for text, size, weight, colour, height in lines:
-        figure.text(MARGIN / width, 1 - y / total, text, fontsize=size, weight=weight, color=colour, va="top")
+        figure.text(
+            MARGIN / width,
+            1 - y / total,
+            text,
+            fontsize=size,
+            weight=weight,
+            color=colour,
+            va="top",
+        )
         y += height
 
 

@@ -18,10 +18,12 @@ from datadistill.visualize.step_sizes import step_sizes_figure
 def write_figures(
     run_path_or_file: str | os.PathLike[str], out: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Write the figures of a run folder or a distilled set's file as PNGs; the same data give the same bytes.
+    """Write the figures of a run folder or a distilled set's file as PNGs; the same data give the
+    same bytes.
 
-    A run folder gives `images.png`, `step_sizes.png` and, where it has metrics, `curves.png`; one that has not
-    finished gives those of its latest checkpoint. A file gives `images.png` and `step_sizes.png`.
+    A run folder gives `images.png`, `step_sizes.png` and, where it has metrics, `curves.png`; one
+    that has not finished gives those of its latest checkpoint. A file gives `images.png` and
+    `step_sizes.png`.
 
     Args:
         run_path_or_file: a run folder, or the file of a distilled set.
@@ -32,7 +34,8 @@ def write_figures(
         The files written.
 
     Example:
-        `write_figures("runs/mnist5k-fixed-s0")` writes runs/mnist5k-fixed-s0/figures/images.png and two more.
+        `write_figures("runs/mnist5k-fixed-s0")` writes runs/mnist5k-fixed-s0/figures/images.png and
+        two more.
     """
     path = Path(run_path_or_file)
     metrics = read_lines(path / "metrics.jsonl") if path.is_dir() else []

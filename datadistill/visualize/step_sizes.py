@@ -1,6 +1,7 @@
 """The learned step sizes: over outer iterations, and as they stand, step by step.
 
-Notation: eta_t the step size of inner step t = 1..T; with one for each parameter tensor, their geometric mean.
+Notation: eta_t the step size of inner step t = 1..T; with one for each parameter tensor, their
+geometric mean.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.visualize.canvas import GREY, is_number, iteration_axis, log_axis, new_figure, own_style
+from datadistill.visualize.canvas import (
+    GREY,
+    is_number,
+    iteration_axis,
+    log_axis,
+    new_figure,
+    own_style,
+)
 from datadistill.visualize.curves import iterations_of, markers
 from datadistill.visualize.describe import mean_step_sizes, steps_an_epoch
 
@@ -28,13 +36,16 @@ MAX_EPOCHS = 12  # marked one by one
 
 
 @own_style()
-def step_sizes_figure(metrics: Sequence[dict[str, Any]], distilled: DistilledDataset | None = None) -> Figure:
-    """Step sizes over outer iterations, one line a step, and the final ones by step. Logarithmic axes.
+def step_sizes_figure(
+    metrics: Sequence[dict[str, Any]], distilled: DistilledDataset | None = None
+) -> Figure:
+    """Step sizes over outer iterations, one line a step, and the final ones by step. Logarithmic
+    axes.
 
     Args:
         metrics: records of metrics.jsonl; may be empty where `distilled` is given.
-        distilled: the set, for its final step sizes and epochs; the last record's are taken without it. Of
-            step sizes for each parameter tensor, it shows the range over tensors.
+        distilled: the set, for its final step sizes and epochs; the last record's are taken without
+            it. Of step sizes for each parameter tensor, it shows the range over tensors.
 
     Example:
         >>> records = [{"iteration": i, "step_sizes": [0.02, 0.02 + i / 100]} for i in (0, 1, 2)]
@@ -64,7 +75,9 @@ def _table(metrics: Sequence[dict[str, Any]]) -> list[list[float]]:
         fits = isinstance(row, list) and len(row) == T and all(is_number(v) for v in row)
         if not fits or not T:
             wanted = f"a list of {T} numbers, as in the first record" if T else "a list of numbers"
-            raise DataError(f"record {n} of the metrics has step_sizes {str(row)[:40]!r}, wanted {wanted}")
+            raise DataError(
+                f"record {n} of the metrics has step_sizes {str(row)[:40]!r}, wanted {wanted}"
+            )
     return [[float(v) if v > 0 else math.nan for v in record["step_sizes"]] for record in metrics]
 
 
@@ -76,8 +89,11 @@ def _colours(T: int) -> list[Any]:
 
 def _plot_over_iterations(ax: Axes, iterations: list[int], table: list[list[float]]) -> None:
     T = len(table[0])
-    shared = T > 1 and all(len(set(row)) == 1 for row in table)  # NaN is unequal to itself: not shared
-    style = markers(len(table)) if shared or T <= MAX_LEGEND or len(table) == 1 else {"linewidth": 1.1}
+    # NaN is unequal to itself: not shared
+    shared = T > 1 and all(len(set(row)) == 1 for row in table)
+    style = (
+        markers(len(table)) if shared or T <= MAX_LEGEND or len(table) == 1 else {"linewidth": 1.1}
+    )
     for t, colour in enumerate(_colours(1 if shared else T)):
         label = f"all {T} steps" if shared else f"step {t + 1}"
         ax.plot(iterations, [row[t] for row in table], color=colour, label=label, **style)
@@ -109,7 +125,12 @@ def _plot_by_step(ax: Axes, final: list[float], distilled: DistilledDataset | No
         label = f"η: geometric mean and range over {sizes.shape[1]} tensors"
     ax.scatter(place, final, c=_colours(T), s=36 if T <= 60 else 12, zorder=3)
     log_axis(ax, known)
-    ax.set(title="Final step sizes, by step", xlabel="step t of the unroll", ylabel=label, xlim=(0.4, T + 0.6))
+    ax.set(
+        title="Final step sizes, by step",
+        xlabel="step t of the unroll",
+        ylabel=label,
+        xlim=(0.4, T + 0.6),
+    )
     ax.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
     steps = T if distilled is None else steps_an_epoch(distilled)
@@ -121,6 +142,12 @@ def _plot_by_step(ax: Axes, final: list[float], distilled: DistilledDataset | No
                 ax.axvline(epoch * steps + 0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
             name = f"epoch {epoch + 1}" if T // steps <= 5 else f"{epoch + 1}"
             ax.text(
-                (epoch + 0.5) * steps + 0.5, 0.985, name, fontsize=9, color=GREY,
-                transform=ax.get_xaxis_transform(), ha="center", va="top",
-            )  # fmt: skip
+                (epoch + 0.5) * steps + 0.5,
+                0.985,
+                name,
+                fontsize=9,
+                color=GREY,
+                transform=ax.get_xaxis_transform(),
+                ha="center",
+                va="top",
+            )

@@ -1,7 +1,8 @@
 """Figures of a reproduced table: the measured and the published numbers.
 
-Bars for methods, lines for ablations. A published number is a diamond, hollow where it was read by eye off a
-plot; deviations are thin lines. Colours: orange for the paper's method, blue for everything else.
+Bars for methods, lines for ablations. A published number is a diamond, hollow where it was read by
+eye off a plot; deviations are thin lines. Colours: orange for the paper's method, blue for
+everything else.
 """
 
 from __future__ import annotations
@@ -89,12 +90,18 @@ class CurvePanel:
 
 
 @own_style()
-def bars_figure(title: str, panels: Sequence[BarPanel], x: str = "percent of the test images") -> Figure:
-    """Horizontal bars, one panel below the other, with the numbers at their right; `x` stands below the last.
+def bars_figure(
+    title: str, panels: Sequence[BarPanel], x: str = "percent of the test images"
+) -> Figure:
+    """Horizontal bars, one panel below the other, with the numbers at their right; `x` stands below
+    the last.
 
     Example:
         >>> bar = Bar("ours", Number(89.7, 1.4), Number(79.5, 8.1), ours=True)
-        >>> [ax.get_title(loc="left") for ax in bars_figure("Table 1", [BarPanel("MNIST", [bar])]).axes]
+        >>> [
+        ...     ax.get_title(loc="left")
+        ...     for ax in bars_figure("Table 1", [BarPanel("MNIST", [bar])]).axes
+        ... ]
         ['MNIST']
     """
     counts = [len(panel.bars) for panel in panels]
@@ -116,15 +123,26 @@ def _bars(ax: Axes, panel: BarPanel) -> None:
             m = bar.measured
             ax.barh(y, m.value, height=0.62, color=ORANGE if bar.ours else BLUE, alpha=0.85)
             if m.deviation:
-                ax.hlines(y - 0.12, m.value - m.deviation, m.value + m.deviation, color=BLACK, linewidth=1.2)
+                ax.hlines(
+                    y - 0.12,
+                    m.value - m.deviation,
+                    m.value + m.deviation,
+                    color=BLACK,
+                    linewidth=1.2,
+                )
         if bar.published is not None:
             _draw_published(ax, bar.published, y + 0.16)
         known = [str(bar.measured) if bar.measured is not None else "not measured"]
         known += [f"(published {bar.published})"] if bar.published is not None else []
         ax.text(
-            101.5, y, "  ".join(known), va="center", fontsize=9, color=BLACK if bar.measured else GREY,
+            101.5,
+            y,
+            "  ".join(known),
+            va="center",
+            fontsize=9,
+            color=BLACK if bar.measured else GREY,
             clip_on=False,
-        )  # fmt: skip
+        )
     ax.set_title(clean(panel.title, 110))
     ax.set_yticks(range(len(panel.bars)), [clean(bar.label, LABEL) for bar in panel.bars])
     ax.set_ylim(len(panel.bars) - 0.4, -0.6)
@@ -136,22 +154,36 @@ def _bars(ax: Axes, panel: BarPanel) -> None:
 
 def _draw_published(ax: Axes, number: Number, y: float) -> None:
     if number.deviation:
-        low, high = max(0.0, number.value - number.deviation), min(100.0, number.value + number.deviation)
+        low, high = (
+            max(0.0, number.value - number.deviation),
+            min(100.0, number.value + number.deviation),
+        )
         ax.hlines(y, low, high, color="white", linewidth=3, zorder=3)  # to be seen on a bar
         ax.hlines(y, low, high, color=GREY, linewidth=1.2, zorder=4)
     ax.plot(
-        number.value, y, marker="D", markersize=6, markeredgecolor=BLACK, linestyle="none", zorder=5,
+        number.value,
+        y,
+        marker="D",
+        markersize=6,
+        markeredgecolor=BLACK,
+        linestyle="none",
+        zorder=5,
         markerfacecolor="white" if number.read_off else BLACK,
-    )  # fmt: skip
+    )
 
 
 @own_style()
-def lines_figure(title: str, panels: Sequence[CurvePanel], y: str = "percent of the test images") -> Figure:
-    """Accuracy along steps, epochs or images, with a band of ± the deviation and the published points; `y`
-    stands at the left.
+def lines_figure(
+    title: str, panels: Sequence[CurvePanel], y: str = "percent of the test images"
+) -> Figure:
+    """Accuracy along steps, epochs or images, with a band of ± the deviation and the published
+    points; `y` stands at the left.
 
     Example:
-        >>> points = [Point(1, Number(30.1, 5.0), Number(30.0, read_off=True)), Point(5, Number(62.0, 4.0))]
+        >>> points = [
+        ...     Point(1, Number(30.1, 5.0), Number(30.0, read_off=True)),
+        ...     Point(5, Number(62.0, 4.0)),
+        ... ]
         >>> panel = CurvePanel("MNIST", "gradient steps", [Curve("ours", points)])
         >>> lines_figure("Figure 4", [panel]).axes[0].get_xlabel()
         'gradient steps'
@@ -161,7 +193,9 @@ def lines_figure(title: str, panels: Sequence[CurvePanel], y: str = "percent of 
         raise UsageError("the figure has no point to draw; measure one of its parts first")
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    figure = new_figure(WIDTH if columns > 1 else WIDTH * 2 // 3, HEAD + PANEL * rows, arranged=True)
+    figure = new_figure(
+        WIDTH if columns > 1 else WIDTH * 2 // 3, HEAD + PANEL * rows, arranged=True
+    )
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
@@ -187,12 +221,20 @@ def _lines(ax: Axes, panel: CurvePanel) -> None:
         for p in curve.points:
             if p.published is not None:
                 ax.plot(
-                    p.x, p.published.value, marker="D", markersize=6, markeredgecolor=colour, linestyle="none",
-                    markerfacecolor="white" if p.published.read_off else colour, zorder=5,
-                )  # fmt: skip
+                    p.x,
+                    p.published.value,
+                    marker="D",
+                    markersize=6,
+                    markeredgecolor=colour,
+                    linestyle="none",
+                    markerfacecolor="white" if p.published.read_off else colour,
+                    zorder=5,
+                )
     ax.set(xlabel=panel.x, ylim=(0, 100))
     ax.set_title(clean(panel.title, 60))
-    ax.xaxis.set_major_locator(FixedLocator(sorted({p.x for curve in panel.curves for p in curve.points})))
+    ax.xaxis.set_major_locator(
+        FixedLocator(sorted({p.x for curve in panel.curves for p in curve.points}))
+    )
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     ax.legend(loc="best")
@@ -202,7 +244,9 @@ def _head(figure: Figure, title: str, drawn: Sequence[Bar | Point]) -> None:
     """Title and legend: only of what is there."""
     figure.suptitle(clean(title, 120), x=0.01, ha="left", fontsize=13)
     bars = [item for item in drawn if isinstance(item, Bar)]
-    handles: list[Artist] = [Patch(color=ORANGE, alpha=0.85, label="ours")] if any(b.ours for b in bars) else []
+    handles: list[Artist] = (
+        [Patch(color=ORANGE, alpha=0.85, label="ours")] if any(b.ours for b in bars) else []
+    )
     if any(not b.ours for b in bars):
         handles.append(Patch(color=BLUE, alpha=0.85, label="others"))
     published = [item.published for item in drawn if item.published is not None]
@@ -210,7 +254,15 @@ def _head(figure: Figure, title: str, drawn: Sequence[Bar | Point]) -> None:
         if any(p.read_off == read_off for p in published):
             face = "white" if read_off else BLACK
             handles.append(
-                Line2D([], [], marker="D", color=BLACK, markerfacecolor=face, linestyle="none", label=words)
+                Line2D(
+                    [],
+                    [],
+                    marker="D",
+                    color=BLACK,
+                    markerfacecolor=face,
+                    linestyle="none",
+                    label=words,
+                )
             )
     if handles:
         figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))

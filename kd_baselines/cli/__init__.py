@@ -1,4 +1,5 @@
-"""`kd-baselines <command>`: parsing and printing. A command is a file here and a line in `COMMANDS`.
+"""`kd-baselines <command>`: parsing and printing. A command is a file here and a line in
+`COMMANDS`.
 
 Habits, exit codes and run folders are those of `datadistill`.
 """
@@ -12,9 +13,18 @@ from datadistill.cli.dispatch import Program
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("train", "train a student and, where it needs one, its teacher: a recipe, or --resume DIR"),
-    "evaluate": ("evaluate", "test a trained net, also under noise and on classes that it never saw"),
-    "compare": ("compare", "train the arms of a recipe with several seeds, and hold them against one"),
+    "train": (
+        "train",
+        "train a student and, where it needs one, its teacher: a recipe, or --resume DIR",
+    ),
+    "evaluate": (
+        "evaluate",
+        "test a trained net, also under noise and on classes that it never saw",
+    ),
+    "compare": (
+        "compare",
+        "train the arms of a recipe with several seeds, and hold them against one",
+    ),
     "born-again": (
         "born_again",
         "train generations, each net taught by the one before, and test their ensembles",

@@ -1,4 +1,5 @@
-"""`kd-baselines born-again RECIPE`: generations of nets, each taught by the one before, and their ensembles."""
+"""`kd-baselines born-again RECIPE`: generations of nets, each taught by the one before, and their
+ensembles."""
 
 from __future__ import annotations
 
@@ -11,7 +12,13 @@ from typing import Any, Literal
 from datadistill.cli.options import Hidden, as_flags, open_output, parse
 from datadistill.cli.study_command import carry_out
 from kd_baselines.cli.compare import say_comparison
-from kd_baselines.cli.configs import ImageFlagsWithoutSeed, StudyFlags, TextFlags, find_changes, take_recipe
+from kd_baselines.cli.configs import (
+    ImageFlagsWithoutSeed,
+    StudyFlags,
+    TextFlags,
+    find_changes,
+    take_recipe,
+)
 from kd_baselines.config import KdConfig
 from kd_baselines.recipes import recipe
 
@@ -20,11 +27,12 @@ PROG = "kd-baselines born-again"
 
 @dataclass(frozen=True)
 class BornAgain(StudyFlags):
-    """Train a teacher and, from fresh draws, generations of nets each taught by the one before, for every seed.
+    """Train a teacher and, from fresh draws, generations of nets each taught by the one before, for
+    every seed.
 
-    Finished nets are loaded, interrupted ones are resumed: typed again it continues, and with more generations
-    or seeds it adds to what is there. Writes table.md, table.csv and generations.png: every generation and
-    ensemble (BANE) against the teacher, paired by seed with a 95% interval.
+    Finished nets are loaded, interrupted ones are resumed: typed again it continues, and with more
+    generations or seeds it adds to what is there. Writes table.md, table.csv and generations.png:
+    every generation and ensemble (BANE) against the teacher, paired by seed with a 95% interval.
     """
 
     generations: int = 3
@@ -38,7 +46,8 @@ class BornAgain(StudyFlags):
 
 @dataclass(frozen=True)
 class ImageConfig(ImageFlagsWithoutSeed):
-    """What to train, in every arm. All of it changes the numbers; the defaults shown are the recipe's own."""
+    """What to train, in every arm. All of it changes the numbers; the defaults shown are the
+    recipe's own."""
 
     average: Hidden[Any] = "arithmetic"  # --average is the command's
     teachers: Hidden[int] = 1
@@ -48,7 +57,8 @@ class ImageConfig(ImageFlagsWithoutSeed):
 
 @dataclass(frozen=True)
 class TextConfig(TextFlags):
-    """What to train, in every arm. All of it changes the numbers; the defaults shown are the recipe's own."""
+    """What to train, in every arm. All of it changes the numbers; the defaults shown are the
+    recipe's own."""
 
     seed: Hidden[int] = 0
 
@@ -75,18 +85,27 @@ def run(argv: Sequence[str]) -> int:
 
     out = args.out or Path("runs") / "born-again" / name
     study = partial(
-        born_again_generations, name, generations=args.generations, seeds=args.count_or_seeds(),
-        arms=args.arms or None, average=args.average, changes=changes,
-    )  # fmt: skip
+        born_again_generations,
+        name,
+        generations=args.generations,
+        seeds=args.count_or_seeds(),
+        arms=args.arms or None,
+        average=args.average,
+        changes=changes,
+    )
     found, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
     result = say_comparison(output, found, out, seconds)
-    output.say(f"next: the same with --generations {args.generations + 1} adds a generation to what is there")
+    output.say(
+        f"next: the same with --generations {args.generations + 1} adds a generation "
+        "to what is there"
+    )
     output.result({**result, "generations": args.generations, "average": args.average})
     return 0
 
 
 def parse_arguments(name: str | None, words: Sequence[str]) -> tuple[BornAgain, dict[str, Any]]:
-    """The options for a recipe of images or of text, and the fields of its config that were changed."""
+    """The options for a recipe of images or of text, and the fields of its config that were
+    changed."""
     base: Any = recipe(name) if name is not None else KdConfig()
     shown = f"{PROG} {name or 'RECIPE'}"
     flags: type[BornAgain] = OfImages if isinstance(base, KdConfig) else OfText

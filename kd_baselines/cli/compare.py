@@ -1,4 +1,5 @@
-"""`kd-baselines compare RECIPE`: the arms of a recipe over several seeds, compared with one of them."""
+"""`kd-baselines compare RECIPE`: the arms of a recipe over several seeds, compared with one of
+them."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ PROG = "kd-baselines compare"
 class Compare(StudyFlags):
     """Train the arms of a recipe with several seeds on one teacher, and compare them with one arm.
 
-    Finished students are loaded, interrupted ones are resumed: typed again it continues. Writes table.md and
-    table.csv, differences paired by seed with a 95% interval.
+    Finished students are loaded, interrupted ones are resumed: typed again it continues. Writes
+    table.md and table.csv, differences paired by seed with a 95% interval.
     """
 
     seeds: tuple[int, ...] = (3,)
@@ -34,7 +35,8 @@ class Compare(StudyFlags):
     arms: tuple[str, ...] = ()
     """Only these; kd-baselines recipes RECIPE lists them, "own" is the recipe itself."""
     base: str | None = None
-    """The arm that the others are compared with; default: the first without a teacher, else the first."""
+    """The arm that the others are compared with; default: the first without a teacher, else the
+    first."""
     config: ImageFlagsWithoutSeed = field(default_factory=ImageFlagsWithoutSeed)
 
 
@@ -50,9 +52,13 @@ def run(argv: Sequence[str]) -> int:
 
     out = args.out or Path("runs") / "compare" / name
     study = partial(
-        compare, name, seeds=args.count_or_seeds(), arms=args.arms or None, base=args.base,
+        compare,
+        name,
+        seeds=args.count_or_seeds(),
+        arms=args.arms or None,
+        base=args.base,
         changes=find_changes(args.config, base, words),
-    )  # fmt: skip
+    )
     found, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
     result = say_comparison(output, found, out, seconds)
     last = found.rows[-1].arm
@@ -80,7 +86,12 @@ def say_comparison(output: Output, found: Comparison, out: Path, seconds: float)
     output.say(*remarks(found))
     say_files(output, found.files, out, seconds)
     return {
-        "recipe": found.recipe, "base": found.base, "seeds": list(found.seeds), "run": str(out),
-        "seconds": seconds, "changes": dict(found.changes), "rows": list(found.records()),
+        "recipe": found.recipe,
+        "base": found.base,
+        "seeds": list(found.seeds),
+        "run": str(out),
+        "seconds": seconds,
+        "changes": dict(found.changes),
+        "rows": list(found.records()),
         "files": [str(path) for path in found.files],
-    }  # fmt: skip
+    }

@@ -33,7 +33,8 @@ class ImageFlags(KdConfig):
 
 @dataclass(frozen=True)
 class ImageFlagsWithoutSeed(ImageFlags):
-    """What to train, in every arm. All of it changes the numbers; the defaults shown are the recipe's own."""
+    """What to train, in every arm. All of it changes the numbers; the defaults shown are the
+    recipe's own."""
 
     seed: Hidden[int] = 0
 
@@ -49,7 +50,8 @@ class TextFlags(LanguageConfig):
 
 @dataclass(frozen=True)
 class StudyFlags:
-    """The options of a command that trains with several seeds; a command adds its own, and its config."""
+    """The options of a command that trains with several seeds; a command adds its own, and its
+    config."""
 
     seeds: tuple[int, ...] = (5,)
     """One number: how many seeds, from 0. Several numbers: which."""

@@ -1,4 +1,5 @@
-"""`kd-baselines evaluate RUN_OR_FILE`: test a trained net, an image classifier or a language model."""
+"""`kd-baselines evaluate RUN_OR_FILE`: test a trained net, an image classifier or a language
+model."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ class EvaluateLanguage(EvaluateFlags):
     """Test a trained language model on the validation and the test text."""
 
     text: str | None = None
-    """ptb, or a folder with train.txt, valid.txt and test.txt; default: the text that it was trained on."""
+    """ptb, or a folder with train.txt, valid.txt and test.txt; default: the text that it was
+    trained on."""
 
 
 class Measured(NamedTuple):
@@ -89,7 +91,9 @@ class EvaluateCommand(abc.ABC, Generic[F]):
         found = self.say_scores(output, saved, scores)
         recipe = (saved.record or {}).get("recipe")
         output.say(
-            about, f"next: kd-baselines {self.study} {recipe if recipe not in (None, 'custom') else 'RECIPE'}"
+            about,
+            f"next: kd-baselines {self.study} "
+            f"{recipe if recipe not in (None, 'custom') else 'RECIPE'}",
         )
         output.result({"bytes": saved.bytes, "fingerprint": saved.fingerprint, **facts, **found})
         return 0
@@ -110,9 +114,15 @@ class EvaluateImages(EvaluateCommand[Evaluate]):
         device = resolve(args.options.device)
         data = load_data_of(saved, args).to(device)
         # those of a student's own scores, none of a teacher's
-        missing = args.missing if args.missing is not None else tuple((saved.scores or {}).get("missing", ()))
+        missing = (
+            args.missing
+            if args.missing is not None
+            else tuple((saved.scores or {}).get("missing", ()))
+        )
         net = saved.net().to(device) if len(saved.states) == 1 else saved.to_teacher().to(device)
-        found = score(net, data, noise=args.noise, missing=missing, seed=args.seed, split=args.split)
+        found = score(
+            net, data, noise=args.noise, missing=missing, seed=args.seed, split=args.split
+        )
         facts = {"nets": len(saved.states), "dataset": data.name, "description": data.description}
         about = f"{saved.spec.name}; {data.description}"
         return Measured(saved, found.as_dict(), about, {**facts, "seed": args.seed})
@@ -144,7 +154,9 @@ class EvaluateText(EvaluateCommand[EvaluateLanguage]):
 def run(argv: Sequence[str]) -> int:
     """Parse, evaluate, print."""
     words = [] if wants_help(argv) else [word for word in argv if not word.startswith("-")]
-    return EvaluateText(argv).run() if any(map(is_net_of_text, words)) else EvaluateImages(argv).run()
+    return (
+        EvaluateText(argv).run() if any(map(is_net_of_text, words)) else EvaluateImages(argv).run()
+    )
 
 
 def load_data_of(saved: SavedNet, args: Evaluate) -> RealData:
@@ -154,19 +166,23 @@ def load_data_of(saved: SavedNet, args: Evaluate) -> RealData:
     record = saved.record or {}
     if record.get("dataset") == "folder":
         raise UsageError(
-            f"the net was trained on a folder of images ({saved.dataset}), and its file does not say which of "
-            "them were held out; its scores stand in the file and were told by kd-baselines train"
+            f"the net was trained on a folder of images ({saved.dataset}), and its file does not "
+            "say which of them were held out; its scores stand in the file and were told by "
+            "kd-baselines train"
         )
     if saved.dataset not in SOURCES:
         raise UsageError(
-            f"the net was trained on data of your own from Python ({saved.dataset}); test it from Python with "
-            "kd_baselines.score(net, data)"
+            f"the net was trained on data of your own from Python ({saved.dataset}); test it from "
+            "Python with kd_baselines.score(net, data)"
         )
     return load(
-        saved.dataset, root=args.options.data_root, download=args.options.download,
-        normalization=saved.normalization, validation=record.get("validation"),
+        saved.dataset,
+        root=args.options.data_root,
+        download=args.options.download,
+        normalization=saved.normalization,
+        validation=record.get("validation"),
         seed=record.get("teacher_seed") or 0,
-    )  # fmt: skip
+    )
 
 
 def find_config(saved: SavedLanguageModel, args: EvaluateLanguage) -> LanguageConfig:

@@ -1,4 +1,5 @@
-"""`kd-baselines ledger NAME`: bytes that are sent against accuracy, for images, distilled sets and nets."""
+"""`kd-baselines ledger NAME`: bytes that are sent against accuracy, for images, distilled sets and
+nets."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ PROG = "kd-baselines ledger"
 
 @dataclass(frozen=True)
 class Config(LedgerConfig):
-    """What is sent and how the receiver trains. All of it changes the numbers; the defaults are the ledger's
-    own."""
+    """What is sent and how the receiver trains. All of it changes the numbers; the defaults are the
+    ledger's own."""
 
     name: Hidden[str] = "custom"
     student_args: NamesAndValues = field(default_factory=dict)
@@ -42,15 +43,16 @@ class Config(LedgerConfig):
 
 @dataclass(frozen=True)
 class MakeLedger(StudyFlags):
-    """Send real images, a distilled set and trained nets, and test what the receiver's student then knows.
+    """Send real images, a distilled set and trained nets, and test what the receiver's student then
+    knows.
 
-    Finished runs and rows are loaded, interrupted ones are resumed: typed again it continues. Writes ledger.md,
-    ledger.csv and ledger.png.
+    Finished runs and rows are loaded, interrupted ones are resumed: typed again it continues.
+    Writes ledger.md, ledger.csv and ledger.png.
     """
 
     rows: tuple[str, ...] = ()
-    """Only these, of real-hard, real-soft, distilled, distilled-own, distilled-soft, teacher, student,
-    born-again and full. Rows that were made before stay in the table."""
+    """Only these, of real-hard, real-soft, distilled, distilled-own, distilled-soft, teacher,
+    student, born-again and full. Rows that were made before stay in the table."""
     distilled: Path | None = None
     """A distilled set that exists: its file, or a run folder; default: learned here."""
     teacher: Path | None = None
@@ -71,9 +73,14 @@ def run(argv: Sequence[str]) -> int:
 
     out = args.out or Path("runs") / "ledger" / name
     study = partial(
-        make_ledger, name, seeds=args.count_or_seeds(), rows=args.rows or None, distilled=args.distilled,
-        teacher=args.teacher, changes=changes,
-    )  # fmt: skip
+        make_ledger,
+        name,
+        seeds=args.count_or_seeds(),
+        rows=args.rows or None,
+        distilled=args.distilled,
+        teacher=args.teacher,
+        changes=changes,
+    )
     found, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
     print_result(output, found)
     say_files(output, found.files, out, seconds)
@@ -81,11 +88,17 @@ def run(argv: Sequence[str]) -> int:
         output.say(f"next: {PROG} {name} --rows full, for the break-even numbers")
     elif (run_ := out / "nets" / f"full-s{found.seeds[0]}").exists():
         output.say(f"next: kd-baselines evaluate {run_} --noise 0.3")
-    output.result({
-        "ledger": found.name, "seeds": list(found.seeds), "run": str(out), "seconds": seconds,
-        "changes": changes, "rows": list(found.records()),
-        "files": [str(path) for path in found.files],
-    })  # fmt: skip
+    output.result(
+        {
+            "ledger": found.name,
+            "seeds": list(found.seeds),
+            "run": str(out),
+            "seconds": seconds,
+            "changes": changes,
+            "rows": list(found.records()),
+            "files": [str(path) for path in found.files],
+        }
+    )
     return 0
 
 
@@ -94,9 +107,16 @@ def print_result(output: Output, found: Ledger) -> None:
     from kd_baselines.ledger.page import columns
 
     # the others are in ledger.md
-    shown = [column for column in columns(found) if column.heading not in ("95% interval", "beats", "steps")]
+    shown = [
+        column
+        for column in columns(found)
+        if column.heading not in ("95% interval", "beats", "steps")
+    ]
     rows = [[column.cell(entry) for column in shown] for entry in found.entries]
     output.table([column.heading for column in shown], rows, right=range(2, len(shown)))
     for entry in found.entries:
         if others := found.find_beaten(entry):
-            output.say(f"{entry.name} is smaller and more accurate than {', '.join(e.name for e in others)}")
+            output.say(
+                f"{entry.name} is smaller and more accurate than "
+                f"{', '.join(e.name for e in others)}"
+            )

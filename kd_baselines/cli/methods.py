@@ -31,13 +31,20 @@ def run(argv: Sequence[str]) -> int:
         rows = [(name, m.source, m.about) for name, m in METHODS.items()]
         output.table(("method", "source", "what the student learns from"), rows)
         output.say("", "next: kd-baselines methods NAME")
-        output.result({
-            "methods": [
-                {"name": name, "about": m.about, "source": m.source, "teacher": m.teacher,
-                 "arguments": arguments(name)}
-                for name, m in METHODS.items()
-            ]
-        })  # fmt: skip
+        output.result(
+            {
+                "methods": [
+                    {
+                        "name": name,
+                        "about": m.about,
+                        "source": m.source,
+                        "teacher": m.teacher,
+                        "arguments": arguments(name),
+                    }
+                    for name, m in METHODS.items()
+                ]
+            }
+        )
         return 0
     known = arguments(args.name)  # names the nearest where there is none
     method = METHODS[args.name]
@@ -45,13 +52,20 @@ def run(argv: Sequence[str]) -> int:
     output.say(args.name, "", method.about, f"source: {method.source}", "", *about.splitlines(), "")
     if known:
         output.table(
-            ("argument", "default"), [(name, format_value(value) or '""') for name, value in known.items()]
+            ("argument", "default"),
+            [(name, format_value(value) or '""') for name, value in known.items()],
         )
     output.say("", f"next: kd-baselines train RECIPE --method {args.name}{_arguments(known)}")
-    output.result({
-        "name": args.name, "about": method.about, "source": method.source, "teacher": method.teacher,
-        "arguments": known, "description": about,
-    })  # fmt: skip
+    output.result(
+        {
+            "name": args.name,
+            "about": method.about,
+            "source": method.source,
+            "teacher": method.teacher,
+            "arguments": known,
+            "description": about,
+        }
+    )
     return 0
 
 

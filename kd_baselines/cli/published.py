@@ -11,12 +11,16 @@ from kd_baselines.language.config import LanguageConfig
 from kd_baselines.recipes import OWN, RECIPES
 
 SAME_NUMBER = ("seed", "teacher_seed", "images_seed", "device", "cache", "noise")
-"""Fields that a published number does not depend on: seeds, and how a run is carried out and tested besides."""
+"""Fields that a published number does not depend on: seeds, and how a run is carried out and tested
+besides."""
 
 
-def find_published(config: KdConfig | LanguageConfig, given_teacher: bool = False) -> tuple[str, list[str]]:
-    """The published number of a config's arm, or a dash where there is none or the config is another one; and
-    what is not the recipe's, as `field recipe -> run`. `given_teacher`: the teacher was trained elsewhere."""
+def find_published(
+    config: KdConfig | LanguageConfig, given_teacher: bool = False
+) -> tuple[str, list[str]]:
+    """The published number of a config's arm, or a dash where there is none or the config is
+    another one; and what is not the recipe's, as `field recipe -> run`. `given_teacher`: the
+    teacher was trained elsewhere."""
     page = RECIPES.get(config.recipe)
     if page is None or config.arm not in (OWN, *page.arms) or page.published_of(config.arm) == "-":
         return "-", []
@@ -28,7 +32,8 @@ def find_published(config: KdConfig | LanguageConfig, given_teacher: bool = Fals
 
 
 def say_published(output: Output, number: str, changed: Sequence[str]) -> None:
-    """The published number beside a run of its recipe; beside another one a dash, and what is other."""
+    """The published number beside a run of its recipe; beside another one a dash, and what is
+    other."""
     if number != "-":
         output.say(f"published: {number}")
     elif changed:

@@ -30,15 +30,27 @@ def run(argv: Sequence[str]) -> int:
     args = parse(Recipes, argv, "kd-baselines recipes")
     output = Output(args.json)
     if args.name is None:
-        output.table(("recipe", "what it does"), [(name, one.summary) for name, one in RECIPES.items()])
-        output.say("", "next: kd-baselines recipes NAME (published numbers, arms), or kd-baselines train NAME")
-        output.result({
-            "recipes": [
-                {"name": name, "published": one.published, "measure": one.measure, "summary": one.summary,
-                 "arms": [OWN, *one.arms]}
-                for name, one in RECIPES.items()
-            ]
-        })  # fmt: skip
+        output.table(
+            ("recipe", "what it does"), [(name, one.summary) for name, one in RECIPES.items()]
+        )
+        output.say(
+            "",
+            "next: kd-baselines recipes NAME (published numbers, arms), or kd-baselines train NAME",
+        )
+        output.result(
+            {
+                "recipes": [
+                    {
+                        "name": name,
+                        "published": one.published,
+                        "measure": one.measure,
+                        "summary": one.summary,
+                        "arms": [OWN, *one.arms],
+                    }
+                    for name, one in RECIPES.items()
+                ]
+            }
+        )
         return 0
     found = page(args.name)
     config, published = found.config(args.arm), found.published_of(args.arm)
@@ -50,15 +62,26 @@ def run(argv: Sequence[str]) -> int:
     own, shown = config_rows(asdict(found.config())), config_rows(asdict(config))
     if args.arm != OWN:
         shown = [row for row in shown if row not in own]
-    output.table(("option" if args.arm == OWN else f"option of {args.arm} that differs", "value"), shown)
+    output.table(
+        ("option" if args.arm == OWN else f"option of {args.arm} that differs", "value"), shown
+    )
     arm = "" if args.arm == OWN else f" --arm {args.arm}"
     other = "compare" if isinstance(config, KdConfig) else "born-again"
-    output.say("", f"next: kd-baselines train {args.name}{arm}, or kd-baselines {other} {args.name}")
-    output.result({
-        "name": args.name, "arm": args.arm, "about": about, "published": published,
-        "measure": found.measure, "config": asdict(config),
-        "arms": {
-            name: {"published": one.published, "changes": dict(one.changes)} for name, one in found.arms.items()
-        },
-    })  # fmt: skip
+    output.say(
+        "", f"next: kd-baselines train {args.name}{arm}, or kd-baselines {other} {args.name}"
+    )
+    output.result(
+        {
+            "name": args.name,
+            "arm": args.arm,
+            "about": about,
+            "published": published,
+            "measure": found.measure,
+            "config": asdict(config),
+            "arms": {
+                name: {"published": one.published, "changes": dict(one.changes)}
+                for name, one in found.arms.items()
+            },
+        }
+    )
     return 0

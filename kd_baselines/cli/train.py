@@ -36,21 +36,24 @@ class TrainFlags(RunFlags):
     arm: str = OWN
     """Which of the recipe's nets; kd-baselines recipes RECIPE lists them."""
     teacher: Path | None = None
-    """A teacher that is trained: its file, or a run folder with a teacher; default: trained here."""
+    """A teacher that is trained: its file, or a run folder with a teacher; default: trained
+    here."""
     out: Path | None = None
     """Run folder to write; default: runs/RECIPE-sSEED, or runs/RECIPE-ARM-sSEED."""
 
 
 @dataclass(frozen=True)
 class Train(TrainFlags):
-    """Train a student and, where its method needs one, its teacher; test the student on the test part."""
+    """Train a student and, where its method needs one, its teacher; test the student on the test
+    part."""
 
     config: ImageFlags = field(default_factory=ImageFlags)
 
 
 @dataclass(frozen=True)
 class TrainLanguage(TrainFlags):
-    """Train a language model, on words alone or on words and a teacher; test it on the test text."""
+    """Train a language model, on words alone or on words and a teacher; test it on the test
+    text."""
 
     teacher: Path | None = None
     """A language model that is trained: its file or run folder. The method born-again wants one."""
@@ -68,7 +71,8 @@ class TrainCommand(RunCommand[F, C]):
     say_scores: ClassVar[Callable[..., dict[str, Any]]]
     """See `kd_baselines.cli.results`."""
     trains_teachers: ClassVar[bool]
-    """Whether recipes train the teachers they need, so that one from elsewhere is not the recipe's."""
+    """Whether recipes train the teachers they need, so that one from elsewhere is not the
+    recipe's."""
 
     def make(self, name: str, words: Sequence[str]) -> C:
         made = recipe(name, value_of(words, "--arm") or OWN)
@@ -88,7 +92,9 @@ class TrainCommand(RunCommand[F, C]):
         output = self.open_output()
         with output.redirect_prints(not self.args.options.quiet):
             train, file = self.import_training()
-            seconds = self.carry_out(train, output, f"{config.net} by {config.method}", teacher=teacher)
+            seconds = self.carry_out(
+                train, output, f"{config.net} by {config.method}", teacher=teacher
+            )
             saved = file.load(out)  # from disk: what is told of is what is kept
         scores = self.say_scores(output, saved, saved.scores)
         given = bool(teacher) or "teacher" in RunFolder.open(out).environment
@@ -97,16 +103,26 @@ class TrainCommand(RunCommand[F, C]):
         say_published(output, number, changed)
         own_teacher = "teacher.safetensors, " if (out / "teacher.safetensors").exists() else ""
         output.say(
-            f"trained in {seconds:.1f} s; wrote {out}: student.safetensors ({size_of(saved.bytes)}), "
-            f"{own_teacher}metrics.jsonl, checkpoints/",
+            f"trained in {seconds:.1f} s; wrote {out}: student.safetensors "
+            f"({size_of(saved.bytes)}), {own_teacher}metrics.jsonl, checkpoints/",
             f"next: kd-baselines evaluate {out}{self.evaluate_options}",
         )
-        output.result({
-            "run": str(out), "recipe": config.recipe, "arm": config.arm, "run_seed": config.seed,
-            "method": config.method, "dataset": saved.dataset, "bytes": saved.bytes,
-            "fingerprint": saved.fingerprint, "seconds": seconds, "published": number, "changed": changed,
-            **scores,
-        })  # fmt: skip
+        output.result(
+            {
+                "run": str(out),
+                "recipe": config.recipe,
+                "arm": config.arm,
+                "run_seed": config.seed,
+                "method": config.method,
+                "dataset": saved.dataset,
+                "bytes": saved.bytes,
+                "fingerprint": saved.fingerprint,
+                "seconds": seconds,
+                "published": number,
+                "changed": changed,
+                **scores,
+            }
+        )
         return 0
 
 
@@ -142,5 +158,9 @@ def run(argv: Sequence[str]) -> int:
     if resumed is not None and not wants_help(argv):
         of_text = is_net_of_text(resumed)
     else:
-        of_text = bool(argv) and argv[0] in RECIPES and isinstance(RECIPES[argv[0]].make(), LanguageConfig)
+        of_text = (
+            bool(argv)
+            and argv[0] in RECIPES
+            and isinstance(RECIPES[argv[0]].make(), LanguageConfig)
+        )
     return TrainText(argv).run() if of_text else TrainImages(argv).run()

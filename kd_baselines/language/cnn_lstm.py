@@ -1,20 +1,24 @@
-"""The character-aware language model: convolutions over a word's characters, highway layers, LSTM, softmax.
+"""The character-aware language model: convolutions over a word's characters, highway layers, LSTM,
+softmax.
 
     C         (l,d)   vectors of the word's characters, a start and an end mark around them
-    k_w       = max over i of tanh(F_w * C[i : i + w] + b_w)        w = 1..widths, min(most, filters w) filters
+    k_w       = max over i of tanh(F_w * C[i : i + w] + b_w)        w = 1..widths, min(most, filters
+                                                                    w) filters
     y         = (k_1, ..., k_widths)
     highway   t = sigmoid(W_T y + b_T);  y <- t relu(W_H y + b_H) + (1 - t) y
     z_t       = O D(LSTM(y_t, h_{t-1})) + b
 
-The maximum is over windows inside the word; a word shorter than w is filled up with zeros to one window. So a
-word's vector depends on the word alone, not on the longest beside it. "<unk>" and "<eos>" are spelled like any
-other word. Dropout D is between LSTM layers and before the softmax, not before the first LSTM layer, as in the
-paper. Input and output weights cannot be tied: there is no table of word vectors to tie.
+The maximum is over windows inside the word; a word shorter than w is filled up with zeros to one
+window. So a word's vector depends on the word alone, not on the longest beside it. "<unk>" and
+"<eos>" are spelled like any other word. Dropout D is between LSTM layers and before the softmax,
+not before the first LSTM layer, as in the paper. Input and output weights cannot be tied: there is
+no table of word vectors to tie.
 
 With Penn Treebank's 10,000 words the default has 19,373,150 parameters; the paper prints 19M
 (LSTM-Char-Large).
 
-Reference: Kim et al., Character-aware neural language models, 2016, https://arxiv.org/abs/1508.06615
+Reference: Kim et al., Character-aware neural language models, 2016,
+https://arxiv.org/abs/1508.06615
 """
 
 from __future__ import annotations
@@ -35,12 +39,14 @@ from kd_baselines.language.model import LanguageModel, State, check_window
 __all__ = ["CNNLSTMLanguageModel", "CharacterCNN", "Highway"]
 
 _START, _END, _NONE = 0, 1, -1
-_LARGEST_TABLE = 50_000_000  # words times characters; those of every text here are a hundredth of it
+# words times characters; those of every text here are a hundredth of it
+_LARGEST_TABLE = 50_000_000
 
 
 class CharacterCNN(nn.Module):
     """Words, as numbers, to vectors computed from their characters; the arguments are
-    `CNNLSTMLanguageModel`'s. The table word -> characters is a buffer and is saved with the weights."""
+    `CNNLSTMLanguageModel`'s. The table word -> characters is a buffer and is saved with the
+    weights."""
 
     table: Tensor
 
@@ -57,11 +63,14 @@ class CharacterCNN(nn.Module):
         longest = max(widths, max(map(len, words)) + 2)
         if len(words) * longest > _LARGEST_TABLE:
             raise UsageError(
-                f"a table of {len(words):,} words in {longest:,} characters (the longest word, and widths "
-                f"{widths}) has more than {_LARGEST_TABLE:,} entries; take fewer or shorter words"
+                f"a table of {len(words):,} words in {longest:,} characters (the longest word, and "
+                f"widths {widths}) has more than {_LARGEST_TABLE:,} entries; take fewer "
+                "or shorter words"
             )
         rows = [[_START, *(number[c] for c in word), _END] for word in words]
-        table = torch.tensor([row + [_NONE] * (longest - len(row)) for row in rows], dtype=torch.int32)
+        table = torch.tensor(
+            [row + [_NONE] * (longest - len(row)) for row in rows], dtype=torch.int32
+        )
         self.register_buffer("table", table)
         self.embedding = nn.Embedding(len(number) + 2, char_width)
         counts = [min(most_filters, filters * w) for w in range(1, widths + 1)]
@@ -77,7 +86,8 @@ class CharacterCNN(nn.Module):
         lengths = there.sum(1)
         longest = max(int(lengths.max()), len(self.convolutions))
         spelled, there = spelled[:, :longest], there[:, :longest]
-        vectors = (self.embedding(spelled.clamp(min=0)) * there.unsqueeze(2)).transpose(1, 2)  # (N,d,l)
+        # (N,d,l)
+        vectors = (self.embedding(spelled.clamp(min=0)) * there.unsqueeze(2)).transpose(1, 2)
         found = []
         for w, convolution in enumerate(self.convolutions, start=1):
             maps = convolution(vectors)
@@ -114,8 +124,8 @@ class CNNLSTMLanguageModel(LanguageModel):
         width: units of each LSTM layer.
         layers: LSTM layers.
         dropout: probability in [0, 1), from torch's global generator.
-        init_range: every parameter starts uniform in [-init_range, init_range], but the highway gates' biases
-            at -2: at first a highway layer mostly passes its input on.
+        init_range: every parameter starts uniform in [-init_range, init_range], but the highway
+            gates' biases at -2: at first a highway layer mostly passes its input on.
     """
 
     def __init__(
@@ -153,7 +163,8 @@ class CNNLSTMLanguageModel(LanguageModel):
         return self.output(self.dropout(hidden)), state
 
     def vectors(self, tokens: Int[Tensor, "t b"]) -> Float[Tensor, "t b f"]:
-        """The LSTM's input: each different word of the window goes through the convolutions once."""
+        """The LSTM's input: each different word of the window goes through the convolutions
+        once."""
         numbers, places = torch.unique(tokens, return_inverse=True)
         return self.highway(self.cnn(numbers))[places]
 

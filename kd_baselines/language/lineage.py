@@ -24,7 +24,9 @@ class LanguageLineage(Lineage[LanguageConfig, Corpus, SavedLanguageModel]):
     def build_first(self, config: LanguageConfig, seed: int) -> LanguageConfig:
         """Generation 0: the same net and schedule, on the words alone."""
         own = LanguageConfig()
-        return config.with_changes(arm="teacher", seed=seed, method="plain", label_weight=own.label_weight)
+        return config.with_changes(
+            arm="teacher", seed=seed, method="plain", label_weight=own.label_weight
+        )
 
     def name_scores(self, scores: Mapping[str, float]) -> dict[str, float]:
         return dict(scores)
@@ -32,6 +34,8 @@ class LanguageLineage(Lineage[LanguageConfig, Corpus, SavedLanguageModel]):
     def measure(
         self, nets: Sequence[SavedLanguageModel], config: LanguageConfig, average: str, data: Corpus
     ) -> dict[str, float]:
-        together = Ensemble(*(saved.net() for saved in nets), average=average).to(resolve(config.device))
+        together = Ensemble(*(saved.net() for saved in nets), average=average).to(
+            resolve(config.device)
+        )
         texts = {"perplexity": data.test, "validation perplexity": data.validation}
         return {name: perplexity(together, text) for name, text in texts.items()}

@@ -1,23 +1,26 @@
 """Truncated backpropagation through time, with or without a teacher at each step.
 
-The text stands in B columns that are read side by side, from top to bottom, in windows of U words; the state of
-the net is carried from window to window and detached, and is zero where an epoch starts. With the logits z of
-the net and v of the teacher at each of the window's n = U B places, y the next word there, w the label weight:
+The text stands in B columns that are read side by side, from top to bottom, in windows of U words;
+the state of the net is carried from window to window and detached, and is zero where an epoch
+starts. With the logits z of the net and v of the teacher at each of the window's n = U B places, y
+the next word there, w the label weight:
 
     plain           L = 1/n sum  CE(y, softmax(z))
-    born-again      L = 1/n sum  H(softmax(v), softmax(z)) + w CE(y, softmax(z)),   H(p, q) = -sum_k p_k log q_k
+    born-again      L = 1/n sum  H(softmax(v), softmax(z)) + w CE(y, softmax(z)),
+                    H(p, q) = -sum_k p_k log q_k
     update          theta - lr min(1, clip / |g|) g,   g = U dL/dtheta
-    learning rate   after an epoch, from the second on, whose validation perplexity was not lower than that of
-                    the epoch before by more than `decay_below`:  lr <- decay_factor lr
+    learning rate   after an epoch, from the second on, whose validation perplexity was not lower
+                    than that of the epoch before by more than `decay_below`: lr <- decay_factor lr
 
-L is what is told; g is of the sum over a window's words and the mean over columns, as in Zaremba et al. and in
-Kim et al. (the CNN-LSTM). Learning rates of 1 or 2 and a norm of 5 belong to that sum.
+L is what is told; g is of the sum over a window's words and the mean over columns, as in Zaremba et
+al. and in Kim et al. (the CNN-LSTM). Learning rates of 1 or 2 and a norm of 5 belong to that sum.
 
-Dropout of step s, from 0, is drawn from the stream (seed, "language_dropout", s), so a fit can stop and go on
-at any step.
+Dropout of step s, from 0, is drawn from the stream (seed, "language_dropout", s), so a fit can stop
+and go on at any step.
 
-References: Furlanello et al. 2018, Born-Again Neural Networks, https://arxiv.org/abs/1805.04770, section 4
-(Penn Treebank); Zaremba et al. 2014, https://arxiv.org/abs/1409.2329, for the training of such models.
+References: Furlanello et al. 2018, Born-Again Neural Networks, https://arxiv.org/abs/1805.04770,
+section 4 (Penn Treebank); Zaremba et al. 2014, https://arxiv.org/abs/1409.2329, for the training of
+such models.
 """
 
 from __future__ import annotations
@@ -52,10 +55,10 @@ class LanguageFit:
         net: (tokens (T,B), state or None) -> (logits (T,B,V), state); changed in place.
         text: words of the training text, on the net's device.
         plan: how to train.
-        validation: words on which the perplexity is measured after each epoch; None: it is not, and the
-            learning rate stays.
-        teacher: of the same form and the same V; run in evaluation mode, without a gradient, on the same
-            windows with a state of its own, and never changed. None: method plain.
+        validation: words on which the perplexity is measured after each epoch; None: it is not, and
+            the learning rate stays.
+        teacher: of the same form and the same V; run in evaluation mode, without a gradient, on the
+            same windows with a state of its own, and never changed. None: method plain.
         label_weight: of the words, beside the teacher.
         seed: of dropout.
 
@@ -84,10 +87,13 @@ class LanguageFit:
     ) -> None:
         self.net, self.plan, self.teacher = net, plan, teacher
         self.validation, self.label_weight, self.seed = validation, label_weight, seed
-        self.windows = list(windows(columns(text, plan.batch), plan.unroll))  # views: no copy of the text
+        # views: no copy of the text
+        self.windows = list(windows(columns(text, plan.batch), plan.unroll))
         self.trained = [p for p in net.parameters() if p.requires_grad]
         if not self.trained:
-            raise UsageError("no tensor requires a gradient, so there is nothing to train; unfreeze some")
+            raise UsageError(
+                "no tensor requires a gradient, so there is nothing to train; unfreeze some"
+            )
         self._refuse_what_does_not_fit()
         self.step = 0  # windows done
         self.lr = plan.lr
@@ -116,11 +122,12 @@ class LanguageFit:
         return self.step // self.steps_per_epoch
 
     def advance(self) -> dict[str, Any] | None:
-        """One step. Returns a line about the epoch where the step was its last: mean loss of a word, the
-        learning rate that it was trained with, and the validation perplexity.
+        """One step. Returns a line about the epoch where the step was its last: mean loss of a
+        word, the learning rate that it was trained with, and the validation perplexity.
 
         Raises:
-            NumericalError: a loss or gradient that is not finite (nothing was updated), or such a perplexity.
+            NumericalError: a loss or gradient that is not finite (nothing was updated), or such a
+                perplexity.
             Interrupted: a signal came while the net was tested; the next call tests it again.
         """
         if self.due:
@@ -146,7 +153,9 @@ class LanguageFit:
         self.due = self.step % self.steps_per_epoch == 0
         return self._end_of_epoch() if self.due else None
 
-    def _loss(self, inputs: Int[Tensor, "u b"], targets: Int[Tensor, "u b"]) -> tuple[Float[Tensor, ""], Any]:
+    def _loss(
+        self, inputs: Int[Tensor, "u b"], targets: Int[Tensor, "u b"]
+    ) -> tuple[Float[Tensor, ""], Any]:
         """L of one window, and the state after it."""
         with global_stream(self.seed, "language_dropout", self.step, everything=True):
             logits, state = self.net(inputs, self.state_of_net)
@@ -188,8 +197,9 @@ class LanguageFit:
 
     def _refuse(self, what: str) -> None:
         raise NumericalError(
-            f"step {self.step} of {self.steps}, learning rate {self.lr:g}: {what}; train with a smaller "
-            f"learning rate (lr {self.plan.lr / 10:g}) or gradient (clip {self.plan.clip / 5:g})"
+            f"step {self.step} of {self.steps}, learning rate {self.lr:g}: {what}; train with a "
+            f"smaller learning rate (lr {self.plan.lr / 10:g}) or gradient (clip "
+            f"{self.plan.clip / 5:g})"
         )
 
     @torch.no_grad()
@@ -197,7 +207,9 @@ class LanguageFit:
         if self.teacher is None:
             return
         if self.teacher is self.net:
-            raise UsageError("the teacher is the net itself; pass another one, or a copy (copy.deepcopy)")
+            raise UsageError(
+                "the teacher is the net itself; pass another one, or a copy (copy.deepcopy)"
+            )
         first = self.windows[0][0][:1]
         found = []
         for net in (self.net, self.teacher):
@@ -205,24 +217,32 @@ class LanguageFit:
                 found.append(net(first, None)[0].shape[-1])
         if found[0] != found[1]:
             raise DataError(
-                f"the teacher gives logits of {found[1]} words, the net of {found[0]}; take a teacher that was "
-                "trained on the same words"
+                f"the teacher gives logits of {found[1]} words, the net of {found[0]}; take a "
+                "teacher that was trained on the same words"
             )
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs, as nested tensors and plain values."""
         tensors = {name: tensor.detach() for name, tensor in self.net.state_dict().items()}
         return {
-            "tensors": tensors, "state_of_net": self.state_of_net, "state_of_teacher": self.state_of_teacher,
-            "step": self.step, "lr": self.lr, "last": self.last, "sum": self.sum, "due": self.due,
-        }  # fmt: skip
+            "tensors": tensors,
+            "state_of_net": self.state_of_net,
+            "state_of_teacher": self.state_of_teacher,
+            "step": self.step,
+            "lr": self.lr,
+            "last": self.last,
+            "sum": self.sum,
+            "due": self.due,
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.net.load_state_dict(dict(state["tensors"]))
         device = self.trained[0].device
         self.state_of_net = _detach(state["state_of_net"], device)
         self.state_of_teacher = _detach(state["state_of_teacher"], device)
-        self.step, self.lr, self.last, self.sum = (state[name] for name in ("step", "lr", "last", "sum"))
+        self.step, self.lr, self.last, self.sum = (
+            state[name] for name in ("step", "lr", "last", "sum")
+        )
         self.due = state.get("due", False)
         if self.is_done:
             self.net.eval()

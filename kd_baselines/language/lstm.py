@@ -6,13 +6,14 @@ D is dropout. With one LSTM layer of 1500 units, 10,000 words and tied weights i
 
     E 15,000,000 + LSTM 18,012,000 + b 10,000 = 33,022,000 parameters
 
-The Born-Again paper prints 52M for one layer of 1500 units with tied weights. None of these gives that: one
-layer 33,022,000 tied and 48,022,000 untied, two layers 51,034,000 tied and 66,034,000 untied. Two layers, tied,
-are the nearest.
+The Born-Again paper prints 52M for one layer of 1500 units with tied weights. None of these gives
+that: one layer 33,022,000 tied and 48,022,000 untied, two layers 51,034,000 tied and 66,034,000
+untied. Two layers, tied, are the nearest.
 
-References: Zaremba et al., Recurrent neural network regularization, 2014, https://arxiv.org/abs/1409.2329;
-Press and Wolf, Using the output embedding to improve language models, 2017, https://arxiv.org/abs/1608.05859;
-Furlanello et al., Born-again neural networks, 2018, https://arxiv.org/abs/1805.04770, section 4
+References: Zaremba et al., Recurrent neural network regularization, 2014,
+https://arxiv.org/abs/1409.2329; Press and Wolf, Using the output embedding to improve language
+models, 2017, https://arxiv.org/abs/1608.05859; Furlanello et al., Born-again neural networks, 2018,
+https://arxiv.org/abs/1805.04770, section 4
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ __all__ = ["LSTMLanguageModel", "LSTMLayers", "draw_uniform"]
 class LSTMLayers(nn.Module):
     """LSTM layers of `width` units with dropout between them.
 
-    Each is an `nn.LSTM` of one layer: the dropout inside one of several layers is cuDNN's on a GPU, which
-    does not follow torch's seed everywhere (pytorch issue 74177), so that a resumed run would draw other
-    masks.
+    Each is an `nn.LSTM` of one layer: the dropout inside one of several layers is cuDNN's on a GPU,
+    which does not follow torch's seed everywhere (pytorch issue 74177), so that a resumed run would
+    draw other masks.
     """
 
     def __init__(self, inputs: int, width: int, layers: int, dropout: float) -> None:
@@ -50,15 +51,20 @@ class LSTMLayers(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "t b d"], state: State
     ) -> tuple[Float[Tensor, "t b w"], tuple[Tensor, Tensor]]:
-        """Outputs (T,B,width) of the last layer, and (h, c) after, each (layers,B,width), from those before."""
+        """Outputs (T,B,width) of the last layer, and (h, c) after, each (layers,B,width), from
+        those before."""
         after = []
         for i, lstm in enumerate(self.lstms):
             inputs = self.between(inputs) if i else inputs
-            inputs, hc = lstm(inputs, (state[0][i : i + 1].contiguous(), state[1][i : i + 1].contiguous()))
+            inputs, hc = lstm(
+                inputs, (state[0][i : i + 1].contiguous(), state[1][i : i + 1].contiguous())
+            )
             after.append(hc)
         return inputs, (torch.cat([h for h, _ in after]), torch.cat([c for _, c in after]))
 
-    def initial_state(self, batch: int, device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
+    def initial_state(
+        self, batch: int, device: torch.device | str | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(h, c) of zeros, each (layers,B,width), in the type of the parameters."""
         like = next(self.parameters())
         shape = (len(self.lstms), batch, self.width)
@@ -77,8 +83,8 @@ class LSTMLanguageModel(LanguageModel):
         layers: LSTM layers.
         dropout: probability in [0, 1), from torch's global generator.
         tied: the linear layer's weight is the embedding's; its bias is its own.
-        init_range: every parameter starts uniform in [-init_range, init_range]. The paper does not print it;
-            Zaremba et al. take 0.04 to 0.1.
+        init_range: every parameter starts uniform in [-init_range, init_range]. The paper does not
+            print it; Zaremba et al. take 0.04 to 0.1.
     """
 
     def __init__(
@@ -116,7 +122,8 @@ class LSTMLanguageModel(LanguageModel):
 
 @torch.no_grad()
 def draw_uniform(net: nn.Module, init_range: float) -> None:
-    """Fill every parameter, in place, uniformly in [-init_range, init_range], from torch's global generator."""
+    """Fill every parameter, in place, uniformly in [-init_range, init_range], from torch's global
+    generator."""
     if not 0 < init_range < float("inf"):
         raise UsageError(f"init_range is {init_range}; give a finite number above 0, such as 0.05")
     for parameter in net.parameters():

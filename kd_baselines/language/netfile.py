@@ -26,7 +26,9 @@ __all__ = ["SavedLanguageModel"]
 
 def _check_scores(field: str, value: Any) -> dict[str, float]:
     found = check_object(field, value)
-    return {name: check_number(f"{field}.{name[:80]}", score, least=0) for name, score in found.items()}
+    return {
+        name: check_number(f"{field}.{name[:80]}", score, least=0) for name, score in found.items()
+    }
 
 
 def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
@@ -80,7 +82,9 @@ class SavedLanguageModel(SavedModel):
     record: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
-        return f"SavedLanguageModel({self.name} of {len(self.words)} words trained on {self.dataset})"
+        return (
+            f"SavedLanguageModel({self.name} of {len(self.words)} words trained on {self.dataset})"
+        )
 
     def net(self) -> LanguageModel:
         """A new net with these tensors, in evaluation mode, on the CPU."""

@@ -34,26 +34,32 @@ def language_arguments(name: str) -> dict[str, Any]:
     {'width': 1500, 'layers': 1, 'dropout': 0.65, 'tied': True, 'init_range': 0.05}
     """
     if name not in LANGUAGE_NETS:
-        raise UsageError(f"there is no language model called {name!r}; {suggest(str(name), LANGUAGE_NETS)}")
+        raise UsageError(
+            f"there is no language model called {name!r}; {suggest(str(name), LANGUAGE_NETS)}"
+        )
     parameters = inspect.signature(LANGUAGE_NETS[name]).parameters.values()
     return {p.name: p.default for p in parameters if p.name != "words"}
 
 
-def build_language(name: str, words: Sequence[str], *, seed: int | None = None, **args: Any) -> LanguageModel:
+def build_language(
+    name: str, words: Sequence[str], *, seed: int | None = None, **args: Any
+) -> LanguageModel:
     """A new language model on the default device, in training mode.
 
     Args:
         name: a key of `LANGUAGE_NETS`.
         words: the vocabulary, number -> word.
-        seed: of the first weights: the stream (seed, "theta_0"), torch's global generators left as they were;
-            None draws from those.
+        seed: of the first weights: the stream (seed, "theta_0"), torch's global generators left as
+            they were; None draws from those.
         **args: the model's own arguments; `language_arguments(name)` lists them.
     """
     known = language_arguments(name)
     for argument in args:
         if argument not in known:
             own = suggest(argument, known)
-            raise UsageError(f"the language model {name} has no argument called {argument!r}; {own}")
+            raise UsageError(
+                f"the language model {name} has no argument called {argument!r}; {own}"
+            )
     stream = contextlib.nullcontext() if seed is None else global_stream(seed, "theta_0")
     with stream, limit_size(name, args):
         return LANGUAGE_NETS[name](words, **args)

@@ -5,8 +5,8 @@
     arithmetic    q = (1/K) sum_k q_k                 the ensemble BANE of probabilities
     geometric     q ~ (prod_k q_k)^(1/K)              the same of logits: z = (1/K) sum_k z_k
 
-Reference: Furlanello et al., Born-again neural networks, 2018, https://arxiv.org/abs/1805.04770, section 3.1,
-which does not say which of the two averages it takes
+Reference: Furlanello et al., Born-again neural networks, 2018, https://arxiv.org/abs/1805.04770,
+section 3.1, which does not say which of the two averages it takes
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ COLUMNS = 10
 
 
 class Ensemble(LanguageModel):
-    """Several language models as one, by the mean of their probabilities or of their logits. Its state is
-    theirs, one after the other.
+    """Several language models as one, by the mean of their probabilities or of their logits. Its
+    state is theirs, one after the other.
 
     Args:
         *nets: one or more, over the same words; they are held, not copied.
-        average: "arithmetic": the logits are log (1/K) sum_k softmax(z_k); "geometric": (1/K) sum_k z_k.
+        average: "arithmetic": the logits are log (1/K) sum_k softmax(z_k); "geometric": (1/K) sum_k
+            z_k.
     """
 
     def __init__(self, *nets: LanguageModel, average: str = "arithmetic") -> None:
@@ -47,8 +48,12 @@ class Ensemble(LanguageModel):
             raise UsageError("an ensemble of no model; give one language model or more")
         for k, net in enumerate(nets):
             if net.words != nets[0].words:
-                found = f"model 0 has {len(nets[0].words):,} words, model {k} has {len(net.words):,}"
-                raise UsageError(f"{found}, and they are not the same; give models of one vocabulary")
+                found = (
+                    f"model 0 has {len(nets[0].words):,} words, model {k} has {len(net.words):,}"
+                )
+                raise UsageError(
+                    f"{found}, and they are not the same; give models of one vocabulary"
+                )
         super().__init__(nets[0].words)
         self.average = check_choice("average", average, AVERAGES)
         self.nets = nn.ModuleList(nets)
@@ -74,8 +79,8 @@ class Ensemble(LanguageModel):
         sizes = [len(cast(LanguageModel, net).initial_state(batch)) for net in self.nets]
         if len(state) != sum(sizes):
             raise UsageError(
-                f"the state has {len(state)} tensors, but the ensemble's has {sum(sizes)}; pass the state of "
-                "the window before, or None"
+                f"the state has {len(state)} tensors, but the ensemble's has {sum(sizes)}; pass "
+                "the state of the window before, or None"
             )
         ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
         return [tuple(state[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
@@ -89,10 +94,10 @@ def perplexity(
 
     In evaluation mode and without a gradient; the net's modes are put back. Summed in float64.
 
-    The text is read as `batch` columns side by side: the first word of each column is not asked for, each
-    column starts from the initial state, and at most batch - 1 words at the text's end are left out. `batch=1`
-    is the exact figure: every word but the first, after all the words before it. `unroll` changes nothing but
-    the memory it takes.
+    The text is read as `batch` columns side by side: the first word of each column is not asked
+    for, each column starts from the initial state, and at most batch - 1 words at the text's end
+    are left out. `batch=1` is the exact figure: every word but the first, after all the words
+    before it. `unroll` changes nothing but the memory it takes.
 
     Args:
         net: a language model, or an `Ensemble`.
@@ -104,15 +109,16 @@ def perplexity(
         >>> from kd_baselines.language.nets import build_language
         >>> net = build_language("lstm", ["a", "b"], seed=0, width=3)
         >>> _ = [torch.nn.init.zeros_(p) for p in net.parameters()]
-        >>> round(perplexity(net, torch.tensor([0, 1, 1, 0]), batch=1), 12)  # all words alike: their number
+        >>> # all words alike: their number
+        >>> round(perplexity(net, torch.tensor([0, 1, 1, 0]), batch=1), 12)
         2.0
     """
     cols = columns(tokens, batch)
     low, high = int(cols.min()), int(cols.max())
     if low < 0 or high >= len(net.words):
         raise UsageError(
-            f"tokens are {low} to {high}, the model has {len(net.words):,} words; give the text of the corpus "
-            "it was made for"
+            f"tokens are {low} to {high}, the model has {len(net.words):,} words; give the text of "
+            "the corpus it was made for"
         )
     place = next(net.parameters(), tokens)
     cols = cols.to(place.device)
@@ -122,11 +128,13 @@ def perplexity(
         for inputs, targets in windows(cols, min(unroll, len(cols) - 1)):
             poll()
             logits, state = net(inputs, state)
-            total += F.cross_entropy(logits.flatten(0, 1).double(), targets.flatten(), reduction="sum")
+            total += F.cross_entropy(
+                logits.flatten(0, 1).double(), targets.flatten(), reduction="sum"
+            )
     mean = float(total) / cols[1:].numel()
     if not mean < math.log(torch.finfo(torch.float64).max):
         raise NumericalError(
-            f"the mean cross-entropy of the text is {mean}, so its perplexity is not finite; lower the "
-            "learning rate or clip the gradient harder when training"
+            f"the mean cross-entropy of the text is {mean}, so its perplexity is not finite; lower "
+            "the learning rate or clip the gradient harder when training"
         )
     return math.exp(mean)

@@ -21,7 +21,8 @@ class LanguagePlan(Config):
     unroll: int = 35
     """Words that gradients go back through; the state is carried on."""
     lr: float = 1.0
-    """Learning rate of plain SGD at the start, on the loss summed over a window and averaged over columns."""
+    """Learning rate of plain SGD at the start, on the loss summed over a window and averaged over
+    columns."""
     decay_factor: float = 0.25
     """What the learning rate is multiplied by after an epoch that improved too little."""
     decay_below: float = 0.0

@@ -1,4 +1,5 @@
-"""Training of a language model as a kind of run. The test text is read once, after the last epoch."""
+"""Training of a language model as a kind of run. The test text is read once, after the last
+epoch."""
 
 from __future__ import annotations
 
@@ -47,7 +48,10 @@ class TrainedLanguage:
 
     def __repr__(self) -> str:
         config = self.config
-        return f"TrainedLanguage({config.net}, {config.method} on {config.text}: {self.perplexity:.2f})"
+        return (
+            f"TrainedLanguage({config.net}, {config.method} on {config.text}: "
+            f"{self.perplexity:.2f})"
+        )
 
 
 @show_progress
@@ -64,16 +68,18 @@ def train_language(
     """Train a language model, on words alone or on words and a teacher.
 
     Args:
-        config: what to train; `recipe("ban-ptb")` returns one. None with `resume` takes the run folder's own.
-        teacher: where the method is born-again: a language model of the same words, its file or run folder.
-            It is used as it is, in evaluation mode, and never changed.
+        config: what to train; `recipe("ban-ptb")` returns one. None with `resume` takes the run
+            folder's own.
+        teacher: where the method is born-again: a language model of the same words, its file or run
+            folder. It is used as it is, in evaluation mode, and never changed.
         corpus: a text of your own; default: the one that the config names.
-        out: a run folder to write: config, metrics (a line an epoch), checkpoints, the net. None writes
-            nothing.
-        resume: continue the run in `out` in the middle of the epoch where it stopped, to the same bytes as
-            without a stop on the same machine, torch version and thread count.
+        out: a run folder to write: config, metrics (a line an epoch), checkpoints, the net. None
+            writes nothing.
+        resume: continue the run in `out` in the middle of the epoch where it stopped, to the same
+            bytes as without a stop on the same machine, torch version and thread count.
         options: how to carry the run out; "iterations" between checkpoints are gradient steps here.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Raises:
         UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
@@ -92,7 +98,8 @@ def train_language(
         (True, True)
 
     References:
-        Furlanello et al. 2018, Born-Again Neural Networks, https://arxiv.org/abs/1805.04770, section 4
+        Furlanello et al. 2018, Born-Again Neural Networks, https://arxiv.org/abs/1805.04770,
+            section 4
     """
     return run(LanguageTraining(corpus, teacher), config, out, resume=resume, options=options)
 
@@ -107,17 +114,20 @@ class LanguageTraining(StudentKind[LanguageConfig, TrainedLanguage, Corpus, Lang
     def load_teacher(self, path: str | os.PathLike[str]) -> LanguageModel:
         return SavedLanguageModel.load(path).net()
 
-    def check(self, config: LanguageConfig, path: Path | None, options: RunOptions, resumed: bool) -> None:
+    def check(
+        self, config: LanguageConfig, path: Path | None, options: RunOptions, resumed: bool
+    ) -> None:
         if config.method == "plain" and self.teacher is not None:
             raise UsageError(
-                "the method is plain, which learns from the words alone, but a teacher was given; leave it "
-                "out, or take --method born-again"
+                "the method is plain, which learns from the words alone, but a teacher was given; "
+                "leave it out, or take --method born-again"
             )
         if config.method == "born-again" and self.teacher is None:
             name = config.recipe if config.recipe != CUSTOM else "RECIPE"
             raise UsageError(
-                f"the method is born-again, but there is no teacher; type kd-baselines born-again {name} to "
-                "train generations, or pass --teacher FILE, or train the teacher itself with --arm teacher"
+                "the method is born-again, but there is no teacher; type kd-baselines born-again "
+                f"{name} to train generations, or pass --teacher FILE, or train the teacher itself "
+                "with --arm teacher"
             )
         super().check(config, path, options, resumed)
 
@@ -130,7 +140,8 @@ class LanguageTraining(StudentKind[LanguageConfig, TrainedLanguage, Corpus, Lang
 
     def explain_memory(self, config: LanguageConfig) -> str:
         return (
-            f"steps on {config.batch} columns of {config.unroll} words with {config.net}; try a smaller --batch"
+            f"steps on {config.batch} columns of {config.unroll} words with {config.net}; try "
+            "a smaller --batch"
         )
 
 
@@ -139,7 +150,9 @@ class _Training(StudentWork[TrainedLanguage]):
 
     loop: LanguageFit
 
-    def __init__(self, config: LanguageConfig, corpus: Corpus, teacher: LanguageModel | None) -> None:
+    def __init__(
+        self, config: LanguageConfig, corpus: Corpus, teacher: LanguageModel | None
+    ) -> None:
         self.config, self.corpus = config, corpus
         self.device = device = resolve(config.device)
         if teacher is not None:
@@ -148,15 +161,22 @@ class _Training(StudentWork[TrainedLanguage]):
         for name in ("validation", "test"):
             if len(getattr(corpus, name)) < 2 * COLUMNS:
                 raise DataError(
-                    f"the {name} text of {corpus.name} has {len(getattr(corpus, name))} words, wanted at least "
-                    f"{2 * COLUMNS}, 2 in each of {COLUMNS} columns; give a longer one"
+                    f"the {name} text of {corpus.name} has {len(getattr(corpus, name))} words, "
+                    f"wanted at least {2 * COLUMNS}, 2 in each of {COLUMNS} columns; "
+                    "give a longer one"
                 )
-        self.net = build_language(config.net, corpus.words, seed=config.seed, **config.net_args).to(device)
+        self.net = build_language(config.net, corpus.words, seed=config.seed, **config.net_args).to(
+            device
+        )
         self.loop = LanguageFit(
-            self.net, corpus.train.to(device), config, validation=corpus.validation.to(device),
+            self.net,
+            corpus.train.to(device),
+            config,
+            validation=corpus.validation.to(device),
             teacher=None if self.teacher is None else cast(LanguageModel, self.teacher.nets[0]),
-            label_weight=config.label_weight, seed=config.seed,
-        )  # fmt: skip
+            label_weight=config.label_weight,
+            seed=config.seed,
+        )
         found = {} if self.teacher is None else {"teacher": self.teacher.hash}
         self.fingerprints = fingerprints(corpus, self.net, found)
 
@@ -177,4 +197,6 @@ class _Training(StudentWork[TrainedLanguage]):
 
 def load_corpus(config: LanguageConfig, options: RunOptions) -> Corpus:
     """The text that a config names."""
-    return read_corpus(config.text, tokens=config.tokens, vocabulary=config.vocabulary, root=options.data_root)
+    return read_corpus(
+        config.text, tokens=config.tokens, vocabulary=config.vocabulary, root=options.data_root
+    )

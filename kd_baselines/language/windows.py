@@ -1,4 +1,5 @@
-"""A text cut into columns that are read side by side, and those into windows for truncated backpropagation."""
+"""A text cut into columns that are read side by side, and those into windows for truncated
+backpropagation."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ __all__ = ["columns", "windows"]
 def columns(tokens: Int[Tensor, " n"], batch: int) -> Int[Tensor, "t b"]:
     """A text cut into columns of equal length: (T,B), row i holds word i of every column.
 
-    Column j is the stretch of the text from word j t on, t = n // batch. The at most batch - 1 words at the
-    end that fill no row are dropped. A column wants 2 words, one to read and one to predict.
+    Column j is the stretch of the text from word j t on, t = n // batch. The at most batch - 1
+    words at the end that fill no row are dropped. A column wants 2 words, one to read and one to
+    predict.
 
     >>> import torch
     >>> columns(torch.arange(7), 2).tolist()
@@ -33,26 +35,33 @@ def columns(tokens: Int[Tensor, " n"], batch: int) -> Int[Tensor, "t b"]:
         most = len(tokens) // 2
         way = f"lower batch to at most {most}" if most else "give a longer text"
         raise UsageError(
-            f"batch is {batch}, but the text has {len(tokens)} words, and a column wants 2 or more; {way}"
+            f"batch is {batch}, but the text has {len(tokens)} words, and a column wants "
+            f"2 or more; {way}"
         )
     return tokens[: batch * length].reshape(batch, length).T
 
 
-def windows(cols: Int[Tensor, "t b"], unroll: int) -> Iterator[tuple[Int[Tensor, "u b"], Int[Tensor, "u b"]]]:
-    """The windows of truncated backpropagation through time, in order: words (U,B), and the words after them.
+def windows(
+    cols: Int[Tensor, "t b"], unroll: int
+) -> Iterator[tuple[Int[Tensor, "u b"], Int[Tensor, "u b"]]]:
+    """The windows of truncated backpropagation through time, in order: words (U,B), and the words
+    after them.
 
     Together they ask for every word of a column but its first. The last window may be shorter.
 
     >>> import torch
-    >>> [(x.flatten().tolist(), y.flatten().tolist()) for x, y in windows(torch.arange(4)[:, None], 2)]
+    >>> [
+    ...     (x.flatten().tolist(), y.flatten().tolist())
+    ...     for x, y in windows(torch.arange(4)[:, None], 2)
+    ... ]
     [([0, 1], [1, 2]), ([2], [3])]
     """
     check_whole("unroll", unroll)
     pairs = len(cols) - 1
     if unroll > pairs:
         raise UsageError(
-            f"unroll is {unroll}, but a column has {len(cols)} words, {max(pairs, 0)} of them with a next one; "
-            "lower unroll or batch, or give a longer text"
+            f"unroll is {unroll}, but a column has {len(cols)} words, {max(pairs, 0)} of them with "
+            "a next one; lower unroll or batch, or give a longer text"
         )
     return (
         (cols[i : min(i + unroll, pairs)], cols[i + 1 : min(i + unroll, pairs) + 1])

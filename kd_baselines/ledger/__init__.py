@@ -1,1 +1,2 @@
-"""The ledger (`kd-baselines ledger`): bytes that are sent, against the accuracy of the receiver's student."""
+"""The ledger (`kd-baselines ledger`): bytes that are sent, against the accuracy of the receiver's
+student."""

@@ -27,7 +27,8 @@ class LedgerConfig(DataPlan):
 
     # --- real data
     real_per_class: int | None = None
-    """Images of each class that the sender has at all, the same for every row and seed; None: all."""
+    """Images of each class that the sender has at all, the same for every row and seed; None:
+    all."""
     per_class: int = 10
     """Images of each class that are sent, in the rows that send images."""
 
@@ -55,7 +56,8 @@ class LedgerConfig(DataPlan):
     teacher_init: str = "default"
     """Initialization of the teacher."""
     net_epochs: int = 3
-    """Passes over all real data: of teachers, their students, and the students that learn from the data."""
+    """Passes over all real data: of teachers, their students, and the students that learn from the
+    data."""
     net_batch: int = 64
     """Images a gradient step of these nets."""
     net_optimizer: Optimizer = "adam"
@@ -87,8 +89,8 @@ class LedgerConfig(DataPlan):
         check_range(self, ("lr", "net_lr", "temperature"), above=0)
         if self.real_per_class is not None and self.real_per_class < self.per_class:
             raise UsageError(
-                f"{self.per_class} images of each class are sent, but the sender has {self.real_per_class}; "
-                "lower --per-class"
+                f"{self.per_class} images of each class are sent, but the sender has "
+                f"{self.real_per_class}; lower --per-class"
             )
         if not self.net_storages or len(set(self.net_storages)) < len(self.net_storages):
             raise UsageError(f"net_storages is {self.net_storages}; give one or more, each once")
@@ -97,15 +99,23 @@ class LedgerConfig(DataPlan):
 
 def distill_config(config: LedgerConfig) -> DistillConfig:
     """The config of the distilled set: the recipe for the ledger's own data, count and student."""
-    own: dict[str, Any] = {**asdict(DataPlan.of(config)), "ipc": config.per_class, "device": config.device}
+    own: dict[str, Any] = {
+        **asdict(DataPlan.of(config)),
+        "ipc": config.per_class,
+        "device": config.device,
+    }
     for name in config.distill_changes:
         if name in own:
             field = "per_class" if name == "ipc" else name
-            raise UsageError(f"distill_changes has {name}, which is the ledger's own; change {field} instead")
+            raise UsageError(
+                f"distill_changes has {name}, which is the ledger's own; change {field} instead"
+            )
     net = {"net": config.student_net, "net_args": config.student_args, "init": config.student_init}
     lists = {f.name for f in fields(DistillConfig) if isinstance(f.default, tuple)}
     changes: dict[str, Any] = {
-        name: tuple(filter(None, value.split(","))) if name in lists and isinstance(value, str) else value
+        name: tuple(filter(None, value.split(",")))
+        if name in lists and isinstance(value, str)
+        else value
         for name, value in config.distill_changes.items()
     }
     return recipe(config.distill).with_changes(**{**net, **own, **changes})

@@ -1,4 +1,5 @@
-"""The distilled set and the teacher that exist before a ledger, and the seconds that their runs took."""
+"""The distilled set and the teacher that exist before a ledger, and the seconds that their runs
+took."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ __all__ = ["Given"]
 
 
 class Given:
-    """A distilled set and a teacher that exist already, files or run folders, each None where it is made
-    here."""
+    """A distilled set and a teacher that exist already, files or run folders, each None where it is
+    made here."""
 
     def __init__(self, distilled: Path | None, teacher: Path | None) -> None:
         self.distilled = None if distilled is None else DistilledDataset.load(distilled)
@@ -37,26 +38,33 @@ class Given:
                 continue
             if found.classes != data.classes:
                 raise UsageError(
-                    f"the {what} has {len(found.classes)} classes ({', '.join(found.classes[:3])}, ...), but "
-                    f"{data.name} has {len(data.classes)} ({', '.join(data.classes[:3])}, ...); pass a {what} "
-                    "of these"
+                    f"the {what} has {len(found.classes)} classes ({', '.join(found.classes[:3])}, "
+                    f"...), but {data.name} has {len(data.classes)} "
+                    f"({', '.join(data.classes[:3])}, ...); pass a {what} of these"
                 )
             if found.normalization != data.normalization:
                 raise DataError(
-                    f"the {what} is of images normalized by {found.normalization}, here {data.normalization}; "
-                    f"pass a {what} of these data"
+                    f"the {what} is of images normalized by {found.normalization}, here "
+                    f"{data.normalization}; pass a {what} of these data"
                 )
         if self.distilled is not None:
             shape = tuple(self.distilled.images.shape[1:])
             if shape != data.shape:
-                raise UsageError(f"the distilled set has images {shape}, but {data.name} has {data.shape}")
+                raise UsageError(
+                    f"the distilled set has images {shape}, but {data.name} has {data.shape}"
+                )
             if self.distilled.theta_0 is not None and self.distilled.net != student:
                 raise UsageError(
-                    f"the distilled set was learned for one initialization of {self.distilled.net.name}, which "
-                    "the students do not have; pass a set for random initializations"
+                    "the distilled set was learned for one initialization of "
+                    f"{self.distilled.net.name}, which the students do not have; pass a set for "
+                    "random initializations"
                 )
-        if self.teacher is not None and (len(self.teacher.states) > 1 or self.teacher.source_classes):
-            raise UsageError("the teacher is an ensemble or has two heads; pass one net with one head")
+        if self.teacher is not None and (
+            len(self.teacher.states) > 1 or self.teacher.source_classes
+        ):
+            raise UsageError(
+                "the teacher is an ensemble or has two heads; pass one net with one head"
+            )
 
 
 def _read_seconds(path: Path) -> float | None:

@@ -43,9 +43,11 @@ def widen(stored: Shaped[Tensor, "*n"]) -> Int[Tensor, "*n"]:
     return stored.long() + (_SHIFT if stored.dtype == torch.int16 else 0)
 
 
-def pack_order(order: Sequence[Tensor], images: int, passes: int) -> tuple[dict[str, Tensor], int | None]:
-    """The order of use as tensors, none where one pass is images 0, 1, .. in batches of one size (the last may
-    be smaller); and that size, None for every other order."""
+def pack_order(
+    order: Sequence[Tensor], images: int, passes: int
+) -> tuple[dict[str, Tensor], int | None]:
+    """The order of use as tensors, none where one pass is images 0, 1, .. in batches of one size
+    (the last may be smaller); and that size, None for every other order."""
     one = [index.cpu() for index in order[: len(order) // passes]]
     flat, sizes = torch.cat(one), [len(index) for index in one]
     if torch.equal(flat, torch.arange(images)) and sizes == [len(b) for b in flat.split(sizes[0])]:
@@ -75,7 +77,8 @@ def pack_images(images: Float[Tensor, "n c h w"], storage: str) -> dict[str, Ten
     """Pixels as stored, and the range of their codes."""
     if images.dim() != 4 or not images.numel() or not images.is_floating_point():
         raise UsageError(
-            f"images are {tuple(images.shape)} {images.dtype}, wanted normalized floats (N, C, H, W), N >= 1"
+            f"images are {tuple(images.shape)} {images.dtype}, wanted normalized floats (N, "
+            "C, H, W), N >= 1"
         )
     pixels = images.detach().cpu().float().clone()
     if not bool(torch.isfinite(pixels).all()):
@@ -92,17 +95,20 @@ def pack_labels(labels: Tensor, classes: int) -> dict[str, Tensor]:
         return {"soft_labels": labels.detach().cpu().float().clone()}
     if labels.dtype != torch.int64 or labels.dim() != 1 or not len(labels):
         raise UsageError(
-            f"labels are {tuple(labels.shape)} {labels.dtype}, wanted int64 (N,) or float (N, {classes})"
+            f"labels are {tuple(labels.shape)} {labels.dtype}, wanted int64 (N,) or "
+            f"float (N, {classes})"
         )
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise UsageError(
-            f"labels reach {int(labels.min())}..{int(labels.max())}, wanted 0..{classes - 1}: one a class"
+            f"labels reach {int(labels.min())}..{int(labels.max())}, wanted "
+            f"0..{classes - 1}: one a class"
         )
     return {"labels": narrow(labels.detach().cpu(), classes)}
 
 
 def pack_schedule(d: DistilledDataset) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors of a distilled set besides images and labels, and the header's values about its use."""
+    """Tensors of a distilled set besides images and labels, and the header's values about its
+    use."""
     refuse_own_rule(d)
     stored, batch = pack_order(d.order, len(d.images), d.passes)
     carried = {"step_sizes": d.step_sizes.float(), **carried_tensors(d)}
@@ -124,10 +130,16 @@ def unpack_schedule(
     """The distilled set with these images and labels, used as `pack_schedule` wrote down."""
 
     return DistilledDataset(
-        images, labels, stored["step_sizes"].clone(),
+        images,
+        labels,
+        stored["step_sizes"].clone(),
         unpack_order(stored, len(images), header["passes"], header["batch"]),
-        classes=classes, normalization=normalization, net=NetSpec.from_dict(header["net"]),
+        classes=classes,
+        normalization=normalization,
+        net=NetSpec.from_dict(header["net"]),
         update=update_rules.from_description(header["update"]),
-        tensors=header["tensors"], **take_carried({k: t.clone() for k, t in stored.items()}, header),
-        norm=header["norm"], quantization=quantization,
-    )  # fmt: skip
+        tensors=header["tensors"],
+        **take_carried({k: t.clone() for k, t in stored.items()}, header),
+        norm=header["norm"],
+        quantization=quantization,
+    )

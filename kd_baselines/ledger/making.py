@@ -5,8 +5,8 @@
       payloads/ rows/          what is sent, and a record for each row, storage and seed
       ledger.md  ledger.csv  ledger.png
 
-Finished runs and records are loaded, interrupted runs are resumed. The table holds every row whose records are
-there for all seeds asked for, also from an earlier call.
+Finished runs and records are loaded, interrupted runs are resumed. The table holds every row whose
+records are there for all seeds asked for, also from an earlier call.
 """
 
 from __future__ import annotations
@@ -71,13 +71,14 @@ def make_ledger(
         seeds, out, options, changes, data, say, again, progress: as in `kd_baselines.compare`.
 
     Raises:
-        UsageError: an unknown ledger, row or field, no seed or one given twice, a set or a teacher of other
-            classes, or `out` holds something else.
+        UsageError: an unknown ledger, row or field, no seed or one given twice, a set or a teacher
+            of other classes, or `out` holds something else.
         DataError: a set or a teacher of other images, or a damaged file.
         Interrupted: a signal came; what was done is kept.
 
     Example:
-        `make_ledger("mnist5k", seeds=2, out="runs/ledger/mnist5k").entry("student", "float16").bytes`
+        `make_ledger("mnist5k", seeds=2, out="runs/ledger/mnist5k").entry("student",
+        "float16").bytes`
     """
     base = ledger_config(plan) if isinstance(plan, str) else plan
     if not isinstance(base, LedgerConfig):
@@ -87,11 +88,14 @@ def make_ledger(
     config = base.with_changes(**changed)
     config = config if data is None else replace(config, dataset=CUSTOM)
     path = Path(out)
-    given = Given(None if distilled is None else Path(distilled), None if teacher is None else Path(teacher))
+    given = Given(
+        None if distilled is None else Path(distilled), None if teacher is None else Path(teacher)
+    )
     flags = {
-        "rows": None if len(asked) == len(ABOUT) else asked, "distilled": distilled and "FILE",
+        "rows": None if len(asked) == len(ABOUT) else asked,
+        "distilled": distilled and "FILE",
         "teacher": teacher and "FILE",
-    }  # fmt: skip
+    }
     command = format_command(
         "kd-baselines ledger", config.name, numbers, flags, dump_changes(changed, LedgerConfig)
     )
@@ -139,11 +143,16 @@ def _gather(made: Rows, seeds: tuple[int, ...]) -> Ledger:
     has_set = any(entry.row.startswith("distilled") for entry in entries)
     classes = len(made.data.classes)
     return Ledger(
-        config.name, seeds, tuple(entries), made.data.shape, classes, config.per_class,
+        config.name,
+        seeds,
+        tuple(entries),
+        made.data.shape,
+        classes,
+        config.per_class,
         len(senders.load_distilled().images) / classes if has_set else None,
         tuple(_collect_notes(made, entries)),
         tuple(dict.fromkeys([*machines, *describe_machines(senders.study.environments)])),
-    )  # fmt: skip
+    )
 
 
 def _entry(senders: Senders, records: Sequence[Record]) -> Entry:
@@ -151,11 +160,15 @@ def _entry(senders: Senders, records: Sequence[Record]) -> Entry:
     several = [_sender_seconds(senders, first.row, record.seed) for record in records]
     known = [seconds for seconds in several if seconds is not None]
     return Entry(
-        first.row, first.storage, first.parts, first.file_bytes,
+        first.row,
+        first.storage,
+        first.parts,
+        first.file_bytes,
         {record.seed: record.accuracy for record in records},
-        mean([record.seconds for record in records]), first.steps,
+        mean([record.seconds for record in records]),
+        first.steps,
         mean(known) if len(known) == len(several) else None,
-    )  # fmt: skip
+    )
 
 
 def _sender_seconds(senders: Senders, row: str, seed: int) -> float | None:
@@ -176,19 +189,29 @@ def _collect_notes(made: Rows, entries: Sequence[Entry]) -> list[str]:
     """Lines for the page about the config."""
     config, senders, rows = made.config, made.senders, {entry.row for entry in entries}
     lines = [
-        f"Real data: {made.data.description}" + (
-            "" if config.real_per_class is None
-            else f"; of these the sender has {config.real_per_class} images of each class, in every row"
-        ) + ".",
-        f"Students: {config.student_net}; {config.steps:,} steps of {config.optimizer} on {config.batch} "
-        f"images, learning rate {config.lr:g}, the same for every row of images but distilled-own.",
-    ]  # fmt: skip
+        f"Real data: {made.data.description}"
+        + (
+            ""
+            if config.real_per_class is None
+            else (
+                f"; of these the sender has {config.real_per_class} images of each "
+                "class, in every row"
+            )
+        )
+        + ".",
+        f"Students: {config.student_net}; {config.steps:,} steps of {config.optimizer} on "
+        f"{config.batch} images, learning rate {config.lr:g}, the same for every row of images "
+        "but distilled-own.",
+    ]
     if rows & {FULL, "teacher", "student", "born-again"}:
-        teacher = config.teacher_net if senders.given.teacher is None else senders.given.teacher.spec.name
+        teacher = (
+            config.teacher_net if senders.given.teacher is None else senders.given.teacher.spec.name
+        )
         each = "all seeds share one" if senders.has_one_teacher else "each seed has its own"
         lines.append(
-            f"Nets that are sent, and those of the row full: {config.net_epochs} epochs over all real data by "
-            f"{config.net_optimizer}, learning rate {config.net_lr:g}. Teacher: {teacher}; {each}."
+            f"Nets that are sent, and those of the row full: {config.net_epochs} epochs over all "
+            f"real data by {config.net_optimizer}, learning rate {config.net_lr:g}. Teacher: "
+            f"{teacher}; {each}."
         )
     if any(row.endswith("-soft") for row in rows):
         whose = "the teacher" if senders.has_one_teacher else f"the teacher of seed {LABELS_SEED}"

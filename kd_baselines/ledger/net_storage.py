@@ -20,12 +20,17 @@ _LEFT_OUT = "num_batches_tracked"  # says nothing about what the net answers
 
 
 def net_tensors(spec: NetSpec, tensors: int = MOST_TENSORS) -> dict[str, Tensor]:
-    """Name -> tensor without content, of all parameters and buffers that are sent: shared ones once,
-    BatchNorm's count of batches left out. `tensors`: how many there are, where a file shows it."""
+    """Name -> tensor without content, of all parameters and buffers that are sent: shared ones
+    once, BatchNorm's count of batches left out. `tensors`: how many there are, where a file shows
+    it."""
     net = spec.shapes(tensors)
     kept = net.state_dict().keys()
     every = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    return {name: t for name, t in every.items() if name in kept and name.rpartition(".")[2] != _LEFT_OUT}
+    return {
+        name: t
+        for name, t in every.items()
+        if name in kept and name.rpartition(".")[2] != _LEFT_OUT
+    }
 
 
 def pack_weights(state: Mapping[str, Tensor], spec: NetSpec, storage: str) -> dict[str, Tensor]:
@@ -33,38 +38,44 @@ def pack_weights(state: Mapping[str, Tensor], spec: NetSpec, storage: str) -> di
     wanted = net_tensors(spec)
     if missing := sorted(wanted.keys() - state.keys()):
         raise UsageError(
-            f"the state dict lacks {', '.join(missing[:5])} of the net {spec.name}; pass net.state_dict()"
+            f"the state dict lacks {', '.join(missing[:5])} of the net {spec.name}; pass "
+            "net.state_dict()"
         )
     known = spec.shapes().state_dict().keys()
     if unknown := sorted(state.keys() - known):
         raise UsageError(
-            f"the state dict has {', '.join(unknown[:5])}, which the net {spec.name} does not have; pass the "
-            "spec of this net"
+            f"the state dict has {', '.join(unknown[:5])}, which the net {spec.name} does not "
+            "have; pass the spec of this net"
         )
     stored, scales = {}, []
     for name, like in wanted.items():
         w = state[name].detach().cpu()
         if w.shape != like.shape or w.is_floating_point() != like.is_floating_point():
             raise UsageError(
-                f"{name} is {tuple(w.shape)} {w.dtype}, wanted {tuple(like.shape)} {like.dtype} of the net "
-                f"{spec.name}; pass the spec of this net"
+                f"{name} is {tuple(w.shape)} {w.dtype}, wanted {tuple(like.shape)} {like.dtype} of "
+                f"the net {spec.name}; pass the spec of this net"
             )
         if not w.is_floating_point():
             stored[f"weight.{name}"] = w.clone()
             continue
         if not bool(torch.isfinite(w.float()).all()):
-            raise UsageError(f"{name} has values that are not finite in float32; ship a net that trained well")
+            raise UsageError(
+                f"{name} has values that are not finite in float32; ship a net that trained well"
+            )
         stored[f"weight.{name}"] = w.float().clone()
         if storage == "float16":
             stored[f"weight.{name}"] = w.half()
             if not bool(torch.isfinite(w.half()).all()):
                 raise UsageError(
-                    f"{name} reaches {float(w.abs().max()):.6g}, but float16 ends at 65504; store float32"
+                    f"{name} reaches {float(w.abs().max()):.6g}, but float16 ends at "
+                    "65504; store float32"
                 )
         elif storage == "int8" and like.dim() >= 2:
             scale = w.abs().max().float() / 127 if w.numel() else torch.zeros(())
             scale = torch.where(scale > 0, scale, 1.0)
-            stored[f"weight.{name}"] = (w.double() / scale.double()).round().clamp(-127, 127).to(torch.int8)
+            stored[f"weight.{name}"] = (
+                (w.double() / scale.double()).round().clamp(-127, 127).to(torch.int8)
+            )
             scales.append(scale)
     return {**stored, "scales": torch.stack(scales)} if scales else stored
 

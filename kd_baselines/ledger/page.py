@@ -53,26 +53,42 @@ def markdown(found: Ledger, command: str) -> str:
     sizes: list[Column[Entry]] = [
         Column("row", lambda entry: entry.row),
         Column("storage", lambda entry: entry.storage),
-        Column("parts", lambda entry: ", ".join(f"{part} {count:,}" for part, count in entry.parts.items())),
+        Column(
+            "parts",
+            lambda entry: ", ".join(f"{part} {count:,}" for part, count in entry.parts.items()),
+        ),
         Column("bytes", lambda entry: f"{entry.bytes:,}", number=True),
-        Column("file", lambda entry: "-" if entry.file_bytes is None else f"{entry.file_bytes:,}", number=True),
+        Column(
+            "file",
+            lambda entry: "-" if entry.file_bytes is None else f"{entry.file_bytes:,}",
+            number=True,
+        ),
         Column("images a class", lambda entry: _format_worth(entry, found), number=True),
     ]
     rows = dict.fromkeys(entry.row for entry in found.entries)
     return join_page(
-        f"# {found.name}", f"`{command}`", to_markdown(columns(found), found.entries),
-        "## Bytes", to_markdown(sizes, found.entries),
-        "## Rows", [f"{row}: {ABOUT[row]}" for row in rows],
-        "## Remarks", remarks(found),
-        "## Machine", found.machines,
-    )  # fmt: skip
+        f"# {found.name}",
+        f"`{command}`",
+        to_markdown(columns(found), found.entries),
+        "## Bytes",
+        to_markdown(sizes, found.entries),
+        "## Rows",
+        [f"{row}: {ABOUT[row]}" for row in rows],
+        "## Remarks",
+        remarks(found),
+        "## Machine",
+        found.machines,
+    )
 
 
 def _format_worth(entry: Entry, found: Ledger) -> str:
-    """Of a net, from how many images a class on it takes no more bytes than their pixels: 8-bit / float32.
+    """Of a net, from how many images a class on it takes no more bytes than their pixels: 8-bit /
+    float32.
 
     >>> net = Entry("student", "float32", {"weights": 246824}, None, {0: 98.0}, 0.0, 0, 61.3)
-    >>> _format_worth(net, Ledger("mnist", (0,), (net,), shape=(1, 28, 28), classes=10, per_class=10))
+    >>> _format_worth(
+    ...     net, Ledger("mnist", (0,), (net,), shape=(1, 28, 28), classes=10, per_class=10)
+    ... )
     '32 / 8'
     """
     if entry.row not in NETS:
@@ -88,29 +104,35 @@ def remarks(found: Ledger) -> list[str]:
     """Sentences about how the numbers were made."""
     seeds = ", ".join(map(str, found.seeds))
     lines = [
-        f"All test images, after the last step; seeds {seeds}; population deviations. Rows of images are "
-        "trained on what was stored, after quantization.",
-        "A seed draws the real images, and the students' first weights and batches; of sent nets, the net.",
+        f"All test images, after the last step; seeds {seeds}; population deviations. Rows of "
+        "images are trained on what was stored, after quantization.",
+        "A seed draws the real images, and the students' first weights and batches; of "
+        "sent nets, the net.",
     ]
     if len(found.seeds) > 1:
         lines.append(
-            f"Intervals are Student's t at 95%. Differences to {BASE} of the same storage (of float32 where "
-            "images have no such storage) are in points and paired by seed."
+            f"Intervals are Student's t at 95%. Differences to {BASE} of the same storage (of "
+            "float32 where images have no such storage) are in points and paired by seed."
         )
     else:
         lines.append("One seed: nothing follows from a difference.")
     if found.distilled_per_class is not None:
         other = found.distilled_per_class != found.per_class
-        count = f"; it has {found.distilled_per_class:g} images a class, the real rows {found.per_class}"
+        count = (
+            f"; it has {found.distilled_per_class:g} images a class, the real rows "
+            f"{found.per_class}"
+        )
         lines.append(f"One distilled set for every seed{count if other else ''}.")
     return [
-        *lines, *found.notes,
-        "Images beat a net, and a net images, with fewer bytes and the interval of the paired difference above "
-        '0. "Images a class" of a net: from so many on (8-bit / float32) their pixels take no fewer bytes.',
+        *lines,
+        *found.notes,
+        "Images beat a net, and a net images, with fewer bytes and the interval of the paired "
+        'difference above 0. "Images a class" of a net: from so many on (8-bit / float32) their '
+        "pixels take no fewer bytes.",
         "Bytes are those of the parts; the file adds a header with names, sizes and class names.",
-        "Seconds were measured on the machine below, and are of that machine alone. Those of the sender add up "
-        "the sessions of its runs; a killed session counts up to its last line of timing.jsonl. Looks at the "
-        "validation images after each epoch count, drawing images and asking the teacher for probabilities do "
-        "not.",
+        "Seconds were measured on the machine below, and are of that machine alone. Those of the "
+        "sender add up the sessions of its runs; a killed session counts up to its last line of "
+        "timing.jsonl. Looks at the validation images after each epoch count, drawing images and "
+        "asking the teacher for probabilities do not.",
         FORMULA,
-    ]  # fmt: skip
+    ]

@@ -1,8 +1,8 @@
 """The payload of a sender, as stored, and its bytes.
 
-    payload = Payload.of_images(images, labels, classes=data.classes, normalization=data.normalization)
-    payload.bytes, payload.parts              # 307308, {"images": 307200, "range": 8, "labels": 100}
-    payload.images()                          # as the receiver has them: after quantization
+    payload = Payload.of_images(images, labels, classes=classes, normalization=normalization)
+    payload.bytes, payload.parts    # 307308, {"images": 307200, "range": 8, "labels": 100}
+    payload.images()                # as the receiver has them: after quantization
 
 A payload holds what its file holds and no more. Counted are the tensors; what names them (classes,
 normalization, architecture, update rule) is in the file's header, which `file_bytes` counts too.
@@ -43,7 +43,8 @@ class Payload:
 
     Args:
         kind: "images" or "net".
-        storage: of the images ("uint8", "float32") or of the weights ("float32", "float16", "int8").
+        storage: of the images ("uint8", "float32") or of the weights ("float32", "float16",
+            "int8").
         stored: the tensors of the file, by name.
         classes: K names, in the order of the labels.
         normalization: of the images, or of those that the net takes.
@@ -85,11 +86,11 @@ class Payload:
         Args:
             images: (N,C,H,W) floats, normalized, finite.
             labels: (N,) int64 below K; or (N,K) probabilities, stored as float32.
-            storage: "uint8": 8-bit codes over the images' own range, which is two float32 numbers more; or
-                "float32".
-            schedule: the distilled set of which these are the images: its step sizes, order, update rule and
-                what BatchNorm uses are sent too, and its initial net where it was learned for one. The labels
-                may be others than its own.
+            storage: "uint8": 8-bit codes over the images' own range, which is two float32 numbers
+                more; or "float32".
+            schedule: the distilled set of which these are the images: its step sizes, order, update
+                rule and what BatchNorm uses are sent too, and its initial net where it was learned
+                for one. The labels may be others than its own.
 
         Example:
             >>> import torch
@@ -105,8 +106,9 @@ class Payload:
             found = (len(schedule.images), len(schedule.classes))
             if found != (len(images), len(classes)):
                 raise UsageError(
-                    f"the schedule is for {found[0]} images of {found[1]} classes, and there are {len(images)} "
-                    f"of {len(classes)}; pass the distilled set that the images are of"
+                    f"the schedule is for {found[0]} images of {found[1]} classes, and there are "
+                    f"{len(images)} of {len(classes)}; pass the distilled set that "
+                    "the images are of"
                 )
             more, header = pack_schedule(schedule)
             stored |= more
@@ -123,14 +125,15 @@ class Payload:
         normalization: Normalization,
         note: str = "",
     ) -> Payload:
-        """The parameters and buffers of a trained net; shared ones once, BatchNorm's `num_batches_tracked`
-        not at all, as no answer of the net depends on it. Other buffers of whole numbers are stored as
-        they are.
+        """The parameters and buffers of a trained net; shared ones once, BatchNorm's
+        `num_batches_tracked` not at all, as no answer of the net depends on it. Other buffers of
+        whole numbers are stored as they are.
 
         Args:
             net: its state dict, or the net itself.
             spec: how it is built, with as many classes as there are names.
-            storage: "float32"; "float16", running statistics too; or "int8", as `net_storage` has it.
+            storage: "float32"; "float16", running statistics too; or "int8", as `net_storage` has
+                it.
         """
         state = net.state_dict() if isinstance(net, nn.Module) else net
         stored = pack_weights(state, spec, storage)
@@ -140,9 +143,9 @@ class Payload:
 
     @cached_property
     def parts(self) -> dict[str, int]:
-        """Bytes by part, in a fixed order, of the parts that are there: "images", "range", "labels" or "soft
-        labels", "step sizes", "order", "initial net", "weights", "scales". The order is 0 where it is batch
-        after batch: a number in the header says it."""
+        """Bytes by part, in a fixed order, of the parts that are there: "images", "range", "labels"
+        or "soft labels", "step sizes", "order", "initial net", "weights", "scales". The order is 0
+        where it is batch after batch: a number in the header says it."""
         return payload_file.bytes_by_part(self)
 
     @property
@@ -168,20 +171,26 @@ class Payload:
         return stored["soft_labels"].clone() if "soft_labels" in stored else widen(stored["labels"])
 
     def net(self) -> nn.Module:
-        """The net with the weights as the receiver has them, float32, in evaluation mode, on the CPU."""
+        """The net with the weights as the receiver has them, float32, in evaluation mode, on the
+        CPU."""
         stored = self._tensors_of("net")
         assert self.spec is not None
         return unpack_weights(stored, self.spec)
 
     def to_distilled(self) -> DistilledDataset | None:
-        """The distilled set as the receiver has it: images after quantization and the labels that were
-        shipped. None for plain images and for nets."""
+        """The distilled set as the receiver has it: images after quantization and the labels that
+        were shipped. None for plain images and for nets."""
         if self.schedule is None:
             return None
         return unpack_schedule(
-            self.stored, self.schedule, self.images(), self.labels(), self.classes, self.normalization,
+            self.stored,
+            self.schedule,
+            self.images(),
+            self.labels(),
+            self.classes,
+            self.normalization,
             self._quantization,
-        )  # fmt: skip
+        )
 
     @property
     def _quantization(self) -> Quantization | None:
@@ -189,7 +198,9 @@ class Payload:
 
     def _tensors_of(self, kind: str) -> Mapping[str, Tensor]:
         if self.kind != kind:
-            raise UsageError(f"the payload is of kind {self.kind!r} and has no {kind}; ask for its {self.kind}")
+            raise UsageError(
+                f"the payload is of kind {self.kind!r} and has no {kind}; ask for its {self.kind}"
+            )
         return self.stored
 
     # --- files

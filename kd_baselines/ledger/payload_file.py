@@ -1,4 +1,5 @@
-"""The file of a payload, and what is refused: parts that do not fit together, damaged files, other files."""
+"""The file of a payload, and what is refused: parts that do not fit together, damaged files, other
+files."""
 
 from __future__ import annotations
 
@@ -42,10 +43,18 @@ _SCHEDULE: dict[str, Check] = {
 }
 
 _PARTS = {
-    "images": "images", "range": "range", "labels": "labels", "soft_labels": "soft labels",
-    "step_sizes": "step sizes", "order": "order", "order.sizes": "order", "theta_0": "initial net",
-    "buffer": "initial net", "weight": "weights", "scales": "scales",
-}  # fmt: skip
+    "images": "images",
+    "range": "range",
+    "labels": "labels",
+    "soft_labels": "soft labels",
+    "step_sizes": "step sizes",
+    "order": "order",
+    "order.sizes": "order",
+    "theta_0": "initial net",
+    "buffer": "initial net",
+    "weight": "weights",
+    "scales": "scales",
+}
 """Name of a tensor, or what is before its first dot -> the part that it counts for."""
 PARTS = tuple(dict.fromkeys(_PARTS.values()))
 """In the order of `Payload.parts`."""
@@ -100,10 +109,13 @@ def check_payload(p: Payload) -> None:
 
 def _check_net(p: Payload) -> None:
     if p.spec is None or p.schedule is not None:
-        raise UsageError("a payload of a net needs its spec and no schedule; pass the NetSpec it was built by")
+        raise UsageError(
+            "a payload of a net needs its spec and no schedule; pass the NetSpec it was built by"
+        )
     if p.spec.args.get("classes") != len(p.classes):
         raise UsageError(
-            f"the net has {p.spec.args.get('classes')} outputs for {len(p.classes)} classes; one each"
+            f"the net has {p.spec.args.get('classes')} outputs for {len(p.classes)} "
+            "classes; one each"
         )
     if p.spec.args.get("channels") != p.normalization.channels:
         raise UsageError(
@@ -112,11 +124,17 @@ def _check_net(p: Payload) -> None:
         )
     wanted = net_tensors(p.spec, len(p.stored))
     coded = [
-        name for name, t in wanted.items() if p.storage == "int8" and t.is_floating_point() and t.dim() > 1
+        name
+        for name, t in wanted.items()
+        if p.storage == "int8" and t.is_floating_point() and t.dim() > 1
     ]
-    stored = {"scales": torch.empty(len(coded), dtype=torch.float32, device="meta")} if coded else {}
+    stored = (
+        {"scales": torch.empty(len(coded), dtype=torch.float32, device="meta")} if coded else {}
+    )
     for name, like in wanted.items():
-        dtype = torch.float32 if p.storage == "int8" and name not in coded else NET_STORAGE[p.storage]
+        dtype = (
+            torch.float32 if p.storage == "int8" and name not in coded else NET_STORAGE[p.storage]
+        )
         stored[f"weight.{name}"] = like.to(dtype) if like.is_floating_point() else like
     refuse_other_tensors(p.stored, stored, p.spec.name, exact=True)
 
@@ -133,12 +151,19 @@ def _check_images(p: Payload) -> None:
     if p.spec is not None:
         raise UsageError("a payload of images has no net; make one of the net with Payload.of_net")
     if p.stored.keys() != names:
-        raise UsageError(f"the payload has the tensors {sorted(p.stored)[:12]}, wanted {sorted(names)[:12]}")
+        raise UsageError(
+            f"the payload has the tensors {sorted(p.stored)[:12]}, wanted {sorted(names)[:12]}"
+        )
     images, found, k = p.stored["images"], p.stored[labels], len(p.classes)
     if images.dtype != IMAGE_STORAGE[p.storage]:
         raise UsageError(f"images are {images.dtype}, wanted {p.storage}")
-    if p.storage == "uint8" and (p.stored["range"].shape, p.stored["range"].dtype) != ((2,), torch.float32):
-        raise UsageError("the range of the images is not two float32 numbers; make the payload again")
+    if p.storage == "uint8" and (p.stored["range"].shape, p.stored["range"].dtype) != (
+        (2,),
+        torch.float32,
+    ):
+        raise UsageError(
+            "the range of the images is not two float32 numbers; make the payload again"
+        )
     if labels == "soft_labels" and found.dtype != torch.float32:
         raise UsageError(f"labels are probabilities in {found.dtype}, wanted torch.float32")
     if labels == "labels" and (found.is_floating_point() or found.element_size() != width(k)):
@@ -148,5 +173,7 @@ def _check_images(p: Payload) -> None:
     if p.schedule is not None:
         steps, passes, batch = len(p.stored["step_sizes"]), s["passes"], s["batch"]
         if passes > steps or steps % passes:  # no order is repeated more often than there are steps
-            raise UsageError(f"the schedule has {steps} steps in {passes} passes of batches of {batch}")
+            raise UsageError(
+                f"the schedule has {steps} steps in {passes} passes of batches of {batch}"
+            )
         p.to_distilled()  # checks the rest

@@ -21,9 +21,16 @@ __all__ = ["ledger_figure"]
 WIDTH, HEIGHT = 1100, 640  # pixels
 MARKERS = {"uint8": "s", "float32": "o", "float16": "D", "int8": "v"}
 COLOURS = {
-    "real-hard": BLUE, "real-soft": "#56B4E9", "distilled": ORANGE, "distilled-own": "#E69F00",
-    "distilled-soft": "#8C564B", "teacher": GREEN, "student": "#CC79A7", "born-again": "#7570B3", FULL: GREY,
-}  # fmt: skip
+    "real-hard": BLUE,
+    "real-soft": "#56B4E9",
+    "distilled": ORANGE,
+    "distilled-own": "#E69F00",
+    "distilled-soft": "#8C564B",
+    "teacher": GREEN,
+    "student": "#CC79A7",
+    "born-again": "#7570B3",
+    FULL: GREY,
+}
 
 
 @own_style()
@@ -44,9 +51,14 @@ def ledger_figure(found: Ledger) -> Figure:
         _point(ax, entry)
     _axes(ax, found.entries)
     seeds = f"{len(found.seeds)} seed{'' if len(found.seeds) == 1 else 's'}"
-    about = f"{found.per_class} images a class, {seeds}, all test images; bars: 95% interval of the mean"
+    about = (
+        f"{found.per_class} images a class, {seeds}, all test images; bars: 95% "
+        "interval of the mean"
+    )
     ax.set_title(f"Ledger {clean(found.name, 60)}: {about}")
-    rows = [(row, "o", COLOURS.get(row, GREY)) for row in dict.fromkeys(e.row for e in found.entries)]
+    rows = [
+        (row, "o", COLOURS.get(row, GREY)) for row in dict.fromkeys(e.row for e in found.entries)
+    ]
     storages = dict.fromkeys(e.storage for e in found.entries)
     rows += [(storage, MARKERS.get(storage, "o"), GREY) for storage in storages]
     handles = [
@@ -70,9 +82,16 @@ def _point(ax: Axes, entry: Entry) -> None:
     colour, mean = COLOURS.get(entry.row, GREY), entry.accuracy.mean
     ax.vlines(entry.bytes, low, high, color=colour, linewidth=1.4, zorder=3)
     ax.plot(
-        entry.bytes, mean, marker=MARKERS.get(entry.storage, "o"), markersize=6.5, color=colour,
-        markeredgecolor="white", markeredgewidth=0.6, linestyle="none", zorder=4,
-    )  # fmt: skip
+        entry.bytes,
+        mean,
+        marker=MARKERS.get(entry.storage, "o"),
+        markersize=6.5,
+        color=colour,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        linestyle="none",
+        zorder=4,
+    )
 
 
 def _axes(ax: Axes, entries: Sequence[Entry]) -> None:
@@ -83,7 +102,9 @@ def _axes(ax: Axes, entries: Sequence[Entry]) -> None:
     room = max(1.0, 0.08 * (max(ends) - min(ends)))
     ax.set_ylim(min(ends) - room, max(ends) + room)
     few = max(sizes) / min(sizes) < 200
-    ax.xaxis.set_major_locator(LogLocator(10.0, subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=20))
+    ax.xaxis.set_major_locator(
+        LogLocator(10.0, subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=20)
+    )
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())

@@ -1,12 +1,14 @@
 """Training of the receiver: a fresh student on images that were sent, or the net that was sent.
 
-    images         a fresh student, S gradient steps by cross-entropy with hard labels y or probabilities p,
-                   - mean_i sum_k p_ik log softmax(z_i)_k          (one row of p is 1 at y for hard labels)
+    images         a fresh student, S gradient steps by cross-entropy with hard labels y or
+                   probabilities p,
+                   - mean_i sum_k p_ik log softmax(z_i)_k          (one row of p is 1 at y for hard
+                                                                   labels)
     own steps      a distilled set used as it was learned: its T steps and step sizes
     weights        nothing to train
 
-The student's draw and its training are functions of the seed alone, so payloads are compared on equal
-students. The net after the last step counts: nothing is chosen on held-out images.
+The student's draw and its training are functions of the seed alone, so payloads are compared on
+equal students. The net after the last step counts: nothing is chosen on held-out images.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ __all__ = ["Received", "receive", "soft_labels"]
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """The receiver's net in evaluation mode, on its device; the seconds and the gradient steps of its
-    training, 0 for a net that was sent."""
+    """The receiver's net in evaluation mode, on its device; the seconds and the gradient steps of
+    its training, 0 for a net that was sent."""
 
     net: nn.Module
     seconds: float
@@ -57,14 +59,15 @@ def receive(
 
     Args:
         payload: made or loaded.
-        student: which net is trained and how it is drawn: the stream (seed, "ledger_student"). A net that was
-            shipped is used as it is and may be another, for the same images and classes.
-        plan: how it is trained on images, in batches of all of them where there are fewer; not read with
-            `own_steps`. Its epochs are those in which `steps` lie.
+        student: which net is trained and how it is drawn: the stream (seed, "ledger_student"). A
+            net that was shipped is used as it is and may be another, for the same images and
+            classes.
+        plan: how it is trained on images, in batches of all of them where there are fewer; not read
+            with `own_steps`. Its epochs are those in which `steps` lie.
         seed: of the draw, the order of the images, augmentation and dropout.
         steps: gradient steps on images, 1 or more, whatever the number of images.
-        own_steps: train in the distilled set's own steps. A set learned for one fixed initialization starts
-            from that, not from a draw.
+        own_steps: train in the distilled set's own steps. A set learned for one fixed
+            initialization starts from that, not from a draw.
         device: where it is trained.
 
     Example:
@@ -97,31 +100,36 @@ def draw_student(spec: NetSpec, seed: int) -> nn.Module:
 def soft_labels(
     teacher: Teacher | nn.Module, images: Float[Tensor, "n c h w"], *, batch: int = 500
 ) -> Float[Tensor, "n k"]:
-    """The teacher's probabilities at T = 1, (N,K) float32 on the CPU: p_i = softmax(v_i), computed `batch`
-    images at once. Label the images that the receiver will have (`Payload.images`), not those before
-    quantization.
+    """The teacher's probabilities at T = 1, (N,K) float32 on the CPU: p_i = softmax(v_i), computed
+    `batch` images at once. Label the images that the receiver will have (`Payload.images`), not
+    those before quantization.
 
     Example:
         >>> soft_labels(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2)).shape
         torch.Size([2, 3])
     """
     if not len(images) or batch < 1:
-        raise UsageError(f"there are {len(images)} images in batches of {batch}; wanted 1 or more of both")
+        raise UsageError(
+            f"there are {len(images)} images in batches of {batch}; wanted 1 or more of both"
+        )
     teacher = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
     device = next((p.device for net in teacher.nets for p in net.parameters()), images.device)
-    parts = [teacher(part.to(device)).double().softmax(1).float().cpu() for part in images.split(batch)]
+    parts = [
+        teacher(part.to(device)).double().softmax(1).float().cpu() for part in images.split(batch)
+    ]
     return torch.cat(parts)
 
 
 def _refuse_what_does_not_fit(payload: Payload, student: NetSpec, own_steps: bool) -> None:
     if own_steps and payload.schedule is None:
         raise UsageError(
-            f"own steps are wanted, but a payload of {payload.kind} without a schedule has none; make it with "
-            "schedule=, or leave own_steps out"
+            f"own steps are wanted, but a payload of {payload.kind} without a schedule has none; "
+            "make it with schedule=, or leave own_steps out"
         )
     if (k := student.args.get("classes")) != len(payload.classes):
         raise UsageError(
-            f"the student has {k} outputs, but the payload is of {len(payload.classes)} classes; one each"
+            f"the student has {k} outputs, but the payload is of {len(payload.classes)} "
+            "classes; one each"
         )
     sides = ("channels", "size", "size")
     wanted = tuple(student.args.get(name) for name in sides)
@@ -146,7 +154,8 @@ def _train_plan(
     if has_batchnorm(net) and len(images) // an_epoch < 2:
         raise UsageError(
             f"{len(images)} images in batches of {batch} leave a batch of one, which has no "
-            "variance for BatchNorm; take a larger batch, more images, or a student without BatchNorm"
+            "variance for BatchNorm; take a larger batch, more images, or a student "
+            "without BatchNorm"
         )
     lay_out(net, device)
 
@@ -176,8 +185,8 @@ def _train_own_steps(payload: Payload, net: nn.Module, seed: int) -> Received:
         found = {name: tuple(p.shape) for name, p in d.theta_0.items()}
         if found != {name: tuple(p.shape) for name, p in theta.items()}:
             raise UsageError(
-                f"the distilled set was learned for one initialization of {d.net.name}, and the student has "
-                "other tensors; take that net as the student, or leave own_steps out"
+                f"the distilled set was learned for one initialization of {d.net.name}, and the "
+                "student has other tensors; take that net as the student, or leave own_steps out"
             )
         theta = {name: p.to(device) for name, p in d.theta_0.items()}
         net.load_state_dict(d.buffers or {}, strict=False)
@@ -186,7 +195,8 @@ def _train_own_steps(payload: Payload, net: nn.Module, seed: int) -> Received:
     seconds = _read_clock(device) - start
     if not all(bool(torch.isfinite(p).all()) for p in trained.parameters()):
         raise NumericalError(
-            "the parameters are not finite after the distilled set's own steps; train by a plan instead"
+            "the parameters are not finite after the distilled set's own steps; train "
+            "by a plan instead"
         )
     return Received(trained.eval(), seconds, len(d.order))
 

@@ -1,4 +1,5 @@
-"""One row with one storage and one seed: the payload, the receiver's accuracy, and a record of both.
+"""One row with one storage and one seed: the payload, the receiver's accuracy, and a record of
+both.
 
     OUT/payloads/ROW-STORAGE[-sSEED].safetensors   the payload
     OUT/rows/ROW-STORAGE-sSEED.json                the record, written once all is measured
@@ -70,7 +71,9 @@ class Record:
         try:
             values = parse_json(read_run_file(path))
             # a JSON object does not keep their order
-            parts = {part: values["parts"][part] for part in sorted(values["parts"], key=PARTS.index)}
+            parts = {
+                part: values["parts"][part] for part in sorted(values["parts"], key=PARTS.index)
+            }
             return cls(**{**values, "parts": parts})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(
@@ -131,14 +134,24 @@ class Rows:
         images, labels = self.data.train.images, self.data.train.labels
         # of a few images; the other parts grow with their number
         few = Payload.of_images(images[:1], labels[:1], storage="uint8", **self._names).parts
-        parts = {part: size if part == "range" else size * len(labels) for part, size in few.items()}
+        parts = {
+            part: size if part == "range" else size * len(labels) for part, size in few.items()
+        }
         steps = self.config.net_epochs * -(-len(labels) // self.config.net_batch)
         accuracy = Scores.from_dict(saved.scores or {}).accuracy
         seconds = self.senders.net_seconds(FULL, seed) or 0.0
-        return {"accuracy": accuracy, "parts": parts, "file_bytes": None, "seconds": seconds, "steps": steps}
+        return {
+            "accuracy": accuracy,
+            "parts": parts,
+            "file_bytes": None,
+            "seconds": seconds,
+            "steps": steps,
+        }
 
     def _receive(self, row: str, storage: str, seed: int) -> dict[str, Any]:
-        payload = self._net(row, storage, seed) if row in NET_ROWS else self._images(row, storage, seed)
+        payload = (
+            self._net(row, storage, seed) if row in NET_ROWS else self._images(row, storage, seed)
+        )
         drawn = "" if row.startswith("distilled") else f"-s{seed}"
         file = self.senders.study.subfolder("payloads") / f"{row}-{storage}{drawn}.safetensors"
         payload.save(file)
@@ -146,13 +159,21 @@ class Rows:
         config = self.config
         own = row == "distilled-own"
         got = receive(
-            payload, self.senders.student_spec, FitPlan.of(config), seed,
-            steps=config.steps, own_steps=own, device=self.device,
-        )  # fmt: skip
+            payload,
+            self.senders.student_spec,
+            FitPlan.of(config),
+            seed,
+            steps=config.steps,
+            own_steps=own,
+            device=self.device,
+        )
         return {
-            "accuracy": score(got.net, self.data).accuracy, "parts": payload.parts,
-            "file_bytes": payload.file_bytes, "seconds": got.seconds, "steps": got.steps,
-        }  # fmt: skip
+            "accuracy": score(got.net, self.data).accuracy,
+            "parts": payload.parts,
+            "file_bytes": payload.file_bytes,
+            "seconds": got.seconds,
+            "steps": got.steps,
+        }
 
     @property
     def _names(self) -> dict[str, Any]:

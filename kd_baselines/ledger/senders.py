@@ -46,9 +46,9 @@ SIZES = ("channels", "size", "classes")
 
 
 def net_config(config: LedgerConfig, which: str, seed: int) -> KdConfig:
-    """The config of a net that learns from all real data: "full" (the students' architecture, labels alone),
-    "teacher", "student" or "born-again". The Born-Again student starts from another draw than its teacher:
-    that of `kd_baselines.studies.chains.seed_of(seed, 1)`."""
+    """The config of a net that learns from all real data: "full" (the students' architecture,
+    labels alone), "teacher", "student" or "born-again". The Born-Again student starts from another
+    draw than its teacher: that of `kd_baselines.studies.chains.seed_of(seed, 1)`."""
     method: dict[str, Any] = {"method": "born-again" if which == "born-again" else "plain"}
     if which == "student":
         method = {"method": "soft-targets", "method_args": {"temperature": config.temperature}}
@@ -56,15 +56,24 @@ def net_config(config: LedgerConfig, which: str, seed: int) -> KdConfig:
     if which in ("full", "student"):
         net = (config.student_net, config.student_args, config.student_init)
     return KdConfig(
-        **asdict(DataPlan.of(config)), **asdict(SgdPlan.of(config, "net_")),
-        arm=which, seed=seed_of(seed, 1) if which == "born-again" else seed,
-        teacher_net=config.teacher_net, teacher_args=config.teacher_args, teacher_init=config.teacher_init,
-        device=config.device, net=net[0], net_args=net[1], init=net[2], **method,
-    )  # fmt: skip
+        **asdict(DataPlan.of(config)),
+        **asdict(SgdPlan.of(config, "net_")),
+        arm=which,
+        seed=seed_of(seed, 1) if which == "born-again" else seed,
+        teacher_net=config.teacher_net,
+        teacher_args=config.teacher_args,
+        teacher_init=config.teacher_init,
+        device=config.device,
+        net=net[0],
+        net_args=net[1],
+        init=net[2],
+        **method,
+    )
 
 
 def real_data(config: LedgerConfig, options: RunOptions, data: RealData | None) -> RealData:
-    """The real data on the run's device; with `real_per_class` only so many of each class, drawn once."""
+    """The real data on the run's device; with `real_per_class` only so many of each class, drawn
+    once."""
     whole = load_data(net_config(config, "full", 0), options, data)
     if config.real_per_class is not None:
         split = student_split(KdConfig(per_class=config.real_per_class), whole)
@@ -80,7 +89,8 @@ def net_spec(config: LedgerConfig, data: RealData, which: str) -> NetSpec:
 
 
 def refuse_nets(config: LedgerConfig, data: RealData) -> None:
-    """Refuse nets that cannot be built, and more images a class than there are, before anything is written."""
+    """Refuse nets that cannot be built, and more images a class than there are, before anything is
+    written."""
     for which in ("student", "teacher"):
         net_spec(config, data, which).shapes()
     student_split(KdConfig(per_class=config.per_class), data)
@@ -97,9 +107,14 @@ class Senders:
     """
 
     def __init__(
-        self, config: LedgerConfig, study: Study, data: RealData, named: bool, given: Given,
+        self,
+        config: LedgerConfig,
+        study: Study,
+        data: RealData,
+        named: bool,
+        given: Given,
         options: RunOptions,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.config, self.study, self.data, self.given = config, study, data, given
         self.options, self.passed = options, None if named else data
         self.path = study.path
@@ -124,12 +139,22 @@ class Senders:
         path = self.run_of(which, seed)
         if path in self._files:
             return self._files[path]
-        config = self._config(which, LABELS_SEED if which == "teacher" and self.has_one_teacher else seed)
+        config = self._config(
+            which, LABELS_SEED if which == "teacher" and self.has_one_teacher else seed
+        )
         taught = which in ("student", "born-again") and not (path / STUDENT).exists()
-        teacher = self.net_file("teacher", seed) if taught else None  # a run of its own, with its own line
+        # a run of its own, with its own line
+        teacher = self.net_file("teacher", seed) if taught else None
 
         def work(resume: bool) -> None:
-            train(config, data=self.passed, teacher=teacher, out=path, resume=resume, options=self.options)
+            train(
+                config,
+                data=self.passed,
+                teacher=teacher,
+                out=path,
+                resume=resume,
+                options=self.options,
+            )
 
         words = f"{path.name}: {config.net} by {config.method}"
         self._files[path] = self.study.run(Job(path, config, STUDENT, work, words))
@@ -155,7 +180,9 @@ class Senders:
             distill(config, data=self.passed, out=path, resume=resume, options=self.options)
 
         words = f"distilled: {config.recipe}, {config.iterations} iterations"
-        self._distilled = DistilledDataset.load(self.study.run(Job(path, config, FILE_NAME, work, words)))
+        self._distilled = DistilledDataset.load(
+            self.study.run(Job(path, config, FILE_NAME, work, words))
+        )
         return self._distilled
 
     def net_seconds(self, which: str, seed: int) -> float | None:

@@ -1,7 +1,7 @@
 """The results of a ledger, row by row, and its table.
 
-Notation: S the seconds that the sender spends once, F those of a student that learns from all real data (row
-`full`), P those of a student that learns from the payload; n students.
+Notation: S the seconds that the sender spends once, F those of a student that learns from all real
+data (row `full`), P those of a student that learns from the payload; n students.
 
     each on all real data   n F
     with the payload        S + n P
@@ -46,20 +46,37 @@ ABOUT = {
 """The rows in their order, and what is sent."""
 
 FORMULA = (
-    "Break-even: the number n of students from which sending this takes no more time than training each on all "
-    "real data, n = ceil(S / (F - P)), at least 1; S the sender's seconds, F a student's on all real data, P a "
-    'student\'s on what was sent; "never" where P is not below F.'
+    "Break-even: the number n of students from which sending this takes no more time than training "
+    "each on all real data, n = ceil(S / (F - P)), at least 1; S the sender's seconds, F a "
+    "student's on all real data, P a student's on what was sent; \"never\" where P is not below F."
 )
 FIELDS = (
-    "ledger", "row", "storage", "bytes", "parts", "file_bytes", "seeds", "mean", "deviation", "low", "high",
-    "difference", "difference_low", "difference_high", "beats", "seconds", "steps", "sender_seconds",
-    "break_even", "values",
-)  # fmt: skip
+    "ledger",
+    "row",
+    "storage",
+    "bytes",
+    "parts",
+    "file_bytes",
+    "seeds",
+    "mean",
+    "deviation",
+    "low",
+    "high",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "beats",
+    "seconds",
+    "steps",
+    "sender_seconds",
+    "break_even",
+    "values",
+)
 
 
 def break_even(sender: float | None, full: float | None, own: float) -> float | None:
-    """The number of students from which a payload saves time: whole, `NEVER`, or None where S or F is not
-    known; see the module.
+    """The number of students from which a payload saves time: whole, `NEVER`, or None where S or F
+    is not known; see the module.
 
     >>> break_even(100.0, 12.0, 2.0), break_even(101.0, 12.0, 2.0), break_even(0.0, 12.0, 2.0)
     (10, 11, 1)
@@ -154,20 +171,25 @@ class Ledger:
             if entry.row == row and storage in (None, entry.storage):
                 return entry
         names = ", ".join(entry.name for entry in self.entries)
-        raise UsageError(f"the ledger has no row {row!r}{f' as {storage}' if storage else ''}; it has {names}")
+        raise UsageError(
+            f"the ledger has no row {row!r}{f' as {storage}' if storage else ''}; it has {names}"
+        )
 
     def base(self, entry: Entry) -> Entry | None:
-        """The row of real images with hard labels that an entry is compared with: of the same storage, of
-        float32 for storages that images do not have; None for that row itself and where it was not made."""
+        """The row of real images with hard labels that an entry is compared with: of the same
+        storage, of float32 for storages that images do not have; None for that row itself and where
+        it was not made."""
         rows = {one.storage: one for one in self.entries if one.row == BASE}
         return None if entry.row == BASE else rows.get(entry.storage, rows.get("float32"))
 
     def find_beaten(self, entry: Entry) -> list[Entry]:
-        """Of images the nets, and of a net the images, that take more bytes and are less accurate: the 95%
-        interval of the paired difference is above 0, so a row of one seed beats none."""
+        """Of images the nets, and of a net the images, that take more bytes and are less accurate:
+        the 95% interval of the paired difference is above 0, so a row of one seed beats none."""
         if entry.row == FULL:
             return []
-        others = [e for e in self.entries if e.row != FULL and (e.row in NETS) != (entry.row in NETS)]
+        others = [
+            e for e in self.entries if e.row != FULL and (e.row in NETS) != (entry.row in NETS)
+        ]
         return [e for e in others if entry.bytes < e.bytes and _is_better(entry.subtract(e))]
 
     def break_even(self, entry: Entry) -> float | None:
@@ -178,7 +200,9 @@ class Ledger:
     def score(self, entry: Entry) -> Score:
         """The accuracy of an entry with its difference to `base`."""
         base = self.base(entry)
-        return Score.of(list(entry.values.values()), difference=None if base is None else entry.subtract(base))
+        return Score.of(
+            list(entry.values.values()), difference=None if base is None else entry.subtract(base)
+        )
 
     def table(self) -> Table:
         """One record for each entry: what ledger.csv holds and --json prints."""
@@ -186,12 +210,19 @@ class Ledger:
         for entry in self.entries:
             even = self.break_even(entry)
             labels = {
-                "ledger": self.name, "row": entry.row, "storage": entry.storage, "bytes": entry.bytes,
-                "parts": dict(entry.parts), "file_bytes": entry.file_bytes, "seeds": list(entry.values),
+                "ledger": self.name,
+                "row": entry.row,
+                "storage": entry.storage,
+                "bytes": entry.bytes,
+                "parts": dict(entry.parts),
+                "file_bytes": entry.file_bytes,
+                "seeds": list(entry.values),
                 "beats": [other.name for other in self.find_beaten(entry)],
-                "seconds": entry.seconds, "steps": entry.steps, "sender_seconds": entry.sender_seconds,
+                "seconds": entry.seconds,
+                "steps": entry.steps,
+                "sender_seconds": entry.sender_seconds,
                 "break_even": "never" if even == NEVER else even,
-            }  # fmt: skip
+            }
             rows.append((labels, self.score(entry)))
         return Table(FIELDS, rows)
 

@@ -1,11 +1,12 @@
-"""The losses, one paper a file: pure functions of tensors, and the terms that objectives are made of.
+"""The losses, one paper a file: functions of tensors, and the terms that objectives are made of.
 
-    soft_target_loss(student_logits, teacher_logits, temperature=4.0)      a number
-    CE() + KD(T=4.0, weight=0.9)                                           an objective for `Distiller`
+    soft_target_loss(student_logits, teacher_logits, temperature=4.0)   a number
+    CE() + KD(T=4.0, weight=0.9)                                        an objective for `Distiller`
 
-The function has the formula, the arguments and the source; its term takes the same arguments, reads what they
-need of the nets, and adds a `weight` and a `name` (see `Term`). What does not fit raises a UsageError that says
-what was found and what to pass. To add a loss, write its file, and a line here that names it.
+The function has the formula, the arguments and the source; its term takes the same arguments, reads
+what they need of the nets, and adds a `weight` and a `name` (see `Term`). What does not fit raises
+a UsageError that says what was found and what to pass. To add a loss, write its file, and a line
+here that names it.
 """
 
 from __future__ import annotations
@@ -34,10 +35,41 @@ from kd_baselines.losses.soft_targets import KD, FitNetsKD, fitnets_kd_loss, sof
 from kd_baselines.losses.term import Needs, Objective, Seen, Term
 
 __all__ = [
-    "CE", "CWTM", "DKPP", "KD", "AttentionJacobian", "AttentionTransfer", "BornAgain", "FitNetsKD",
-    "GradientParts", "Hint", "InputNoise", "JacobianMatching", "JacobianNorm", "Linear", "LogitRegression",
-    "Needs", "NoisyLogits", "Objective", "Regressor", "Seen", "Term", "attention_jacobian_loss",
-    "attention_map", "attention_transfer_loss", "born_again_loss", "cwtm_loss", "cwtm_weights", "dkpp_targets",
-    "fitnets_kd_loss", "gradient_parts", "hint_loss", "input_noise_loss", "jacobian_matching_loss",
-    "jacobian_norm_penalty", "logit_regression_loss", "noisy_logit_loss", "soft_target_loss",
-]  # fmt: skip
+    "CE",
+    "CWTM",
+    "DKPP",
+    "KD",
+    "AttentionJacobian",
+    "AttentionTransfer",
+    "BornAgain",
+    "FitNetsKD",
+    "GradientParts",
+    "Hint",
+    "InputNoise",
+    "JacobianMatching",
+    "JacobianNorm",
+    "Linear",
+    "LogitRegression",
+    "Needs",
+    "NoisyLogits",
+    "Objective",
+    "Regressor",
+    "Seen",
+    "Term",
+    "attention_jacobian_loss",
+    "attention_map",
+    "attention_transfer_loss",
+    "born_again_loss",
+    "cwtm_loss",
+    "cwtm_weights",
+    "dkpp_targets",
+    "fitnets_kd_loss",
+    "gradient_parts",
+    "hint_loss",
+    "input_noise_loss",
+    "jacobian_matching_loss",
+    "jacobian_norm_penalty",
+    "logit_regression_loss",
+    "noisy_logit_loss",
+    "soft_target_loss",
+]

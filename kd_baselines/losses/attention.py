@@ -1,11 +1,13 @@
 """Attention transfer: the student looks where the teacher looks.
 
-Notation: Z (B,C,H,W) the output of a layer, A(Z) its attention map, N(A) = A / ||A||_2 the map of one sample
-as a unit vector of H W pixels, j a pair of layers.
+Notation: Z (B,C,H,W) the output of a layer, A(Z) its attention map, N(A) = A / ||A||_2 the map of
+one sample as a unit vector of H W pixels, j a pair of layers.
 
 References:
-    Zagoruyko and Komodakis, Paying more attention to attention, 2017, https://arxiv.org/abs/1612.03928
-    Srinivas and Fleuret, Knowledge transfer with Jacobian matching, 2018, https://arxiv.org/abs/1803.00443
+    Zagoruyko and Komodakis, Paying more attention to attention, 2017,
+        https://arxiv.org/abs/1612.03928
+    Srinivas and Fleuret, Knowledge transfer with Jacobian matching, 2018,
+        https://arxiv.org/abs/1803.00443
 """
 
 from __future__ import annotations
@@ -25,7 +27,13 @@ from kd_baselines.losses.checks import check_layers
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
-__all__ = ["AttentionTransfer", "attention_map", "attention_transfer_loss", "check_power", "to_same_size"]
+__all__ = [
+    "AttentionTransfer",
+    "attention_map",
+    "attention_transfer_loss",
+    "check_power",
+    "to_same_size",
+]
 
 Form = Literal["at_paper", "at_code", "jm"]
 Pool = Literal["map", "features"]
@@ -49,8 +57,8 @@ def attention_map(features: Float[Tensor, "b c h w"], p: float = 2) -> Float[Ten
     """
     if features.ndim != 4 or 0 in features.shape:
         raise UsageError(
-            f"an attention map was asked of features of shape {tuple(features.shape)}; wanted (batch, "
-            "channels, height, width), none of them 0: name a convolution or pooling layer"
+            f"an attention map was asked of features of shape {tuple(features.shape)}; wanted "
+            "(batch, channels, height, width), none of them 0: name a convolution or pooling layer"
         )
     check_power(p)
     if p % 2 == 0:  # without the kink of |z|, whose second derivative torch takes as 0 at 0
@@ -61,7 +69,9 @@ def attention_map(features: Float[Tensor, "b c h w"], p: float = 2) -> Float[Ten
 def check_power(p: float) -> None:
     """Refuse a power of an attention map that is not finite or below 1."""
     if not (math.isfinite(p) and p >= 1):
-        raise UsageError(f"the power p of an attention map is {p}; give 1 or more (2 is the paper's)")
+        raise UsageError(
+            f"the power p of an attention map is {p}; give 1 or more (2 is the paper's)"
+        )
 
 
 def attention_transfer_loss(
@@ -76,23 +86,26 @@ def attention_transfer_loss(
 
         at_paper    sum_j || N(A_S) - N(A_T) ||_2              Zagoruyko and Komodakis 2017, eq. 2
         at_code     sum_j || N(A_S) - N(A_T) ||_2^2 / (H W)    the authors' code
-        jm          sum_j || N(A_T) - N(A_S) ||_2              Srinivas and Fleuret 2018, section 5.2
+        jm          sum_j || N(A_T) - N(A_S) ||_2              Srinivas and Fleuret 2018, section
+                                                               5.2
 
-    The first is the paper's without its factor beta / 2, which belongs to the weight. The second (with a mean
-    over channels there, which the normalization takes out) is smaller by H W and a square, so its weight is
-    another one (beta = 1000 there). The third's printed formula has the value of the first at the same p.
+    The first is the paper's without its factor beta / 2, which belongs to the weight. The second
+    (with a mean over channels there, which the normalization takes out) is smaller by H W and a
+    square, so its weight is another one (beta = 1000 there). The third's printed formula has the
+    value of the first at the same p.
 
-    Channels may differ. Where heights or widths differ, the larger is averaged down first. A map that is zero
-    everywhere stays zero under the normalization. The norm of at_paper and jm is sqrt(||.||^2 + 1e-12), at most
-    sqrt(2) up to 1e-12, so that the gradient is finite where maps are equal.
+    Channels may differ. Where heights or widths differ, the larger is averaged down first. A map
+    that is zero everywhere stays zero under the normalization. The norm of at_paper and jm is
+    sqrt(||.||^2 + 1e-12), at most sqrt(2) up to 1e-12, so that the gradient is finite where maps
+    are equal.
 
     Args:
         student_features: (B,C,H,W) of one layer, or a list of these.
         teacher_features: of the same number of layers, in the same order; no gradient goes there.
         form: "at_paper", "at_code" or "jm".
         p: of `attention_map`.
-        pool: what is averaged down where sizes differ: the "map", or the "features" before it. The results
-            differ.
+        pool: what is averaged down where sizes differ: the "map", or the "features" before it. The
+            results differ.
 
     Example:
         >>> one, other = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[0.0, 3.0]]]])
@@ -107,8 +120,8 @@ def attention_transfer_loss(
     teacher = [teacher_features] if isinstance(teacher_features, Tensor) else list(teacher_features)
     if len(student) != len(teacher) or not student:
         raise UsageError(
-            f"attention transfer got {len(student)} layers of the student and {len(teacher)} of the teacher; "
-            "give the same number, at least 1"
+            f"attention transfer got {len(student)} layers of the student and {len(teacher)} of "
+            "the teacher; give the same number, at least 1"
         )
     return torch.stack(
         [_pair(s, t.detach(), form, p, pool) for s, t in zip(student, teacher, strict=True)]
@@ -128,8 +141,9 @@ def _pair(s: Tensor, t: Tensor, form: Form, p: float, pool: Pool) -> Tensor:
 def _normalize(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b pixels"]:
     """A / ||A||_2 of each sample; 0 where A is 0.
 
-    The division by the largest pixel changes no value and keeps squares in range, so it needs no gradient.
-    Then ||A|| >= 1, except for maps below 1e-19 (float32), which the 1/2 keeps from being divided by 0.
+    The division by the largest pixel changes no value and keeps squares in range, so it needs no
+    gradient. Then ||A|| >= 1, except for maps below 1e-19 (float32), which the 1/2 keeps from being
+    divided by 0.
     """
     flat = maps.flatten(1)
     largest = flat.detach().amax(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny ** 0.5)
@@ -138,19 +152,20 @@ def _normalize(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b pixels"]:
 
 
 def to_same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (B,H,W) or features (B,C,H,W), averaged down to the smaller height and the smaller width."""
+    """Maps (B,H,W) or features (B,C,H,W), averaged down to the smaller height and the smaller
+    width."""
     if len(a) != len(b):
         raise UsageError(
-            f"the student's map has {len(a)} images and the teacher's {len(b)}; wanted the same images through "
-            "both nets: pass one batch to both"
+            f"the student's map has {len(a)} images and the teacher's {len(b)}; wanted the same "
+            "images through both nets: pass one batch to both"
         )
     size = (min(a.shape[-2], b.shape[-2]), min(a.shape[-1], b.shape[-1]))
     return tuple(x if x.shape[-2:] == size else F.adaptive_avg_pool2d(x, size) for x in (a, b))  # type: ignore[return-value]
 
 
 class AttentionTransfer(Term):
-    """`attention_transfer_loss` of pairs of layers, the student's -> the teacher's. The weight is beta / 2
-    for at_paper and beta for at_code; the papers have beta = 1000."""
+    """`attention_transfer_loss` of pairs of layers, the student's -> the teacher's. The weight is
+    beta / 2 for at_paper and beta for at_code; the papers have beta = 1000."""
 
     def __init__(
         self,
@@ -187,6 +202,6 @@ def check_maps(layers: Mapping[str, str], seen: Seen) -> None:
         for name in names:
             if features[name].ndim != 4:
                 raise UsageError(
-                    f"the {side}'s layer {name!r} makes {tuple(features[name].shape)} of a batch; wanted "
-                    "(batch, channels, height, width): name a convolution or pooling layer"
+                    f"the {side}'s layer {name!r} makes {tuple(features[name].shape)} of a batch; "
+                    "wanted (batch, channels, height, width): name a convolution or pooling layer"
                 )

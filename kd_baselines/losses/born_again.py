@@ -1,11 +1,13 @@
 """Born-Again Networks: the student learns the teacher's probabilities as they are, at T = 1.
 
-Notation: logits z of the student and v of the teacher, (B,K); q = softmax(z), p = softmax(v); y the labels,
-(B,); H(p, q) = -sum_i p_i log q_i. The gradient q - p falls into two parts: the label's entry, and "dark
-knowledge", the others. CWTM (confidence weighted by teacher max) keeps of the teacher one number a sample, how
-sure it is; DKPP, in `kd_baselines.losses.dark_knowledge`, spoils the dark knowledge and keeps the rest.
+Notation: logits z of the student and v of the teacher, (B,K); q = softmax(z), p = softmax(v); y the
+labels, (B,); H(p, q) = -sum_i p_i log q_i. The gradient q - p falls into two parts: the label's
+entry, and "dark knowledge", the others. CWTM (confidence weighted by teacher max) keeps of the
+teacher one number a sample, how sure it is; DKPP, in `kd_baselines.losses.dark_knowledge`, spoils
+the dark knowledge and keeps the rest.
 
-Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018, https://arxiv.org/abs/1805.04770
+Reference: Furlanello et al., Born-Again Neural Networks, ICML 2018,
+https://arxiv.org/abs/1805.04770
 """
 
 from __future__ import annotations
@@ -17,13 +19,24 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kd_baselines.losses.checks import at_least_float32, check_softmax, check_teacher_softmax, class_labels
+from kd_baselines.losses.checks import (
+    at_least_float32,
+    check_softmax,
+    check_teacher_softmax,
+    class_labels,
+)
 from kd_baselines.losses.schedules import check_weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
 __all__ = [
-    "CWTM", "BornAgain", "GradientParts", "born_again_loss", "cwtm_loss", "cwtm_weights", "gradient_parts",
-]  # fmt: skip
+    "CWTM",
+    "BornAgain",
+    "GradientParts",
+    "born_again_loss",
+    "cwtm_loss",
+    "cwtm_weights",
+    "gradient_parts",
+]
 
 
 def born_again_loss(
@@ -32,9 +45,11 @@ def born_again_loss(
     labels: Int[Tensor, " b"] | None = None,
     label_weight: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """H(p, q), mean over the batch; with labels, + label_weight * H(y, q) (Furlanello et al. 2018, eq. 3).
+    """H(p, q), mean over the batch; with labels, + label_weight * H(y, q) (Furlanello et al. 2018,
+    eq. 3).
 
-    Without labels it is BAN, with them BAN+L, whose weight the paper does not tell. There is no temperature.
+    Without labels it is BAN, with them BAN+L, whose weight the paper does not tell. There is no
+    temperature.
 
     Args:
         student_logits: z, (B,K), finite.
@@ -58,23 +73,26 @@ def born_again_loss(
 
 
 class GradientParts(NamedTuple):
-    """The two parts, (B,K) each: the first is 0 but at the label of each row, the second is 0 there."""
+    """The two parts, (B,K) each: the first is 0 but at the label of each row, the second is 0
+    there."""
 
     dark_knowledge: Float[Tensor, "b k"]
     ground_truth: Float[Tensor, "b k"]
 
 
 def gradient_parts(
-    student_logits: Float[Tensor, "b k"], teacher_logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]
+    student_logits: Float[Tensor, "b k"],
+    teacher_logits: Float[Tensor, "b k"],
+    labels: Int[Tensor, " b"],
 ) -> GradientParts:
     """d/dz of `born_again_loss` without labels, (q - p) / B, split at the label * of each sample.
 
         ground_truth     (q_* - p_*) / B at the label: with a label alone it would be (q_* - 1) / B
         dark_knowledge   (q_i - p_i) / B at the other classes i
 
-    Furlanello et al. 2018, eqs. 5 to 8. Both are vectors, one row a sample, without gradient. The paper's eq. 7
-    adds up numbers, sum_i (q_i - p_i); that sum is 0 for every z and v (derived: q and p both sum to 1), so as
-    numbers the parts only cancel.
+    Furlanello et al. 2018, eqs. 5 to 8. Both are vectors, one row a sample, without gradient. The
+    paper's eq. 7 adds up numbers, sum_i (q_i - p_i); that sum is 0 for every z and v (derived: q
+    and p both sum to 1), so as numbers the parts only cancel.
 
     Example:
         >>> z, v = torch.zeros(1, 3), torch.tensor([[0.0, 0.0, -torch.inf]])
@@ -92,11 +110,14 @@ def gradient_parts(
     classes = torch.arange(gradient.shape[1], device=gradient.device)
     at_label = classes == labels.unsqueeze(1)
     zero = torch.zeros_like(gradient)
-    return GradientParts(torch.where(at_label, zero, gradient), torch.where(at_label, gradient, zero))
+    return GradientParts(
+        torch.where(at_label, zero, gradient), torch.where(at_label, gradient, zero)
+    )
 
 
 def cwtm_weights(teacher_logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-    """w_s = max p_s / sum_u max p_u over the batch, (B,), without gradient (Furlanello et al. 2018, eq. 10).
+    """w_s = max p_s / sum_u max p_u over the batch, (B,), without gradient (Furlanello et al. 2018,
+    eq. 10).
 
     Example:
         >>> cwtm_weights(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))  # 1/2 and 1
@@ -108,13 +129,15 @@ def cwtm_weights(teacher_logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
 
 
 def cwtm_loss(
-    student_logits: Float[Tensor, "b k"], teacher_logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]
+    student_logits: Float[Tensor, "b k"],
+    teacher_logits: Float[Tensor, "b k"],
+    labels: Int[Tensor, " b"],
 ) -> Float[Tensor, ""]:
     """sum_s w_s H(y_s, q_s) with `cwtm_weights`: labels weighted by the teacher's confidence.
 
-    The weights sum to 1, so there is no further 1/B: equal confidences give the mean cross-entropy. y are the
-    true labels even where the teacher is wrong, and its confidence counts there too. The gradient in z_s is
-    w_s (q_s - y_s).
+    The weights sum to 1, so there is no further 1/B: equal confidences give the mean cross-entropy.
+    y are the true labels even where the teacher is wrong, and its confidence counts there too. The
+    gradient in z_s is w_s (q_s - y_s).
 
     Args:
         student_logits: z, (B,K).
@@ -133,7 +156,8 @@ def cwtm_loss(
 
 
 class BornAgain(Term):
-    """`born_again_loss` without labels, BAN; an ensemble teaches by its mean. BAN+L is `BornAgain() + CE()`."""
+    """`born_again_loss` without labels, BAN; an ensemble teaches by its mean. BAN+L is
+    `BornAgain() + CE()`."""
 
     needs = Needs.both_logits()
 

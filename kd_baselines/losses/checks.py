@@ -21,7 +21,8 @@ NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "not given"})()
 
 
 def check_logits(student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"]) -> None:
-    """Refuse logits that are not two tables (B,K) of the same samples and classes, B and K at least 1."""
+    """Refuse logits that are not two tables (B,K) of the same samples and classes, B and K at least
+    1."""
     _check_table(student, "student")
     _check_table(teacher, "teacher")
     if len(student) != len(teacher):
@@ -47,17 +48,23 @@ def check_teacher_softmax(teacher: Float[Tensor, "b k"]) -> None:
 def _check_table(logits: Tensor, whose: str) -> None:
     if logits.dim() != 2 or not logits.is_floating_point() or not logits.numel():
         found = f"{tuple(logits.shape)} {logits.dtype}"
-        raise UsageError(f"the {whose}'s logits are {found}; pass floats (samples, classes), 1 or more of each")
+        raise UsageError(
+            f"the {whose}'s logits are {found}; pass floats (samples, classes), 1 or more of each"
+        )
 
 
-def class_labels(labels: Shaped[Tensor, "b ..."], logits: Float[Tensor, "b k"]) -> Int[Tensor, " b"]:
-    """One class of 0..K-1 a sample, int64, from class numbers of any integer type or one-hot rows."""
+def class_labels(
+    labels: Shaped[Tensor, "b ..."], logits: Float[Tensor, "b k"]
+) -> Int[Tensor, " b"]:
+    """One class of 0..K-1 a sample, int64, from class numbers of any integer type or one-hot
+    rows."""
     if isinstance(labels, Tensor) and labels.is_floating_point():
         what = f"labels are {tuple(labels.shape)} {labels.dtype} for {len(logits)} samples"
         if labels.dim() == 2 and labels.shape[1] > 1:
             raise UsageError(
-                f"{what}, probabilities, and this loss reads one true class a sample; pass class numbers "
-                "(labels.argmax(1) takes the likeliest), or leave its term out: CE() takes probabilities"
+                f"{what}, probabilities, and this loss reads one true class a sample; pass class "
+                "numbers (labels.argmax(1) takes the likeliest), or leave its term out: CE() "
+                "takes probabilities"
             )
         raise UsageError(f"{what}; pass one int64 a sample, ({len(logits)},)")
     found = to_labels(labels, len(logits))
@@ -66,7 +73,8 @@ def class_labels(labels: Shaped[Tensor, "b ..."], logits: Float[Tensor, "b k"]) 
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The same numbers in float32 where they are in half precision, whose squares and sums overflow."""
+    """The same numbers in float32 where they are in half precision, whose squares and sums
+    overflow."""
     return x.float() if x.is_floating_point() and x.dtype.itemsize < 4 else x
 
 
@@ -81,7 +89,8 @@ def one_name(name: str, value: Any, default: Any, **other: Any) -> Any:
             continue
         if value != default and value != again:
             raise UsageError(
-                f"{name} is {value} and {second} is {again}, two names of one number; give one of them"
+                f"{name} is {value} and {second} is {again}, two names of one number; "
+                "give one of them"
             )
         value = again
     return value
@@ -91,13 +100,17 @@ def check_temperature(T: float) -> None:
     """Refuse a temperature that is not a finite number above 0."""
     # as a float: a whole number of 400 digits has none, and a fraction may be rounded to 0
     if not (isinstance(T, Real) and 0 < T <= sys.float_info.max and float(T) > 0):
-        raise UsageError(f"the temperature is {T}; give a finite number above 0 (1 changes nothing)")
+        raise UsageError(
+            f"the temperature is {T}; give a finite number above 0 (1 changes nothing)"
+        )
 
 
 def check_sigma(sigma: float) -> None:
     """Refuse a standard deviation of noise that is not finite or below 0."""
     if not (math.isfinite(sigma) and sigma >= 0):
-        raise UsageError(f"sigma is {sigma}; give the noise's standard deviation, a finite number, 0 or more")
+        raise UsageError(
+            f"sigma is {sigma}; give the noise's standard deviation, a finite number, 0 or more"
+        )
 
 
 def check_draws(what: str, number: int) -> None:
@@ -119,6 +132,7 @@ def check_layers(layers: Mapping[str, str]) -> dict[str, str]:
     """A copy of the pairs of layers, the student's -> the teacher's; no pair is refused."""
     if not isinstance(layers, Mapping) or not layers:
         raise UsageError(
-            f'the layers are {layers!r}; name pairs of layers, the student\'s first: {{"layer3": "layer3"}}'
+            f"the layers are {layers!r}; name pairs of layers, the student's first: "
+            '{"layer3": "layer3"}'
         )
     return dict(layers)

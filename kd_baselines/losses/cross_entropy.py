@@ -29,7 +29,7 @@ class CE(Term):
             refuse_labels_beyond(labels, z.shape[1])
         elif labels.shape != z.shape:
             raise UsageError(
-                f"labels are probabilities {tuple(labels.shape)} for logits {tuple(z.shape)}; pass one for "
-                "each class, in the order of the logits"
+                f"labels are probabilities {tuple(labels.shape)} for logits {tuple(z.shape)}; pass "
+                "one for each class, in the order of the logits"
             )
         return F.cross_entropy(z, labels.to(z.dtype) if labels.is_floating_point() else labels)

@@ -1,20 +1,21 @@
 """The Kullback-Leibler divergence of softened probabilities, right at every temperature.
 
-Notation: logits z and v of one sample, K of each; p = softmax(v/T), q = softmax(z/T); D = z - v,
-C = D - sum_i p_i D_i; g(x) = e^x - 1 - x, which is x^2/2 + x^3/6 + ... and never negative; l = log q - log p.
+Notation: logits z and v of one sample, K of each; p = softmax(v/T), q = softmax(z/T); D = z - v;
+C = D - sum_i p_i D_i; l = log q - log p; g(x) = e^x - 1 - x, which is x^2/2 + x^3/6 + ... and never
+negative.
 
-    KL(p || q) = sum_i p_i (e^l_i - 1 - l_i) = sum_i p_i g(l_i)      since sum_i (q_i - p_i) = 0             (1)
-    T l = C - T k,  k = log sum_i p_i e^(C_i/T)                                                              (2)
-                      = log1p(sum_i p_i g(C_i/T))                    since sum_i p_i C_i = 0                 (3)
-    T^2 p g(l) = p (T l)^2/2 s(l),  s(l) = 2 g(l)/l^2                a power series for |l| <= 1/8           (4)
-               = T (T (q - p) - p T l)                               beyond                                  (5)
-    d/dz = T (q - p) = p T l (1 + l/2 s(l))                          |l| <= 1/8                              (6)
+    KL(p || q) = sum_i p_i (e^l_i - 1 - l_i) = sum_i p_i g(l_i)   since sum_i (q_i - p_i) = 0    (1)
+    T l = C - T k,  k = log sum_i p_i e^(C_i/T)                                                  (2)
+                      = log1p(sum_i p_i g(C_i/T))                 since sum_i p_i C_i = 0        (3)
+    T^2 p g(l) = p (T l)^2/2 s(l),  s(l) = 2 g(l)/l^2             a power series for |l| <= 1/8  (4)
+               = T (T (q - p) - p T l)                            beyond                         (5)
+    d/dz = T (q - p) = p T l (1 + l/2 s(l))                       |l| <= 1/8                     (6)
 
-Every summand of (1) is 0 or more, so nothing cancels: an error e of l costs (q - p) e + e^2/2. The usual sum
-p log p - sum p log q is a difference of two numbers near log K, whose rounding is multiplied by T^2. (3) is
-taken where |C| <= T/8 in all classes; else k is a difference of two logsumexp. Half precision and float32 are
-computed in float64, where the device has it; there the usual sum is taken as long as T is at most 1,000 and no
-sample's KL is below 1e-6.
+Every summand of (1) is 0 or more, so nothing cancels: an error e of l costs (q - p) e + e^2/2. The
+usual sum p log p - sum p log q is a difference of two numbers near log K, whose rounding is
+multiplied by T^2. (3) is taken where |C| <= T/8 in all classes; else k is a difference of two
+logsumexp. Half precision and float32 are computed in float64, where the device has it; there the
+usual sum is taken as long as T is at most 1,000 and no sample's KL is below 1e-6.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ __all__ = ["exp_rest", "scaled_divergence", "to_double"]
 
 SMALL = 0.125  # up to here the series; beyond, e^x - 1 - x cancels at most four bits
 _TERMS = 11  # of the series: the next, 2 SMALL^10 / 12!, is below the rounding of float64
-# the rounding of the usual sum, about 10 log(K) 2^-53, is below 1e-7 of a divergence above the first; that of
-# its gradient T (q - p) is below 1e-7 of a typical entry up to the second
+# the rounding of the usual sum, about 10 log(K) 2^-53, is below 1e-7 of a divergence above the
+# first; that of its gradient T (q - p) is below 1e-7 of a typical entry up to the second
 SMALLEST_USUAL, LARGEST_USUAL = 1e-6, 1e3
 _SMALLEST = 1e-300  # below it 1/T is no number; the divergence is then T times what stands
 
@@ -48,7 +49,8 @@ def exp_rest(x: Tensor) -> Tensor:
 def scaled_divergence(
     student: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"], temperature: float
 ) -> Float[Tensor, " b"]:
-    """T^2 KL(softmax(v/T) || softmax(z/T)) of each sample, in float64, differentiable any number of times.
+    """T^2 KL(softmax(v/T) || softmax(z/T)) of each sample, in float64, differentiable any number of
+    times.
 
     Logits of -inf are probability 0, and no gradient flows to the teacher's.
 
@@ -66,8 +68,8 @@ def scaled_divergence(
 class _Divergence(torch.autograd.Function):
     """(z, v, T) to the divergences (B,) and their gradients (B,K), which are computed together.
 
-    `single`: the logits were of float32 or less, for which the usual sum in float64 is right to rounding where
-    no divergence is tiny; that takes a third of the time.
+    `single`: the logits were of float32 or less, for which the usual sum in float64 is right to
+    rounding where no divergence is tiny; that takes a third of the time.
     """
 
     generate_vmap_rule = True

@@ -1,14 +1,16 @@
-"""Hints: a layer of the student, the guided one, learns to predict a layer of the teacher, the hint.
+"""Hints: a layer of the student, the guided one, learns to predict a layer of the teacher, the
+hint.
 
-Notation: hint u_h(x) of the teacher, (B,O_h,N_h1,N_h2); guided layer v_g(x) of the student, (B,O_g,N_g1,N_g2);
-regressor r on top of the guided layer, which is trained with it and then thrown away.
+Notation: hint u_h(x) of the teacher, (B,O_h,N_h1,N_h2); guided layer v_g(x) of the student,
+(B,O_g,N_g1,N_g2); regressor r on top of the guided layer, which is trained with it and then thrown
+away.
 
-FitNets trains the layers up to the guided one on `hint_loss` alone (a `Stage` with `until`), then the whole
-student on `CE() + FitNetsKD()`. Many re-implementations add it to the second stage's loss instead; the paper
-tried that on its 19-layer net, which then failed to learn.
+FitNets trains the layers up to the guided one on `hint_loss` alone (a `Stage` with `until`), then
+the whole student on `CE() + FitNetsKD()`. Many re-implementations add it to the second stage's loss
+instead; the paper tried that on its 19-layer net, which then failed to learn.
 
-Reference: Romero et al., FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550, section 2.2
-and algorithm 1
+Reference: Romero et al., FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550,
+section 2.2 and algorithm 1
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ ACTIVATIONS = {"none": 1, "relu": 1, "maxout": 2}
 
 
 def hint_loss(regressed: Float[Tensor, "b ..."], hint: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """1/(2B) sum_b || u_h(x_b) - r(v_g(x_b)) ||^2, summed over channels and pixels (Romero et al. 2015, eq. 3).
+    """1/(2B) sum_b || u_h(x_b) - r(v_g(x_b)) ||^2, summed over channels and pixels (Romero et al.
+    2015, eq. 3).
 
     Args:
         regressed: r(v_g(x)), (B,...).
@@ -44,26 +47,29 @@ def hint_loss(regressed: Float[Tensor, "b ..."], hint: Float[Tensor, "b ..."]) -
     """
     if regressed.shape != hint.shape or hint.dim() < 2 or not hint.numel():
         raise UsageError(
-            f"the student gives {tuple(regressed.shape)} for a hint of {tuple(hint.shape)}; both must be "
-            "(samples, features...) of the same shape: put a Regressor on the student's layer"
+            f"the student gives {tuple(regressed.shape)} for a hint of {tuple(hint.shape)}; both "
+            "must be (samples, features...) of the same shape: put a Regressor on "
+            "the student's layer"
         )
     return (regressed - hint.detach()).square().flatten(1).sum(1).mean() / 2
 
 
 class Regressor(nn.Module):
-    """The prediction of a hint from a guided layer: a convolution of kernel N_g - N_h + 1, stride 1, no
-    padding, with bias (Romero et al. 2015, eq. 4).
+    """The prediction of a hint from a guided layer: a convolution of kernel N_g - N_h + 1, stride
+    1, no padding, with bias (Romero et al. 2015, eq. 4).
 
-    Vectors get a linear layer instead. A convolution has k1 k2 O_h O_g weights; a linear layer between the same
-    maps would have N_h1 N_h2 O_h N_g1 N_g2 O_g.
+    Vectors get a linear layer instead. A convolution has k1 k2 O_h O_g weights; a linear layer
+    between the same maps would have N_h1 N_h2 O_h N_g1 N_g2 O_g.
 
     Args:
         guided: shape of the student's features without the batch: (O_g,N_g1,N_g2), or (O_g,).
-        hint: shape of the teacher's: (O_h,N_h1,N_h2), maps not larger than the student's, or (O_h,).
-        identity: where both shapes are the same, pass the student's features on as they are, without
-            parameters, as the authors' code does; by default they get a regressor like all others.
-        activation: "none", "relu" or "maxout" (of two pieces) on the output. The paper wants the regressor to
-            have the hint's own: a ReLU cannot predict a hint taken before one.
+        hint: shape of the teacher's: (O_h,N_h1,N_h2), maps not larger than the student's, or
+            (O_h,).
+        identity: where both shapes are the same, pass the student's features on as they are,
+            without parameters, as the authors' code does; by default they get a regressor like all
+            others.
+        activation: "none", "relu" or "maxout" (of two pieces) on the output. The paper wants the
+            regressor to have the hint's own: a ReLU cannot predict a hint taken before one.
 
     Example:
         >>> Regressor(guided=(16, 12, 12), hint=(32, 8, 8)).predict
@@ -71,7 +77,12 @@ class Regressor(nn.Module):
     """
 
     def __init__(
-        self, guided: Sequence[int], hint: Sequence[int], *, identity: bool = False, activation: str = "none"
+        self,
+        guided: Sequence[int],
+        hint: Sequence[int],
+        *,
+        identity: bool = False,
+        activation: str = "none",
     ) -> None:
         super().__init__()
         guided, hint = tuple(guided), tuple(hint)
@@ -83,8 +94,9 @@ class Regressor(nn.Module):
             )
         if any(g < h for g, h in zip(guided[1:], hint[1:], strict=True)):
             raise UsageError(
-                f"the hint has maps of {_times(hint[1:])}, larger than the student's {_times(guided[1:])}; the "
-                "regressor can only shrink a map: guide an earlier layer of the student, or take a later hint"
+                f"the hint has maps of {_times(hint[1:])}, larger than the student's "
+                f"{_times(guided[1:])}; the regressor can only shrink a map: guide an earlier "
+                "layer of the student, or take a later hint"
             )
         self.activation = activation if not (identity and guided == hint) else "none"
         outputs = hint[0] * ACTIVATIONS[activation]
@@ -107,8 +119,9 @@ class Regressor(nn.Module):
 
 
 class Hint(Term):
-    """`hint_loss` of each pair of layers, the student's guided layer -> the teacher's hint, summed over
-    pairs. `prepare` makes one `Regressor` a pair, with the arguments `identity` and `activation`."""
+    """`hint_loss` of each pair of layers, the student's guided layer -> the teacher's hint, summed
+    over pairs. `prepare` makes one `Regressor` a pair, with the arguments `identity` and
+    `activation`."""
 
     def __init__(
         self,
@@ -130,7 +143,10 @@ class Hint(Term):
             guided, hint = seen.student_features[guided_name], seen.teacher_features[hint_name]
             try:
                 made = Regressor(
-                    guided.shape[1:], hint.shape[1:], identity=self.identity, activation=self.activation
+                    guided.shape[1:],
+                    hint.shape[1:],
+                    identity=self.identity,
+                    activation=self.activation,
                 )
             except UsageError as error:
                 raise UsageError(f"hint {hint_name!r} for {guided_name!r}: {error}") from None
@@ -139,10 +155,16 @@ class Hint(Term):
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         if not self.regressors:
-            raise UsageError("the hint's regressors are not made yet; call prepare(seen) once before training")
+            raise UsageError(
+                "the hint's regressors are not made yet; call prepare(seen) once before training"
+            )
         losses = [
-            hint_loss(regressor(seen.student_features[guided_name]), seen.teacher_features[hint_name])
-            for (guided_name, hint_name), regressor in zip(self.layers.items(), self.regressors, strict=True)
+            hint_loss(
+                regressor(seen.student_features[guided_name]), seen.teacher_features[hint_name]
+            )
+            for (guided_name, hint_name), regressor in zip(
+                self.layers.items(), self.regressors, strict=True
+            )
         ]
         return sum(losses[1:], losses[0])
 

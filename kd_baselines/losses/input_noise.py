@@ -45,26 +45,28 @@ def input_noise_loss(
     generator: torch.Generator | None = None,
     temperature: float = NOT_GIVEN,
 ) -> Float[Tensor, ""]:
-    """`soft_target_loss` or `logit_regression_loss` on noisy images, mean over the batch and the draws.
+    """`soft_target_loss` or `logit_regression_loss` on noisy images, mean over the batch and the
+    draws.
 
-    By Srinivas and Fleuret 2018, proposition 1, it is Jacobian matching by sampling: with "logits" its mean
-    over the noise is `logit_regression_loss` + sigma^2/2 `jacobian_matching_loss`, exactly so for logits that
-    are affine over the noise's reach (ReLU and max-pooling nets inside one linear region). Smooth nets add
-    (sigma^2/2) sum_i f_i Lap f_i + O(sigma^4) with f = T - S.
+    By Srinivas and Fleuret 2018, proposition 1, it is Jacobian matching by sampling: with "logits"
+    its mean over the noise is `logit_regression_loss` + sigma^2/2 `jacobian_matching_loss`, exactly
+    so for logits that are affine over the noise's reach (ReLU and max-pooling nets inside one
+    linear region). Smooth nets add (sigma^2/2) sum_i f_i Lap f_i + O(sigma^4) with f = T - S.
 
-    Both nets are called as they are: BatchNorm in training mode normalizes with the noisy batch, and writes its
-    running statistics, as on any images that a net is trained on.
+    Both nets are called as they are: BatchNorm in training mode normalizes with the noisy batch,
+    and writes its running statistics, as on any images that a net is trained on.
 
     Args:
         student: images -> (B,K).
         teacher: images -> (B,K); no gradient flows to it.
         x: images, any shape behind the batch; they are not changed.
-        sigma: deviation of the noise, 0 or more, in the units of x (normalized images: of their deviation).
+        sigma: deviation of the noise, 0 or more, in the units of x (normalized images: of their
+            deviation).
         loss: "kd": `soft_target_loss`; "logits": `logit_regression_loss`.
         T: temperature of "kd", above 0.
         samples: draws of the noise an image, at least 1; each is one more pass of both nets.
-        teacher_noisy: the teacher sees the same noisy images, as proposition 1 has it; False: it sees the clean
-            ones, and the student learns to ignore the noise.
+        teacher_noisy: the teacher sees the same noisy images, as proposition 1 has it; False: it
+            sees the clean ones, and the student learns to ignore the noise.
         generator: of the noise, on the images' device; None: torch's own.
         temperature: another name of T.
 
@@ -80,19 +82,25 @@ def input_noise_loss(
         clean = None if teacher_noisy else teacher(x)
     values = []
     for _ in range(samples):
-        noisy = x + sigma * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        noisy = x + sigma * torch.randn(
+            x.shape, generator=generator, dtype=x.dtype, device=x.device
+        )
         with torch.no_grad():
             theirs = teacher(noisy) if clean is None else clean
-        ours = logits_in(student(cast_images(student, noisy)), "the student", (len(noisy), theirs.shape[1]))
+        ours = logits_in(
+            student(cast_images(student, noisy)), "the student", (len(noisy), theirs.shape[1])
+        )
         values.append(
-            logit_regression_loss(ours, theirs) if loss == "logits" else soft_target_loss(ours, theirs, T)
+            logit_regression_loss(ours, theirs)
+            if loss == "logits"
+            else soft_target_loss(ours, theirs, T)
         )
     return torch.stack(values).mean()
 
 
 class InputNoise(Term):
-    """`input_noise_loss` of the step. Each draw is one more pass of the student, and of the teacher where it
-    sees the noise too. An arithmetic ensemble is softened net by net."""
+    """`input_noise_loss` of the step. Each draw is one more pass of the student, and of the teacher
+    where it sees the noise too. An arithmetic ensemble is softened net by net."""
 
     def __init__(
         self,
@@ -109,7 +117,13 @@ class InputNoise(Term):
         super().__init__(weight, name)
         T = one_name("temperature", temperature, 1.0, T=T)
         _check(sigma, loss, T, samples)
-        self.sigma, self.loss, self.T, self.samples, self.teacher_noisy = sigma, loss, T, samples, teacher_noisy
+        self.sigma, self.loss, self.T, self.samples, self.teacher_noisy = (
+            sigma,
+            loss,
+            T,
+            samples,
+            teacher_noisy,
+        )
         self.needs = Needs(student=True, teacher=teacher_noisy, teacher_logits=not teacher_noisy)
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
@@ -120,14 +134,22 @@ class InputNoise(Term):
             if not self.teacher_noisy:
                 return seen.soften_teacher(T)
             assert seen.teacher is not None, "InputNoise declares the teacher in its needs"
-            online = getattr(seen.teacher, "teacher", seen.teacher)  # a cache looks up clean images alone
+            # a cache looks up clean images alone
+            online = getattr(seen.teacher, "teacher", seen.teacher)
             outputs = getattr(online, "outputs", None)  # a `Teacher`; a plain callable has none
             return seen.teacher(images) if T == 1 or outputs is None else outputs(images).at(T)
 
         return input_noise_loss(
-            seen.student, teach, seen.images, self.sigma, self.loss, self.T, self.samples,
-            teacher_noisy=self.teacher_noisy, generator=seen.generator("input_noise"),
-        )  # fmt: skip
+            seen.student,
+            teach,
+            seen.images,
+            self.sigma,
+            self.loss,
+            self.T,
+            self.samples,
+            teacher_noisy=self.teacher_noisy,
+            generator=seen.generator("input_noise"),
+        )
 
 
 def _check(sigma: float, loss: Match, T: float, samples: int) -> None:

@@ -1,19 +1,21 @@
 """Penalties on the input Jacobian: training with noise on the images, without drawing any.
 
-Notation: S logits, q = softmax(S), y the label, gradients with respect to one image, xi = sigma * n with
-n ~ N(0, I_D). Proposition 2, squared errors:
+Notation: S logits, q = softmax(S), y the label, gradients with respect to one image, xi = sigma * n
+with n ~ N(0, I_D). Proposition 2, squared errors:
 
     E sum_i (y_i - S_i(x + xi))^2 = sum_i (y_i - S_i)^2 + sigma^2 sum_i ||grad S_i||^2 + O(sigma^4)
 
-and for smooth nets sigma^2 sum_i (S_i - y_i) Lap S_i more, which the article leaves out. Cross-entropy:
+and for smooth nets sigma^2 sum_i (S_i - y_i) Lap S_i more, which the article leaves out.
+Cross-entropy:
 
     E -log q_y(x + xi) ~ -log q_y + (sigma^2/2) ||grad q_y||^2 / q_y^2                (label)
     E -log q_y(x + xi) = -log q_y + (sigma^2/2) sum_d Var_{i~q}(dS_i/dx_d) + ...      (fisher)
 
-The first drops the second derivative of q_y; its coefficient is printed as sigma^2, and is sigma^2/2 by the
-article's own expansion of log. The second is the exact second order for logits that are linear about x, for
-every y: the Hessian of -log q_y in the logits is diag(q) - q q^T. By Fisher's identity,
-sum_d Var_{i~q}(dS_i/dx_d) = sum_i q_i ||grad log q_i||^2, it is the mean of the first over labels drawn from q.
+The first drops the second derivative of q_y; its coefficient is printed as sigma^2, and is
+sigma^2/2 by the article's own expansion of log. The second is the exact second order for logits
+that are linear about x, for every y: the Hessian of -log q_y in the logits is diag(q) - q q^T. By
+Fisher's identity, sum_d Var_{i~q}(dS_i/dx_d) = sum_i q_i ||grad log q_i||^2, it is the mean of the
+first over labels drawn from q.
 
 Reference: Srinivas and Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018,
 https://arxiv.org/abs/1803.00443
@@ -64,17 +66,19 @@ def jacobian_norm_penalty(
         cross-entropy    (1/2) ||grad log q_y||^2 = (1/2) sum_i y_i ||grad q_i||^2 / q_i^2
         fisher           (1/2) sum_d Var_{i~q}(dS_i/dx_d) = (1/2) sum_i q_i ||grad log q_i||^2
 
-    By Srinivas and Fleuret 2018, proposition 2, each stands for noise of deviation sigma on the images with the
-    weight sigma^2: the first beside the squared error sum_i (y_i - S_i)^2, the others beside cross-entropy.
+    By Srinivas and Fleuret 2018, proposition 2, each stands for noise of deviation sigma on the
+    images with the weight sigma^2: the first beside the squared error sum_i (y_i - S_i)^2, the
+    others beside cross-entropy.
 
     Args:
         student: images -> (B,K); BatchNorm as in `jacobian_matching_loss`.
         x: images, any shape behind the batch. They are not changed and get no gradient.
         labels: (B,), for "label" and for the cross-entropy form.
-        output: which i: "full": all, K backward passes; "top": the student's own largest; "label": the image's
-            class; "projected": all, by an unbiased estimate (Hutchinson) from one pass with random signs. The
-            cross-entropy form has one i, y: "full" and "label" are the same there, "top" puts the student's
-            largest output in the label's place. The fisher form takes "full" or "projected".
+        output: which i: "full": all, K backward passes; "top": the student's own largest; "label":
+            the image's class; "projected": all, by an unbiased estimate (Hutchinson) from one pass
+            with random signs. The cross-entropy form has one i, y: "full" and "label" are the same
+            there, "top" puts the student's largest output in the label's place. The fisher form
+            takes "full" or "projected".
         form: "squared", "cross-entropy" or "fisher".
         generator: of the signs, on the images' device; None: torch's own.
 
@@ -95,13 +99,17 @@ def jacobian_norm_penalty(
 
 
 class JacobianNorm(Term):
-    """`jacobian_norm_penalty` on the step's own pass; only a student with BatchNorm in training mode is run
-    once more."""
+    """`jacobian_norm_penalty` on the step's own pass; only a student with BatchNorm in training
+    mode is run once more."""
 
     needs = Needs(student_logits=True, student_input_gradients=True, student=True)
 
     def __init__(
-        self, output: Output = "full", form: Form = "squared", weight: Weight = 1.0, name: str | None = None
+        self,
+        output: Output = "full",
+        form: Form = "squared",
+        weight: Weight = 1.0,
+        name: str | None = None,
     ) -> None:
         super().__init__(weight, name)
         _check(output, form)
@@ -110,7 +118,9 @@ class JacobianNorm(Term):
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         logits, x = student_pass(seen)
         generator = seen.generator("jacobian_projection") if self.output == "projected" else None
-        return _penalty(logits, x, seen.labels, self.output, self.form, generator, create_graph=True)
+        return _penalty(
+            logits, x, seen.labels, self.output, self.form, generator, create_graph=True
+        )
 
 
 def _penalty(
@@ -133,7 +143,10 @@ def _penalty(
         scale = (logits / 2).exp()  # squared: q, through which the loss is differentiated too
     return (
         half
-        * input_jacobian(logits, x, rows, create_graph=create_graph, scale=scale).square().sum((1, 2)).mean()
+        * input_jacobian(logits, x, rows, create_graph=create_graph, scale=scale)
+        .square()
+        .sum((1, 2))
+        .mean()
     )
 
 
@@ -145,4 +158,6 @@ def _check(output: Output, form: Form) -> None:
         "fisher": ("full", "projected"),
     }
     if form in fitting and output not in fitting[form]:
-        raise UsageError(f'output="{output}" does not go with form="{form}"; give {" or ".join(fitting[form])}')
+        raise UsageError(
+            f'output="{output}" does not go with form="{form}"; give {" or ".join(fitting[form])}'
+        )

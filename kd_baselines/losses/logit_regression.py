@@ -1,7 +1,8 @@
-"""Logit regression: the student's logits are fitted to the teacher's by least squares, without any softmax.
+"""Logit regression: the student's logits are fitted to the teacher's by least squares, without any
+softmax.
 
-Reference: Ba, Caruana, Do Deep Nets Really Need to be Deep?, 2014, https://arxiv.org/abs/1312.6184, section 2
-(their "mimic" nets).
+Reference: Ba, Caruana, Do Deep Nets Really Need to be Deep?, 2014, https://arxiv.org/abs/1312.6184,
+section 2 (their "mimic" nets).
 """
 
 from __future__ import annotations
@@ -31,21 +32,24 @@ def logit_regression_loss(
     mean: Statistic | None = None,
     std: Statistic | None = None,
 ) -> Float[Tensor, ""]:
-    """1/(2B) sum_b || z_b - v_b ||^2: half the squared distance of the logits (Ba and Caruana 2014, section 2).
+    """1/(2B) sum_b || z_b - v_b ||^2: half the squared distance of the logits (Ba and Caruana 2014,
+    section 2).
 
-    The gradient in z is (z - v) / B. It is K/2 times the mean squared error over all numbers, and, up to each
-    sample's mean logit, K times the limit of `soft_target_loss` at high temperature.
+    The gradient in z is (z - v) / B. It is K/2 times the mean squared error over all numbers, and,
+    up to each sample's mean logit, K times the limit of `soft_target_loss` at high temperature.
 
-    With `standardize` the student is fitted to (v_k - m_k) / s_k. By default m_k and s_k are each class's mean
-    and standard deviation (divisor B) over this batch's teacher logits, so that targets change a little with
-    the batch; a class with constant logits is only centred. Pass `mean` and `std` to use those of the whole
-    training set. The student then speaks on the standardized scale: logits are s_k z_k + m_k, and the largest
-    z_k is the teacher's choice for sure only where m and s are one number for all classes.
+    With `standardize` the student is fitted to (v_k - m_k) / s_k. By default m_k and s_k are each
+    class's mean and standard deviation (divisor B) over this batch's teacher logits, so that
+    targets change a little with the batch; a class with constant logits is only centred. Pass
+    `mean` and `std` to use those of the whole training set. The student then speaks on the
+    standardized scale: logits are s_k z_k + m_k, and the largest z_k is the teacher's choice for
+    sure only where m and s are one number for all classes.
 
     Args:
         student_logits: z, (B,K).
         teacher_logits: v, (B,K); no gradient flows to it.
-        standardize: fit the standardized logits; by the batch's own statistics it wants two samples or more.
+        standardize: fit the standardized logits; by the batch's own statistics it wants two samples
+            or more.
         mean: m, a number or (K,); together with `std`, and only with `standardize`.
         std: s, above 0, a number or (K,).
 
@@ -67,8 +71,8 @@ def logit_regression_loss(
 
 
 class LogitRegression(Term):
-    """`logit_regression_loss` of the student's logits, or of the layer `output` that stands for them, such as
-    the second head of a student with two."""
+    """`logit_regression_loss` of the student's logits, or of the layer `output` that stands for
+    them, such as the second head of a student with two."""
 
     def __init__(
         self,
@@ -88,8 +92,9 @@ class LogitRegression(Term):
     def prepare(self, seen: Seen) -> None:
         if self.standardize and seen.student_output(self.output).shape[1] == 1:
             raise UsageError(
-                "the student makes one logit an image, and standardize=True takes its mean out, so the sign of "
-                "a sigmoid logit would no longer decide; fit it as it is (standardize=False), or give two"
+                "the student makes one logit an image, and standardize=True takes its mean out, so "
+                "the sign of a sigmoid logit would no longer decide; fit it as it is "
+                "(standardize=False), or give two"
             )
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
@@ -103,28 +108,34 @@ def _standardize(
     if mean is None or std is None:
         if len(v) < 2:
             raise UsageError(
-                "one sample has no standard deviation; give batches of 2 or more, or the mean and std of the "
-                "teacher's logits over the training set"
+                "one sample has no standard deviation; give batches of 2 or more, or the mean and "
+                "std of the teacher's logits over the training set"
             )
         mean, std = v.mean(0), v.std(0, correction=0)
-        constant = v.amax(0) == v.amin(0)  # exact, as std is not: a rounded mean leaves 1e-8 of a constant 0.1
+        # exact, as std is not: a rounded mean leaves 1e-8 of a constant 0.1
+        constant = v.amax(0) == v.amin(0)
         std = torch.where(constant, torch.ones_like(std), std)
     m, s = (torch.as_tensor(x, dtype=v.dtype, device=v.device).detach() for x in (mean, std))
     for what, x in (("mean", m), ("std", s)):
         if x.shape not in ((), v.shape[1:]):
             raise UsageError(
-                f"{what} is {tuple(x.shape)} for {v.shape[1]} classes; pass one number, or one a class"
+                f"{what} is {tuple(x.shape)} for {v.shape[1]} classes; pass one "
+                "number, or one a class"
             )
     return (v - m) / s
 
 
 def _check_statistics(standardize: bool, mean: Statistic | None, std: Statistic | None) -> None:
     if (mean is None) != (std is None):
-        raise UsageError("only one of mean and std is given; give both, or none to take the batch's")
+        raise UsageError(
+            "only one of mean and std is given; give both, or none to take the batch's"
+        )
     if std is None:
         return
     if not standardize:
-        raise UsageError("mean and std are given, but standardize is off; turn it on or leave them out")
+        raise UsageError(
+            "mean and std are given, but standardize is off; turn it on or leave them out"
+        )
     if not bool((torch.as_tensor(std) > 0).all()):
         raise UsageError(
             "std has a value that is not above 0; leave out what is constant, or give it the std 1"

@@ -1,7 +1,7 @@
 """Noisy teacher logits: logit regression to targets that are multiplied by random numbers near 1.
 
-Reference: Sau, Balasubramanian, Deep Model Compression: Distilling Knowledge from Noisy Teachers, 2016,
-https://arxiv.org/abs/1610.09650
+Reference: Sau, Balasubramanian, Deep Model Compression: Distilling Knowledge from Noisy Teachers,
+2016, https://arxiv.org/abs/1610.09650
 """
 
 from __future__ import annotations
@@ -27,22 +27,26 @@ def noisy_logits(
     *,
     shared: bool = False,
 ) -> Float[Tensor, "b k"]:
-    """v (1 + xi), xi ~ N(0, sigma^2), for each sample with probability alpha, v for the others; no gradient.
+    """v (1 + xi), xi ~ N(0, sigma^2), for each sample with probability alpha, v for the others; no
+    gradient.
 
     Args:
         teacher_logits: v, (B,K).
         sigma: standard deviation of xi, 0 or more.
         alpha: probability that a sample gets noise, 0 to 1.
         generator: draws, on the logits' device; None: torch's global one.
-        shared: one xi a class for all samples (covariances between samples differ, each sample's distribution
-            does not); by default one a sample and class. Which samples get it is drawn for each.
+        shared: one xi a class for all samples (covariances between samples differ, each sample's
+            distribution does not); by default one a sample and class. Which samples get it is drawn
+            for each.
     """
     _check_noise(sigma, alpha)
     v = at_least_float32(teacher_logits.detach())
     check_generator(generator, v)
     b, k = v.shape
     chosen = torch.rand(b, 1, generator=generator, device=v.device) < alpha
-    xi = sigma * torch.randn(1 if shared else b, k, generator=generator, device=v.device, dtype=v.dtype)
+    xi = sigma * torch.randn(
+        1 if shared else b, k, generator=generator, device=v.device, dtype=v.dtype
+    )
     return torch.where(chosen, v * (1 + xi), v)
 
 
@@ -57,10 +61,10 @@ def noisy_logit_loss(
 ) -> Float[Tensor, ""]:
     """`logit_regression_loss` to `noisy_logits` of the teacher (Sau and Balasubramanian 2016).
 
-    Its mean over the noise is the loss without noise plus alpha sigma^2 / (2B) sum_b || v_b ||^2, which does
-    not depend on z: the minimum stays where it is, and the method is noise on the gradient, (z - v) / B on
-    average with the variance alpha sigma^2 v^2 / B^2. (Noise on the input, by contrast, changes what is
-    minimized.)
+    Its mean over the noise is the loss without noise plus alpha sigma^2 / (2B) sum_b || v_b ||^2,
+    which does not depend on z: the minimum stays where it is, and the method is noise on the
+    gradient, (z - v) / B on average with the variance alpha sigma^2 v^2 / B^2. (Noise on the input,
+    by contrast, changes what is minimized.)
 
     Args:
         student_logits: z, (B,K).
@@ -73,8 +77,8 @@ def noisy_logit_loss(
 
 
 class NoisyLogits(Term):
-    """`noisy_logit_loss`, with noise from the step's stream "noisy_logits", of the student's logits or of the
-    layer `output` that stands for them."""
+    """`noisy_logit_loss`, with noise from the step's stream "noisy_logits", of the student's logits
+    or of the layer `output` that stands for them."""
 
     def __init__(
         self,

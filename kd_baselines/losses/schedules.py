@@ -13,8 +13,8 @@ __all__ = ["Linear", "Weight", "check_weight", "weight_at"]
 
 @dataclass(frozen=True)
 class Linear:
-    """The weight goes from `start` in the first epoch to `end` in epoch number `epochs` by equal steps, and
-    stays there (as FitNets anneals lambda, Romero et al. 2015).
+    """The weight goes from `start` in the first epoch to `end` in epoch number `epochs` by equal
+    steps, and stays there (as FitNets anneals lambda, Romero et al. 2015).
 
     >>> [Linear(4.0, 1.0, epochs=4)(epoch) for epoch in range(6)]
     [4.0, 3.0, 2.0, 1.0, 1.0, 1.0]

@@ -1,10 +1,11 @@
 """Soft targets: the student learns the teacher's probabilities, both softened by a temperature.
 
-Notation: logits z of the student and v of the teacher, (B,K); y the labels, (B,); temperature T, which FitNets
-calls tau; H(p, q) = -sum_i p_i log q_i.
+Notation: logits z of the student and v of the teacher, (B,K); y the labels, (B,); temperature T,
+which FitNets calls tau; H(p, q) = -sum_i p_i log q_i.
 
 References:
-    Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531
+    Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015,
+        https://arxiv.org/abs/1503.02531
     Romero et al., FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550
 """
 
@@ -35,9 +36,9 @@ def soft_target_loss(
 ) -> Float[Tensor, ""]:
     """T^2 KL(softmax(v/T) || softmax(z/T)), mean over the batch (Hinton et al. 2015, section 2).
 
-    The factor T^2 keeps the gradient T (softmax(z/T) - softmax(v/T)) / B of the same size at every T: for T to
-    infinity the loss is the squared distance of the centred logits over 2K. Right to rounding at every T, and
-    in float32 for logits of half precision.
+    The factor T^2 keeps the gradient T (softmax(z/T) - softmax(v/T)) / B of the same size at every
+    T: for T to infinity the loss is the squared distance of the centred logits over 2K. Right to
+    rounding at every T, and in float32 for logits of half precision.
 
     Args:
         student_logits: z, (B,K), K at least 2.
@@ -45,7 +46,9 @@ def soft_target_loss(
         temperature: T, above 0.
 
     Example:
-        >>> soft_target_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, -2.0]]), temperature=4.0)
+        >>> soft_target_loss(
+        ...     torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, -2.0]]), temperature=4.0
+        ... )
         tensor(1.7751)
     """
     check_softmax(student_logits, teacher_logits)
@@ -67,7 +70,8 @@ def soft_cross_entropy(
     for T in (temperature, student_temperature):
         check_temperature(T)
     T = float(temperature)
-    # H(p, q) = H(p) + KL(p || q): what depends on z is not rounded at the size of H, which is near log K
+    # H(p, q) = H(p) + KL(p || q): what depends on z is not rounded at the size of H, which is near
+    # log K
     z, v = to_double(student_logits), to_double(teacher_logits.detach())
     entropy = torch.special.entr(((v - v.amax(1, keepdim=True)) / T).softmax(1)).sum(1)
     found = entropy + scaled_divergence(z * (T / float(student_temperature)), v, T) / T / T
@@ -86,9 +90,9 @@ def fitnets_kd_loss(
     """H(y, softmax(z)) + lambda H(softmax(v/tau), softmax(z/tau)), mean over the batch.
 
     Romero et al. 2015, eq. 2. There is no tau^2. The gradient is that of H(y, softmax(z)) + w
-    `soft_target_loss` with w = lambda / tau^2: lambda from 4 to 1 at tau = 3 is w from 0.444 to 0.111. The
-    values differ by lambda times the entropy of the teacher's soft targets, which the student cannot
-    change.
+    `soft_target_loss` with w = lambda / tau^2: lambda from 4 to 1 at tau = 3 is w from 0.444 to
+    0.111. The values differ by lambda times the entropy of the teacher's soft targets, which the
+    student cannot change.
 
     Args:
         student_logits: z, (B,K).
@@ -96,8 +100,9 @@ def fitnets_kd_loss(
         labels: y, (B,), 0 to K-1.
         temperature: tau, above 0.
         lam: lambda, 0 or more.
-        student_temperature: None: tau, as the paper says. 1 softens the teacher alone, which the authors' code
-            seems to do: it sets the student's temperature only while the graph is built.
+        student_temperature: None: tau, as the paper says. 1 softens the teacher alone, which the
+            authors' code seems to do: it sets the student's temperature only while the graph is
+            built.
 
     Example:
         >>> z, v, y = torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, -2.0]]), torch.tensor([0])
@@ -113,8 +118,8 @@ def fitnets_kd_loss(
 
 
 class KD(Term):
-    """`soft_target_loss`; an ensemble is softened net by net. T and alpha are other names of temperature and
-    weight."""
+    """`soft_target_loss`; an ensemble is softened net by net. T and alpha are other names of
+    temperature and weight."""
 
     needs = Needs.both_logits()
 
@@ -136,9 +141,9 @@ class KD(Term):
 
 
 class FitNetsKD(Term):
-    """The soft part of `fitnets_kd_loss`, whose lambda is the term's weight: add it to `CE()`. T, student_T
-    and weight are other names of temperature, student_temperature and lam. The paper's lambda is
-    Linear(4.0, 1.0, epochs=500) (MNIST: 150)."""
+    """The soft part of `fitnets_kd_loss`, whose lambda is the term's weight: add it to `CE()`. T,
+    student_T and weight are other names of temperature, student_temperature and lam. The paper's
+    lambda is Linear(4.0, 1.0, epochs=500) (MNIST: 150)."""
 
     needs = Needs.both_logits()
 
@@ -155,7 +160,9 @@ class FitNetsKD(Term):
     ) -> None:
         super().__init__(one_name("lam", lam, 1.0, weight=weight), name)
         self.T = one_name("temperature", temperature, 3.0, T=T)
-        self.student_T = one_name("student_temperature", student_temperature, None, student_T=student_T)
+        self.student_T = one_name(
+            "student_temperature", student_temperature, None, student_T=student_T
+        )
         for one in (self.T, self.T if self.student_T is None else self.student_T):
             check_temperature(one)
 

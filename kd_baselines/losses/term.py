@@ -4,7 +4,8 @@
     objective.needs                     # the trainer computes this and nothing else
     objective(seen)["loss"]             # sum over terms of weight(epoch) * term(seen)
 
-What a term owns (a regressor, say) is trained with the student and never enters the student's state dict.
+What a term owns (a regressor, say) is trained with the student and never enters the student's state
+dict.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Needs:
         student_logits, teacher_logits: whether the logits are read.
         student_features, teacher_features: names of the layers whose outputs are read.
         student_input_gradients: whether the images require a gradient in the student's pass.
-        teacher_input_gradients: the same in the teacher's pass, so that no cache can stand in for it.
+        teacher_input_gradients: the same in the teacher's pass, so that no cache can stand in for
+            it.
         student, teacher: whether the net itself is called again (on noisy images, say).
     """
 
@@ -46,7 +48,8 @@ class Needs:
 
     @classmethod
     def both_logits(cls, output: str | None = None) -> Needs:
-        """The teacher's logits, and the student's, or the output of a layer that stands for them."""
+        """The teacher's logits, and the student's, or the output of a layer that stands for
+        them."""
         if output is None:
             return cls(student_logits=True, teacher_logits=True)
         return cls(student_features=frozenset({output}), teacher_logits=True)
@@ -65,7 +68,10 @@ class Needs:
     def is_teacher_needed(self) -> bool:
         """Whether there must be a teacher."""
         return (
-            self.teacher_logits or bool(self.teacher_features) or self.teacher_input_gradients or self.teacher
+            self.teacher_logits
+            or bool(self.teacher_features)
+            or self.teacher_input_gradients
+            or self.teacher
         )
 
 
@@ -77,13 +83,15 @@ class Seen:
         images: (B,C,H,W); a leaf that requires a gradient where input gradients are needed.
         labels: (B,).
         student_logits: (B,K).
-        teacher_logits: (B,K), without gradient to the teacher's weights. Of an ensemble: logits of its mean.
+        teacher_logits: (B,K), without gradient to the teacher's weights. Of an ensemble: logits of
+            its mean.
         student_features, teacher_features: outputs of layers by name.
-        teacher_at: temperature T -> logits v (B,K) with softmax(v / T) the teacher's probabilities at T: of
-            one net and of a geometric mean always `teacher_logits`; an arithmetic mean softens each net
-            before it averages.
+        teacher_at: temperature T -> logits v (B,K) with softmax(v / T) the teacher's probabilities
+            at T: of one net and of a geometric mean always `teacher_logits`; an arithmetic mean
+            softens each net before it averages.
         student, teacher: for terms that call them again; the student is in training mode.
-        noise: name -> a generator for this step on the images' device; the same name draws the same numbers.
+        noise: name -> a generator for this step on the images' device; the same name draws the same
+            numbers.
         epoch: of this step, from 0.
         index: (B,) sample ids, the places of the images in the split; None where unknown.
     """
@@ -118,8 +126,11 @@ class Seen:
         return z
 
     def soften_teacher(self, T: float) -> Float[Tensor, "b k"]:
-        """Logits v with softmax(v / T) the teacher's probabilities at temperature T; see `teacher_at`."""
-        assert self.teacher_at is not None, "a term reads teacher_at where no teacher's logits were computed"
+        """Logits v with softmax(v / T) the teacher's probabilities at temperature T; see
+        `teacher_at`."""
+        assert self.teacher_at is not None, (
+            "a term reads teacher_at where no teacher's logits were computed"
+        )
         return self.teacher_at(T)
 
     def generator(self, name: str) -> torch.Generator:
@@ -133,8 +144,8 @@ class Term(nn.Module):
 
     Args:
         weight: 0 or more, or a schedule of it (`Linear`).
-        name: under which its value is reported; default: the class's name in lower case. Not "loss", which is
-            the sum.
+        name: under which its value is reported; default: the class's name in lower case. Not
+            "loss", which is the sum.
 
     Example:
         >>> class Small(Term):
@@ -154,11 +165,14 @@ class Term(nn.Module):
         self.weight = weight
         self.name = type(self).__name__.lower() if name is None else name
         if self.name == "loss":
-            raise UsageError('a term is called "loss", as the sum of all terms is; give it another name')
+            raise UsageError(
+                'a term is called "loss", as the sum of all terms is; give it another name'
+            )
 
     def prepare(self, seen: Seen) -> None:
-        """Make what the term owns and refuse what `forward` cannot; called once, before training and a trial of
-        `forward`, with two images seen, torch's global generator seeded. The default does nothing."""
+        """Make what the term owns and refuse what `forward` cannot; called once, before training
+        and a trial of `forward`, with two images seen, torch's global generator seeded. The default
+        does nothing."""
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         """The term's value before its weight, mean over the batch."""
@@ -202,7 +216,8 @@ class Objective(nn.Module):
             term.prepare(seen)
 
     def forward(self, seen: Seen) -> dict[str, Tensor]:
-        """The weighted sum under "loss", and each term's value before its weight under its name, detached."""
+        """The weighted sum under "loss", and each term's value before its weight under its name,
+        detached."""
         parts = {name: term(seen) for name, term in self.named_terms.items()}
         weights = [weight_at(term.weight, seen.epoch) for term in self.named_terms.values()]
         total = sum(weight * value for weight, value in zip(weights, parts.values(), strict=True))

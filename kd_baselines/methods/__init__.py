@@ -1,5 +1,5 @@
-"""Methods by name. To add one: write its loss and term in losses/, a function in definitions.py, and a line in
-`METHODS`.
+"""Methods by name. To add one: write its loss and term in losses/, a function in definitions.py,
+and a line in `METHODS`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ SRINIVAS = "Srinivas and Fleuret 2018"
 METHODS: dict[str, Method] = {
     "plain": Method(of.plain, "cross-entropy with the labels, no teacher", "-", teacher=False),
     "soft-targets": Method(
-        of.soft_targets, "labels and the teacher's probabilities at temperature T, times T^2",
+        of.soft_targets,
+        "labels and the teacher's probabilities at temperature T, times T^2",
         "Hinton et al. 2015",
     ),
     "fitnets-kd": Method(
@@ -52,36 +53,55 @@ METHODS: dict[str, Method] = {
     ),
     "logits": Method(of.logits, "squared error of the logits", "Ba and Caruana 2014"),
     "noisy-logits": Method(
-        of.noisy_logits, "squared error of the logits, noise on the teacher's", "Sau and Balasubramanian 2016"
+        of.noisy_logits,
+        "squared error of the logits, noise on the teacher's",
+        "Sau and Balasubramanian 2016",
     ),
-    "fitnets": Method(of.fitnets, "first hints, then fitnets-kd: two stages", f"{ROMERO}, algorithm 1"),
+    "fitnets": Method(
+        of.fitnets, "first hints, then fitnets-kd: two stages", f"{ROMERO}, algorithm 1"
+    ),
     "fitnets-one-stage": Method(
-        of.fitnets_one_stage, "labels and hints at once: what others call FitNets",
+        of.fitnets_one_stage,
+        "labels and hints at once: what others call FitNets",
         f"rejected in {ROMERO}, sec. 3.1",
     ),
     "attention": Method(
-        of.attention, "labels and the teacher's attention maps", "Zagoruyko and Komodakis 2017, eq. 2"
+        of.attention,
+        "labels and the teacher's attention maps",
+        "Zagoruyko and Komodakis 2017, eq. 2",
     ),
     "jacobian": Method(
-        of.jacobian, "labels, logits and Jacobians, in every combination", f"{SRINIVAS}, prop. 1 and sec. 4.1"
+        of.jacobian,
+        "labels, logits and Jacobians, in every combination",
+        f"{SRINIVAS}, prop. 1 and sec. 4.1",
     ),
     "jacobian-norm": Method(
-        of.jacobian_norm, "labels and a small Jacobian, no teacher", f"{SRINIVAS}, prop. 2", teacher=False
+        of.jacobian_norm,
+        "labels and a small Jacobian, no teacher",
+        f"{SRINIVAS}, prop. 2",
+        teacher=False,
     ),
-    "input-noise": Method(of.input_noise, "labels, and distillation on noisy images", f"{SRINIVAS}, prop. 1"),
+    "input-noise": Method(
+        of.input_noise, "labels, and distillation on noisy images", f"{SRINIVAS}, prop. 1"
+    ),
     "lwf": Method(
-        of.lwf, "labels on one head, the teacher on another, attention, Jacobians",
-        f"Li and Hoiem 2016 (Learning without Forgetting); {SRINIVAS}, sec. 5", two_headed=True,
+        of.lwf,
+        "labels on one head, the teacher on another, attention, Jacobians",
+        f"Li and Hoiem 2016 (Learning without Forgetting); {SRINIVAS}, sec. 5",
+        two_headed=True,
     ),
     "born-again": Method(
-        of.born_again, "the teacher's probabilities as they are; labels beside them if wanted",
+        of.born_again,
+        "the teacher's probabilities as they are; labels beside them if wanted",
         f"{FURLANELLO}, eq. 3",
     ),
     "cwtm": Method(of.cwtm, "labels weighted by the teacher's confidence", f"{FURLANELLO}, eq. 10"),
     "dkpp": Method(
-        of.dkpp, "the teacher's probabilities, all but the largest permuted", f"{FURLANELLO}, eq. 11"
+        of.dkpp,
+        "the teacher's probabilities, all but the largest permuted",
+        f"{FURLANELLO}, eq. 11",
     ),
-}  # fmt: skip
+}
 
 
 def arguments(name: str) -> dict[str, Any]:
@@ -102,12 +122,15 @@ def has_teacher(name: str) -> bool:
 
 def _method(name: str) -> Method:
     if name not in METHODS:
-        raise UsageError(f"there is no method {name!r}; {suggest(str(name), METHODS, 'kd-baselines methods')}")
+        raise UsageError(
+            f"there is no method {name!r}; {suggest(str(name), METHODS, 'kd-baselines methods')}"
+        )
     return METHODS[name]
 
 
 def stages_of(name: str, plan: FitPlan, args: Mapping[str, Any]) -> tuple[Stage, ...]:
-    """The stages of a method; an unknown argument, or a value of another type or out of range, is refused."""
+    """The stages of a method; an unknown argument, or a value of another type or out of range, is
+    refused."""
     known = arguments(name)
     for argument in args:
         if argument not in known:
@@ -115,16 +138,24 @@ def stages_of(name: str, plan: FitPlan, args: Mapping[str, Any]) -> tuple[Stage,
             raise UsageError(f"the method {name} has no argument {argument!r}; {own}")
     hints = get_type_hints(METHODS[name].stages)
     return METHODS[name].stages(
-        plan, **{key: _convert(key, value, hints.get(key, type(value))) for key, value in args.items()}
+        plan,
+        **{key: _convert(key, value, hints.get(key, type(value))) for key, value in args.items()},
     )
 
 
 def _convert(argument: str, value: Any, hint: Any) -> Any:
-    """A value as the method declares it: of a number a float or a layer's name (a layer "0" is typed as 0)."""
+    """A value as the method declares it: of a number a float or a layer's name (a layer "0" is
+    typed as 0)."""
     wanted = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    if get_origin(hint) is Literal or type(value) in wanted or (value is None and NoneType in wanted):
+    if (
+        get_origin(hint) is Literal
+        or type(value) in wanted
+        or (value is None and NoneType in wanted)
+    ):
         return value  # the choices of a Literal are refused by what knows them, with the nearest
     if type(value) is int and (float in wanted or str in wanted):
         return float(value) if float in wanted else str(value)
     words = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
-    raise UsageError(f"{argument} is {value!r}; give {' or '.join(words[t] for t in wanted if t in words)}")
+    raise UsageError(
+        f"{argument} is {value!r}; give {' or '.join(words[t] for t in wanted if t in words)}"
+    )

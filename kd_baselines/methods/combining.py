@@ -14,7 +14,9 @@ def sum_terms(*terms: Term) -> Objective:
     kept = [term for term in terms if _is_ever_weighted(term)]
     if not kept:
         names = ", ".join(term.name for term in terms)
-        raise UsageError(f"every weight ({names}) is 0, so there is nothing to minimize; give one above 0")
+        raise UsageError(
+            f"every weight ({names}) is 0, so there is nothing to minimize; give one above 0"
+        )
     return Objective(*kept)
 
 
@@ -42,7 +44,9 @@ def layer_pairs(text: str) -> dict[str, str]:
                 "such as group1:group1,group2:group2"
             )
         if student in found:
-            raise UsageError(f"layers is {text!r} and names the student's {student} twice; name it once")
+            raise UsageError(
+                f"layers is {text!r} and names the student's {student} twice; name it once"
+            )
         found[student] = teacher
     return found
 
@@ -50,5 +54,7 @@ def layer_pairs(text: str) -> dict[str, str]:
 def require_layer(argument: str, name: str, of: str) -> str:
     """The name of a layer, where a method cannot do without one."""
     if not name:
-        raise UsageError(f"{argument} is empty; give the name of a layer of the {of}, such as convs.3")
+        raise UsageError(
+            f"{argument} is empty; give the name of a layer of the {of}, such as convs.3"
+        )
     return name

@@ -1,8 +1,8 @@
 """The methods: for each, the terms that it adds up, with their weights, in one stage or more.
 
-A method takes a plan and its own arguments (numbers, texts, truths), all with defaults. A weight is 0 or
-more; a term of weight 0 is left out and costs nothing. The formulas are those of the terms' loss functions
-in `kd_baselines.losses`.
+A method takes a plan and its own arguments (numbers, texts, truths), all with defaults. A weight is
+0 or more; a term of weight 0 is left out and costs nothing. The formulas are those of the terms'
+loss functions in `kd_baselines.losses`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def noisy_logits(
     weight: float = 1.0,
     label_weight: float = 0.0,
 ) -> Stages:
-    """weight * NoisyLogits + label_weight * CE; sigma, alpha and shared are those of `noisy_logits`."""
+    """weight * NoisyLogits + label_weight * CE; sigma, alpha and shared are those of
+    `noisy_logits`."""
     return one_stage(plan, CE(weight=label_weight), NoisyLogits(sigma, alpha, shared, weight))
 
 
@@ -106,17 +107,21 @@ def fitnets(
     student_temperature: float | None = None,
     guided_multiplier: float = 1.0,
 ) -> Stages:
-    """First Hint over the student's layers up to the guided one, then fitnets-kd over the whole student.
+    """First Hint over the student's layers up to the guided one, then fitnets-kd over the whole
+    student.
 
-    guided, hint           the student's layer and the teacher's, whose map must not be larger; "up to" goes by
-                           the order in which the student registers its modules
+    guided, hint           the student's layer and the teacher's, whose map must not be larger; "up
+                           to" goes by the order in which the student registers its modules
     activation             of the regressor; the paper gives it that of the hint
     hint_epochs, hint_lr   of the first stage; None: as the second's
-    guided_multiplier      factor on the second stage's learning rate of the layers up to the guided one, 0 or
-                           more; 0 freezes their parameters
+    guided_multiplier      factor on the second stage's learning rate of the layers up to the guided
+                           one, 0 or more; 0 freezes their parameters
     the others             see fitnets-kd
     """
-    guided, hint = require_layer("guided", guided, "student"), require_layer("hint", hint, "teacher")
+    guided, hint = (
+        require_layer("guided", guided, "student"),
+        require_layer("hint", hint, "teacher"),
+    )
     first = replace(
         plan,
         epochs=plan.epochs if hint_epochs is None else hint_epochs,
@@ -149,11 +154,14 @@ def fitnets_one_stage(
 ) -> Stages:
     """label_weight * CE + soft_weight * KD + hint_weight * Hint at once, as other libraries do.
 
-    Section 3.1 reports that joint training found no setting in which the deep net learned. Other libraries
-    weigh a mean of squares over a map of C x H x W: their weight w is hint_weight 2 w / (C H W) here. guided,
-    hint and activation are those of fitnets.
+    Section 3.1 reports that joint training found no setting in which the deep net learned. Other
+    libraries weigh a mean of squares over a map of C x H x W: their weight w is hint_weight 2 w /
+    (C H W) here. guided, hint and activation are those of fitnets.
     """
-    guided, hint = require_layer("guided", guided, "student"), require_layer("hint", hint, "teacher")
+    guided, hint = (
+        require_layer("guided", guided, "student"),
+        require_layer("hint", hint, "teacher"),
+    )
     soft = KD(T=temperature, weight=soft_weight)
     regressed = Hint({guided: hint}, activation=activation, weight=hint_weight)
     return one_stage(plan, CE(weight=label_weight), soft, regressed)
@@ -171,17 +179,21 @@ def attention(
     soft_weight: float = 0.0,
     temperature: float = 4.0,
 ) -> Stages:
-    """label_weight * CE + soft_weight * KD + AttentionTransfer, whose weight is beta (at_paper: beta / 2).
+    """label_weight * CE + soft_weight * KD + AttentionTransfer, whose weight is beta (at_paper:
+    beta / 2).
 
     layers          pairs student:teacher with commas between, such as "group1:group1,group2:group2"
     form, p, pool   see `attention_transfer_loss`
-    beta            the default is that of the authors' code, for its form; on H x W maps the other forms want
-                    about 1 / (H W) of it
+    beta            the default is that of the authors' code, for its form; on H x W maps the other
+                    forms want about 1 / (H W) of it
     """
     weight = beta / 2 if form == "at_paper" else beta
     soft = KD(T=temperature, weight=soft_weight)
     return one_stage(
-        plan, CE(weight=label_weight), soft, AttentionTransfer(layer_pairs(layers), form, p, pool, weight)
+        plan,
+        CE(weight=label_weight),
+        soft,
+        AttentionTransfer(layer_pairs(layers), form, p, pool, weight),
     )
 
 
@@ -195,11 +207,13 @@ def jacobian(
     form: Form = "squared",
     normalize: bool = False,
 ) -> Stages:
-    """label_weight * CE + activation_weight * LogitRegression + jacobian_weight * JacobianMatching. Squared
-    error under input noise of deviation sigma is, to second order, activation_weight 2 and jacobian_weight
-    sigma^2; output "label" is the paper's approximation."""
+    """label_weight * CE + activation_weight * LogitRegression + jacobian_weight * JacobianMatching.
+    Squared error under input noise of deviation sigma is, to second order, activation_weight 2 and
+    jacobian_weight sigma^2; output "label" is the paper's approximation."""
     matching = JacobianMatching(output, form, jacobian_weight, normalize)
-    return one_stage(plan, CE(weight=label_weight), LogitRegression(weight=activation_weight), matching)
+    return one_stage(
+        plan, CE(weight=label_weight), LogitRegression(weight=activation_weight), matching
+    )
 
 
 def jacobian_norm(
@@ -223,9 +237,11 @@ def input_noise(
     weight: float = 1.0,
     label_weight: float = 1.0,
 ) -> Stages:
-    """label_weight * CE + weight * InputNoise: Jacobian matching by sampling; the arguments are those of
-    `input_noise_loss`."""
-    return one_stage(plan, CE(weight=label_weight), InputNoise(sigma, loss, temperature, weight=weight))
+    """label_weight * CE + weight * InputNoise: Jacobian matching by sampling; the arguments are
+    those of `input_noise_loss`."""
+    return one_stage(
+        plan, CE(weight=label_weight), InputNoise(sigma, loss, temperature, weight=weight)
+    )
 
 
 def lwf(
@@ -238,13 +254,14 @@ def lwf(
     layers: str = "",
     output: Output = "top",
 ) -> Stages:
-    """CE on the target head, and on the same images any of four terms that follow the teacher: its logits on
-    the source head (LogitRegression), their Jacobian (JacobianMatching), attention maps (AttentionTransfer),
-    the Jacobian of these (AttentionJacobian).
+    """CE on the target head, and on the same images any of four terms that follow the teacher: its
+    logits on the source head (LogitRegression), their Jacobian (JacobianMatching), attention maps
+    (AttentionTransfer), the Jacobian of these (AttentionJacobian).
 
-    layers   pairs student:teacher with commas between, for the last two; the student's names are those that
-             the net has without a second head
-    output   which rows of the Jacobian; the labels are no source classes, so "label" is of no use here
+    layers   pairs student:teacher with commas between, for the last two; the student's names are
+             those that the net has without a second head
+    output   which rows of the Jacobian; the labels are no source classes, so "label" is of no use
+             here
     """
     wanted = attention_weight or attention_jacobian_weight
     objective = lwf_objective(
@@ -252,7 +269,9 @@ def lwf(
         jacobian=jacobian_weight,
         attention=attention_weight,
         attention_jacobian=attention_jacobian_weight,
-        layers={f"trunk.{mine}": theirs for mine, theirs in layer_pairs(layers).items()} if wanted else None,
+        layers={f"trunk.{mine}": theirs for mine, theirs in layer_pairs(layers).items()}
+        if wanted
+        else None,
         output=output,
     )
     return (Stage("student", objective, plan),)
@@ -269,6 +288,6 @@ def cwtm(plan: FitPlan) -> Stages:
 
 
 def dkpp(plan: FitPlan, *, redraw: bool = True, label_weight: float = 0.0) -> Stages:
-    """DKPP + label_weight * CE. `redraw` draws new permutations in each step; else each image keeps one (the
-    paper does not tell which)."""
+    """DKPP + label_weight * CE. `redraw` draws new permutations in each step; else each image keeps
+    one (the paper does not tell which)."""
     return one_stage(plan, CE(weight=label_weight), DKPP(redraw))

@@ -2,8 +2,9 @@
 
     net = kd_baselines.nets.build("fitnet1", channels=3, size=32, classes=10)
 
-`datadistill.nets` looks names up in `KD_NETS` too. Every net takes `channels` and `size`, the side in pixels,
-of its images, and `classes`, the number of logits. To add one, add a file and a line to `KD_NETS`.
+`datadistill.nets` looks names up in `KD_NETS` too. Every net takes `channels` and `size`, the side
+in pixels, of its images, and `classes`, the number of logits. To add one, add a file and a line to
+`KD_NETS`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The layers of the papers' hints: which layer of the student learns from which of the teacher.
 
-The FitNets' are those of Tables 6 and 7; layers are counted from 1 there, so that "hint 6 <- 2" is the
-student's `convs.5` and the teacher's `convs.1`. The MNIST net's is that of the released configuration, 4 <- 2.
-The paper's text says: the middle layer of each.
+The FitNets' are those of Tables 6 and 7; layers are counted from 1 there, so that "hint 6 <- 2" is
+the student's `convs.5` and the teacher's `convs.1`. The MNIST net's is that of the released
+configuration, 4 <- 2. The paper's text says: the middle layer of each.
 
 Reference: Romero et al., FitNets, 2015, https://arxiv.org/abs/1412.6550
 """
@@ -29,18 +29,20 @@ DEPTH_GUIDED = {5: 2, 7: 4, 9: 5, 11: 7}  # layers -> guided layer, from 1
 
 
 def hints(student: str, **args: Any) -> tuple[str, str]:
-    """The guided layer of a student (a key of `HINTS`) and the hint layer of its teacher (`maxout-*`; of
-    thin-cnn: `wide-cnn`). Of the student's arguments only those that move the layer are read.
+    """The guided layer of a student (a key of `HINTS`) and the hint layer of its teacher
+    (`maxout-*`; of thin-cnn: `wide-cnn`). Of the student's arguments only those that move the layer
+    are read.
 
-    Of thin-cnn, the guided layer is the last of the second group of convolutions, whose map is as large as
-    the teacher's; with fewer than two pools it is the middle one.
+    Of thin-cnn, the guided layer is the last of the second group of convolutions, whose map is as
+    large as the teacher's; with fewer than two pools it is the middle one.
 
     >>> hints("fitnet4"), hints("fitnet-depth", layers=5), hints("thin-cnn", depth=9)
     (('convs.10', 'convs.1'), ('convs.1', 'convs.1'), ('convs.5', 'convs.1'))
     """
     if student not in HINTS:
         raise UsageError(
-            f"there is no choice of layers for {student!r}; name them yourself ({suggest(str(student), HINTS)})"
+            f"there is no choice of layers for {student!r}; name them yourself "
+            f"({suggest(str(student), HINTS)})"
         )
     guided, hint = HINTS[student]
     if student == "fitnet-depth":

@@ -29,13 +29,20 @@ WHOLE = 0  # a pool over the whole map
 class MaxoutConv2d(nn.Module):
     """The maximum over `pieces` convolutions; 1 is a plain convolution.
 
-    All pieces are one convolution `linear` with `pieces * outputs` channels; piece j of unit i is its channel
-    `j * outputs + i`. Where pieces are equal, each gets an equal share of the gradient.
+    All pieces are one convolution `linear` with `pieces * outputs` channels; piece j of unit i is
+    its channel `j * outputs + i`. Where pieces are equal, each gets an equal share of the gradient.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, padding: int = 0, pieces: int = 2) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, padding: int = 0, pieces: int = 2
+    ) -> None:
         super().__init__()
-        for name, value in {"inputs": inputs, "outputs": outputs, "kernel": kernel, "pieces": pieces}.items():
+        for name, value in {
+            "inputs": inputs,
+            "outputs": outputs,
+            "kernel": kernel,
+            "pieces": pieces,
+        }.items():
             check_whole(name, value)
         check_whole("padding", padding, least=0)
         self.pieces = pieces
@@ -48,7 +55,8 @@ class MaxoutConv2d(nn.Module):
 
 
 class MaxoutLinear(nn.Module):
-    """The maximum over `pieces` linear functions; piece j of unit i is row `j * outputs + i` of `linear`."""
+    """The maximum over `pieces` linear functions; piece j of unit i is row `j * outputs + i` of
+    `linear`."""
 
     def __init__(self, inputs: int, outputs: int, pieces: int = 2) -> None:
         super().__init__()
@@ -94,16 +102,18 @@ class MaxoutLayer:
 class MaxoutNet(nn.Module):
     """Maxout convolutions with max pools, then at most one maxout layer, then one linear layer.
 
-    Modules: `convs.0`, `convs.1`, ... (each a convolution and its pool, so that what `convs.1` gives is pooled
-    where the layer has a pool; `convs.1.0` gives it before), `fc`, `classifier`. Images smaller than `least`
-    are zero-padded to it by the first convolution, so every size has the maps of the paper's or larger ones.
+    Modules: `convs.0`, `convs.1`, ... (each a convolution and its pool, so that what `convs.1`
+    gives is pooled where the layer has a pool; `convs.1.0` gives it before), `fc`, `classifier`.
+    Images smaller than `least` are zero-padded to it by the first convolution, so every size has
+    the maps of the paper's or larger ones.
 
     Args:
         layers: the convolutions, in order.
         least: side of the images that the layers were made for.
         fc: units of the fully connected maxout layer; 0 leaves it out.
         fc_pieces: its pieces.
-        dropout: probability in [0, 1) of dropping an input of each layer after the first while training.
+        dropout: probability in [0, 1) of dropping an input of each layer after the first while
+            training.
         input_dropout: the same of the first layer, the pixels.
     """
 
@@ -138,7 +148,9 @@ class MaxoutNet(nn.Module):
             else:
                 whole = layer.pool == WHOLE
                 pool = nn.MaxPool2d(
-                    before if whole else layer.pool, 1 if whole else layer.stride, ceil_mode=not whole
+                    before if whole else layer.pool,
+                    1 if whole else layer.stride,
+                    ceil_mode=not whole,
                 )
                 self.convs.append(nn.Sequential(conv, pool))
         features = inputs * side * side
@@ -147,7 +159,9 @@ class MaxoutNet(nn.Module):
         self.input_dropout = dropout_layer(input_dropout)
         self.dropout = dropout_layer(dropout)
 
-    def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch classes"]:
         h = self.input_dropout(images)
         for i, conv in enumerate(self.convs):
             h = conv(self.dropout(h) if i else h)

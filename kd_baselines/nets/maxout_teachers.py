@@ -1,18 +1,18 @@
-"""The maxout nets of Goodfellow et al. that taught the FitNets: three convolutions, the paper's default hint
-the second (`convs.1`).
+"""The maxout nets of Goodfellow et al. that taught the FitNets: three convolutions, the paper's
+default hint the second (`convs.1`).
 
                      units        windows     pools (stride 2)   fully connected   map of convs.1
     maxout-mnist     48  48  24   8   8   5   4   4   2          -                 4 px at 28 px
     maxout-cifar10   96 192 192   8   8   5   4   4   2          500               7 px at 32 px
     maxout-svhn      64 128 128   5   5   5   3   3   3          400              10 px at 32 px
 
-The windows and pools are those of the configurations released with the maxout paper. They give 4 pieces to the
-last convolution for MNIST and 5 to the fully connected layers. The FitNets paper prints 361K parameters for
-the MNIST net and 9M for the CIFAR-10 net, which come out with 2 pieces throughout (361K and 9.0M; 418K and
-16.2M with 4 and 5), so 2 is the default.
+The windows and pools are those of the configurations released with the maxout paper. They give 4
+pieces to the last convolution for MNIST and 5 to the fully connected layers. The FitNets paper
+prints 361K parameters for the MNIST net and 9M for the CIFAR-10 net, which come out with 2 pieces
+throughout (361K and 9.0M; 418K and 16.2M with 4 and 5), so 2 is the default.
 
-References: Goodfellow et al., Maxout networks, 2013, https://arxiv.org/abs/1302.4389; Romero et al., FitNets,
-2015, https://arxiv.org/abs/1412.6550
+References: Goodfellow et al., Maxout networks, 2013, https://arxiv.org/abs/1302.4389; Romero et
+al., FitNets, 2015, https://arxiv.org/abs/1412.6550
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def maxout_mnist(
 
     Args:
         last_pieces: pieces of the last convolution; 4 in the released configuration.
-        dropout: probability in [0, 1) of dropping an input of a layer but the first; 0.5 in the configuration,
-            which leaves the inputs of the linear layer alone.
+        dropout: probability in [0, 1) of dropping an input of a layer but the first; 0.5 in the
+            configuration, which leaves the inputs of the linear layer alone.
         input_dropout: the same of the pixels; 0.2 in the configuration.
     """
     layers = [
@@ -66,10 +66,11 @@ def maxout_cifar10(
     dropout: float = 0.0,
     input_dropout: float = 0.0,
 ) -> MaxoutNet:
-    """The maxout net for CIFAR-10, and for CIFAR-100 with 100 classes: 9.05M parameters, 725M multiplications.
+    """The maxout net for CIFAR-10, and for CIFAR-100 with 100 classes: 9.05M parameters, 725M
+    multiplications.
 
-    Images under 32 px are zero-padded to 32 px. `fc_pieces` are the pieces of the fully connected layer, 5
-    in the released configuration; dropout is as in `maxout_mnist`.
+    Images under 32 px are zero-padded to 32 px. `fc_pieces` are the pieces of the fully connected
+    layer, 5 in the released configuration; dropout is as in `maxout_mnist`.
     """
     layers = [
         MaxoutLayer(96, kernel=8, padding=4, pool=4, stride=2),  # 32 -> 33 -> 16

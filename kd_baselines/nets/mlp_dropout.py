@@ -3,8 +3,8 @@
     teacher   784 - 1200 - 1200 - 10, dropout 0.5 of hidden units and 0.2 of pixels
     student   784 -  800 -  800 - 10, no dropout: width=800, dropout=0.0, input_dropout=0.0
 
-References: Hinton et al., Distilling the knowledge in a neural network, 2015, https://arxiv.org/abs/1503.02531,
-section 3; Hinton et al., 2012, https://arxiv.org/abs/1207.0580
+References: Hinton et al., Distilling the knowledge in a neural network, 2015,
+https://arxiv.org/abs/1503.02531, section 3; Hinton et al., 2012, https://arxiv.org/abs/1207.0580
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ __all__ = ["MLPDropout"]
 class MLPDropout(nn.Module):
     """`depth` hidden layers of `width` units with ReLU and dropout, then one linear layer.
 
-    2,395,210 parameters for the default, 1,276,810 with `width=800`, for 28 px, one channel and 10 classes.
+    2,395,210 parameters for the default, 1,276,810 with `width=800`, for 28 px, one channel and 10
+    classes.
 
     Args:
         width: units of every hidden layer.
@@ -52,5 +53,7 @@ class MLPDropout(nn.Module):
             inputs = width
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, classes))
 
-    def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch classes"]:
         return self.layers(images.flatten(1))

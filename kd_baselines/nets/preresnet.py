@@ -1,17 +1,18 @@
 """Pre-activation residual nets for small images: norm and ReLU stand before each convolution.
 
-    conv1 3x3 with 16 channels, then 3 groups of n units with 16, 32, 64 times `widen` channels inside; groups 2
-    and 3 halve the map; norm, ReLU, mean over pixels, one linear layer
+    conv1 3x3 with 16 channels, then 3 groups of n units with 16, 32, 64 times `widen` channels
+    inside; groups 2 and 3 halve the map; norm, ReLU, mean over pixels, one linear layer
 
-    basic        BN -> ReLU -> conv 3x3 -> BN -> ReLU -> conv 3x3                       depth = 6 n + 2
+    basic        BN -> ReLU -> conv 3x3 -> BN -> ReLU -> conv 3x3              depth = 6 n + 2
     bottleneck   BN -> ReLU -> conv 1x1 -> BN -> ReLU -> conv 3x3 -> BN -> ReLU
-                 -> conv 1x1 to four times the channels inside                          depth = 9 n + 2
+                 -> conv 1x1 to four times the channels inside                 depth = 9 n + 2
 
-Each is added to the unit's input; where the number of channels or the side changes, to a 1x1 convolution of the
-first ReLU instead. Parameters for three channels and 10 classes: bottleneck 164 1.7M, 1001 10.3M (the papers
-print 1.7M and 10.2M), basic 110 1.7M.
+Each is added to the unit's input; where the number of channels or the side changes, to a 1x1
+convolution of the first ReLU instead. Parameters for three channels and 10 classes: bottleneck 164
+1.7M, 1001 10.3M (the papers print 1.7M and 10.2M), basic 110 1.7M.
 
-Reference: He et al., Identity mappings in deep residual networks, 2016, https://arxiv.org/abs/1603.05027
+Reference: He et al., Identity mappings in deep residual networks, 2016,
+https://arxiv.org/abs/1603.05027
 """
 
 from __future__ import annotations
@@ -55,7 +56,12 @@ class PreActivationUnit(nn.Module):
         strided = kernels.index(3)
         self.convs = nn.ModuleList(
             nn.Conv2d(
-                widths[i], widths[i + 1], k, stride=stride if i == strided else 1, padding=k // 2, bias=False
+                widths[i],
+                widths[i + 1],
+                k,
+                stride=stride if i == strided else 1,
+                padding=k // 2,
+                bias=False,
             )
             for i, k in enumerate(kernels)
         )
@@ -101,8 +107,8 @@ class PreResNet(nn.Module):
         units, rest = divmod(depth - 2, layers)
         if units < 1 or rest:
             raise UsageError(
-                f"depth is {depth}, but a pre-activation ResNet of {kind} units has {layers} n + 2 layers; "
-                f"take {layers + 2}, {3 * layers + 2} or {18 * layers + 2}"
+                f"depth is {depth}, but a pre-activation ResNet of {kind} units has {layers} n + 2 "
+                f"layers; take {layers + 2}, {3 * layers + 2} or {18 * layers + 2}"
             )
         inputs = 16
         self.conv1 = nn.Conv2d(channels, inputs, 3, padding=1, bias=False)
@@ -111,14 +117,18 @@ class PreResNet(nn.Module):
             inside = width_of("widen", widen, base)
             outputs = inside * (4 if kind == "bottleneck" else 1)
             first = PreActivationUnit(inputs, inside, outputs, kernels, stride)
-            rest_of = (PreActivationUnit(outputs, inside, outputs, kernels) for _ in range(units - 1))
+            rest_of = (
+                PreActivationUnit(outputs, inside, outputs, kernels) for _ in range(units - 1)
+            )
             groups.append(nn.Sequential(first, *rest_of))
             inputs = outputs
         self.group1, self.group2, self.group3 = groups
         self.norm = nn.BatchNorm2d(inputs)
         self.classifier = nn.Linear(inputs, classes)
 
-    def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch classes"]:
         h = self.group3(self.group2(self.group1(self.conv1(images))))
         return self.classifier(F.relu(self.norm(h)).mean((2, 3)))
 
@@ -128,6 +138,7 @@ def width_of(name: str, factor: float, base: int) -> int:
     number = not isinstance(factor, bool) and isinstance(factor, int | float)
     if not number or not 0 < factor < float("inf") or round(factor * base) < 1:
         raise UsageError(
-            f"{name} is {factor!r}, times {base} channels; it must be a number that leaves 1 or more"
+            f"{name} is {factor!r}, times {base} channels; it must be a number that "
+            "leaves 1 or more"
         )
     return round(factor * base)

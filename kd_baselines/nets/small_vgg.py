@@ -1,11 +1,12 @@
 """VGG-9 and VGG-4: the teacher and the student of the Jacobian-matching experiments.
 
-    VGG-9   64 M 128 M 256 256 M 512 512 M 512 512 M   8 convolutions   mean over pixels, one linear layer
-    VGG-4   64 M 128 M 512 M                           3 convolutions   mean over pixels, one linear layer
+    VGG-9   64 M 128 M 256 256 M 512 512 M 512 512 M   8 convolutions
+    VGG-4   64 M 128 M 512 M                           3 convolutions
 
-Convolutions are 3x3 with a norm and a ReLU, M is a 2x2 max pool. Nine and four count the layers with weights.
-The channels follow VGG's rule (doubled after a pool, at most 512; the student goes to 512 at once); whether
-they are the paper's to the digit was not checked.
+and then the mean over pixels and one linear layer. Convolutions are 3x3 with a norm and a ReLU, M
+is a 2x2 max pool. Nine and four count the layers with weights. The channels follow VGG's rule
+(doubled after a pool, at most 512; the student goes to 512 at once); whether they are the paper's
+to the digit was not checked.
 
 References: Srinivas and Fleuret, Knowledge transfer with Jacobian matching, 2018,
 https://arxiv.org/abs/1803.00443; Simonyan and Zisserman, 2015, https://arxiv.org/abs/1409.1556
@@ -23,18 +24,19 @@ from datadistill.nets.layers import dropout as dropout_layer
 
 __all__ = ["SmallVGG", "vgg4", "vgg9"]
 
-STAGES9 = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # channels before each pool, as multiples of the width
+# channels before each pool, as multiples of the width
+STAGES9 = ((1,), (2,), (4, 4), (8, 8), (8, 8))
 STAGES4 = ((1,), (2,), (8,))
 
 
 class SmallVGG(nn.Module):
     """Stages of convolutions with a pool after each, the mean over pixels, one linear layer.
 
-    Modules: `convs.0`, `convs.1`, ... (each a convolution, its norm, a ReLU and, at the end of a stage, the
-    pool), `classifier`. A pool on a map of 1 px is left out, so every size works.
+    Modules: `convs.0`, `convs.1`, ... (each a convolution, its norm, a ReLU and, at the end of a
+    stage, the pool), `classifier`. A pool on a map of 1 px is left out, so every size works.
 
-    In training mode batch norm lets each image change the logits of the others, so that a gradient with
-    respect to one image is not that of its own logits alone; `norm="none"` has no such effect.
+    In training mode batch norm lets each image change the logits of the others, so that a gradient
+    with respect to one image is not that of its own logits alone; `norm="none"` has no such effect.
 
     Args:
         stages: channels of the convolutions before each pool, as multiples of `width`.
@@ -72,7 +74,9 @@ class SmallVGG(nn.Module):
         self.dropout = dropout_layer(dropout)
         self.classifier = nn.Linear(inputs, classes)
 
-    def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch classes"]:
         return self.classifier(self.dropout(self.convs(images).mean((2, 3))))
 
 
@@ -85,10 +89,16 @@ def vgg9(
     norm: str = "batch",
     dropout: float = 0.0,
 ) -> SmallVGG:
-    """VGG-9, the teacher: 9,277,284 parameters for three channels and 100 classes with batch norm. `width` 16
-    makes a net for MNIST: 579,498 parameters for one channel and 10 classes."""
+    """VGG-9, the teacher: 9,277,284 parameters for three channels and 100 classes with batch norm.
+    `width` 16 makes a net for MNIST: 579,498 parameters for one channel and 10 classes."""
     return SmallVGG(
-        channels=channels, size=size, classes=classes, stages=STAGES9, width=width, norm=norm, dropout=dropout
+        channels=channels,
+        size=size,
+        classes=classes,
+        stages=STAGES9,
+        width=width,
+        norm=norm,
+        dropout=dropout,
     )
 
 
@@ -101,8 +111,14 @@ def vgg4(
     norm: str = "batch",
     dropout: float = 0.0,
 ) -> SmallVGG:
-    """VGG-4, the student: 718,692 parameters for three channels and 100 classes with batch norm. `width` 16
-    makes a net for MNIST: 43,434 parameters for one channel and 10 classes."""
+    """VGG-4, the student: 718,692 parameters for three channels and 100 classes with batch norm.
+    `width` 16 makes a net for MNIST: 43,434 parameters for one channel and 10 classes."""
     return SmallVGG(
-        channels=channels, size=size, classes=classes, stages=STAGES4, width=width, norm=norm, dropout=dropout
+        channels=channels,
+        size=size,
+        classes=classes,
+        stages=STAGES4,
+        width=width,
+        norm=norm,
+        dropout=dropout,
     )

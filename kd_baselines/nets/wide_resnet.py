@@ -1,16 +1,16 @@
 """Wide residual nets, WRN-depth-widen: the nets of attention transfer and of most tables since.
 
-    conv 16@3x3, then 3 groups of n = (depth - 4) / 6 blocks with 16, 32, 64 times `widen` channels; groups 2
-    and 3 halve the map; norm, ReLU, mean over pixels, one linear layer
+    conv 16@3x3, then 3 groups of n = (depth - 4) / 6 blocks with 16, 32, 64 times `widen` channels;
+    groups 2 and 3 halve the map; norm, ReLU, mean over pixels, one linear layer
 
-    block: BN -> ReLU -> conv 3x3 -> BN -> ReLU -> dropout -> conv 3x3, added to the block's input; where the
-    number of channels changes, to a 1x1 convolution of the first ReLU instead
+    block: BN -> ReLU -> conv 3x3 -> BN -> ReLU -> dropout -> conv 3x3, added to the block's input;
+    where the number of channels changes, to a 1x1 convolution of the first ReLU instead
 
-Parameters for three channels and 10 classes: WRN-16-1 0.18M, WRN-16-2 0.69M, WRN-40-1 0.56M, WRN-40-2 2.24M,
-WRN-28-10 36.5M.
+Parameters for three channels and 10 classes: WRN-16-1 0.18M, WRN-16-2 0.69M, WRN-40-1 0.56M,
+WRN-40-2 2.24M, WRN-28-10 36.5M.
 
-References: Zagoruyko and Komodakis, Wide residual networks, 2016, https://arxiv.org/abs/1605.07146; the same,
-Paying more attention to attention, 2017, https://arxiv.org/abs/1612.03928
+References: Zagoruyko and Komodakis, Wide residual networks, 2016, https://arxiv.org/abs/1605.07146;
+the same, Paying more attention to attention, 2017, https://arxiv.org/abs/1612.03928
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ class WideBlock(nn.Module):
 class WideResNet(nn.Module):
     """A wide residual net for small images of any size.
 
-    Modules: `conv1`, `group1`, `group2`, `group3` (whose outputs attention transfer compares), `norm`,
-    `classifier`. 691,674 parameters for the default, three channels and 10 classes, whatever the size.
+    Modules: `conv1`, `group1`, `group2`, `group3` (whose outputs attention transfer compares),
+    `norm`, `classifier`. 691,674 parameters for the default, three channels and 10 classes,
+    whatever the size.
 
     Args:
         depth: 6 n + 4 for n = 1, 2, ... blocks a group: 10, 16, 22, 28, 34, 40, ...
         widen: factor on the channels.
-        dropout: probability in [0, 1) of dropping a number between the convolutions of a block while training.
+        dropout: probability in [0, 1) of dropping a number between the convolutions of a block
+            while training.
     """
 
     def __init__(
@@ -80,7 +82,8 @@ class WideResNet(nn.Module):
         blocks, rest = divmod(depth - 4, 6)
         if blocks < 1 or rest:
             raise UsageError(
-                f"depth is {depth}, but a wide residual net has 6 n + 4 layers; take 10, 16, 22, 28, 34 or 40"
+                f"depth is {depth}, but a wide residual net has 6 n + 4 layers; take 10, 16, "
+                "22, 28, 34 or 40"
             )
         self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         groups = []
@@ -89,13 +92,17 @@ class WideResNet(nn.Module):
             outputs = base * widen
             first = WideBlock(inputs, outputs, stride, dropout)
             groups.append(
-                nn.Sequential(first, *(WideBlock(outputs, outputs, 1, dropout) for _ in range(blocks - 1)))
+                nn.Sequential(
+                    first, *(WideBlock(outputs, outputs, 1, dropout) for _ in range(blocks - 1))
+                )
             )
             inputs = outputs
         self.group1, self.group2, self.group3 = groups
         self.norm = nn.BatchNorm2d(inputs)
         self.classifier = nn.Linear(inputs, classes)
 
-    def forward(self, images: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch classes"]:
         h = self.group3(self.group2(self.group1(self.conv1(images))))
         return self.classifier(F.relu(self.norm(h)).mean((2, 3)))

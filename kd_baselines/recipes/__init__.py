@@ -1,9 +1,9 @@
-"""Recipes: each is a function that returns a full config, one experiment of a paper, with the paper's other
-rows as arms.
+"""Recipes: each is a function that returns a full config, one experiment of a paper, with the
+paper's other rows as arms.
 
-A recipe's docstring says what it is, and what in it is the paper's and what is ours; `RECIPES` has the
-published numbers beside it. To add one, write a function in a file of this folder and its line in `PAGES`
-there.
+A recipe's docstring says what it is, and what in it is the paper's and what is ours; `RECIPES` has
+the published numbers beside it. To add one, write a function in a file of this folder and its line
+in `PAGES` there.
 """
 
 from __future__ import annotations
@@ -21,14 +21,23 @@ from kd_baselines.recipes.transfer import PAGES as TRANSFER
 __all__ = ["NOT_VERIFIED", "OWN", "RECIPES", "Arm", "Config", "Page", "page", "recipe"]
 
 RECIPES: dict[str, Page] = {
-    **JACOBIAN, **HINTON, **FITNETS, **ATTENTION, **TRANSFER, **BORN_AGAIN, **LANGUAGE,
-}  # fmt: skip
+    **JACOBIAN,
+    **HINTON,
+    **FITNETS,
+    **ATTENTION,
+    **TRANSFER,
+    **BORN_AGAIN,
+    **LANGUAGE,
+}
 
 
 def page(name: str) -> Page:
-    """The recipe called `name`, with its arms and published numbers; UsageError names the nearest."""
+    """The recipe called `name`, with its arms and published numbers; UsageError names the
+    nearest."""
     if name not in RECIPES:
-        raise UsageError(f"there is no recipe {name!r}; {suggest(str(name), RECIPES, 'kd-baselines recipes')}")
+        raise UsageError(
+            f"there is no recipe {name!r}; {suggest(str(name), RECIPES, 'kd-baselines recipes')}"
+        )
     return RECIPES[name]
 
 

@@ -14,20 +14,39 @@ LAYERS = "group1:group1,group2:group2,group3:group3"
 def attention_cifar10() -> KdConfig:
     """Attention maps of a WRN-40-1 train a WRN-16-1, on CIFAR-10.
 
-    The paper's: the nets. The authors' code's: its form of the loss with beta 1000 on the three groups, SGD
-    with learning rate 0.1, momentum 0.9 and weight decay 0.0005, 200 epochs of 128 images, crops and flips,
-    T = 4. It multiplies the learning rate by 0.2 at epochs 60, 120 and 160; here it is 60, 120 and 180.
+    The paper's: the nets. The authors' code's: its form of the loss with beta 1000 on the three
+    groups, SGD with learning rate 0.1, momentum 0.9 and weight decay 0.0005, 200 epochs of 128
+    images, crops and flips, T = 4. It multiplies the learning rate by 0.2 at epochs 60, 120 and
+    160; here it is 60, 120 and 180.
     """
     return KdConfig(
-        recipe="attention-cifar10", dataset="cifar10", augment=("crop", "flip"),
-        method="attention", method_args={"layers": LAYERS, "form": "at_code", "beta": 1000.0},
-        net="wrn", net_args={"depth": 16, "widen": 1}, init="kaiming",
-        epochs=200, batch=128, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4,
-        decay_epochs=60, decay_factor=0.2,
-        teacher_net="wrn", teacher_args={"depth": 40, "widen": 1}, teacher_init="kaiming",
-        teacher_epochs=200, teacher_batch=128, teacher_optimizer="sgd", teacher_lr=0.1,
-        teacher_weight_decay=5e-4, teacher_decay_epochs=60, teacher_augment=("crop", "flip"),
-    )  # fmt: skip
+        recipe="attention-cifar10",
+        dataset="cifar10",
+        augment=("crop", "flip"),
+        method="attention",
+        method_args={"layers": LAYERS, "form": "at_code", "beta": 1000.0},
+        net="wrn",
+        net_args={"depth": 16, "widen": 1},
+        init="kaiming",
+        epochs=200,
+        batch=128,
+        optimizer="sgd",
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=5e-4,
+        decay_epochs=60,
+        decay_factor=0.2,
+        teacher_net="wrn",
+        teacher_args={"depth": 40, "widen": 1},
+        teacher_init="kaiming",
+        teacher_epochs=200,
+        teacher_batch=128,
+        teacher_optimizer="sgd",
+        teacher_lr=0.1,
+        teacher_weight_decay=5e-4,
+        teacher_decay_epochs=60,
+        teacher_augment=("crop", "flip"),
+    )
 
 
 _KD: dict[str, Any] = {
@@ -36,11 +55,18 @@ _KD: dict[str, Any] = {
 }
 _BOTH: dict[str, Any] = {
     "method_args": {
-        "layers": LAYERS, "form": "at_code", "beta": 1000.0,
-        "label_weight": 0.1, "soft_weight": 0.9, "temperature": 4.0,
-    },
-}  # fmt: skip
-_TWO: dict[str, Any] = {"net_args": {"depth": 16, "widen": 2}, "teacher_args": {"depth": 40, "widen": 2}}
+        "layers": LAYERS,
+        "form": "at_code",
+        "beta": 1000.0,
+        "label_weight": 0.1,
+        "soft_weight": 0.9,
+        "temperature": 4.0,
+    }
+}
+_TWO: dict[str, Any] = {
+    "net_args": {"depth": 16, "widen": 2},
+    "teacher_args": {"depth": 40, "widen": 2},
+}
 
 PAGES = {
     "attention-cifar10": Page(

@@ -1,12 +1,13 @@
-"""The image experiments of Furlanello et al., Born-Again neural networks, 2018, https://arxiv.org/abs/1805.04770,
-and small ones like them.
+"""The image experiments of Furlanello et al., Born-Again neural networks, 2018,
+https://arxiv.org/abs/1805.04770, and small ones like them.
 
-The paper's: nets by name, losses at T = 1, a student's schedule that is its teacher's, training "as for
-Wide-ResNet", dropout for Wide-ResNets alone. Wide-ResNet's: SGD with learning rate 0.1, momentum 0.9
-(Nesterov's there, plain here), weight decay 0.0005, 200 epochs of 128 images, crops and flips, dropout 0.3; it
-multiplies the learning rate by 0.2 at epochs 60, 120 and 160, here it is 60, 120 and 180. Ours: Kaiming
-initialization, the weight 1 of BAN+L's label term, and what nets/densenet.py and nets/dense_residual.py say of
-the architectures. Its numbers are in born_again_tables.py.
+The paper's: nets by name, losses at T = 1, a student's schedule that is its teacher's, training "as
+for Wide-ResNet", dropout for Wide-ResNets alone. Wide-ResNet's: SGD with learning rate 0.1,
+momentum 0.9 (Nesterov's there, plain here), weight decay 0.0005, 200 epochs of 128 images, crops
+and flips, dropout 0.3; it multiplies the learning rate by 0.2 at epochs 60, 120 and 160, here it is
+60, 120 and 180. Ours: Kaiming initialization, the weight 1 of BAN+L's label term, and what
+nets/densenet.py and nets/dense_residual.py say of the architectures. Its numbers are in
+born_again_tables.py.
 """
 
 from __future__ import annotations
@@ -52,39 +53,53 @@ def _both(epochs: int, **schedule: Any) -> dict[str, Any]:
 
 
 _AS_WIDE_RESNET = _both(
-    200, batch=128, optimizer="sgd", lr=0.1, weight_decay=5e-4, decay_epochs=60, augment=("crop", "flip"),
+    200,
+    batch=128,
+    optimizer="sgd",
+    lr=0.1,
+    weight_decay=5e-4,
+    decay_epochs=60,
+    augment=("crop", "flip"),
     init="kaiming",
-) | {"decay_factor": 0.2}  # fmt: skip
+) | {"decay_factor": 0.2}
 
 
 def ban_cifar10() -> KdConfig:
-    """A DenseNet-90-60 is born again, on CIFAR-10: the paper's table 1, whose other seven nets are arms."""
+    """A DenseNet-90-60 is born again, on CIFAR-10: the paper's table 1, whose other seven nets are
+    arms."""
     return KdConfig(
-        recipe="ban-cifar10", dataset="cifar10", method="born-again", method_args={"label_weight": 0.0},
-        **_nets("densenet", _dense("90-60")), **_AS_WIDE_RESNET,
-    )  # fmt: skip
+        recipe="ban-cifar10",
+        dataset="cifar10",
+        method="born-again",
+        method_args={"label_weight": 0.0},
+        **_nets("densenet", _dense("90-60")),
+        **_AS_WIDE_RESNET,
+    )
 
 
 def ban_cifar100() -> KdConfig:
-    """A DenseNet-90-60 is born again, on CIFAR-100: the paper's tables 2 to 4, with their other rows as arms.
+    """A DenseNet-90-60 is born again, on CIFAR-100: the paper's tables 2 to 4, with their other
+    rows as arms.
 
-    The DenseNets with labels too (ban+l), by confidence (cwtm), and by permuted predictions (dkpp: redrawn each
-    step; dkpp-fixed: one permutation an image; the paper does not tell which it is). `wrn-28-*` are born again
-    as Wide-ResNets, `wrn-28-*-dense` as DenseNet-90-60. `depth-*` multiply the layers and divide the growth, so
-    that the channels between blocks stay; `compression-*` multiply the compression, and nothing else here.
+    The DenseNets with labels too (ban+l), by confidence (cwtm), and by permuted predictions (dkpp:
+    redrawn each step; dkpp-fixed: one permutation an image; the paper does not tell which it is).
+    `wrn-28-*` are born again as Wide-ResNets, `wrn-28-*-dense` as DenseNet-90-60. `depth-*`
+    multiply the layers and divide the growth, so that the channels between blocks stay;
+    `compression-*` multiply the compression, and nothing else here.
     """
     return ban_cifar10().with_changes(recipe="ban-cifar100", dataset="cifar100")
 
 
 def ban_cross_architecture() -> KdConfig:
-    """A DenseNet-90-60 is born again as a residual net that keeps its first and last layer, on CIFAR-100.
+    """A DenseNet-90-60 is born again as a residual net that keeps its first and last layer, on
+    CIFAR-100.
 
-    The paper's table 5. Arms are named by kind, units a block and width; "hard" are its baselines, trained on
-    labels with layers of their own.
+    The paper's table 5. Arms are named by kind, units a block and width; "hard" are its baselines,
+    trained on labels with layers of their own.
     """
     return ban_cifar100().with_changes(
-        recipe="ban-cross-architecture", shared=("conv1", "classifier"), **_residual(4, 0.5, "wide"),
-    )  # fmt: skip
+        recipe="ban-cross-architecture", shared=("conv1", "classifier"), **_residual(4, 0.5, "wide")
+    )
 
 
 def _residual(units: int, ratio: float, kind: str) -> dict[str, Any]:
@@ -95,58 +110,85 @@ def _residual(units: int, ratio: float, kind: str) -> dict[str, Any]:
 def ban_mnist() -> KdConfig:
     """A net of two hidden layers is born again, on MNIST: half a minute a net on a CPU.
 
-    Nothing but the method is the paper's. In the chains tried, students of a LeNet (the arm) were 0.2 to 0.3
-    points worse than their teachers. The net was so chosen by test errors, of one chain each (seed 0): measure
-    it with other seeds.
+    Nothing but the method is the paper's. In the chains tried, students of a LeNet (the arm) were
+    0.2 to 0.3 points worse than their teachers. The net was so chosen by test errors, of one chain
+    each (seed 0): measure it with other seeds.
     """
     return KdConfig(
-        recipe="ban-mnist", dataset="mnist", method="born-again", method_args={"label_weight": 0.0},
+        recipe="ban-mnist",
+        dataset="mnist",
+        method="born-again",
+        method_args={"label_weight": 0.0},
         **_nets("mlp", {"width": 300, "depth": 2}),
-        **_both(8, batch=64, optimizer="adam", lr=1e-3, decay_epochs=3), decay_factor=0.2,
-    )  # fmt: skip
+        **_both(8, batch=64, optimizer="adam", lr=1e-3, decay_epochs=3),
+        decay_factor=0.2,
+    )
 
 
 def ban_mnist5k() -> KdConfig:
     """The net of `ban-mnist` is born again on small MNIST: seconds a net, offline."""
     return ban_mnist().with_changes(
-        recipe="ban-mnist5k", dataset="mnist5k",
+        recipe="ban-mnist5k",
+        dataset="mnist5k",
         **_both(20, batch=64, optimizer="adam", lr=1e-3, decay_epochs=8),
-    )  # fmt: skip
+    )
 
 
 def ban_cifar10_small() -> KdConfig:
-    """A small ConvNet is born again, on 500 CIFAR-10 images a class at 16 pixels: a minute a net on a CPU.
+    """A small ConvNet is born again, on 500 CIFAR-10 images a class at 16 pixels: a minute a net on
+    a CPU.
 
-    Nothing but the method is the paper's. `kd-baselines born-again` gives all generations the same images, the
-    first one too; the teacher that `train` and `compare` make sees all 49,000. The schedule was chosen among
-    three, by the test accuracy of one chain each (seeds from 100): 58.1 and born again 59.2; with 30 epochs at
-    0.05, times 0.2 every 10, 57.7 and 56.3.
+    Nothing but the method is the paper's. `kd-baselines born-again` gives all generations the same
+    images, the first one too; the teacher that `train` and `compare` make sees all 49,000. The
+    schedule was chosen among three, by the test accuracy of one chain each (seeds from 100): 58.1
+    and born again 59.2; with 30 epochs at 0.05, times 0.2 every 10, 57.7 and 56.3.
     """
     return KdConfig(
-        recipe="ban-cifar10-small", dataset="cifar10", size=16, per_class=500, validation=1000,
-        method="born-again", method_args={"label_weight": 0.0},
+        recipe="ban-cifar10-small",
+        dataset="cifar10",
+        size=16,
+        per_class=500,
+        validation=1000,
+        method="born-again",
+        method_args={"label_weight": 0.0},
         **_nets("convnet", {"width": 32, "norm": "batch"}),
         **_both(
-            40, batch=128, optimizer="sgd", lr=0.1, weight_decay=5e-4, decay_epochs=30, augment=("flip",)
-        ), decay_factor=0.1,
-    )  # fmt: skip
+            40,
+            batch=128,
+            optimizer="sgd",
+            lr=0.1,
+            weight_decay=5e-4,
+            decay_epochs=30,
+            augment=("flip",),
+        ),
+        decay_factor=0.1,
+    )
 
 
 _TINY_DENSE: dict[str, Any] = {"depth": 16, "growth": 8, "last_transition": True}
 
 
 def ban_cross_architecture_small() -> KdConfig:
-    """A small DenseNet is born again as a residual net with its first and last layer, on small MNIST, offline.
+    """A small DenseNet is born again as a residual net with its first and last layer, on small
+    MNIST, offline.
 
-    A quarter of a minute a net on a CPU, at 14 pixels. Nothing but method and kinds of net is the paper's.
+    A quarter of a minute a net on a CPU, at 14 pixels. Nothing but method and kinds of net is the
+    paper's.
     """
     return KdConfig(
-        recipe="ban-cross-architecture-small", dataset="mnist5k", size=14,
-        method="born-again", method_args={"label_weight": 0.0}, shared=("conv1", "classifier"),
-        net="dense-residual", net_args={**_TINY_DENSE, "units": 1, "ratio": 1.0, "kind": "wide"},
-        teacher_net="densenet", teacher_args=_TINY_DENSE,
-        **_both(6, batch=64, optimizer="sgd", lr=0.05, weight_decay=5e-4, decay_epochs=2), decay_factor=0.2,
-    )  # fmt: skip
+        recipe="ban-cross-architecture-small",
+        dataset="mnist5k",
+        size=14,
+        method="born-again",
+        method_args={"label_weight": 0.0},
+        shared=("conv1", "classifier"),
+        net="dense-residual",
+        net_args={**_TINY_DENSE, "units": 1, "ratio": 1.0, "kind": "wide"},
+        teacher_net="densenet",
+        teacher_args=_TINY_DENSE,
+        **_both(6, batch=64, optimizer="sgd", lr=0.05, weight_decay=5e-4, decay_epochs=2),
+        decay_factor=0.2,
+    )
 
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -161,7 +203,9 @@ _HARD = {**HARD, "shared": ()}
 _TEACHER = TABLE_2["90-60"][0]  # of tables 4 and 5 too
 
 
-def _cite_once(table: int, error: float, teacher: float, teacher_table: int | None = None) -> dict[str, str]:
+def _cite_once(
+    table: int, error: float, teacher: float, teacher_table: int | None = None
+) -> dict[str, str]:
     """The cells of a chain with one generation."""
     return cells(table, {"teacher": (teacher,), "1": (error,)}, teacher_table)
 
@@ -175,7 +219,11 @@ def _arms_of_table_1() -> dict[str, Arm]:
     found = {}
     for name in TABLE_1:
         kind, _, size = name.partition("-")
-        nets = _nets("wrn", _wide_args(int(size[3:]))) if kind == "wrn" else _nets("densenet", _dense(size))
+        nets = (
+            _nets("wrn", _wide_args(int(size[3:])))
+            if kind == "wrn"
+            else _nets("densenet", _dense(size))
+        )
         found[name] = Arm(nets, *_of_table_1(name))
     del found["dense-90-60"]  # the recipe itself
     return found
@@ -197,7 +245,9 @@ def _arms_of_cifar100() -> dict[str, Arm]:
         nets = _nets("wrn", _wide_args(widen))
         found[f"wrn-28-{widen}"] = Arm(nets, cite(3, ban, teacher), _cite_once(3, ban, teacher))
         student = {**nets, "net": "densenet", "net_args": _dense("90-60")}
-        found[f"wrn-28-{widen}-dense"] = Arm(student, cite(3, dense, teacher), _cite_once(3, dense, teacher))
+        found[f"wrn-28-{widen}-dense"] = Arm(
+            student, cite(3, dense, teacher), _cite_once(3, dense, teacher)
+        )
     for name, (differs, error) in TABLE_4.items():
         net = {"net_args": {**_dense("90-60"), **differs}}
         found[name] = Arm(net, cite(4, error), _cite_once(4, error, _TEACHER, 2))
@@ -230,7 +280,9 @@ def _page_of_table_1() -> Page:
 
 PAGES = {
     "ban-cifar10": _page_of_table_1(),
-    "ban-cifar100": Page(ban_cifar100, published_chain("90-60"), _arms_of_cifar100(), cells(2, chain("90-60"))),
+    "ban-cifar100": Page(
+        ban_cifar100, published_chain("90-60"), _arms_of_cifar100(), cells(2, chain("90-60"))
+    ),
     "ban-cross-architecture": _page_of_table_5(),
     "ban-mnist": Page(ban_mnist, "-", {**_SMALL_ARMS, "lenet": _LENET}),
     "ban-mnist5k": Page(ban_mnist5k, "-", _SMALL_ARMS),
@@ -239,7 +291,9 @@ PAGES = {
         ban_cross_architecture_small,
         "-",
         {
-            "bottleneck": Arm({"net_args": {**_TINY_DENSE, "units": 1, "ratio": 1.0, "kind": "bottleneck"}}),
+            "bottleneck": Arm(
+                {"net_args": {**_TINY_DENSE, "units": 1, "ratio": 1.0, "kind": "bottleneck"}}
+            ),
             "half": Arm({"net_args": {**_TINY_DENSE, "units": 1, "ratio": 0.5, "kind": "wide"}}),
             "own-layers": Arm({"shared": ()}),
             "same": Arm({"net": "densenet", "net_args": _TINY_DENSE, "shared": ()}),

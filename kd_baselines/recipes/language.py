@@ -1,13 +1,14 @@
-"""The language models of Furlanello et al., Born-Again neural networks, 2018, https://arxiv.org/abs/1805.04770,
-on Penn Treebank, and one for a CPU.
+"""The language models of Furlanello et al., Born-Again neural networks, 2018,
+https://arxiv.org/abs/1805.04770, on Penn Treebank, and one for a CPU.
 
-The paper's: both nets, the schedules, the teacher's probabilities at each step beside the words (BAN+L; without
-the words LSTMs did not improve). Ours: the weight 1 of the words, that the loss is summed over a window and its
-gradient clipped to the norm 5 (Zaremba et al. 2014), the range of the first weights, and that an epoch is held
-against the one before. The paper counts 52M parameters in its LSTM of one layer of 1500 units with tied
-weights; ours has 33M, see language/lstm.py.
+The paper's: both nets, the schedules, the teacher's probabilities at each step beside the words
+(BAN+L; without the words LSTMs did not improve). Ours: the weight 1 of the words, that the loss is
+summed over a window and its gradient clipped to the norm 5 (Zaremba et al. 2014), the range of the
+first weights, and that an epoch is held against the one before. The paper counts 52M parameters in
+its LSTM of one layer of 1500 units with tied weights; ours has 33M, see language/lstm.py.
 
-Published numbers are perplexities of single runs; lower is better. The paper has a teacher and one generation.
+Published numbers are perplexities of single runs; lower is better. The paper has a teacher and one
+generation.
 """
 
 from __future__ import annotations
@@ -17,35 +18,54 @@ from kd_baselines.recipes.born_again_tables import PAPER, TABLE_6, cells
 from kd_baselines.recipes.page import Arm, Page
 
 _CNN = {
-    "net": "cnn-lstm", "net_args": {}, "batch": 20, "lr": 2.0, "decay_factor": 0.5, "decay_below": 0.5,
-}  # fmt: skip
+    "net": "cnn-lstm",
+    "net_args": {},
+    "batch": 20,
+    "lr": 2.0,
+    "decay_factor": 0.5,
+    "decay_below": 0.5,
+}
 _SMALL = {
-    "tokens": 200_000, "net_args": {"width": 128, "dropout": 0.2}, "batch": 20, "epochs": 6,
-    "decay_factor": 0.5, "decay_below": 20.0,
-}  # fmt: skip
+    "tokens": 200_000,
+    "net_args": {"width": 128, "dropout": 0.2},
+    "batch": 20,
+    "epochs": 6,
+    "decay_factor": 0.5,
+    "decay_below": 20.0,
+}
 
 
 def ban_ptb() -> LanguageConfig:
     """An LSTM is born again, on Penn Treebank: taught at each word by an LSTM like itself.
 
-    The teacher is the arm `teacher`; `kd-baselines born-again` trains it and the generations after it. Each of
-    them is as large, and takes as long. The arms cnn-lstm are the paper's other net, which reads characters;
-    small is `ban-ptb-small`.
+    The teacher is the arm `teacher`; `kd-baselines born-again` trains it and the generations after
+    it. Each of them is as large, and takes as long. The arms cnn-lstm are the paper's other net,
+    which reads characters; small is `ban-ptb-small`.
     """
     return LanguageConfig(
-        recipe="ban-ptb", method="born-again", label_weight=1.0,
-        net="lstm", net_args={"width": 1500, "layers": 1, "dropout": 0.65, "tied": True},
-        epochs=40, batch=32, unroll=35, lr=1.0, decay_factor=0.25, decay_below=0.0,
-    )  # fmt: skip
+        recipe="ban-ptb",
+        method="born-again",
+        label_weight=1.0,
+        net="lstm",
+        net_args={"width": 1500, "layers": 1, "dropout": 0.65, "tied": True},
+        epochs=40,
+        batch=32,
+        unroll=35,
+        lr=1.0,
+        decay_factor=0.25,
+        decay_below=0.0,
+    )
 
 
 def ban_ptb_small() -> LanguageConfig:
-    """The LSTM of `ban-ptb` at 128 units, on the first 200,000 words: a minute an epoch on one core.
+    """The LSTM of `ban-ptb` at 128 units, on the first 200,000 words: a minute an epoch on one
+    core.
 
-    The words are those of the 200,000, the others are <unk>, which is easier to predict than they are: a
-    perplexity here is not one of the whole text. Few epochs: the learning rate is halved after each that lowers
-    the validation perplexity by 20 or less. With the paper's rule the last epochs hang on whether one of them
-    happens to rise (chosen so on validation perplexities of one chain).
+    The words are those of the 200,000, the others are <unk>, which is easier to predict than they
+    are: a perplexity here is not one of the whole text. Few epochs: the learning rate is halved
+    after each that lowers the validation perplexity by 20 or less. With the paper's rule the last
+    epochs hang on whether one of them happens to rise (chosen so on validation perplexities of one
+    chain).
     """
     return ban_ptb().with_changes(recipe="ban-ptb-small", **_SMALL)
 

@@ -32,7 +32,8 @@ class Arm:
 
     Args:
         changes: fields of the recipe's config, with their values here.
-        published: published accuracy in percent, of text the perplexity, with its source, or a dash.
+        published: published accuracy in percent, of text the perplexity, with its source, or a
+            dash.
         rows: published values of its chain of generations, as `Page.published_in` gives them.
     """
 
@@ -47,9 +48,11 @@ class Page:
 
     Args:
         make: returns the config of the recipe's own student.
-        published: published accuracy in percent, of text the perplexity, with its source, or a dash.
+        published: published accuracy in percent, of text the perplexity, with its source, or a
+            dash.
         arms: the paper's other rows by name.
-        rows: published values of the recipe's own chain of generations, as `published_in` gives them.
+        rows: published values of the recipe's own chain of generations, as `published_in` gives
+            them.
     """
 
     make: Callable[[], Config]
@@ -73,7 +76,8 @@ class Page:
             return Arm({}, self.published, self.rows)
         if name not in self.arms:
             raise UsageError(
-                f"the recipe {self.make().recipe} has no arm {name!r}; {suggest(str(name), [OWN, *self.arms])}"
+                f"the recipe {self.make().recipe} has no arm {name!r}; "
+                f"{suggest(str(name), [OWN, *self.arms])}"
             )
         return self.arms[name]
 
@@ -87,8 +91,8 @@ class Page:
         if not isinstance(config, KdConfig):
             name = config.recipe
             raise UsageError(
-                f"{name} trains language models, which are compared by generations; type kd-baselines "
-                f"born-again {name}, or kd-baselines train {name} for a single one"
+                f"{name} trains language models, which are compared by generations; type "
+                f"kd-baselines born-again {name}, or kd-baselines train {name} for a single one"
             )
         return config
 
@@ -97,7 +101,7 @@ class Page:
         return self.arm(arm).published
 
     def published_in(self, row: str, arm: str = OWN) -> str:
-        """The published error in percent, of text the test perplexity, with its source or a dash, of a row of
-        an arm's generations: "teacher", a generation as "1", "BANE(2)" (generations 1 and 2), or
-        "BANE(2)+teacher"."""
+        """The published error in percent, of text the test perplexity, with its source or a dash,
+        of a row of an arm's generations: "teacher", a generation as "1", "BANE(2)" (generations 1
+        and 2), or "BANE(2)+teacher"."""
         return self.arm(arm).rows.get(row, "-")

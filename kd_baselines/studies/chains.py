@@ -28,13 +28,15 @@ Scored = dict[str, tuple[float, ...]]
 
 
 def seed_of(seed: int, generation: int) -> int:
-    """The seed that a generation of a chain is drawn and trained with; another one for every pair."""
+    """The seed that a generation of a chain is drawn and trained with; another one for every
+    pair."""
     return derive(seed, "generation", generation)
 
 
 @dataclass
 class MeasuredNet:
-    """The scores of an arm: of generation 0 to G, of generations 1 to k, and of all with the teacher."""
+    """The scores of an arm: of generation 0 to G, of generations 1 to k, and of all with the
+    teacher."""
 
     nets: list[Scored] = field(default_factory=list)
     ensembles: dict[int, Scored] = field(default_factory=dict)
@@ -42,20 +44,30 @@ class MeasuredNet:
 
     def descent(self, arm: str, column: str) -> Descent:
         ensembles = {k: scores[column] for k, scores in self.ensembles.items()}
-        return Descent(arm, [scores[column] for scores in self.nets], ensembles, self.with_teacher[column])
+        return Descent(
+            arm, [scores[column] for scores in self.nets], ensembles, self.with_teacher[column]
+        )
 
 
 class Chains:
     """The nets of all arms and seeds: loaded, resumed or trained."""
 
     def __init__(
-        self, lineage: Lineage[Any, Any, Any], study: Study, configs: Mapping[str, Any], average: str
+        self,
+        lineage: Lineage[Any, Any, Any],
+        study: Study,
+        configs: Mapping[str, Any],
+        average: str,
     ) -> None:
         self.lineage, self.study, self.configs, self.average = lineage, study, configs, average
 
     def teacher_of(self, arm: str) -> str:
         """The name of an arm's generation 0: after the first of all arms that has it."""
-        firsts = {a: self.lineage.build_first(c, 0) for a, c in self.configs.items() if has_teacher(c.method)}
+        firsts = {
+            a: self.lineage.build_first(c, 0)
+            for a, c in self.configs.items()
+            if has_teacher(c.method)
+        }
         first = next(a for a, config in firsts.items() if config == firsts[arm])
         return "teacher" if first == next(iter(firsts)) else f"teacher-{first}"
 
@@ -64,7 +76,9 @@ class Chains:
         config = self.configs[arm]
         nets = [
             self._net(
-                f"{self.teacher_of(arm)}-s{seed}", self.lineage.build_first(config, seed_of(seed, 0)), None
+                f"{self.teacher_of(arm)}-s{seed}",
+                self.lineage.build_first(config, seed_of(seed, 0)),
+                None,
             )
         ]
         for g in range(1, generations + 1):
@@ -88,7 +102,9 @@ class Chains:
     def measure(self, arm: str, chains: Sequence[Sequence[Path]]) -> MeasuredNet:
         """Scores of an arm's nets and ensembles over its chains, one a seed."""
         found, generations = MeasuredNet(), len(chains[0]) - 1
-        found.nets = [self._scores(arm, [[nets[g]] for nets in chains]) for g in range(generations + 1)]
+        found.nets = [
+            self._scores(arm, [[nets[g]] for nets in chains]) for g in range(generations + 1)
+        ]
         for k in range(2, generations + 1):
             found.ensembles[k] = self._scores(arm, [nets[1 : k + 1] for nets in chains])
         found.with_teacher = self._scores(arm, chains)
@@ -103,11 +119,12 @@ class Chains:
 
 
 def refuse_other_teacher(run: Path, teacher: Path, fingerprint: str) -> None:
-    """Refuse a run, by its folder, whose teacher had another fingerprint than the net in the file `teacher`."""
+    """Refuse a run, by its folder, whose teacher had another fingerprint than the net in the file
+    `teacher`."""
     if RunFolder.open(run).environment.get("teacher") != fingerprint:
         raise DataError(
-            f"{run} was taught by another net than {teacher} holds (its fingerprint differs); restore that "
-            f"file, or remove {run.name} and the generations after it"
+            f"{run} was taught by another net than {teacher} holds (its fingerprint differs); "
+            f"restore that file, or remove {run.name} and the generations after it"
         )
 
 
@@ -115,6 +132,6 @@ def _refuse_other_data(run: Path, before: Path) -> None:
     a, b = (RunFolder.open(path).environment.get("data") for path in (run, before))
     if a != b:
         raise DataError(
-            f"{run} was trained on other data than {before.name} (their fingerprints differ); restore the data "
-            f"and remove {run.name} and the generations after it"
+            f"{run} was trained on other data than {before.name} (their fingerprints differ); "
+            f"restore the data and remove {run.name} and the generations after it"
         )

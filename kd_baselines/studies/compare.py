@@ -2,11 +2,13 @@
 
     OUT/                       a run folder of kind "kd-compare": config.json, environment.json
       ARM-sSEED/               run folders of students
-      teacher/                 the run of the teacher that arms share; teacher-ARM/ where they have several
+      teacher/                 the run of the teacher that arms share; teacher-ARM/ where they have
+                               several
       teacher.safetensors      its nets, with the scores of all of them together
       table.md  table.csv
 
-Finished students are loaded and interrupted ones are resumed, so the same command continues a comparison.
+Finished students are loaded and interrupted ones are resumed, so the same command continues a
+comparison.
 """
 
 from __future__ import annotations
@@ -30,7 +32,12 @@ from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT, SavedNet
 from kd_baselines.recipes import OWN, Page, page
 from kd_baselines.setup import Setup, wants_teacher
-from kd_baselines.studies.comparison_table import ArmRow, Comparison, add_differences, write_comparison
+from kd_baselines.studies.comparison_table import (
+    ArmRow,
+    Comparison,
+    add_differences,
+    write_comparison,
+)
 from kd_baselines.teacher_runs import (
     build_untrained,
     is_same_teacher,
@@ -61,28 +68,32 @@ def compare(
     again: str | None = None,
     progress: bool | Report = False,
 ) -> Comparison:
-    """Train every arm of a recipe with every seed on the teacher they share, and compare the arms with one.
+    """Train every arm of a recipe with every seed on the teacher they share, and compare the arms
+    with one.
 
     Args:
         recipe: its name, or a page of your own.
         seeds: of the students: how many, from 0, or which.
         arms: some of the recipe's; default: all.
-        base: the arm that the others are compared with, paired by seed; default: the first without a
-            teacher, else the first.
+        base: the arm that the others are compared with, paired by seed; default: the first without
+            a teacher, else the first.
         out: the study's folder; an interrupted study is resumed.
         options: of the runs.
         changes: fields of every config, and their values.
         data: your own real data; default: what the configs name.
         say: takes a line for every step.
         again: the command that resumes the study, named after a signal.
-        progress: True shows progress on stderr; or a function of (what, done, total), called as it goes on.
+        progress: True shows progress on stderr; or a function of (what, done, total), called as it
+            goes on.
 
     Raises:
-        UsageError: an unknown arm or field, no seed or one given twice, or `out` holds something else.
+        UsageError: an unknown arm or field, no seed or one given twice, or `out` holds something
+            else.
         Interrupted: a signal came; what was done is kept.
 
     Example:
-        `compare("hinton-missing-digit", seeds=3, out="runs/missing").row("own").mean("of class 3, shifted")`
+        `compare("hinton-missing-digit", seeds=3, out="runs/missing").row("own").mean("of class 3,
+        shifted")`
     """
     found = page(recipe) if isinstance(recipe, str) else recipe
     name = found.make().recipe
@@ -94,7 +105,9 @@ def compare(
     selected = select_arms(arms, list(configs), name)
     compared_with = _base(base, {arm: configs[arm] for arm in selected})
     some = selected if len(selected) < len(configs) else None
-    command = format_command("kd-baselines compare", name, numbers, {"arms": some, "base": base}, changed)
+    command = format_command(
+        "kd-baselines compare", name, numbers, {"arms": some, "base": base}, changed
+    )
     again = again or (command if data is None else f"compare(..., out={str(out)!r}, data=...)")
     asked = {"recipe": name, "changes": dump_changes(changed, KdConfig)}
     with Study(Path(out), COMPARE_KIND, asked, again=again, say=say) as study:
@@ -102,12 +115,18 @@ def compare(
         runs.check(selected)
         study.open()
         scores = {arm: [runs.scores(arm, seed) for seed in numbers] for arm in selected}
-        rows = {arm: _row(arm, configs[arm], s, found.published_of(arm)) for arm, s in scores.items()}
+        rows = {
+            arm: _row(arm, configs[arm], s, found.published_of(arm)) for arm, s in scores.items()
+        }
         arms_rows = [add_differences(row, rows[compared_with]) for row in rows.values()]
         result = Comparison(
-            name, compared_with, numbers, (*runs.teacher_rows(selected), *arms_rows), changed,
+            name,
+            compared_with,
+            numbers,
+            (*runs.teacher_rows(selected), *arms_rows),
+            changed,
             tuple(study.environments),
-        )  # fmt: skip
+        )
         return replace(result, files=write_comparison(result, study.path, command))
 
 
@@ -119,7 +138,9 @@ def _row(arm: str, config: KdConfig, scores: Sequence[Scores], published: str) -
 
 def _base(asked: str | None, configs: Mapping[str, KdConfig]) -> str:
     if asked is None:
-        return next((arm for arm, c in configs.items() if not has_teacher(c.method)), next(iter(configs)))
+        return next(
+            (arm for arm, c in configs.items() if not has_teacher(c.method)), next(iter(configs))
+        )
     if asked not in configs:
         raise UsageError(f"the base {asked!r} is not among the arms; {suggest(asked, configs)}")
     return asked
@@ -129,7 +150,11 @@ class Runs:
     """The students of one comparison and the teachers they share, each a run of its own."""
 
     def __init__(
-        self, study: Study, configs: Mapping[str, KdConfig], options: RunOptions, data: RealData | None
+        self,
+        study: Study,
+        configs: Mapping[str, KdConfig],
+        options: RunOptions,
+        data: RealData | None,
     ) -> None:
         self.study, self.configs, self.options, self.data = study, configs, options, data
 
@@ -146,29 +171,42 @@ class Runs:
         teacher = None
         if wants_teacher(config) and not self._job(name, config).is_finished():
             teacher = self._teacher(config)
-        return Scores.from_dict(SavedNet.load(self.study.run(self._job(name, config, teacher))).scores or {})
+        return Scores.from_dict(
+            SavedNet.load(self.study.run(self._job(name, config, teacher))).scores or {}
+        )
 
     def _job(self, name: str, config: KdConfig, teacher: Path | None = None) -> Job:
         path = self.study.path / name
 
         def run(resume: bool) -> None:
-            train(config, data=self.data, teacher=teacher, out=path, resume=resume, options=self.options)
+            train(
+                config,
+                data=self.data,
+                teacher=teacher,
+                out=path,
+                resume=resume,
+                options=self.options,
+            )
 
         words = name if teacher is None else f"{name}, taught by {teacher.name}"
         return Job(path, config, STUDENT, run, words)
 
     def _teacher(self, config: KdConfig) -> Path:
-        """The file of the teacher of a config, with its scores; trained if it does not exist yet."""
+        """The file of the teacher of a config, with its scores; trained if it does not exist
+        yet."""
         file = self._teacher_file(config)
         if file.exists():
             return file
         if config.teacher_weights is not None:
-            saved, _ = load_pretrained(config, load_data(config, self.options, self.data), self.options)
+            saved, _ = load_pretrained(
+                config, load_data(config, self.options, self.data), self.options
+            )
         else:
             names = enumerate(net_names(file.stem, config))
             runs = [self.study.run(self._job(name, teacher_config(config, n))) for n, name in names]
             saved = join_nets([SavedNet.load(path) for path in runs], config.average)
-        if saved.scores is None and saved.classes:  # none for a teacher of other classes (ImageNet's)
+        # none for a teacher of other classes (ImageNet's)
+        if saved.scores is None and saved.classes:
             real = load_data(config, self.options, self.data)
             teacher = saved.to_teacher().to(real.device)
             found = score(teacher, real, noise=config.noise, seed=config.teacher_seed)
@@ -199,6 +237,12 @@ class Runs:
             for name in config.without:
                 accuracy = found.per_class[saved.classes.index(name)]
                 columns |= {} if accuracy is None else {f"of class {name}": accuracy}
-            words = config.teacher_net if config.teachers == 1 else f"{config.teachers} x {config.teacher_net}"
-            rows[path] = ArmRow(path.stem, words, {column: (value,) for column, value in columns.items()})
+            words = (
+                config.teacher_net
+                if config.teachers == 1
+                else f"{config.teachers} x {config.teacher_net}"
+            )
+            rows[path] = ArmRow(
+                path.stem, words, {column: (value,) for column, value in columns.items()}
+            )
         return list(rows.values())

@@ -18,15 +18,26 @@ from datadistill.studies.table import (
     format_difference,
     join_page,
     to_markdown,
-)  # fmt: skip
+)
 
 __all__ = ["FILES", "ArmRow", "Comparison", "add_differences", "write_comparison"]
 
 FILES = ("table.md", "table.csv")
 FIELDS = (
-    "recipe", "arm", "method", "column", "seeds", "mean", "deviation", "base", "difference", "low", "high",
-    "published", "values",
-)  # fmt: skip
+    "recipe",
+    "arm",
+    "method",
+    "column",
+    "seeds",
+    "mean",
+    "deviation",
+    "base",
+    "difference",
+    "low",
+    "high",
+    "published",
+    "values",
+)
 
 
 @dataclass(frozen=True)
@@ -36,8 +47,8 @@ class ArmRow:
     Args:
         arm: its name; of a teacher "teacher", and the arm's name behind it where arms have several.
         method: how it learned.
-        values: column -> the score of each seed, in the comparison's unit; a teacher that all seeds share has
-            one.
+        values: column -> the score of each seed, in the comparison's unit; a teacher that all seeds
+            share has one.
         differences: column -> paired difference to the base arm; empty for that arm and teachers.
         published: the paper's number with its source, or a dash.
     """
@@ -59,16 +70,20 @@ class ArmRow:
 
 
 def add_differences(row: ArmRow, base: ArmRow) -> ArmRow:
-    """A row with its differences to another, in the columns that both have; that one itself has none."""
+    """A row with its differences to another, in the columns that both have; that one itself has
+    none."""
     if row is base:
         return row
     shared = [column for column in row.values if column in base.values]
-    found = {column: paired_difference(row.values[column], base.values[column]) for column in shared}
+    found = {
+        column: paired_difference(row.values[column], base.values[column]) for column in shared
+    }
     return replace(row, differences=found)
 
 
 SHARED_TEACHER = (
-    "Test images; students with the seeds {seeds}, the same teacher for every seed; population deviations."
+    "Test images; students with the seeds {seeds}, the same teacher for every seed; "
+    "population deviations."
 )
 
 
@@ -114,10 +129,13 @@ class Comparison:
         for row in self.rows:
             if row.arm == arm:
                 return row
-        raise UsageError(f"{arm!r} was not compared; there are {', '.join(row.arm for row in self.rows)}")
+        raise UsageError(
+            f"{arm!r} was not compared; there are {', '.join(row.arm for row in self.rows)}"
+        )
 
     def score(self, row: ArmRow, column: str) -> Score:
-        """The score of a row, with the published number; without a mean where it was not measured."""
+        """The score of a row, with the published number; without a mean where it was not
+        measured."""
         known = row.published if column == self.measure and row.published != "-" else None
         return replace(row.score(column), published=known)
 
@@ -128,7 +146,12 @@ class Comparison:
             for column in row.values:
                 score = self.score(row, column)
                 base = None if score.difference is None else self.base
-                labels = {"recipe": self.recipe, "arm": row.arm, "method": row.method, "column": column}
+                labels = {
+                    "recipe": self.recipe,
+                    "arm": row.arm,
+                    "method": row.method,
+                    "column": column,
+                }
                 rows.append(({**labels, "seeds": len(score.values), "base": base}, score))
         return Table(FIELDS, rows, {"low": "difference_low", "high": "difference_high"})
 
@@ -171,7 +194,10 @@ def remarks(found: Comparison) -> list[str]:
     if len(found.seeds) > 1:
         points = "in points and " if found.unit == "%" else ""
         free = f"{len(found.seeds) - 1} degree{'' if len(found.seeds) == 2 else 's'} of freedom"
-        lines.append(f"Differences are {points}paired by seed, with the 95% interval of Student's t ({free}).")
+        lines.append(
+            f"Differences are {points}paired by seed, with the 95% interval of "
+            f"Student's t ({free})."
+        )
     else:
         lines.append("One seed: nothing follows from a difference.")
     if found.changes:

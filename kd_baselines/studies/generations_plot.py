@@ -1,4 +1,5 @@
-"""Error by generation: a line of single nets for each arm, its ensembles, and the teacher's level."""
+"""Error by generation: a line of single nets for each arm, its ensembles, and the teacher's
+level."""
 
 from __future__ import annotations
 
@@ -41,8 +42,8 @@ class Descent:
 
 @own_style()
 def generations_figure(title: str, descents: Sequence[Descent], y: str) -> Figure:
-    """The mean over seeds by generation; bars are -+ the population deviation, ensembles are dashed. `y`
-    names the scores.
+    """The mean over seeds by generation; bars are -+ the population deviation, ensembles are
+    dashed. `y` names the scores.
 
     Example:
         >>> chain = Descent("own", [(9.0, 9.4), (8.1, 8.5), (8.0, 8.2)], {2: (7.5, 7.7)})
@@ -61,7 +62,8 @@ def generations_figure(title: str, descents: Sequence[Descent], y: str) -> Figur
         means = [mean(values) for values in chain.nets]
         spread = [deviation(values) for values in chain.nets]
         name = clean(chain.arm, LABEL)
-        beside = BESIDE * (n - (len(descents) - 1) / 2)  # so that bars of several arms do not hide each other
+        # so that bars of several arms do not hide each other
+        beside = BESIDE * (n - (len(descents) - 1) / 2)
         xs = [g + beside for g in range(len(means))]
         ax.plot(xs, means, color=colour, marker=marker, markersize=5, label=f"{name}, single nets")
         if any(spread):
@@ -72,15 +74,27 @@ def generations_figure(title: str, descents: Sequence[Descent], y: str) -> Figur
             ks = sorted(chain.ensembles)
             levels = [mean(chain.ensembles[k]) for k in ks]
             ax.plot(
-                [k + beside for k in ks], levels, color=colour, linestyle="--", marker=marker, markersize=7,
-                markerfacecolor="white", label=f"{name}, BANE(k)",
-            )  # fmt: skip
+                [k + beside for k in ks],
+                levels,
+                color=colour,
+                linestyle="--",
+                marker=marker,
+                markersize=7,
+                markerfacecolor="white",
+                label=f"{name}, BANE(k)",
+            )
         if chain.with_teacher:
             last = len(means) - 1
             ax.plot(
-                last + beside, mean(chain.with_teacher), color=colour, linestyle="none", marker="*",
-                markersize=11, markerfacecolor="white", label=f"{name}, BANE({last}) and the teacher",
-            )  # fmt: skip
+                last + beside,
+                mean(chain.with_teacher),
+                color=colour,
+                linestyle="none",
+                marker="*",
+                markersize=11,
+                markerfacecolor="white",
+                label=f"{name}, BANE({last}) and the teacher",
+            )
     if len(teachers) == 1:
         level = mean(descents[0].nets[0])
         ax.axhline(level, color=GREY, linestyle=":", linewidth=1.2, zorder=1, label="teacher")

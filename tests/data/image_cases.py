@@ -79,7 +79,11 @@ def png(values, depth, colour, *, transparent=None, palette=None, orientation=No
     if depth == 16:
         rows = [row.astype(">u2").tobytes() for row in flat]
     else:
-        bits = ((flat[..., None] >> np.arange(depth)[::-1]) & 1).reshape(len(flat), -1).astype(np.uint8)
+        bits = (
+            ((flat[..., None] >> np.arange(depth)[::-1]) & 1)
+            .reshape(len(flat), -1)
+            .astype(np.uint8)
+        )
         rows = [np.packbits(row).tobytes() for row in bits]
     header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], depth, colour, 0, 0, 0)
     parts = [(b"IHDR", header), (b"PLTE", palette), (b"tRNS", transparent)]
@@ -95,7 +99,9 @@ def png(values, depth, colour, *, transparent=None, palette=None, orientation=No
     return data
 
 
-def tiff(values, order, *, photometric=1, sample_format=1, extra=None, deflate=False, orientation=1):
+def tiff(
+    values, order, *, photometric=1, sample_format=1, extra=None, deflate=False, orientation=1
+):
     """A TIFF file of one strip.
 
     Args:
@@ -110,12 +116,19 @@ def tiff(values, order, *, photometric=1, sample_format=1, extra=None, deflate=F
     data = values.astype(values.dtype.newbyteorder(order)).tobytes()
     data = zlib.compress(data) if deflate else data
     fields = [
-        (256, "I", [width]), (257, "I", [height]), (258, "H", [bits] * samples),
+        (256, "I", [width]),
+        (257, "I", [height]),
+        (258, "H", [bits] * samples),
         (259, "H", [8 if deflate else 1]),
-        (262, "H", [photometric]), (273, "I", [8]), (274, "H", [orientation]), (277, "H", [samples]),
-        (278, "I", [height]), (279, "I", [len(data)]),
-        *([] if extra is None else [(338, "H", [extra])]), (339, "H", [sample_format] * samples),
-    ]  # fmt: skip
+        (262, "H", [photometric]),
+        (273, "I", [8]),
+        (274, "H", [orientation]),
+        (277, "H", [samples]),
+        (278, "I", [height]),
+        (279, "I", [len(data)]),
+        *([] if extra is None else [(338, "H", [extra])]),
+        (339, "H", [sample_format] * samples),
+    ]
     directory = 8 + len(data) + len(data) % 2
     beyond = directory + 2 + 12 * len(fields) + 4
     entries, tail = b"", b""
@@ -123,9 +136,9 @@ def tiff(values, order, *, photometric=1, sample_format=1, extra=None, deflate=F
         packed = struct.pack(order + kind * len(content), *content)
         if len(packed) > 4:
             packed, tail = struct.pack(order + "I", beyond + len(tail)), tail + packed
-        entries += struct.pack(order + "HHI", tag, {"H": 3, "I": 4}[kind], len(content)) + packed.ljust(
-            4, b"\0"
-        )
+        entries += struct.pack(
+            order + "HHI", tag, {"H": 3, "I": 4}[kind], len(content)
+        ) + packed.ljust(4, b"\0")
     start = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, directory)
     count, end = struct.pack(order + "H", len(fields)), struct.pack(order + "I", 0)
     return (start + data).ljust(directory, b"\0") + count + entries + end + tail

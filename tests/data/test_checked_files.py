@@ -1,4 +1,5 @@
-"""CIFAR's pickles and SVHN's .mat files: the bytes that are checked are those that are read; none runs code."""
+"""CIFAR's pickles and SVHN's .mat files: the bytes that are checked are those that are read; none
+runs code."""
 
 import hashlib
 import os
@@ -24,12 +25,18 @@ def python_2(content):
     data = content["data"]
     raw = data.tobytes()
     return (
-        b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85q\x05"
-        b"U\x01bq\x06\x87Rq\x07(K\x01" + b"M" + len(data).to_bytes(2, "little") + b"M\x00\x0c\x86q\x08"
-        b"cnumpy\ndtype\nq\x09U\x02u1q\nK\x00K\x01\x87Rq\x0b(K\x03U\x01|q\x0cNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\rb"
-        b"\x89T" + len(raw).to_bytes(4, "little") + raw + b"q\x0etq\x0fbU\x06labelsq\x10]q\x11("
-        + b"".join(b"K" + bytes([k]) for k in content["labels"]) + b"eu."
-    )  # fmt: skip
+        b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85q\x05U\x01bq\x06\x87Rq\x07(K\x01"
+        + b"M"
+        + len(data).to_bytes(2, "little")
+        + (
+            b"M\x00\x0c\x86q\x08cnumpy\ndtype\nq\x09U\x02u1q\nK\x00K\x01\x87Rq\x0b(K\x03U\x01|q\x0cNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\rb\x89T"
+        )
+        + len(raw).to_bytes(4, "little")
+        + raw
+        + b"q\x0etq\x0fbU\x06labelsq\x10]q\x11("
+        + b"".join(b"K" + bytes([k]) for k in content["labels"])
+        + b"eu."
+    )
 
 
 def cifar(monkeypatch, root, contents):
@@ -48,7 +55,10 @@ def cifar(monkeypatch, root, contents):
 def test_a_batch_is_read_by_value(write, monkeypatch, tmp_path):
     content = batch()
     found = read_cifar(cifar(monkeypatch, tmp_path, {"one": write(content)}), tmp_path, "train")
-    assert np.array_equal(found.data.reshape(4, 3072), content["data"]) and found.targets == content["labels"]
+    assert (
+        np.array_equal(found.data.reshape(4, 3072), content["data"])
+        and found.targets == content["labels"]
+    )
 
 
 def test_torchvision_itself_reads_the_same(monkeypatch, tmp_path):
@@ -56,13 +66,18 @@ def test_torchvision_itself_reads_the_same(monkeypatch, tmp_path):
     monkeypatch.setattr(made, "_check_integrity", lambda self: True)
     monkeypatch.setattr(made, "_load_meta", lambda self: None)
     theirs, ours = made(str(tmp_path)), read_cifar(made, tmp_path, "train")
-    assert np.array_equal(theirs.data.transpose(0, 3, 1, 2), ours.data) and theirs.targets == ours.targets
+    assert (
+        np.array_equal(theirs.data.transpose(0, 3, 1, 2), ours.data)
+        and theirs.targets == ours.targets
+    )
 
 
 def test_fine_labels_of_cifar100_are_read(monkeypatch, tmp_path):
     content = batch()
     content["fine_labels"] = content.pop("labels")
-    found = read_cifar(cifar(monkeypatch, tmp_path, {"one": pickle.dumps(content)}), tmp_path, "train")
+    found = read_cifar(
+        cifar(monkeypatch, tmp_path, {"one": pickle.dumps(content)}), tmp_path, "train"
+    )
     assert found.targets == content["fine_labels"]
 
 
@@ -121,7 +136,9 @@ REFUSED = {
     "an array that claims a terabyte": pickle.dumps({"data": _array_call((10**12,))}, protocol=2),
     "objects": pickle.dumps({"data": np.array([None])}, protocol=2),
     "a dtype with fields": pickle.dumps({"data": np.zeros(1, dtype=[("a", "u1")])}, protocol=2),
-    "a shape of more than its bytes": pickle.dumps(batch(), protocol=2).replace(b"M\x00\x0c", b"M\xff\xff"),
+    "a shape of more than its bytes": pickle.dumps(batch(), protocol=2).replace(
+        b"M\x00\x0c", b"M\xff\xff"
+    ),
     "a builtin": pickle.dumps({"data": print}, protocol=2),
 }
 
@@ -156,7 +173,10 @@ def test_svhn_is_read_by_value_and_checked(monkeypatch, tmp_path):
     digest = hashlib.md5((tmp_path / "train.mat").read_bytes()).hexdigest()
     monkeypatch.setattr(datasets.SVHN, "split_list", {"train": ["", "train.mat", digest]})
     found = read_svhn(datasets.SVHN, tmp_path, "train", official=True)
-    assert np.array_equal(found.data, pixels.transpose(3, 2, 0, 1)) and found.targets.tolist() == [0, 4]
+    assert np.array_equal(found.data, pixels.transpose(3, 2, 0, 1)) and found.targets.tolist() == [
+        0,
+        4,
+    ]
     theirs = datasets.SVHN(str(tmp_path))
     assert np.array_equal(theirs.data, found.data) and theirs.labels.tolist() == [0, 4]
     monkeypatch.setattr(datasets.SVHN, "split_list", {"train": ["", "train.mat", "0" * 32]})

@@ -81,7 +81,10 @@ def test_a_number_of_classes_gives_numbers():
 
 
 def test_synonyms_become_one_name():
-    assert class_names([("tench", "Tinca tinca"), ("goldfish",)]) == ("tench, Tinca tinca", "goldfish")
+    assert class_names([("tench", "Tinca tinca"), ("goldfish",)]) == (
+        "tench, Tinca tinca",
+        "goldfish",
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,9 @@ def test_equal_folder_names_are_refused(tmp_path):
 # --- test labels go by name
 
 
-@pytest.mark.parametrize("names", [("eel", "dog", "cat"), ("cat", "eel"), ("eel",), ("dog", "eel", "cat")])
+@pytest.mark.parametrize(
+    "names", [("eel", "dog", "cat"), ("cat", "eel"), ("eel",), ("dog", "eel", "cat")]
+)
 def test_test_labels_go_by_name(names):
     assert right(RealData.from_dataset(named(), named(names)))
 
@@ -145,7 +150,9 @@ def test_names_go_by_class_to_idx_where_there_is_one():
 
 
 def test_class_to_idx_decides_over_a_list_in_another_order():
-    test = Pets(("eel", "cat", "dog"), classes=list(NAMES), class_to_idx={"cat": 1, "dog": 2, "eel": 0})
+    test = Pets(
+        ("eel", "cat", "dog"), classes=list(NAMES), class_to_idx={"cat": 1, "dog": 2, "eel": 0}
+    )
     assert right(RealData.from_dataset(named(), test))
 
 
@@ -182,7 +189,10 @@ def test_test_labels_of_tensors_go_by_name():
         (Pets(("eel", "cat"), classes=["yak", "cat"]), "item 0 is of class 'yak'.*cat, dog, eel"),
         (Pets(("eel", "cat"), classes=["yak", "gnu"]), "no name in common"),
         (Pets(NAMES, classes=["cat", "dog"]), "labels from 0 to 2 but"),
-        (Pets(NAMES, classes=["dog", "eel"]), "item 2 has the label 2, but its data set names 2 classes"),
+        (
+            Pets(NAMES, classes=["dog", "eel"]),
+            "item 2 has the label 2, but its data set names 2 classes",
+        ),
     ],
 )
 def test_test_classes_that_are_unknown_are_refused(test, words):
@@ -196,7 +206,9 @@ def test_an_image_folder_lacking_a_class_has_right_labels(tmp_path):
         for name in names:
             (tmp_path / part / name).mkdir(parents=True)
             for i in range(4):
-                Image.new("L", (4, 4), round(255 * SHADE[name])).save(tmp_path / part / name / f"{i}.png")
+                Image.new("L", (4, 4), round(255 * SHADE[name])).save(
+                    tmp_path / part / name / f"{i}.png"
+                )
     train, test = (ImageFolder(str(tmp_path / part)) for part in ("train", "test"))
     data = RealData.from_dataset(train, test, channels=1)
     assert data.classes == NAMES and data.test.labels.tolist() == [0] * 4 + [2] * 4 and right(data)
@@ -237,7 +249,10 @@ def test_a_sampler_of_a_subset_is_obeyed():
     "loader, words",
     [
         (DataLoader(named(), collate_fn=lambda items: items), "collate_fn of its own"),
-        (DataLoader(named(), sampler=WeightedRandomSampler([1.0] * 30, 30)), "WeightedRandomSampler"),
+        (
+            DataLoader(named(), sampler=WeightedRandomSampler([1.0] * 30, 30)),
+            "WeightedRandomSampler",
+        ),
     ],
 )
 def test_a_loader_that_changes_what_it_loads_is_refused(loader, words):
@@ -260,7 +275,9 @@ def test_a_target_transform_that_joins_classes_joins_their_names():
 
 def test_the_placeholder_of_emnist_is_no_class():
     letters = Pets(target_transform=None, classes=["N/A", *NAMES])
-    letters.__class__ = type("Letters", (Pets,), {"__getitem__": lambda self, i: _from_one(self, i)})
+    letters.__class__ = type(
+        "Letters", (Pets,), {"__getitem__": lambda self, i: _from_one(self, i)}
+    )
     data = RealData.from_dataset(letters, named())
     assert data.classes == NAMES and right(data) and right(data, "train")
 

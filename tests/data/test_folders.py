@@ -127,7 +127,8 @@ def test_a_class_whose_files_are_all_bad(birds):
 
 @pytest.mark.parametrize("factor", [1, 3])  # Pillow warns up to twice its limit and raises beyond
 def test_a_decompression_bomb_is_refused(birds, monkeypatch, factor):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 119 if factor == 1 else 30)  # the pictures have 120
+    # the pictures have 120
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 119 if factor == 1 else 30)
     with pytest.raises(DataError, match="decompression bomb"):
         load_folder(birds)
 

@@ -13,7 +13,9 @@ from torch.utils.data import TensorDataset
 from datadistill.data import RealData, load, load_folder
 from datadistill.errors import DataError, Unavailable, UsageError
 
-X = torch.randint(0, 256, (30, 3, 6, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+X = torch.randint(
+    0, 256, (30, 3, 6, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
 Y = torch.arange(30) % 3
 PLAIN = RealData.from_tensors(X, Y, test_images=X[:6], test_labels=Y[:6])
 UNIT = X.float() / 255
@@ -61,7 +63,11 @@ def test_items_that_are_arrays_are_read():
 @pytest.mark.parametrize(
     "images, error, words",
     [
-        (X.permute(0, 2, 3, 1), DataError, r"\(30, 6, 8, 3\) look like \(height, width, channels\).*permute"),
+        (
+            X.permute(0, 2, 3, 1),
+            DataError,
+            r"\(30, 6, 8, 3\) look like \(height, width, channels\).*permute",
+        ),
         (X.permute(0, 2, 3, 1).numpy(), DataError, "permute"),
         (X[:, :1].permute(0, 2, 3, 1), DataError, "permute"),
         (X.bool(), DataError, "torch.bool"),
@@ -105,7 +111,11 @@ def test_options_that_contradict_a_normalization_are_refused(options):
 @pytest.mark.parametrize(
     "options, error, words",
     [
-        ({"normalization": "mean-std"}, UsageError, "normalization is a str; wanted a Normalization"),
+        (
+            {"normalization": "mean-std"},
+            UsageError,
+            "normalization is a str; wanted a Normalization",
+        ),
         ({"device": "nonsense"}, UsageError, "'nonsense' is unknown"),
         ({"device": "cuda:99"}, Unavailable, "cuda:99 is not on this machine"),
     ],
@@ -128,7 +138,9 @@ def folder(tmp_path):
     for k, name in enumerate(("cat", "dog")):
         (tmp_path / name).mkdir()
         for i in range(4):
-            Image.fromarray(X[4 * k + i].permute(1, 2, 0).numpy()).save(tmp_path / name / f"{i}.png")
+            Image.fromarray(X[4 * k + i].permute(1, 2, 0).numpy()).save(
+                tmp_path / name / f"{i}.png"
+            )
     return tmp_path
 
 

@@ -1,4 +1,5 @@
-"""Image files of known values, read back by value; what cannot be read right is refused with its path."""
+"""Image files of known values, read back by value; what cannot be read right is refused with its
+path."""
 
 import io
 
@@ -35,8 +36,14 @@ def exif(orientation):
 
 FILES = [
     *(("PNG", mode, {}) for mode in ("1", "L", "LA", "RGB", "RGBA", "I;16")),
-    *(("TIFF", mode, {}) for mode in ("1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "I", "F")),
-    *(("TIFF", mode, {"compression": "tiff_lzw"}) for mode in ("1", "L", "RGB", "CMYK", "I;16", "F")),
+    *(
+        ("TIFF", mode, {})
+        for mode in ("1", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "I", "F")
+    ),
+    *(
+        ("TIFF", mode, {"compression": "tiff_lzw"})
+        for mode in ("1", "L", "RGB", "CMYK", "I;16", "F")
+    ),
     *(("TIFF", mode, {"compression": "packbits"}) for mode in ("L", "RGB")),
     *(("WEBP", mode, {"lossless": True, "exact": True}) for mode in ("RGB", "RGBA")),
 ]
@@ -57,7 +64,9 @@ def test_files_are_read_back_and_turned(kind, mode, options, orientation, tmp_pa
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpeg_files_are_read_back_closely_and_turned(mode, orientation, tmp_path):
     values = stored(mode, 2, 3).repeat(8, 0).repeat(8, 1)
-    pillow(values, mode).save(tmp_path / "x", "JPEG", quality=100, subsampling=0, exif=exif(orientation))
+    pillow(values, mode).save(
+        tmp_path / "x", "JPEG", quality=100, subsampling=0, exif=exif(orientation)
+    )
     check(read_file(tmp_path / "x"), TURNED[orientation](unit(values, mode)), 0.03)
 
 
@@ -98,12 +107,21 @@ def test_png_files_of_16_bits_keep_all_of_them(colour, mode, orientation, tmp_pa
 @pytest.mark.parametrize("orientation", TURNED)
 @pytest.mark.parametrize("deflate", [False, True])
 @pytest.mark.parametrize("order", "<>")
-@pytest.mark.parametrize("mode, photometric, extra", [("RGB", 2, None), ("RGBA", 2, 2), ("CMYK", 5, None)])
+@pytest.mark.parametrize(
+    "mode, photometric, extra", [("RGB", 2, None), ("RGBA", 2, 2), ("CMYK", 5, None)]
+)
 def test_tiff_files_of_16_bits_keep_all_of_them(
     mode, photometric, extra, order, deflate, orientation, tmp_path
 ):
     values = DRAW.integers(0, 65536, stored(mode).shape).astype(np.uint16)
-    data = tiff(values, order, photometric=photometric, extra=extra, deflate=deflate, orientation=orientation)
+    data = tiff(
+        values,
+        order,
+        photometric=photometric,
+        extra=extra,
+        deflate=deflate,
+        orientation=orientation,
+    )
     check(read_file(write(tmp_path / "x", data)), TURNED[orientation](unit(values, mode, 65535)))
 
 
@@ -168,10 +186,14 @@ def test_a_transparent_colour_is_white(depth, tmp_path):
 def test_palettes_with_transparent_entries(depth, alphas, tmp_path):
     palette = DRAW.integers(0, 256, (2**depth, 3), dtype=np.uint8)
     values = DRAW.integers(0, 2**depth, (4, 5))
-    path = write(tmp_path / "x", png(values, depth, 3, palette=palette.tobytes(), transparent=alphas))
+    path = write(
+        tmp_path / "x", png(values, depth, 3, palette=palette.tobytes(), transparent=alphas)
+    )
     given = np.frombuffer(alphas or b"", dtype=np.uint8)
     opacity = np.concatenate([given, np.full(2**depth - len(given), 255)])[values][..., None]
-    check(read_file(path), unit(np.concatenate([palette[values], opacity], -1), "RGBA", 255), 2 * BYTE)
+    check(
+        read_file(path), unit(np.concatenate([palette[values], opacity], -1), "RGBA", 255), 2 * BYTE
+    )
 
 
 # --- several frames
@@ -196,7 +218,9 @@ def frames(mode):
 def test_the_first_of_several_frames_is_read_and_turned(kind, mode, options, orientation, tmp_path):
     first, others = frames(mode)
     path = tmp_path / "x"
-    pillow(first, mode).save(path, kind, save_all=True, append_images=others, exif=exif(orientation), **options)
+    pillow(first, mode).save(
+        path, kind, save_all=True, append_images=others, exif=exif(orientation), **options
+    )
     wanted = TURNED[orientation](unit(first, mode))
     check(read_file(path), wanted)
     with Image.open(path) as image:

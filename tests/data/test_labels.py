@@ -10,7 +10,9 @@ from datadistill.data import RealData
 from datadistill.data.labels import class_number, class_numbers
 from datadistill.errors import DataError
 
-X = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+X = torch.randint(
+    0, 256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
 Y = torch.arange(30) % 3
 WIDE = [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.uint64]
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -91,12 +93,15 @@ def test_what_holds_no_class_numbers_is_refused(labels, words):
 
 
 @pytest.mark.parametrize(
-    "label", ["1", b"1", None, 0.5, float("nan"), float("inf"), 10**20, [1, 1], torch.zeros(3), {}, 1j]
+    "label",
+    ["1", b"1", None, 0.5, float("nan"), float("inf"), 10**20, [1, 1], torch.zeros(3), {}, 1j],
 )
 def test_one_label_that_is_no_class_number(label):
     assert class_number(label) is None
 
 
-@pytest.mark.parametrize("label", [True, 1, 1.0, np.uint16(1), torch.tensor([1]), np.array([0, 1]), [0.0, 1.0]])
+@pytest.mark.parametrize(
+    "label", [True, 1, 1.0, np.uint16(1), torch.tensor([1]), np.array([0, 1]), [0.0, 1.0]]
+)
 def test_one_label_that_is_a_class_number(label):
     assert class_number(label) == 1

@@ -16,7 +16,9 @@ GREY = Normalization((0.1307,), (0.3081,), None, 1)
 
 
 def bytes_of(shape, seed=0):
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def test_inverse_brings_the_images_back():
@@ -144,7 +146,8 @@ def test_resize_keeps_constants_crops_the_middle_and_averages():
     wide[..., 4:8] = 1
     assert torch.equal(to_size(wide, 4), torch.ones(1, 4, 4))
     checkers = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(8, 8)[None]
-    assert (to_size(checkers, 4) - 0.5).abs().max() < 0.1  # without antialiasing it would be 0, 1 or moire
+    # without antialiasing it would be 0, 1 or moire
+    assert (to_size(checkers, 4) - 0.5).abs().max() < 0.1
     assert to_size(torch.zeros(0, 1, 4, 4), 8).shape == (0, 1, 8, 8)
 
 
@@ -204,10 +207,17 @@ def deep(low, high, share=0.5, n=20):
 @pytest.mark.parametrize(
     "images",
     [
-        *(deep(low, high) for low, high in [(0, 1), (0, 12), (100, 102), (0, 4095), (50000, 50001)]),
-        deep(0, 1, share=0.002), deep(65534, 65535), deep(0, 65535), deep(0, 1) * 1e-6, deep(0, 1) * 1e-20,
+        *(
+            deep(low, high)
+            for low, high in [(0, 1), (0, 12), (100, 102), (0, 4095), (50000, 50001)]
+        ),
+        deep(0, 1, share=0.002),
+        deep(65534, 65535),
+        deep(0, 65535),
+        deep(0, 1) * 1e-6,
+        deep(0, 1) * 1e-20,
     ],
-)  # fmt: skip
+)
 def test_images_of_every_range_are_brought_to_deviation_one(images):
     seen = measure(images, 16)(images).double()
     # pixels are float32: where the deviation is a few units in the last place, it is that coarse
@@ -239,7 +249,9 @@ def test_a_constant_channel_is_centred_and_no_more(value):
 def test_a_constant_channel_beside_others_leaves_them_alone():
     images = torch.cat([deep(0, 1), torch.full((20, 1, 16, 16), 0.5), deep(0, 65535)], 1)
     n = measure(images, 16)
-    assert n.std[1] == 1.0 and n(images)[:, (0, 2)].std((0, 2, 3)).tolist() == pytest.approx([1, 1], abs=5e-3)
+    assert n.std[1] == 1.0 and n(images)[:, (0, 2)].std((0, 2, 3)).tolist() == pytest.approx(
+        [1, 1], abs=5e-3
+    )
 
 
 @pytest.mark.parametrize("scale", [1e-31, 1e-38, 1e-40])

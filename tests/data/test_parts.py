@@ -132,8 +132,10 @@ def test_the_record_names_no_file_and_comes_back(birds):
     parts = load_folder(birds, size=8).parts
     assert Parts.from_dict(parts.as_dict()) == parts
     assert {name: len(text) for name, text in parts.as_dict().items()} == {
-        "train": 29 * 8, "validation": 3 * 8, "test": 8 * 8,
-    }  # fmt: skip
+        "train": 29 * 8,
+        "validation": 3 * 8,
+        "test": 8 * 8,
+    }
     moved = shutil.copytree(birds, birds.parent / "elsewhere")
     assert load_folder(moved, size=8).parts == parts
 
@@ -141,12 +143,16 @@ def test_the_record_names_no_file_and_comes_back(birds):
 @pytest.mark.parametrize(
     "values",
     [
-        None, [], {"train": ""}, {"train": "", "validation": "", "test": "", "more": ""},
-        {"train": "short", "validation": "", "test": ""}, {"train": 5, "validation": "", "test": ""},
+        None,
+        [],
+        {"train": ""},
+        {"train": "", "validation": "", "test": "", "more": ""},
+        {"train": "short", "validation": "", "test": ""},
+        {"train": 5, "validation": "", "test": ""},
         {"train": "abcdefg\x1b", "validation": "", "test": ""},
         {"train": "abcdefg\n", "validation": "", "test": ""},
     ],
-)  # fmt: skip
+)
 def test_a_record_that_is_none_is_refused(values):
     with pytest.raises(DataError, match="record"):
         Parts.from_dict(values)

@@ -46,7 +46,9 @@ def test_the_seed_moves_validation_and_never_test(mnist5k):
     other = load("mnist5k", seed=1)
     assert torch.equal(other.test.images, mnist5k.test.images)
     assert rows(other.validation) != rows(mnist5k.validation)
-    assert rows(other.validation) | rows(other.train) == rows(mnist5k.validation) | rows(mnist5k.train)
+    assert rows(other.validation) | rows(other.train) == rows(mnist5k.validation) | rows(
+        mnist5k.train
+    )
     assert other.normalization == mnist5k.normalization
     assert other.fingerprint != mnist5k.fingerprint == load("mnist5k").fingerprint
 
@@ -81,17 +83,35 @@ def test_digits():
     assert data.shape == (3, 16, 16) and len(data.train) + len(data.validation) == 1438
     assert len(data.test) == 359 and set(data.test.labels.tolist()) == set(range(10))
     assert torch.allclose(
-        data.normalization.inverse(data.train.images)[:, 0], data.normalization.inverse(data.train.images)[:, 2]
+        data.normalization.inverse(data.train.images)[:, 0],
+        data.normalization.inverse(data.train.images)[:, 2],
     )
     assert (data.normalization.size, data.normalization.channels) == (16, 3)
 
 
 def test_every_source_says_what_it_is():
     assert set(SOURCES) == {
-        *("mnist5k", "digits", "mnist", "fashion-mnist", "usps", "svhn", "svhn-grey", "cifar10", "cifar100"),
+        *(
+            "mnist5k",
+            "digits",
+            "mnist",
+            "fashion-mnist",
+            "usps",
+            "svhn",
+            "svhn-grey",
+            "cifar10",
+            "cifar100",
+        ),
         *("voc", "voc2007", "voc-animals", "cub", "cub-20"),
     }
-    classes = {"cifar100": 100, "voc": 20, "voc2007": 20, "voc-animals": 5, "cub": 200, "cub-20": 20}
+    classes = {
+        "cifar100": 100,
+        "voc": 20,
+        "voc2007": 20,
+        "voc-animals": 5,
+        "cub": 200,
+        "cub-20": 20,
+    }
     for name, source in SOURCES.items():
         assert source.name == name and source.about
         assert len(set(source.classes)) == classes.get(name, 10)
@@ -140,7 +160,9 @@ def test_batches_hold_true_pairs_and_no_image_twice(mnist5k):
         image.numpy().tobytes(): label
         for image, label in zip(mnist5k.train.images, mnist5k.train.labels, strict=True)
     }
-    assert all(place[image.numpy().tobytes()] == label for image, label in zip(images, labels, strict=True))
+    assert all(
+        place[image.numpy().tobytes()] == label for image, label in zip(images, labels, strict=True)
+    )
     assert torch.equal(images, mnist5k.train.batch(draw(), 500)[0])
     assert not torch.equal(images, mnist5k.train.batch(draw(1), 500)[0])
 
@@ -183,7 +205,10 @@ def test_copies_share_the_reading_of_the_test_part():
     assert copy.test is copy.test
 
 
-X, Y = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=draw(3)), torch.arange(60) % 3
+X, Y = (
+    torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=draw(3)),
+    torch.arange(60) % 3,
+)
 
 
 def test_from_tensors():
@@ -192,7 +217,9 @@ def test_from_tensors():
     )
     assert (data.name, data.classes, data.shape) == ("mine", ("a", "b", "c"), (1, 8, 8))
     assert len(data.train) == 54 and len(data.validation) == 6 and not data.test_was_read
-    assert torch.equal(data.test.images, data.normalization(X[:9])) and torch.equal(data.test.labels, Y[:9])
+    assert torch.equal(data.test.images, data.normalization(X[:9])) and torch.equal(
+        data.test.labels, Y[:9]
+    )
     floats = RealData.from_tensors(X / 255, Y.int(), test_images=X[:9], test_labels=Y[:9])
     assert floats.fingerprint == data.fingerprint and floats.classes == ("0", "1", "2")
     colour = RealData.from_tensors(
@@ -248,7 +275,9 @@ class Counting:
     classes = ("left", "right")
 
     def __init__(self, n, mode="RGB"):
-        self.images = [Image.new(mode, (10, 8), k if mode == "L" else (k, k, 255)) for k in range(n)]
+        self.images = [
+            Image.new(mode, (10, 8), k if mode == "L" else (k, k, 255)) for k in range(n)
+        ]
         self.read = []
 
     def __len__(self):

@@ -72,7 +72,12 @@ def test_small_classes_keep_one_image():
 
 def test_at_least_one_of_each_class():
     labels = torch.tensor([0] * 50 + [1] * 2)
-    assert torch.bincount(labels[split_stratified(labels, 0.1, draw(), at_least=1)[1]], minlength=2).min() == 1
+    assert (
+        torch.bincount(
+            labels[split_stratified(labels, 0.1, draw(), at_least=1)[1]], minlength=2
+        ).min()
+        == 1
+    )
     with pytest.raises(DataError, match=r"class 1 has 1 image.*at least 2"):
         split_stratified(torch.tensor([0, 0, 1]), 0.2, draw(), at_least=1)
 

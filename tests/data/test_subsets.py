@@ -1,4 +1,5 @@
-"""The small subsets: made of the official layouts by what docs/data.md says, and found by their names."""
+"""The small subsets: made of the official layouts by what docs/data.md says, and found by their
+names."""
 
 import re
 from dataclasses import replace
@@ -13,7 +14,9 @@ from datadistill.data import SOURCES, cub, load, torchvision_sources, voc
 from datadistill.data.subsets import SUBSETS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+)
 
 
 def paint(path):
@@ -31,8 +34,12 @@ def official_voc():
         (place / f"ImageSets/Main/{split}.txt").write_text("\n".join(names))
         for name in names:
             paint(place / f"JPEGImages/{name}.jpg")
-            sides = "".join(f"<{side}>{n}</{side}>" for n, side in enumerate(("xmin", "ymin", "xmax", "ymax")))
-            text = f"<a><object><name>{name.split('_')[1]}</name><bndbox>{sides}</bndbox></object></a>"
+            sides = "".join(
+                f"<{side}>{n}</{side}>" for n, side in enumerate(("xmin", "ymin", "xmax", "ymax"))
+            )
+            text = (
+                f"<a><object><name>{name.split('_')[1]}</name><bndbox>{sides}</bndbox></object></a>"
+            )
             (place / f"Annotations/{name}.xml").write_text(text)
 
 
@@ -44,10 +51,14 @@ def official_cub():
     for path in paths:
         paint(place / "images" / path)
     for name, values in (
-        ("classes", species), ("images", paths), ("train_test_split", [0, 1] * len(species)),
+        ("classes", species),
+        ("images", paths),
+        ("train_test_split", [0, 1] * len(species)),
         ("image_class_labels", [k for k in range(1, 201) for _ in range(2)]),
-    ):  # fmt: skip
-        (place / f"{name}.txt").write_text("".join(f"{k} {value}\n" for k, value in enumerate(values, 1)))
+    ):
+        (place / f"{name}.txt").write_text(
+            "".join(f"{k} {value}\n" for k, value in enumerate(values, 1))
+        )
 
 
 def official_svhn():
@@ -72,13 +83,17 @@ def test_a_subset_is_made_as_its_page_says(name, tmp_path, monkeypatch):
     monkeypatch.setitem(voc.SIZES["VOCdevkit/VOC2012"], "voc-animals", sizes)
     monkeypatch.setitem(cub.SIZES, "cub-20", sizes)
     if name == "svhn-grey":
-        found = torchvision_sources._source(name, source.title, source.classes, source.shape, sizes, 0.1, "")
+        found = torchvision_sources._source(
+            name, source.title, source.classes, source.shape, sizes, 0.1, ""
+        )
         monkeypatch.setitem(SOURCES, name, found)
     make()
     exec(next(block for block in BLOCKS if name in block), {})
     data = load(name, root="subsets", size=8, validation=0)
     assert (len(data.train), len(data.test)) == sizes
-    assert data.classes == source.classes and set(data.test.labels.tolist()) == set(range(len(data.classes)))
+    assert data.classes == source.classes and set(data.test.labels.tolist()) == set(
+        range(len(data.classes))
+    )
     if name == "svhn-grey":
         pixels = data.normalization.inverse(data.test.images)
         assert float((pixels[:, 0] - pixels[:, 2]).abs().max()) < 1e-6
@@ -90,5 +105,7 @@ def test_every_named_data_set_has_its_line_on_the_page():
 
 
 def test_a_subset_says_what_it_is_part_of():
-    assert {s.name: s.of for s in SUBSETS} == {n: s.subset_of for n, s in SOURCES.items() if s.subset_of}
+    assert {s.name: s.of for s in SUBSETS} == {
+        n: s.subset_of for n, s in SOURCES.items() if s.subset_of
+    }
     assert all(SOURCES[s.of].subset_of is None for s in SUBSETS)

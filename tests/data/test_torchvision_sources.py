@@ -14,7 +14,9 @@ from datadistill.data.torchvision_sources import SETS
 from datadistill.errors import DataError, ResourceError, Unavailable
 
 HERE = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-PLACES = [Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part] + [HERE]
+PLACES = [
+    Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part
+] + [HERE]
 
 
 def present(name):
@@ -104,7 +106,8 @@ def test_a_failed_download_leaves_nothing_behind(tmp_path, fake, monkeypatch):
 
     monkeypatch.setattr(FakeUSPS, "__init__", broken)
     with pytest.raises(
-        Unavailable, match=r"USPS was not found under .* could not be fetched \(OSError: no route.*mnist5k"
+        Unavailable,
+        match=r"USPS was not found under .* could not be fetched \(OSError: no route.*mnist5k",
     ):
         load("usps", root=tmp_path, download=True)
     assert list(tmp_path.iterdir()) == []
@@ -155,7 +158,9 @@ def test_half_a_set_is_incomplete(tmp_path):
 
 def test_an_archive_that_was_not_unpacked(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz is there, cifar-10-batches-py/data_batch_1"):
+    with pytest.raises(
+        DataError, match=r"cifar-10-python\.tar\.gz is there, cifar-10-batches-py/data_batch_1"
+    ):
         load("cifar10", root=tmp_path)
 
 

@@ -16,7 +16,9 @@ from datadistill.errors import DataError, Unavailable
 ANIMALS, BIRDS_20 = (SOURCES[name].classes for name in ("voc-animals", "cub-20"))
 
 HERE = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-PLACES = [Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part] + [HERE]
+PLACES = [
+    Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part
+] + [HERE]
 
 
 def present(folder):
@@ -41,11 +43,14 @@ def test_real_files(name, folder, parts, classes):
     )  # no test image is decoded: it takes seconds
     test = parts_of("test")
     assert (len(data.train), len(data.validation), len(test)) == parts
-    assert all(path.is_file() for path, _ in test) and {k for _, k in test} == set(range(len(classes)))
+    assert all(path.is_file() for path, _ in test) and {k for _, k in test} == set(
+        range(len(classes))
+    )
     assert not {path for path, _ in test} & {path for path, _ in parts_of("train")}
     assert data.classes == classes and data.shape == (3, 16, 16)
     assert (data.normalization.mean, data.normalization.std) == IMAGENET
-    for split in (data.train, data.validation):  # both sets have as many of each class to learn from
+    # both sets have as many of each class to learn from
+    for split in (data.train, data.validation):
         assert len(set(torch.bincount(split.labels).tolist())) == 1
 
 
@@ -72,7 +77,8 @@ def annotation(objects):
 
 @pytest.fixture
 def voc_tree(tmp_path, monkeypatch):
-    """A VOC of two images of each animal to learn from and one held out, and the sizes that say so."""
+    """A VOC of two images of each animal to learn from and one held out, and the sizes that say
+    so."""
     place = tmp_path / "VOCdevkit" / "VOC2012"
     names = {"train": [], "val": []}
     for k, animal in enumerate(ANIMALS):
@@ -88,7 +94,9 @@ def voc_tree(tmp_path, monkeypatch):
         file = place / "ImageSets" / "Main" / f"{split}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("\n".join(images) + "\n")
-    monkeypatch.setitem(voc.SIZES, "VOCdevkit/VOC2012", {"voc": (5717, 5823), "voc-animals": (10, 5)})
+    monkeypatch.setitem(
+        voc.SIZES, "VOCdevkit/VOC2012", {"voc": (5717, 5823), "voc-animals": (10, 5)}
+    )
     return tmp_path
 
 
@@ -113,7 +121,9 @@ def cub_tree(tmp_path, monkeypatch):
     ):
         (place / f"{file}.txt").write_text("".join(f"{i + 1} {v}\n" for i, v in enumerate(values)))
     monkeypatch.setattr(cub, "SIZES", {"cub": (5994, 5794), "cub-20": (4, 2)})
-    monkeypatch.setitem(SOURCES, "cub-20", cub._source("cub-20", "two birds", BIRDS[:2], "two birds"))
+    monkeypatch.setitem(
+        SOURCES, "cub-20", cub._source("cub-20", "two birds", BIRDS[:2], "two birds")
+    )
     return tmp_path
 
 
@@ -125,7 +135,9 @@ def test_photos_of_any_shape_become_squares(voc_tree, cub_tree):
     # flat colours stay what they are, up to JPEG and the rounding to 8 bits
     pixels = data.normalization.inverse(data.train.images)
     wanted = torch.tensor([200, 90, 60]) / 255
-    assert (pixels[(data.train.labels == 1).nonzero()[0, 0]] - wanted.view(3, 1, 1)).abs().max() < 0.03
+    assert (
+        pixels[(data.train.labels == 1).nonzero()[0, 0]] - wanted.view(3, 1, 1)
+    ).abs().max() < 0.03
     assert load("voc-animals", root=voc_tree).shape == (3, 224, 224)
 
 
@@ -147,7 +159,8 @@ def test_pixels_are_kept_in_8_bits(voc_tree):
         ([("cat", (1, 1, 3, 3)), ("dog", (1, 1, 4, 3))], "dog"),
         ([("dog", (1, 1, 4, 3)), ("cat", (1, 1, 3, 3))], "dog"),
         ([("sofa", (5, 5, 7, 9)), ("cat", (1, 1, 3, 5))], "sofa"),  # equal areas: the first
-        ([("cat", (1, 1, 9, 1)), ("bird", (1, 1, 2, 4))], "cat"),  # a corner is a pixel: 9 x 1 is 9, 2 x 4 is 8
+        # a corner is a pixel: 9 x 1 is 9, 2 x 4 is 8
+        ([("cat", (1, 1, 9, 1)), ("bird", (1, 1, 2, 4))], "cat"),
         ([("train", (1.5, 1.5, 45.7, 3.2))], "train"),
     ],
 )
@@ -163,7 +176,10 @@ def edit(root, path, text):
 
 MAIN, NOTE = "VOCdevkit/VOC2012/ImageSets/Main", "VOCdevkit/VOC2012/Annotations/2008_0train0.xml"
 VOC_FAULTS = [
-    (lambda r: edit(r, NOTE, annotation([("person", (1, 1, 9, 9))])), "'person' as its largest object"),
+    (
+        lambda r: edit(r, NOTE, annotation([("person", (1, 1, 9, 9))])),
+        "'person' as its largest object",
+    ),
     (lambda r: edit(r, NOTE, annotation([])), "no object"),
     (lambda r: edit(r, NOTE, annotation([("cat", None)])), "could not convert"),
     (lambda r: edit(r, NOTE, "<annotation>"), "no annotation that can be read"),
@@ -184,8 +200,16 @@ def test_a_damaged_voc_is_a_sentence(voc_tree, damage, words):
 
 
 CUB_FAULTS = [
-    ("images.txt", "1 b/c\n2 ../../secret.jpg\n3 b/c\n4 b/c\n5 b/c\n6 b/c\n", "wanted a file in a folder"),
-    ("image_class_labels.txt", "".join(f"{i} 3\n" for i in range(1, 7)), "class '3'; wanted 1 to 2"),
+    (
+        "images.txt",
+        "1 b/c\n2 ../../secret.jpg\n3 b/c\n4 b/c\n5 b/c\n6 b/c\n",
+        "wanted a file in a folder",
+    ),
+    (
+        "image_class_labels.txt",
+        "".join(f"{i} 3\n" for i in range(1, 7)),
+        "class '3'; wanted 1 to 2",
+    ),
     ("image_class_labels.txt", "1 1 1\n", "has the line '1 1 1'"),
     ("images.txt", "1 a/b\n1 a/c\n", "two lines of one number"),
     ("classes.txt", "1 001.Black_footed_Albatross\n2 002.Dodo\n", "Dodo; wanted 2 classes"),

@@ -19,7 +19,9 @@ K, N, SIZE, T = 4, 8, 6, 4
 CLASSES = ("ant", "bee", "cat", "dog")
 MLP = NetSpec("mlp", {"channels": 1, "size": SIZE, "classes": K, "width": 5, "depth": 1})
 CONVNET = NetSpec(
-    "convnet", {"channels": 1, "size": SIZE, "classes": K, "width": 4, "depth": 1, "norm": "batch"}, "kaiming"
+    "convnet",
+    {"channels": 1, "size": SIZE, "classes": K, "width": 4, "depth": 1, "norm": "batch"},
+    "kaiming",
 )
 
 
@@ -40,7 +42,9 @@ def distilled(
     named = dict((module or net.build()).named_parameters())
     labels = torch.randn(N, K, generator=g).softmax(1) if soft else torch.arange(N) % K
     columns = [len(named)] if per_tensor else []
-    theta_0 = {k: 0.5 * torch.randn(p.shape, generator=g) for k, p in named.items()} if fixed else None
+    theta_0 = (
+        {k: 0.5 * torch.randn(p.shape, generator=g) for k, p in named.items()} if fixed else None
+    )
     d = DistilledDataset(
         2 * torch.randn(N, 1, SIZE, SIZE, generator=g),
         labels,
@@ -115,6 +119,15 @@ def assert_same_set(a, b):
     }
     for name in plain:
         assert getattr(a, name) == getattr(b, name), name
-    compared = {"images", "labels", "step_sizes", "schedule", "theta_0", "buffers", "decoder", "coded"} | plain
+    compared = {
+        "images",
+        "labels",
+        "step_sizes",
+        "schedule",
+        "theta_0",
+        "buffers",
+        "decoder",
+        "coded",
+    } | plain
     assert vars(a).keys() == vars(b).keys() == compared
     assert a.decoder is a.coded is b.decoder is b.coded is None

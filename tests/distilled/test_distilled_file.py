@@ -1,4 +1,5 @@
-"""The file of a distilled set: saving and loading is the identity, and what was damaged is refused."""
+"""The file of a distilled set: saving and loading is the identity, and what was damaged is
+refused."""
 
 import json
 
@@ -34,7 +35,11 @@ def test_saving_and_loading_is_the_identity(each, tmp_path):
     assert_same_set(loaded, d)
     loaded.save(tmp_path / "b")
     distilled(**each).save(tmp_path / "c")
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+    assert (
+        (tmp_path / "a").read_bytes()
+        == (tmp_path / "b").read_bytes()
+        == (tmp_path / "c").read_bytes()
+    )
 
 
 def test_the_metadata_is_one_key_of_canonical_json(saved):
@@ -46,9 +51,24 @@ def test_the_metadata_is_one_key_of_canonical_json(saved):
     assert document["schema"] == 4
     assert document["classes"] == ["ant", "bee", "cat", "dog"]
     assert set(document) == {
-        "schema", "checksum", "what", "classes", "normalization", "net", "update", "norm", "schedule",
-        "tensors", "theta_0", "start", "objective", "data", "origin", "accuracies", "quantization",
-    }  # fmt: skip
+        "schema",
+        "checksum",
+        "what",
+        "classes",
+        "normalization",
+        "net",
+        "update",
+        "norm",
+        "schedule",
+        "tensors",
+        "theta_0",
+        "start",
+        "objective",
+        "data",
+        "origin",
+        "accuracies",
+        "quantization",
+    }
 
 
 # --- damage
@@ -99,7 +119,10 @@ def test_a_set_whose_file_could_not_be_read_again_is_not_written(tmp_path):
         ({"width": 10**12}, "width is "),
         ({"depth": 10**12}, "depth is "),
         ({"width": 10**6, "depth": 3}, "theta_0 .* wanted floats"),  # 8 TB of weights
-        ({"width": 10**6}, r"theta_0 'layers\.0\.bias' is floats \(5,\), wanted floats \(1000000,\)"),
+        (
+            {"width": 10**6},
+            r"theta_0 'layers\.0\.bias' is floats \(5,\), wanted floats \(1000000,\)",
+        ),
         ({"depth": 2000}, r"has more tensors than there can be \(208\)"),
     ],
 )
@@ -114,14 +137,21 @@ def test_the_constructor_does_not_keep_a_graph():
     leaf = torch.ones(8, 1, 6, 6, requires_grad=True)
     d = distilled()
     again = DistilledDataset(
-        leaf * 2, d.labels, d.step_sizes, d.order,
-        classes=d.classes, normalization=d.normalization, net=d.net, update=d.update,
-    )  # fmt: skip
+        leaf * 2,
+        d.labels,
+        d.step_sizes,
+        d.order,
+        classes=d.classes,
+        normalization=d.normalization,
+        net=d.net,
+        update=d.update,
+    )
     assert not again.images.requires_grad
 
 
 @pytest.mark.parametrize(
-    "accuracies", [{"test": 12.5}, {"accuracy_mean": 90.0}, {"test": {"accuracy_mean": 90.0}}, {"note": "none"}]
+    "accuracies",
+    [{"test": 12.5}, {"accuracy_mean": 90.0}, {"test": {"accuracy_mean": 90.0}}, {"note": "none"}],
 )
 def test_inspect_tells_of_accuracies_of_any_form(accuracies, tmp_path, capsys):
     d = distilled()
@@ -137,7 +167,9 @@ def test_inspect_tells_of_accuracies_of_any_form(accuracies, tmp_path, capsys):
         lambda d: d,
         lambda d: d.quantized(),
         lambda d: d.to("cpu"),
-        lambda d: DistilledDataset(*d.as_tensor_dataset().tensors, d.step_sizes, d.order, **about(d)),
+        lambda d: DistilledDataset(
+            *d.as_tensor_dataset().tensors, d.step_sizes, d.order, **about(d)
+        ),
     ],
 )
 def test_a_set_read_in_inference_mode_can_be_trained_on(use, saved):
@@ -157,12 +189,18 @@ def about(d):
     return {k: getattr(d, k) for k in ("classes", "normalization", "net", "update", "theta_0")}
 
 
-@pytest.mark.parametrize(("nets", "shown"), [(1, "40.00 over 1 net (test)"), (2, "40.00 ± 0.00 over 2 nets")])
+@pytest.mark.parametrize(
+    ("nets", "shown"), [(1, "40.00 over 1 net (test)"), (2, "40.00 ± 0.00 over 2 nets")]
+)
 def test_one_net_has_no_deviation(nets, shown, saved, capsys):
     d = DistilledDataset.load(saved)
     d.accuracies = {
-        "accuracy_before_mean": 10.0, "accuracy_mean": 40.0, "accuracy_std": 0.0, "nets": nets, "split": "test"
-    }  # fmt: skip
+        "accuracy_before_mean": 10.0,
+        "accuracy_mean": 40.0,
+        "accuracy_std": 0.0,
+        "nets": nets,
+        "split": "test",
+    }
     d.save(saved)
     assert main(["inspect", str(saved)]) == 0
     assert shown in capsys.readouterr().out

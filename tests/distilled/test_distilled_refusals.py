@@ -1,4 +1,5 @@
-"""Files with a checksum that holds and content that makes no sense: each is refused for its own reason."""
+"""Files with a checksum that holds and content that makes no sense: each is refused for its own
+reason."""
 
 import math
 
@@ -93,12 +94,21 @@ REFUSED = {
         (entry("schedule", "batches", [[0], [-1]]), ["order of step 1 is [-1]", "8 images"]),
         (entry("schedule", "batches", [[0], []]), ["order of step 1 is []", "8 images"]),
         (entry("schedule", "epochs", 3), ["step_sizes are (4,) for 6 steps"]),
-        (entry("schedule", "epochs", 10**18), ["step_sizes are (4,) for 2000000000000000000 steps"]),
+        (
+            entry("schedule", "epochs", 10**18),
+            ["step_sizes are (4,) for 2000000000000000000 steps"],
+        ),
         (entry("schedule", "epochs", 0), ["schedule.epochs is 0", "from 1"]),
         (entry("schedule", "name", "random"), ["schedule.name is 'random'", "explicit"]),
         (entry("schedule", [[0], [1]]), ["schedule is [[0], [1]]", "an object"]),
-        (entry("schedule", "batches", [[0.5], [1]]), ["schedule.batches is [[0.5]", "whole numbers"]),
-        (entry("schedule", "batches", [[True], [1]]), ["schedule.batches is [[True]", "whole numbers"]),
+        (
+            entry("schedule", "batches", [[0.5], [1]]),
+            ["schedule.batches is [[0.5]", "whole numbers"],
+        ),
+        (
+            entry("schedule", "batches", [[True], [1]]),
+            ["schedule.batches is [[True]", "whole numbers"],
+        ),
         (entry("schedule", "batches", None), ["schedule.batches is None", "whole numbers"]),
         (entry("classes", ["a", "b", "c"]), ["labels reach", "wanted 0..2"]),
         (entry("classes", ["a", "b", "c", "d", "e"]), ["net has 4 outputs for 5 classes"]),
@@ -109,11 +119,20 @@ REFUSED = {
             tensor("theta_0.layers.0.weight", lambda x: x.T),
             ["theta_0 'layers.0.weight' is floats (36, 5)", "wanted floats (5, 36)"],
         ),
-        (theta_0_of_another_net, ["theta_0 'conv.weight' is floats (2,)", "wanted none of the net mlp"]),
+        (
+            theta_0_of_another_net,
+            ["theta_0 'conv.weight' is floats (2,)", "wanted none of the net mlp"],
+        ),
         (without_theta_0_bias, ["'layers.0.bias' is missing", "wanted"]),
         (without("theta_0.layers.0.bias"), ["holds the tensors", "theta_0.layers.0.bias"]),
-        (tensor("theta_0.layers.0.bias", lambda x: x.long()), ["theta_0 'layers.0.bias' is torch.int64"]),
-        (tensor("theta_0.layers.0.bias", put(3, math.nan)), ["'theta_0.layers.0.bias' is nan", "(3,)"]),
+        (
+            tensor("theta_0.layers.0.bias", lambda x: x.long()),
+            ["theta_0 'layers.0.bias' is torch.int64"],
+        ),
+        (
+            tensor("theta_0.layers.0.bias", put(3, math.nan)),
+            ["'theta_0.layers.0.bias' is nan", "(3,)"],
+        ),
         (entry("net", "name", "mpl"), ["'mpl'", "mlp"]),
         (entry("net", "args", "widht", 5), ["widht", "width"]),
         (entry("net", "args", "width", "wide"), ["width", "wide"]),
@@ -122,7 +141,9 @@ REFUSED = {
         (entry("update", {"name": "sdg"}), ["'sdg'", "sgd"]),
         (entry("update", {"name": "sgd"}), ["update lacks ['weight_decay']"]),
         (
-            entry("update", {"name": "momentum", "beta": 2.0, "nesterov": False, "weight_decay": 0.0}),
+            entry(
+                "update", {"name": "momentum", "beta": 2.0, "nesterov": False, "weight_decay": 0.0}
+            ),
             ["beta is 2"],
         ),
         (entry("norm", "track"), ["norm is 'track'", "batch or frozen"]),
@@ -139,8 +160,14 @@ REFUSED = {
         (entry("objective", "target", 2), ["objective classification has no argument 'target'"]),
         (entry("objective", attack(0, 9)), ["target_class is 9", "4 classes"]),
         (entry("objective", attack(0, "1")), ["target of the objective attack is '1'"]),
-        (entry("objective", {"name": "attack", "attacked": 0}), ["attack needs the argument 'target'"]),
-        (entry("objective", {"name": ["attack"]}), ["the objective is ['attack']", "wanted its name"]),
+        (
+            entry("objective", {"name": "attack", "attacked": 0}),
+            ["attack needs the argument 'target'"],
+        ),
+        (
+            entry("objective", {"name": ["attack"]}),
+            ["the objective is ['attack']", "wanted its name"],
+        ),
         (entry("data", "seed", None), ["data.seed is None", "whole number"]),
         (entry("data", "holdout", -1), ["data.holdout is -1", "from 0"]),
         (entry("data", "skip_bad", 1), ["data.skip_bad is 1", "true or false"]),
@@ -182,7 +209,10 @@ REFUSED = {
     ],
     "per tensor": [
         (tensor("step_sizes", put((1, 2), -0.5)), ["step_sizes has -0.5", "positive"]),
-        (tensor("step_sizes", lambda x: x[:, :3].clone()), ["step_sizes has 3 columns", "4 tensor names"]),
+        (
+            tensor("step_sizes", lambda x: x[:, :3].clone()),
+            ["step_sizes has 3 columns", "4 tensor names"],
+        ),
         (entry("tensors", ["a"] * 4), ["tensors has a name twice"]),
         (entry("tensors", [1, 2, 3, 4]), ["tensors is [1, 2, 3, 4]", "names"]),
         (entry("tensors", ["a"]), ["step_sizes has 4 columns and 1 tensor"]),
@@ -215,11 +245,23 @@ def test_the_constructor_refuses_the_same_way():
     d = distilled()
     with pytest.raises(DataError, match=r"step_sizes has 0\.0"):
         DistilledDataset(
-            d.images, d.labels, d.step_sizes * 0, d.order,
-            classes=d.classes, normalization=d.normalization, net=d.net, update=d.update
-        )  # fmt: skip
+            d.images,
+            d.labels,
+            d.step_sizes * 0,
+            d.order,
+            classes=d.classes,
+            normalization=d.normalization,
+            net=d.net,
+            update=d.update,
+        )
     with pytest.raises(DataError, match="images: image 3 has values that are not finite"):
         DistilledDataset(
-            put((3, 0, 0, 0), math.nan)(d.images.clone()), d.labels, d.step_sizes, d.order,
-            classes=d.classes, normalization=d.normalization, net=d.net, update=d.update
-        )  # fmt: skip
+            put((3, 0, 0, 0), math.nan)(d.images.clone()),
+            d.labels,
+            d.step_sizes,
+            d.order,
+            classes=d.classes,
+            normalization=d.normalization,
+            net=d.net,
+            update=d.update,
+        )

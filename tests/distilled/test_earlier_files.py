@@ -1,4 +1,5 @@
-"""Files of schema 1 to 3, which said much in `origin` that has a field of its own since, are read as before."""
+"""Files of schema 1 to 3, which said much in `origin` that has a field of its own since, are read
+as before."""
 
 from pathlib import Path
 
@@ -19,29 +20,47 @@ from datadistill.starts import Start
 
 HERE = Path(__file__).parent / "earlier"
 ORIGIN = {
-    "recipe": "none", "seed": 3, "dataset": "digits", "split": "train", "iterations": 5,
+    "recipe": "none",
+    "seed": 3,
+    "dataset": "digits",
+    "split": "train",
+    "iterations": 5,
     "description": "digits: some",
-}  # fmt: skip
+}
 PARTS = Parts(("AAAAAAAA", "BBBBBBBB"), ("CCCCCCCC",), ("DDDDDDDD",))
 # file -> the set that was saved, its start, objective, data
 FILES = {
-    "schema-1": ({"fixed": True}, Start("draws", True), Classification(), DataReference("digits", 3)),
+    "schema-1": (
+        {"fixed": True},
+        Start("draws", True),
+        Classification(),
+        DataReference("digits", 3),
+    ),
     "schema-2-pool-attack": (
-        {}, Start("pool", False, "mnist", "sha256:" + "ab" * 32), Attack(1, 3, 4),
+        {},
+        Start("pool", False, "mnist", "sha256:" + "ab" * 32),
+        Attack(1, 3, 4),
         DataReference("digits", 3, 0.1),
     ),
     "schema-2-folder": (
-        {"soft": True}, Start(), Classification(), DataReference("birds", 3, 1, 0.25, True, PARTS),
+        {"soft": True},
+        Start(),
+        Classification(),
+        DataReference("birds", 3, 1, 0.25, True, PARTS),
     ),
     "schema-2-given": (
-        {"fixed": True, "per_tensor": True}, Start("given", True, None, "sha256:" + "cd" * 32),
-        Classification(), DataReference("mine", 3, fingerprint="ef" * 32),
+        {"fixed": True, "per_tensor": True},
+        Start("given", True, None, "sha256:" + "cd" * 32),
+        Classification(),
+        DataReference("mine", 3, fingerprint="ef" * 32),
     ),
     "schema-3-decoder": (
-        {"fixed": True}, Start("weights", True, None, "sha256:" + "12" * 32), Classification(),
+        {"fixed": True},
+        Start("weights", True, None, "sha256:" + "12" * 32),
+        Classification(),
         DataReference("digits", 3),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,4 +1,5 @@
-"""The results.pth of the authors' own code: what it says comes back to the bit, the rest is an argument."""
+"""The results.pth of the authors' own code: what it says comes back to the bit, the rest is an
+argument."""
 
 import hashlib
 
@@ -23,20 +24,27 @@ def digits_set(*, soft=False, fixed=False, epochs=3):
     """A set of 2 steps with 10 images of 8x8 pixels each."""
     g = torch.Generator().manual_seed(3)
     spec = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 5, "depth": 1})
-    theta_0 = {k: 0.3 * torch.randn(p.shape, generator=g) for k, p in spec.build().named_parameters()}
+    theta_0 = {
+        k: 0.3 * torch.randn(p.shape, generator=g) for k, p in spec.build().named_parameters()
+    }
     return DistilledDataset(
         torch.randn(20, 1, 8, 8, generator=g),
         torch.randn(20, 10, generator=g).softmax(1) if soft else torch.arange(20) % 10,
         0.05 + torch.rand(2 * epochs, generator=g),
         [torch.arange(10), torch.arange(10, 20)] * epochs,
-        classes=tuple(map(str, range(10))), normalization=Normalization((0.25,), (0.5,), size=8, channels=1),
-        net=spec, update=sgd(), theta_0=theta_0 if fixed else None,
-    )  # fmt: skip
+        classes=tuple(map(str, range(10))),
+        normalization=Normalization((0.25,), (0.5,), size=8, channels=1),
+        net=spec,
+        update=sgd(),
+        theta_0=theta_0 if fixed else None,
+    )
 
 
 def entries(d):
     """A set as the authors' code keeps it: step sizes are one-element views of one tensor."""
-    return [(x, y, lr) for (x, y), lr in zip(d.steps(), d.step_sizes.view(-1, 1).unbind(), strict=True)]
+    return [
+        (x, y, lr) for (x, y), lr in zip(d.steps(), d.step_sizes.view(-1, 1).unbind(), strict=True)
+    ]
 
 
 def saved(tmp_path, content, **how):
@@ -55,7 +63,9 @@ def test_the_same_steps_and_the_same_net(tmp_path, soft, zipped):
         assert torch.equal(x, x_) and torch.equal(y, y_) and y.dtype == y_.dtype
     for p, q in zip(found.train(seed=1).parameters(), d.train(seed=1).parameters(), strict=True):
         assert torch.equal(p, q)
-    assert found.net == d.net and found.normalization == d.normalization and found.classes == d.classes
+    assert (
+        found.net == d.net and found.normalization == d.normalization and found.classes == d.classes
+    )
 
 
 def test_images_of_later_epochs_are_stored_once(tmp_path):
@@ -79,7 +89,9 @@ def test_images_that_differ_in_one_pixel_or_one_label_are_two(tmp_path):
 
 def test_other_forms_of_the_same(tmp_path):
     d = digits_set()
-    one_hot = [[x.double(), torch.nn.functional.one_hot(y, 10).int(), float(lr)] for x, y, lr in entries(d)]
+    one_hot = [
+        [x.double(), torch.nn.functional.one_hot(y, 10).int(), float(lr)] for x, y, lr in entries(d)
+    ]
     found = import_results(saved(tmp_path, tuple(one_hot)), "digits", **MLP, **OWN)
     assert torch.equal(found.images, d.images) and torch.equal(found.labels, d.labels)
     assert torch.equal(found.step_sizes, d.step_sizes)
@@ -119,7 +131,9 @@ def test_a_fixed_initialization_from_a_file(tmp_path):
     wrong["layers.2.weight"] = torch.zeros(10, 6)
     save_file(wrong, tmp_path / "wrong.safetensors")
     with pytest.raises(DataError, match=r"layers\.2\.weight"):
-        import_results(tmp_path / "results.pth", "digits", theta_0=tmp_path / "wrong.safetensors", **MLP, **OWN)
+        import_results(
+            tmp_path / "results.pth", "digits", theta_0=tmp_path / "wrong.safetensors", **MLP, **OWN
+        )
 
 
 @pytest.mark.parametrize(
@@ -169,10 +183,16 @@ def test_arguments_that_are_wrong(tmp_path, arguments, said):
 
 
 def test_measured_accuracies(tmp_path):
-    content = (torch.tensor([0, 30]), torch.tensor([[0.1, 0.2], [0.75, 0.85]]).double(), torch.ones(2, 2))
+    content = (
+        torch.tensor([0, 30]),
+        torch.tensor([[0.1, 0.2], [0.75, 0.85]]).double(),
+        torch.ones(2, 2),
+    )
     found = read_test_results(saved(tmp_path, content))
     assert found.steps == (0, 30) and found.nets == 2
-    assert found.accuracy_mean == pytest.approx((15, 80)) and found.accuracy_std == pytest.approx((5, 5))
+    assert found.accuracy_mean == pytest.approx((15, 80)) and found.accuracy_std == pytest.approx(
+        (5, 5)
+    )
     with pytest.raises(DataError, match=r"results\.pth of the training phase"):
         import_results(tmp_path / "results.pth", "mnist")
 
@@ -180,7 +200,9 @@ def test_measured_accuracies(tmp_path):
 def test_accuracies_of_an_attack_begin_with_the_overall_one(tmp_path):
     accuracies = torch.rand(2, 3, 13)
     found = read_test_results(saved(tmp_path, (torch.tensor([0, 1]), accuracies, torch.ones(2, 3))))
-    assert found.accuracy_mean == pytest.approx((100 * accuracies[..., 0].double().mean(1)).tolist())
+    assert found.accuracy_mean == pytest.approx(
+        (100 * accuracies[..., 0].double().mean(1)).tolist()
+    )
 
 
 def test_three_entries_are_a_set_and_no_measurement(tmp_path):
@@ -191,11 +213,15 @@ def test_three_entries_are_a_set_and_no_measurement(tmp_path):
 
 def test_accuracies_out_of_range(tmp_path):
     with pytest.raises(DataError, match=r"0\.\.1"):
-        read_test_results(saved(tmp_path, (torch.tensor([0]), torch.tensor([[80.0]]), torch.ones(1, 1))))
+        read_test_results(
+            saved(tmp_path, (torch.tensor([0]), torch.tensor([[80.0]]), torch.ones(1, 1)))
+        )
 
 
 def test_a_set_imported_in_inference_mode_has_ordinary_tensors(tmp_path):
     path = saved(tmp_path, entries(digits_set()))
     with torch.inference_mode():
         found = import_results(path, "digits", **MLP, **OWN)
-    assert not any(t.is_inference() for t in (found.images, found.labels, found.step_sizes, *found.order))
+    assert not any(
+        t.is_inference() for t in (found.images, found.labels, found.step_sizes, *found.order)
+    )

@@ -33,7 +33,9 @@ def test_twice_is_once():
 
 
 @settings(max_examples=60, deadline=None)
-@given(values=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40), bits=st.integers(1, 8))
+@given(
+    values=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40), bits=st.integers(1, 8)
+)
 def test_any_images(values, bits):
     images = torch.tensor(values)
     q = Quantization.of(images, bits)

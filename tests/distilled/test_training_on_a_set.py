@@ -1,4 +1,5 @@
-"""`DistilledDataset.train`: a plain loop in the set's own order and step sizes, from the right start."""
+"""`DistilledDataset.train`: a plain loop in the set's own order and step sizes, from the right
+start."""
 
 import copy
 import warnings
@@ -43,7 +44,8 @@ def assert_equal(a, b):
 
 
 def plain_loop(d, net, **options):
-    """The textbook loop: torch's SGD, one parameter group a tensor, its rate set before each step."""
+    """The textbook loop: torch's SGD, one parameter group a tensor, its rate set before each
+    step."""
     net = copy.deepcopy(net)
     optimizer = torch.optim.SGD([{"params": [p]} for p in net.parameters()], lr=1.0, **options)
     for t, index in enumerate(d.order):
@@ -68,7 +70,9 @@ RULES = {
 
 
 @pytest.mark.parametrize(("rule", "options"), RULES.values(), ids=RULES.keys())
-@pytest.mark.parametrize("kind", [{}, {"soft": True, "per_tensor": True}], ids=["hard, (T,)", "soft, (T, P)"])
+@pytest.mark.parametrize(
+    "kind", [{}, {"soft": True, "per_tensor": True}], ids=["hard, (T,)", "soft, (T, P)"]
+)
 def test_it_is_a_plain_loop(rule, options, kind):
     d = distilled(update=rule, **kind)
     net = net_for(d, 1)
@@ -83,7 +87,9 @@ def test_the_order_of_the_steps_counts():
     d.order = d.order[::-1]
     reversed_ = values(d.train(net))
     d.order = d.order[::-1]
-    assert not torch.allclose(values(d.train(net))["layers.0.weight"], reversed_["layers.0.weight"], atol=1e-4)
+    assert not torch.allclose(
+        values(d.train(net))["layers.0.weight"], reversed_["layers.0.weight"], atol=1e-4
+    )
 
 
 def test_hard_labels_are_soft_labels_of_certainty():
@@ -106,7 +112,9 @@ def test_the_net_passed_is_never_changed(fixed):
     assert [m.training for m in net.modules()] == flags
     assert torch.equal(next(net.parameters()).grad, torch.ones_like(next(net.parameters())))
     assert all(p.grad is None and p.requires_grad for p in trained.parameters())
-    assert not {p.data_ptr() for p in net.parameters()} & {p.data_ptr() for p in trained.parameters()}
+    assert not {p.data_ptr() for p in net.parameters()} & {
+        p.data_ptr() for p in trained.parameters()
+    }
 
 
 # --- where it starts
@@ -214,18 +222,26 @@ def accuracy(net, split):
 
 
 def test_batchnorm_buffers_are_estimated_anew():
-    """Real digits as a distilled set: in evaluation mode the net is as good as with batch statistics."""
+    """Real digits as a distilled set: in evaluation mode the net is as good as with batch
+    statistics."""
     data = dd.load("digits")
     chosen = torch.cat([(data.train.labels == k).nonzero()[:20, 0] for k in range(10)])
     chosen = chosen.view(10, 20).T.flatten()  # every step sees each class
     spec = NetSpec(
-        "convnet", {"channels": 1, "size": 8, "classes": 10, "depth": 3, "width": 16, "norm": "batch"}
+        "convnet",
+        {"channels": 1, "size": 8, "classes": 10, "depth": 3, "width": 16, "norm": "batch"},
     )
     index = torch.arange(200)
     d = dd.DistilledDataset(
-        data.train.images[chosen], data.train.labels[chosen], torch.full((32,), 0.3), list(index.split(50)) * 8,
-        classes=data.classes, normalization=data.normalization, net=spec, update=sgd(),
-    )  # fmt: skip
+        data.train.images[chosen],
+        data.train.labels[chosen],
+        torch.full((32,), 0.3),
+        list(index.split(50)) * 8,
+        classes=data.classes,
+        normalization=data.normalization,
+        net=spec,
+        update=sgd(),
+    )
     assert d.passes == 8
     trained = d.train()
     evaluated = accuracy(trained.eval(), data.test)
@@ -244,7 +260,9 @@ def test_frozen_statistics_stay_as_they_are():
     net.features[1].running_mean += 0.3
     trained = d.train(net)
     assert torch.equal(trained.features[1].running_mean, net.features[1].running_mean)
-    torch.testing.assert_close(trained.features[0].weight, _frozen_loop(d, net), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        trained.features[0].weight, _frozen_loop(d, net), rtol=1e-4, atol=1e-6
+    )
 
 
 def _frozen_loop(d, net):
@@ -254,7 +272,14 @@ def _frozen_loop(d, net):
 
 @pytest.mark.parametrize(
     ("order", "passes"),
-    [([0, 1, 0, 1], 2), ([0, 0, 0], 3), ([0, 1, 2], 1), ([0, 1, 0], 1), ([0], 1), ([0, 1, 1, 0, 1, 1], 2)],
+    [
+        ([0, 1, 0, 1], 2),
+        ([0, 0, 0], 3),
+        ([0, 1, 2], 1),
+        ([0, 1, 0], 1),
+        ([0], 1),
+        ([0, 1, 1, 0, 1, 1], 2),
+    ],
 )
 def test_passes_counts_the_repetitions_of_the_order(order, passes):
     d = distilled()
@@ -303,5 +328,7 @@ def test_steps_are_the_pairs_in_order():
 
 
 def test_what_it_says_of_itself():
-    said = "DistilledDataset(8 images 1x6x6, 4 classes, 4 steps, its own fixed initialization of mlp)"
+    said = (
+        "DistilledDataset(8 images 1x6x6, 4 classes, 4 steps, its own fixed initialization of mlp)"
+    )
     assert repr(distilled(fixed=True)) == said

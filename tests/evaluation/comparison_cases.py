@@ -35,9 +35,14 @@ def real(n=90, spread=0.15, normalization=NORMALIZATION):
     images, labels = blobs(n, 0, spread)
     test_images, test_labels = blobs(30, 1, spread)
     return RealData.from_tensors(
-        images, labels, test_images=test_images, test_labels=test_labels, classes=CLASSES, validation=6,
+        images,
+        labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        classes=CLASSES,
+        validation=6,
         normalization=normalization,
-    )  # fmt: skip
+    )
 
 
 def sealed(data):
@@ -51,9 +56,22 @@ def sealed(data):
 
 
 def distilled(
-    ipc=2, steps=2, epochs=3, *, step_size=0.5, net=MLP, update=None, labels=None, order=None, theta_0=None,
-    tensors=None, columns=(), start=None, attack=None, normalization=NORMALIZATION,
-):  # fmt: skip
+    ipc=2,
+    steps=2,
+    epochs=3,
+    *,
+    step_size=0.5,
+    net=MLP,
+    update=None,
+    labels=None,
+    order=None,
+    theta_0=None,
+    tensors=None,
+    columns=(),
+    start=None,
+    attack=None,
+    normalization=NORMALIZATION,
+):
     """A set laid out as a learned one: image j is of class j % K. Its step sizes all differ."""
     n = K * ipc
     index = torch.arange(n).split(n // steps)
@@ -61,12 +79,20 @@ def distilled(
     sizes = step_size * (1 + 0.01 * torch.arange(T, dtype=torch.float32))
     images = torch.randn(n, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(7))
     return dd.DistilledDataset(
-        images, torch.arange(n) % K if labels is None else labels,
+        images,
+        torch.arange(n) % K if labels is None else labels,
         sizes.view(T, *[1 for _ in columns]).expand(T, *columns).contiguous(),
         list(index) * epochs if order is None else order,
-        classes=CLASSES, normalization=normalization, net=net, update=update or sgd(), theta_0=theta_0,
-        tensors=tensors, start=start, objective=attack and Attack(*attack, K), data=DataReference("blobs"),
-    )  # fmt: skip
+        classes=CLASSES,
+        normalization=normalization,
+        net=net,
+        update=update or sgd(),
+        theta_0=theta_0,
+        tensors=tensors,
+        start=start,
+        objective=attack and Attack(*attack, K),
+        data=DataReference("blobs"),
+    )
 
 
 def drawn(stream, nets):

@@ -39,7 +39,11 @@ def test_each_score_counts_what_it_says():
 def test_a_perfect_attack_and_no_attack():
     labels = [0, 0, 1, 2]
     done = attack_scores(reader(), THETA, seen_as([1, 1, 1, 2], labels), 0, 1)
-    assert (done.attacked_to_target, done.others_accuracy, done.modified_accuracy) == (100, 100, 100)
+    assert (done.attacked_to_target, done.others_accuracy, done.modified_accuracy) == (
+        100,
+        100,
+        100,
+    )
     assert (done.attacked_accuracy, done.accuracy) == (0, 50)
     none = attack_scores(reader(), THETA, seen_as(labels, labels), 0, 1)
     assert (none.attacked_accuracy, none.attacked_to_target, none.accuracy) == (100, 0, 100)
@@ -57,7 +61,8 @@ def test_it_agrees_with_accuracy_and_leaves_the_net_as_it_was():
     g = torch.Generator().manual_seed(0)
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Dropout(0.9), nn.Linear(9, 3))
     theta = {k: torch.randn(p.shape, generator=g) for k, p in net.named_parameters()}
-    target = Split(torch.randn(2500, 1, 3, 3, generator=g), torch.arange(2500) % 3)  # more than one batch
+    # more than one batch
+    target = Split(torch.randn(2500, 1, 3, 3, generator=g), torch.arange(2500) % 3)
     measure = functools.partial(attack_scores, attack_class=2, target_class=0)
     found = measure(net, theta, target)
     assert net.training and all(m.training for m in net.modules())
@@ -70,7 +75,8 @@ def test_it_agrees_with_accuracy_and_leaves_the_net_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("attacked", "target", "words"), [(1, 1, "both 1"), (3, 0, "attack_class is 3"), (0, -1, "is -1")]
+    ("attacked", "target", "words"),
+    [(1, 1, "both 1"), (3, 0, "attack_class is 3"), (0, -1, "is -1")],
 )
 def test_classes_that_make_no_attack_are_refused(attacked, target, words):
     with pytest.raises(UsageError, match=words):
@@ -138,7 +144,9 @@ LABELS = {
 def test_labels_of_any_kind_give_the_same_scores(kind):
     target = seen_as([0, 1, 2, 2], [0, 0, 1, 2])
     other = Split(target.images, LABELS[kind](target.labels))
-    assert attack_scores(reader(), THETA, other, 0, 1) == attack_scores(reader(), THETA, target, 0, 1)
+    assert attack_scores(reader(), THETA, other, 0, 1) == attack_scores(
+        reader(), THETA, target, 0, 1
+    )
     assert accuracy(reader(), THETA, other) == 50
 
 

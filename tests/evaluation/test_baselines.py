@@ -22,7 +22,12 @@ from datadistill.evaluation.baselines import (
     real_set,
     stored_bytes,
 )
-from datadistill.evaluation.neighbours import CANDIDATES, Neighbours, choose_neighbours, neighbours_accuracy
+from datadistill.evaluation.neighbours import (
+    CANDIDATES,
+    Neighbours,
+    choose_neighbours,
+    neighbours_accuracy,
+)
 from datadistill.innerloop import momentum, sgd
 
 
@@ -81,7 +86,9 @@ def test_one_centre_is_the_average(train):
 @pytest.mark.parametrize("name", ["random-real", "k-means"])
 def test_too_few_images_of_a_class_are_refused(train, name):
     few = Split(train.images[:7], train.labels[:7])
-    with pytest.raises(DataError, match=r"class \d has \d training images, but the baselines take 4"):
+    with pytest.raises(
+        DataError, match=r"class \d has \d training images, but the baselines take 4"
+    ):
         BASELINES[name](few, K, 4, 0, 0)
 
 
@@ -186,7 +193,9 @@ def test_a_fixed_step_size_goes_with_plain_gradient_descent(train):
 def test_distilled_images_as_a_baseline_train_the_same_net():
     d = cases.distilled(ipc=2, steps=2, epochs=3)
     itself = Split(d.images, d.labels)
-    base = real_set(d, lambda s, k, ipc, *_: s.images.view(ipc, k, 1, 3, 3).transpose(0, 1), itself, 0, 0)
+    base = real_set(
+        d, lambda s, k, ipc, *_: s.images.view(ipc, k, 1, 3, 3).transpose(0, 1), itself, 0, 0
+    )
     ours, same = d.train(), give_training(base, d, Combination(None, 3)).train()
     x = cases.blobs(5, 2)[0]
     assert torch.equal(ours(x), same(x))
@@ -228,13 +237,16 @@ def test_neighbours_against_brute_force(rule):
 
 
 def test_the_two_distances_differ():
-    images = torch.tensor([[3.0, 3.0], [0.0, 5.0]]).view(2, 1, 1, 2)  # from 0: l1 6 and 5, l2 4.2 and 5
+    # from 0: l1 6 and 5, l2 4.2 and 5
+    images = torch.tensor([[3.0, 3.0], [0.0, 5.0]]).view(2, 1, 1, 2)
     target = Split(torch.zeros(1, 1, 1, 2), torch.tensor([0]))
     labels = torch.tensor([0, 1])
     assert neighbours_accuracy(images, labels, target, Neighbours("l2", 1)) == 100
     assert neighbours_accuracy(images, labels, target, Neighbours("l1", 1)) == 0
     assert choose_neighbours([(images, labels)], target) == Neighbours("l2", 1)
-    assert choose_neighbours([(images, labels)], Split(target.images, 1 - target.labels)) == Neighbours("l1", 1)
+    assert choose_neighbours(
+        [(images, labels)], Split(target.images, 1 - target.labels)
+    ) == Neighbours("l1", 1)
 
 
 def test_a_stored_image_does_not_vote_for_itself():
@@ -242,7 +254,9 @@ def test_a_stored_image_does_not_vote_for_itself():
     line = torch.tensor([0.0, 1.0, 1.1, 2.0]).view(4, 1, 1, 1)
     labels = torch.tensor([0, 1, 0, 0])  # 1.0 is the outlier
     others = torch.tensor([0.9, 0.95, 1.04]).view(3, 1, 1, 1)
-    target = Split(torch.cat([line[1:2].expand(5, 1, 1, 1), others]), torch.tensor([1] * 5 + [0] * 3))
+    target = Split(
+        torch.cat([line[1:2].expand(5, 1, 1, 1), others]), torch.tensor([1] * 5 + [0] * 3)
+    )
     assert choose_neighbours([(line, labels)], target).k == 3
     everything_is_stored = Split(line, labels)
     assert choose_neighbours([(line, labels)], everything_is_stored).k == 1

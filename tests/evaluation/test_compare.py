@@ -35,8 +35,13 @@ from datadistill.streams import derive
 
 COMPARE = sys.modules["datadistill.evaluation.compare"]  # the package has the function by that name
 FEW = {
-    "nets": 3, "sets": 3, "selection_nets": 2, "optimized_from": 5, "candidates": "learned", "device": "cpu"
-}  # fmt: skip
+    "nets": 3,
+    "sets": 3,
+    "selection_nets": 2,
+    "optimized_from": 5,
+    "candidates": "learned",
+    "device": "cpu",
+}
 ONE = {**FEW, "nets": 1, "sets": 1, "selection_nets": 1, "optimized_from": 1}
 
 
@@ -52,11 +57,15 @@ def data():
 def test_the_combination_with_the_best_mean_accuracy_wins(data, name):
     d = cases.distilled(step_size=0.05)
     choices = tuple(Combination(s, e) for s in (None, 0.003, 0.3) for e in (1, 3))
-    (chosen,) = choose(d, [name], choices, trial(data), data.train, sets=2, optimized_from=1, seed=0)
+    (chosen,) = choose(
+        d, [name], choices, trial(data), data.train, sets=2, optimized_from=1, seed=0
+    )
     assert len(chosen.sets) == (1 if name == "average-real" else 2)
     bases = [real_set(d, BASELINES[name], data.train, 0, draw) for draw in range(len(chosen.sets))]
     means = {
-        how: mean_accuracy([give_training(b, d, how) for b in bases], drawn(SELECTION, 2), data.train)
+        how: mean_accuracy(
+            [give_training(b, d, how) for b in bases], drawn(SELECTION, 2), data.train
+        )
         for how in choices
     }
     assert len(set(means.values())) > 2
@@ -95,11 +104,16 @@ def test_optimized_real_is_the_best_fifth_of_random_sets(data):
     (alone,) = choose(d, ["optimized-real"], choices, trial(data), data.train, **size)
     assert alone.how == random.how
     many = [
-        give_training(real_set(d, random_real, data.train, derive(3, "optimized_real"), i), d, random.how)
+        give_training(
+            real_set(d, random_real, data.train, derive(3, "optimized_real"), i), d, random.how
+        )
         for i in range(10)
     ]
     means = [mean_accuracy([s], drawn(SELECTION, 2), data.train) for s in many]
-    kept = [next(i for i, s in enumerate(many) if torch.equal(s.images, o.images)) for o in optimized.sets]
+    kept = [
+        next(i for i, s in enumerate(many) if torch.equal(s.images, o.images))
+        for o in optimized.sets
+    ]
     assert len(kept) == 2
     assert sorted(means[i] for i in kept) == pytest.approx(sorted(means)[-2:], abs=1e-3)
     assert min(means) < max(means)
@@ -151,7 +165,14 @@ def test_the_rows_of_table_1(data):
     assert found.rows[0].accuracy_mean == pytest.approx(evaluated.accuracy_mean)
     assert found.rows[0].accuracy_std == pytest.approx(evaluated.accuracy_std)
     assert (found.rows[0].bytes, found.rows[0].nets, found.rows[0].sets) == (d.bytes, 3, 1)
-    assert [(r.nets, r.sets) for r in found.rows[1:]] == [(3, 3), (3, 1), (3, 3), (3, 1), (0, 3), (0, 3)]
+    assert [(r.nets, r.sets) for r in found.rows[1:]] == [
+        (3, 3),
+        (3, 1),
+        (3, 3),
+        (3, 1),
+        (0, 3),
+        (0, 3),
+    ]
     assert dd.compare(d, data=data, **FEW) == found
 
 
@@ -160,7 +181,10 @@ def test_a_row_is_mean_and_deviation_over_nets_and_sets(data):
     found = row(dd.compare(d, data=data, baselines=["random-real"], **FEW), "random-real")
     (how,) = (c for c in combinations(d, "learned") if str(c) == found.combination)
     values = [
-        accuracy(*trained(give_training(real_set(d, random_real, data.train, 0, i), d, how), theta), data.test)
+        accuracy(
+            *trained(give_training(real_set(d, random_real, data.train, 0, i), d, how), theta),
+            data.test,
+        )
         for i in range(3)
         for theta in drawn(HELD_OUT, 3)
     ]
@@ -203,15 +227,24 @@ def test_a_set_for_one_fixed_initialization(data):
 def pool(held_out=2, dataset="other"):
     tensors = Random(MLP.build(), "xavier", 11).draw(0, 4 + held_out)
     return Pool(
-        tensors, nets=3, validation_nets=1, held_out=held_out, net=MLP, dataset=dataset, classes=CLASSES,
-        normalization=cases.NORMALIZATION, accuracies=(50.0,) * (4 + held_out),
-    )  # fmt: skip
+        tensors,
+        nets=3,
+        validation_nets=1,
+        held_out=held_out,
+        net=MLP,
+        dataset=dataset,
+        classes=CLASSES,
+        normalization=cases.NORMALIZATION,
+        accuracies=(50.0,) * (4 + held_out),
+    )
 
 
 def test_pretrained_nets_held_out_are_tested_before_and_after(data, monkeypatch):
     d, nets = cases.distilled(start=Start("pool", source="other")), pool()
     starts = []
-    monkeypatch.setattr(COMPARE, "choose", lambda *a, **k: starts.append(a[3].start) or choose(*a, **k))
+    monkeypatch.setattr(
+        COMPARE, "choose", lambda *a, **k: starts.append(a[3].start) or choose(*a, **k)
+    )
     found = dd.compare(d, data=data, pool=nets, baselines=["average-real"], **FEW)
     assert [r.name for r in found.rows] == ["distilled", "no-adaptation", "average-real"]
     assert {r.nets for r in found.rows} == {2}  # all that are held out
@@ -227,7 +260,10 @@ def test_pretrained_nets_held_out_are_tested_before_and_after(data, monkeypatch)
 
 def test_a_pool_from_its_file(data, tmp_path):
     pool().save(tmp_path / "pool.safetensors")
-    d, few = cases.distilled(start=Start("pool", source="other")), {**ONE, "baselines": ["average-real"]}
+    d, few = (
+        cases.distilled(start=Start("pool", source="other")),
+        {**ONE, "baselines": ["average-real"]},
+    )
     found = dd.compare(d, data=data, pool=tmp_path / "pool.safetensors", **few)
     assert found == dd.compare(d, data=data, pool=pool(), **few)
 
@@ -235,7 +271,9 @@ def test_a_pool_from_its_file(data, tmp_path):
 def test_an_attack(data):
     labels = torch.arange(6) % K
     labels[labels == 0] = 1
-    d = cases.distilled(labels=labels, steps=1, epochs=1, start=Start("pool", source="blobs"), attack=(0, 1))
+    d = cases.distilled(
+        labels=labels, steps=1, epochs=1, start=Start("pool", source="blobs"), attack=(0, 1)
+    )
     found = dd.compare(d, data=data, pool=pool(dataset="blobs"), **FEW)
     names = ["random-real", "optimized-real", "k-means", "average-real"]
     assert [r.name for r in found.rows] == ["distilled", "no-attack", *names]
@@ -263,7 +301,8 @@ def test_the_papers_rule_for_attacks():
     assert rate_values([scored(10, 70)]) > rate_values([scored(90, 60)])
     assert rate_values([scored(10, 10)]) > rate_values([scored(9.9, 89)])
     assert rate_values([scored(0, 60), scored(20, 70)]) > rate_values([scored(10, 64)])  # by means
-    assert rate_values([scored(9, 10)]) > rate_values([scored(2, 90)])  # where none comes so far: the nearest
+    # where none comes so far: the nearest
+    assert rate_values([scored(9, 10)]) > rate_values([scored(2, 90)])
     assert rate_values([80.0, 60.0]) > rate_values([69.0, 70.0])
 
 
@@ -272,12 +311,19 @@ def test_the_papers_rule_for_attacks():
 
 BIG = Normalization((0.0,), (1.0,), size=5, channels=1)
 REFUSED = [  # the data (None: those of the tests), what is asked for, words of the refusal
-    *((None, {name: 0}, f"{name} is 0") for name in ("nets", "sets", "selection_nets", "optimized_from")),
+    *(
+        (None, {name: 0}, f"{name} is 0")
+        for name in ("nets", "sets", "selection_nets", "optimized_from")
+    ),
     (None, {"baselines": ["k-mean"]}, "baseline 'k-mean' is unknown; did you mean k-means"),
     (None, {"candidates": "learnt"}, "did you mean learned"),
     (lambda: dd.load("digits"), {}, r"the set has 3 classes .* the data digits has 10"),
     (lambda: cases.real(normalization=BIG), {}, r"images are 1x3x3, those of .* are 1x5x5"),
-    (lambda: cases.real(n=12), {"baselines": ["random-real"]}, "training images, but the baselines take 9"),
+    (
+        lambda: cases.real(n=12),
+        {"baselines": ["random-real"]},
+        "training images, but the baselines take 9",
+    ),
 ]
 
 
@@ -314,20 +360,35 @@ def file(tmp_path_factory):
     digits = dd.load("digits")
     chosen = [int((digits.train.labels == k).nonzero()[0]) for k in range(10)]
     d = dd.DistilledDataset(
-        digits.train.images[chosen], digits.train.labels[chosen], torch.full((3,), 0.3), [torch.arange(10)] * 3,
-        classes=digits.classes, normalization=digits.normalization, update=dd.sgd(),
+        digits.train.images[chosen],
+        digits.train.labels[chosen],
+        torch.full((3,), 0.3),
+        [torch.arange(10)] * 3,
+        classes=digits.classes,
+        normalization=digits.normalization,
+        update=dd.sgd(),
         net=dd.NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 8, "depth": 1}),
         data=DataReference("digits"),
-    )  # fmt: skip
+    )
     path = tmp_path_factory.mktemp("set") / "ten.safetensors"
     d.save(path)
     return path
 
 
 SMALL = [
-    "--nets", "2", "--sets", "2", "--selection-nets", "1", "--candidates", "learned", "--optimized-from", "2",
-    "--device", "cpu",
-]  # fmt: skip
+    "--nets",
+    "2",
+    "--sets",
+    "2",
+    "--selection-nets",
+    "1",
+    "--candidates",
+    "learned",
+    "--optimized-from",
+    "2",
+    "--device",
+    "cpu",
+]
 
 
 def test_the_command_prints_a_table_and_writes_it(file, tmp_path, capsys):

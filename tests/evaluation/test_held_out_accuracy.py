@@ -12,7 +12,13 @@ import datadistill as dd
 from datadistill.data import RealData
 from datadistill.data.reference import DataReference
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
-from datadistill.evaluation.accuracy import CHUNK, Evaluation, accuracy, measure_training, plain_accuracy
+from datadistill.evaluation.accuracy import (
+    CHUNK,
+    Evaluation,
+    accuracy,
+    measure_training,
+    plain_accuracy,
+)
 from datadistill.evaluation.own_data import load_own_data
 from datadistill.evaluation.tested_nets import HELD_OUT
 from datadistill.innerloop import sgd
@@ -36,19 +42,37 @@ def a_short_plain_loop(monkeypatch):
 
 
 def real_set(
-    data, *, fixed=False, net=SPEC, update=None, module=None, per_tensor=False, norm="batch", step_size=0.5
+    data,
+    *,
+    fixed=False,
+    net=SPEC,
+    update=None,
+    module=None,
+    per_tensor=False,
+    norm="batch",
+    step_size=0.5,
 ):
     """Thirty real digits used as a distilled set: three steps, twice."""
-    chosen = torch.cat([(data.train.labels == k).nonzero()[:3, 0] for k in range(10)]).view(10, 3).T.flatten()
+    chosen = (
+        torch.cat([(data.train.labels == k).nonzero()[:3, 0] for k in range(10)])
+        .view(10, 3)
+        .T.flatten()
+    )
     named = dict((module or net.build()).named_parameters())
     return dd.DistilledDataset(
-        data.train.images[chosen], data.train.labels[chosen],
-        torch.full((6, len(named)) if per_tensor else (6,), step_size), list(torch.arange(30).split(10)) * 2,
-        classes=data.classes, normalization=data.normalization, net=net, update=update or sgd(), norm=norm,
+        data.train.images[chosen],
+        data.train.labels[chosen],
+        torch.full((6, len(named)) if per_tensor else (6,), step_size),
+        list(torch.arange(30).split(10)) * 2,
+        classes=data.classes,
+        normalization=data.normalization,
+        net=net,
+        update=update or sgd(),
+        norm=norm,
         theta_0=Random(net.build(), "xavier", 5).draw(0) if fixed else None,
         tensors=tuple(named) if per_tensor else None,
         data=DataReference("digits"),
-    )  # fmt: skip
+    )
 
 
 def by_hand(net, split):
@@ -72,7 +96,8 @@ def test_a_random_set_is_tested_on_held_out_nets(data):
         net = d.net.build()
         net.load_state_dict(theta)
         before.append(by_hand(net, data.test))
-    assert found.accuracy_mean == pytest.approx(statistics.fmean(after), abs=0.3)  # 0.28% is an image
+    # 0.28% is an image
+    assert found.accuracy_mean == pytest.approx(statistics.fmean(after), abs=0.3)
     assert found.accuracy_before_mean == pytest.approx(statistics.fmean(before), abs=0.3)
     assert found.accuracy_std == pytest.approx(statistics.pstdev(after), abs=0.3)
     assert found.accuracy_before_std == pytest.approx(statistics.pstdev(before), abs=0.3)
@@ -85,7 +110,8 @@ def test_the_deviation_is_the_populations(data):
     found = dd.evaluate(d, nets=2, data=data, **CPU)
     start = Random(d.net.build(), d.net.init, 0, HELD_OUT)
     _, values = measure_training(d, d.net.build(), start, data.test, nets=2)
-    assert found.accuracy_std == pytest.approx(abs(values[0] - values[1]) / 2)  # of two: half their distance
+    # of two: half their distance
+    assert found.accuracy_std == pytest.approx(abs(values[0] - values[1]) / 2)
     assert found.accuracy_std > 0
 
 
@@ -102,9 +128,17 @@ def test_the_report_has_the_keys_of_the_command_line(data):
     found = dd.evaluate(d, nets=1, data=data, split="validation", **CPU)
     record = found.as_dict()
     promised = {
-        "accuracy_mean", "accuracy_std", "accuracy_before_mean", "accuracy_plain", "nets", "images", "bytes",
-        "bytes_theta_0", "dataset", "split",
-    }  # fmt: skip
+        "accuracy_mean",
+        "accuracy_std",
+        "accuracy_before_mean",
+        "accuracy_plain",
+        "nets",
+        "images",
+        "bytes",
+        "bytes_theta_0",
+        "dataset",
+        "split",
+    }
     assert promised <= record.keys()
     assert (record["images"], record["bytes"], record["bytes_theta_0"]) == (30, d.bytes, 0)
     assert (record["dataset"], record["split"], record["net"]) == ("digits", "validation", "mlp")
@@ -135,9 +169,14 @@ def test_held_out_draws_are_none_of_training(data):
     from datadistill.training.setup import learning_of
 
     config = DistillConfig(
-        dataset="digits", net="mlp", net_args={"width": 12, "depth": 1}, theta_0="random", nets=3, seed=0,
+        dataset="digits",
+        net="mlp",
+        net_args={"width": 12, "depth": 1},
+        theta_0="random",
+        nets=3,
+        seed=0,
         device="cpu",
-    )  # fmt: skip
+    )
     loop = learning_of(config, RunOptions(), data, None)
     training = [loop.loop.method.start.draw(i, 1)["layers.0.weight"] for i in range(5)]
     training += list(loop.loop.method.start.draw(0, 3)["layers.0.weight"])
@@ -162,13 +201,17 @@ def test_net_n_is_the_same_whatever_their_number(data, nets):
 
 def test_another_seed_draws_other_nets(data):
     d = real_set(data)
-    a, b, c = (dd.evaluate(d, nets=2, data=data, split="validation", seed=s, **CPU) for s in (0, 0, 1))
+    a, b, c = (
+        dd.evaluate(d, nets=2, data=data, split="validation", seed=s, **CPU) for s in (0, 0, 1)
+    )
     assert a == b
     assert (a.accuracy_before_mean, a.accuracy_std) != (c.accuracy_before_mean, c.accuracy_std)
 
 
 def test_another_architecture(data):
-    found = dd.evaluate(real_set(data, net=CONVNET), net="mlp", nets=1, data=data, split="validation", **CPU)
+    found = dd.evaluate(
+        real_set(data, net=CONVNET), net="mlp", nets=1, data=data, split="validation", **CPU
+    )
     assert found.net == "mlp"
     d = real_set(data)
     d.net = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10}, "xavier")  # the default sizes
@@ -185,7 +228,8 @@ def test_step_sizes_of_tensors_a_net_lacks_are_averaged(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         same = dd.evaluate(real_set(data), net=net, nets=2, data=data, split="validation", **CPU)
-    assert found.accuracy_mean == pytest.approx(same.accuracy_mean, abs=0.4)  # all step sizes are equal
+    # all step sizes are equal
+    assert found.accuracy_mean == pytest.approx(same.accuracy_mean, abs=0.4)
 
 
 def test_a_fixed_set_on_another_architecture_says_so(data):
@@ -210,7 +254,10 @@ class Mixed(nn.Module):
 def test_the_module_passed_is_not_changed(data):
     d = real_set(data)
     net = Mixed()
-    before, flags = {k: v.clone() for k, v in net.state_dict().items()}, [m.training for m in net.modules()]
+    before, flags = (
+        {k: v.clone() for k, v in net.state_dict().items()},
+        [m.training for m in net.modules()],
+    )
     assert dd.evaluate(d, net=net, nets=2, data=data, split="validation", **CPU).net == "custom"
     assert [m.training for m in net.modules()] == flags
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
@@ -247,7 +294,9 @@ def test_its_own_data_is_found_by_name_in_its_own_normalization(data):
 def other_data(size, classes):
     images = torch.rand(4 * classes, 1, size, size, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(4 * classes) % classes
-    return RealData.from_tensors(images, labels, test_images=images, test_labels=labels, validation=classes)
+    return RealData.from_tensors(
+        images, labels, test_images=images, test_labels=labels, validation=classes
+    )
 
 
 NINE = other_data(9, 10)
@@ -256,16 +305,22 @@ REFUSED = {  # other attributes of the set, what is asked for, words of the refu
     "unknown data": ({"data": DataReference()}, {"data": None}, NO_NAME),
     "data of no name": ({"data": DataReference("my holiday")}, {"data": None}, NO_NAME),
     "other classes": ({}, {"data": other_data(8, 4)}, r"the set has 10 classes .*has 4 "),
-    "another size": ({"classes": NINE.classes}, {"data": NINE},
-                     "the set's images are 1x8x8, those of custom are 1x9x9"),
+    "another size": (
+        {"classes": NINE.classes},
+        {"data": NINE},
+        "the set's images are 1x8x8, those of custom are 1x9x9",
+    ),
     "no nets": ({}, {"nets": 0}, "nets is 0"),
     "plain nets": ({}, {"plain_nets": -1}, "plain_nets is -1"),
-    "nine logits": ({}, {"net": nn.Sequential(nn.Flatten(), nn.Linear(64, 9))},
-                    r"the net makes \(2, 9\) of 2 images, wanted \(2, 10\)"),
+    "nine logits": (
+        {},
+        {"net": nn.Sequential(nn.Flatten(), nn.Linear(64, 9))},
+        r"the net makes \(2, 9\) of 2 images, wanted \(2, 10\)",
+    ),
     "other images": ({}, {"net": nn.Linear(3, 10)}, "the net does not take images 1x8x8"),
     "no such split": ({}, {"split": "tset"}, "unknown split 'tset'"),
     "the user's net": ({"net": NetSpec("custom", {})}, {}, "pass it as net="),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -295,15 +350,22 @@ def test_signals_are_looked_at_between_nets(data):
 
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
 def test_the_plain_loop_is_torchs_sgd_in_minibatches(data, norm):
-    """Zhao et al.'s protocol by hand: momentum 0.9, weight decay 5e-4, 0.01 then 0.001, batches of 256."""
+    """Zhao et al.'s protocol by hand: momentum 0.9, weight decay 5e-4, 0.01 then 0.001, batches of
+    256."""
     n, epochs = 300, 10
     module = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10))
     index = torch.arange(n)
     d = dd.DistilledDataset(
-        data.train.images[:n], data.train.labels[:n], torch.ones(1), [index],
-        classes=data.classes, normalization=data.normalization, net=NetSpec("custom", {}), update=sgd(),
+        data.train.images[:n],
+        data.train.labels[:n],
+        torch.ones(1),
+        [index],
+        classes=data.classes,
+        normalization=data.normalization,
+        net=NetSpec("custom", {}),
+        update=sgd(),
         norm=norm,
-    )  # fmt: skip
+    )
     start = Fixed(Random(module, "xavier", 3).draw(0))
     (found,) = plain_accuracy(d, module, start, data.validation, nets=1, epochs=epochs)
 

@@ -1,4 +1,5 @@
-"""A set learned from a folder, or from a data set of Python, is tested on images it was not learned from."""
+"""A set learned from a folder, or from a data set of Python, is tested on images it was not learned
+from."""
 
 import shutil
 import warnings
@@ -16,9 +17,18 @@ from datadistill.errors import DataError
 from datadistill.evaluation.own_data import load_own_data
 
 TINY = dd.DistillConfig(
-    net="mlp", net_args={"width": 4}, theta_0="random", init="default", ipc=1, epochs=1, iterations=1, batch=8,
-    nets=1, validate_every=1, validate_nets=1,
-)  # fmt: skip
+    net="mlp",
+    net_args={"width": 4},
+    theta_0="random",
+    init="default",
+    ipc=1,
+    epochs=1,
+    iterations=1,
+    batch=8,
+    nets=1,
+    validate_every=1,
+    validate_nets=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +86,9 @@ def test_the_record_goes_through_the_file(birds, tmp_path):
     d.save(tmp_path / "d.safetensors")
     loaded = dd.DistilledDataset.load(tmp_path / "d.safetensors")
     assert accuracy(loaded, folder)[0] == accuracy(d, folder)[0]
-    assert load_own_data(loaded, folder=folder).fingerprint == load_folder(folder, size=4).fingerprint
+    assert (
+        load_own_data(loaded, folder=folder).fingerprint == load_folder(folder, size=4).fingerprint
+    )
 
 
 def test_a_set_without_the_record_says_so(birds):
@@ -107,7 +119,9 @@ def test_a_folder_read_anew_is_refused_where_it_leaks(birds):
             call()
     assert not data.test_was_read
     with pytest.raises(DataError, match="validation images of birds"):
-        dd.evaluate(d, data=load_folder(folder, normalization=d.normalization), split="validation", nets=1)
+        dd.evaluate(
+            d, data=load_folder(folder, normalization=d.normalization), split="validation", nets=1
+        )
 
 
 def test_a_data_set_of_python_that_grew_is_refused():
@@ -117,7 +131,9 @@ def test_a_data_set_of_python_that_grew_is_refused():
     d = dd.distill(TINY, data=first)
     assert dd.evaluate(d, data=first, nets=1, plain_nets=0).split == "test"
     grown = ConcatDataset([TensorDataset(torch.rand(1, 1, 4, 4), torch.tensor([0])), pairs])
-    with pytest.raises(DataError, match="test images of custom are some that the set was learned from"):
+    with pytest.raises(
+        DataError, match="test images of custom are some that the set was learned from"
+    ):
         dd.evaluate(d, data=RealData.from_dataset(grown), nets=1, plain_nets=0)
 
 

@@ -12,7 +12,13 @@ from datadistill.evaluation.saving import save_accuracies
 from datadistill.runs.folder import RunFolder
 
 TINY = dd.recipe("digits-random").with_changes(
-    net="mlp", net_args={"width": 4}, iterations=1, epochs=1, validate_every=1, validate_nets=1, batch=16
+    net="mlp",
+    net_args={"width": 4},
+    iterations=1,
+    epochs=1,
+    validate_every=1,
+    validate_nets=1,
+    batch=16,
 )
 
 
@@ -49,7 +55,9 @@ def test_another_set_that_was_saved_meanwhile_is_kept(tmp_path, sets):
     one, other = sets
     other.save(tmp_path / "file")
     before = (tmp_path / "file").read_bytes()
-    with pytest.raises(DataError, match="another set than the one that was measured: it was saved meanwhile"):
+    with pytest.raises(
+        DataError, match="another set than the one that was measured: it was saved meanwhile"
+    ):
         save_accuracies(tmp_path / "file", one, {"accuracy_mean": 1.0})
     assert (tmp_path / "file").read_bytes() == before
 

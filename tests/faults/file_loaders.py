@@ -1,4 +1,5 @@
-"""Every kind of file that this library reads: how a small one is made and read, and what must be equal."""
+"""Every kind of file that this library reads: how a small one is made and read, and what must be
+equal."""
 
 from __future__ import annotations
 
@@ -86,17 +87,30 @@ def drawn(seed: int = 0) -> torch.Generator:
 
 def distilled(bits: int | None = None) -> DistilledDataset:
     g, named = drawn(), dict(NET.build().named_parameters())
-    measured = {"accuracy_mean": 91.25, "accuracy_std": 0.5, "nets": 20, "split": "test", "dataset": "digits"}
+    measured = {
+        "accuracy_mean": 91.25,
+        "accuracy_std": 0.5,
+        "nets": 20,
+        "split": "test",
+        "dataset": "digits",
+    }
     d = DistilledDataset(
-        torch.randn(6, 1, 4, 4, generator=g), torch.randn(6, 3, generator=g).softmax(1),
-        0.1 + torch.rand(4, len(named), generator=g), [torch.arange(3), torch.arange(3, 6)] * 2,
-        classes=CLASSES, normalization=SCALE, net=NET, update=momentum(0.9, nesterov=True),
-        theta_0={k: torch.randn(p.shape, generator=g) for k, p in named.items()}, tensors=list(named),
-        start=Start("pool", True, "mnist", "abc"), objective=Attack(0, 2, 3),
+        torch.randn(6, 1, 4, 4, generator=g),
+        torch.randn(6, 3, generator=g).softmax(1),
+        0.1 + torch.rand(4, len(named), generator=g),
+        [torch.arange(3), torch.arange(3, 6)] * 2,
+        classes=CLASSES,
+        normalization=SCALE,
+        net=NET,
+        update=momentum(0.9, nesterov=True),
+        theta_0={k: torch.randn(p.shape, generator=g) for k, p in named.items()},
+        tensors=list(named),
+        start=Start("pool", True, "mnist", "abc"),
+        objective=Attack(0, 2, 3),
         data=DataReference("digits", 3, 0.1, parts=Parts(("A" * 8,), (), ("B" * 8,))),
         origin={"recipe": "none", "seed": 3, "dataset": "digits"},
         accuracies=measured,
-    )  # fmt: skip
+    )
     return d if bits is None else d.quantized(bits)
 
 
@@ -104,25 +118,45 @@ def make_decoded(folder: Path) -> None:
     d = distilled()
     coded = Pixels().init(d.images, drawn())
     DistilledDataset(
-        None, d.labels, d.step_sizes, d.order, classes=CLASSES, normalization=SCALE, net=NET, update=d.update,
-        theta_0=d.theta_0, tensors=d.tensors, decoder=Pixels(), coded=coded,
-    ).save(folder / "file.safetensors")  # fmt: skip
+        None,
+        d.labels,
+        d.step_sizes,
+        d.order,
+        classes=CLASSES,
+        normalization=SCALE,
+        net=NET,
+        update=d.update,
+        theta_0=d.theta_0,
+        tensors=d.tensors,
+        decoder=Pixels(),
+        coded=coded,
+    ).save(folder / "file.safetensors")
 
 
 def make_pool(folder: Path) -> None:
     g = drawn(1)
     tensors = {k: torch.randn(4, *p.shape, generator=g) for k, p in NET.build().named_parameters()}
     Pool(
-        tensors, nets=2, validation_nets=1, held_out=1, net=NET, dataset="digits", classes=CLASSES,
-        normalization=SCALE, accuracies=(90.0, 80.5, 70.0, 60.0), record={"epochs": 3, "lr": 0.1},
+        tensors,
+        nets=2,
+        validation_nets=1,
+        held_out=1,
+        net=NET,
+        dataset="digits",
+        classes=CLASSES,
+        normalization=SCALE,
+        accuracies=(90.0, 80.5, 70.0, 60.0),
+        record={"epochs": 3, "lr": 0.1},
         data_fingerprint="abc",
-    ).save(folder / "file.safetensors")  # fmt: skip
+    ).save(folder / "file.safetensors")
 
 
 def make_nets(folder: Path) -> None:
     g = drawn(2)
     tensors = {k: torch.randn(2, *p.shape, generator=g) for k, p in NET.build().named_parameters()}
-    FinishedNets(folder).add(TrainedGroup(range(0, 2), tensors, [90.0, 80.0], [0.5, 0.75]), {"epochs": 3})
+    FinishedNets(folder).add(
+        TrainedGroup(range(0, 2), tensors, [90.0, 80.0], [0.5, 0.75]), {"epochs": 3}
+    )
 
 
 def load_nets(folder: Path) -> Any:
@@ -134,7 +168,9 @@ def make_checkpoint(folder: Path) -> None:
     optimizer = torch.optim.Adam([parameter])
     parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    tensors, state = flatten_state({"optimizer": optimizer.state_dict(), "best": float("inf"), "rows": (1, 2)})
+    tensors, state = flatten_state(
+        {"optimizer": optimizer.state_dict(), "best": float("inf"), "rows": (1, 2)}
+    )
     CheckpointStore(folder).save(10, tensors, {"loop": state, "metrics_bytes": 120})
 
 
@@ -145,9 +181,13 @@ def load_checkpoint(folder: Path) -> Any:
 
 def make_run(folder: Path) -> None:
     config = dump_config(DistillConfig(net="mlp", net_args={"width": 4, "depth": 1}, seed=3))
-    run = RunFolder.create(folder / "run", config, {"torch": "2.6.0", "data": "abc"}, kind="distill")
+    run = RunFolder.create(
+        folder / "run", config, {"torch": "2.6.0", "data": "abc"}, kind="distill"
+    )
     for iteration in range(4):
-        run.append_metrics({"iteration": iteration, "loss": 1.5 / (iteration + 1), "accuracy": 50.0})
+        run.append_metrics(
+            {"iteration": iteration, "loss": 1.5 / (iteration + 1), "accuracy": 50.0}
+        )
     run.checkpoints.save(3, {}, {"config": config, **run.metrics_record()})
 
 
@@ -157,7 +197,8 @@ def load_config_of_run(folder: Path) -> Any:
     stored = build_config(DistillConfig, run.config, "config.json")
     checkpoint = run.checkpoints.load(3)
     check_changes(run.path, run.kind, checkpoint.state["config"], dump_config(stored), RunOptions())
-    # where things lie may change: what counts are the fingerprints of the images, the pool and the weights
+    # where things lie may change: what counts are the fingerprints of the images, the pool and the
+    # weights
     return {name: value for name, value in dump_config(stored).items() if name not in HARMLESS}
 
 
@@ -174,10 +215,20 @@ def make_kd_net(folder: Path) -> None:
     states = []
     for seed in (4, 5):
         net = NET.build()
-        states.append({k: torch.randn(t.shape, generator=drawn(seed)) for k, t in net.state_dict().items()})
+        states.append(
+            {k: torch.randn(t.shape, generator=drawn(seed)) for k, t in net.state_dict().items()}
+        )
     scores = Scores(98.0, 50, 1, (96.0, None, 100.0), noise={0.3: 80.0})
     SavedNet(
-        tuple(states), NET, "digits", CLASSES, SCALE, None, "geometric", scores.as_dict(), {"epochs": 2}
+        tuple(states),
+        NET,
+        "digits",
+        CLASSES,
+        SCALE,
+        None,
+        "geometric",
+        scores.as_dict(),
+        {"epochs": 2},
     ).save(folder / "file.safetensors")
 
 
@@ -218,7 +269,7 @@ def make_payload(folder: Path) -> None:
     d = distilled()
     Payload.of_images(
         d.images, d.labels, classes=CLASSES, normalization=SCALE, schedule=d, note="toy"
-    ).save(folder / "file.safetensors")  # fmt: skip
+    ).save(folder / "file.safetensors")
 
 
 def make_payload_of_net(folder: Path) -> None:
@@ -231,14 +282,16 @@ def make_payload_of_net(folder: Path) -> None:
 def make_results(folder: Path) -> None:
     g = drawn(8)
     entries = [
-        (torch.randn(10, 1, 4, 4, generator=g), torch.arange(10), torch.tensor([0.02])) for _ in range(2)
+        (torch.randn(10, 1, 4, 4, generator=g), torch.arange(10), torch.tensor([0.02]))
+        for _ in range(2)
     ]
     torch.save(entries, folder / "results.pth")
 
 
 def load_results(folder: Path) -> Any:
     found = import_results(folder / "results.pth", "digits", net="mlp", mean=(0.5,), std=(0.5,))
-    del found.origin["sha256"]  # of the whole file: a byte between the parts of the archive changes it
+    # of the whole file: a byte between the parts of the archive changes it
+    del found.origin["sha256"]
     return found
 
 
@@ -263,14 +316,20 @@ def _write(found: Any, path: Path) -> None:
     found.save(path)
 
 
-CHECKPOINT = tuple(f"step-000010/{name}" for name in ("tensors.safetensors", "state.json", "manifest.json"))
+CHECKPOINT = tuple(
+    f"step-000010/{name}" for name in ("tensors.safetensors", "state.json", "manifest.json")
+)
 
 LOADERS = {
     "distilled set": Loader(
-        lambda folder: distilled().save(folder / "file.safetensors"), _read(DistilledDataset), save=_write
+        lambda folder: distilled().save(folder / "file.safetensors"),
+        _read(DistilledDataset),
+        save=_write,
     ),
     "distilled set, 8 bits": Loader(
-        lambda folder: distilled(8).save(folder / "file.safetensors"), _read(DistilledDataset), save=_write
+        lambda folder: distilled(8).save(folder / "file.safetensors"),
+        _read(DistilledDataset),
+        save=_write,
     ),
     "distilled set of a decoder": Loader(make_decoded, _read(DistilledDataset), save=_write),
     "pool": Loader(make_pool, _read(Pool), save=_write),

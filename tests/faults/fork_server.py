@@ -1,10 +1,11 @@
-"""Starts the command line in child processes that have torch loaded already: milliseconds, not seconds.
+"""Starts the command line in child processes that have torch loaded already: milliseconds, not
+seconds.
 
-A process of its own, so that nobody has used a thread of torch before the fork. It reads requests as JSON
-lines and answers each with one:
+A process of its own, so that nobody has used a thread of torch before the fork. It reads requests
+as JSON lines and answers each with one:
 
-    {"argv": [...], "folder": DIR, "name": NAME}   ->  {"pid": 123}      also "patch": NAME, "gone": [1, 2],
-                                                                       "closed": [0, 1, 2], "program": NAME
+    {"argv": [...], "folder": DIR, "name": NAME}   ->  {"pid": 123}
+        also "patch": NAME, "gone": [1, 2], "closed": [0, 1, 2], "program": NAME
     {"wait": 123, "seconds": 20}                   ->  {"code": 143}     (-9: killed by signal 9)
 """
 
@@ -45,9 +46,13 @@ def child(request: dict) -> int:
 
     os.chdir(request["folder"])
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
     for fd, ending in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{request['name']}.{ending}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), fd)
+        os.dup2(
+            os.open(f"{request['name']}.{ending}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), fd
+        )
     for fd in request["gone"]:  # a pipe that nobody reads
         reader, writer = os.pipe()
         os.close(reader)
@@ -156,9 +161,14 @@ class Server:
         name = f"child-{self.count}"
         words = [str(a) for a in argv]
         answer = self.ask(
-            argv=words, folder=str(folder), name=name, patch=patch, gone=list(gone), closed=list(closed),
+            argv=words,
+            folder=str(folder),
+            name=name,
+            patch=patch,
+            gone=list(gone),
+            closed=list(closed),
             program=program,
-        )  # fmt: skip
+        )
         return Child(self, answer["pid"], folder, name)
 
     def run(self, *argv: object, folder: Path, **how) -> Child:

@@ -1,9 +1,11 @@
 """Mutated files: seeded damage, and edits with a checksum that holds, read by every loader.
 
-    python tests/faults/mutated_files.py 1000        a table of all loaders, a thousand mutations each
+    python tests/faults/mutated_files.py 1000        a table of all loaders, a thousand mutations
+                                                     each
 
-A damaged file is refused, or equal by value to the undamaged one. A file whose fields were edited and whose
-checksum was made anew is refused, or says what was loaded: saved again, it is the same bytes.
+A damaged file is refused, or equal by value to the undamaged one. A file whose fields were edited
+and whose checksum was made anew is refused, or says what was loaded: saved again, it is the same
+bytes.
 """
 
 from __future__ import annotations
@@ -27,10 +29,42 @@ from datadistill.runs.canonical import canonical_json, parse_json
 from datadistill.runs.tensors import pack, unpack
 
 NASTY: list[Any] = [
-    None, True, False, 0, 1, -1, 2, 7, 10**6, 10**9, 10**12, 2**63 - 1, -(2**63), 2**64, 0.5, -0.0, 1e308,
-    "", "x", "..", "\x1b[31m", "\u202e", "\ud800", "a" * 5000, [], {}, [[]], [0], [10**12], {"a": 1}, [None],
-    ["x", "x"], [[0, 1], [2]], [1e308] * 3, {"": {"": []}},
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2,
+    7,
+    10**6,
+    10**9,
+    10**12,
+    2**63 - 1,
+    -(2**63),
+    2**64,
+    0.5,
+    -0.0,
+    1e308,
+    "",
+    "x",
+    "..",
+    "\x1b[31m",
+    "\u202e",
+    "\ud800",
+    "a" * 5000,
+    [],
+    {},
+    [[]],
+    [0],
+    [10**12],
+    {"a": 1},
+    [None],
+    ["x", "x"],
+    [[0, 1], [2]],
+    [1e308] * 3,
+    {"": {"": []}},
+]
 
 
 @dataclass
@@ -53,7 +87,8 @@ class Figures:
 
 
 def damaged(data: bytes, r: random.Random) -> bytes:
-    """One of: bits flipped, a cut, bytes put in, a piece gone, moved or doubled, a run of one byte."""
+    """One of: bits flipped, a cut, bytes put in, a piece gone, moved or doubled, a run of one
+    byte."""
     kind, n = r.randrange(8), len(data)
     a, b = sorted((r.randrange(n + 1), r.randrange(n + 1)))
     if kind <= 1:
@@ -75,7 +110,8 @@ def damaged(data: bytes, r: random.Random) -> bytes:
 
 
 def edited(data: bytes, r: random.Random) -> bytes | None:
-    """A safetensors file of ours with a field or a tensor changed, and its checksum made anew; or None."""
+    """A safetensors file of ours with a field or a tensor changed, and its checksum made anew; or
+    None."""
     try:
         tensors, meta = unpack(data, schema=10**6, verify=False, finite=False)
     except DataError:
@@ -84,10 +120,17 @@ def edited(data: bytes, r: random.Random) -> bytes | None:
         name = r.choice(sorted(tensors))
         t = tensors.pop(name)
         changes = [
-            lambda: {}, lambda: {name: t.reshape(-1)}, lambda: {name: t[..., None]}, lambda: {name: t[:0]},
-            lambda: {name: t.double()}, lambda: {name: t.long()}, lambda: {r.choice(NAMES): t},
-            lambda: {name: t * float("nan")}, lambda: {name: t, "more": t}, lambda: {name: t.bool()},
-        ]  # fmt: skip
+            lambda: {},
+            lambda: {name: t.reshape(-1)},
+            lambda: {name: t[..., None]},
+            lambda: {name: t[:0]},
+            lambda: {name: t.double()},
+            lambda: {name: t.long()},
+            lambda: {r.choice(NAMES): t},
+            lambda: {name: t * float("nan")},
+            lambda: {name: t, "more": t},
+            lambda: {name: t.bool()},
+        ]
         tensors |= r.choice(changes)() if t.dim() else {}
     else:
         meta = edited_json(meta, r)
@@ -101,7 +144,8 @@ NAMES = ["", ".", "..", "0.", "images", "theta_0.", "weight.", "9" * 30, "\x1b[3
 
 
 def edited_json(document: Any, r: random.Random) -> Any:
-    """A value swapped for a nasty one, a key gone, doubled under another name, or two values exchanged."""
+    """A value swapped for a nasty one, a key gone, doubled under another name, or two values
+    exchanged."""
     document = copy.deepcopy(document)
     places = [place for place in _places(document) if place[1] != "checksum"]
     if not places:
@@ -121,7 +165,13 @@ def edited_json(document: Any, r: random.Random) -> Any:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    keys = (
+        value.keys()
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
     for key in keys:
         yield value, key
         yield from _places(value[key])
@@ -163,7 +213,13 @@ def run(loader: Loader, count: int, seed: int = 0) -> Figures:
 
 
 def _read(
-    loader: Loader, folder: Path, what: str, new: bytes, original: Any, signed: bool, figures: Figures
+    loader: Loader,
+    folder: Path,
+    what: str,
+    new: bytes,
+    original: Any,
+    signed: bool,
+    figures: Figures,
 ) -> None:
     try:
         found = loader.load(folder)
@@ -194,7 +250,10 @@ def peak() -> float:
 
 def main() -> None:
     count, names = int(sys.argv[1]), sys.argv[2:] or list(LOADERS)
-    print("| loader | mutations | refused | equal | as the file says | wrong | slowest (s) | peak (MB) |")
+    print(
+        "| loader | mutations | refused | equal | as the file says | wrong | slowest "
+        "(s) | peak (MB) |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for name in names:
         f = run(LOADERS[name], count)

@@ -4,10 +4,29 @@ import hashlib
 from pathlib import Path
 
 SMALL = [
-    "digits-random", "--net", "mlp", "--net-args", "width", "16", "--iterations", "40", "--batch", "32",
-    "--nets", "1", "--validate-nets", "1", "--validate-every", "10", "--checkpoint-every", "10",
-    "--epochs", "2", "--no-evaluate", "--no-figures",
-]  # fmt: skip
+    "digits-random",
+    "--net",
+    "mlp",
+    "--net-args",
+    "width",
+    "16",
+    "--iterations",
+    "40",
+    "--batch",
+    "32",
+    "--nets",
+    "1",
+    "--validate-nets",
+    "1",
+    "--validate-every",
+    "10",
+    "--checkpoint-every",
+    "10",
+    "--epochs",
+    "2",
+    "--no-evaluate",
+    "--no-figures",
+]
 
 
 def digest(folder):
@@ -20,4 +39,8 @@ def digest(folder):
 
 def contents(folder):
     """Every file of a folder with its bytes."""
-    return {p.relative_to(folder): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder): p.read_bytes()
+        for p in sorted(Path(folder).rglob("*"))
+        if p.is_file()
+    }

@@ -18,9 +18,14 @@ from kd_baselines.netfile import NET
 
 # name in LOADERS -> its declaration
 ARTIFACTS = {
-    "distilled set": SET, "pool": POOL, "nets of an unfinished pool": NETS, "kd net": NET,
-    "language net": LANGUAGE_NET, "teacher cache": CACHE, "payload of images": PAYLOAD,
-}  # fmt: skip
+    "distilled set": SET,
+    "pool": POOL,
+    "nets of an unfinished pool": NETS,
+    "kd net": NET,
+    "language net": LANGUAGE_NET,
+    "teacher cache": CACHE,
+    "payload of images": PAYLOAD,
+}
 
 
 def edit(artifact, data, **changes):
@@ -37,8 +42,14 @@ CASES = {
     "junk after it": (lambda a, data: data + b"\0", "not a complete safetensors file"),
     "a flipped bit": (lambda a, data: data[:-1] + bytes([data[-1] ^ 1]), "damaged or was edited"),
     "newer": (lambda a, data: edit(a, data, schema=9), "written by schema 9, this reads up to"),
-    "no kind": (lambda a, data: edit(a, data, **{a.name_key: None, "what": None}), "something else, wanted"),
-    "no such kind": (lambda a, data: edit(a, data, **{a.name_key: "house"}), "holds 'house', wanted"),
+    "no kind": (
+        lambda a, data: edit(a, data, **{a.name_key: None, "what": None}),
+        "something else, wanted",
+    ),
+    "no such kind": (
+        lambda a, data: edit(a, data, **{a.name_key: "house"}),
+        "holds 'house', wanted",
+    ),
     "of another kind": (
         lambda a, data: edit(a, data, **{a.name_key: "net"}),
         "holds an adapted net, wanted .*; to use it: datadistill inspect .*file",
@@ -47,8 +58,11 @@ CASES = {
         lambda a, data: edit(a, data, **{k: None for k in sorted(a.fields or ["layers"])[-1:]}),
         r"lacks \['|is stale: layers was None",
     ),
-    "a key more": (lambda a, data: edit(a, data, author="me"), r"unknown \['author'\]|is stale: author"),
-}  # fmt: skip
+    "a key more": (
+        lambda a, data: edit(a, data, author="me"),
+        r"unknown \['author'\]|is stale: author",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -63,7 +77,9 @@ def test_a_file_is_refused_with_its_name_and_the_reason(name, case, tmp_path):
     assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", [name for name, loader in LOADERS.items() if loader.save is not None])
+@pytest.mark.parametrize(
+    "name", [name for name, loader in LOADERS.items() if loader.save is not None]
+)
 def test_saving_and_loading_is_the_identity(name, tmp_path):
     loader = LOADERS[name]
     loader.make(tmp_path)
@@ -81,7 +97,8 @@ def test_every_kind_of_file_is_in_the_table():
 def test_a_folder_without_the_file_says_what_it_is(name, tmp_path):
     artifact = ARTIFACTS[name]
     with pytest.raises(
-        DataError, match=f"is a folder without {artifact.file_name}; pass a file of {artifact.words}"
+        DataError,
+        match=f"is a folder without {artifact.file_name}; pass a file of {artifact.words}",
     ):
         artifact.find(tmp_path)
     for kind, words in (

@@ -26,11 +26,15 @@ def test_a_wall_clock_that_runs_backwards_does_not_show(tmp_path, monkeypatch, c
 
 
 def test_two_runs_in_one_second_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
-    """The default folder is named by recipe and seed, not by the time: the second run is refused."""
+    """The default folder is named by recipe and seed, not by the time: the second run is
+    refused."""
     monkeypatch.setattr(time, "time", lambda: 1.0)
     monkeypatch.chdir(tmp_path)
     assert main(["distill", *SHORT]) == 0
     assert main(["distill", *SHORT]) == 2
     assert "runs/digits-random-s0 already holds a run" in capsys.readouterr().err
     assert main(["distill", *SHORT, "--seed", "1"]) == 0
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["digits-random-s0", "digits-random-s1"]
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [
+        "digits-random-s0",
+        "digits-random-s1",
+    ]

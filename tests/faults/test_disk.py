@@ -20,7 +20,8 @@ RESUME = ["--no-evaluate", "--no-figures"]
 
 @pytest.fixture
 def limit_at(monkeypatch):
-    """From iteration 25 on no file can grow beyond `limit(run)` bytes: the system refuses the write."""
+    """From iteration 25 on no file can grow beyond `limit(run)` bytes: the system refuses the
+    write."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def install(limit):
@@ -95,7 +96,9 @@ def untrained(monkeypatch):
     monkeypatch.setattr(OuterLoop, "advance", never)
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here, a place that nobody can write")
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="no /proc here, a place that nobody can write"
+)
 def test_a_place_that_cannot_be_written_is_refused_at_the_start(monkeypatch, capsys):
     untrained(monkeypatch)
     assert main(["distill", *SMALL, "--out", "/proc/run"]) == 2

@@ -69,12 +69,15 @@ def test_truncated(tmp_path, kept, zipped):
     whole = path.read_bytes()
     path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
     with pytest.raises(
-        DataError, match=r"results\.pth is (empty|truncated|a damaged|a pickle that .* or is damaged)"
+        DataError,
+        match=r"results\.pth is (empty|truncated|a damaged|a pickle that .* or is damaged)",
     ):
         import_results(path, "digits", **OWN)
 
 
-@pytest.mark.parametrize("content", [b"hello", b"\x80\x02.", b"PK\x03\x04" + bytes(100), bytes(1000)])
+@pytest.mark.parametrize(
+    "content", [b"hello", b"\x80\x02.", b"PK\x03\x04" + bytes(100), bytes(1000)]
+)
 def test_no_file_of_torch(tmp_path, content):
     (tmp_path / "results.pth").write_bytes(content)
     with pytest.raises(DataError, match=r"results\.pth"):
@@ -83,7 +86,11 @@ def test_no_file_of_torch(tmp_path, content):
 
 def test_places_that_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for name, said in [("pipe", "not a regular file"), (".", "a folder"), ("none", "does not exist")]:
+    for name, said in [
+        ("pipe", "not a regular file"),
+        (".", "a folder"),
+        ("none", "does not exist"),
+    ]:
         with pytest.raises(DataError, match=said):
             import_results(tmp_path / name, "digits", **OWN)
 
@@ -130,16 +137,28 @@ ENTRIES = {
     "no image": (step(images=torch.zeros(0, 1, 8, 8), labels=torch.arange(0)), "B >= 1"),
     "whole pixels": (step(images=torch.zeros(10, 1, 8, 8, dtype=torch.uint8)), "torch.uint8"),
     "not square": (step(images=torch.zeros(10, 1, 8, 9)), "8x9"),
-    "three channels": (step(images=torch.zeros(10, 3, 8, 8)), "images have 3 channels, wanted 1 for digits"),
+    "three channels": (
+        step(images=torch.zeros(10, 3, 8, 8)),
+        "images have 3 channels, wanted 1 for digits",
+    ),
     "other size": (step(images=torch.zeros(10, 1, 9, 9)), "those of entry 0 (10, 1, 8, 8)"),
-    "NaN pixel": (step(images=nan_at(torch.zeros(10, 1, 8, 8), 4, 0, 1, 1)), "image 4 has values that are not"),
-    "sparse": (step(images=torch.zeros(10, 1, 8, 8).to_sparse()), "images are no tensor of numbers"),
+    "NaN pixel": (
+        step(images=nan_at(torch.zeros(10, 1, 8, 8), 4, 0, 1, 1)),
+        "image 4 has values that are not",
+    ),
+    "sparse": (
+        step(images=torch.zeros(10, 1, 8, 8).to_sparse()),
+        "images are no tensor of numbers",
+    ),
     "nine labels": (step(labels=torch.arange(9)), "labels are (9,)"),
     "label 10": (step(labels=torch.arange(1, 11)), "labels reach 1..10, wanted 0..9"),
     "label -1": (step(labels=torch.arange(-1, 9)), "labels reach -1..8"),
     "float labels": (step(labels=torch.arange(10).float()), "no probabilities"),
     "labels of yes and no": (step(labels=torch.ones(10, dtype=torch.bool)), "torch.bool"),
-    "soft beside hard": (step(labels=torch.full((10, 10), 0.1)), "another kind than those of entry 0"),
+    "soft beside hard": (
+        step(labels=torch.full((10, 10), 0.1)),
+        "another kind than those of entry 0",
+    ),
     "sum to 2": (step(labels=torch.full((10, 10), 0.2)), "sum to 1"),
     "NaN label": (step(labels=nan_at(torch.full((10, 10), 0.1), 2, 2)), "no probabilities"),
     "two ones": (step(labels=torch.ones(10, 10).long()), "not one-hot"),
@@ -166,7 +185,17 @@ def test_an_entry_that_makes_no_sense(tmp_path, entry, said, place):
 
 @pytest.mark.parametrize(
     "content",
-    [[], (), {}, {"images": torch.zeros(3)}, torch.zeros(3), 5, "text", [[[step()]]], [step(), [step()]]],
+    [
+        [],
+        (),
+        {},
+        {"images": torch.zeros(3)},
+        torch.zeros(3),
+        5,
+        "text",
+        [[[step()]]],
+        [step(), [step()]],
+    ],
 )
 def test_wrong_nesting(tmp_path, content):
     with pytest.raises(DataError, match="wanted"):

@@ -1,11 +1,21 @@
-"""Fault 23: folders of classes with names that could be paths, markup, commands or lines of their own."""
+"""Fault 23: folders of classes with names that could be paths, markup, commands or lines of their
+own."""
 
 import pytest
 
 import datadistill as dd
 from datadistill.cli import main
 
-NAMES = ["<script>alert(1)", "two\nlines", "CON", "~", "$(reboot)", r"a\..\..\x", "n" * 200, "\x1b[2Ja"]
+NAMES = [
+    "<script>alert(1)",
+    "two\nlines",
+    "CON",
+    "~",
+    "$(reboot)",
+    r"a\..\..\x",
+    "n" * 200,
+    "\x1b[2Ja",
+]
 
 
 @pytest.fixture
@@ -19,9 +29,23 @@ def hostile(pictures):
     return pictures
 
 
-def test_names_of_classes_name_no_file_and_reach_no_terminal(hostile, tmp_path, monkeypatch, capsys):
+def test_names_of_classes_name_no_file_and_reach_no_terminal(
+    hostile, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    argv = ["own-images", "--data", "birds", "--size", "8", "--net", "mlp", "--iterations", "1", "--batch", "4"]
+    argv = [
+        "own-images",
+        "--data",
+        "birds",
+        "--size",
+        "8",
+        "--net",
+        "mlp",
+        "--iterations",
+        "1",
+        "--batch",
+        "4",
+    ]
     assert main(["distill", *argv, "--nets", "1", "--nets-tested", "1", "--out", "run"]) == 0
     assert main(["show", "run", "--out", "shown"]) == 0
     assert main(["inspect", "run"]) == 0

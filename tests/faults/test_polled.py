@@ -1,5 +1,5 @@
-"""Fault 2: a signal while data are read, nets are tested or a teacher is asked is acted on there, and the
-resumed run reaches the bytes of an unbroken one."""
+"""Fault 2: a signal while data are read, nets are tested or a teacher is asked is acted on there,
+and the resumed run reaches the bytes of an unbroken one."""
 
 import importlib
 import signal
@@ -16,21 +16,30 @@ from kd_baselines.recipes import RECIPES
 
 MAIN = {"datadistill": datadistill.cli.main, "kd-baselines": kd_baselines.cli.main}
 AT = {
-    "distill": {"reading data": "datadistill.data:load",
-                "testing nets": "datadistill.training.learning:measure_training"},
-    "pretrain": {"reading data": "datadistill.data:load",
-                 "testing nets": "datadistill.training.pool_loop:accuracy"},
-    "kd train": {"reading data": "datadistill.data:load",
-                 "testing after an epoch": "kd_baselines.staged:accuracy",
-                 "asking the teacher": "kd_baselines.teacher_cache:CachedTeacher._fill",
-                 "testing at the end": "kd_baselines.training:score"},
-    "language": {"testing after an epoch": "kd_baselines.language.loop:perplexity",
-                 "testing at the end": "kd_baselines.language.training:perplexity"},
+    "distill": {
+        "reading data": "datadistill.data:load",
+        "testing nets": "datadistill.training.learning:measure_training",
+    },
+    "pretrain": {
+        "reading data": "datadistill.data:load",
+        "testing nets": "datadistill.training.pool_loop:accuracy",
+    },
+    "kd train": {
+        "reading data": "datadistill.data:load",
+        "testing after an epoch": "kd_baselines.staged:accuracy",
+        "asking the teacher": "kd_baselines.teacher_cache:CachedTeacher._fill",
+        "testing at the end": "kd_baselines.training:score",
+    },
+    "language": {
+        "testing after an epoch": "kd_baselines.language.loop:perplexity",
+        "testing at the end": "kd_baselines.language.training:perplexity",
+    },
     "born-again": {"testing at the end": "kd_baselines.image_lineage:score"},
     "ledger": {"training on what was sent": "kd_baselines.ledger.rows:receive"},
     "reproduce": {"measuring": "datadistill.reproduce.measure:measure_training"},
-}  # fmt: skip
-STUDIES = ("born-again", "ledger", "reproduce")  # stopped in their second job; tests/studies stops everywhere
+}
+# stopped in their second job; tests/studies stops everywhere
+STUDIES = ("born-again", "ledger", "reproduce")
 CASES = [
     (kind, what, when)
     for kind, places in AT.items()
@@ -57,7 +66,8 @@ def unbroken(tmp_path_factory):
 
 
 def signal_in(patch, place, when):
-    """Let a function get SIGTERM as it is called the `when`-th time, or the last time it is called before."""
+    """Let a function get SIGTERM as it is called the `when`-th time, or the last time it is called
+    before."""
     module, _, name = place.partition(":")
     owner = importlib.import_module(module)
     *path, name = name.split(".")
@@ -83,8 +93,12 @@ def small_recipes(monkeypatch):
     add_small_recipes()
 
 
-@pytest.mark.parametrize(("name", "what", "when"), CASES, ids=lambda value: str(value).replace(" ", "-"))
-def test_a_signal_is_acted_on_where_it_comes(tmp_path, monkeypatch, capsys, unbroken, name, what, when):
+@pytest.mark.parametrize(
+    ("name", "what", "when"), CASES, ids=lambda value: str(value).replace(" ", "-")
+)
+def test_a_signal_is_acted_on_where_it_comes(
+    tmp_path, monkeypatch, capsys, unbroken, name, what, when
+):
     kind, wanted = KINDS[name], unbroken(name, monkeypatch)
     main = MAIN[kind.program]
     write_text(tmp_path)
@@ -98,7 +112,9 @@ def test_a_signal_is_acted_on_where_it_comes(tmp_path, monkeypatch, capsys, unbr
     assert code == 143
     said = capsys.readouterr().err.splitlines()[-1]
     begun = (tmp_path / "run/config.json").exists()
-    assert "go on with: " in said if begun else "nothing was written" in said or "go on with: " in said
+    assert (
+        "go on with: " in said if begun else "nothing was written" in said or "go on with: " in said
+    )
     assert len(calls) == when  # not called again: it was broken off, or never begun
     assert not list(tmp_path.glob("run/**/.*.tmp"))
     assert main([*(kind.again if begun else kind.start)]) == 0

@@ -54,7 +54,9 @@ def test_another_config_is_refused_with_the_fields(stopped, capsys):
     before = contents(stopped)
     assert resume(stopped, "--ipc", "5", "--lr-images", "0.5") == 2
     said = capsys.readouterr().err
-    assert "ipc 1 -> 5" in said and "lr_images 0.05 -> 0.5" in said and "--resume-with-changes" in said
+    assert (
+        "ipc 1 -> 5" in said and "lr_images 0.05 -> 0.5" in said and "--resume-with-changes" in said
+    )
     assert resume(stopped, "--ipc", "5", "--resume-with-changes") == 2
     assert resume(stopped, "--iterations", "60") == 2
     assert contents(stopped) == before
@@ -136,7 +138,17 @@ def test_another_environment_is_said(stopped, capsys, argv, place, words):
 
 
 def test_changed_data_are_refused(pictures, tmp_path, monkeypatch, capsys):
-    argv = ["own-images", "--data", str(pictures), "--size", "8", "--net", "mlp", "--iterations", "4"]
+    argv = [
+        "own-images",
+        "--data",
+        str(pictures),
+        "--size",
+        "8",
+        "--net",
+        "mlp",
+        "--iterations",
+        "4",
+    ]
     argv += ["--batch", "4", "--nets", "1", "--validate-every", "2", *RESUME]
     with monkeypatch.context() as patch:
         stop_at(patch, 2)

@@ -22,7 +22,9 @@ def test_sigterm_in_the_outer_loop_saves_and_says_how_to_go_on(server, tmp_path,
     assert "go on with: datadistill distill --resume run" in run.err.splitlines()[-1]
     saved = RunFolder.open(tmp_path / "run").checkpoints.iterations()[-1]
     assert f"saved at iteration {saved} of 40;" in run.err and 10 <= saved < 40
-    resumed = server.run("distill", "--resume", "run", "--no-evaluate", "--no-figures", folder=tmp_path)
+    resumed = server.run(
+        "distill", "--resume", "run", "--no-evaluate", "--no-figures", folder=tmp_path
+    )
     assert resumed.code == 0, resumed.err
     assert f"going on from iteration {saved} of 40" in resumed.err
     assert digest(tmp_path / "run") == straight
@@ -30,7 +32,9 @@ def test_sigterm_in_the_outer_loop_saves_and_says_how_to_go_on(server, tmp_path,
 
 def test_sigterm_while_the_result_is_measured(server, tmp_path, straight):
     measured = [word for word in SMALL if word != "--no-evaluate"]
-    run = server.start("distill", *measured, "--nets-tested", "1000000", "--out", "run", folder=tmp_path)
+    run = server.start(
+        "distill", *measured, "--nets-tested", "1000000", "--out", "run", folder=tmp_path
+    )
     until(lambda: "learned 10 images" in run.out)
     run.send(signal.SIGTERM)
     assert run.wait() == 143
@@ -65,7 +69,9 @@ def test_a_second_ctrl_c_while_saving_leaves_whole_checkpoints(server, tmp_path,
     assert run.wait() == 130
     folder = RunFolder.open(tmp_path / "run")
     assert folder.checkpoints.load_latest(clean=False).iteration == 10
-    resumed = server.run("distill", "--resume", "run", "--no-evaluate", "--no-figures", folder=tmp_path)
+    resumed = server.run(
+        "distill", "--resume", "run", "--no-evaluate", "--no-figures", folder=tmp_path
+    )
     assert resumed.code == 0, resumed.err
     assert "left by an interrupted save" in resumed.err
     assert digest(tmp_path / "run") == straight

@@ -22,7 +22,10 @@ def closed_pipe():
 def test_a_reader_that_has_gone(argv):
     writer = closed_pipe()
     done = subprocess.run(
-        [sys.executable, "-m", "datadistill", *argv], stdout=writer, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "datadistill", *argv],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
@@ -66,8 +69,10 @@ def test_output_that_does_not_fit_is_an_error():
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "datadistill", "recipes", "--json"],
-            stdout=full, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert done.returncode == 5
     assert "stdout could not be written" in done.stderr and "Traceback" not in done.stderr
 
@@ -78,7 +83,9 @@ def test_output_that_does_not_fit_is_an_error():
 def test_a_terminal_without_utf_8(argv):
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "datadistill", *argv], capture_output=True, env={**os.environ, **plain}
+        [sys.executable, "-m", "datadistill", *argv],
+        capture_output=True,
+        env={**os.environ, **plain},
     )
     said = (done.stdout + done.stderr).decode("ascii")
     assert done.returncode in (0, 2) and "Traceback" not in said and len(said) > 200
@@ -86,7 +93,17 @@ def test_a_terminal_without_utf_8(argv):
 
 def test_names_that_the_character_set_lacks(pictures, tmp_path, monkeypatch, capsys):
     (pictures / "jay").rename(pictures / "Häher")
-    argv = ["own-images", "--data", str(pictures), "--size", "8", "--net", "mlp", "--iterations", "1"]
+    argv = [
+        "own-images",
+        "--data",
+        str(pictures),
+        "--size",
+        "8",
+        "--net",
+        "mlp",
+        "--iterations",
+        "1",
+    ]
     argv += ["--batch", "4", "--nets", "1", "--nets-tested", "1", "--no-figures"]
     assert main(["distill", *argv, "--out", str(tmp_path / "run")]) == 0
     capsys.readouterr()

@@ -1,4 +1,5 @@
-"""Nets of four numbers with one layer to be looked at, and functions whose gradients are not what they seem."""
+"""Nets of four numbers with one layer to be looked at, and functions whose gradients are not what
+they seem."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,8 @@ class Call(nn.Module):
 
 
 class Untracked(torch.autograd.Function):
-    """x^2, whose backward uses a tensor that autograd does not see: the issue pytorch/pytorch#76185."""
+    """x^2, whose backward uses a tensor that autograd does not see: the issue
+    pytorch/pytorch#76185."""
 
     @staticmethod
     def forward(ctx, x):
@@ -50,12 +52,17 @@ class Gated(nn.Module):
 
 
 CONFIG = {"ipc": 1, "epochs": 1, "iterations": 1, "validate_nets": 1, "nets": 1, "batch": 8}
-IMAGES, LABELS = torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
+IMAGES, LABELS = (
+    torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(0)),
+    torch.arange(8) % 3,
+)
 
 
 def build(layer):
     layer = layer() if isinstance(layer, type) else layer
-    return nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Sequential(nn.Tanh(), layer), nn.Linear(4, 3))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(4, 4), nn.Sequential(nn.Tanh(), layer), nn.Linear(4, 3)
+    )
 
 
 def make(layer):

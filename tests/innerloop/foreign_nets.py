@@ -157,7 +157,8 @@ def pruned():
 
 
 class Counts(Flat):
-    """Computes with a counter that is neither parameter nor buffer; has a buffer that it does not use."""
+    """Computes with a counter that is neither parameter nor buffer; has a buffer that it does not
+    use."""
 
     def __init__(self):
         super().__init__()
@@ -213,7 +214,10 @@ def with_parametrization(register):
 
 def instance_norm():
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4, track_running_stats=True), nn.Flatten(), nn.Linear(16, 3)
+        nn.Conv2d(1, 4, 3),
+        nn.InstanceNorm2d(4, track_running_stats=True),
+        nn.Flatten(),
+        nn.Linear(16, 3),
     )
 
 
@@ -256,8 +260,8 @@ def theta_of(net):
 
 
 def torch_loop(net):
-    """T steps of torch.optim.SGD on the net itself, without checkpointing (which writes BatchNorm's statistics
-    twice, and leaves a layer untrained whose input has no gradient)."""
+    """T steps of torch.optim.SGD on the net itself, without checkpointing (which writes BatchNorm's
+    statistics twice, and leaves a layer untrained whose input has no gradient)."""
     if isinstance(net, Checkpointed | Reentrant | Sequential):
         net.__class__ = Flat
     optimizer = torch.optim.SGD(net.parameters(), ETA)
@@ -270,7 +274,9 @@ def torch_loop(net):
 
 def ours(net, theta, images=IMAGES, adjoint=FULL, **kwargs):
     step_sizes = torch.full((T,), ETA, dtype=torch.float64)
-    return unroll_with_buffers(net, theta, [(images, LABELS)] * T, step_sizes, adjoint=adjoint, **kwargs)
+    return unroll_with_buffers(
+        net, theta, [(images, LABELS)] * T, step_sizes, adjoint=adjoint, **kwargs
+    )
 
 
 def theta_T_of(net, images, adjoint=FULL):

@@ -1,4 +1,5 @@
-"""Small inner problems in float64: a net, T steps of images, soft labels and step sizes, and real data."""
+"""Small inner problems in float64: a net, T steps of images, soft labels and step sizes, and real
+data."""
 
 from __future__ import annotations
 
@@ -36,13 +37,17 @@ class LeNet(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """Two smooth blocks on 8 pixels; `norm` is "group" or "batch", `dropout` goes before the classifier."""
+    """Two smooth blocks on 8 pixels; `norm` is "group" or "batch", `dropout` goes before the
+    classifier."""
 
     size, classes = 8, 4
 
     def __init__(self, norm="group", dropout=0.0):
         super().__init__()
-        make = {"group": lambda c: nn.GroupNorm(c, c, eps=1e-2), "batch": lambda c: nn.BatchNorm2d(c)}[norm]
+        make = {
+            "group": lambda c: nn.GroupNorm(c, c, eps=1e-2),
+            "batch": lambda c: nn.BatchNorm2d(c),
+        }[norm]
         self.conv1, self.norm1 = nn.Conv2d(1, 3, 3, padding=1), make(3)
         self.conv2, self.norm2 = nn.Conv2d(3, 4, 3, padding=1), make(4)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
@@ -64,7 +69,8 @@ NETS = {
 
 @dataclass
 class Case:
-    """`inputs` maps images.t, labels.t, step_sizes and theta_0.<parameter> to leaves that require gradients."""
+    """`inputs` maps images.t, labels.t, step_sizes and theta_0.<parameter> to leaves that require
+    gradients."""
 
     net: nn.Module
     inputs: dict[str, Tensor]
@@ -81,10 +87,13 @@ class Case:
 
     def theta_T(self, inputs=None, **how):
         inputs = inputs or self.inputs
-        return unroll(self.net, self.theta_0(inputs), self.pairs(inputs), inputs["step_sizes"], **how)
+        return unroll(
+            self.net, self.theta_0(inputs), self.pairs(inputs), inputs["step_sizes"], **how
+        )
 
     def outer(self, theta):
-        """The loss of theta on the real batch; dropout off, BatchNorm on this batch's statistics."""
+        """The loss of theta on the real batch; dropout off, BatchNorm on this batch's
+        statistics."""
         buffers = {k: b.clone() for k, b in self.net.named_buffers()}
         dropouts = [m for m in self.net.modules() if isinstance(m, nn.Dropout) and m.training]
         for m in dropouts:
@@ -103,7 +112,8 @@ class Case:
 
 
 def case(name="groupnorm", T=3, per_tensor=False, batch=4, seed=0, eta=0.3):
-    """The net called `name` with everything that T steps need, drawn from `seed`; step sizes around `eta`."""
+    """The net called `name` with everything that T steps need, drawn from `seed`; step sizes around
+    `eta`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = NETS[name]().to(DTYPE)
@@ -120,10 +130,11 @@ def case(name="groupnorm", T=3, per_tensor=False, batch=4, seed=0, eta=0.3):
 
 
 def assert_same(found, expected, rtol):
-    """Same names, and every difference at most `rtol` times the largest entry of its group (name to the dot).
+    """Same names, and every difference at most `rtol` times the largest entry of its group (name to
+    the dot).
 
-    A gradient that is zero in theory (a bias before BatchNorm) has rounding for entries, so its group is the
-    scale.
+    A gradient that is zero in theory (a bias before BatchNorm) has rounding for entries, so its
+    group is the scale.
     """
     assert found.keys() == expected.keys()
     groups = {name.split(".")[0] for name in expected}
@@ -133,4 +144,6 @@ def assert_same(found, expected, rtol):
         size = scale[name.split(".")[0]]
         assert size > 0, f"{name}: nothing to compare"
         error = float((found[name] - x).detach().abs().max())
-        assert error <= rtol * size, f"{name}: differs by {error / size:.1e} of its group's largest entry"
+        assert error <= rtol * size, (
+            f"{name}: differs by {error / size:.1e} of its group's largest entry"
+        )

@@ -1,18 +1,29 @@
-"""Every exact adjoint gives the same theta_T and the same gradient, for every rule, net and mode."""
+"""Every exact adjoint gives the same theta_T and the same gradient, for every rule, net and
+mode."""
 
 import pytest
 import torch
 from inner_cases import assert_same, case
 from torch import nn
 
-from datadistill.innerloop import FullUnroll, Higher, StepReplay, Truncated, adam, momentum, sgd, unroll
+from datadistill.innerloop import (
+    FullUnroll,
+    Higher,
+    StepReplay,
+    Truncated,
+    adam,
+    momentum,
+    sgd,
+    unroll,
+)
 from datadistill.innerloop.update_rules import rate
 
 EXACT = [StepReplay(), Truncated(3), Truncated(50), Truncated(3, StepReplay()), Higher()]
 
 
 class RmsProp:
-    """A rule of a user's own, with a nested state: averages of squares, an integer count, a fixed string."""
+    """A rule of a user's own, with a nested state: averages of squares, an integer count, a fixed
+    string."""
 
     def init(self, theta):
         zeros = {k: torch.zeros_like(p) for k, p in theta.items()}
@@ -21,7 +32,9 @@ class RmsProp:
     def step(self, theta, grads, state, eta):
         (old,) = state["squares"]
         squares = {k: 0.9 * old[k] + 0.1 * g * g for k, g in grads.items()}
-        theta = {k: p - rate(eta, k) * grads[k] / (squares[k] + 1e-2).sqrt() for k, p in theta.items()}
+        theta = {
+            k: p - rate(eta, k) * grads[k] / (squares[k] + 1e-2).sqrt() for k, p in theta.items()
+        }
         return theta, {"squares": (squares,), "count": state["count"] + 1, "label": "rms"}
 
 
@@ -30,7 +43,8 @@ RULES = {
     "sgd, decay": sgd(0.05),
     "momentum": momentum(0.9),
     "nesterov": momentum(0.8, nesterov=True, weight_decay=0.01),
-    # a bias before a normalization has a gradient of rounding only, which Adam magnifies by 1 / sqrt(eps_root)
+    # a bias before a normalization has a gradient of rounding only, which Adam magnifies by 1 /
+    # sqrt(eps_root)
     "adam": adam(eps_root=1e-8),
     "user's own": RmsProp(),
 }
@@ -82,7 +96,9 @@ def test_dropout(rule):
 
 def test_dropout_masks_follow_the_stream_and_the_step():
     problem, masks = case("dropout"), []
-    problem.net.dropout.register_forward_hook(lambda module, given, output: masks.append(output == 0))
+    problem.net.dropout.register_forward_hook(
+        lambda module, given, output: masks.append(output == 0)
+    )
     for stream in (1, 1, 2):
         problem.theta_T(stream=stream)
     assert all(0 < mask.sum() < mask.numel() for mask in masks) and len(masks) == 9
@@ -101,7 +117,9 @@ def test_norm_says_what_batchnorm_does_whatever_the_nets_mode(norm):
     in_evaluation = problem.theta_T(norm=norm)
     torch.testing.assert_close(in_training, in_evaluation, rtol=1e-12, atol=1e-13)
     batch = problem.theta_T(norm="batch")
-    assert torch.allclose(batch["head.weight"], in_training["head.weight"], rtol=1e-12) == (norm != "frozen")
+    assert torch.allclose(batch["head.weight"], in_training["head.weight"], rtol=1e-12) == (
+        norm != "frozen"
+    )
 
 
 def test_dropout_without_a_stream_follows_the_global_generator():
@@ -164,7 +182,9 @@ def test_no_steps_at_all(adjoint):
     outer = problem.outer(theta_T)
     names = [k for k in problem.inputs if k.startswith("theta_0.")]
     found = torch.autograd.grad(outer, [problem.inputs[k] for k in names])
-    expected = torch.autograd.grad(problem.outer(problem.theta_0()), [problem.inputs[k] for k in names])
+    expected = torch.autograd.grad(
+        problem.outer(problem.theta_0()), [problem.inputs[k] for k in names]
+    )
     assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
 
 

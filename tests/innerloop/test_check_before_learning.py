@@ -2,7 +2,19 @@
 
 import pytest
 import torch
-from checked_nets import CONFIG, IMAGES, LABELS, Call, Recomputing, Untracked, bag, build, make, real, rounded
+from checked_nets import (
+    CONFIG,
+    IMAGES,
+    LABELS,
+    Call,
+    Recomputing,
+    Untracked,
+    bag,
+    build,
+    make,
+    real,
+    rounded,
+)
 from torch import nn
 
 import datadistill as dd
@@ -11,11 +23,15 @@ from datadistill.errors import InexactGradients, UsageError
 
 
 def learn(layer):
-    return dd.distill(dd.recipe("digits-random").with_changes(**CONFIG), data=real(), net=lambda: build(layer))
+    return dd.distill(
+        dd.recipe("digits-random").with_changes(**CONFIG), data=real(), net=lambda: build(layer)
+    )
 
 
 def test_learning_with_an_approximate_layer_warns():
-    with pytest.warns(InexactGradients, match=r"layer 2\.1 \(Call\): its gradient is not the derivative"):
+    with pytest.warns(
+        InexactGradients, match=r"layer 2\.1 \(Call\): its gradient is not the derivative"
+    ):
         learn(Call(rounded))
 
 
@@ -25,13 +41,17 @@ def test_learning_with_a_right_net_does_not(recwarn):
 
 
 def test_learning_without_a_second_derivative_is_refused():
-    with pytest.raises(UsageError, match=r"layer 2\.1 \(Call\): embedding_bag: no second derivative"):
+    with pytest.raises(
+        UsageError, match=r"layer 2\.1 \(Call\): embedding_bag: no second derivative"
+    ):
         learn(Call(bag))
 
 
 def test_doctor_checks_a_net(capsys):
     assert main(["doctor", "--net", "mlp", "--net-args", "width", "8", "--size", "8"]) == 0
-    assert "mlp: the hypergradient of two steps equals finite differences" in capsys.readouterr().out
+    assert (
+        "mlp: the hypergradient of two steps equals finite differences" in capsys.readouterr().out
+    )
 
 
 def test_doctor_fails_for_a_net_that_is_wrong(capsys, monkeypatch):

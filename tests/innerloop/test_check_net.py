@@ -1,4 +1,5 @@
-"""The check of a net: right ones pass, wrong second derivatives are found and the layer is named."""
+"""The check of a net: right ones pass, wrong second derivatives are found and the layer is
+named."""
 
 import itertools
 
@@ -30,7 +31,9 @@ from datadistill.errors import DataError, InexactGradients, UsageError
 
 RIGHT = {
     "ReLU": nn.ReLU(),
-    "max-pooling": nn.Sequential(nn.Unflatten(1, (1, 4)), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(2, 4)),
+    "max-pooling": nn.Sequential(
+        nn.Unflatten(1, (1, 4)), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(2, 4)
+    ),
     "dropout": nn.Dropout(0.5),
     "BatchNorm": nn.BatchNorm1d(4),
     "rounding": Call(torch.round),
@@ -49,12 +52,22 @@ def test_right_nets_pass(layer):
 
 
 WRONG = {
-    "untracked": (Call(Untracked.apply), "wrong", "2.1", "autograd.Function Untracked: its second derivative"),
+    "untracked": (
+        Call(Untracked.apply),
+        "wrong",
+        "2.1",
+        "autograd.Function Untracked: its second derivative",
+    ),
     "straight-through": (Call(rounded), "approximate", "2.1", "calls detach"),
     "numpy": (Call(through_numpy), "approximate", "2.1", "calls detach, numpy"),
     "data": (Call(lambda x: x * x.data.sigmoid()), "approximate", "2.1", "calls data"),
     "stopped": (Gated, "approximate", "2.1", r"calls detach"),
-    "gumbel": (Call(lambda x: F.gumbel_softmax(x, hard=True)), "approximate", "2.1", "gumbel_softmax"),
+    "gumbel": (
+        Call(lambda x: F.gumbel_softmax(x, hard=True)),
+        "approximate",
+        "2.1",
+        "gumbel_softmax",
+    ),
 }
 
 
@@ -207,7 +220,11 @@ REFUSED_DATA = {
     "complex images": ((IMAGES + 1j, LABELS), DataError, "real numbers"),
     "fewer labels": ((IMAGES, LABELS[:5]), DataError, r"wanted \(8,\) integers"),
     "fractions": ((IMAGES, LABELS + 0.5), DataError, "the label 0.5 of image 0"),
-    "triples": (TensorDataset(IMAGES, LABELS, LABELS), UsageError, "data is a TensorDataset; wanted RealData"),
+    "triples": (
+        TensorDataset(IMAGES, LABELS, LABELS),
+        UsageError,
+        "data is a TensorDataset; wanted RealData",
+    ),
     "three": ((IMAGES, LABELS, LABELS), UsageError, "data is 3 things"),
     "a name": ("digits", UsageError, "data is a str"),
 }

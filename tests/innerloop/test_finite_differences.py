@@ -36,7 +36,12 @@ def test_lenet(adjoint, per_tensor, generator):
 @pytest.mark.parametrize("per_tensor", [False, True], ids=["T", "TxP"])
 @pytest.mark.parametrize("norm", ["groupnorm", "batchnorm"])
 def test_normalized_convnet(norm, per_tensor, generator):
-    witnessed(case(norm, T=2, per_tensor=per_tensor), generator, 3 if per_tensor else 25, adjoint=StepReplay())
+    witnessed(
+        case(norm, T=2, per_tensor=per_tensor),
+        generator,
+        3 if per_tensor else 25,
+        adjoint=StepReplay(),
+    )
 
 
 @pytest.mark.parametrize("rule", RULES)

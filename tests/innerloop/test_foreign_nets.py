@@ -1,4 +1,5 @@
-"""Nets of the user's own: the result of an ordinary torch loop in float64, whatever they do in their pass."""
+"""Nets of the user's own: the result of an ordinary torch loop in float64, whatever they do in
+their pass."""
 
 import copy
 
@@ -33,7 +34,9 @@ def test_steps_are_those_of_an_ordinary_loop(name):
         found = ours(net, theta_of(net), norm=norm)
         assert set(theta_of(net)) <= set(found)
         for k, value in found.items():
-            torch.testing.assert_close(value.detach(), wanted[k].detach(), rtol=1e-9, atol=1e-11, msg=k)
+            torch.testing.assert_close(
+                value.detach(), wanted[k].detach(), rtol=1e-9, atol=1e-11, msg=k
+            )
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -54,7 +57,8 @@ def test_nothing_of_the_pass_stays_in_the_net(name):
     assert torch.equal(images, IMAGES)
 
 
-OF_THEIR_OWN = {"counter in Python", "buffer written later", "hidden state"}  # state that no step is given
+# state that no step is given
+OF_THEIR_OWN = {"counter in Python", "buffer written later", "hidden state"}
 
 
 @pytest.mark.parametrize("name", sorted(OF_THEIR_OWN))
@@ -106,7 +110,9 @@ def test_stacked_nets_train_as_each_alone(name):
         torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-11, msg=k)
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "checkpoint, BatchNorm", "weight_norm", "frozen BatchNorm"])
+@pytest.mark.parametrize(
+    "name", ["checkpoint", "checkpoint, BatchNorm", "weight_norm", "frozen BatchNorm"]
+)
 def test_higher_takes_the_same_steps(name):
     gradients = []
     for adjoint in (FULL, Higher()):
@@ -151,6 +157,7 @@ def test_one_hot_integers_are_probabilities():
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     hot = F.one_hot(LABELS, 3)
     found, wanted = (
-        unroll(net, theta_of(net), [(IMAGES.float(), y)], torch.full((1,), 0.1)) for y in (hot, hot.float())
+        unroll(net, theta_of(net), [(IMAGES.float(), y)], torch.full((1,), 0.1))
+        for y in (hot, hot.float())
     )
     assert all(torch.equal(found[k], wanted[k]) for k in wanted)

@@ -1,4 +1,5 @@
-"""Nets that draw random numbers in their pass: replayed where the draws are of a stream, refused elsewhere."""
+"""Nets that draw random numbers in their pass: replayed where the draws are of a stream, refused
+elsewhere."""
 
 import random
 

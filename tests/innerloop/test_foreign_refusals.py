@@ -1,4 +1,5 @@
-"""Nets of the user's own, images and labels that a loop cannot differentiate through: one sentence each."""
+"""Nets of the user's own, images and labels that a loop cannot differentiate through: one sentence
+each."""
 
 import pytest
 import torch
@@ -39,12 +40,30 @@ def hooked():
 
 X, Y, FULL, HIGHER = IMAGES.float(), LABELS, FullUnroll(), Higher()
 REFUSED = {
-    "labels of a float type": (small, X, Y.float(), FULL, r"labels are torch.float32.*labels.long\(\)"),
+    "labels of a float type": (
+        small,
+        X,
+        Y.float(),
+        FULL,
+        r"labels are torch.float32.*labels.long\(\)",
+    ),
     "labels (B, 1)": (small, X, Y[:, None], FULL, r"labels have shape \(12, 1\)"),
     "labels past K": (small, X, Y + 1, FULL, "labels go from 1 to 3 and the net has 3 logits"),
     "labels below 0": (small, X, Y - 1, FULL, "labels go from -1"),
-    "uint8 images": (small, (X * 50).byte(), Y, FULL, "torch.uint8.*torch.float32 as its parameters"),
-    "float64 images": (small, X.double(), Y, FULL, "torch.float64.*torch.float32 as its parameters"),
+    "uint8 images": (
+        small,
+        (X * 50).byte(),
+        Y,
+        FULL,
+        "torch.uint8.*torch.float32 as its parameters",
+    ),
+    "float64 images": (
+        small,
+        X.double(),
+        Y,
+        FULL,
+        "torch.float64.*torch.float32 as its parameters",
+    ),
     "NHWC images": (small, X.permute(0, 2, 3, 1), Y, FULL, r"does not take images \(12, 4, 4, 1\)"),
     "auxiliary outputs": (Auxiliary, X, Y, FULL, "makes a tuple in training mode"),
     "one logit": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), X, Y, FULL, "one logit"),
@@ -54,11 +73,19 @@ REFUSED = {
     "a hook of a parameter": (hooked, X, Y, FULL, r"a\.weight has a hook"),
     "a replica wrapper": (lambda: nn.DataParallel(Flat()), X, Y, FULL, r"net\.module"),
     "higher, spectral norm": (NETS["spectral_norm"], X, Y, HIGHER, "buffers that the net writes"),
-    "higher, a buffer in place": (NETS["buffer in place"], X, Y, HIGHER, "buffers that the net writes"),
+    "higher, a buffer in place": (
+        NETS["buffer in place"],
+        X,
+        Y,
+        HIGHER,
+        "buffers that the net writes",
+    ),
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_does_not_fit_is_refused_in_a_sentence(name):
     make, images, labels, adjoint, pattern = REFUSED[name]

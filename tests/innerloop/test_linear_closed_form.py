@@ -2,18 +2,19 @@
 
 Notation: X (n, D) images, y (n,) targets, w (D,) the weight, r = X w - y the residual, H = X'X / n.
 
-    loss(w; X, y) = |X w - y|^2 / 2n            g(w) = X' r / n                                        (1)
-    step          w+ = w - eta g(w)                                                                    (2)
-    outer loss    L = |A w_T - b|^2 / 2m        lambda_T = A'(A w_T - b) / m                           (3)
+    loss(w; X, y) = |X w - y|^2 / 2n            g(w) = X' r / n                                  (1)
+    step          w+ = w - eta g(w)                                                              (2)
+    outer loss    L = |A w_T - b|^2 / 2m        lambda_T = A'(A w_T - b) / m                     (3)
 
 For one step with lambda = dL/dw+, differentiate  L(w - eta X'(X w - y) / n)  in each argument:
 
-    dL/dw   = lambda - eta H lambda                                                                    (4)
-    dL/deta = -<g(w), lambda>                                                                          (5)
-    dL/dX   = -(eta / n) (r lambda' + (X lambda) w')         (X occurs twice in X'(X w - y))           (6)
-    dL/dy   = (eta / n) X lambda                                                                       (7)
+    dL/dw   = lambda - eta H lambda                                                              (4)
+    dL/deta = -<g(w), lambda>                                                                    (5)
+    dL/dX   = -(eta / n) (r lambda' + (X lambda) w')         (X occurs twice in X'(X w - y))     (6)
+    dL/dy   = (eta / n) X lambda                                                                 (7)
 
-Two steps: (5)-(7) at t = 1 with w_1 and lambda_2, then lambda_1 by (4), then (5)-(7) at t = 0 with w_0.
+Two steps: (5)-(7) at t = 1 with w_1 and lambda_2, then lambda_1 by (4), then (5)-(7) at t = 0 with
+w_0.
 """
 
 import pytest
@@ -78,7 +79,8 @@ def test_linear_model(T, adjoint):
 
 
 def test_one_newton_step_solves_least_squares():
-    # H = X'X / n = I and eta = 1: w_1 = w_0 - (w_0 - X'y / n) = X'y / n, whatever w_0, so dL/dw_0 = 0
+    # H = X'X / n = I and eta = 1: w_1 = w_0 - (w_0 - X'y / n) = X'y / n, whatever w_0, so
+    # dL/dw_0 = 0
     draw.generator = torch.Generator().manual_seed(0)
     X = torch.linalg.qr(draw(N, D)).Q * N**0.5
     y, w = draw(N), draw(1, D).requires_grad_()

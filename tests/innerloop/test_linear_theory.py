@@ -2,54 +2,61 @@
 
 Reference: Wang et al. 2018, section 3.3, https://arxiv.org/abs/1811.10959
 
-Notation: real data d (N, D), t (N,); synthetic data d~ (M, D), t~ (M,); theta (D,); step size eta > 0.
+Notation: real data d (N, D), t (N,); synthetic data d~ (M, D), t~ (M,); theta (D,); step size
+eta > 0.
 
-    l(theta; d, t) = |d theta - t|^2 / 2N,    H = d'd / N,    theta* a minimum                           (1)
-    excess(theta)  = l(theta) - l(theta*) = (theta - theta*)' H (theta - theta*) / 2                     (2)
+    l(theta; d, t) = |d theta - t|^2 / 2N,    H = d'd / N,    theta* a minimum                  (1)
+    excess(theta)  = l(theta) - l(theta*) = (theta - theta*)' H (theta - theta*) / 2            (2)
 
 One step on the synthetic data is an affine map of theta_0:
 
     theta_1 = theta_0 - (eta / M) d~'(d~ theta_0 - t~) = (I - A) theta_0 + b,
-    A = (eta / M) d~'d~,    b = (eta / M) d~'t~                                                          (3)
+    A = (eta / M) d~'d~,    b = (eta / M) d~'t~                                                 (3)
 
-Enough points. With H of rank D the minimum is one point, and theta_1 = theta* for every theta_0 needs A = I and
-b = theta*. A has rank at most M, so M >= D. With M = D this does it:
+Enough points. With H of rank D the minimum is one point, and theta_1 = theta* for every theta_0
+needs A = I and b = theta*. A has rank at most M, so M >= D. With M = D this does it:
 
-    d~ = sqrt(D / eta) I,    t~ = d~ theta*        for any eta                                           (4)
-    d~ = N I,    t~ = N theta*,    eta = D / N^2   the paper's, (4) with that eta                        (5)
+    d~ = sqrt(D / eta) I,    t~ = d~ theta*        for any eta                                  (4)
+    d~ = N I,    t~ = N theta*,    eta = D / N^2   the paper's, (4) with that eta               (5)
 
-The mean squared error without the factor 1/2 doubles the gradient: halve eta in (3), so D / 2N^2 in (5).
-With H of rank r < D it is enough that H(I - A) = 0 and H(b - theta*) = 0: with V (D, r) the eigenvectors of H
-of positive eigenvalue, the M = r points d~ = sqrt(r / eta) V', t~ = d~ theta* do it.                    (6)
+The mean squared error without the factor 1/2 doubles the gradient: halve eta in (3), so D / 2N^2 in
+(5). With H of rank r < D it is enough that H(I - A) = 0 and H(b - theta*) = 0: with V (D, r) the
+eigenvectors of H of positive eigenvalue, r points do it:
+
+    d~ = sqrt(r / eta) V',    t~ = d~ theta*                                                    (6)
 
 Too few points. Let theta_0 ~ N(0, I), and lambda_1 >= ... >= lambda_D the eigenvalues of H.
 
-    E excess = ( |H^(1/2) (I - A)|_F^2 + |H^(1/2) (b - theta*)|^2 ) / 2                                  (7)
-             = |H^(1/2) [I, -theta*] - H^(1/2) [A, -b]|_F^2 / 2                                          (8)
+    E excess = ( |H^(1/2) (I - A)|_F^2 + |H^(1/2) (b - theta*)|^2 ) / 2                         (7)
+             = |H^(1/2) [I, -theta*] - H^(1/2) [A, -b]|_F^2 / 2                                 (8)
 
-The first norm of (7) compares H^(1/2), whose singular values are sqrt(lambda_i), with a matrix of rank at most
-M, so by Eckart and Young
+The first norm of (7) compares H^(1/2), whose singular values are sqrt(lambda_i), with a matrix of
+rank at most M, so by Eckart and Young
 
-    E excess >= (lambda_{M+1} + ... + lambda_D) / 2,                                                     (9)
+    E excess >= (lambda_{M+1} + ... + lambda_D) / 2,                                            (9)
 
-half the sum of the D - M smallest eigenvalues of d'd / N. The columns of d~' span those of A and of b, so (8)
-compares with rank at most M too, and the same argument gives the sharper
+half the sum of the D - M smallest eigenvalues of d'd / N. The columns of d~' span those of A and of
+b, so (8) compares with rank at most M too, and the same argument gives the sharper
 
-    E excess >= half the sum of the D - M smallest eigenvalues of H^(1/2) (I + theta* theta*') H^(1/2).  (10)
+    E excess >= half the sum of the D - M smallest eigenvalues of
+                H^(1/2) (I + theta* theta*') H^(1/2).                                           (10)
 
 Synthetic points on the eigenvectors v_1..v_M give A = sum_{i<=M} v_i v_i' and b = A theta*, hence
 
-    E excess = sum_{i>M} lambda_i (1 + (v_i'theta*)^2) / 2,                                              (11)
+    E excess = sum_{i>M} lambda_i (1 + (v_i'theta*)^2) / 2,                                     (11)
 
 which attains (9) where theta* lies in the span of v_1..v_M.
 
-More steps. S steps with batches of their own: theta_S = (I - A_S) ... (I - A_1) theta_0 + b, and I minus that
-product has its columns, and b lies, in the span of all S M points. So (9) and (10) hold with S M for M, and
-S M >= D points can reach the minimum: step s clears its own M coordinates. Epochs over the same batch, with any
-step sizes, stay in the span of the same M points: (9) and (10) hold with M, however many epochs.
+More steps. S steps with batches of their own: theta_S = (I - A_S) ... (I - A_1) theta_0 + b, and I
+minus that product has its columns, and b lies, in the span of all S M points. So (9) and (10) hold
+with S M for M, and S M >= D points can reach the minimum: step s clears its own M coordinates.
+Epochs over the same batch, with any step sizes, stay in the span of the same M points: (9) and (10)
+hold with M, however many epochs.
 
-One initialization. For one fixed theta_0 a single point is enough, d~ = sqrt(1 / eta) u', t~ = d~ theta* with
-u = (theta_0 - theta*) / |theta_0 - theta*|: A = u u' and (I - A)(theta_0 - theta*) = 0.             (12)
+One initialization. For one fixed theta_0 a single point is enough, d~ = sqrt(1 / eta) u',
+t~ = d~ theta* with u = (theta_0 - theta*) / |theta_0 - theta*|:
+
+    A = u u' and (I - A)(theta_0 - theta*) = 0.                                                 (12)
 """
 
 import pytest
@@ -100,7 +107,10 @@ class Real:
         """The same inputs, with targets whose optimum is `theta_star`."""
         other = Real.__new__(Real)
         other.__dict__ |= self.__dict__
-        other.t, other.theta_star = self.d @ theta_star + (self.t - self.d @ self.theta_star), theta_star
+        other.t, other.theta_star = (
+            self.d @ theta_star + (self.t - self.d @ self.theta_star),
+            theta_star,
+        )
         return other
 
     def bound(self, M):
@@ -153,7 +163,8 @@ def papers(real, factor):
     return N * torch.eye(D, dtype=DOUBLE), N * real.theta_star, D / N**2 * factor
 
 
-LOSSES = {half: 1.0, mean_squared_error: 0.5}  # the factor of eta that the gradient's factor asks for
+# the factor of eta that the gradient's factor asks for
+LOSSES = {half: 1.0, mean_squared_error: 0.5}
 
 
 @pytest.mark.parametrize("construction", [scaled, papers])
@@ -177,14 +188,19 @@ def test_rank_many_points_are_enough_where_data_are_degenerate():
     real, theta_0, eta = Real(rank=5), any_initialization(), 0.3
     assert torch.linalg.matrix_rank(real.d) == 5
     assert real.excess(trained(theta_0, [real.on_eigenvectors(5, eta)], [eta])).abs().max() < EXACT
-    assert expected_excess(real, [real.on_eigenvectors(4, eta)], [eta]) > 0.9 * real.eigenvalues[4] / 2
+    assert (
+        expected_excess(real, [real.on_eigenvectors(4, eta)], [eta]) > 0.9 * real.eigenvalues[4] / 2
+    )
 
 
 @pytest.mark.parametrize("M", [1, 4, D - 1])
 def test_eigenvectors_attain_the_bound(M):
     real, eta = Real(), 0.3
     inside = real.with_optimum(real.V[:, :M] @ real.V[:, :M].T @ real.theta_star)
-    torch.testing.assert_close(real.excess(real.theta_star + real.V[:, -1]), real.eigenvalues[-1] / 2)  # (2)
+    # (2)
+    torch.testing.assert_close(
+        real.excess(real.theta_star + real.V[:, -1]), real.eigenvalues[-1] / 2
+    )
     found = expected_excess(inside, [inside.on_eigenvectors(M, eta)], [eta])
     torch.testing.assert_close(found, inside.bound(M))  # (9)
     torch.testing.assert_close(inside.sharper_bound(M), inside.bound(M))
@@ -218,7 +234,8 @@ def test_no_set_of_too_few_points_beats_the_bound(M, distance):
 
 
 def test_learned_points_approach_the_bound_and_never_beat_it():
-    """d~, t~ and eta learned through unroll, from noise; (11) with theta* in the span is the least there is."""
+    """d~, t~ and eta learned through unroll, from noise; (11) with theta* in the span is the least
+    there is."""
     M, real = D - 1, Real()
     real = real.with_optimum(real.V[:, :M] @ real.V[:, :M].T @ real.theta_star)
     x, y = randn(M, D, seed=11).requires_grad_(), randn(M, seed=12).requires_grad_()
@@ -260,19 +277,25 @@ def test_steps_with_batches_of_their_own_add_up(M):
 def test_steps_that_hold_too_few_points_in_all_do_not(S, M):
     real, eta = Real(), 0.3
     found = [
-        expected_excess(real, [(randn(M, D, seed=n + s), randn(M, seed=s)) for s in range(S)], [eta] * S)
+        expected_excess(
+            real, [(randn(M, D, seed=n + s), randn(M, seed=s)) for s in range(S)], [eta] * S
+        )
         for n in range(25)
     ]
     best = coordinates(real, list(range(S * M)), eta)
-    pieces = [(x * S**-0.5, y * S**-0.5) for x, y in zip(best[0].split(M), best[1].split(M), strict=True)]
+    pieces = [
+        (x * S**-0.5, y * S**-0.5) for x, y in zip(best[0].split(M), best[1].split(M), strict=True)
+    ]
     found.append(expected_excess(real, pieces, [eta] * S))
-    torch.testing.assert_close(found[-1], expected_excess(real, [best], [eta]))  # the same as in one step
+    # the same as in one step
+    torch.testing.assert_close(found[-1], expected_excess(real, [best], [eta]))
     assert min(found) >= real.sharper_bound(S * M) >= real.bound(S * M) > 0.05
 
 
 @pytest.mark.parametrize("M", [3, D - 1, D])
 def test_epochs_over_too_few_points_do_not_help(M):
-    """40 epochs at half the step size (A = I / 2 on the coordinates of the points) make one full step."""
+    """40 epochs at half the step size (A = I / 2 on the coordinates of the points) make one full
+    step."""
     real, theta_0, eta = Real(), any_initialization(), 0.3
     pair = coordinates(real, list(range(M)), eta)
     once, often = trained(theta_0, [pair], [eta]), trained(theta_0, [pair] * 40, [eta / 2] * 40)
@@ -282,7 +305,12 @@ def test_epochs_over_too_few_points_do_not_help(M):
     for draw in range(10 if M < D else 0):
         x, y = randn(M, D, seed=draw), randn(M, seed=draw + 50)
         etas = [float(M / torch.linalg.matrix_norm(x, 2) ** 2)] * 40
-        assert expected_excess(real, [(x, y)] * 40, etas) >= real.sharper_bound(M) >= real.bound(M) > 0.05
+        assert (
+            expected_excess(real, [(x, y)] * 40, etas)
+            >= real.sharper_bound(M)
+            >= real.bound(M)
+            > 0.05
+        )
 
 
 def test_one_point_is_enough_for_one_initialization_only():

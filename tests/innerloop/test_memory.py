@@ -1,4 +1,5 @@
-"""What each adjoint keeps: FullUnroll a graph a step, StepReplay parameters a step and one graph in all.
+"""What each adjoint keeps: FullUnroll a graph a step, StepReplay parameters a step and one graph in
+all.
 
 Bytes are counted where they are held: those that autograd saves for its backward pass, through
 `torch.autograd.graph.saved_tensors_hooks`, and those of all tensors that are alive.
@@ -39,12 +40,17 @@ def alive():
     gc.collect()
     tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
     # sparse and lazy ones of other tests have no storage
-    tensors = [x for x in tensors if x.layout == torch.strided and not torch.nn.parameter.is_lazy(x)]
-    return sum({x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}.values())
+    tensors = [
+        x for x in tensors if x.layout == torch.strided and not torch.nn.parameter.is_lazy(x)
+    ]
+    return sum(
+        {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}.values()
+    )
 
 
 def measure(adjoint, T, update):
-    """(saved bytes after the forward pass, bytes it left alive, most saved bytes up to the gradient's end)."""
+    """(saved bytes after the forward pass, bytes it left alive, most saved bytes up to the
+    gradient's end)."""
     problem = case("lenet", T=1, eta=0.01)
     base = {k: problem.inputs[k] for k in ("images.0", "labels.0")}
     etas = torch.full((T,), 0.01, dtype=torch.float64, requires_grad=True)
@@ -59,13 +65,16 @@ def measure(adjoint, T, update):
     return saved, kept, meter.peak, size, base["images.0"].nbytes + base["labels.0"].nbytes
 
 
-@pytest.mark.parametrize("update, copies", [(sgd(), 1), (momentum(0.9), 2)], ids=["sgd", "momentum"])
+@pytest.mark.parametrize(
+    "update, copies", [(sgd(), 1), (momentum(0.9), 2)], ids=["sgd", "momentum"]
+)
 def test_step_replay_keeps_parameters_and_inputs_only(update, copies):
     results = {T: measure(StepReplay(), T, update) for T in (2, 4, 8)}
     for T, (saved, _, _, _, inputs) in results.items():
         assert saved == inputs + 8 * T  # base tensors and step sizes: no graph
     size = results[2][3]
-    for a, b in [(2, 4), (4, 8)]:  # theta_t and the rule's state a step, plus a few bytes for the step sizes
+    # theta_t and the rule's state a step, plus a few bytes for the step sizes
+    for a, b in [(2, 4), (4, 8)]:
         growth = (results[b][1] - results[a][1]) / (b - a)
         assert copies * size <= growth <= 1.01 * copies * size
     assert results[8][2] <= 1.02 * results[2][2]  # never more than one step's graph

@@ -1,4 +1,5 @@
-"""What unroll leaves alone, what it hands back to go on from, and its equality with torch's own training."""
+"""What unroll leaves alone, what it hands back to go on from, and its equality with torch's own
+training."""
 
 import copy
 
@@ -7,7 +8,16 @@ import torch
 import torch.nn.functional as F
 from inner_cases import DTYPE, assert_same, case
 
-from datadistill.innerloop import FullUnroll, Higher, StepReplay, Truncated, adam, momentum, sgd, unroll
+from datadistill.innerloop import (
+    FullUnroll,
+    Higher,
+    StepReplay,
+    Truncated,
+    adam,
+    momentum,
+    sgd,
+    unroll,
+)
 
 ADJOINTS = [FullUnroll(), StepReplay(), Truncated(1), Truncated(2, StepReplay()), Higher()]
 UPDATES = [sgd(0.1), momentum(0.9, True, 0.1), adam(eps_root=1e-8)]
@@ -44,7 +54,9 @@ def test_the_net_and_the_arguments_stay_as_they_were(adjoint, norm, training):
     problem.gradients(adjoint=adjoint, norm=norm)
 
     after = problem.net.state_dict()
-    assert after.keys() == before.keys() and all(torch.equal(after[k], x) for k, x in before.items())
+    assert after.keys() == before.keys() and all(
+        torch.equal(after[k], x) for k, x in before.items()
+    )
     assert all(p.grad is None and p.requires_grad for p in problem.net.parameters())
     assert [m.training for m in problem.net.modules()] == flags
     assert [getattr(m, "track_running_stats", None) for m in problem.net.modules()] == tracked
@@ -70,7 +82,9 @@ def test_two_and_two_steps_are_four(update, adjoint, norm):
     whole, *rest = problem.theta_T(**how)
     theta_2, state, *buffers = unroll(problem.net, problem.theta_0(), pairs[:2], etas[:2], **how)
     buffers = {"buffers": buffers[0]} if norm == "track" else {}
-    parts, *rest_of_parts = unroll(problem.net, theta_2, pairs[2:], etas[2:], state=state, **buffers, **how)
+    parts, *rest_of_parts = unroll(
+        problem.net, theta_2, pairs[2:], etas[2:], state=state, **buffers, **how
+    )
     for k, p in whole.items():
         torch.testing.assert_close(parts[k], p, rtol=1e-12, atol=1e-13)
     if norm == "track":
@@ -90,7 +104,9 @@ def plain_training(problem, make):
     """torch's own loop on a copy of the net: the trained copy."""
     net = copy.deepcopy(problem.net).train()
     optimizer = make([{"params": [p]} for p in net.parameters()])
-    for (images, labels), eta in zip(problem.pairs(), problem.inputs["step_sizes"].detach(), strict=True):
+    for (images, labels), eta in zip(
+        problem.pairs(), problem.inputs["step_sizes"].detach(), strict=True
+    ):
         rates = eta.tolist() if eta.dim() else [float(eta)] * len(optimizer.param_groups)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
@@ -103,7 +119,10 @@ def plain_training(problem, make):
 TORCH = {
     "sgd": (sgd(), lambda g: torch.optim.SGD(g)),
     "decay": (sgd(0.1), lambda g: torch.optim.SGD(g, weight_decay=0.1)),
-    "momentum": (momentum(0.9, weight_decay=0.1), lambda g: torch.optim.SGD(g, momentum=0.9, weight_decay=0.1)),
+    "momentum": (
+        momentum(0.9, weight_decay=0.1),
+        lambda g: torch.optim.SGD(g, momentum=0.9, weight_decay=0.1),
+    ),
     "nesterov": (momentum(0.7, True), lambda g: torch.optim.SGD(g, momentum=0.7, nesterov=True)),
     "adam": (adam(0.8, 0.9, 1e-6, 0.0), lambda g: torch.optim.Adam(g, betas=(0.8, 0.9), eps=1e-6)),
 }

@@ -1,4 +1,5 @@
-"""Layers whose second derivative torch lacks or has wrong: computed otherwise, or refused by name."""
+"""Layers whose second derivative torch lacks or has wrong: computed otherwise, or refused by
+name."""
 
 import pytest
 import torch
@@ -91,13 +92,17 @@ def test_hypergradients_equal_finite_differences(name, nets):
 
     def outer(tensors):
         pairs = [(tensors["images"], tensors["labels"])] * 2
-        theta = unroll(net, {k: tensors[k] for k in names}, pairs, torch.full((2,), 0.1, dtype=DTYPE))
+        theta = unroll(
+            net, {k: tensors[k] for k in names}, pairs, torch.full((2,), 0.1, dtype=DTYPE)
+        )
         return torch.stack([p.square().sum() for p in theta.values()]).sum()
 
     leaves = {k: x.requires_grad_() for k, x in inputs.items()}
     gradients = torch.autograd.grad(outer(leaves), list(leaves.values()))
     found = dict(zip(leaves, gradients, strict=True))
-    check_directions(outer, {k: x.detach() for k, x in inputs.items()}, found, generator, directions=1)
+    check_directions(
+        outer, {k: x.detach() for k, x in inputs.items()}, found, generator, directions=1
+    )
 
 
 LABELS = torch.tensor([0, 2, 1])
@@ -112,7 +117,9 @@ LOSSES = {
 
 @pytest.mark.parametrize("args", LOSSES.values(), ids=list(LOSSES))
 def test_multi_margin_loss_is_torchs_and_twice_differentiable(args):
-    logits = torch.randn(3, 3, dtype=DTYPE, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    logits = torch.randn(
+        3, 3, dtype=DTYPE, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
 
     def loss(logits):
         with TwiceDifferentiable():
@@ -173,8 +180,16 @@ def several_labels(logits, labels):
 
 
 REFUSED = {
-    "once_differentiable": (Once.apply, F.cross_entropy, r"layer 1\.0 \(Call\): autograd.Function Once: no"),
-    "embedding_bag": (bag, F.cross_entropy, r"layer 1\.0 \(Call\): embedding_bag: no second derivative"),
+    "once_differentiable": (
+        Once.apply,
+        F.cross_entropy,
+        r"layer 1\.0 \(Call\): autograd.Function Once: no",
+    ),
+    "embedding_bag": (
+        bag,
+        F.cross_entropy,
+        r"layer 1\.0 \(Call\): embedding_bag: no second derivative",
+    ),
     "loss": (F.relu, several_labels, r"the loss \(several_labels\): .*no second derivative"),
 }
 
@@ -183,14 +198,23 @@ def refused_net(function):
     return nn.Sequential(nn.Linear(4, 4), nn.Sequential(Call(function), nn.Tanh()), nn.Linear(4, 3))
 
 
-@pytest.mark.parametrize("adjoint", [FullUnroll(), StepReplay(), Truncated(1)], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize(
+    "adjoint", [FullUnroll(), StepReplay(), Truncated(1)], ids=lambda a: type(a).__name__
+)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_none_is_named_before_learning(name, adjoint):
     function, loss, sentence = REFUSED[name]
     net, images = refused_net(function), torch.ones(2, 4, requires_grad=True)
     theta = {k: p.detach() for k, p in net.named_parameters()}
     with pytest.raises(UsageError, match=sentence):
-        unroll(net, theta, [(images, torch.tensor([0, 1]))] * 2, torch.ones(2), adjoint=adjoint, loss=loss)
+        unroll(
+            net,
+            theta,
+            [(images, torch.tensor([0, 1]))] * 2,
+            torch.ones(2),
+            adjoint=adjoint,
+            loss=loss,
+        )
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 

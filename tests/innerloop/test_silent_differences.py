@@ -1,7 +1,9 @@
-"""Between unroll and the gradient the world may change: adjoints are right or refuse, never silently wrong.
+"""Between unroll and the gradient the world may change: adjoints are right or refuse, never
+silently wrong.
 
-FullUnroll takes everything into its graph. StepReplay and Higher look at the net again, so each test below
-changes something a step depends on and accepts the gradient of FullUnroll or an error, and nothing else.
+FullUnroll takes everything into its graph. StepReplay and Higher look at the net again, so each
+test below changes something a step depends on and accepts the gradient of FullUnroll or an error,
+and nothing else.
 """
 
 import typing
@@ -12,14 +14,24 @@ from inner_cases import DTYPE, case
 from torch import nn
 
 from datadistill.errors import UsageError
-from datadistill.innerloop import FullUnroll, Higher, StepReplay, Steps, Truncated, momentum, sgd, unroll
+from datadistill.innerloop import (
+    FullUnroll,
+    Higher,
+    StepReplay,
+    Steps,
+    Truncated,
+    momentum,
+    sgd,
+    unroll,
+)
 from datadistill.innerloop.update_rules import rate
 
 REPLAYS = [StepReplay(), Truncated(2, StepReplay())]
 
 
 def gradient_or_refusal(name, adjoint, meanwhile, wanted="images.2", **how):
-    """True when the gradient taken after `meanwhile(problem, theta_T)` is FullUnroll's, or is refused."""
+    """True when the gradient taken after `meanwhile(problem, theta_T)` is FullUnroll's, or is
+    refused."""
     problem = case(name)
     images = problem.inputs[wanted]  # images.2: of the last step, in every window
     (expected,) = torch.autograd.grad(problem.outer(problem.theta_T(**how)), images)
@@ -72,7 +84,9 @@ def test_frozen_parameters_overwritten():
             with torch.no_grad():
                 problem.net.head.weight.mul_(3.0)
         try:
-            gradients += torch.autograd.grad(sum(p.square().sum() for p in theta_T.values()), images)
+            gradients += torch.autograd.grad(
+                sum(p.square().sum() for p in theta_T.values()), images
+            )
         except (RuntimeError, UsageError):
             return
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-8, atol=1e-12)
@@ -82,7 +96,9 @@ def test_frozen_parameters_overwritten():
 def test_random_steps_are_noticed_under_a_stream_too(stream):
     problem = case("dropout", T=2)
     base = {k: problem.inputs[k] for k in ("images.0", "labels.0")}
-    jitter = Steps(base, lambda b, t: (b["images.0"] + torch.randn(1, dtype=DTYPE), b["labels.0"]), 2)
+    jitter = Steps(
+        base, lambda b, t: (b["images.0"] + torch.randn(1, dtype=DTYPE), b["labels.0"]), 2
+    )
     with pytest.raises(UsageError, match="random numbers"), torch.random.fork_rng(devices=[]):
         etas = problem.inputs["step_sizes"]
         unroll(problem.net, problem.theta_0(), jitter, etas, adjoint=StepReplay(), stream=stream)
@@ -185,7 +201,9 @@ def test_stacked_nets_drop_what_each_alone_would():
     etas = problem.inputs["step_sizes"].detach()
     stacked = {k: torch.stack([p, p * 1.1]) for k, p in theta_0.items()}
     both = unroll(problem.net, stacked, problem.pairs(), etas, stream=2)
-    alone = unroll(problem.net, {k: p[1] for k, p in stacked.items()}, problem.pairs(), etas, stream=2)
+    alone = unroll(
+        problem.net, {k: p[1] for k, p in stacked.items()}, problem.pairs(), etas, stream=2
+    )
     for k, p in alone.items():
         torch.testing.assert_close(both[k][1], p, rtol=1e-12, atol=1e-14)
 

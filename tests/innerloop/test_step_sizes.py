@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from datadistill.errors import UsageError
 from datadistill.innerloop.step_sizes import FORMS, expand, init, softplus_inverse
 
-# rho is near log(eta), so that its rounding, eps |log(eta)|, is a relative error of eta: below 20 eps here
+# rho is near log(eta), so that its rounding, eps |log(eta)|, is a relative error of eta: below 20
+# eps here
 RANGES = {torch.float64: (1e-8, 1e4, 5e-15), torch.float32: (1e-6, 100.0, 2.5e-6)}
 
 
@@ -46,7 +47,9 @@ def test_what_is_not_positive_and_finite_is_refused(bad):
         init("per-step", bad, steps=3, tensors=2)
 
 
-@pytest.mark.parametrize("form, shape", [("per-step", (3,)), ("shared", (3,)), ("per-tensor", (3, 4))])
+@pytest.mark.parametrize(
+    "form, shape", [("per-step", (3,)), ("shared", (3,)), ("per-tensor", (3, 4))]
+)
 def test_every_form_starts_at_eta_and_learns(form, shape):
     rho = init(form, 0.02, steps=3, tensors=4).requires_grad_()
     eta = expand(rho, 3)

@@ -1,11 +1,21 @@
-"""`Steps` equals the list it stands for, stacked nets equal the loop over nets, frozen parameters stay."""
+"""`Steps` equals the list it stands for, stacked nets equal the loop over nets, frozen parameters
+stay."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from inner_cases import DTYPE, assert_same, case
 
-from datadistill.innerloop import FullUnroll, StepReplay, Steps, Truncated, adam, momentum, sgd, unroll
+from datadistill.innerloop import (
+    FullUnroll,
+    StepReplay,
+    Steps,
+    Truncated,
+    adam,
+    momentum,
+    sgd,
+    unroll,
+)
 
 ADJOINTS = [FullUnroll(), StepReplay(), Truncated(4), Truncated(4, StepReplay())]
 T = 4
@@ -68,18 +78,29 @@ def test_hard_labels_are_soft_labels_with_one_entry():
     images, labels = problem.inputs["images.0"], torch.tensor([3, 0, 1, 1])
     etas = problem.inputs["step_sizes"]
     one_hot = F.one_hot(labels, 4).to(DTYPE)
-    hard, soft = (unroll(problem.net, problem.theta_0(), [(images, y)], etas) for y in (labels, one_hot))
+    hard, soft = (
+        unroll(problem.net, problem.theta_0(), [(images, y)], etas) for y in (labels, one_hot)
+    )
     for k in hard:
         torch.testing.assert_close(hard[k], soft[k], rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("adjoint", [FullUnroll(), StepReplay(), Truncated(2)], ids=repr)
-@pytest.mark.parametrize("name, norm", [("groupnorm", "batch"), ("batchnorm", "batch"), ("batchnorm", "frozen"),
-                                        ("batchnorm", "track")])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, norm",
+    [
+        ("groupnorm", "batch"),
+        ("batchnorm", "batch"),
+        ("batchnorm", "frozen"),
+        ("batchnorm", "track"),
+    ],
+)
 def test_stacked_nets_equal_the_loop(adjoint, name, norm):
     problem = case(name, per_tensor=True)
     update, inputs = momentum(0.7), problem.inputs
-    nets = [{k: (p * (1 + 0.1 * n)).detach() for k, p in problem.theta_0().items()} for n in range(3)]
+    nets = [
+        {k: (p * (1 + 0.1 * n)).detach() for k, p in problem.theta_0().items()} for n in range(3)
+    ]
     stacked = {k: torch.stack([n[k] for n in nets]).requires_grad_() for k in nets[0]}
     separate = [{k: p.clone().requires_grad_() for k, p in n.items()} for n in nets]
     shared = [x for k, x in inputs.items() if not k.startswith("theta_0.")]
@@ -94,7 +115,10 @@ def test_stacked_nets_equal_the_loop(adjoint, name, norm):
     total = sum(problem.outer(a[0]) for a in alone)
     expected = torch.autograd.grad(total, [*shared, *(n[k] for k in stacked for n in separate)])
     rows = expected[len(shared) :]
-    expected = [*expected[: len(shared)], *(torch.stack(rows[3 * i : 3 * i + 3]) for i in range(len(stacked)))]
+    expected = [
+        *expected[: len(shared)],
+        *(torch.stack(rows[3 * i : 3 * i + 3]) for i in range(len(stacked))),
+    ]
     for k, p in theta_T.items():
         torch.testing.assert_close(p, torch.stack([a[0][k] for a in alone]), rtol=1e-12, atol=1e-13)
     for f, e in zip(found, expected, strict=True):

@@ -1,4 +1,5 @@
-"""What the mathematics leaves unchanged: the order of a batch, the names of classes, copies of images."""
+"""What the mathematics leaves unchanged: the order of a batch, the names of classes, copies of
+images."""
 
 import pytest
 import torch
@@ -25,7 +26,9 @@ def leaves(inputs):
 
 
 @few
-@given(ADJOINTS, UPDATES, SEEDS, st.permutations(range(4)), st.sampled_from(["groupnorm", "batchnorm"]))
+@given(
+    ADJOINTS, UPDATES, SEEDS, st.permutations(range(4)), st.sampled_from(["groupnorm", "batchnorm"])
+)
 def test_the_order_within_a_batch_is_of_no_account(adjoint, update, seed, order, name):
     problem = case(name, seed=seed, eta=0.05)
     theta_T, expected = gradients(problem, problem.inputs, adjoint=adjoint, update=update)
@@ -44,7 +47,11 @@ def test_the_names_of_the_classes_are_of_no_account(adjoint, update, seed, order
 
     def rename(tensors):
         return {
-            k: x[:, order] if k.startswith("labels") else x[order] if k.startswith("theta_0.head") else x
+            k: x[:, order]
+            if k.startswith("labels")
+            else x[order]
+            if k.startswith("theta_0.head")
+            else x
             for k, x in tensors.items()
         }
 
@@ -62,7 +69,9 @@ def test_copies_of_a_batch_share_its_gradient(adjoint, update, seed):
     problem = case("groupnorm", seed=seed, eta=0.05)
     _, expected = gradients(problem, problem.inputs, adjoint=adjoint, update=update)
     steps = ("images", "labels")
-    twice = leaves({k: torch.cat([x, x]) if k.startswith(steps) else x for k, x in problem.inputs.items()})
+    twice = leaves(
+        {k: torch.cat([x, x]) if k.startswith(steps) else x for k, x in problem.inputs.items()}
+    )
     _, found = gradients(problem, twice, adjoint=adjoint, update=update)
     halves = {k: torch.cat([g, g]) / 2 if k.startswith(steps) else g for k, g in expected.items()}
     assert_same(found, halves, 1e-8)

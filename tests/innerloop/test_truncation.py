@@ -4,7 +4,16 @@ import pytest
 import torch
 from inner_cases import case
 
-from datadistill.innerloop import FullUnroll, StepReplay, Steps, Truncated, adam, momentum, sgd, unroll
+from datadistill.innerloop import (
+    FullUnroll,
+    StepReplay,
+    Steps,
+    Truncated,
+    adam,
+    momentum,
+    sgd,
+    unroll,
+)
 
 T = 4
 UPDATES = [sgd(0.01), momentum(0.9, nesterov=True), adam()]
@@ -27,13 +36,17 @@ def test_zero_before_the_window_and_exact_in_it(window, update, inner):
         )
     sliced = unroll(problem.net, theta, pairs[cut:], etas[cut:], update, state=state)
     late = [k for k in inputs if k.split(".")[-1] in map(str, range(cut, T))]
-    *expected, expected_etas = torch.autograd.grad(problem.outer(sliced), [*(inputs[k] for k in late), etas])
+    *expected, expected_etas = torch.autograd.grad(
+        problem.outer(sliced), [*(inputs[k] for k in late), etas]
+    )
 
     assert len(late) == 2 * window
     for k, g in zip(late, expected, strict=True):
         assert g.abs().max() > 0
         torch.testing.assert_close(found[k], g, rtol=1e-8, atol=1e-13)
-    torch.testing.assert_close(found["step_sizes"][cut:], expected_etas[cut:], rtol=1e-8, atol=1e-13)
+    torch.testing.assert_close(
+        found["step_sizes"][cut:], expected_etas[cut:], rtol=1e-8, atol=1e-13
+    )
     assert torch.count_nonzero(found["step_sizes"][:cut]) == 0
     for k, g in found.items():
         if k not in late and k != "step_sizes":
@@ -49,9 +62,17 @@ def test_base_tensors_of_earlier_steps_read_zero(inner):
     base = {k: x for k, x in problem.inputs.items() if k.startswith(("images", "labels"))}
     steps = Steps(base, lambda b, t: (b[f"images.{t}"], b[f"labels.{t}"]), T)
     theta_T = unroll(
-        problem.net, problem.theta_0(), steps, problem.inputs["step_sizes"], adjoint=Truncated(2, inner)
+        problem.net,
+        problem.theta_0(),
+        steps,
+        problem.inputs["step_sizes"],
+        adjoint=Truncated(2, inner),
     )
-    zero = {k: torch.count_nonzero(g) == 0 for k, g in problem.gradients_of(theta_T).items() if k in base}
+    zero = {
+        k: torch.count_nonzero(g) == 0
+        for k, g in problem.gradients_of(theta_T).items()
+        if k in base
+    }
     assert zero == {k: int(k.split(".")[1]) < 2 for k in base}
 
 

@@ -1,4 +1,5 @@
-"""Every option of every config with values that no run can have: one sentence, exit code 2 to 6, no folder."""
+"""Every option of every config with values that no run can have: one sentence, exit code 2 to 6, no
+folder."""
 
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -27,10 +28,22 @@ HUGE = "100000000000000000000"
 TINY = ["--iterations", "2", "--batch", "32", "--no-evaluate", "--no-figures"]
 COMMANDS = {
     "distill": (main, Distill, ["distill", "digits-random", "--net", "mlp", *TINY]),
-    "pretrain": (main, Pretrain, ["pretrain", next(iter(POOLS)), "--dataset", "digits", "--nets", "1"]),
-    "train": (kd_main, Train, ["train", "mnist5k-few-images", "--dataset", "digits", "--epochs", "1"]),
+    "pretrain": (
+        main,
+        Pretrain,
+        ["pretrain", next(iter(POOLS)), "--dataset", "digits", "--nets", "1"],
+    ),
+    "train": (
+        kd_main,
+        Train,
+        ["train", "mnist5k-few-images", "--dataset", "digits", "--epochs", "1"],
+    ),
     "train-text": (kd_main, TrainLanguage, ["train", "ban-ptb-small", "--epochs", "1"]),
-    "ledger": (kd_main, MakeLedger, ["ledger", "mnist5k", "--dataset", "digits", "--rows", "real-hard"]),
+    "ledger": (
+        kd_main,
+        MakeLedger,
+        ["ledger", "mnist5k", "--dataset", "digits", "--rows", "real-hard"],
+    ),
 }
 COLLISIONS = (
     ["classes", "5"],
@@ -40,7 +53,8 @@ COLLISIONS = (
     ["width", "1e300"],
     ["nosuch", "1"],
 )
-ANY = {"rescue_dir", "teacher", "distilled"}  # a path that is used late or not at all; any text is one
+# a path that is used late or not at all; any text is one
+ANY = {"rescue_dir", "teacher", "distilled"}
 OWN_WORDS = {"arms", "rows", "seeds"}
 
 
@@ -103,15 +117,27 @@ def test_a_bad_value_is_one_sentence(command, name, value, tmp_path, monkeypatch
 
 
 CONFIGS = {
-    "distill": dd.DistillConfig, "pool": PoolConfig, "kd": kd.KdConfig, "ledger": LedgerConfig,
-    "language": LanguageConfig, "options": RunOptions, "fit": lambda **given: FitPlan(**{"epochs": 1, **given}),
-}  # fmt: skip
+    "distill": dd.DistillConfig,
+    "pool": PoolConfig,
+    "kd": kd.KdConfig,
+    "ledger": LedgerConfig,
+    "language": LanguageConfig,
+    "options": RunOptions,
+    "fit": lambda **given: FitPlan(**{"epochs": 1, **given}),
+}
 
 
 IMPOSSIBLE = {
-    "nan": float("nan"), "inf": float("inf"), "large": 1e300, "many-digits": 10**5000, "low": -(10**20),
-    "bytes": b"x", "object": object(), "null": "a\0b", "long": LONG,
-}  # fmt: skip
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "large": 1e300,
+    "many-digits": 10**5000,
+    "low": -(10**20),
+    "bytes": b"x",
+    "object": object(),
+    "null": "a\0b",
+    "long": LONG,
+}
 
 
 @pytest.mark.parametrize("value", list(IMPOSSIBLE.values()), ids=list(IMPOSSIBLE))
@@ -126,12 +152,22 @@ def test_no_field_takes_what_cannot_be(name, value):
 @pytest.mark.parametrize(
     ("cls", "field", "value", "sentence"),
     [
-        (dd.DistillConfig, "epochs", 1_000_001, "1000001 inner steps, but there can be at most 1000000"),
+        (
+            dd.DistillConfig,
+            "epochs",
+            1_000_001,
+            "1000001 inner steps, but there can be at most 1000000",
+        ),
         (dd.DistillConfig, "ipc", True, "ipc is True, wanted a whole number"),
         (dd.DistillConfig, "skip_bad", 1, "skip_bad is 1, wanted True or False"),
         (dd.DistillConfig, "augment", "crop", "augment is 'crop', wanted a tuple"),
         (dd.DistillConfig, "channels", 2, "channels is 2, but images have 1 .grey. or 3"),
-        (dd.DistillConfig, "size", 10**6, "size is 1000000, but it must be at least 1 and at most 4096"),
+        (
+            dd.DistillConfig,
+            "size",
+            10**6,
+            "size is 1000000, but it must be at least 1 and at most 4096",
+        ),
         (dd.DistillConfig, "net_args", {"width": float("nan")}, "net_args.width is nan"),
         (dd.DistillConfig, "holdout", 1.5, "holdout is 1.5, but it must be at least 0 and below 1"),
         (kd.KdConfig, "lr", 0.0, "lr is 0.0, but it must be positive"),
@@ -151,14 +187,18 @@ def test_a_value_longer_than_any_path_is_one_sentence(capsys):
 
 def test_an_unknown_augmentation_is_refused_first(tmp_path):
     for field in ("augment", "teacher_augment"):
-        config = kd.KdConfig(dataset="digits", method="soft-targets", epochs=1, **{field: ("flop",)})
+        config = kd.KdConfig(
+            dataset="digits", method="soft-targets", epochs=1, **{field: ("flop",)}
+        )
         with pytest.raises(UsageError, match="unknown augmentation 'flop'; did you mean flip"):
             kd.train(config, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
 
 def test_numpy_numbers_lists_and_paths_become_plain():
-    config = dd.DistillConfig(ipc=np.int64(2), steps=np.int32(2), lr_images=np.float32(0.5), augment=["crop"])
+    config = dd.DistillConfig(
+        ipc=np.int64(2), steps=np.int32(2), lr_images=np.float32(0.5), augment=["crop"]
+    )
     assert (config.ipc, config.lr_images, config.augment) == (2, 0.5, ("crop",))
     assert [type(v) for v in (config.ipc, config.steps, config.lr_images)] == [int, int, float]
     assert dd.DistillConfig(dataset="folder", data=Path("a")).data == "a"
@@ -189,7 +229,9 @@ def test_what_does_not_fit_is_refused_before_learning(changes, sentence, tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("changes", [{"lr_images": 1e30, "beta1": 1 - 1e-12}, {"lr_step_sizes": 1e30}])
+@pytest.mark.parametrize(
+    "changes", [{"lr_images": 1e30, "beta1": 1 - 1e-12}, {"lr_step_sizes": 1e30}]
+)
 def test_a_learning_rate_that_leaves_float32_is_exit_4(changes):
     base = dd.recipe("digits-random").with_changes(
         net="mlp", iterations=3, net_args={}, nets=1, validate_nets=1

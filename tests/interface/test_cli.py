@@ -22,7 +22,9 @@ def test_the_packages_are_the_programs(package, name, capsys):
     typed = [sys.executable, "-m", package, "recipes", "no-such"]
     done = subprocess.run(typed, capture_output=True, text=True, check=False)
     assert script == f"{package}.cli:main"
-    assert done.returncode == 2 and done.stderr.startswith(f"{name}: error: there is no recipe 'no-such'")
+    assert done.returncode == 2 and done.stderr.startswith(
+        f"{name}: error: there is no recipe 'no-such'"
+    )
     assert importlib.import_module(f"{package}.cli").main(["--version"]) == 0
     assert capsys.readouterr().out == f"{name} {datadistill.__version__}\n"
 
@@ -31,7 +33,11 @@ def test_the_defaults_shown_are_the_recipes(capsys):
     with pytest.raises(SystemExit):
         main(["distill", "cifar10-fixed", "--help"])
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "(default: 20000)" in said and "(default: alexcifarnet)" in said and "(default: crop flip)" in said
+    assert (
+        "(default: 20000)" in said
+        and "(default: alexcifarnet)" in said
+        and "(default: crop flip)" in said
+    )
 
 
 def test_recipes(capsys):
@@ -53,7 +59,11 @@ def test_doctor(tmp_path, capsys):
     assert found["datasets"]["mnist5k"]["found"] and found["datasets"]["digits"]["found"]
     assert not found["datasets"]["cifar10"]["found"]
     assert found["datasets"]["cifar10"]["note"] == "not here"  # it was not asked to fetch anything
-    assert "cpu" in found["devices"] and found["threads"] >= 1 and found["data_roots"] == [str(tmp_path)]
+    assert (
+        "cpu" in found["devices"]
+        and found["threads"] >= 1
+        and found["data_roots"] == [str(tmp_path)]
+    )
     assert "mnist5k" in shown.err
     assert list(tmp_path.iterdir()) == []
 

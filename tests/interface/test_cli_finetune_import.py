@@ -35,10 +35,16 @@ def here(tmp_path, monkeypatch, digits):
     """A folder with a set of real digits, `set.safetensors`, and two nets."""
     monkeypatch.chdir(tmp_path)
     d = DistilledDataset(
-        digits.train.images[:120], digits.train.labels[:120], torch.full((4,), 0.3),
-        list(torch.arange(120).split(30)), classes=digits.classes, normalization=digits.normalization, net=SPEC,
-        update=sgd(), data=DataReference("digits"),
-    )  # fmt: skip
+        digits.train.images[:120],
+        digits.train.labels[:120],
+        torch.full((4,), 0.3),
+        list(torch.arange(120).split(30)),
+        classes=digits.classes,
+        normalization=digits.normalization,
+        net=SPEC,
+        update=sgd(),
+        data=DataReference("digits"),
+    )
     d.save("set.safetensors")
     save_file(tensors(0), "net.safetensors")
     torch.save(tensors(0), "net.pt")
@@ -48,10 +54,16 @@ def here(tmp_path, monkeypatch, digits):
 def pool(digits, net=SPEC, held_out=2, **changes):
     stacked = [tensors(seed, net) for seed in range(2 + held_out)]
     parts = {
-        "nets": 1, "validation_nets": 1, "held_out": held_out, "net": net, "dataset": "mnist5k",
-        "classes": digits.classes, "normalization": digits.normalization,
-        "accuracies": tuple(50.0 for _ in stacked), **changes,
-    }  # fmt: skip
+        "nets": 1,
+        "validation_nets": 1,
+        "held_out": held_out,
+        "net": net,
+        "dataset": "mnist5k",
+        "classes": digits.classes,
+        "normalization": digits.normalization,
+        "accuracies": tuple(50.0 for _ in stacked),
+        **changes,
+    }
     return Pool({k: torch.stack([one[k] for one in stacked]) for k in stacked[0]}, **parts)
 
 
@@ -77,7 +89,10 @@ def test_finetune_writes_the_net_and_says_what_it_took(here, weights, capsys):
     assert "after its 4 steps" in shown.err and "ordinary fine-tuning (Adam" in shown.err
     assert main(argv) == 0
     said = capsys.readouterr().out
-    assert f"reached after {found['steps_ordinary']} steps" in said and "wrote tuned.safetensors" in said
+    assert (
+        f"reached after {found['steps_ordinary']} steps" in said
+        and "wrote tuned.safetensors" in said
+    )
 
 
 def test_finetune_that_is_not_reached_and_that_is_not_asked(here, capsys):
@@ -87,7 +102,9 @@ def test_finetune_that_is_not_reached_and_that_is_not_asked(here, capsys):
     found = json.loads(shown.out)
     assert found["steps_ordinary"] is None and found["seconds_ordinary"] > 0
     assert "not reached in 3 steps" in shown.err
-    assert (here / "set-finetuned.safetensors").exists() and found["out"] == "set-finetuned.safetensors"
+    assert (here / "set-finetuned.safetensors").exists() and found[
+        "out"
+    ] == "set-finetuned.safetensors"
     assert main([*argv, "--no-reach"]) == 2  # the default place is taken
     assert "set-finetuned.safetensors exists already; pass --out FILE" in capsys.readouterr().err
     assert main([*argv, "--no-reach", "--json", "--out", "second.safetensors"]) == 0
@@ -137,7 +154,15 @@ def test_finetune_pools_that_do_not_fit(here, digits, capsys):
 def test_finetune_another_architecture(here):
     other = NetSpec("mlp", {**SPEC.args, "width": 4})
     save_file(tensors(0, other), "narrow.safetensors")
-    argv = ["finetune", "set.safetensors", "--weights", "narrow.safetensors", "--no-reach", "--out", "a"]
+    argv = [
+        "finetune",
+        "set.safetensors",
+        "--weights",
+        "narrow.safetensors",
+        "--no-reach",
+        "--out",
+        "a",
+    ]
     assert main([*argv, "--net", "mlp", "--net-args", "width", "4", "depth", "1"]) == 0
     assert load_file("a")["layers.0.weight"].shape == (4, 64)
 
@@ -168,7 +193,10 @@ def test_finetune_weights_that_do_not_fit(here, capsys):
         (["--net-args", "width", "4"], "name the architecture"),
         (["--out", "net.safetensors"], "would be lost"),
         (["--out", "set.safetensors"], "would be lost"),
-        (["--out", "nowhere/net.safetensors", "--no-reach"], "cannot write to nowhere/net.safetensors"),
+        (
+            ["--out", "nowhere/net.safetensors", "--no-reach"],
+            "cannot write to nowhere/net.safetensors",
+        ),
     ],
 )
 def test_finetune_refuses(here, options, said, capsys):
@@ -197,7 +225,9 @@ def test_finetune_the_weights_a_set_was_learned_for(here, capsys):
     d = DistilledDataset.load("set.safetensors")
     d.theta_0 = theta_0
     d.start = Start(
-        "weights", one=True, fingerprint=read_weights("pretrained.safetensors", SPEC.build()).fingerprint
+        "weights",
+        one=True,
+        fingerprint=read_weights("pretrained.safetensors", SPEC.build()).fingerprint,
     )
     d.save("learned.safetensors")
     argv = ["finetune", "learned.safetensors", "--no-reach", "--out", "a", "--weights"]
@@ -215,7 +245,18 @@ def test_finetune_the_weights_a_set_was_learned_for(here, capsys):
 def results(digits, **how):
     step = (digits.train.images[:10], digits.train.labels[:10])
     torch.save([(*step, torch.tensor([0.1 * t])) for t in (1, 2, 3)], "results.pth", **how)
-    return ["import", "results.pth", "--dataset", "digits", "--net", "mlp", "--mean", "0.3", "--std", "0.4"]
+    return [
+        "import",
+        "results.pth",
+        "--dataset",
+        "digits",
+        "--net",
+        "mlp",
+        "--mean",
+        "0.3",
+        "--std",
+        "0.4",
+    ]
 
 
 def test_import(here, digits, capsys):
@@ -240,7 +281,9 @@ def test_import_with_its_initialization(here, digits):
     argv = [*results(digits), "--net-args", "width", "16", "depth", "1", "--weights", "net.pt"]
     assert main([*argv, "--out", "fixed"]) == 0
     d = DistilledDataset.load("fixed")
-    assert d.net.args["width"] == 16 and all(torch.equal(p, d.theta_0[k]) for k, p in tensors(0).items())
+    assert d.net.args["width"] == 16 and all(
+        torch.equal(p, d.theta_0[k]) for k, p in tensors(0).items()
+    )
 
 
 def test_import_of_an_attack(here, digits):
@@ -249,10 +292,17 @@ def test_import_of_an_attack(here, digits):
 
 
 def test_import_measured_accuracies(here, capsys):
-    torch.save((torch.tensor([0, 30]), torch.tensor([[0.125], [0.75]]), torch.ones(2, 1)), "results.pth")
+    torch.save(
+        (torch.tensor([0, 30]), torch.tensor([[0.125], [0.75]]), torch.ones(2, 1)), "results.pth"
+    )
     assert main(["import", "results.pth", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == {"steps": [0, 30], "accuracy_mean": [12.5, 75.0], "accuracy_std": [0.0, 0.0], "nets": 1}
+    assert found == {
+        "steps": [0, 30],
+        "accuracy_mean": [12.5, 75.0],
+        "accuracy_std": [0.0, 0.0],
+        "nets": 1,
+    }
     assert main(["import", "results.pth"]) == 0
     assert "75.00\n" in capsys.readouterr().out
     assert main(["import", "results.pth", "--out", "a"]) == 2
@@ -266,7 +316,11 @@ def test_import_refuses(here, digits, capsys):
         (argv[:-2], 2, "--mean and --std go together"),
         (argv[:4], 2, "no published numbers are known for digits"),
         (["import", "none.pth", "--dataset", "mnist"], 3, "none.pth does not exist"),
-        (["import", "results.pth", "--dataset", "cifar10"], 3, "entry 0: images have 1 channels, wanted 3"),
+        (
+            ["import", "results.pth", "--dataset", "cifar10"],
+            3,
+            "entry 0: images have 1 channels, wanted 3",
+        ),
         (["import", "results.pth", "--dataset", "mnist"], 2, "28 and 32 px"),
     ]:
         assert main(wrong) == code

@@ -1,4 +1,5 @@
-"""own-images: a folder of your own pictures, from start to end, and the folders that cannot be learned from."""
+"""own-images: a folder of your own pictures, from start to end, and the folders that cannot be
+learned from."""
 
 import json
 import shutil
@@ -11,9 +12,29 @@ import datadistill as dd
 from datadistill.cli import main
 
 OPTIONS = [
-    "--size", "8", "--net", "mlp", "--net-args", "width", "16", "--iterations", "2", "--validate-every", "1",
-    "--batch", "4", "--nets", "1", "--nets-tested", "2", "--epochs", "2", "--no-figures", "--plain-nets", "0",
-]  # fmt: skip
+    "--size",
+    "8",
+    "--net",
+    "mlp",
+    "--net-args",
+    "width",
+    "16",
+    "--iterations",
+    "2",
+    "--validate-every",
+    "1",
+    "--batch",
+    "4",
+    "--nets",
+    "1",
+    "--nets-tested",
+    "2",
+    "--epochs",
+    "2",
+    "--no-figures",
+    "--plain-nets",
+    "0",
+]
 
 
 @pytest.fixture
@@ -55,7 +76,14 @@ def test_evaluate_wants_the_folder(learned, capsys):
 
 def test_a_folder_of_the_name_of_a_data_set(birds, tmp_path, capsys):
     shutil.move(birds, tmp_path / "mnist")
-    argv = ["own-images", "--data", str(tmp_path / "mnist"), *OPTIONS, "--out", str(tmp_path / "run")]
+    argv = [
+        "own-images",
+        "--data",
+        str(tmp_path / "mnist"),
+        *OPTIONS,
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main(["distill", *argv]) == 0
     assert main(["evaluate", str(tmp_path / "run")]) == 2
     assert "--data FOLDER" in capsys.readouterr().err
@@ -68,7 +96,15 @@ def test_evaluate_on_other_classes(learned, birds, capsys):
 
 
 def test_data_makes_any_recipe_a_folders(birds, tmp_path):
-    argv = ["digits-random", "--data", str(birds), *OPTIONS, "--no-evaluate", "--out", str(tmp_path / "run")]
+    argv = [
+        "digits-random",
+        "--data",
+        str(birds),
+        *OPTIONS,
+        "--no-evaluate",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main(["distill", *argv]) == 0
     assert json.loads((tmp_path / "run/config.json").read_text())["config"]["dataset"] == "folder"
 
@@ -114,13 +150,30 @@ def test_a_folder_that_cannot_be_learned_from(birds, tmp_path, spoil, said, caps
 
 def test_a_bad_file_may_be_skipped(birds, tmp_path):
     corrupt_file(birds)
-    argv = ["own-images", "--data", str(birds), *OPTIONS, "--skip-bad", "--out", str(tmp_path / "run")]
+    argv = [
+        "own-images",
+        "--data",
+        str(birds),
+        *OPTIONS,
+        "--skip-bad",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main(["distill", *argv]) == 0
     assert "1 skipped" in dd.DistilledDataset.load(tmp_path / "run").origin["description"]
 
 
 def test_more_images_than_a_class_has(birds, tmp_path, capsys):
-    argv = ["own-images", "--data", str(birds), *OPTIONS, "--ipc", "50", "--out", str(tmp_path / "run")]
+    argv = [
+        "own-images",
+        "--data",
+        str(birds),
+        *OPTIONS,
+        "--ipc",
+        "50",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main(["distill", *argv]) == 3
     assert "but ipc is 50" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -16,16 +16,43 @@ from datadistill.data.reference import DataReference
 from datadistill.recipes import RECIPES
 
 SMALL = [
-    "digits-random", "--net", "mlp", "--net-args", "width", "16", "--iterations", "20", "--batch", "32",
-    "--nets", "1", "--validate-nets", "1", "--validate-every", "10", "--checkpoint-every", "10", "--epochs",
-    "2", "--nets-tested", "3",
-]  # fmt: skip
+    "digits-random",
+    "--net",
+    "mlp",
+    "--net-args",
+    "width",
+    "16",
+    "--iterations",
+    "20",
+    "--batch",
+    "32",
+    "--nets",
+    "1",
+    "--validate-nets",
+    "1",
+    "--validate-every",
+    "10",
+    "--checkpoint-every",
+    "10",
+    "--epochs",
+    "2",
+    "--nets-tested",
+    "3",
+]
 
 FEW = ["--nets", "2", "--plain-nets", "0"]
 EVALUATION = {
-    "accuracy_mean", "accuracy_std", "accuracy_before_mean", "accuracy_plain", "nets", "images", "bytes",
-    "bytes_theta_0", "dataset", "split",
-}  # fmt: skip
+    "accuracy_mean",
+    "accuracy_std",
+    "accuracy_before_mean",
+    "accuracy_plain",
+    "nets",
+    "images",
+    "bytes",
+    "bytes_theta_0",
+    "dataset",
+    "split",
+}
 
 
 @pytest.fixture
@@ -56,13 +83,16 @@ def copied(finished, tmp_path):
     return tmp_path / "run"
 
 
-def test_distill_in_the_default_folder_ends_with_what_to_type(tmp_path, monkeypatch, capsys, figures):
+def test_distill_in_the_default_folder_ends_with_what_to_type(
+    tmp_path, monkeypatch, capsys, figures
+):
     monkeypatch.chdir(tmp_path)
     assert main(["distill", *SMALL, "--seed", "4"]) == 0
     shown = capsys.readouterr()
     *_, wrote, following = shown.out.splitlines()
-    assert (
-        wrote == "wrote runs/digits-random-s4: distilled.safetensors, figures/ (1), metrics.jsonl, checkpoints/"
+    assert wrote == (
+        "wrote runs/digits-random-s4: distilled.safetensors, figures/ (1), "
+        "metrics.jsonl, checkpoints/"
     )
     assert following == "next: datadistill inspect runs/digits-random-s4"
     assert "before training" in shown.out and "plain loop" in shown.out
@@ -74,10 +104,15 @@ def test_distill_in_the_default_folder_ends_with_what_to_type(tmp_path, monkeypa
 
 
 def test_json_alone_on_stdout(tmp_path, capsys, figures):
-    assert main(["distill", *SMALL, "--plain-nets", "0", "--out", str(tmp_path / "run"), "--json"]) == 0
+    assert (
+        main(["distill", *SMALL, "--plain-nets", "0", "--out", str(tmp_path / "run"), "--json"])
+        == 0
+    )
     shown = capsys.readouterr()
     found = json.loads(shown.out)
-    assert set(found) >= EVALUATION and found["run"] == str(tmp_path / "run") and found["seconds"] > 0
+    assert (
+        set(found) >= EVALUATION and found["run"] == str(tmp_path / "run") and found["seconds"] > 0
+    )
     assert found["figures"] == [str(tmp_path / "run/figures/images.png")]
     assert "learned 10 images" in shown.err and "wrote" in shown.err
 
@@ -116,7 +151,16 @@ def test_resume_takes_no_other_recipe_or_folder(copied, capsys):
 
 
 def test_another_net_leaves_the_recipes_arguments_behind(tmp_path, capsys):
-    argv = ["digits-random", "--net", "mlp", "--iterations", "1", "--no-evaluate", "--no-figures", "--quiet"]
+    argv = [
+        "digits-random",
+        "--net",
+        "mlp",
+        "--iterations",
+        "1",
+        "--no-evaluate",
+        "--no-figures",
+        "--quiet",
+    ]
     assert main(["distill", *argv, "--out", str(tmp_path / "run")]) == 0
     assert json.loads((tmp_path / "run/config.json").read_text())["config"]["net_args"] == {}
 
@@ -128,8 +172,13 @@ def test_another_net_leaves_the_recipes_arguments_behind(tmp_path, capsys):
         (["--dataset", "mnist6k"], 2, "did you mean mnist5k"),
         (["--ipc", "500", "--images-from", "real"], 3, "but ipc is 500"),
         (["--init", "xaviar"], 2, "did you mean xavier"),  # noticed by the first draw
-        (["--adjoint", "higher", "--update", "adam"], 2, "higher"),  # noticed by the first inner loop
-        (["--dataset", "cifar10", "--data-root", ".", "--no-download"], 6, "offline default: mnist5k"),
+        # noticed by the first inner loop
+        (["--adjoint", "higher", "--update", "adam"], 2, "higher"),
+        (
+            ["--dataset", "cifar10", "--data-root", ".", "--no-download"],
+            6,
+            "offline default: mnist5k",
+        ),
     ],
 )
 def test_what_cannot_be_run_leaves_no_folder(options, code, said, tmp_path, monkeypatch, capsys):
@@ -153,7 +202,17 @@ def test_a_download_that_fails_is_named_and_leaves_nothing(tmp_path, monkeypatch
 
 
 def test_mnist5k_says_that_it_is_not_the_mnist_test_set(tmp_path, capsys):
-    argv = ["mnist5k-fixed", "--net", "mlp", "--net-args", "width", "8", "--iterations", "1", "--no-figures"]
+    argv = [
+        "mnist5k-fixed",
+        "--net",
+        "mlp",
+        "--net-args",
+        "width",
+        "8",
+        "--iterations",
+        "1",
+        "--no-figures",
+    ]
     assert main(["distill", *argv, "--out", str(tmp_path / "run"), "--json"]) == 0
     shown = capsys.readouterr()
     assert "1,000 held out, stratified; not the MNIST test set" in shown.err
@@ -169,7 +228,12 @@ def test_evaluate(copied, capsys):
     shown = capsys.readouterr()
     found = json.loads(shown.out)
     assert set(found) >= EVALUATION
-    assert (found["nets"], found["images"], found["dataset"], found["split"]) == (3, 10, "digits", "test")
+    assert (found["nets"], found["images"], found["dataset"], found["split"]) == (
+        3,
+        10,
+        "digits",
+        "test",
+    )
     stored = dd.DistilledDataset.load(copied).accuracies
     assert {k: found[k] for k in stored} == stored
     assert "before training" in shown.err
@@ -179,7 +243,9 @@ def test_evaluate_on_another_net_and_split(copied, capsys):
     file = str(copied / "distilled.safetensors")
     assert main(["evaluate", file, *FEW, "--net", "convnet", "--split", "validation"]) == 0
     said = capsys.readouterr().out
-    assert "2 held-out initializations of convnet" in said and "tested on the validation split" in said
+    assert (
+        "2 held-out initializations of convnet" in said and "tested on the validation split" in said
+    )
     assert main(["evaluate", file, "--net", "convnett"]) == 2
     assert "did you mean convnet" in capsys.readouterr().err
 
@@ -221,13 +287,21 @@ def other(**changes):
     k, size = parts["classes"], parts["size"]
     net = dd.NetSpec("mlp", {"channels": 1, "size": size, "classes": k})
     return dd.DistilledDataset(
-        torch.zeros(k, 1, size, size), torch.arange(k), torch.tensor([0.1]), [torch.arange(k)],
-        classes=[str(i) for i in range(k)], net=net, update=dd.sgd(), data=DataReference("digits"),
+        torch.zeros(k, 1, size, size),
+        torch.arange(k),
+        torch.tensor([0.1]),
+        [torch.arange(k)],
+        classes=[str(i) for i in range(k)],
+        net=net,
+        update=dd.sgd(),
+        data=DataReference("digits"),
         normalization=dd.Normalization((0.5,), (0.5,), size=None if size != 8 else 8, channels=1),
-    )  # fmt: skip
+    )
 
 
-@pytest.mark.parametrize(("changes", "said"), [({"size": 9}, "1x9x9"), ({"classes": 7}, "7 classes")])
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"size": 9}, "1x9x9"), ({"classes": 7}, "7 classes")]
+)
 def test_a_set_of_another_shape_or_other_classes(tmp_path, changes, said, capsys):
     other(**changes).save(tmp_path / "d.safetensors")
     assert main(["evaluate", str(tmp_path / "d.safetensors")]) == 3
@@ -246,7 +320,11 @@ def test_show(copied, tmp_path, capsys, figures):
 
 def test_show_draws(copied, capsys):
     assert main(["show", str(copied)]) == 0
-    wrote = [line.removeprefix("wrote ") for line in capsys.readouterr().out.splitlines() if "wrote" in line]
+    wrote = [
+        line.removeprefix("wrote ")
+        for line in capsys.readouterr().out.splitlines()
+        if "wrote" in line
+    ]
     assert wrote and all(Path(name).stat().st_size > 1000 for name in wrote)
 
 
@@ -256,7 +334,9 @@ def test_inspect(copied, capsys):
     found = json.loads(shown.out)
     assert found["set"]["images"] == [10, 1, 8, 8] and found["set"]["verified"]
     assert found["set"]["origin"]["recipe"] == "digits-random" and found["set"]["epochs"] == 2
-    assert found["run"]["checkpoints"] == [10, 20] and found["run"]["last_metrics"]["iteration"] == 20
+    assert (
+        found["run"]["checkpoints"] == [10, 20] and found["run"]["last_metrics"]["iteration"] == 20
+    )
     assert found["set"]["checksum"] in shown.err and "(matches)" in shown.err
 
 
@@ -278,7 +358,16 @@ def test_inspect_an_unfinished_run(copied, capsys):
 
 def test_a_published_number_stands_beside_its_own_recipe_alone(tmp_path, capsys):
     learn = ["distill", "mnist-random", *SMALL[1:], "--no-evaluate", "--no-figures"]
-    train = ["pretrain", "mnist-lenet-cpu", "--nets", "1", "--validation-nets", "1", "--held-out", "1"]
+    train = [
+        "pretrain",
+        "mnist-lenet-cpu",
+        "--nets",
+        "1",
+        "--validation-nets",
+        "1",
+        "--held-out",
+        "1",
+    ]
     for words in (learn, [*train, "--net", "mlp"]):
         folder = str(tmp_path / words[0])
         assert main([*words, "--dataset", "digits", "--out", folder, "--json", "--quiet"]) == 0

@@ -1,4 +1,5 @@
-"""Pretrained nets on the command line, from the pool to the adapted net: adaptation, attack, and refusals.
+"""Pretrained nets on the command line, from the pool to the adapted net: adaptation, attack, and
+refusals.
 
 All on 8x8 digits with nets of some hundred numbers, so that source and target are the same data.
 """
@@ -19,16 +20,66 @@ from datadistill.training.pool_loop import PoolLoop
 
 MLP = ["--size", "8", "--net", "mlp", "--net-args", "width", "16", "depth", "1"]
 POOL = [
-    "digits-28-lenet-smoke", *MLP, "--nets", "2", "--validation-nets", "1", "--held-out", "2", "--epochs", "2",
-    "--batch", "32", "--lr", "0.02", "--device", "cpu",
-]  # fmt: skip
+    "digits-28-lenet-smoke",
+    *MLP,
+    "--nets",
+    "2",
+    "--validation-nets",
+    "1",
+    "--held-out",
+    "2",
+    "--epochs",
+    "2",
+    "--batch",
+    "32",
+    "--lr",
+    "0.02",
+    "--device",
+    "cpu",
+]
 SHORT = [
-    "--ipc", "2", "--batch", "64", "--nets", "1", "--validate-every", "20", "--validate-nets", "1",
-    "--no-figures", "--quiet", "--nets-tested", "3", "--plain-nets", "0", "--device", "cpu",
-]  # fmt: skip
-ADAPT = ["usps-to-mnist", "--dataset", "digits", *MLP, *SHORT, "--steps", "2", "--step-size", "0.01"]
+    "--ipc",
+    "2",
+    "--batch",
+    "64",
+    "--nets",
+    "1",
+    "--validate-every",
+    "20",
+    "--validate-nets",
+    "1",
+    "--no-figures",
+    "--quiet",
+    "--nets-tested",
+    "3",
+    "--plain-nets",
+    "0",
+    "--device",
+    "cpu",
+]
+ADAPT = [
+    "usps-to-mnist",
+    "--dataset",
+    "digits",
+    *MLP,
+    *SHORT,
+    "--steps",
+    "2",
+    "--step-size",
+    "0.01",
+]
 ADAPT += ["--epochs", "2", "--iterations", "10"]
-ATTACK = ["mnist-attack", "--source", "digits", "--dataset", "digits", *MLP, *SHORT, "--step-size", "0.3"]
+ATTACK = [
+    "mnist-attack",
+    "--source",
+    "digits",
+    "--dataset",
+    "digits",
+    *MLP,
+    *SHORT,
+    "--step-size",
+    "0.3",
+]
 ATTACK += ["--iterations", "40", "--lr-images", "0.1"]
 FEW = ["--nets", "3", "--sets", "2", "--selection-nets", "1", "--optimized-from", "2"]
 FEW += ["--candidates", "learned"]
@@ -39,7 +90,15 @@ def made(tmp_path_factory):
     """A pool and a set for its nets, each as a run folder."""
     folder = tmp_path_factory.mktemp("scenarios")
     assert main(["pretrain", *POOL, "--quiet", "--out", str(folder / "pool")]) == 0
-    argv = [*ADAPT, "--source", "digits", "--pool", str(folder / "pool"), "--out", str(folder / "set")]
+    argv = [
+        *ADAPT,
+        "--source",
+        "digits",
+        "--pool",
+        str(folder / "pool"),
+        "--out",
+        str(folder / "set"),
+    ]
     assert main(["distill", *argv]) == 0
     return folder
 
@@ -79,7 +138,11 @@ def refused(capsys, *argv):
 
 def test_inspect_says_what_is_in_the_pool(made, capsys):
     found, said = done(capsys, "inspect", made / "pool")
-    assert (found["pool"]["nets"], found["pool"]["validation_nets"], found["pool"]["held_out"]) == (2, 1, 2)
+    assert (found["pool"]["nets"], found["pool"]["validation_nets"], found["pool"]["held_out"]) == (
+        2,
+        1,
+        2,
+    )
     assert found["pool"]["dataset"] == "digits" and len(found["pool"]["accuracies"]) == 5
     assert "2 to learn with, 1 for looks, 2 held out" in said and f"--pool {made / 'pool'}" in said
     assert "--held-out " in said and "[]" not in said
@@ -99,26 +162,43 @@ def test_evaluate(made, capsys):
     argv = ["evaluate", made / "set", "--pool", made / "pool"]
     found, said = done(capsys, *argv, "--plain-nets", "1")
     assert {
-        "accuracy_mean", "accuracy_std", "accuracy_before_mean", "accuracy_plain", "nets", "images", "bytes",
-        "bytes_theta_0", "dataset", "split", "source",
-    } <= set(found)  # fmt: skip
+        "accuracy_mean",
+        "accuracy_std",
+        "accuracy_before_mean",
+        "accuracy_plain",
+        "nets",
+        "images",
+        "bytes",
+        "bytes_theta_0",
+        "dataset",
+        "split",
+        "source",
+    } <= set(found)
     assert found["source"] == "digits" and found["nets"] == 2 and found["attack"] is None
     assert found["bytes_theta_0"] == 0 and found["accuracy_plain"] is not None
     assert "2 held-out nets of the pool (mlp trained on digits)" in said and PURPOSE not in said
     stored = dd.DistilledDataset.load(made / "set").accuracies
     assert all(found[k] == stored[k] for k in stored if k != "accuracy_plain")
-    assert done(capsys, *argv[:2], "--pool", made / "pool" / "pool.safetensors", "--plain-nets", "0")
+    assert done(
+        capsys, *argv[:2], "--pool", made / "pool" / "pool.safetensors", "--plain-nets", "0"
+    )
 
 
 def test_compare(made, here, capsys):
     argv = ["compare", made / "set", "--pool", made / "pool", *FEW, "--out", "table.csv"]
     found, said = done(capsys, *argv)
     rows = {row["name"]: row for row in found["rows"]}
-    assert all({"name", "accuracy_mean", "accuracy_std", "bytes"} <= set(row) for row in found["rows"])
-    assert list(rows)[:2] == ["distilled", "no-adaptation"] and {"random-real", "k-means"} < set(rows)
+    assert all(
+        {"name", "accuracy_mean", "accuracy_std", "bytes"} <= set(row) for row in found["rows"]
+    )
+    assert list(rows)[:2] == ["distilled", "no-adaptation"] and {"random-real", "k-means"} < set(
+        rows
+    )
     d = dd.DistilledDataset.load(made / "set")
     assert rows["distilled"]["accuracy_mean"] == pytest.approx(d.accuracies["accuracy_mean"])
-    assert rows["no-adaptation"]["accuracy_mean"] == pytest.approx(d.accuracies["accuracy_before_mean"])
+    assert rows["no-adaptation"]["accuracy_mean"] == pytest.approx(
+        d.accuracies["accuracy_before_mean"]
+    )
     assert rows["no-adaptation"]["bytes"] == 0 and rows["distilled"]["bytes"] == d.bytes
     assert all(name in said for name in rows) and "tested on 2 pretrained nets" in said
     assert len((here / "table.csv").read_text().splitlines()) == len(rows) + 1
@@ -136,7 +216,17 @@ def test_finetune_a_net_that_is_as_good_already(made, here, capsys, monkeypatch)
 
 def test_one_net_of_the_pool(made, here, capsys):
     """Fixed: the net is in the set's file, so that no pool is needed any more."""
-    argv = [*ADAPT, "--source", "digits", "--pool", made / "pool", "--theta-0", "fixed", "--iterations", "2"]
+    argv = [
+        *ADAPT,
+        "--source",
+        "digits",
+        "--pool",
+        made / "pool",
+        "--theta-0",
+        "fixed",
+        "--iterations",
+        "2",
+    ]
     found, said = done(capsys, "distill", *argv, "--out", "one")
     assert found["nets"] == 1 and found["bytes_theta_0"] > 0 and found["accuracy_before_mean"] > 50
     assert "the one net trained on digits that it was learned for" in said
@@ -175,9 +265,15 @@ def test_an_attack_beside_real_images(made, poison, capsys):
     few = [*FEW, "--baselines", "random-real"]
     found, said = done(capsys, "compare", poison, "--pool", made / "pool", *few)
     assert [row["name"] for row in found["rows"]] == ["distilled", "no-attack", "random-real"]
-    assert found["rows"][1]["attacked_to_target_mean"] < 5 < found["rows"][0]["attacked_to_target_mean"]
+    assert (
+        found["rows"][1]["attacked_to_target_mean"]
+        < 5
+        < found["rows"][0]["attacked_to_target_mean"]
+    )
     assert PURPOSE in said
-    code, said = refused(capsys, "compare", poison, "--pool", made / "pool", "--baselines", "knn-k-means")
+    code, said = refused(
+        capsys, "compare", poison, "--pool", made / "pool", "--baselines", "knn-k-means"
+    )
     assert code == 2 and "trains no net" in said
 
 
@@ -193,7 +289,11 @@ def test_a_source_without_a_pool(here, capsys):
 def test_a_pool_of_other_data(made, here, capsys):
     argv = [*ADAPT, "--source", "usps", "--pool", made / "pool", "--out", "x"]
     code, said = refused(capsys, "distill", *argv)
-    assert code == 2 and "were trained on digits, but source is usps" in said and list(here.iterdir()) == []
+    assert (
+        code == 2
+        and "were trained on digits, but source is usps" in said
+        and list(here.iterdir()) == []
+    )
     d = dd.DistilledDataset.load(made / "set")
     d.start = Start("pool", source="usps")
     d.save("for-usps")
@@ -202,9 +302,24 @@ def test_a_pool_of_other_data(made, here, capsys):
 
 
 def test_a_pool_of_other_nets(made, here, capsys):
-    argv = [*ADAPT, "--net-args", "width", "9", "depth", "1", "--source", "digits", "--pool", made / "pool"]
+    argv = [
+        *ADAPT,
+        "--net-args",
+        "width",
+        "9",
+        "depth",
+        "1",
+        "--source",
+        "digits",
+        "--pool",
+        made / "pool",
+    ]
     code, said = refused(capsys, "distill", *argv, "--out", "x")
-    assert code == 2 and "layers.0.weight is (16, 64), wanted (9, 64)" in said and list(here.iterdir()) == []
+    assert (
+        code == 2
+        and "layers.0.weight is (16, 64), wanted (9, 64)" in said
+        and list(here.iterdir()) == []
+    )
 
 
 def test_source_and_target_with_other_classes(made, here, capsys):
@@ -216,10 +331,22 @@ def test_source_and_target_with_other_classes(made, here, capsys):
             Image.fromarray(pixels).save(here / "birds" / name / f"{i}.png")
     argv = ["own-images", "--data", "birds", "--channels", "1", *MLP, *SHORT, "--theta-0", "random"]
     code, said = refused(
-        capsys, "distill", *argv, "--source", "digits", "--pool", made / "pool", "--out", "x", "--ipc", "1"
+        capsys,
+        "distill",
+        *argv,
+        "--source",
+        "digits",
+        "--pool",
+        made / "pool",
+        "--out",
+        "x",
+        "--ipc",
+        "1",
     )
     assert code == 3 and not (here / "x").exists()
-    assert "source digits has 10 classes" in said and "jay, pelican" in said and "same classes" in said
+    assert (
+        "source digits has 10 classes" in said and "jay, pelican" in said and "same classes" in said
+    )
 
 
 def test_a_pool_that_was_cut_off(made, here, capsys):
@@ -258,7 +385,9 @@ def test_a_pool_that_was_interrupted(made, here, capsys, monkeypatch):
     _, said = done(capsys, "inspect", "half")
     assert way in said and not (here / "x").exists()
     assert run(capsys, "pretrain", "--resume", "half", "--quiet")[0] == 0
-    assert (here / "half/pool.safetensors").read_bytes() == (made / "pool/pool.safetensors").read_bytes()
+    assert (here / "half/pool.safetensors").read_bytes() == (
+        made / "pool/pool.safetensors"
+    ).read_bytes()
 
 
 def test_a_set_where_a_pool_is_wanted(made, here, capsys):
@@ -276,8 +405,21 @@ def test_a_set_for_pretrained_nets_without_their_pool(made, command, capsys):
 def test_weights_that_do_not_fit_name_the_tensors(made, here, capsys):
     held_out = dd.Pool.load(made / "pool").part("held_out")
     tensors = {k: p[0].clone() for k, p in held_out.items()}
-    save_file({**tensors, "layers.0.weight": tensors["layers.0.weight"][:, :60].clone()}, "narrow.safetensors")
-    argv = [*ADAPT, "--source", "None", "--theta-0", "fixed", "--out", "x", "--weights", "narrow.safetensors"]
+    save_file(
+        {**tensors, "layers.0.weight": tensors["layers.0.weight"][:, :60].clone()},
+        "narrow.safetensors",
+    )
+    argv = [
+        *ADAPT,
+        "--source",
+        "None",
+        "--theta-0",
+        "fixed",
+        "--out",
+        "x",
+        "--weights",
+        "narrow.safetensors",
+    ]
     code, said = refused(capsys, "distill", *argv)
     assert code == 3 and "layers.0.weight" in said and not (here / "x").exists()
 
@@ -301,6 +443,15 @@ def test_show_of_what_has_no_figures(made, capsys):
 
 
 def test_a_missing_pool_is_said_before_data_are_looked_for(here, capsys):
-    argv = ["distill", "usps-to-mnist", "--data-root", "nowhere", "--out", "x", "--no-download", "--quiet"]
+    argv = [
+        "distill",
+        "usps-to-mnist",
+        "--data-root",
+        "nowhere",
+        "--out",
+        "x",
+        "--no-download",
+        "--quiet",
+    ]
     code, said = refused(capsys, *argv)
     assert code == 2 and "no pool of them was given" in said

@@ -1,4 +1,5 @@
-"""Both programs as they are typed: help without torch, nearest names, and what is refused in one line."""
+"""Both programs as they are typed: help without torch, nearest names, and what is refused in one
+line."""
 
 import subprocess
 import sys
@@ -13,8 +14,12 @@ PROGRAMS = {"datadistill": datadistill.cli, "kd-baselines": kd_baselines.cli}
 COMMANDS = [(program, command) for program, cli in PROGRAMS.items() for command in cli.COMMANDS]
 # what is done one after the other in one process, none of which needs torch, numpy or matplotlib
 WITHOUT_TORCH = [
-    *(f"importlib.import_module('datadistill{room}')" for room in ("", ".config", ".recipes", ".cli")),
-    "from datadistill.runs import atomic, canonical, environment, folder, jsonconfig, jsonlines, lock, signals",
+    *(
+        f"importlib.import_module('datadistill{room}')"
+        for room in ("", ".config", ".recipes", ".cli")
+    ),
+    "from datadistill.runs import atomic, canonical, environment, folder, jsonconfig, "
+    "jsonlines, lock, signals",
     "folder.RunFolder.create('run', {}, {}, kind='distill').append_metrics({'iteration': 0})",
     "folder.RunFolder.open('run').read_metrics()",
     "from kd_baselines.recipes import RECIPES, recipe",
@@ -22,16 +27,24 @@ WITHOUT_TORCH = [
     *(
         f"{module}.cli.main({words.split()!r})"
         for module, words in [
-            ("datadistill", "--help"), ("datadistill", "distill --help"), ("datadistill", "recipes"),
-            ("datadistill", "distill mnist-fixed --help"), ("datadistill", "distill x"),
-            ("kd_baselines", "--help"), ("kd_baselines", "train --help"), ("kd_baselines", "recipes"),
-            ("kd_baselines", "train hinton-missing-digit --help"), ("kd_baselines", "train x"),
-            ("kd_baselines", "recipes hinton-missing-digit"), ("kd_baselines", "born-again --help"),
-            ("kd_baselines", "train ban-ptb --help"), ("kd_baselines", "recipes ban-ptb"),
+            ("datadistill", "--help"),
+            ("datadistill", "distill --help"),
+            ("datadistill", "recipes"),
+            ("datadistill", "distill mnist-fixed --help"),
+            ("datadistill", "distill x"),
+            ("kd_baselines", "--help"),
+            ("kd_baselines", "train --help"),
+            ("kd_baselines", "recipes"),
+            ("kd_baselines", "train hinton-missing-digit --help"),
+            ("kd_baselines", "train x"),
+            ("kd_baselines", "recipes hinton-missing-digit"),
+            ("kd_baselines", "born-again --help"),
+            ("kd_baselines", "train ban-ptb --help"),
+            ("kd_baselines", "recipes ban-ptb"),
             ("kd_baselines", "compare ban-ptb"),
         ]
     ),
-]  # fmt: skip
+]
 NEEDLESS = """
 import contextlib, importlib, sys
 import datadistill.cli, kd_baselines.cli
@@ -54,9 +67,13 @@ def typed(line):
 
 def test_no_torch_before_a_command_runs(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", NEEDLESS], input="\n".join(WITHOUT_TORCH), cwd=tmp_path, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", NEEDLESS],
+        input="\n".join(WITHOUT_TORCH),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -84,8 +101,16 @@ REFUSED = [
     ("datadistill distil mnist-fixed", 2, "did you mean distill?"),
     ("datadistill distill mnist5k-fxed", 2, "did you mean mnist5k-fixed"),
     ("datadistill recipes cifar-fixed", 2, "did you mean cifar10-fixed"),
-    ("datadistill pretrain mnist-lennet", 2, "no pool recipe 'mnist-lennet'; did you mean mnist-lenet"),
-    ("datadistill distill digits-28-lenet-smoke", 2, "type datadistill pretrain digits-28-lenet-smoke"),
+    (
+        "datadistill pretrain mnist-lennet",
+        2,
+        "no pool recipe 'mnist-lennet'; did you mean mnist-lenet",
+    ),
+    (
+        "datadistill distill digits-28-lenet-smoke",
+        2,
+        "type datadistill pretrain digits-28-lenet-smoke",
+    ),
     (f"kd-baselines trian {DIGIT}", 2, "did you mean train?"),
     ("kd-baselines train hinton-mising-digit", 2, f"did you mean {DIGIT}?"),
     (f"kd-baselines train {DIGIT} --arm hrad", 2, "did you mean hard"),
@@ -105,7 +130,11 @@ REFUSED = [
     ("kd-baselines train", 2, "no recipe was given; type kd-baselines train RECIPE"),
     ("kd-baselines compare --seeds 3", 2, "no recipe was given; type kd-baselines compare RECIPE"),
     ("kd-baselines born-again", 2, "no recipe was given; type kd-baselines born-again RECIPE"),
-    ("kd-baselines ledger", 2, "no ledger was given; type kd-baselines ledger NAME (known: cifar10, digits"),
+    (
+        "kd-baselines ledger",
+        2,
+        "no ledger was given; type kd-baselines ledger NAME (known: cifar10, digits",
+    ),
     # values
     ("datadistill distill mnist-fixed --step-size 0", 2, "step_size is 0.0"),
     ("datadistill distill mnist-fixed --step-size -1", 2, "step_size is -1.0"),
@@ -126,7 +155,11 @@ REFUSED = [
     (f"{KD} --threads 0", 2, "threads is 0"),
     ("kd-baselines train ban-ptb --epochs 0", 2, "epochs is 0"),
     (f"kd-baselines compare {DIGIT} --seeds 0", 2, "seeds is 0"),
-    (f"kd-baselines born-again {DIGIT} --generations 0", 2, "generations is 0; it must be a whole number"),
+    (
+        f"kd-baselines born-again {DIGIT} --generations 0",
+        2,
+        "generations is 0; it must be a whole number",
+    ),
     (f"kd-baselines born-again {DIGIT} --seeds 0", 2, "seeds is 0"),
     (f"kd-baselines born-again {DIGIT} --arms hard", 2, "the arm hard learns by plain"),
     ("kd-baselines ledger digits --seeds 0", 2, "seeds is 0"),
@@ -136,7 +169,7 @@ REFUSED = [
     ("kd-baselines evaluate nowhere", 3, "nowhere does not exist"),
     ("kd-baselines ledger digits --distilled nowhere", 3, "nowhere"),
     ("kd-baselines compare ban-ptb", 2, "type kd-baselines born-again ban-ptb"),
-]  # fmt: skip
+]
 SMOKE = "datadistill pretrain digits-28-lenet-smoke"
 AFTER_ITS_FIRST_LINE = [  # which says what is to be trained
     (f"{SMOKE} --dataset digitz", 2, "did you mean digits"),
@@ -144,9 +177,17 @@ AFTER_ITS_FIRST_LINE = [  # which says what is to be trained
     (f"{SMOKE} --net-args width 3", 2, "no argument called 'width'"),
     (f"{KD} --method soft", 2, "did you mean soft-targets"),
     (f"{KD} --teacher nowhere", 3, "nowhere does not exist"),
-    ("kd-baselines train ban-ptb", 2, "type kd-baselines born-again ban-ptb to train generations, or pass --t"),
+    (
+        "kd-baselines train ban-ptb",
+        2,
+        "type kd-baselines born-again ban-ptb to train generations, or pass --t",
+    ),
     ("kd-baselines train ban-ptb --teacher nowhere", 3, "nowhere does not exist"),
-    ("kd-baselines train ban-ptb --arm teacher --text nowhere", 3, "the text 'nowhere' was not found"),
+    (
+        "kd-baselines train ban-ptb --arm teacher --text nowhere",
+        3,
+        "the text 'nowhere' was not found",
+    ),
 ]
 
 
@@ -158,7 +199,9 @@ AFTER_ITS_FIRST_LINE = [  # which says what is to be trained
         for case in cases
     ],
 )
-def test_a_refusal_is_one_line_and_leaves_nothing(line, code, said, before, tmp_path, monkeypatch, capsys):
+def test_a_refusal_is_one_line_and_leaves_nothing(
+    line, code, said, before, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert typed(line) == code
     shown = capsys.readouterr()

@@ -46,5 +46,7 @@ def test_recipes_are_full_configs_of_their_own_name(name):
     config = recipe(name)
     assert config.recipe == name
     assert (
-        RECIPES[name].summary.endswith(".") or ":" in RECIPES[name].summary or "FOLDER" in RECIPES[name].summary
+        RECIPES[name].summary.endswith(".")
+        or ":" in RECIPES[name].summary
+        or "FOLDER" in RECIPES[name].summary
     )

@@ -12,7 +12,9 @@ PACKAGES = ("datadistill", "kd_baselines")
 def modules():
     for package in map(importlib.import_module, PACKAGES):
         yield package.__name__
-        for found in pkgutil.walk_packages(package.__path__, package.__name__ + ".", onerror=lambda name: None):
+        for found in pkgutil.walk_packages(
+            package.__path__, package.__name__ + ".", onerror=lambda name: None
+        ):
             if not found.name.endswith("__main__"):
                 yield found.name
 

@@ -1,4 +1,5 @@
-"""Imports run one way, the command line answers without torch, and every public name is documented."""
+"""Imports run one way, the command line answers without torch, and every public name is
+documented."""
 
 import ast
 import functools
@@ -90,11 +91,16 @@ def room(dotted):
 
 
 def test_relative_imports_are_resolved():
-    source = "from ..errors import A\nfrom . import b\nfrom .c import d\nimport datadistill.nets.spec\n"
+    source = (
+        "from ..errors import A\nfrom . import b\nfrom .c import d\nimport datadistill.nets.spec\n"
+    )
     found = [name for name, _ in imported(ast.parse(source), "datadistill.runs.x", False)]
     assert found == [
-        "datadistill.errors.A", "datadistill.runs.b", "datadistill.runs.c.d", "datadistill.nets.spec",
-    ]  # fmt: skip
+        "datadistill.errors.A",
+        "datadistill.runs.b",
+        "datadistill.runs.c.d",
+        "datadistill.nets.spec",
+    ]
     found = [name for name, _ in imported(ast.parse(source), "datadistill.runs", True)]
     assert found[:2] == ["datadistill.errors.A", "datadistill.runs.b"]
 
@@ -144,7 +150,8 @@ def test_no_module_imports_itself_by_way_of_others():
     for path, module, is_package in found:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for name, _ in imported(tree, module, is_package, for_types=False):
-            # `from datadistill import data` names a module, `from datadistill.data import load` what is in one
+            # `from datadistill import data` names a module, `from datadistill.data import load`
+            # what is in one
             there = name if name in names else name.rpartition(".")[0]
             if there in names and there != module:
                 graph.setdefault(module, set()).add(there)
@@ -153,7 +160,9 @@ def test_no_module_imports_itself_by_way_of_others():
 
 
 def test_drawing_and_exporting_never_need_training():
-    assert [e for e in edges() if room(e[0]) in ("visualize", "export") and room(e[2]) == "training"] == []
+    assert [
+        e for e in edges() if room(e[0]) in ("visualize", "export") and room(e[2]) == "training"
+    ] == []
 
 
 def test_datadistill_never_imports_its_sibling():
@@ -166,16 +175,34 @@ def test_what_answers_help_imports_torch_inside_functions_only():
             continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
-                names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-                assert not [n for n in names if n.split(".")[0] == "torch"], f"{module}:{node.lineno}"
+                names = (
+                    [a.name for a in node.names]
+                    if isinstance(node, ast.Import)
+                    else [node.module or ""]
+                )
+                assert not [n for n in names if n.split(".")[0] == "torch"], (
+                    f"{module}:{node.lineno}"
+                )
 
 
 # --- public names
 
 CONTRACT = {
-    "DistillConfig", "DistilledDataset", "Evaluation", "FullUnroll", "Higher", "StepReplay", "Steps",
-    "Truncated", "adam", "distill", "evaluate", "momentum", "sgd", "unroll",
-}  # fmt: skip
+    "DistillConfig",
+    "DistilledDataset",
+    "Evaluation",
+    "FullUnroll",
+    "Higher",
+    "StepReplay",
+    "Steps",
+    "Truncated",
+    "adam",
+    "distill",
+    "evaluate",
+    "momentum",
+    "sgd",
+    "unroll",
+}
 
 
 def test_the_contracts_names_are_there():

@@ -1,4 +1,5 @@
-"""A deviation is written with ±, in ASCII where a stream has no other characters, and never over one value."""
+"""A deviation is written with ±, in ASCII where a stream has no other characters, and never over
+one value."""
 
 import io
 import sys
@@ -13,7 +14,8 @@ def stream(encoding):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "shown"), [("utf-8", "93.5 ± 0.5"), ("ascii", "93.5 +- 0.5"), ("cp1252", "93.5 ± 0.5")]
+    ("encoding", "shown"),
+    [("utf-8", "93.5 ± 0.5"), ("ascii", "93.5 +- 0.5"), ("cp1252", "93.5 ± 0.5")],
 )
 def test_a_deviation_is_written_as_the_stream_can(encoding, shown):
     assert to_writable("93.5 ± 0.5", stream(encoding)) == shown
@@ -22,13 +24,17 @@ def test_a_deviation_is_written_as_the_stream_can(encoding, shown):
 def test_columns_stay_columns_in_ascii(monkeypatch):
     monkeypatch.setattr(sys, "stdout", out := stream("ascii"))
     prepare()
-    Output().table(("net", "accuracy (%)", "how"), [("a", "93.50 ± 0.50", "x"), ("b", "4.50", "y")], right=(1,))
+    Output().table(
+        ("net", "accuracy (%)", "how"), [("a", "93.50 ± 0.50", "x"), ("b", "4.50", "y")], right=(1,)
+    )
     out.seek(0)
     lines = out.read().splitlines()
     assert lines[1].endswith("93.50 +- 0.50  x") and lines[2].index("y") == lines[1].index("x")
 
 
-@pytest.mark.parametrize(("over", "shown"), [(1, "50.00"), (2, "50.00 ± 0.00"), (200, "50.00 ± 0.00")])
+@pytest.mark.parametrize(
+    ("over", "shown"), [(1, "50.00"), (2, "50.00 ± 0.00"), (200, "50.00 ± 0.00")]
+)
 def test_one_value_has_no_deviation(over, shown):
     assert percent(50.0, 0.0, over) == shown
 

@@ -50,7 +50,9 @@ def test_a_terminal_without_box_characters_gets_a_bar_of_ascii():
     assert fit_line([learning(1000)], 120, "ascii").isascii()
 
 
-@pytest.mark.parametrize(("speed", "words"), [(12.34, "12.3 it/s"), (1.0, "1.0 it/s"), (0.2, "5.0 s/it")])
+@pytest.mark.parametrize(
+    ("speed", "words"), [(12.34, "12.3 it/s"), (1.0, "1.0 it/s"), (0.2, "5.0 s/it")]
+)
 def test_slow_runs_say_seconds_an_iteration(speed, words):
     assert per_second(speed) == words
 

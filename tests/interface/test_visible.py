@@ -1,4 +1,5 @@
-"""What a foreign file says reaches the terminal as text: no escape sequence, no line of its own, no markup."""
+"""What a foreign file says reaches the terminal as text: no escape sequence, no line of its own, no
+markup."""
 
 import io
 import sys
@@ -75,13 +76,22 @@ def test_a_set_with_hostile_class_names_is_told_of(command, tmp_path, monkeypatc
     from datadistill.training import distill
 
     d = distill(
-        recipe("digits-random").with_changes(iterations=1, net="mlp", net_args={}, validate_nets=1, batch=8)
+        recipe("digits-random").with_changes(
+            iterations=1, net="mlp", net_args={}, validate_nets=1, batch=8
+        )
     )
     names = (HOSTILE, "[bold]", "$x^$", *d.classes[3:])
     DistilledDataset(
-        d.images, d.labels, d.step_sizes, d.order, classes=names, normalization=d.normalization, net=d.net,
-        update=d.update, origin={**d.origin, "recipe": HOSTILE, "description": HOSTILE},
-    ).save(tmp_path / "set.safetensors")  # fmt: skip
+        d.images,
+        d.labels,
+        d.step_sizes,
+        d.order,
+        classes=names,
+        normalization=d.normalization,
+        net=d.net,
+        update=d.update,
+        origin={**d.origin, "recipe": HOSTILE, "description": HOSTILE},
+    ).save(tmp_path / "set.safetensors")
     monkeypatch.chdir(tmp_path)
     assert main([command, "set.safetensors"]) == 0
     said = capsys.readouterr()

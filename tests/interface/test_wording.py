@@ -1,4 +1,5 @@
-"""Messages name arguments in Python and options on the command line; an unknown name gets its nearest."""
+"""Messages name arguments in Python and options on the command line; an unknown name gets its
+nearest."""
 
 import ast
 from pathlib import Path
@@ -18,8 +19,8 @@ TYPED = {
     "leave --no-download out": "leave download=False out",
     "try a smaller --batch or --cache False": "try a smaller batch or cache=False",
     "resume it with --resume runs/a, or pass --out": "resume it with resume=True, or pass out",
-    "measure it: datadistill evaluate runs/a --save": "measure it: datadistill evaluate runs/a --save",
-    "type kd-baselines train X, or pass --teacher FILE": "type kd-baselines train X, or pass teacher=FILE",
+    "measure it: datadistill evaluate a --save": "measure it: datadistill evaluate a --save",
+    "kd-baselines train X, or pass --teacher FILE": "kd-baselines train X, or pass teacher=FILE",
     "runs/a--b holds a set": "runs/a--b holds a set",
 }
 
@@ -49,7 +50,11 @@ def test_a_command_that_is_over_leaves_python_its_words():
 
 UNKNOWN = {
     "recipe": (lambda: recipe("mnist-fixd"), "mnist-fixed", "datadistill recipes lists all"),
-    "kd recipe": (lambda: kd.recipe("fitnets-mnst"), "fitnets-mnist", "kd-baselines recipes lists all"),
+    "kd recipe": (
+        lambda: kd.recipe("fitnets-mnst"),
+        "fitnets-mnist",
+        "kd-baselines recipes lists all",
+    ),
     "field": (lambda: dd.DistillConfig().with_changes(lr_image=1.0), "lr_images", "in all"),
     "method": (
         lambda: kd.train(kd.KdConfig(dataset="digits", method="soft-target")),

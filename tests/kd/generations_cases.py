@@ -8,9 +8,18 @@ from kd_baselines.config import KdConfig
 from kd_baselines.recipes import Arm, Page
 
 TINY = KdConfig(
-    recipe="tiny", dataset="digits", method="soft-targets", net_args={"width": 6}, epochs=2, batch=16, lr=0.02,
-    teacher_args={"width": 10}, teacher_epochs=3, teacher_batch=20, teacher_lr=0.03,
-)  # fmt: skip
+    recipe="tiny",
+    dataset="digits",
+    method="soft-targets",
+    net_args={"width": 6},
+    epochs=2,
+    batch=16,
+    lr=0.02,
+    teacher_args={"width": 10},
+    teacher_epochs=3,
+    teacher_batch=20,
+    teacher_lr=0.03,
+)
 
 
 def own():

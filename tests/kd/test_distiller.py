@@ -17,9 +17,13 @@ from kd_baselines.teachers import Teacher
 def net(width=4, classes=3, seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
-        nn.Flatten(), nn.Linear(width * 16, classes),
-    )  # fmt: skip
+        nn.Conv2d(1, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(width * 16, classes),
+    )
 
 
 @pytest.fixture
@@ -52,7 +56,9 @@ def test_the_sum_is_that_of_the_formula(batch):
 def test_an_ordinary_loop_trains_the_student_alone(batch):
     student, teacher = net(), net(width=5, seed=1)
     before = {k: v.clone() for k, v in teacher.state_dict().items()}
-    distiller = Distiller(student, Hint({"1": "1"}) + LogitRegression(), Teacher(teacher), sample=Split(*batch))
+    distiller = Distiller(
+        student, Hint({"1": "1"}) + LogitRegression(), Teacher(teacher), sample=Split(*batch)
+    )
     names = set(student.state_dict())
     optimizer = torch.optim.SGD(distiller.parameters(), lr=0.01)
     losses = []
@@ -70,7 +76,8 @@ def test_an_ordinary_loop_trains_the_student_alone(batch):
 
 
 def test_an_optimizer_made_too_early_is_refused(batch):
-    """Without `sample` the regressor is made by the first batch, and no optimizer of before would train it."""
+    """Without `sample` the regressor is made by the first batch, and no optimizer of before would
+    train it."""
     early = Distiller(net(), CE() + Hint({"1": "1"}), Teacher(net(width=5, seed=1)))
     assert len(list(early.parameters())) == len(list(net().parameters()))
     for _ in range(2):
@@ -90,7 +97,9 @@ def test_places_go_to_a_cached_teacher(batch):
     teacher, index = Teacher(net(width=5, seed=1)), torch.tensor([4, 1, 0])
     split, student = Split(*batch), net()
     images, labels = batch[0][index], batch[1][index]
-    cached = Distiller(student, KD(T=2.0), CachedTeacher(teacher, split)).step((images, labels, index))
+    cached = Distiller(student, KD(T=2.0), CachedTeacher(teacher, split)).step(
+        (images, labels, index)
+    )
     online = Distiller(student, KD(T=2.0), teacher).step((images, labels))
     torch.testing.assert_close(cached["kd"], online["kd"])
     with pytest.raises(UsageError, match="places of the images"):
@@ -113,7 +122,9 @@ def test_nothing_else_is_computed(batch):
 
 def test_one_forward_pass_each(batch):
     student, teacher = Counted(net()), Counted(net(width=4))
-    objective = CE() + KD() + AttentionTransfer({"inner.1": "inner.1"}) + JacobianNorm(output="label")
+    objective = (
+        CE() + KD() + AttentionTransfer({"inner.1": "inner.1"}) + JacobianNorm(output="label")
+    )
     held = Teacher(teacher)
     distiller = Distiller(student, objective, held, sample=Split(*batch))
     found = held.nets[0] if hasattr(held, "nets") else teacher
@@ -140,10 +151,17 @@ def test_noise_is_a_function_of_seed_stage_and_step(batch):
         needs = Needs(student_logits=True)
 
         def forward(self, seen):
-            return torch.randn((), generator=seen.noise("a")) + 0 * seen.require("student_logits").sum()
+            return (
+                torch.randn((), generator=seen.noise("a"))
+                + 0 * seen.require("student_logits").sum()
+            )
 
     def draw(seed=0, number=0, step=0):
-        return Distiller(net(), Noisy(), seed=seed, number=number).step(batch, step=step)["loss"].item()
+        return (
+            Distiller(net(), Noisy(), seed=seed, number=number)
+            .step(batch, step=step)["loss"]
+            .item()
+        )
 
     assert draw() == draw()
     assert len({draw(), draw(seed=1), draw(number=1), draw(step=1)}) == 4
@@ -184,5 +202,7 @@ def test_no_public_name_is_a_module_too():
 
     import kd_baselines as kd
 
-    taken = [name for name in kd.__all__ if importlib.util.find_spec(f"kd_baselines.{name}") is not None]
+    taken = [
+        name for name in kd.__all__ if importlib.util.find_spec(f"kd_baselines.{name}") is not None
+    ]
     assert taken == []

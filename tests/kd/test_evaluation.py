@@ -39,9 +39,13 @@ def data_of(labels, test_labels):
         return torch.arange(n, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
 
     return RealData.from_tensors(
-        images(len(labels)), torch.tensor(labels), test_images=images(len(test_labels)),
-        test_labels=torch.tensor(test_labels), classes=CLASSES, validation=0.4,
-    )  # fmt: skip
+        images(len(labels)),
+        torch.tensor(labels),
+        test_images=images(len(test_labels)),
+        test_labels=torch.tensor(test_labels),
+        classes=CLASSES,
+        validation=0.4,
+    )
 
 
 def right_of(logits, labels, k, s):
@@ -64,10 +68,17 @@ def test_no_shift_gets_more_right(seed):
     others = logits.clone()
     others[:, k] = -torch.inf
     t = others.max(1).values - logits[:, k]
-    best = max(right_of(logits, labels, k, float(x)) for x in [*(t - 1e-9), *(t + 1e-9), *range(-60, 61)])
+    best = max(
+        right_of(logits, labels, k, float(x)) for x in [*(t - 1e-9), *(t + 1e-9), *range(-60, 61)]
+    )
     assert found == best
     ends = [*t.sort().values.tolist()]
-    documented = [0.0, ends[0] - 1, ends[-1] + 1, *((a + b) / 2 for a, b in itertools.pairwise(ends))]
+    documented = [
+        0.0,
+        ends[0] - 1,
+        ends[-1] + 1,
+        *((a + b) / 2 for a, b in itertools.pairwise(ends)),
+    ]
     as_good = [x for x in documented if right_of(logits, labels, k, x) == best]
     assert s == min(as_good, key=abs)
 
@@ -75,13 +86,16 @@ def test_no_shift_gets_more_right(seed):
 def test_a_shift_that_changes_nothing_is_zero():
     logits = torch.eye(3) * 5
     assert choose_shift(logits, torch.arange(3), 1) == 0.0
-    assert choose_shift(torch.zeros(4, 2), torch.ones(4, dtype=torch.long), 0) == -1.0  # t = 0 for all
+    # t = 0 for all
+    assert choose_shift(torch.zeros(4, 2), torch.ones(4, dtype=torch.long), 0) == -1.0
 
 
 def test_the_shift_moves_with_the_logit():
     g = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (60,), generator=g)
-    logits = torch.randn(60, 3, generator=g, dtype=torch.float64) + 3 * nn.functional.one_hot(labels, 3)
+    logits = torch.randn(60, 3, generator=g, dtype=torch.float64) + 3 * nn.functional.one_hot(
+        labels, 3
+    )
     moved = logits - torch.tensor([0.0, 8.0, 0.0])
     a, b = choose_shift(logits, labels, 1), choose_shift(moved, labels, 1)
     assert b > 2 and right_of(moved, labels, 1, b) == right_of(logits, labels, 1, a)
@@ -151,12 +165,17 @@ def test_the_shift_is_chosen_on_validation_images_alone():
     labels = [0, 1, 2] * 10
     data = data_of(labels, labels)
     logits = torch.eye(3)[labels] * 4 - torch.tensor([0.0, 0.0, 5.0])
-    validation = (255 * data.normalization.inverse(data.validation.images)[:, 0, 0, 0]).round().long()
+    validation = (
+        (255 * data.normalization.inverse(data.validation.images)[:, 0, 0, 0]).round().long()
+    )
     elsewhere = torch.ones(30, dtype=torch.bool)
     elsewhere[validation] = False
-    logits[elsewhere] = torch.tensor([0.0, 0.0, -100.0])  # no shift below 100 is right on the other threes
+    # no shift below 100 is right on the other threes
+    logits[elsewhere] = torch.tensor([0.0, 0.0, -100.0])
     found = score(Table(logits, data.normalization), data, missing=("c",)).missing["c"]
-    assert found.shift == 5.0 and found.errors_after == 10 - int((data.validation.labels == 2).sum())
+    assert found.shift == 5.0 and found.errors_after == 10 - int(
+        (data.validation.labels == 2).sum()
+    )
 
 
 def test_noise_is_of_the_pixels_and_of_its_deviation_alone():
@@ -177,7 +196,9 @@ def test_noise_is_of_the_pixels_and_of_its_deviation_alone():
 
 def test_neither_net_nor_data_is_changed():
     data = data_of([0, 1, 2] * 20, [0, 1, 2])
-    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)
+    )
     net[3].eval()
     state, modes = copy.deepcopy(net.state_dict()), [m.training for m in net.modules()]
     images = data.test.images.clone()
@@ -214,7 +235,9 @@ def test_what_cannot_be_measured_is_refused(options, error, said):
 
 def test_a_net_that_does_not_fit_is_refused():
     data = data_of([0, 1, 2] * 5, [0, 1, 2])
-    with pytest.raises(UsageError, match=r"makes \(3, 5\) of 3 images, but the data have 3 classes"):
+    with pytest.raises(
+        UsageError, match=r"makes \(3, 5\) of 3 images, but the data have 3 classes"
+    ):
         score(nn.Sequential(nn.Flatten(), nn.Linear(4, 5)), data)
     broken = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     nn.init.constant_(broken[1].bias, float("nan"))
@@ -224,13 +247,19 @@ def test_a_net_that_does_not_fit_is_refused():
 
 def test_scores_survive_a_file():
     left_out = LeftOut(10, 0.0, 10, 3.5, 98.0, 1, 97.0, 3)
-    scores = Scores(90.0, 100, 10, (80.0, None), {0.1: 88.0, 0.3: 70.0}, {"3": left_out}, "validation")
+    scores = Scores(
+        90.0, 100, 10, (80.0, None), {0.1: 88.0, 0.3: 70.0}, {"3": left_out}, "validation"
+    )
     stored = parse_json(canonical_json(scores.as_dict()))
     assert Scores.from_dict(stored) == scores
     assert scores.columns() == {
-        "accuracy": 90.0, "with noise 0.1": 88.0, "with noise 0.3": 70.0, "of class 3": 0.0,
-        "of class 3, shifted": 98.0, "all, 3 shifted": 97.0,
-    }  # fmt: skip
+        "accuracy": 90.0,
+        "with noise 0.1": 88.0,
+        "with noise 0.3": 70.0,
+        "of class 3": 0.0,
+        "of class 3, shifted": 98.0,
+        "all, 3 shifted": 97.0,
+    }
     for damaged in (
         {},
         {**stored, "noise": 3},

@@ -79,7 +79,12 @@ def test_a_tap_is_the_value_before_what_overwrites_it(pair, images):
 
 def test_the_net_computes_what_it_computes_without_taps(pair, images):
     net, plain = pair
-    names = [name for name in layers(net) if name != "relu"] + ["relu#1:in", "relu#1", "relu#2:in", "relu#2"]
+    names = [name for name in layers(net) if name != "relu"] + [
+        "relu#1:in",
+        "relu#1",
+        "relu#2:in",
+        "relu#2",
+    ]
     labels = torch.tensor([0, 1, 2, 0])
     out = run(net, images, names)
     F.cross_entropy(out.logits, labels).backward()
@@ -92,13 +97,25 @@ def test_the_net_computes_what_it_computes_without_taps(pair, images):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["conv1", "bn1", "relu#1:in", "conv2", "bn2", "relu#2:in", "bn2:in"])
+@pytest.mark.parametrize(
+    "name", ["conv1", "bn1", "relu#1:in", "conv2", "bn2", "relu#2:in", "bn2:in"]
+)
 def test_gradients_flow_from_a_tap_to_the_layers_below(pair, images, name):
     net, plain = pair
-    weights = torch.randn(4, 2, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    weights = torch.randn(
+        4, 2, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
     for each in pair:
         (run(each, images, [name]).features[name] * weights).sum().backward()
-    below = {"conv1": 1, "bn1": 2, "relu#1:in": 2, "conv2": 3, "bn2:in": 3, "bn2": 4, "relu#2:in": 4}[name]
+    below = {
+        "conv1": 1,
+        "bn1": 2,
+        "relu#1:in": 2,
+        "conv2": 3,
+        "bn2:in": 3,
+        "bn2": 4,
+        "relu#2:in": 4,
+    }[name]
     reached = [p for m in (net.conv1, net.bn1, net.conv2, net.bn2)[:below] for p in m.parameters()]
     assert [p.grad is not None for p in net.parameters()] == [
         any(p is r for r in reached) for p in net.parameters()
@@ -128,7 +145,11 @@ def test_without_logits_the_forward_stops_at_the_last_tap(images):
         module.register_forward_pre_hook(lambda _, __, name=name: called.append(name))
     before = hooks(net)
     out = run(net, images, ["bn1", "conv1"], logits=False)
-    assert called == ["", "conv1", "bn1"] and out.logits is None and list(out.features) == ["bn1", "conv1"]
+    assert (
+        called == ["", "conv1", "bn1"]
+        and out.logits is None
+        and list(out.features) == ["bn1", "conv1"]
+    )
     called.clear()
     run(net, images, ["conv2:in"], logits=False)
     assert called == ["", "conv1", "bn1", "relu", "conv2"]
@@ -198,7 +219,9 @@ def test_a_name_that_ends_in_no_place_is_refused(images, name):
 
 def test_a_layer_that_is_called_again_must_say_which_call(images):
     net = Residual().double()
-    with pytest.raises(UsageError, match=r"'relu' is called more than once.*'relu#1:in', 'relu#2:in'"):
+    with pytest.raises(
+        UsageError, match=r"'relu' is called more than once.*'relu#1:in', 'relu#2:in'"
+    ):
         run(net, images, ["relu:in"])
     with pytest.raises(UsageError, match=r"'relu' is called more than once.*'relu#1', 'relu#2'"):
         run(net, images, ["relu"])

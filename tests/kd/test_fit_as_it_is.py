@@ -1,4 +1,5 @@
-"""What a student and its teacher bring along stays: frozen layers, hooks, images. Noise follows the seed."""
+"""What a student and its teacher bring along stays: frozen layers, hooks, images. Noise follows the
+seed."""
 
 import random
 
@@ -25,7 +26,13 @@ def split():
 def net(first=None, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        layers = [nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(12, 3)]
+        layers = [
+            nn.Conv2d(1, 3, 3),
+            nn.BatchNorm2d(3),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(12, 3),
+        ]
     return nn.Sequential(first or nn.Identity(), *layers)
 
 

@@ -57,7 +57,9 @@ def trained(monkeypatch):
 def test_generation_g_learns_from_generation_g_minus_1(finished):
     out, _ = finished
     names = {p.name for p in out.iterdir() if p.is_dir()}
-    assert names == {f"{name}-s{s}" for name in ("teacher", "own-1", "own-2", "own-3") for s in (0, 1)}
+    assert names == {
+        f"{name}-s{s}" for name in ("teacher", "own-1", "own-2", "own-3") for s in (0, 1)
+    }
     for s in (0, 1):
         for before, name in pairwise([f"teacher-s{s}", *(f"own-{g}-s{s}" for g in (1, 2, 3))]):
             taught_by = Teacher(SavedNet.load(out / before).net()).hash
@@ -75,7 +77,8 @@ def test_every_net_starts_from_a_fresh_draw(monkeypatch, tmp_path):
             return super().loop()
 
     monkeypatch.setattr("kd_baselines.training.Setup", Spy)
-    same = PAGE.make().with_changes(net_args={"width": 10})  # the teacher's net, so that draws can be equal
+    # the teacher's net, so that draws can be equal
+    same = PAGE.make().with_changes(net_args={"width": 10})
     born_again(tmp_path / "g", Page(lambda: same, "-"), generations=2, seeds=2)
     assert len(starts) == 6
     flat = [torch.cat([v.flatten() for v in state.values()]) for state in starts.values()]
@@ -88,30 +91,59 @@ def test_generation_0_is_the_teacher_and_each_net_a_run(finished, tmp_path):
     out, _ = finished
     seed = seed_of(1, 0)
     teacher = train(
-        KdConfig(recipe="tiny", net_args={"width": 10}, epochs=3, batch=20, lr=0.03, seed=seed), data=DATA
+        KdConfig(recipe="tiny", net_args={"width": 10}, epochs=3, batch=20, lr=0.03, seed=seed),
+        data=DATA,
     )
     assert SavedNet.load(out / "teacher-s1").fingerprint == teacher.saved.fingerprint
-    first = train(TINY.with_changes(seed=seed_of(1, 1)), data=DATA, teacher=Teacher(teacher.student))
+    first = train(
+        TINY.with_changes(seed=seed_of(1, 1)), data=DATA, teacher=Teacher(teacher.student)
+    )
     assert SavedNet.load(out / "own-1-s1").fingerprint == first.saved.fingerprint
 
 
 def test_generation_0_has_no_part_of_the_arm():
     lineage = ImageLineage()
     arms = [
-        TINY, TINY.with_changes(arm="x", method="logits", net="lenet", net_args={}, init="kaiming", epochs=9,
-        batch=3, optimizer="sgd", lr=1.0, weight_decay=0.1, decay_epochs=2, augment=("flip",), without=("3",),
-        shared=("0",)),
-    ]  # fmt: skip
+        TINY,
+        TINY.with_changes(
+            arm="x",
+            method="logits",
+            net="lenet",
+            net_args={},
+            init="kaiming",
+            epochs=9,
+            batch=3,
+            optimizer="sgd",
+            lr=1.0,
+            weight_decay=0.1,
+            decay_epochs=2,
+            augment=("flip",),
+            without=("3",),
+            shared=("0",),
+        ),
+    ]
     assert lineage.build_first(arms[0], 4) == lineage.build_first(arms[1], 4)
-    first = lineage.build_first(TINY.with_changes(teacher_weight_decay=0.2, teacher_decay_epochs=3), 4)
-    assert (first.method, first.seed, first.weight_decay, first.decay_epochs) == ("plain", 4, 0.2, 3)
+    first = lineage.build_first(
+        TINY.with_changes(teacher_weight_decay=0.2, teacher_decay_epochs=3), 4
+    )
+    assert (first.method, first.seed, first.weight_decay, first.decay_epochs) == (
+        "plain",
+        4,
+        0.2,
+        3,
+    )
     assert lineage.build_later(arms[1], 5) == arms[1].with_changes(seed=5)
 
 
 def test_a_student_of_another_net_teaches_its_own_kind(tmp_path):
-    page = Page(lambda: TINY.with_changes(net="thin-cnn", net_args={"width": 2, "depth": 2, "pools": 1}), "-")
+    page = Page(
+        lambda: TINY.with_changes(net="thin-cnn", net_args={"width": 2, "depth": 2, "pools": 1}),
+        "-",
+    )
     found = born_again(tmp_path, page, generations=2, seeds=1)
-    nets = [SavedNet.load(tmp_path / f"{name}-s0").spec.name for name in ("teacher", "own-1", "own-2")]
+    nets = [
+        SavedNet.load(tmp_path / f"{name}-s0").spec.name for name in ("teacher", "own-1", "own-2")
+    ]
     assert nets == ["mlp", "thin-cnn", "thin-cnn"]
     assert 0 <= found.row("own-BANE(2)+teacher").mean("error") <= 100
 
@@ -126,7 +158,9 @@ def test_generations_see_the_same_images(tmp_path, monkeypatch):
 
     monkeypatch.setattr("kd_baselines.training.Setup", Spy)
     born_again(tmp_path, generations=2, seeds=2, changes={"per_class": 7})
-    assert len(seen) == 6 and all(len(images) == 21 and torch.equal(images, seen[0]) for images in seen)
+    assert len(seen) == 6 and all(
+        len(images) == 21 and torch.equal(images, seen[0]) for images in seen
+    )
 
 
 def test_seeds_of_chains_are_all_different():
@@ -174,7 +208,12 @@ def test_more_generations_and_seeds_add_to_what_is_there(trained, tmp_path):
     assert born_again(tmp_path, generations=2, seeds=2) == found
     assert trained == [] and tree(tmp_path) == files
     folder = RunFolder.open(tmp_path, kind="kd-generations")
-    assert folder.config == {"recipe": "tiny", "changes": {}, "generations": 2, "average": "arithmetic"}
+    assert folder.config == {
+        "recipe": "tiny",
+        "changes": {},
+        "generations": 2,
+        "average": "arithmetic",
+    }
 
 
 # --- scores and files
@@ -182,7 +221,10 @@ def test_more_generations_and_seeds_add_to_what_is_there(trained, tmp_path):
 
 def test_ensembles_are_the_mean_of_probabilities_or_of_logits(finished):
     out, arithmetic = finished
-    nets = [SavedNet.load(out / name).net() for name in ("teacher-s0", "own-1-s0", "own-2-s0", "own-3-s0")]
+    nets = [
+        SavedNet.load(out / name).net()
+        for name in ("teacher-s0", "own-1-s0", "own-2-s0", "own-3-s0")
+    ]
     images = DATA.test.images
     with torch.no_grad():
         logits = np.stack([net(images).double().numpy() for net in nets])
@@ -216,8 +258,9 @@ def test_the_table_and_its_paired_differences(finished):
     out, found = finished
     ensembles = ["BANE(2)", "BANE(3)", "BANE(3)+teacher"]
     assert [row.arm for row in found.rows] == [
-        "teacher", *(f"own-{x}" for x in (1, 2, 3, *ensembles)),
-    ]  # fmt: skip
+        "teacher",
+        *(f"own-{x}" for x in (1, 2, 3, *ensembles)),
+    ]
     assert (found.base, found.unit, found.measure, found.seeds) == ("teacher", "%", "error", (0, 1))
     teacher = np.array(found.row("teacher").values["error"])
     assert len(teacher) == 2 and found.row("teacher").differences == {}
@@ -229,7 +272,9 @@ def test_the_table_and_its_paired_differences(finished):
     with open(out / "table.csv", newline="") as file:
         records = list(csv.DictReader(file))
     assert [r["arm"] for r in records] == [row.arm for row in found.rows]
-    assert {r["column"] for r in records} == {"error"} and {r["base"] for r in records[1:]} == {"teacher"}
+    assert {r["column"] for r in records} == {"error"} and {r["base"] for r in records[1:]} == {
+        "teacher"
+    }
     assert {r["published"] for r in records} == {""}  # accuracies are none of this table's
     page = (out / "table.md").read_text()
     assert "`kd-baselines born-again tiny --seeds 2 --generations 3 --arms own`" in page
@@ -249,8 +294,14 @@ def test_published_values_stand_in_their_own_rows(tmp_path):
     wide = replace(PAGE.arms["wide"], rows={"teacher": "4 (e)", "2": "3 (f)"})
     logits = replace(PAGE.arms["logits"], rows={"teacher": "2 (another of the same net)"})
     known = replace(PAGE, rows=told, arms={**PAGE.arms, "wide": wide, "logits": logits})
-    found = born_again(tmp_path, known, generations=2, seeds=1, arms=None, changes={"noise": (0.5,)})
-    rows = {f"own-{row}".replace("own-teacher", "teacher"): text for row, text in told.items() if row != "3"}
+    found = born_again(
+        tmp_path, known, generations=2, seeds=1, arms=None, changes={"noise": (0.5,)}
+    )
+    rows = {
+        f"own-{row}".replace("own-teacher", "teacher"): text
+        for row, text in told.items()
+        if row != "3"
+    }
     rows |= {"teacher-wide": "4 (e)", "wide-2": "3 (f)"}
     assert set(rows) < {row.arm for row in found.rows}
     assert {row.arm: row.published for row in found.rows} == {
@@ -258,10 +309,14 @@ def test_published_values_stand_in_their_own_rows(tmp_path):
     }
     tables = (tmp_path / "table.md").read_text().split("## ")
     for table, shown in zip(tables[1:3], (rows, {}), strict=True):  # errors, and errors with noise
-        cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line[:1] == "|"][
-            2:
-        ]
-        assert {line[1]: line[4] for line in cells} == {row.arm: shown.get(row.arm, "-") for row in found.rows}
+        cells = [
+            [cell.strip() for cell in line.split("|")]
+            for line in table.splitlines()
+            if line[:1] == "|"
+        ][2:]
+        assert {line[1]: line[4] for line in cells} == {
+            row.arm: shown.get(row.arm, "-") for row in found.rows
+        }
 
 
 def test_a_teacher_has_the_value_of_the_first_arm_that_knows_one(tmp_path):
@@ -275,12 +330,15 @@ def test_arms_with_other_teachers_are_held_against_their_own(tmp_path):
     lines = []
     found = born_again(tmp_path, generations=1, seeds=2, arms=None, say=lines.append)
     assert (
-        lines[0] == "hard is left out: plain has no teacher" and "wide-1-s0, taught by teacher-wide-s0" in lines
+        lines[0] == "hard is left out: plain has no teacher"
+        and "wide-1-s0, taught by teacher-wide-s0" in lines
     )
     assert [row.arm for row in found.rows[:2]] == ["teacher", "teacher-wide"]
     for arm, teacher in (("own", "teacher"), ("logits", "teacher"), ("wide", "teacher-wide")):
         values = [found.row(name).values["error"] for name in (f"{arm}-1", teacher)]
-        assert found.row(f"{arm}-1").differences["error"].mean == pytest.approx(np.subtract(*values).mean())
+        assert found.row(f"{arm}-1").differences["error"].mean == pytest.approx(
+            np.subtract(*values).mean()
+        )
 
 
 def test_errors_under_noise_are_told_too(tmp_path):
@@ -292,12 +350,15 @@ def test_errors_under_noise_are_told_too(tmp_path):
 def test_the_figure_has_nets_ensembles_and_the_teachers_level():
     own = Descent("own", [(9.0, 11.0), (8.0, 9.0), (7.0, 8.0)], {2: (6.0, 7.0)}, (5.0, 6.0))
     ax = generations_figure("t", [own], "error (%)").axes[0]
-    drawn = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines}
+    drawn = {
+        line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines
+    }
     assert drawn["own, single nets"] == ([0, 1, 2], [10.0, 8.5, 7.5])
     assert drawn["own, BANE(k)"] == ([2], [6.5])
     assert drawn["own, BANE(2) and the teacher"] == ([2], [5.5])
     assert set(drawn["teacher"][1]) == {10.0}
     bars = ax.collections[0].get_segments()
-    assert [tuple(bar[:, 1]) for bar in bars] == [(9.0, 11.0), (8.0, 9.0), (7.0, 8.0)]  # population deviations
+    # population deviations
+    assert [tuple(bar[:, 1]) for bar in bars] == [(9.0, 11.0), (8.0, 9.0), (7.0, 8.0)]
     with pytest.raises(UsageError, match="no generation to draw"):
         generations_figure("t", [], "error (%)")

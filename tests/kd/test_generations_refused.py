@@ -23,11 +23,17 @@ from kd_baselines.training import train
         ({"generations": 1.5}, "generations is 1.5; it must be a whole number"),
         ({"generations": True}, "generations is True; it must be a whole number"),
         ({"arms": ("owm",)}, "tiny has no arm 'owm'; did you mean own"),
-        ({"arms": ("own", "hard")}, "the arm hard learns by plain, without a teacher.*leave it out"),
+        (
+            {"arms": ("own", "hard")},
+            "the arm hard learns by plain, without a teacher.*leave it out",
+        ),
         ({"arms": ("hard",)}, "the arm hard learns by plain"),
         ({"average": "geometrik"}, "average is 'geometrik'; did you mean geometric"),
         ({"changes": {"method_args": {"temprature": 2.0}}}, "no argument 'temprature'"),
-        ({"changes": {"weights": "w.pt"}}, "weights is 'w.pt', but every generation starts from a fresh draw"),
+        (
+            {"changes": {"weights": "w.pt"}},
+            "weights is 'w.pt', but every generation starts from a fresh draw",
+        ),
         ({"changes": {"teacher_weights": "w.pt"}}, "teacher_weights is 'w.pt'"),
         ({"changes": {"shared": ("conv9",)}}, "conv9"),
         ({"changes": {"teachers": 3}}, "teachers is 3, but generation 0 is one net"),
@@ -44,7 +50,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     born_again(out, generations=1, seeds=1)
     with pytest.raises(UsageError, match=r"holds another study .*choose another out"):
         born_again(out, changes={"epochs": 5})
-    with pytest.raises(UsageError, match=r"own-1-s0 holds a run of another config \(lr 0.02 -> 0.5\)"):
+    with pytest.raises(
+        UsageError, match=r"own-1-s0 holds a run of another config \(lr 0.02 -> 0.5\)"
+    ):
         born_again(out, Page(lambda: replace(TINY, lr=0.5), "-"), generations=1, seeds=1)
     with pytest.raises(UsageError, match="no recipe 'tinny'"):
         born_again_generations("tinny", out=tmp_path)
@@ -89,7 +97,9 @@ def test_other_classes_are_allowed_where_no_logits_are_matched(tmp_path):
 def test_a_net_that_was_replaced_after_it_taught_is_noticed(tmp_path):
     born_again(tmp_path, generations=2, seeds=1)
     SavedNet.load(tmp_path / "own-2-s0").save(tmp_path / "own-1-s0/student.safetensors")
-    with pytest.raises(DataError, match=r"own-1-s0.* holds .its fingerprint differs.*remove own-2-s0"):
+    with pytest.raises(
+        DataError, match=r"own-1-s0.* holds .its fingerprint differs.*remove own-2-s0"
+    ):
         born_again(tmp_path, generations=2, seeds=1)
 
 

@@ -93,11 +93,16 @@ def test_the_bound_of_two_nets_by_the_sum_of_their_constants():
     for seed in range(20):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            nets = [nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).double() for _ in range(2)]
+            nets = [
+                nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+                for _ in range(2)
+            ]
         source, target = points(seed), points(seed + 50, 12)
         gaps = [(nets[0](x) - nets[1](x)).detach().norm(dim=1) for x in (source, target)]
         k = lipschitz_bound(nets[0]) + lipschitz_bound(nets[1])
-        assert float(gaps[0].max()) <= source_bound(gaps[1], k, asymmetric_hausdorff(source, target))
+        assert float(gaps[0].max()) <= source_bound(
+            gaps[1], k, asymmetric_hausdorff(source, target)
+        )
 
 
 def test_more_target_images_never_raise_the_distance():
@@ -128,7 +133,9 @@ def test_choosing_the_source_lowers_the_distance_best():
 
 
 def test_equally_near_points_are_taken_in_order():
-    assert choose_source(torch.tensor([[1.0], [-1.0], [0.5], [1.0]]), torch.zeros(1, 1), 3).tolist() == [
+    assert choose_source(
+        torch.tensor([[1.0], [-1.0], [0.5], [1.0]]), torch.zeros(1, 1), 3
+    ).tolist() == [
         2,
         0,
         1,
@@ -174,17 +181,29 @@ def test_linear_layers_against_their_whole_matrix(layer, exact):
 
 @pytest.mark.parametrize(
     "layer",
-    [nn.MaxPool2d(2), nn.MaxPool2d(3, 1), nn.MaxPool2d(3, 2, 1), nn.Sigmoid(), nn.LeakyReLU(2.0), nn.Tanh()],
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, 1),
+        nn.MaxPool2d(3, 2, 1),
+        nn.Sigmoid(),
+        nn.LeakyReLU(2.0),
+        nn.Tanh(),
+    ],
 )
 def test_other_layers_never_stretch_further(layer):
     generator = torch.Generator().manual_seed(0)
     stretch = 0.0
     for _ in range(200):
-        x, step = (torch.randn(1, 1, 5, 5, dtype=torch.float64, generator=generator) for _ in range(2))
-        if torch.rand((), generator=generator) < 0.5:  # a single bright pixel is in every patch that holds it
+        x, step = (
+            torch.randn(1, 1, 5, 5, dtype=torch.float64, generator=generator) for _ in range(2)
+        )
+        # a single bright pixel is in every patch that holds it
+        if torch.rand((), generator=generator) < 0.5:
             x, step = torch.zeros_like(x), torch.zeros_like(x).index_fill_(2, torch.tensor(2), 0)
             step[0, 0, 2, 2] = 1e-3
-        stretch = max(stretch, float((layer(x + 0.01 * step) - layer(x)).norm() / (0.01 * step).norm()))
+        stretch = max(
+            stretch, float((layer(x + 0.01 * step) - layer(x)).norm() / (0.01 * step).norm())
+        )
     bound = lipschitz_bound(layer)
     assert 0.45 * bound < stretch <= bound * (1 + 1e-9)
 
@@ -202,14 +221,22 @@ def test_a_deep_net_is_bounded_by_the_product():
         stretch = (net(x) - net(y)).norm(dim=1) / (x - y).flatten(1).norm(dim=1)
     k = lipschitz_bound(net)
     assert float(stretch.max()) <= k
-    assert k == pytest.approx(lipschitz_bound(net[0]) * np.linalg.norm(net[2].weight.detach().numpy(), 2))
+    assert k == pytest.approx(
+        lipschitz_bound(net[0]) * np.linalg.norm(net[2].weight.detach().numpy(), 2)
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: asymmetric_hausdorff(torch.zeros(0, 2), torch.zeros(3, 2)), r"shapes \(0, 2\) and \(3, 2\)"),
-        (lambda: asymmetric_hausdorff(torch.zeros(2, 2), torch.zeros(3, 3)), r"the same shape behind it"),
+        (
+            lambda: asymmetric_hausdorff(torch.zeros(0, 2), torch.zeros(3, 2)),
+            r"shapes \(0, 2\) and \(3, 2\)",
+        ),
+        (
+            lambda: asymmetric_hausdorff(torch.zeros(2, 2), torch.zeros(3, 3)),
+            r"the same shape behind it",
+        ),
         (lambda: nearest_distances(torch.zeros(2), torch.zeros(2)), r"wanted \(points, \.\.\.\)"),
         (lambda: nearest_distances(torch.zeros(2, 1), torch.zeros(2, 1), chunk=0), r"chunk is 0"),
         (

@@ -29,12 +29,17 @@ def loss(labels, objective=None, images=X):
 
 def fit(data):
     plan = dd.FitPlan(epochs=2, batch=5, lr=0.1, optimizer="sgd")
-    trained = kd.fit(net(), data, kd.Stage("student", kd.CE() + kd.KD(T=4), plan), kd.Teacher(net(1)))
+    trained = kd.fit(
+        net(), data, kd.Stage("student", kd.CE() + kd.KD(T=4), plan), kd.Teacher(net(1))
+    )
     return trained.state_dict()
 
 
 LABELS = {
-    **{str(dtype): Y.to(dtype) for dtype in (torch.int32, torch.int16, torch.int8, torch.uint8, torch.float32)},
+    **{
+        str(dtype): Y.to(dtype)
+        for dtype in (torch.int32, torch.int16, torch.int8, torch.uint8, torch.float32)
+    },
     "uint16": Y.to(torch.uint16),
     "(B,1)": Y[:, None],
     "(B,1) floats": Y[:, None].double(),
@@ -86,14 +91,25 @@ def distilled(labels):
 def test_a_distilled_set_is_a_training_set():
     d = distilled(None)
     digits = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    stage = kd.Stage("student", kd.CE(), dd.FitPlan(epochs=1, batch=100, lr=0.1, optimizer="sgd", momentum=0.0))
+    stage = kd.Stage(
+        "student", kd.CE(), dd.FitPlan(epochs=1, batch=100, lr=0.1, optimizer="sgd", momentum=0.0)
+    )
     trained = kd.fit(digits, d, stage)
     gradient = torch.autograd.grad(F.cross_entropy(digits(d.images), d.labels), digits[1].weight)[0]
     torch.testing.assert_close(trained[1].weight, digits[1].weight - 0.1 * gradient)
     for call, pattern in (
-        (lambda: kd.score(digits, d), r"DistilledDataset of \d+ learned images, on which nothing is tested"),
-        (lambda: kd.train(kd.KdConfig(dataset="digits"), data=d), r"no test images .* kd_baselines\.fit"),
-        (lambda: kd.train(kd.KdConfig(dataset="digits"), data=TensorDataset(X, Y)), "wanted a RealData"),
+        (
+            lambda: kd.score(digits, d),
+            r"DistilledDataset of \d+ learned images, on which nothing is tested",
+        ),
+        (
+            lambda: kd.train(kd.KdConfig(dataset="digits"), data=d),
+            r"no test images .* kd_baselines\.fit",
+        ),
+        (
+            lambda: kd.train(kd.KdConfig(dataset="digits"), data=TensorDataset(X, Y)),
+            "wanted a RealData",
+        ),
     ):
         with pytest.raises(DatadistillError, match=pattern):
             call()

@@ -1,4 +1,5 @@
-"""`kd-baselines`: help without torch, nearest names, exit codes, and one small run by way of every command."""
+"""`kd-baselines`: help without torch, nearest names, exit codes, and one small run by way of every
+command."""
 
 import json
 import shutil
@@ -23,9 +24,26 @@ from kd_baselines.recipes import OWN, RECIPES, recipe
 
 NAME = "hinton-missing-digit"
 SMALL = [
-    "--dataset", "digits", "--net-args", "width", "8", "--epochs", "1", "--lr", "0.01", "--teacher-net", "mlp",
-    "--teacher-args", "width", "16", "--teacher-epochs", "1", "--teacher-lr", "0.01", "--quiet",
-]  # fmt: skip
+    "--dataset",
+    "digits",
+    "--net-args",
+    "width",
+    "8",
+    "--epochs",
+    "1",
+    "--lr",
+    "0.01",
+    "--teacher-net",
+    "mlp",
+    "--teacher-args",
+    "width",
+    "16",
+    "--teacher-epochs",
+    "1",
+    "--teacher-lr",
+    "0.01",
+    "--quiet",
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +64,14 @@ def test_arguments_go_with_what_they_belong_to():
     base = recipe(NAME)
     typed = as_flags(ImageFlags, base.with_changes(method="logits", net="lenet"))
     config = config_of(typed, base, ["--method", "logits", "--net", "lenet"])
-    assert (config.method_args, config.net_args) == ({}, {}) and config.teacher_args == base.teacher_args
+    assert (config.method_args, config.net_args) == (
+        {},
+        {},
+    ) and config.teacher_args == base.teacher_args
     words = ["--method", "logits", "--method-args", "temperature", "20"]
-    assert config_of(as_flags(ImageFlags, base.with_changes(method="logits")), base, words).method_args
+    assert config_of(
+        as_flags(ImageFlags, base.with_changes(method="logits")), base, words
+    ).method_args
     assert type(config) is KdConfig
 
 
@@ -84,7 +107,9 @@ def test_methods(capsys):
     for name in METHODS:
         assert main(["methods", name]) == 0
         said = capsys.readouterr().out
-        assert METHODS[name].source in said and all(f"\n{argument} " in said for argument in arguments(name))
+        assert METHODS[name].source in said and all(
+            f"\n{argument} " in said for argument in arguments(name)
+        )
 
 
 # --- one small run
@@ -97,15 +122,31 @@ def test_train_ends_with_what_to_type(tmp_path, monkeypatch, capsys):
     assert f"wrote runs/{NAME}-hard-s4: student.safetensors (" in wrote and "teacher" not in wrote
     assert following == f"next: kd-baselines evaluate runs/{NAME}-hard-s4 --noise 0.3"
     config = RunFolder.open(f"runs/{NAME}-hard-s4", kind="kd").config
-    assert (config["arm"], config["method"], config["seed"], config["without"]) == ("hard", "plain", 4, ["3"])
+    assert (config["arm"], config["method"], config["seed"], config["without"]) == (
+        "hard",
+        "plain",
+        4,
+        ["3"],
+    )
 
 
 def test_a_teacher_that_is_trained_is_used(finished, tmp_path, capsys):
-    argv = ["train", NAME, *SMALL, "--teacher", str(finished), "--out", str(tmp_path / "run"), "--json"]
+    argv = [
+        "train",
+        NAME,
+        *SMALL,
+        "--teacher",
+        str(finished),
+        "--out",
+        str(tmp_path / "run"),
+        "--json",
+    ]
     assert main(argv) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["fingerprint"] == SavedNet.load(finished).fingerprint
-    assert (found["arm"], found["run_seed"], found["images"]) == ("own", 0, 359) and found["missing"]["3"]
+    assert (found["arm"], found["run_seed"], found["images"]) == ("own", 0, 359) and found[
+        "missing"
+    ]["3"]
     assert found["published"] == "-" and "epochs 10 -> 1" in " ".join(found["changed"])
     assert found["changed"][-1] == "teacher the recipe's -> given"
     assert not (tmp_path / "run/teacher.safetensors").exists()
@@ -113,7 +154,10 @@ def test_a_teacher_that_is_trained_is_used(finished, tmp_path, capsys):
 
 def test_a_number_stands_beside_the_recipe_as_it_is_alone():
     own = recipe(NAME)
-    assert find_published(own.with_changes(seed=5, device="cpu", noise=(0.1,))) == (RECIPES[NAME].published, [])
+    assert find_published(own.with_changes(seed=5, device="cpu", noise=(0.1,))) == (
+        RECIPES[NAME].published,
+        [],
+    )
     number, changed = find_published(own.with_changes(epochs=own.epochs + 1, net_args={"width": 9}))
     assert number == "-" and {text.split()[0] for text in changed} >= {"epochs", "net_args.width"}
     assert find_published(own, given_teacher=True) == ("-", ["teacher the recipe's -> given"])
@@ -132,7 +176,9 @@ def test_typed_arguments_go_over_those_of_the_recipe():
     assert cleared == {"label_weight": 1.0, "activation_weight": 0.1, "output": "top"}
     assert arguments_of("--method-args").method_args == {}
     assert arguments_of("--method", "logits").method_args == {}
-    other = arguments_of("--method", "soft-targets", "--method-args", "temperature", "5").method_args
+    other = arguments_of(
+        "--method", "soft-targets", "--method-args", "temperature", "5"
+    ).method_args
     assert other == {"temperature": 5}
     with pytest.raises(UsageError, match="no 'jacobian' to take out; did you mean jacobian_weight"):
         arguments_of("--method-args", "jacobian", "-")
@@ -144,7 +190,9 @@ def test_arguments_go_over_those_of_every_arm():
     changed = arm.with_changes(
         net_args=Arguments({"width": 7}), method_args=Arguments({"temperature": 2}, ["soft_weight"])
     )
-    assert changed.net_args == {"width": 7, "depth": 1} and changed.method_args == {"temperature": 2}
+    assert changed.net_args == {"width": 7, "depth": 1} and changed.method_args == {
+        "temperature": 2
+    }
     assert arm.with_changes(net="lenet", net_args=Arguments({"width": 7})).net_args == {"width": 7}
 
 
@@ -161,13 +209,27 @@ def test_evaluate_gives_the_scores_of_the_run(finished, capsys):
     assert main(["evaluate", str(finished), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {key: found[key] for key in stored} == stored
-    assert main(["evaluate", str(finished / "teacher.safetensors"), "--noise", "0", "0.3", "--json"]) == 0
+    assert (
+        main(["evaluate", str(finished / "teacher.safetensors"), "--noise", "0", "0.3", "--json"])
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert found["noise"]["0"] == found["accuracy"] and found["missing"] == {}
-    argv = ["evaluate", str(finished), "--which", "teacher", "--split", "validation", "--missing", "8"]
+    argv = [
+        "evaluate",
+        str(finished),
+        "--which",
+        "teacher",
+        "--split",
+        "validation",
+        "--missing",
+        "8",
+    ]
     assert main(argv) == 0
     said = capsys.readouterr().out
-    assert "validation images" in said and "of class 8, shifted" in said and f"compare {NAME}" in said
+    assert (
+        "validation images" in said and "of class 8, shifted" in said and f"compare {NAME}" in said
+    )
 
 
 def test_evaluate_refuses_what_is_no_net_or_unfinished(finished, tmp_path, capsys):
@@ -183,7 +245,8 @@ def test_compare_prints_what_it_writes(tmp_path, monkeypatch, capsys):
     argv = ["compare", NAME, *SMALL, "--seeds", "1", "--arms", "own", "hard", "--without"]
     assert main([*argv, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [r["arm"] for r in found["rows"]] == ["teacher", "own", "hard"]  # --without nothing: accuracy alone
+    # --without nothing: accuracy alone
+    assert [r["arm"] for r in found["rows"]] == ["teacher", "own", "hard"]
     assert (found["base"], found["seeds"], found["changes"]["without"]) == ("hard", [0], [])
     assert main(argv) == 0
     *_, wrote, following = capsys.readouterr().out.splitlines()
@@ -195,7 +258,9 @@ def test_inspect_says_whose_run_it_is(tmp_path, capsys):
     from datadistill.cli import main as datadistill_main
     from datadistill.runs.folder import RunFolder
 
-    RunFolder.create(tmp_path / "run", {}, {}, "kd").append_metrics({"stage": "student", "epoch": 1})
+    RunFolder.create(tmp_path / "run", {}, {}, "kd").append_metrics(
+        {"stage": "student", "epoch": 1}
+    )
     assert datadistill_main(["inspect", str(tmp_path / "run")]) == 3
     assert "kd-baselines evaluate" in capsys.readouterr().err
 
@@ -205,9 +270,19 @@ def test_a_folder_of_images_trains_teacher_and_student(tmp_path, capsys):
     for k in range(2):
         (tmp_path / f"images/{k}").mkdir(parents=True)
         for n in range(10):
-            pixels = torch.randint(100 * k, 100 * k + 100, (8, 8), generator=generator, dtype=torch.uint8)
+            pixels = torch.randint(
+                100 * k, 100 * k + 100, (8, 8), generator=generator, dtype=torch.uint8
+            )
             Image.fromarray(pixels.numpy()).save(tmp_path / f"images/{k}/{n}.png")
-    words = ["train", "mnist5k-few-images", "--data", str(tmp_path / "images"), "--size", "8", "--quiet"]
+    words = [
+        "train",
+        "mnist5k-few-images",
+        "--data",
+        str(tmp_path / "images"),
+        "--size",
+        "8",
+        "--quiet",
+    ]
     words += ["--channels", "1", "--per-class", "2", "--epochs", "1", "--teacher-epochs", "1"]
     nets = ["--method", "logits", "--net", "mlp", "--teacher-net", "mlp"]
     assert main([*words, *nets, "--out", str(tmp_path / "r"), "--json"]) == 0

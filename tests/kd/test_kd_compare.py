@@ -1,4 +1,5 @@
-"""Comparisons: paired differences, one teacher for all arms, finished runs read, stopped ones gone on with."""
+"""Comparisons: paired differences, one teacher for all arms, finished runs read, stopped ones gone
+on with."""
 
 import csv
 
@@ -22,9 +23,16 @@ from kd_baselines.teacher_runs import teacher_config
 from kd_baselines.training import KIND, train
 
 TINY = {
-    "recipe": "tiny", "dataset": "digits", "net_args": {"width": 8}, "epochs": 1, "batch": 128, "lr": 0.01,
-    "teacher_args": {"width": 16}, "teacher_epochs": 1, "teacher_lr": 0.01,
-}  # fmt: skip
+    "recipe": "tiny",
+    "dataset": "digits",
+    "net_args": {"width": 8},
+    "epochs": 1,
+    "batch": 128,
+    "lr": 0.01,
+    "teacher_args": {"width": 16},
+    "teacher_epochs": 1,
+    "teacher_lr": 0.01,
+}
 
 
 def own():
@@ -45,7 +53,9 @@ PAGE = Page(
 
 G = torch.Generator().manual_seed(0)
 IMAGES = torch.rand(60, 1, 4, 4, generator=G)
-DATA = RealData.from_tensors(IMAGES, torch.arange(60) % 3, test_images=IMAGES, test_labels=torch.arange(60) % 3)
+DATA = RealData.from_tensors(
+    IMAGES, torch.arange(60) % 3, test_images=IMAGES, test_labels=torch.arange(60) % 3
+)
 
 
 def compare(page=PAGE, **options):
@@ -74,9 +84,14 @@ def test_arms_share_a_teacher_and_are_compared_with_the_base(trained, tmp_path):
     )
     shared = "teacher.safetensors"
     assert trained == [
-        ("teacher", None), ("own-s0", shared), ("own-s1", shared), ("hard-s0", None), ("hard-s1", None),
-        ("logits-s0", shared), ("logits-s1", shared),
-    ]  # fmt: skip
+        ("teacher", None),
+        ("own-s0", shared),
+        ("own-s1", shared),
+        ("hard-s0", None),
+        ("hard-s1", None),
+        ("logits-s0", shared),
+        ("logits-s1", shared),
+    ]
     assert [row.arm for row in found.rows] == ["teacher", "own", "hard", "logits"]
     assert (found.base, found.seeds, found.recipe) == ("hard", (0, 1), "tiny")
     assert found.columns == ("accuracy", "with noise 0.2")
@@ -103,10 +118,14 @@ def test_finished_runs_are_read_and_give_the_same_bytes(trained, tmp_path):
     with open(tmp_path / "table.csv", newline="") as file:
         records = list(csv.DictReader(file))
     assert [(r["arm"], r["column"], r["seeds"]) for r in records] == [
-        ("teacher", "accuracy", "1"), ("own", "accuracy", "2"), ("hard", "accuracy", "2"),
-    ]  # fmt: skip
+        ("teacher", "accuracy", "1"),
+        ("own", "accuracy", "2"),
+        ("hard", "accuracy", "2"),
+    ]
     page = (tmp_path / "table.md").read_text()
-    assert "`kd-baselines compare tiny --seeds 2 --arms own hard`" in page and "97 (a paper)" in page
+    assert (
+        "`kd-baselines compare tiny --seeds 2 --arms own hard`" in page and "97 (a paper)" in page
+    )
     assert str(tmp_path) not in page
 
 
@@ -119,7 +138,10 @@ def test_arms_with_several_teachers_have_a_file_for_each(trained, tmp_path):
     ]
     shared = ["teacher", "teacher-wide"]
     assert trained[::2] == [(name, None) for name in shared]
-    assert trained[1::2] == [("logits-s0", f"{shared[0]}.safetensors"), ("wide-s0", f"{shared[1]}.safetensors")]
+    assert trained[1::2] == [
+        ("logits-s0", f"{shared[0]}.safetensors"),
+        ("wide-s0", f"{shared[1]}.safetensors"),
+    ]
     assert [row.arm for row in found.rows] == ["teacher", "teacher-wide", "logits", "wide"]
     assert found.base == "logits"
 
@@ -138,7 +160,8 @@ def test_an_ensemble_is_a_run_a_net_and_has_scores(trained, tmp_path):
 
 def test_an_interrupted_teacher_is_resumed(trained, tmp_path):
     compare(seeds=1, arms=("hard",), out=tmp_path)
-    config = teacher_config(PAGE.config().with_changes(dataset="custom"))  # killed before its first checkpoint
+    # killed before its first checkpoint
+    config = teacher_config(PAGE.config().with_changes(dataset="custom"))
     train(config, data=DATA, out=tmp_path.parent / "other")
     env = RunFolder.open(tmp_path.parent / "other").environment
     RunFolder.create(tmp_path / "teacher", dump_config(config), env, KIND)
@@ -192,7 +215,10 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(UsageError, match="holds another study"):
         compare(seeds=1, arms=("hard",), out=tmp_path / "c", changes={"epochs": 2})
     RunFolder.create(
-        tmp_path / "c/own-s0", dump_config(own().with_changes(epochs=7, dataset="custom")), environment(), KIND
+        tmp_path / "c/own-s0",
+        dump_config(own().with_changes(epochs=7, dataset="custom")),
+        environment(),
+        KIND,
     )
     with pytest.raises(UsageError, match=r"own-s0 holds a run of another config \(epochs 7 -> 1\)"):
         compare(seeds=1, arms=("own",), out=tmp_path / "c")
@@ -203,12 +229,23 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 def test_deviations_and_differences_on_paper():
     hard = ArmRow(
-        "hard", "plain", {"accuracy": (90.0, 94.0), "with noise 0.3": (50.0, 52.0)}, published="91 (here)"
+        "hard",
+        "plain",
+        {"accuracy": (90.0, 94.0), "with noise 0.3": (50.0, 52.0)},
+        published="91 (here)",
     )
     kd = ArmRow(
-        "kd", "soft-targets", {"accuracy": (93.0, 97.0)}, {"accuracy": paired_difference((93, 97), (90, 94))}
+        "kd",
+        "soft-targets",
+        {"accuracy": (93.0, 97.0)},
+        {"accuracy": paired_difference((93, 97), (90, 94))},
     )
-    env = {"versions": {"torch": "2", "datadistill": "0"}, "device": "cpu", "device_name": "x", "threads": 1}
+    env = {
+        "versions": {"torch": "2", "datadistill": "0"},
+        "device": "cpu",
+        "device_name": "x",
+        "threads": 1,
+    }
     found = Comparison("r", "hard", (0, 1), (hard, kd), environments=(env,))
     lines = markdown(found, "kd-baselines compare r").splitlines()
     assert "| hard | plain | 92.00 ± 2.00 | 91 (here) | - |" in lines

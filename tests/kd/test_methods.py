@@ -27,7 +27,10 @@ NEEDED = {
     "lwf": {"jacobian_weight": 0.1, "attention_weight": 1.0, "layers": "convs.2:convs.1"},
 }
 WEIGHTS = [
-    (name, a) for name in METHODS for a in arguments(name) if "weight" in a or a in ("beta", "lam_start")
+    (name, a)
+    for name in METHODS
+    for a in arguments(name)
+    if "weight" in a or a in ("beta", "lam_start")
 ]
 
 
@@ -40,7 +43,10 @@ def objective(stage):
 
 
 def weights(stage):
-    return {type(term).__name__: weight_at(term.weight, 0) for term in objective(stage).named_terms.values()}
+    return {
+        type(term).__name__: weight_at(term.weight, 0)
+        for term in objective(stage).named_terms.values()
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -100,10 +106,18 @@ def test_a_step_is_the_weighted_sum_and_reaches_every_weight(name):
 
 REFUSED = [  # method, arguments, the sentence
     *((name, {argument: -0.5}, "0 or more") for name, argument in WEIGHTS),
-    *((name, {"temperature": 0.0}, "temperature") for name in METHODS if "temperature" in arguments(name)),
+    *(
+        (name, {"temperature": 0.0}, "temperature")
+        for name in METHODS
+        if "temperature" in arguments(name)
+    ),
     ("soft-targets", {"soft_weight": 0.0, "label_weight": 0.0}, r"every weight .* is 0"),
     ("logits", {"weight": 0.0}, r"every weight .* is 0"),
-    ("jacobian", dict.fromkeys(("label_weight", "activation_weight", "jacobian_weight"), 0.0), "every weight"),
+    (
+        "jacobian",
+        dict.fromkeys(("label_weight", "activation_weight", "jacobian_weight"), 0.0),
+        "every weight",
+    ),
     ("attention", {"beta": 0.0, "label_weight": 0.0}, r"every weight .* is 0"),
     ("soft-targets", {"temprature": 3.0}, "no argument 'temprature'; did you mean temperature"),
     ("plain", {"temperature": 3.0}, "it takes none"),
@@ -112,7 +126,10 @@ REFUSED = [  # method, arguments, the sentence
     *((name, {"hint": ""}, "hint is empty") for name in ("fitnets", "fitnets-one-stage")),
     ("lwf", {"output": "label"}, "the labels are target classes"),
     ("lwf", {"layers": ""}, "layers is ''"),
-    *(("attention", {"layers": wrong}, "layers is") for wrong in ("", "a:", ":b", "a:b:c", "a:b,", "a:b,a:c")),
+    *(
+        ("attention", {"layers": wrong}, "layers is")
+        for wrong in ("", "a:", ":b", "a:b:c", "a:b,", "a:b,a:c")
+    ),
 ]
 
 
@@ -175,7 +192,9 @@ def test_every_method_is_in_the_table():
 
 @pytest.mark.parametrize("on", [on for on in itertools.product((0.0, 0.5), repeat=3) if any(on)])
 def test_labels_activations_and_jacobian_in_every_combination(on):
-    (stage,) = stages("jacobian", label_weight=on[0], activation_weight=on[1], jacobian_weight=on[2])
+    (stage,) = stages(
+        "jacobian", label_weight=on[0], activation_weight=on[1], jacobian_weight=on[2]
+    )
     names = ("CE", "LogitRegression", "JacobianMatching")
     assert weights(stage) == {name: 0.5 for name, weight in zip(names, on, strict=True) if weight}
     # without the Jacobian nothing of its cost remains
@@ -184,7 +203,12 @@ def test_labels_activations_and_jacobian_in_every_combination(on):
 
 @pytest.mark.parametrize("on", list(itertools.product((0.0, 0.5), repeat=4)))
 def test_two_heads_with_every_combination_of_terms(on):
-    names = ("activation_weight", "jacobian_weight", "attention_weight", "attention_jacobian_weight")
+    names = (
+        "activation_weight",
+        "jacobian_weight",
+        "attention_weight",
+        "attention_jacobian_weight",
+    )
     (stage,) = stages("lwf", **dict(zip(names, on, strict=True)))
     terms = ("LogitRegression", "JacobianMatching", "AttentionTransfer", "AttentionJacobian")
     wanted = {name for name, weight in zip(terms, on, strict=True) if weight} | {"CE"}
@@ -257,12 +281,23 @@ def test_a_guided_layer_without_parameters_ends_where_it_stands():
     net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
     first, second = stages("fitnets", guided="1", hint="1", guided_multiplier=0.5)
     assert trained(first, net) == {"0.weight": 0.5, "0.bias": 0.5}
-    assert trained(second, net) == {"0.weight": 0.25, "0.bias": 0.25, "2.weight": 0.5, "2.bias": 0.5}
+    assert trained(second, net) == {
+        "0.weight": 0.25,
+        "0.bias": 0.25,
+        "2.weight": 0.5,
+        "2.bias": 0.5,
+    }
 
 
 def test_two_kinds_of_multipliers_are_multiplied():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    stage = Stage("s", stages("plain")[0].objective, PLAN, multipliers={"0": 0.5}, multipliers_until={"0": 0.5})
+    stage = Stage(
+        "s",
+        stages("plain")[0].objective,
+        PLAN,
+        multipliers={"0": 0.5},
+        multipliers_until={"0": 0.5},
+    )
     assert trained(stage, net)["0.weight"] == 0.125
     with pytest.raises(UsageError, match="no module '7'"):
         trained(Stage("s", stage.objective, PLAN, multipliers_until={"7": 0.5}), net)

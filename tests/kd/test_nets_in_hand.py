@@ -1,4 +1,5 @@
-"""Nets as users have them: other types, wrapped, scripted, with more outputs; gradients switched off."""
+"""Nets as users have them: other types, wrapped, scripted, with more outputs; gradients switched
+off."""
 
 import copy
 from collections import namedtuple
@@ -22,7 +23,9 @@ PLAN = dd.FitPlan(epochs=2, batch=6, lr=0.05, optimizer="sgd")
 
 def net(seed=0):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5))
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5)
+    )
 
 
 OBJECTIVES = {
@@ -34,7 +37,9 @@ OBJECTIVES = {
 
 
 def fit(student, teacher, objective):
-    return kd.fit(student, Split(X, Y), kd.Stage("s", OBJECTIVES[objective](), PLAN), kd.Teacher(teacher))
+    return kd.fit(
+        student, Split(X, Y), kd.Stage("s", OBJECTIVES[objective](), PLAN), kd.Teacher(teacher)
+    )
 
 
 def agree(found, wanted, **tolerance):
@@ -127,7 +132,9 @@ MORE = {
 
 
 def step(student, teacher=None):
-    out = kd.Distiller(student, kd.CE() + kd.KD(T=4), kd.Teacher(net(1) if teacher is None else teacher))
+    out = kd.Distiller(
+        student, kd.CE() + kd.KD(T=4), kd.Teacher(net(1) if teacher is None else teacher)
+    )
     return out.step((X, Y))["loss"]
 
 
@@ -211,7 +218,9 @@ def test_nets_that_keep_tensors_can_be_copied_afterwards(make, objective):
     copy.deepcopy(trained)
     agree(trained, fit(make(0), make(1), objective))
     teacher = make(1)
-    kd.Distiller(make(0), OBJECTIVES[objective](), kd.Teacher(teacher)).step((X, Y))["loss"].backward()
+    kd.Distiller(make(0), OBJECTIVES[objective](), kd.Teacher(teacher)).step((X, Y))[
+        "loss"
+    ].backward()
     copy.deepcopy(teacher)
 
 
@@ -229,5 +238,7 @@ class Mixing(nn.Module):
 
 def test_a_net_that_mixes_images_has_no_jacobians():
     for student, teacher, whose in ((Mixing(), net(), "student"), (net(), Mixing(), "teacher")):
-        with pytest.raises(UsageError, match=f"the {whose}'s logits of an image depend on the other images"):
+        with pytest.raises(
+            UsageError, match=f"the {whose}'s logits of an image depend on the other images"
+        ):
             fit(student, teacher, "jacobian")

@@ -1,4 +1,5 @@
-"""Recipes: full configs, arms that differ, published numbers that were seen, a miniature of each that runs."""
+"""Recipes: full configs, arms that differ, published numbers that were seen, a miniature of each
+that runs."""
 
 import json
 import re
@@ -24,10 +25,20 @@ ALL = [(name, arm) for name, p in RECIPES.items() for arm in ("own", *p.arms)]
 EVERY = [(name, arm) for name, arm in ALL if isinstance(recipe(name, arm), KdConfig)]  # of images
 IMAGES = list(dict(EVERY))
 OF_THE_ISSUE = {
-    "hinton-missing-digit", "fitnets-mnist", "fitnets-cifar10", "fitnets-depth", "attention-cifar10",
-    "jacobian-lowdata-cifar100", "jacobian-lowdata-mnist", "jacobian-noise", "jacobian-transfer",
-    "ban-cifar100", "ban-mnist", "ban-cifar10-small", "ban-cross-architecture",
-}  # fmt: skip
+    "hinton-missing-digit",
+    "fitnets-mnist",
+    "fitnets-cifar10",
+    "fitnets-depth",
+    "attention-cifar10",
+    "jacobian-lowdata-cifar100",
+    "jacobian-lowdata-mnist",
+    "jacobian-noise",
+    "jacobian-transfer",
+    "ban-cifar100",
+    "ban-mnist",
+    "ban-cifar10-small",
+    "ban-cross-architecture",
+}
 SIZES = {
     "mnist5k": (1, 28, 10),
     "mnist": (1, 28, 10),
@@ -74,14 +85,19 @@ def test_nets_methods_and_layers_exist_and_fit(name, arm):
     ):
         assert set(args) <= {*net_arguments(net), "classes"}
         with torch.device("meta"):
-            nets[side] = build(net, **{"channels": channels, "size": size, "classes": classes, **args})
+            nets[side] = build(
+                net, **{"channels": channels, "size": size, "classes": classes, **args}
+            )
     if METHODS[config.method].two_headed:
         with torch.device("meta"):
             nets["student"] = two_headed(nets["student"], 1000)
     plan = FitPlan(epochs=config.epochs, optimizer=config.optimizer, lr=config.lr)
     for stage in stages_of(config.method, plan, config.method_args):
         needs = Objective(*getattr(stage.objective, "terms", [stage.objective])).needs
-        for side, layers in (("student", needs.student_features), ("teacher", needs.teacher_features)):
+        for side, layers in (
+            ("student", needs.student_features),
+            ("teacher", needs.teacher_features),
+        ):
             assert layers <= {path for path, _ in nets[side].named_modules()}
         assert stage.until is None or stage.until in dict(nets["student"].named_modules())
 
@@ -110,7 +126,16 @@ OF_ANOTHER_NET = (
 @pytest.mark.parametrize(("name", "arm"), BAN)
 def test_a_born_again_student_has_its_teachers_schedule_and_net(name, arm):
     config = recipe(name, arm)
-    for field in ("epochs", "batch", "optimizer", "lr", "weight_decay", "decay_epochs", "augment", "init"):
+    for field in (
+        "epochs",
+        "batch",
+        "optimizer",
+        "lr",
+        "weight_decay",
+        "decay_epochs",
+        "augment",
+        "init",
+    ):
         assert getattr(config, field) == getattr(config, f"teacher_{field}"), field
     assert config.without == ()
     assert config.per_class == (500 if name == "ban-cifar10-small" else None)
@@ -130,7 +155,8 @@ def test_shared_layers_fit_the_teachers(name, arm):
         teacher = build(config.teacher_net, **shape, **config.teacher_args)
     for layer in config.shared:
         tensors = [
-            {k: v.shape for k, v in net.get_submodule(layer).state_dict().items()} for net in (student, teacher)
+            {k: v.shape for k, v in net.get_submodule(layer).state_dict().items()}
+            for net in (student, teacher)
         ]
         assert tensors[0] == tensors[1]
 
@@ -158,7 +184,9 @@ def test_an_arm_changes_what_it_names_and_nothing_else():
 @pytest.mark.parametrize(("name", "arm"), ALL)
 def test_a_published_number_has_its_source(name, arm):
     text = page(name).published_of(arm)
-    assert text in ("-", NOT_VERIFIED) or re.search(r"\((.*; )?[A-Z].* 20\d\d(, .*|; .*)?\)$", text), text
+    assert text in ("-", NOT_VERIFIED) or re.search(
+        r"\((.*; )?[A-Z].* 20\d\d(, .*|; .*)?\)$", text
+    ), text
 
 
 def test_nothing_is_published_of_tables_that_were_not_seen():
@@ -171,34 +199,55 @@ def test_accuracies_are_the_printed_errors():
     """Errors as the papers print them: Hinton et al. of 10,000 images, the others in percent."""
     counts = {"own": 206, "all-digits": 74, "hard-all-digits": 146}
     for arm, errors in counts.items():
-        assert page("hinton-missing-digit").published_of(arm).startswith(f"{100 - errors / 100:.2f}")
+        assert (
+            page("hinton-missing-digit").published_of(arm).startswith(f"{100 - errors / 100:.2f}")
+        )
     own = page("hinton-missing-digit").published
     assert f"threes {100 - 100 * 133 / 1010:.1f}" in own
     assert f"raised: {100 - 109 / 100:.2f}, {100 - 100 * 14 / 1010:.1f}" in own
     percent = {
-        ("fitnets-mnist", "own"): 0.51, ("fitnets-mnist", "kd"): 0.65, ("fitnets-mnist", "hard"): 1.9,
-        ("attention-cifar10", "own"): 8.25, ("attention-cifar10", "hard"): 8.77,
-        ("attention-cifar10", "kd"): 8.39, ("attention-cifar10", "wide"): 5.85,
-        ("attention-cifar10", "wide-hard"): 6.31, ("attention-cifar10", "wide-kd"): 6.08,
-    }  # fmt: skip
+        ("fitnets-mnist", "own"): 0.51,
+        ("fitnets-mnist", "kd"): 0.65,
+        ("fitnets-mnist", "hard"): 1.9,
+        ("attention-cifar10", "own"): 8.25,
+        ("attention-cifar10", "hard"): 8.77,
+        ("attention-cifar10", "kd"): 8.39,
+        ("attention-cifar10", "wide"): 5.85,
+        ("attention-cifar10", "wide-hard"): 6.31,
+        ("attention-cifar10", "wide-kd"): 6.08,
+    }
     for (name, arm), error in percent.items():
-        assert float(page(name).published_of(arm).split()[0].rstrip(",")) == pytest.approx(100 - error)
+        assert float(page(name).published_of(arm).split()[0].rstrip(",")) == pytest.approx(
+            100 - error
+        )
 
 
 # --- miniatures
 
 SMALL = {
-    "dataset": "digits", "size": None, "validation": 50, "per_class": 4, "augment": (), "teacher_augment": (),
-    "epochs": 2, "batch": 20, "teacher_epochs": 1, "teacher_batch": 256,
-}  # fmt: skip
+    "dataset": "digits",
+    "size": None,
+    "validation": 50,
+    "per_class": 4,
+    "augment": (),
+    "teacher_augment": (),
+    "epochs": 2,
+    "batch": 20,
+    "teacher_epochs": 1,
+    "teacher_batch": 256,
+}
 THIN = {
-    "net": "thin-cnn", "net_args": {"width": 4, "depth": 6, "pools": 2},
-    "teacher_net": "wide-cnn", "teacher_args": {"width": 4},
-}  # fmt: skip
+    "net": "thin-cnn",
+    "net_args": {"width": 4, "depth": 6, "pools": 2},
+    "teacher_net": "wide-cnn",
+    "teacher_args": {"width": 4},
+}
 PLAIN_NETS = {
-    "net": "mlp", "net_args": {"width": 8, "depth": 1},
-    "teacher_net": "mlp-dropout", "teacher_args": {"width": 16, "depth": 1},
-}  # fmt: skip
+    "net": "mlp",
+    "net_args": {"width": 8, "depth": 1},
+    "teacher_net": "mlp-dropout",
+    "teacher_args": {"width": 16, "depth": 1},
+}
 TINY_DENSE = {"depth": 10, "growth": 2}
 BOTH_CONVNETS = {
     "net": "convnet",
@@ -214,10 +263,13 @@ MINIATURES = {
     "fitnets-depth": THIN,
     "fitnets-thin-mnist": THIN,
     "attention-cifar10": {
-        "net_args": {"depth": 10, "widen": 1}, "teacher_args": {"depth": 10, "widen": 1}, "batch": 40,
+        "net_args": {"depth": 10, "widen": 1},
+        "teacher_args": {"depth": 10, "widen": 1},
+        "batch": 40,
     },
     "jacobian-lowdata-cifar100": {
-        "net_args": {"width": 4, "norm": "none"}, "teacher_args": {"width": 4, "norm": "none"},
+        "net_args": {"width": 4, "norm": "none"},
+        "teacher_args": {"width": 4, "norm": "none"},
     },
     "jacobian-lowdata-mnist": {**THIN, "net_args": {"width": 4, "depth": 2, "pools": 1}},
     "mnist5k-few-images": {**THIN, "net_args": {"width": 4, "depth": 2, "pools": 1}},
@@ -225,24 +277,32 @@ MINIATURES = {
     "jacobian-noise-mnist": {"net_args": {"width": 4, "norm": "none"}, "noise": (0.3,)},
     "jacobian-transfer": {
         "net_args": {"width": 4, "norm": "none"},
-        "teacher_net": "wide-cnn", "teacher_args": {"width": 4, "classes": 12}, "teacher_weights": None,
+        "teacher_net": "wide-cnn",
+        "teacher_args": {"width": 4, "classes": 12},
+        "teacher_weights": None,
     },
     "ban-cifar10": BOTH_DENSE,
     "ban-cifar100": BOTH_DENSE,
     "ban-cross-architecture": {
-        "net_args": {**TINY_DENSE, "units": 1, "ratio": 0.5}, "teacher_args": TINY_DENSE, "batch": 40,
+        "net_args": {**TINY_DENSE, "units": 1, "ratio": 0.5},
+        "teacher_args": TINY_DENSE,
+        "batch": 40,
     },
     "ban-mnist": BOTH_CONVNETS,
     "ban-mnist5k": BOTH_CONVNETS,
     "ban-cifar10-small": {"net_args": {"width": 4}, "teacher_args": {"width": 4}},
     "ban-cross-architecture-small": {
-        "size": 8, "net_args": {**TINY_DENSE, "units": 1}, "teacher_args": TINY_DENSE, "batch": 40,
+        "size": 8,
+        "net_args": {**TINY_DENSE, "units": 1},
+        "teacher_args": TINY_DENSE,
+        "batch": 40,
     },
-}  # fmt: skip
+}
 
 
 def miniature(name):
-    """The recipe on 8-pixel digits with small nets; guided layers and maps as these nets have them."""
+    """The recipe on 8-pixel digits with small nets; guided layers and maps as these nets have
+    them."""
     config = recipe(name).with_changes(**{**SMALL, **MINIATURES[name]})
     args = dict(config.method_args)
     if "guided" in args:

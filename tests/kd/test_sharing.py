@@ -1,4 +1,5 @@
-"""Layers shared with the teacher: byte-identical and frozen, in a function, in a run, and when it goes on."""
+"""Layers shared with the teacher: byte-identical and frozen, in a function, in a run, and when it
+goes on."""
 
 import itertools
 
@@ -19,10 +20,21 @@ from kd_baselines.training import train
 
 # a wide teacher and a student of another family: 10 output weights of the same 16 features
 CONFIG = KdConfig(
-    dataset="digits", method="born-again", per_class=10, epochs=2, batch=50, lr=0.01, weight_decay=0.1,
-    net="mlp", net_args={"width": 16, "depth": 3}, shared=("layers.0", "layers.6:layers.4"),
-    teacher_net="mlp", teacher_args={"width": 16, "depth": 2}, teacher_epochs=1, teacher_batch=256,
-)  # fmt: skip
+    dataset="digits",
+    method="born-again",
+    per_class=10,
+    epochs=2,
+    batch=50,
+    lr=0.01,
+    weight_decay=0.1,
+    net="mlp",
+    net_args={"width": 16, "depth": 3},
+    shared=("layers.0", "layers.6:layers.4"),
+    teacher_net="mlp",
+    teacher_args={"width": 16, "depth": 2},
+    teacher_epochs=1,
+    teacher_batch=256,
+)
 SHARED = {"layers.0": "layers.0", "layers.6": "layers.4"}
 
 
@@ -38,7 +50,9 @@ def net(*widths, bias=True):
 def of_teacher(student, teacher):
     """Whether each shared tensor has the teacher's bytes."""
     mine, theirs = digest(student.state_dict()), digest(teacher.state_dict())
-    names = [(f"{a}.{part}", f"{b}.{part}") for a, b in SHARED.items() for part in ("weight", "bias")]
+    names = [
+        (f"{a}.{part}", f"{b}.{part}") for a, b in SHARED.items() for part in ("weight", "bias")
+    ]
     return all(mine[a] == theirs[b] for a, b in names)
 
 
@@ -58,9 +72,14 @@ def test_shared_values_are_the_teachers_and_frozen():
     for mine, theirs in ((0, 0), (2, 1)):
         assert digest(student[mine].state_dict()) == digest(teacher[theirs].state_dict())
         assert student[mine].weight.data_ptr() != teacher[theirs].weight.data_ptr()
-    assert [name for name, p in student.named_parameters() if p.requires_grad] == ["1.weight", "1.bias"]
+    assert [name for name, p in student.named_parameters() if p.requires_grad] == [
+        "1.weight",
+        "1.bias",
+    ]
     assert digest(student[1].state_dict()) == other
-    assert digest(teacher.state_dict()) == before and all(p.requires_grad for p in teacher.parameters())
+    assert digest(teacher.state_dict()) == before and all(
+        p.requires_grad for p in teacher.parameters()
+    )
 
 
 class Net(nn.Module):
@@ -82,19 +101,33 @@ def test_an_unknown_layer_offers_a_few_that_can_be_shared():
     with pytest.raises(UsageError) as caught:
         share_layers(Net(), Net(), {"conv": "conv1"})
     assert str(caught.value).endswith(
-        "did you mean conv1? (layers that can be shared: conv1, fc, block.0)"  # not norm, block, block.1
+        # not norm, block, block.1
+        "did you mean conv1? (layers that can be shared: conv1, fc, block.0)"
     )
     deep = net(*40 * [2])
     with pytest.raises(UsageError, match=r"did you mean 38 or .* and 29 more\)$") as caught:
         share_layers(deep, net(2, 2), {"388": "0"})
-    assert str(caught.value).partition("shared: ")[2].startswith("38, ") and str(caught.value).count(", ") == 9
+    assert (
+        str(caught.value).partition("shared: ")[2].startswith("38, ")
+        and str(caught.value).count(", ") == 9
+    )
     with pytest.raises(UsageError, match="it has none that can be shared"):
         share_layers(nn.Sequential(nn.BatchNorm1d(2)), net(2, 2), {"1": "0"})
 
 
 REFUSED = [
-    (Net(), Net(), {"conv": "conv1"}, "the student has no layer 'conv' to share; did you mean conv1"),
-    (Net(), Net(), {"conv1": "cov1"}, "the teacher has no layer 'cov1' to share; did you mean conv1"),
+    (
+        Net(),
+        Net(),
+        {"conv": "conv1"},
+        "the student has no layer 'conv' to share; did you mean conv1",
+    ),
+    (
+        Net(),
+        Net(),
+        {"conv1": "cov1"},
+        "the teacher has no layer 'cov1' to share; did you mean conv1",
+    ),
     (Net(), Net(), {"": "conv1"}, "the student has no layer ''"),
     (
         Net(),
@@ -122,7 +155,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    "student, teacher, pairs, said", REFUSED, ids=[f"{i}: {row[3]}" for i, row in enumerate(REFUSED)]
+    "student, teacher, pairs, said",
+    REFUSED,
+    ids=[f"{i}: {row[3]}" for i, row in enumerate(REFUSED)],
 )
 def test_what_does_not_fit_is_refused_and_nothing_changes(student, teacher, pairs, said):
     before = digest(student.state_dict())
@@ -131,7 +166,9 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(student, teacher, pair
         with pytest.raises(UsageError) as refused:
             share_layers(student, teacher, tried)
         assert said in str(refused.value)
-    assert digest(student.state_dict()) == before and all(p.requires_grad for p in student.parameters())
+    assert digest(student.state_dict()) == before and all(
+        p.requires_grad for p in student.parameters()
+    )
 
 
 def test_pairs_as_texts():
@@ -158,7 +195,9 @@ def test_in_a_run_shared_layers_stay_and_the_others_move():
         assert not held & {id(p) for p in shared} and not any(p.requires_grad for p in shared)
         loop.advance()
     assert found == [True] * 4 and of_teacher(setup.student, teacher)
-    assert not of_teacher(setup.student, untrained.nets[0]), "the trained values, not the first ones"
+    assert not of_teacher(setup.student, untrained.nets[0]), (
+        "the trained values, not the first ones"
+    )
     last = digest(setup.student.state_dict())
     moved = [name for name in last if last[name] != first[name]]
     assert moved == ["layers.2.weight", "layers.2.bias", "layers.4.weight", "layers.4.bias"]
@@ -167,9 +206,14 @@ def test_in_a_run_shared_layers_stay_and_the_others_move():
 def test_a_convolution_keeps_the_bytes_in_any_memory_layout():
     shape = {"width": 4, "depth": 3, "pools": 1}
     config = CONFIG.with_changes(
-        net="thin-cnn", net_args={**shape, "depth": 4}, teacher_net="thin-cnn", teacher_args=shape,
-        shared=("convs.0", "classifier"), method="dkpp", method_args={"label_weight": 0.5},
-    )  # fmt: skip
+        net="thin-cnn",
+        net_args={**shape, "depth": 4},
+        teacher_net="thin-cnn",
+        teacher_args=shape,
+        shared=("convs.0", "classifier"),
+        method="dkpp",
+        method_args={"label_weight": 0.5},
+    )
     trained = train(config)
     mine, theirs = trained.student, trained.teacher.nets[0]
     for name in ("convs.0", "classifier"):
@@ -189,7 +233,8 @@ def test_with_a_teacher_from_a_file_and_from_python(straight):
     assert from_file.saved.fingerprint == trained.saved.fingerprint
     assert of_teacher(from_file.student, SavedNet.load(folder, "teacher").net())
     assert (
-        train(CONFIG, teacher=Teacher(trained.teacher.nets[0])).saved.fingerprint == trained.saved.fingerprint
+        train(CONFIG, teacher=Teacher(trained.teacher.nets[0])).saved.fingerprint
+        == trained.saved.fingerprint
     )
 
 
@@ -198,10 +243,16 @@ def test_with_a_teacher_from_a_file_and_from_python(straight):
     [
         ({"method": "plain"}, "the method has none"),
         ({"teachers": 2}, "an ensemble of 2 nets"),
-        ({"shared": ("layer.0",)}, "the student has no layer 'layer.0' to share; did you mean layers.0"),
+        (
+            {"shared": ("layer.0",)},
+            "the student has no layer 'layer.0' to share; did you mean layers.0",
+        ),
         ({"shared": ("layers.6",)}, "the teacher has no layer 'layers.6'"),
         ({"net_args": {"width": 8, "depth": 3}}, r"weight is \(8, 64\) and \(16, 64\)"),
-        ({"net_args": {"width": 16, "depth": 1}, "shared": ("layers.0", "layers.2:layers.4")}, "is frozen"),
+        (
+            {"net_args": {"width": 16, "depth": 1}, "shared": ("layers.0", "layers.2:layers.4")},
+            "is frozen",
+        ),
         ({"shared": ("layers.0", "layers.0:layers.4")}, "twice"),
     ],
 )

@@ -1,4 +1,5 @@
-"""What the trainer hands on: parameters and rates, epochs to schedules, steps to noise, the config."""
+"""What the trainer hands on: parameters and rates, epochs to schedules, steps to noise, the
+config."""
 
 import json
 from dataclasses import replace
@@ -21,10 +22,18 @@ from kd_baselines.teacher_runs import build_untrained, teacher_config
 from kd_baselines.training import train
 
 TINY = KdConfig(
-    dataset="digits", per_class=10, epochs=2, batch=50, lr=0.01,
-    net="thin-cnn", net_args={"width": 4, "depth": 4, "pools": 2},
-    teacher_net="wide-cnn", teacher_args={"width": 4, "norm": "batch"}, teacher_epochs=1, teacher_batch=256,
-)  # fmt: skip
+    dataset="digits",
+    per_class=10,
+    epochs=2,
+    batch=50,
+    lr=0.01,
+    net="thin-cnn",
+    net_args={"width": 4, "depth": 4, "pools": 2},
+    teacher_net="wide-cnn",
+    teacher_args={"width": 4, "norm": "batch"},
+    teacher_epochs=1,
+    teacher_batch=256,
+)
 SLOWER = {"guided": "convs.1", "hint": "convs.1", "hint_epochs": 1, "guided_multiplier": 0.5}
 
 
@@ -44,7 +53,8 @@ class Spoils(Term):
 
 
 class Draws(Term):
-    """Keeps what each step's noise begins with; the draws of `prepare` are told apart by their two images."""
+    """Keeps what each step's noise begins with; the draws of `prepare` are told apart by their two
+    images."""
 
     needs = Needs(student_logits=True)
 
@@ -68,7 +78,9 @@ def run_of(config, data):
 
 
 def test_a_teacher_that_was_written_ends_the_run(monkeypatch, data):
-    config = of_stages(monkeypatch, lambda plan: (Stage("student", CE() + Spoils(), plan),), teacher=True)
+    config = of_stages(
+        monkeypatch, lambda plan: (Stage("student", CE() + Spoils(), plan),), teacher=True
+    )
     with pytest.raises(UsageError, match=r"the teacher has changed.*convs\.0\.1\.running_mean"):
         train(replace(config, epochs=1), data=data)
 
@@ -76,7 +88,9 @@ def test_a_teacher_that_was_written_ends_the_run(monkeypatch, data):
 def test_lambda_falls_in_the_training_itself(data, tmp_path):
     """From the lines of metrics: (loss - ce) / soft = lambda, 4 to 1."""
     train(replace(TINY, method="fitnets-kd", epochs=4), data=data, out=tmp_path / "run")
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     found = [(e["loss"] - e["ce"]) / e["fitnetskd"] for e in lines if e["stage"] == "student"]
     assert found == pytest.approx([4.0, 3.0, 2.0, 1.0], rel=1e-5)
 
@@ -84,7 +98,9 @@ def test_lambda_falls_in_the_training_itself(data, tmp_path):
 def test_noise_is_new_in_each_step_and_stage_and_the_same_again(monkeypatch, data):
     def draws():
         terms = (Draws(), Draws())
-        config = of_stages(monkeypatch, lambda plan: tuple(Stage("s", t, plan) for t in terms), teacher=False)
+        config = of_stages(
+            monkeypatch, lambda plan: tuple(Stage("s", t, plan) for t in terms), teacher=False
+        )
         train(config, data=data)
         return terms[0].found + terms[1].found
 
@@ -126,13 +142,25 @@ def test_the_mean_of_an_ensemble_is_that_of_the_config(average, data, tmp_path):
 
 def test_every_number_of_the_config_reaches_its_plan(data):
     student = {
-        "epochs": 3, "batch": 17, "optimizer": "sgd", "lr": 0.02, "momentum": 0.7, "weight_decay": 0.03,
-        "decay_epochs": 2, "decay_factor": 0.4, "augment": ("flip",),
-    }  # fmt: skip
+        "epochs": 3,
+        "batch": 17,
+        "optimizer": "sgd",
+        "lr": 0.02,
+        "momentum": 0.7,
+        "weight_decay": 0.03,
+        "decay_epochs": 2,
+        "decay_factor": 0.4,
+        "augment": ("flip",),
+    }
     teacher = {
-        "epochs": 5, "batch": 19, "optimizer": "rmsprop", "lr": 0.04, "weight_decay": 0.06, "decay_epochs": 4,
+        "epochs": 5,
+        "batch": 19,
+        "optimizer": "rmsprop",
+        "lr": 0.04,
+        "weight_decay": 0.06,
+        "decay_epochs": 4,
         "augment": ("crop",),
-    }  # fmt: skip
+    }
     changes = {**student, **{f"teacher_{name}": value for name, value in teacher.items()}}
     config = replace(TINY, method="soft-targets", **changes)
     assert run_of(config, data).stages[0].plan == FitPlan(**student)
@@ -143,14 +171,19 @@ def test_every_number_of_the_config_reaches_its_plan(data):
 def test_augmented_images_are_asked_of_the_teacher_itself(data):
     """A cache of the plain images would refuse them, or answer for other images."""
     config = replace(TINY, method="soft-targets", augment=("crop",))
-    cached, online = (train(replace(config, cache=cache), data=data).saved for cache in (True, False))
+    cached, online = (
+        train(replace(config, cache=cache), data=data).saved for cache in (True, False)
+    )
     assert cached.fingerprint == online.fingerprint
 
 
 def test_batchnorm_sees_the_steps_and_no_validation_image(data):
-    """Training mode again after an epoch's accuracy; layers behind the guided one rest in stage one."""
+    """Training mode again after an epoch's accuracy; layers behind the guided one rest in stage
+    one."""
     net_args = {**TINY.net_args, "norm": "batch"}
-    config = replace(TINY, method="fitnets", method_args=SLOWER, net_args=net_args, teacher_epochs=2)
+    config = replace(
+        TINY, method="fitnets", method_args=SLOWER, net_args=net_args, teacher_epochs=2
+    )
     loop = run_of(config, data)
     while not loop.is_done:
         loop.advance()

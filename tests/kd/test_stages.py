@@ -56,7 +56,9 @@ def test_paths_until_and_frozen():
 
 def test_the_longest_path_decides_the_rate():
     student = nn.Sequential(net(), nn.Linear(3, 3))
-    stage = Stage("s", CE(), FitPlan(epochs=1, lr=1.0), multipliers={"0": 0.1, "0.2": 0.5, "1": 0.0})
+    stage = Stage(
+        "s", CE(), FitPlan(epochs=1, lr=1.0), multipliers={"0": 0.1, "0.2": 0.5, "1": 0.0}
+    )
     rates = found(stage, student)
     assert rates["0.0.weight"] == 0.1 and rates["0.2.bias"] == 0.5
     assert "1.weight" not in rates, "a rate of zero leaves parameters out"
@@ -64,7 +66,9 @@ def test_the_longest_path_decides_the_rate():
 
 def test_what_terms_own_trains_with_the_stage():
     owner = Owner()
-    assert found(Stage("s", owner, FitPlan(epochs=1, lr=0.5)), net(), Objective(owner))["own"] == 0.5
+    assert (
+        found(Stage("s", owner, FitPlan(epochs=1, lr=0.5)), net(), Objective(owner))["own"] == 0.5
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,9 @@ def test_an_objective_adds_terms_by_their_weights_in_an_epoch():
     from kd_baselines.losses import Seen
 
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
-    objective = CE(weight=0.5) + CE(weight=Linear(2.0, 0.0, epochs=3)) + CE(name="third", weight=0.0)
+    objective = (
+        CE(weight=0.5) + CE(weight=Linear(2.0, 0.0, epochs=3)) + CE(name="third", weight=0.0)
+    )
     assert list(objective.named_terms) == ["ce", "ce-2", "third"]
     ce = nn.functional.cross_entropy(logits, labels)
     for epoch, weight in ((0, 2.5), (1, 1.5), (2, 0.5), (7, 0.5)):
@@ -119,7 +125,8 @@ def test_an_objective_of_something_else():
 
 
 def test_stages_of_a_net_of_ones_own():
-    """Hints train the layers up to the guided one and nothing else; then the whole net; the argument stays."""
+    """Hints train the layers up to the guided one and nothing else; then the whole net; the
+    argument stays."""
     from datadistill.data import load
     from kd_baselines.losses import KD, Hint
     from kd_baselines.staged import fit
@@ -128,7 +135,11 @@ def test_stages_of_a_net_of_ones_own():
     def make(seed, width):
         torch.manual_seed(seed)
         return nn.Sequential(
-            nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(), nn.Linear(width * 36, 10)
+            nn.Conv2d(1, width, 3),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(width * 36, 10),
         )
 
     digits, plan = load("digits").train, FitPlan(epochs=1, lr=0.01)
@@ -136,7 +147,9 @@ def test_stages_of_a_net_of_ones_own():
     before = {k: v.clone() for k, v in student.state_dict().items()}
     hints = Stage("hints", Hint({"2": "2"}), plan, until="2")
     told = []
-    halfway = fit(student, digits, hints, Teacher(teacher), on_step=lambda *a: told.append((a[0], set(a[2]))))
+    halfway = fit(
+        student, digits, hints, Teacher(teacher), on_step=lambda *a: told.append((a[0], set(a[2])))
+    )
     assert torch.equal(halfway[4].weight, student[4].weight)
     assert not torch.equal(halfway[0].weight, student[0].weight)
     assert set(halfway.state_dict()) == set(before), "the regressor is not the student's"

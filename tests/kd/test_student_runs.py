@@ -1,4 +1,5 @@
-"""What runs of students of images and of text share: a teacher that is given, and what resumes them."""
+"""What runs of students of images and of text share: a teacher that is given, and what resumes
+them."""
 
 import signal
 from collections.abc import Callable
@@ -19,7 +20,9 @@ from kd_baselines.teachers import Teacher
 from kd_baselines.training import ImageTraining, train
 
 WORDS = ("the cat sat on the mat\n", "a dog ran\n", "the dog sat\n")
-TEXT = make_corpus(*("".join(WORDS[int(n)] for n in order) for order in (4 * "0120212", "021202", "210021")))
+TEXT = make_corpus(
+    *("".join(WORDS[int(n)] for n in order) for order in (4 * "0120212", "021202", "210021"))
+)
 TEXTS = LanguageConfig(
     method="born-again", net_args={"width": 5, "dropout": 0.3}, epochs=3, batch=4, unroll=10, lr=0.5
 )
@@ -47,12 +50,24 @@ class Case:
     teacher: Callable[[Any], Any]
 
     def run(self, config, **options):
-        return self.train(config, **{self.given: self.data, "options": RunOptions(quiet=True), **options})
+        return self.train(
+            config, **{self.given: self.data, "options": RunOptions(quiet=True), **options}
+        )
 
 
 CASES = {
-    "images": Case(ImageTraining, train, TINY, Fit, "data", DATA, lambda found: Teacher(found.student)),
-    "text": Case(LanguageTraining, train_language, TEXTS, LanguageFit, "corpus", TEXT, lambda found: found.net),
+    "images": Case(
+        ImageTraining, train, TINY, Fit, "data", DATA, lambda found: Teacher(found.student)
+    ),
+    "text": Case(
+        LanguageTraining,
+        train_language,
+        TEXTS,
+        LanguageFit,
+        "corpus",
+        TEXT,
+        lambda found: found.net,
+    ),
 }
 
 
@@ -71,10 +86,14 @@ def digest(run):
 
 def test_a_teacher_is_a_file_or_an_object(trained):
     case, folder, teacher = trained
-    found = [case.run(case.config.with_changes(seed=seed), teacher=teacher).saved for seed in (0, 1)]
+    found = [
+        case.run(case.config.with_changes(seed=seed), teacher=teacher).saved for seed in (0, 1)
+    ]
     kept = type(found[0]).load(folder / "student").fingerprint
     assert [one.fingerprint == kept for one in found] == [True, False]
-    with pytest.raises(UsageError, match=r"teacher is a int; pass a (Teacher|LanguageModel) or a file"):
+    with pytest.raises(
+        UsageError, match=r"teacher is a int; pass a (Teacher|LanguageModel) or a file"
+    ):
         case.run(case.config, teacher=3)
 
 
@@ -89,7 +108,10 @@ def test_a_taught_run_is_resumed_with_its_teacher_alone(trained, tmp_path, monke
         return advance(self)
 
     out = tmp_path / "run"
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=r"saved at .*; go on with: "):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Interrupted, match=r"saved at .*; go on with: "),
+    ):
         patch.setattr(case.loop, "advance", interrupted)
         case.run(case.config, teacher=file, out=out)
     with pytest.raises(UsageError, match=r"pass it again \(teacher=FILE\)"):

@@ -1,4 +1,5 @@
-"""A cached teacher: the online teacher's answers, computed once, and refused where they would be another's."""
+"""A cached teacher: the online teacher's answers, computed once, and refused where they would be
+another's."""
 
 import copy
 import json
@@ -53,13 +54,17 @@ def seen(teacher):
 
 def asked(cached, split, plan, *, seed=0, number=0, online=None):
     """Train on the cache's answers; return its and the online teacher's losses of every step."""
-    online = Teacher(*(copy.deepcopy(net) for net in cached.teacher.nets)) if online is None else online
+    online = (
+        Teacher(*(copy.deepcopy(net) for net in cached.teacher.nets)) if online is None else online
+    )
     found, wanted = [], []
     w = torch.zeros(4, requires_grad=True)
 
     def soft(out):
         return F.kl_div(
-            F.log_softmax(w.expand_as(out.logits), 1), F.softmax(out.at(4.0) / 4, 1), reduction="batchmean"
+            F.log_softmax(w.expand_as(out.logits), 1),
+            F.softmax(out.at(4.0) / 4, 1),
+            reduction="batchmean",
         )
 
     def loss(batch):
@@ -84,7 +89,9 @@ def asked(cached, split, plan, *, seed=0, number=0, online=None):
 @pytest.mark.parametrize("augment", [(), ("crop", "flip")])
 @pytest.mark.parametrize("layers", [(), ("bn",)])
 def test_losses_are_those_of_the_online_teacher(split, teacher, augment, layers):
-    cached = CachedTeacher(teacher, split, layers=layers, augment=augment, seed=3, number=1, batch=5)
+    cached = CachedTeacher(
+        teacher, split, layers=layers, augment=augment, seed=3, number=1, batch=5
+    )
     plan = FitPlan(epochs=3, batch=6, augment=augment)
     found, wanted = asked(cached, split, plan, seed=3, number=1)
     assert found == pytest.approx(wanted, rel=1e-6, abs=1e-6) and len(set(found)) == len(found)
@@ -107,7 +114,9 @@ def test_each_image_is_computed_once(split, teacher):
     index = torch.randperm(N, generator=torch.Generator().manual_seed(1))
     for part in (*index.split(6), *index.split(4)):
         out = cached.outputs(split.images[part], index=part)
-        torch.testing.assert_close(out.logits, Teacher(copy.deepcopy(teacher.nets[0]))(split.images[part]))
+        torch.testing.assert_close(
+            out.logits, Teacher(copy.deepcopy(teacher.nets[0]))(split.images[part])
+        )
     assert seen(teacher) - before == N
     assert cached.outputs(split.images[:2], logits=False, index=torch.arange(2)).logits is None
 
@@ -120,12 +129,15 @@ def test_with_augmentation_each_image_is_computed_once_a_view(split, teacher, tm
     before = seen(teacher)
     first, _ = asked(cached, split, plan, seed=1, online=online)
     assert seen(teacher) - before == 2 * N
-    again, _ = asked(cached, split, plan, seed=1, online=online)  # a second training with the same key
+    # a second training with the same key
+    again, _ = asked(cached, split, plan, seed=1, online=online)
     assert seen(teacher) - before == 2 * N and first == again and not path.exists()
     cached.save()
     read = CachedTeacher(teacher, split, **options)
     before = seen(teacher)
-    third, _ = asked(read, split, FitPlan(epochs=3, batch=6, augment=("flip",)), seed=1, online=online)
+    third, _ = asked(
+        read, split, FitPlan(epochs=3, batch=6, augment=("flip",)), seed=1, online=online
+    )
     assert third[: len(first)] == first and seen(teacher) - before == N  # the third epoch alone
 
 
@@ -157,7 +169,9 @@ def test_images_that_were_augmented_or_reordered_are_refused(split, teacher):
     cached, index = CachedTeacher(teacher, split), torch.arange(6)
     cached.outputs(split.images[:6], index=index)
     for other in (split.images[:6].flip(-1), split.images[:6].flip(0), split.images[:6] + 0.01):
-        with pytest.raises(DataError, match=r"6 of 6 images are not those .*\(the first: place 0 of the split"):
+        with pytest.raises(
+            DataError, match=r"6 of 6 images are not those .*\(the first: place 0 of the split"
+        ):
             cached.outputs(other, index=index)
     with pytest.raises(DataError, match="2 of 6 images are not those"):
         cached.outputs(split.images[:6], index=torch.tensor([0, 2, 1, 3, 4, 5]))
@@ -174,7 +188,9 @@ def test_the_views_of_another_training_are_refused(split, teacher):
         (plan, 1, 1),
         (FitPlan(epochs=1, batch=5, augment=("crop",)), 1, 0),
     ):
-        with pytest.raises(DataError, match="seed=1, number=0: make it anew with those of the training"):
+        with pytest.raises(
+            DataError, match="seed=1, number=0: make it anew with those of the training"
+        ):
             asked(cached, split, other, seed=seed, number=number)
 
 
@@ -195,9 +211,16 @@ def test_an_image_changed_in_one_bit_is_refused(split, teacher, place):
 def test_marks_tell_signs_types_and_shapes_apart():
     image = torch.randn(1, 2, 4, 4)
     images = [image, -image, image.double(), image.view(1, 1, 8, 4), image.transpose(2, 3)]
-    images += [image.flip(1), torch.zeros(1, 2, 4, 4), torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 4, 5)]
+    images += [
+        image.flip(1),
+        torch.zeros(1, 2, 4, 4),
+        torch.zeros(1, 1, 4, 4),
+        torch.zeros(1, 2, 4, 5),
+    ]
     assert len({tuple(marks(x)[0].tolist()) for x in images}) == len(images)
-    torch.testing.assert_close(marks(image.contiguous(memory_format=torch.channels_last)), marks(image))
+    torch.testing.assert_close(
+        marks(image.contiguous(memory_format=torch.channels_last)), marks(image)
+    )
 
 
 def spoilt(bias=None, **layers):
@@ -248,7 +271,8 @@ def test_an_older_file_is_marked_anew(split, teacher, tmp_path, augment):
     read = CachedTeacher(teacher, split, path=path, augment=augment)
     found = read.outputs(split.images[index], index=index, view=0)
     torch.testing.assert_close(found.members, wanted.members)
-    assert (seen(teacher) - before == 1) == (not augment)  # rows of augmented images are computed again
+    # rows of augmented images are computed again
+    assert (seen(teacher) - before == 1) == (not augment)
     with pytest.raises(DataError, match="2 of 2 images are not those"):
         read.outputs(split.images[index] + 1, index=index, view=0)
 
@@ -257,12 +281,16 @@ def test_a_file_gives_the_same_answers_and_the_same_bytes(split, teacher, tmp_pa
     index = torch.tensor([7, 3])
     answers = []
     for seed, name in enumerate("ab"):  # which without augmentation is of no account
-        cached = CachedTeacher(teacher, split, layers=("bn", "relu:in"), path=tmp_path / name, seed=seed)
+        cached = CachedTeacher(
+            teacher, split, layers=("bn", "relu:in"), path=tmp_path / name, seed=seed
+        )
         assert not (tmp_path / name).exists()
         answers.append(cached.outputs(split.images[index], ("bn",), index=index))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     before = seen(teacher)
-    read = CachedTeacher(teacher, split, layers=("bn", "relu:in"), path=tmp_path / "a", seed=7, number=3)
+    read = CachedTeacher(
+        teacher, split, layers=("bn", "relu:in"), path=tmp_path / "a", seed=7, number=3
+    )
     answers.append(read.outputs(split.images[index], ("bn",), index=index))
     assert seen(teacher) - before == 1  # one image, to see that everything fits
     assert all(torch.equal(answers[0].members, a.members) for a in answers)
@@ -304,7 +332,9 @@ def test_a_stale_file_is_refused_and_left_alone(split, teacher, tmp_path, field,
     before = path.read_bytes()
     CachedTeacher(teacher, split, path=path, **options)  # is not stale
     teacher, split, options = change(teacher, split, options)
-    with pytest.raises(DataError, match=rf"cache is stale: {field} was .* and is .*; delete it to compute"):
+    with pytest.raises(
+        DataError, match=rf"cache is stale: {field} was .* and is .*; delete it to compute"
+    ):
         CachedTeacher(teacher, split, path=path, **options)
     assert path.read_bytes() == before
 
@@ -344,32 +374,71 @@ def ask(teacher, split, *layers, index=None, view=None, augment=(), **more):
 FIRST, BARE = torch.arange(3), nn.BatchNorm2d(3, track_running_stats=False)
 TWO = Teacher(Counted(), Counted())
 REFUSED = [
-    *((lambda t, s, how=how: CachedTeacher(Teacher(Mixing(how)), s), UsageError,
-       r"of an image alone are up to .* use the teacher itself") for how in MIXING.values()),
-    (lambda t, s: CachedTeacher(Teacher(Counted(), mode="batch_stats"), s), UsageError,
-     "batch_stats.*depends on the whole batch"),
-    (lambda t, s: CachedTeacher(spoilt(bn=BARE), s), UsageError, "'bn' of the teacher has no running stat"),
-    (lambda t, s: CachedTeacher(spoilt(bias=float("nan")), s), NumericalError,
-     "teacher's members is not finite"),
+    *(
+        (
+            lambda t, s, how=how: CachedTeacher(Teacher(Mixing(how)), s),
+            UsageError,
+            r"of an image alone are up to .* use the teacher itself",
+        )
+        for how in MIXING.values()
+    ),
+    (
+        lambda t, s: CachedTeacher(Teacher(Counted(), mode="batch_stats"), s),
+        UsageError,
+        "batch_stats.*depends on the whole batch",
+    ),
+    (
+        lambda t, s: CachedTeacher(spoilt(bn=BARE), s),
+        UsageError,
+        "'bn' of the teacher has no running stat",
+    ),
+    (
+        lambda t, s: CachedTeacher(spoilt(bias=float("nan")), s),
+        NumericalError,
+        "teacher's members is not finite",
+    ),
     (lambda t, s: CachedTeacher(t, s, augment=("flop",)), UsageError, "did you mean flip"),
     (lambda t, s: CachedTeacher(t, s, layers=("bm",)), UsageError, "no layer 'bm'"),
     (lambda t, s: CachedTeacher(TWO, s, layers=("bn",)), UsageError, "ensemble of 2 nets"),
     (lambda t, s: CachedTeacher(t, s, batch=0), UsageError, "batch is 0"),
     (lambda t, s: CachedTeacher(t, Split(s.images[:0], s.labels[:0])), DataError, "no image"),
-    (lambda t, s: CachedTeacher(t, s, path="/no/folder").outputs(s.images[:3], index=FIRST), UsageError,
-     "cannot write"),
-    (lambda t, s: ask(t, s, index=FIRST, input_gradients=True), UsageError,
-     "gradients of the teacher to the images.*use the teacher itself"),
-    (lambda t, s: ask(t, s, "bn", "conv", index=FIRST), UsageError,
-     r"layers conv are not in the teacher's cache \(kept: bn\)"),
+    (
+        lambda t, s: CachedTeacher(t, s, path="/no/folder").outputs(s.images[:3], index=FIRST),
+        UsageError,
+        "cannot write",
+    ),
+    (
+        lambda t, s: ask(t, s, index=FIRST, input_gradients=True),
+        UsageError,
+        "gradients of the teacher to the images.*use the teacher itself",
+    ),
+    (
+        lambda t, s: ask(t, s, "bn", "conv", index=FIRST),
+        UsageError,
+        r"layers conv are not in the teacher's cache \(kept: bn\)",
+    ),
     (lambda t, s: ask(t, s), UsageError, "index=batch.index, or use the teacher itself"),
-    *((lambda t, s, wrong=wrong: ask(t, s, index=wrong), UsageError, r"for 3 images, wanted int64 \(3,\)")
-      for wrong in (FIRST[:2], FIRST.float(), FIRST[:, None])),
-    *((lambda t, s, wrong=wrong: ask(t, s, index=wrong), UsageError, f"split has {N} images")
-      for wrong in (FIRST - 1, FIRST + N - 2)),
-    *((lambda t, s, view=view: ask(t, s, index=FIRST, view=view, augment=("flip",)), UsageError,
-       f"view is {view}.*pass their epoch") for view in (None, -1)),
-]  # fmt: skip
+    *(
+        (
+            lambda t, s, wrong=wrong: ask(t, s, index=wrong),
+            UsageError,
+            r"for 3 images, wanted int64 \(3,\)",
+        )
+        for wrong in (FIRST[:2], FIRST.float(), FIRST[:, None])
+    ),
+    *(
+        (lambda t, s, wrong=wrong: ask(t, s, index=wrong), UsageError, f"split has {N} images")
+        for wrong in (FIRST - 1, FIRST + N - 2)
+    ),
+    *(
+        (
+            lambda t, s, view=view: ask(t, s, index=FIRST, view=view, augment=("flip",)),
+            UsageError,
+            f"view is {view}.*pass their epoch",
+        )
+        for view in (None, -1)
+    ),
+]
 
 
 @pytest.mark.parametrize(("call", "kind", "words"), REFUSED)

@@ -17,9 +17,13 @@ def net(seed=0, classes=3):
     """With everything that can move: BatchNorm, dropout, an activation in place."""
     torch.manual_seed(seed)
     made = nn.Sequential(
-        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Flatten(),
+        nn.Conv2d(2, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Flatten(),
         nn.Linear(36, classes),
-    ).double()  # fmt: skip
+    ).double()
     made[1].running_mean.normal_()
     made[1].running_var.uniform_(0.5, 2.0)
     return made
@@ -30,7 +34,11 @@ def everything(*nets):
     tensors = [t.detach().clone() for n in nets for t in (*n.parameters(), *n.buffers())]
     rest = [
         [(p.requires_grad, p.grad) for n in nets for p in n.parameters()],
-        [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for n in nets for m in n.modules()],
+        [
+            (m.training, len(m._forward_hooks), len(m._forward_pre_hooks))
+            for n in nets
+            for m in n.modules()
+        ],
     ]
     return tensors, rest
 
@@ -76,9 +84,11 @@ def test_it_answers_in_evaluation_mode(images):
     out = Teacher(made).outputs(images, ["1", "0:in"])
     plain = copy.deepcopy(made).eval()
     assert torch.equal(out.logits, plain(images))
-    assert torch.equal(out.features["1"], plain[1](plain[0](images)))  # before the activation in place
+    # before the activation in place
+    assert torch.equal(out.features["1"], plain[1](plain[0](images)))
     assert torch.equal(out.features["0:in"], images)
-    # another batch size rounds differently: 18 products in the convolution, then 36 in the linear layer
+    # another batch size rounds differently: 18 products in the convolution, then 36 in the linear
+    # layer
     assert_rounds_alike(Teacher(made)(images[:2]), out.logits[:2], terms=18 + 36)
 
 
@@ -86,10 +96,15 @@ def test_batch_statistics_are_the_batchs_with_dropout_off(images):
     made = net().train()
     out = Teacher(made, mode="batch_stats").outputs(images, ["1"])
     maps = made[0](images)
-    mean, var = maps.mean((0, 2, 3), keepdim=True), maps.var((0, 2, 3), unbiased=False, keepdim=True)
+    mean, var = (
+        maps.mean((0, 2, 3), keepdim=True),
+        maps.var((0, 2, 3), unbiased=False, keepdim=True),
+    )
     wanted = (maps - mean) / (var + made[1].eps).sqrt()
     torch.testing.assert_close(out.features["1"], wanted, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(out.logits, made[5](wanted.relu().flatten(1)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        out.logits, made[5](wanted.relu().flatten(1)), rtol=1e-12, atol=1e-12
+    )
     flat = Teacher(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(50).double()), mode="batch_stats")
     with pytest.raises(UsageError, match=r"batch_stats.*pass two images or more"):
         flat(images[:1])
@@ -100,14 +115,18 @@ def test_no_graph_unless_it_is_asked_for(images):
     teacher, x = Teacher(made), images.clone().requires_grad_()
     out = teacher.outputs(x, ["0"])
     assert (
-        not out.logits.requires_grad and not out.features["0"].requires_grad and not out.at(3.0).requires_grad
+        not out.logits.requires_grad
+        and not out.features["0"].requires_grad
+        and not out.at(3.0).requires_grad
     )
     with torch.no_grad():
         assert not teacher(x).requires_grad
     assert not teacher(images).requires_grad
 
 
-@pytest.mark.parametrize("call", [lambda t, x: t.outputs(x, input_gradients=True).logits, lambda t, x: t(x)])
+@pytest.mark.parametrize(
+    "call", [lambda t, x: t.outputs(x, input_gradients=True).logits, lambda t, x: t(x)]
+)
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
 def test_gradients_reach_the_images_and_no_weight(images, call, average):
     nets = [net(0), net(1)]
@@ -177,13 +196,17 @@ def softmax(v):
 
 @pytest.mark.parametrize("T", [0.5, 1.0, 4.0, 20.0])
 def test_at_is_the_mean_of_the_softened_nets(T):
-    members = 3 * torch.randn(4, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    members = 3 * torch.randn(
+        4, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     each = softmax(members.numpy() / T)
     arithmetic = TeacherOutputs(members, average="arithmetic").at(T).numpy()
     np.testing.assert_allclose(softmax(arithmetic / T), each.mean(0), rtol=1e-12)
     geometric = TeacherOutputs(members, average="geometric").at(T).numpy()
     product = each.prod(0) ** (1 / 4)
-    np.testing.assert_allclose(softmax(geometric / T), product / product.sum(-1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(
+        softmax(geometric / T), product / product.sum(-1, keepdims=True), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
@@ -191,7 +214,8 @@ def test_equal_nets_are_one_net(images, average):
     one = net()
     teacher = Teacher(one, copy.deepcopy(one), copy.deepcopy(one), average=average)
     out, alone = teacher.outputs(images), Teacher(one)(images)
-    for v in (out.logits, out.at(0.1), out.at(20.0)):  # the logits themselves, for regression on them
+    # the logits themselves, for regression on them
+    for v in (out.logits, out.at(0.1), out.at(20.0)):
         torch.testing.assert_close(v, alone, rtol=1e-12, atol=1e-12)
     assert out.members.shape == (3, 6, 3)
 
@@ -219,16 +243,24 @@ def test_its_hash_changes_by_one_ulp_of_one_buffer():
     held = first.hash
     made[1].running_var[2] = torch.nextafter(made[1].running_var[2], torch.tensor(9.0).double())
     assert Teacher(made).hash != held == first.hash
-    with pytest.raises(UsageError, match=r"teacher has changed since it was made: 1\.running_var; .*deepcopy"):
+    with pytest.raises(
+        UsageError, match=r"teacher has changed since it was made: 1\.running_var; .*deepcopy"
+    ):
         first.check()
     again.check()
 
 
 def test_its_hash_sees_names_dtypes_shapes_and_the_order_of_nets():
     a, b = net(0), net(1)
-    hashes = {Teacher(*nets).hash for nets in ((a,), (b,), (a, b), (b, a), (a, a), (net(0).float(),))}
+    hashes = {
+        Teacher(*nets).hash for nets in ((a,), (b,), (a, b), (b, a), (a, a), (net(0).float(),))
+    }
     assert len(hashes) == 6
-    lines = nn.Linear(2, 2, bias=False), nn.Linear(4, 1, bias=False), nn.Sequential(nn.Linear(2, 2, bias=False))
+    lines = (
+        nn.Linear(2, 2, bias=False),
+        nn.Linear(4, 1, bias=False),
+        nn.Sequential(nn.Linear(2, 2, bias=False)),
+    )
     for each in lines:
         nn.init.ones_(next(each.parameters()))
     assert len({Teacher(each).hash for each in lines}) == 3
@@ -267,9 +299,15 @@ def test_to_another_device_it_is_a_copy_and_the_nets_stay(images):
 REFUSED = [
     (lambda x: Teacher(), "no net"),
     (lambda x: Teacher(lambda x: x), "is a function"),
-    (lambda x: Teacher(net(), average="aritmetic"), "no average 'aritmetic'; did you mean arithmetic"),
+    (
+        lambda x: Teacher(net(), average="aritmetic"),
+        "no average 'aritmetic'; did you mean arithmetic",
+    ),
     (lambda x: Teacher(net(), mode="train"), "no mode 'train'"),
-    (lambda x: Teacher(net(0), net(1, classes=4))(x), r"\(6, 3\), \(6, 4\) of 6 images.*same classes"),
+    (
+        lambda x: Teacher(net(0), net(1, classes=4))(x),
+        r"\(6, 3\), \(6, 4\) of 6 images.*same classes",
+    ),
     (lambda x: Teacher(net()[:1])(x), r"\(6, 4, 3, 3\) of 6 images, wanted logits"),
     (lambda x: Teacher(net(0), net(1)).outputs(x, ["1"]), "ensemble of 2 nets"),
     (lambda x: Teacher(net()).outputs(x, input_gradients=True), "images do not require a gradient"),

@@ -23,27 +23,50 @@ from kd_baselines.teachers import Teacher
 from kd_baselines.training import train
 
 TINY = KdConfig(
-    dataset="digits", method="soft-targets", net="mlp", net_args={"width": 8}, epochs=2, lr=0.01, batch=64,
-    teacher_net="mlp", teacher_args={"width": 16}, teacher_epochs=2, teacher_lr=0.01, teacher_batch=64,
+    dataset="digits",
+    method="soft-targets",
+    net="mlp",
+    net_args={"width": 8},
+    epochs=2,
+    lr=0.01,
+    batch=64,
+    teacher_net="mlp",
+    teacher_args={"width": 16},
+    teacher_epochs=2,
+    teacher_lr=0.01,
+    teacher_batch=64,
     per_class=30,
-)  # fmt: skip
+)
 CNN = replace(
-    TINY, net="thin-cnn", net_args={"width": 4, "depth": 3, "pools": 1}, teacher_net="wide-cnn",
-    teacher_args={"width": 4, "norm": "batch", "dropout": 0.5}, method="fitnets", teacher_epochs=1,
+    TINY,
+    net="thin-cnn",
+    net_args={"width": 4, "depth": 3, "pools": 1},
+    teacher_net="wide-cnn",
+    teacher_args={"width": 4, "norm": "batch", "dropout": 0.5},
+    method="fitnets",
+    teacher_epochs=1,
     method_args={"guided": "convs.1", "hint": "convs.1", "hint_epochs": 1},
-)  # fmt: skip
+)
 CNN = replace(CNN, net_args={"width": 4, "depth": 4, "pools": 2})
 
 # a small config a method; a method without a line here fails the test below
 ARGS = {
-    "plain": {}, "soft-targets": {}, "fitnets-kd": {}, "logits": {}, "noisy-logits": {"sigma": 0.1},
+    "plain": {},
+    "soft-targets": {},
+    "fitnets-kd": {},
+    "logits": {},
+    "noisy-logits": {"sigma": 0.1},
     "fitnets": {"guided": "convs.1", "hint": "convs.0", "hint_epochs": 1},
     "fitnets-one-stage": {"guided": "convs.1", "hint": "convs.0"},
     "attention": {"layers": "convs.1:convs.0"},
     "jacobian": {"activation_weight": 0.1, "jacobian_weight": 0.1},
-    "jacobian-norm": {"weight": 0.01}, "input-noise": {"sigma": 0.1}, "lwf": {"jacobian_weight": 0.1},
-    "born-again": {"label_weight": 1.0}, "cwtm": {}, "dkpp": {"redraw": False},
-}  # fmt: skip
+    "jacobian-norm": {"weight": 0.01},
+    "input-noise": {"sigma": 0.1},
+    "lwf": {"jacobian_weight": 0.1},
+    "born-again": {"label_weight": 1.0},
+    "cwtm": {},
+    "dkpp": {"redraw": False},
+}
 
 
 def break_off(*args, **options):
@@ -79,7 +102,9 @@ def test_every_method_leaves_its_teacher_bit_identical(method):
     net = build("wide-cnn", channels=1, size=8, classes=10, width=4, norm="batch", dropout=0.5)
     net(torch.randn(32, 1, 8, 8))  # statistics that are not the first ones
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    config = replace(CNN, method=method, method_args=ARGS[method], epochs=1, per_class=8, net_args=CNN.net_args)
+    config = replace(
+        CNN, method=method, method_args=ARGS[method], epochs=1, per_class=8, net_args=CNN.net_args
+    )
     trained = train(config, teacher=Teacher(net))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net.training and all(m.training for m in net.modules())
@@ -103,7 +128,9 @@ def test_an_ensemble_teaches():
 
 
 def test_without_a_class_and_so_many_of_each():
-    trained = train(replace(TINY, method="plain", method_args={}, without=("3",), per_class=20, epochs=8))
+    trained = train(
+        replace(TINY, method="plain", method_args={}, without=("3",), per_class=20, epochs=8)
+    )
     assert trained.scores.per_class[3] < 5 < trained.scores.accuracy
     assert "3" in trained.scores.missing
     assert trained.teacher is None
@@ -130,7 +157,11 @@ def test_seeds_share_a_teacher_and_not_images(tmp_path):
         ({"without": ("eleven",)}, UsageError, "eleven"),
         ({"per_class": 5000}, DataError, "training images"),
         ({"teacher_weights": "nowhere.pt"}, DataError, "does not exist"),
-        ({"method_args": {"temperature": "hot"}}, UsageError, "temperature is 'hot'; give a number"),
+        (
+            {"method_args": {"temperature": "hot"}},
+            UsageError,
+            "temperature is 'hot'; give a number",
+        ),
         ({"without": ("3",), "validation": 0}, DataError, "validation images"),
         ({"lr": 1e30, "optimizer": "sgd", "epochs": 5}, NumericalError, "learning rate"),
     ],
@@ -207,11 +238,16 @@ def test_a_file_of_weights_is_a_teacher(name, tmp_path):
     else:
         save_file(teacher.state_dict(), tmp_path / name)
     config = KdConfig(
-        dataset="digits", method="soft-targets", net_args={"width": 4}, teacher_args={"width": 16}, epochs=1
+        dataset="digits",
+        method="soft-targets",
+        net_args={"width": 4},
+        teacher_args={"width": 16},
+        epochs=1,
     )
     found = train(config, teacher=tmp_path / name)
     assert (
-        found.student.state_dict().keys() == train(config, teacher=Teacher(teacher)).student.state_dict().keys()
+        found.student.state_dict().keys()
+        == train(config, teacher=Teacher(teacher)).student.state_dict().keys()
     )
     for a, b in zip(found.teacher.nets[0].parameters(), teacher.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -235,14 +271,17 @@ def test_a_students_file_is_a_state_dict(tmp_path):
     for path in (older, tmp_path / "run/student.safetensors"):
         read = read_weights(path, net, download=False).fit(net)[0]
         assert all(torch.equal(tensor, plain[name]) for name, tensor in read.items())
-    with pytest.raises(DataError, match="its teacher came from elsewhere; pass the file or the run of that"):
+    with pytest.raises(
+        DataError, match="its teacher came from elsewhere; pass the file or the run of that"
+    ):
         SavedNet.load(tmp_path / "run", "teacher")
     with pytest.raises(UsageError, match=r"takes no module; train your own by kd_baselines\.fit"):
         train(config, net=net)
 
 
 def test_a_resumed_student_wants_the_teacher_it_had(tmp_path, monkeypatch):
-    """Also where a later file of the same shapes lies in its place; the runs below keep their own."""
+    """Also where a later file of the same shapes lies in its place; the runs below keep their
+    own."""
     small = replace(TINY, epochs=1, teacher_epochs=1)
     train(replace(small, teacher_seed=1), out=tmp_path / "other")
     with monkeypatch.context() as patch:
@@ -271,4 +310,6 @@ def test_a_state_of_an_earlier_version_is_read():
     ended.load({"job": 1, "finished": [state["net"]], **{k: state[k] for k in ("fit", "sums")}})
     for found in (again, ended):
         assert found.is_done
-        assert all(torch.equal(x, found.net.state_dict()[k]) for k, x in loop.net.state_dict().items())
+        assert all(
+            torch.equal(x, found.net.state_dict()[k]) for k, x in loop.net.state_dict().items()
+        )

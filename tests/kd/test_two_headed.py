@@ -40,11 +40,15 @@ LAYERS = {"trunk.conv2": "conv2"}
 
 
 def test_both_heads_see_the_trunk():
-    net = seeded(lambda: TwoHeaded(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), 72, 3, 10)).double()
+    net = seeded(
+        lambda: TwoHeaded(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), 72, 3, 10)
+    ).double()
     out = run(net, IMAGES, ["source", "target", "trunk"])
     features = out.features["trunk"].flatten(1)
     assert torch.equal(out.logits, F.linear(features, net.target.weight, net.target.bias))
-    assert torch.equal(out.features["source"], F.linear(features, net.source.weight, net.source.bias))
+    assert torch.equal(
+        out.features["source"], F.linear(features, net.source.weight, net.source.bias)
+    )
     assert out.logits.shape == (5, 3) and out.features["source"].shape == (5, 10)
     assert [name for name, _ in net.named_children()] == ["trunk", "target", "source"]
 
@@ -53,7 +57,11 @@ def test_both_heads_see_the_trunk():
     ("make", "shape", "last"),
     [
         (lambda: LeNet(size=28, classes=3), (1, 28, 28), "fc3"),
-        (lambda: torchvision_net(size=64, classes=3, model="squeezenet1_1"), (3, 64, 64), "classifier.1"),
+        (
+            lambda: torchvision_net(size=64, classes=3, model="squeezenet1_1"),
+            (3, 64, 64),
+            "classifier.1",
+        ),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3, bias=False)), (1, 4, 4), "1"),
         (lambda: nn.Sequential(nn.Conv2d(2, 3, 1), nn.Flatten()), (2, 1, 1), "0"),
     ],
@@ -74,7 +82,8 @@ def test_any_classifier_gets_a_head_beside_its_last_layer(make, shape, last):
     own = student.trunk.state_dict()
     assert all(
         torch.equal(
-            value, own[name.replace(f"{last}.", f"{last}.target.", 1) if name.startswith(last) else name]
+            value,
+            own[name.replace(f"{last}.", f"{last}.target.", 1) if name.startswith(last) else name],
         )
         for name, value in before.items()
     )
@@ -84,7 +93,10 @@ def test_any_classifier_gets_a_head_beside_its_last_layer(make, shape, last):
 def test_a_single_layer_too():
     net = seeded(lambda: nn.Linear(4, 3))
     out = run(two_headed(net, 7), torch.ones(2, 4), ["source"])
-    assert torch.allclose(out.logits, net(torch.ones(2, 4))) and out.features["source"].shape == (2, 7)
+    assert torch.allclose(out.logits, net(torch.ones(2, 4))) and out.features["source"].shape == (
+        2,
+        7,
+    )
 
 
 def test_the_net_stays_as_it_was_and_shares_nothing():
@@ -111,7 +123,8 @@ def test_saving_and_loading():
     again = two_headed(Convolutions(3), 10).double()
     again.load_state_dict(student.state_dict())
     assert torch.equal(
-        run(again, IMAGES, ["source"]).features["source"], run(student, IMAGES, ["source"]).features["source"]
+        run(again, IMAGES, ["source"]).features["source"],
+        run(student, IMAGES, ["source"]).features["source"],
     )
 
 
@@ -131,7 +144,10 @@ def test_saving_and_loading():
             r"makes \(2, 4, 6, 6\) of a batch",
         ),
         (lambda: TwoHeaded(nn.Flatten(), 4, 0, 2), "target_classes is 0"),
-        (lambda: TwoHeaded(nn.Flatten(), 4, 2, 2)(torch.zeros(1, 9)), "makes 9 features .* pass features=9"),
+        (
+            lambda: TwoHeaded(nn.Flatten(), 4, 2, 2)(torch.zeros(1, 9)),
+            "makes 9 features .* pass features=9",
+        ),
         (lambda: lwf_objective(attention=1.0), "name pairs of layers"),
         (lambda: lwf_objective(attention_jacobian=1.0), "name pairs of layers"),
         (lambda: lwf_objective(jacobian=-1.0), "weight is -1.0"),
@@ -149,9 +165,15 @@ def seen_of(student, teacher, needs):
     mine = run(student, x, sorted(needs.student_features))
     theirs = run(teacher.requires_grad_(False).eval(), x, sorted(needs.teacher_features))
     return Seen(
-        x, LABELS, student_logits=mine.logits, student_features=mine.features, teacher_logits=theirs.logits,
-        teacher_features=theirs.features, teacher_at=lambda T: theirs.logits, student=student
-    )  # fmt: skip
+        x,
+        LABELS,
+        student_logits=mine.logits,
+        student_features=mine.features,
+        teacher_logits=theirs.logits,
+        teacher_features=theirs.features,
+        teacher_at=lambda T: theirs.logits,
+        student=student,
+    )
 
 
 WEIGHTS = ("activations", "jacobian", "attention", "attention_jacobian")
@@ -188,7 +210,9 @@ def test_the_source_jacobian_is_that_of_the_second_head():
     objective = lwf_objective(activations=0.0, jacobian=1.0, output="full")
     found = objective(seen_of(student, teacher, objective.needs))["jacobianmatching"]
     expected = [
-        torch.func.jacrev(lambda x: run(student, x, ["source"]).features["source"] - teacher(x))(image[None])
+        torch.func.jacrev(lambda x: run(student, x, ["source"]).features["source"] - teacher(x))(
+            image[None]
+        )
         for image in IMAGES
     ]
     assert torch.allclose(found, torch.stack(expected).square().sum() / len(IMAGES), rtol=1e-10)

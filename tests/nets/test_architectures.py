@@ -1,4 +1,5 @@
-"""Every net: shapes, sizes, parameter counts, two derivatives, vmap, and the sentences for what cannot be."""
+"""Every net: shapes, sizes, parameter counts, two derivatives, vmap, and the sentences for what
+cannot be."""
 
 import itertools
 
@@ -55,7 +56,9 @@ def test_logits_have_one_column_a_class(name):
             assert net(torch.rand(2, channels, size, size)).shape == (2, 7), (size, channels)
 
 
-@pytest.mark.parametrize(("name", "args"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v))
+@pytest.mark.parametrize(
+    ("name", "args"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v)
+)
 def test_arguments_of_each_net(name, args):
     net = build(name, channels=1, size=28, classes=10, **args)
     with torch.no_grad():
@@ -74,10 +77,22 @@ def test_parameter_counts_against_the_arithmetic():
     assert count("lenet", 1, 28) == count("lenet", 1, 32) == lenet
     assert count("lenet", 3, 32) == lenet + 2 * 6 * 25
 
-    cifar = conv(3, 64, 5) + conv(64, 64, 5) + linear(64 * 8 * 8, 384) + linear(384, 192) + linear(192, 10)
+    cifar = (
+        conv(3, 64, 5)
+        + conv(64, 64, 5)
+        + linear(64 * 8 * 8, 384)
+        + linear(384, 192)
+        + linear(192, 10)
+    )
     assert count("alexcifarnet", 3, 32) == cifar == 1756426
 
-    convs = conv(3, 128, 5) + conv(128, 192, 5) + conv(192, 256, 3) + conv(256, 192, 3) + conv(192, 192, 3)
+    convs = (
+        conv(3, 128, 5)
+        + conv(128, 192, 5)
+        + conv(192, 256, 3)
+        + conv(256, 192, 3)
+        + conv(192, 192, 3)
+    )
     assert count("alexnet", 3, 32) == convs + linear(192 * 4 * 4, 10) == 1872202
 
     # three norms with 2 x 128 parameters; 32 -> 16 -> 8 -> 4 px
@@ -102,7 +117,9 @@ def test_parameter_counts_against_the_arithmetic():
         if inputs != width:
             resnet += inputs * width + 2 * width  # 1x1 shortcut with its norm
         inputs = width
-    assert count("resnet18", 3, 32) == count("resnet18", 3, 32, norm="instance") == resnet == 11173962
+    assert (
+        count("resnet18", 3, 32) == count("resnet18", 3, 32, norm="instance") == resnet == 11173962
+    )
 
 
 def test_alexnet_at_224_px_is_torchvisions():
@@ -124,10 +141,15 @@ def test_alexnet_shrinks_its_first_linear_layer_with_the_image():
 
 
 def test_response_norm_equals_torchs():
-    maps = torch.randn(2, 6, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 50
+    maps = (
+        torch.randn(2, 6, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        * 50
+    )
     # alpha is small: at this scale the norm changes the maps by more than a tenth
     assert (ResponseNorm()(maps) - maps).abs().max() > 0.1
-    torch.testing.assert_close(ResponseNorm()(maps), F.local_response_norm(maps, 4, 0.001 / 9, 0.75, 1.0))
+    torch.testing.assert_close(
+        ResponseNorm()(maps), F.local_response_norm(maps, 4, 0.001 / 9, 0.75, 1.0)
+    )
 
 
 SMALL = [
@@ -143,14 +165,20 @@ SMALL = [
 def test_vmap_over_nets_equals_a_loop_with_two_derivatives(name, size, args):
     net = build(name, channels=1, size=size, classes=3, **args).double()
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 1, size, size, generator=generator, dtype=torch.float64, requires_grad=True)
+    images = torch.randn(
+        2, 1, size, size, generator=generator, dtype=torch.float64, requires_grad=True
+    )
     thetas = {
-        key: torch.randn(2, *p.shape, generator=generator, dtype=torch.float64).mul_(0.2).requires_grad_()
+        key: torch.randn(2, *p.shape, generator=generator, dtype=torch.float64)
+        .mul_(0.2)
+        .requires_grad_()
         for key, p in net.named_parameters()
     }
 
     def run(theta, images):
-        return F.cross_entropy(torch.func.functional_call(net, theta, (images,)), torch.tensor([0, 2]))
+        return F.cross_entropy(
+            torch.func.functional_call(net, theta, (images,)), torch.tensor([0, 2])
+        )
 
     def second_derivative(losses):
         grads = torch.autograd.grad(losses.sum(), list(thetas.values()), create_graph=True)
@@ -167,7 +195,9 @@ def test_vmap_over_nets_equals_a_loop_with_two_derivatives(name, size, args):
 @pytest.mark.parametrize("name", ["convnet", "lenet"])
 def test_gradient_of_a_gradient_step_equals_finite_differences(name):
     # sigmoid and average pooling are smooth; LeNet's kinks are missed by a step of 1e-6
-    size, args = (28, {}) if name == "lenet" else (4, {"width": 4, "depth": 2, "activation": "sigmoid"})
+    size, args = (
+        (28, {}) if name == "lenet" else (4, {"width": 4, "depth": 2, "activation": "sigmoid"})
+    )
     net = build(name, channels=1, size=size, classes=2, **args).double()
     theta = {key: p.detach().requires_grad_() for key, p in net.named_parameters()}
     generator = torch.Generator().manual_seed(1)
@@ -202,7 +232,9 @@ def test_build_repeats_and_leaves_the_global_generator_alone(name):
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(6)
     second = build(name, channels=SIZES[name][0][1], size=28, classes=10)
-    for (key, a), (other, b) in zip(first.state_dict().items(), second.state_dict().items(), strict=True):
+    for (key, a), (other, b) in zip(
+        first.state_dict().items(), second.state_dict().items(), strict=True
+    ):
         assert key == other
         assert torch.equal(a, b)
 

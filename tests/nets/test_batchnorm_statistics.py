@@ -1,4 +1,5 @@
-"""Re-estimated BatchNorm statistics: their values, what they leave alone, and what happens on failure."""
+"""Re-estimated BatchNorm statistics: their values, what they leave alone, and what happens on
+failure."""
 
 import copy
 
@@ -16,7 +17,11 @@ class Tiny(nn.Module):
     def __init__(self):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, momentum=0.3), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(3, 2, 3)
+            nn.Conv2d(1, 3, 3),
+            nn.BatchNorm2d(3, momentum=0.3),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Conv2d(3, 2, 3),
         )
         self.norm = nn.SyncBatchNorm(2)
 
@@ -38,7 +43,8 @@ def test_one_batch_gives_in_eval_mode_what_batch_statistics_give():
     net, batch = net_for_tests(), images(0)
     reestimate(net, [batch])
     net.eval()
-    # running_var is unbiased, batch mode divides by n: put the n's back. Pixels a channel: 4x4x4 and 4x2x2
+    # running_var is unbiased, batch mode divides by n: put the n's back. Pixels a channel: 4x4x4
+    # and 4x2x2
     net.body[1].running_var *= (64 - 1) / 64
     net.norm.running_var *= (16 - 1) / 16
     evaluated = net(batch)

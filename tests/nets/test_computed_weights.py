@@ -73,7 +73,10 @@ EXACT = {
     "a function with its inverse": with_(Exponential),
     "two of them": lambda x: with_(Exponential)(parametrizations.weight_norm(x)),
 }
-NORMED = {"spectral norm": parametrizations.spectral_norm, "older spectral norm": older_spectral_norm}
+NORMED = {
+    "spectral norm": parametrizations.spectral_norm,
+    "older spectral norm": older_spectral_norm,
+}
 ORTHOGONAL = {
     "orthogonal": parametrizations.orthogonal,
     "householder": lambda x: parametrizations.orthogonal(x, orthogonal_map="householder"),
@@ -82,7 +85,13 @@ ORTHOGONAL = {
         x, orthogonal_map="householder", use_trivialization=False
     ),
 }
-ALL = {**EXACT, **NORMED, **ORTHOGONAL, "pruning": pruned, "symmetric": lambda x: with_(Symmetric)(x)}
+ALL = {
+    **EXACT,
+    **NORMED,
+    **ORTHOGONAL,
+    "pruning": pruned,
+    "symmetric": lambda x: with_(Symmetric)(x),
+}
 
 
 def weight_of(net, init, seed):
@@ -118,9 +127,14 @@ def test_magnitudes_of_weight_norm_are_the_norms_of_the_weight(wrap, init):
 def test_spectral_norm_follows_the_drawn_weight(wrap, init):
     weight, plain = weight_of(layer(wrap), init, 3), draw(layer(), init, stream(3))["weight"]
     sigma = torch.linalg.matrix_norm(plain, 2)
-    # torch's constructor iterates as often: within a few percent of the norm, and the same direction exactly
-    assert float((plain.flatten() @ weight.flatten()) / plain.norm() / weight.norm()) == pytest.approx(1)
-    torch.testing.assert_close(torch.linalg.matrix_norm(weight, 2), sigma / sigma, rtol=0.05, atol=0)
+    # torch's constructor iterates as often: within a few percent of the norm, and the same
+    # direction exactly
+    assert float(
+        (plain.flatten() @ weight.flatten()) / plain.norm() / weight.norm()
+    ) == pytest.approx(1)
+    torch.testing.assert_close(
+        torch.linalg.matrix_norm(weight, 2), sigma / sigma, rtol=0.05, atol=0
+    )
 
 
 @pytest.mark.parametrize("shape", [WIDE, TALL, (32, 32)])
@@ -189,7 +203,9 @@ def test_each_orthogonal_net_has_a_module_of_its_own():
         whole = start.whole(0, n)
         put(twin, {**whole[0], **whole[1]})
         torch.testing.assert_close(torch.func.functional_call(own, theta, (x,)), twin(x))
-    ((_, theta, count),) = nets_at_once(Random(layer(parametrizations.weight_norm), "xavier", 0), net, 0, 2)
+    ((_, theta, count),) = nets_at_once(
+        Random(layer(parametrizations.weight_norm), "xavier", 0), net, 0, 2
+    )
     assert (count, theta["bias"].shape) == (2, (2, 32))
 
 
@@ -216,14 +232,20 @@ class Bare(nn.Module):
         self.table = nn.Parameter(torch.randn(4, 6))
         self.slopes = nn.Parameter(torch.randn(6))
         self.gate, self.ones = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.ones(6))
-        self.layers = nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.InstanceNorm1d(6, affine=True))
+        self.layers = nn.Sequential(
+            nn.Linear(6, 6), nn.LayerNorm(6), nn.InstanceNorm1d(6, affine=True)
+        )
         self.listed = nn.ParameterList([torch.randn(3)])
         self.frozen = nn.Parameter(torch.randn(3), requires_grad=False)
-        self.attention, self.recurrent = nn.MultiheadAttention(6, 2, add_bias_kv=True), nn.LSTM(6, 3)
+        self.attention, self.recurrent = (
+            nn.MultiheadAttention(6, 2, add_bias_kv=True),
+            nn.LSTM(6, 3),
+        )
 
 
 @pytest.mark.parametrize(
-    ("init", "kept"), [("default", ["table", "slopes", "listed.0"]), ("xavier", ["slopes", "listed.0"])]
+    ("init", "kept"),
+    [("default", ["table", "slopes", "listed.0"]), ("xavier", ["slopes", "listed.0"])],
 )
 def test_bare_parameters_that_vary_are_named(init, kept):
     net = Bare()
@@ -251,8 +273,12 @@ def test_a_library_net_is_built_anew_where_a_reset_is_too_little(monkeypatch):
 
 def test_a_pool_of_nets_that_a_scheme_does_not_reach_is_refused(monkeypatch):
     monkeypatch.setitem(NETS, "bare", lambda channels, size, classes: Slopes())
-    config = dd.PoolConfig(dataset="digits", net="bare", nets=1, validation_nets=1, held_out=1, device="cpu")
-    with pytest.raises(UsageError, match=r"xavier does not draw slopes, so the nets would not be independent"):
+    config = dd.PoolConfig(
+        dataset="digits", net="bare", nets=1, validation_nets=1, held_out=1, device="cpu"
+    )
+    with pytest.raises(
+        UsageError, match=r"xavier does not draw slopes, so the nets would not be independent"
+    ):
         dd.pretrain(config)
 
 
@@ -269,7 +295,10 @@ def closed():
 
 
 REFUSED = [
-    (lambda: draw(closed(), "xavier", stream()), "weight is computed by OneWay.*no way back.*net=lambda"),
+    (
+        lambda: draw(closed(), "xavier", stream()),
+        "weight is computed by OneWay.*no way back.*net=lambda",
+    ),
     (
         lambda: draw(layer(parametrizations.orthogonal), "xavier", stream()),
         "a draw of weight is in buffers too .*draw_whole",

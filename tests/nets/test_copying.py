@@ -1,4 +1,5 @@
-"""Copies of nets that copy.deepcopy refuses, and the state of torch during the library's own functions."""
+"""Copies of nets that copy.deepcopy refuses, and the state of torch during the library's own
+functions."""
 
 import copy
 

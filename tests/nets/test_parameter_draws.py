@@ -1,4 +1,5 @@
-"""Draws of theta_0: distribution, determinism, no side effect, and the rule for every kind of parameter."""
+"""Draws of theta_0: distribution, determinism, no side effect, and the rule for every kind of
+parameter."""
 
 import copy
 import math
@@ -63,7 +64,9 @@ def test_variance_of_each_scheme(init):
         assert abs(weight.mean().item()) < 4 * math.sqrt(expected / weight.numel())
 
 
-@pytest.mark.parametrize(("init", "kurtosis"), [("xavier", 3.0), ("xavier-uniform", 1.8), ("kaiming", 3.0)])
+@pytest.mark.parametrize(
+    ("init", "kurtosis"), [("xavier", 3.0), ("xavier-uniform", 1.8), ("kaiming", 3.0)]
+)
 def test_normal_schemes_are_normal_and_uniform_ones_uniform(init, kurtosis):
     weight = draw(nn.Linear(200, 200), init, stream())["weight"]
     # its deviation over 40,000 normal values is sqrt(24 / 40000) = 0.024
@@ -112,12 +115,24 @@ def test_rule_for_every_kind_of_parameter(init):
     assert "tied.weight" not in theta
     for name in ("norm.weight", "layer_norm.weight"):
         assert (theta[name] == 1).all()
-    zeros = ["conv.bias", "norm.bias", "layer_norm.bias", "attention.in_proj_bias", "attention.out_proj.bias"]
+    zeros = [
+        "conv.bias",
+        "norm.bias",
+        "layer_norm.bias",
+        "attention.in_proj_bias",
+        "attention.out_proj.bias",
+    ]
     for name in [*zeros, "recurrent.bias_ih_l0", "recurrent.bias_hh_l0"]:
         assert (theta[name] == 0).all(), name
     assert torch.equal(theta["scale"], torch.tensor([2.0, 3.0]))
     assert torch.equal(theta["slope.weight"], net.slope.weight)
-    drawn = ["conv.weight", "embedding.weight", "attention.in_proj_weight", "recurrent.weight_hh_l0", "matrix"]
+    drawn = [
+        "conv.weight",
+        "embedding.weight",
+        "attention.in_proj_weight",
+        "recurrent.weight_hh_l0",
+        "matrix",
+    ]
     for name in drawn:
         assert theta[name].unique().numel() == theta[name].numel(), name
     for name, parameter in net.named_parameters():

@@ -1,4 +1,5 @@
-"""torchvision's classifiers: names of tensors, two derivatives, no randomness, and what cannot be built."""
+"""torchvision's classifiers: names of tensors, two derivatives, no randomness, and what cannot be
+built."""
 
 import pytest
 import torch
@@ -42,7 +43,9 @@ def test_training_is_differentiable_and_replayed_alike(model):
     net = make(model)
     theta = draw(net, "xavier", torch.Generator().manual_seed(0))
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    full, replay = (gradients(net, theta, images, adjoint) for adjoint in (FullUnroll(), StepReplay()))
+    full, replay = (
+        gradients(net, theta, images, adjoint) for adjoint in (FullUnroll(), StepReplay())
+    )
     assert full[0].abs().max() > 0 and bool(torch.isfinite(full[0]).all())
     for a, b in zip(full, replay, strict=True):
         assert (a - b).norm() <= 1e-4 * a.norm()
@@ -76,7 +79,9 @@ def test_torchvisions_own_module_is_differentiated_too():
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
     built = make("mobilenet_v3_small")
     for found, expected in zip(
-        gradients(net, theta, images, FullUnroll()), gradients(built, theta, images, FullUnroll()), strict=True
+        gradients(net, theta, images, FullUnroll()),
+        gradients(built, theta, images, FullUnroll()),
+        strict=True,
     ):
         torch.testing.assert_close(found, expected)
 

@@ -19,14 +19,20 @@ from datadistill.nets.weights import Weights, last_layer, read_weights
 from datadistill.runs.tensors import checksum, pack
 
 HERE = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-PLACES = [Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part] + [HERE]
+PLACES = [
+    Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part
+] + [HERE]
 SQUEEZENET = "squeezenet1_0/squeezenet1_0_imagenet.pt"
 
 
 def small(classes=2, width=3):
     """A net with a norm and a last layer."""
     return nn.Sequential(
-        nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(), nn.Linear(width * 4, classes)
+        nn.Conv2d(1, width, 3),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(width * 4, classes),
     )
 
 
@@ -105,7 +111,9 @@ def test_tensors_under_a_key_and_behind_a_prefix(tmp_path, source, key):
 
 
 def test_older_names_of_densenet(tmp_path):
-    path = written(tmp_path / "w.pt", {"features.denseblock1.denselayer1.norm.1.weight": torch.ones(2)})
+    path = written(
+        tmp_path / "w.pt", {"features.denseblock1.denselayer1.norm.1.weight": torch.ones(2)}
+    )
     found = read_weights(path, small()).tensors
     assert list(found) == ["features.denseblock1.denselayer1.norm1.weight"]
 
@@ -123,8 +131,14 @@ MISFITS = [
         lambda t: t.update({f"extra{i}": torch.ones(1) for i in range(7)}),
         "7 unexpected (extra0, extra1, extra2, ",
     ),
-    (lambda t: t.update({"0.bias": torch.ones(9)}), "1 of another shape or kind (0.bias is (9,), wanted (3,))"),
-    (lambda t: t.update({"0.bias": torch.ones(3, dtype=torch.int64)}), "(0.bias is int64 (3,), wanted (3,))"),
+    (
+        lambda t: t.update({"0.bias": torch.ones(9)}),
+        "1 of another shape or kind (0.bias is (9,), wanted (3,))",
+    ),
+    (
+        lambda t: t.update({"0.bias": torch.ones(3, dtype=torch.int64)}),
+        "(0.bias is int64 (3,), wanted (3,))",
+    ),
     (lambda t: t["0.bias"].fill_(float("nan")), "NaN or infinite value in 0.bias"),
 ]
 
@@ -147,7 +161,9 @@ class Canary:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("how", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+@pytest.mark.parametrize(
+    "how", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))]
+)
 def test_a_file_that_runs_code_is_refused_unrun(tmp_path, source, how):
     canary = tmp_path / "canary"
     how({**source, "0.bias": Canary(canary)}, tmp_path / "w.pt")
@@ -191,13 +207,33 @@ REFUSED = [  # the file's name, how it is made of a path and tensors, words of t
     (PT, lambda path, t: torch.save({"a": 3}, path), "has a int under 'a'"),
     (PT, lambda path, t: torch.save({0: torch.ones(1)}, path), "has a Tensor under '0'"),
     (PT, lambda path, t: torch.save({"a": torch.ones(2, 2).to_sparse()}, path), "sparse"),
-    (PT, lambda path, t: torch.save({"a": torch.ones(1).expand(10**9)}, path), "fewer numbers than 'a' claims"),
-    (PT, lambda path, t: torch.save({"a": torch.empty(3, device="meta")}, path), "empty tensor 'a'"),
+    (
+        PT,
+        lambda path, t: torch.save({"a": torch.ones(1).expand(10**9)}, path),
+        "fewer numbers than 'a' claims",
+    ),
+    (
+        PT,
+        lambda path, t: torch.save({"a": torch.empty(3, device="meta")}, path),
+        "empty tensor 'a'",
+    ),
     (PT, flip_in_archive, r"its part '.*data/\d+' is not of its checksum"),
     (OURS, lambda path, t: flip(own_file(path, t), -9), "damaged or was edited"),
-    (OURS, lambda path, t: own_file(path, t, "kd-net", nets=2), "holds 2 nets, wanted the weights of one"),
-    (OURS, lambda path, t: own_file(path, t, "pool"), "holds a pool of nets, wanted the weights of one"),
-    (OURS, lambda path, t: own_file(path, t, "nets"), "holds trained nets of an unfinished pool, wanted the w"),
+    (
+        OURS,
+        lambda path, t: own_file(path, t, "kd-net", nets=2),
+        "holds 2 nets, wanted the weights of one",
+    ),
+    (
+        OURS,
+        lambda path, t: own_file(path, t, "pool"),
+        "holds a pool of nets, wanted the weights of one",
+    ),
+    (
+        OURS,
+        lambda path, t: own_file(path, t, "nets"),
+        "holds trained nets of an unfinished pool, wanted the w",
+    ),
 ]
 
 
@@ -223,9 +259,13 @@ def published(monkeypatch, tmp_path, source):
     file = written(tmp_path / "made.pth", source)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
     entry = SimpleNamespace(url=f"https://example.org/models/small-{digest}.pth", name="V1")
-    monkeypatch.setattr("torchvision.models.get_model_weights", lambda model: SimpleNamespace(DEFAULT=entry))
+    monkeypatch.setattr(
+        "torchvision.models.get_model_weights", lambda model: SimpleNamespace(DEFAULT=entry)
+    )
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
-    return SimpleNamespace(file=file, cached=tmp_path / "cache" / "hub" / "checkpoints" / f"small-{digest}.pth")
+    return SimpleNamespace(
+        file=file, cached=tmp_path / "cache" / "hub" / "checkpoints" / f"small-{digest}.pth"
+    )
 
 
 def test_imagenet_weights_from_the_cache(published, monkeypatch):
@@ -250,10 +290,15 @@ def test_missing_imagenet_weights_say_where_to_put_them(published, monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    for download, words in ((True, "could not be fetched"), (False, "fetching them was not allowed")):
+    for download, words in (
+        (True, "could not be fetched"),
+        (False, "fetching them was not allowed"),
+    ):
         with pytest.raises(Unavailable, match=words) as caught:
             read_weights("imagenet", small(), model="small", download=download)
-        assert published.cached.name in str(caught.value) and str(published.cached.parent) in str(caught.value)
+        assert published.cached.name in str(caught.value) and str(published.cached.parent) in str(
+            caught.value
+        )
 
 
 def test_imagenet_weights_of_nets_that_have_none():
@@ -292,12 +337,16 @@ def test_real_squeezenet():
         pytest.skip(f"{SQUEEZENET} is not in $DATADISTILL_DATA nor in ../shared/data")
     net = build("torchvision", channels=3, size=64, classes=20, model="squeezenet1_0")
     theta, buffers, fresh = read_weights(place, net).fit(net)
-    assert len(theta) == 50 and buffers == {} and fresh == ("classifier.1.weight", "classifier.1.bias")
+    assert (
+        len(theta) == 50 and buffers == {} and fresh == ("classifier.1.weight", "classifier.1.bias")
+    )
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [("net", ""), ("kd-net", "0.")])
 def test_weights_in_a_file_of_ours_are_read(tmp_path, source, kind, prefix):
-    found = read_weights(own_file(tmp_path / "w.safetensors", source, kind, prefix), small()).tensors
+    found = read_weights(
+        own_file(tmp_path / "w.safetensors", source, kind, prefix), small()
+    ).tensors
     assert found.keys() == source.keys() and all(torch.equal(found[k], source[k]) for k in source)
 
 

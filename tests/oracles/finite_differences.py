@@ -1,8 +1,9 @@
 """Gradients against central finite differences, with a comparison that cannot be passed by zeros.
 
-For a scalar function L and a step h, dL/dx_i = (L(x + h e_i) - L(x - h e_i)) / 2h + O(h^2). An entry agrees
-when the difference is at most `rtol` times the larger of its size and `floor` times the largest entry of its
-group; a group is all tensors whose names share the part before the first dot (`theta_0.conv.weight`).
+For a scalar function L and a step h, dL/dx_i = (L(x + h e_i) - L(x - h e_i)) / 2h + O(h^2). An
+entry agrees when the difference is at most `rtol` times the larger of its size and `floor` times
+the largest entry of its group; a group is all tensors whose names share the part before the first
+dot (`theta_0.conv.weight`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ STEP, RTOL, FLOOR = 1e-6, 1e-3, 1e-3
 
 
 def compare(found: Tensors, expected: Tensors, rtol: float = RTOL, floor: float = FLOOR) -> None:
-    """Raise AssertionError unless every entry of `found` is `expected`'s, relative to itself or its group."""
+    """Raise AssertionError unless every entry of `found` is `expected`'s, relative to itself or its
+    group."""
     assert found.keys() == expected.keys(), (sorted(found), sorted(expected))
     largest: dict[str, float] = {}
     for name, x in expected.items():
@@ -25,8 +27,11 @@ def compare(found: Tensors, expected: Tensors, rtol: float = RTOL, floor: float 
         largest[group] = max(largest.get(group, 0.0), float(x.abs().max()))
     for name, x in expected.items():
         scale = largest[name.split(".")[0]]
-        # 1e-6: hundreds of times what rounding leaves of a difference of losses; below it nothing is tested
-        assert scale > 1e-6, f"the gradient of {name} is at most {scale:.1e}: too small to be compared"
+        # 1e-6: hundreds of times what rounding leaves of a difference of losses; below it nothing
+        # is tested
+        assert scale > 1e-6, (
+            f"the gradient of {name} is at most {scale:.1e}: too small to be compared"
+        )
         error = (found[name] - x).abs()
         allowed = rtol * x.abs().clamp_min(floor * scale)
         worst = int((error / allowed).argmax())
@@ -36,7 +41,9 @@ def compare(found: Tensors, expected: Tensors, rtol: float = RTOL, floor: float 
         )
 
 
-def _difference(function: Callable[[Tensors], Tensor], tensors: Tensors, name: str, direction: Tensor) -> float:
+def _difference(
+    function: Callable[[Tensors], Tensor], tensors: Tensors, name: str, direction: Tensor
+) -> float:
     with torch.no_grad():
         up = function({**tensors, name: tensors[name] + STEP * direction})
         down = function({**tensors, name: tensors[name] - STEP * direction})
@@ -44,9 +51,13 @@ def _difference(function: Callable[[Tensors], Tensor], tensors: Tensors, name: s
 
 
 def sample(
-    function: Callable[[Tensors], Tensor], tensors: Tensors, generator: torch.Generator, entries: int = 25
+    function: Callable[[Tensors], Tensor],
+    tensors: Tensors,
+    generator: torch.Generator,
+    entries: int = 25,
 ) -> tuple[Tensors, Tensors]:
-    """Random entries of each tensor, all of a small one: flat indices, and the differences there."""
+    """Random entries of each tensor, all of a small one: flat indices, and the differences
+    there."""
     chosen, expected = {}, {}
     for name, x in tensors.items():
         chosen[name] = torch.randperm(x.numel(), generator=generator)[:entries]
@@ -76,11 +87,14 @@ def check_directions(
     generator: torch.Generator,
     directions: int = 2,
 ) -> None:
-    """Compare directional derivatives <gradient, d> along random d of length 1, a few for each tensor."""
+    """Compare directional derivatives <gradient, d> along random d of length 1, a few for each
+    tensor."""
     found, expected = {}, {}
     for name, x in tensors.items():
         ds = [torch.randn(x.shape, generator=generator, dtype=x.dtype) for _ in range(directions)]
         ds = [d / d.norm() for d in ds]
-        expected[name] = torch.tensor([_difference(function, tensors, name, d) for d in ds], dtype=x.dtype)
+        expected[name] = torch.tensor(
+            [_difference(function, tensors, name, d) for d in ds], dtype=x.dtype
+        )
         found[name] = torch.stack([(gradients[name] * d).sum() for d in ds])
     compare(found, expected)

@@ -1,7 +1,8 @@
 """The unrolled loop written with TorchOpt's functional optimizers: an independent witness.
 
-The optimizers run with learning rate 1, so that their updates are -d_t (for SGD, momentum and Adam the
-learning rate multiplies the direction last), and eta_t multiplies them here: theta <- theta + eta_t (-d_t).
+The optimizers run with learning rate 1, so that their updates are -d_t (for SGD, momentum and Adam
+the learning rate multiplies the direction last), and eta_t multiplies them here: theta <- theta +
+eta_t (-d_t).
 
 Reference: Ren et al., TorchOpt: an efficient library for differentiable optimization, 2023,
 https://arxiv.org/abs/2211.06934
@@ -26,17 +27,24 @@ def sgd(weight_decay: float = 0.0) -> Any:
 
 def momentum(beta: float, nesterov: bool = False, weight_decay: float = 0.0) -> Any:
     return torchopt.sgd(
-        lr=1.0, momentum=beta, nesterov=nesterov, weight_decay=weight_decay, moment_requires_grad=True
+        lr=1.0,
+        momentum=beta,
+        nesterov=nesterov,
+        weight_decay=weight_decay,
+        moment_requires_grad=True,
     )
 
 
 def adam(beta1: float, beta2: float, eps: float, eps_root: float) -> Any:
-    return torchopt.adam(lr=1.0, betas=(beta1, beta2), eps=eps, eps_root=eps_root, moment_requires_grad=True)
+    return torchopt.adam(
+        lr=1.0, betas=(beta1, beta2), eps=eps, eps_root=eps_root, moment_requires_grad=True
+    )
 
 
 @contextlib.contextmanager
 def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """TorchOpt computes Adam's bias correction in torch's default dtype, whatever that of the parameters."""
+    """TorchOpt computes Adam's bias correction in torch's default dtype, whatever that of the
+    parameters."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

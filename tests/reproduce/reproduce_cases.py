@@ -17,15 +17,26 @@ POOL = PoolConfig(
     **NET,
 )
 FRESH = DistillConfig(
-    recipe="fresh", dataset="digits", theta_0="random", ipc=1, steps=1, epochs=2, images_from="real",
-    iterations=3, batch=32, validate_every=3, validate_nets=1, **NET,
-)  # fmt: skip
+    recipe="fresh",
+    dataset="digits",
+    theta_0="random",
+    ipc=1,
+    steps=1,
+    epochs=2,
+    images_from="real",
+    iterations=3,
+    batch=32,
+    validate_every=3,
+    validate_nets=1,
+    **NET,
+)
 ADAPTED = FRESH.with_changes(recipe="adapted", pool="a-pool", source="digits")
 
 
 def part(name, config, pools=None, arguments=None):
     return Part(
-        name, f"Digits, {name}",
+        name,
+        f"Digits, {name}",
         pools=pools or {},
         sets={f"set-{name}": config},
         measurements=(Measurement("m", "ours", (f"set-{name}",), arguments or {"nets": 2}),),
@@ -33,7 +44,7 @@ def part(name, config, pools=None, arguments=None):
             TableRow("before training", "m", "before"),
             TableRow("ours", "m", "ours", {"accuracy": Published(79.5, 8.1, "table 9")}, ours=True),
         ),
-    )  # fmt: skip
+    )
 
 
 def plan(arguments=None, **changes):

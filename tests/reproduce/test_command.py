@@ -21,7 +21,9 @@ def test_the_command_prints_both_numbers_and_what_it_wrote(table9, capsys):
     lines = capsys.readouterr().out.splitlines()
     ours = next(line for line in lines if line.startswith("ours"))
     assert ours.endswith("2 nets") and "79.5 ± 8.1" in ours
-    assert lines[-2].startswith("wrote runs/reproduce/table9-smoke: table.md, table.csv, figure.png")
+    assert lines[-2].startswith(
+        "wrote runs/reproduce/table9-smoke: table.md, table.csv, figure.png"
+    )
     assert lines[-1] == "next: datadistill reproduce table9 --scale cpu"
     assert {"table.md", "table.csv", "figure.png"} <= {p.name for p in table9.iterdir()}
 
@@ -31,11 +33,18 @@ def test_json_alone_on_stdout(table9, capsys):
     shown = capsys.readouterr()
     found = json.loads(shown.out)
     assert (found["table"], found["scale"], found["run"], found["missing"]) == (
-        "table9", "smoke", "there", ["adapted"]
-    )  # fmt: skip
+        "table9",
+        "smoke",
+        "there",
+        ["adapted"],
+    )
     before, ours = found["rows"]
     assert before["published"] is None and 0 < ours["mean"] <= 100
-    assert (ours["published"], ours["published_deviation"], ours["published_in"]) == (79.5, 8.1, "table 9")
+    assert (ours["published"], ours["published_deviation"], ours["published_in"]) == (
+        79.5,
+        8.1,
+        "table 9",
+    )
     assert "learn set-fresh: 3 iterations" in shown.err
 
 
@@ -45,7 +54,10 @@ def test_several_parts_and_folders_may_be_named(table9, capsys):
     again = ["reproduce", "table9", "--reuse", "a/sets", "--reuse", "a/pools", "--out", "b"]
     assert main(again) == 0
     shown = capsys.readouterr().out
-    assert "the run in a/pools/a-pool is used" in shown and "the run in a/sets/set-fresh is used" in shown
+    assert (
+        "the run in a/pools/a-pool is used" in shown
+        and "the run in a/sets/set-fresh is used" in shown
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +65,10 @@ def test_several_parts_and_folders_may_be_named(table9, capsys):
     [
         (["tabel9"], "there is no table 'tabel9'; did you mean table9"),
         (["table9", "--only", "adopted"], "did you mean adapted"),
-        (["table9", "--weights", "net.pt"], "table9 starts from no given weights; leave --weights out"),
+        (
+            ["table9", "--weights", "net.pt"],
+            "table9 starts from no given weights; leave --weights out",
+        ),
         (["table9", "--reuse", "nowhere"], "--reuse nowhere is no folder"),
     ],
 )

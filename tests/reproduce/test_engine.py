@@ -38,14 +38,24 @@ def out(finished, tmp_path):
 
 def test_everything_lies_below_one_folder(finished):
     assert steps(finished) == ALL
-    kinds = {p.parent.relative_to(finished).as_posix(): RunFolder.open(p.parent).kind
-             for p in finished.rglob("config.json")}  # fmt: skip
+    kinds = {
+        p.parent.relative_to(finished).as_posix(): RunFolder.open(p.parent).kind
+        for p in finished.rglob("config.json")
+    }
     assert kinds == {
-        ".": "reproduce", "pools/a-pool": "pool", "sets/set-fresh": "distill", "sets/set-adapted": "distill"
-    }  # fmt: skip
+        ".": "reproduce",
+        "pools/a-pool": "pool",
+        "sets/set-fresh": "distill",
+        "sets/set-adapted": "distill",
+    }
     assert {p.name for p in finished.iterdir() if p.is_file()} == {
-        "config.json", "environment.json", "timing.jsonl", "table.md", "table.csv", "figure.png"
-    }  # fmt: skip
+        "config.json",
+        "environment.json",
+        "timing.jsonl",
+        "table.md",
+        "table.csv",
+        "figure.png",
+    }
 
 
 def test_typed_again_nothing_is_run_and_the_files_are_the_same(out):
@@ -80,7 +90,9 @@ def test_a_changed_set_measures_again(out, tmp_path):
 
 def test_a_run_of_another_config_is_not_overwritten(out):
     kept = (out / "sets/set-fresh/distilled.safetensors").read_bytes()
-    with pytest.raises(UsageError, match=r"holds a run of another config \(ipc 1 -> 2\); remove it"):
+    with pytest.raises(
+        UsageError, match=r"holds a run of another config \(ipc 1 -> 2\); remove it"
+    ):
         reproduce(plan(ipc=2), out=out)
     assert (out / "sets/set-fresh/distilled.safetensors").read_bytes() == kept
 
@@ -103,7 +115,9 @@ def test_a_damaged_measurement_is_made_again(out):
 
 
 def test_a_folder_of_another_table_is_refused(out):
-    with pytest.raises(UsageError, match=r"holds another study \(seed 0 -> 1\); choose another out"):
+    with pytest.raises(
+        UsageError, match=r"holds another study \(seed 0 -> 1\); choose another out"
+    ):
         reproduce(plan(), out=out, seed=1)
 
 
@@ -127,7 +141,8 @@ def test_a_stopped_table_goes_on_where_it_was(at, finished, tmp_path):
     reproduce(plan(), out=out)
     assert (out / "table.csv").read_bytes() == (finished / "table.csv").read_bytes()
     done = steps(out)
-    # what the signal met has stopped before its end (a measurement of one chunk of nets may have ended)
+    # what the signal met has stopped before its end (a measurement of one chunk of nets may have
+    # ended)
     assert len(done) <= len(ALL) + 1 and set(done) == set(ALL)
     assert done.count("learn set-fresh") == 1
 
@@ -171,7 +186,9 @@ def test_a_part_alone_and_then_the_rest(finished, tmp_path):
     out = tmp_path / "table9"
     made = reproduce(plan(), out=out, only=["adapted"])
     assert steps(out) == ["pretrain a-pool", "learn set-adapted", "adapted"]
-    assert made.result.missing == ["fresh"] and "Not run here: fresh" in (out / "table.md").read_text()
+    assert (
+        made.result.missing == ["fresh"] and "Not run here: fresh" in (out / "table.md").read_text()
+    )
     again = reproduce(plan(), out=out, only=["fresh"])  # what is there is shown too
     assert again.result.missing == []
     assert (out / "table.md").read_bytes() == (finished / "table.md").read_bytes()
@@ -202,14 +219,18 @@ def test_several_sets_are_runs(tmp_path):
     one = part("fresh", FRESH)
     runs = {"run0": FRESH, "run1": FRESH.with_changes(seed=1)}
     (m,) = one.measurements
-    two = Plan("table9", "smoke", "T", (_with(one, sets=runs, measurements=(_with(m, sets=tuple(runs)),)),))
+    two = Plan(
+        "table9", "smoke", "T", (_with(one, sets=runs, measurements=(_with(m, sets=tuple(runs)),)),)
+    )
     made = reproduce(two, out=tmp_path / "new")
     ours = made.result.parts[0][1][1]
     assert ours.runs == 2 and ours.over == "2 runs x 2 nets"
     single = []
     for c in runs.values():  # each run draws its nets by its own seed
         alone = part("fresh", c)
-        seeded = _with(alone.measurements[0], arguments={**alone.measurements[0].arguments, "seed": c.seed})
+        seeded = _with(
+            alone.measurements[0], arguments={**alone.measurements[0].arguments, "seed": c.seed}
+        )
         plan = Plan("table9", "smoke", "T", (_with(alone, measurements=(seeded,)),))
         single.append(reproduce(plan, out=tmp_path / f"{c.seed}", reuse=[tmp_path / "new"]))
     means = [made.result.parts[0][1][1].values["accuracy"].mean for made in single]
@@ -244,9 +265,21 @@ def test_an_attacked_set_has_the_scores_of_an_attack(out, tmp_path):
     d, pool = DistilledDataset.load(tmp_path / "attack"), Pool.load(out / "pools/a-pool")
     tools = measure.Tools(pool, None, False, "cpu", lambda: None)
     before, ours = measure.train_on_set(d, tools, nets=2)
-    wanted = {"attacked_accuracy", "attacked_to_target", "others_accuracy", "accuracy", "modified_accuracy"}
+    wanted = {
+        "attacked_accuracy",
+        "attacked_to_target",
+        "others_accuracy",
+        "accuracy",
+        "modified_accuracy",
+    }
     assert set(before.values) == set(ours.values) == wanted
-    sizes = {"nets": 1, "sets": 1, "selection_nets": 1, "optimized_from": 1, "baselines": ["random-real"]}
+    sizes = {
+        "nets": 1,
+        "sets": 1,
+        "selection_nets": 1,
+        "optimized_from": 1,
+        "baselines": ["random-real"],
+    }
     rows = {row.name: row for row in measure.baselines(d, tools, candidates="learned", **sizes)}
     assert set(rows["random-real"].values) == wanted
 

@@ -23,7 +23,9 @@ def test_every_table_has_a_plan_at_every_scale(table, scale):
         assert set(part.columns) <= set(part.headings)
         used = {s for m in part.measurements for s in m.sets}
         assert used == set(part.sets), "sets that nobody measures"
-        assert {r.measurement for r in part.rows if r.measurement} == {m.name for m in part.measurements}
+        assert {r.measurement for r in part.rows if r.measurement} == {
+            m.name for m in part.measurements
+        }
         assert any(row.ours for row in part.rows)
         assert all(set(row.published) <= set(part.columns) for row in part.rows)
 
@@ -39,14 +41,19 @@ def test_smoke_uses_only_data_that_come_with_the_dependencies(table):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_smoke_says_that_it_proves_no_number(table):
-    assert any("not to be held against the published" in remark for remark in plan_of(table, "smoke").remarks)
+    assert any(
+        "not to be held against the published" in remark
+        for remark in plan_of(table, "smoke").remarks
+    )
 
 
 def test_full_has_the_papers_sizes():
     for table in ("table1", "table2", "attack"):
         for part in plan_of(table, "full").parts:
             sizes = [dict(m.arguments) for m in part.measurements if m.kind == "compare"]
-            assert all(s["nets"] == 200 and s["sets"] == 10 and s["optimized_from"] == 50 for s in sizes)
+            assert all(
+                s["nets"] == 200 and s["sets"] == 10 and s["optimized_from"] == 50 for s in sizes
+            )
             assert all((c.nets, c.held_out) == (2000, 200) for c in part.pools.values())
     assert [part.name for part in plan_of("table2", "full").parts] == ["m-to-u", "u-to-m", "s-to-m"]
     assert all(len(part.sets) == 10 for part in plan_of("table3", "full").parts)
@@ -54,7 +61,9 @@ def test_full_has_the_papers_sizes():
 
 def test_published_numbers_are_those_of_table_1():
     rows = {row.label: row.published for row in plan_of("table1", "cpu").parts[0].rows}
-    found = {label: (p["accuracy"].value, p["accuracy"].deviation) for label, p in rows.items() if p}
+    found = {
+        label: (p["accuracy"].value, p["accuracy"].deviation) for label, p in rows.items() if p
+    }
     assert found == {
         "ours, fixed initialization": (96.6, None),
         "ours, random initialization": (79.5, 8.1),
@@ -121,7 +130,9 @@ def test_changes_reach_every_config_and_known_arguments():
         sets={"iterations": 1}, pools={"nets": 3}, arguments={"nets": 1, "sets": 7}
     )
     part = plan.parts[0]
-    assert {c.iterations for c in part.sets.values()} == {1} and {c.nets for c in part.pools.values()} == {3}
+    assert {c.iterations for c in part.sets.values()} == {1} and {
+        c.nets for c in part.pools.values()
+    } == {3}
     by_name = {m.name: m.arguments for m in part.measurements}
     assert by_name["baselines"]["sets"] == 7 and "sets" not in by_name["random"]
 

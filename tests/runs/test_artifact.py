@@ -1,4 +1,5 @@
-"""A kind of file, declared in a few lines: what is saved is loaded, and the table of fields refuses others."""
+"""A kind of file, declared in a few lines: what is saved is loaded, and the table of fields refuses
+others."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -74,7 +75,9 @@ def test_a_value_that_is_refused_is_said_of_the_file(tmp_path):
 
 def test_what_fails_in_the_class_is_said_of_the_file(tmp_path):
     HOUSE.save(house(), tmp_path / "a")
-    with pytest.raises(DataError, match=r"a: its metadata is not that of a house \(ZeroDivisionError"):
+    with pytest.raises(
+        DataError, match=r"a: its metadata is not that of a house \(ZeroDivisionError"
+    ):
         HOUSE.load(tmp_path / "a", lambda **house: 1 / 0)
 
 

@@ -42,7 +42,9 @@ def test_artefacts_are_0644_whatever_the_umask(tmp_path, umask_077):
 
 def test_json_is_canonical(tmp_path):
     atomic.write_json(tmp_path / "a.json", {"b": [1.0], "a": "é"})
-    assert (tmp_path / "a.json").read_bytes() == b'{\n  "a": "\\u00e9",\n  "b": [\n    1.0\n  ]\n}\n'
+    assert (
+        tmp_path / "a.json"
+    ).read_bytes() == b'{\n  "a": "\\u00e9",\n  "b": [\n    1.0\n  ]\n}\n'
     with pytest.raises(ValueError):
         atomic.write_json(tmp_path / "a.json", {"b": float("nan")})
     assert (tmp_path / "a.json").stat().st_size > 0

@@ -29,7 +29,9 @@ def store(tmp_path):
 
 
 def save(store, iteration):
-    return store.save(iteration, {"x": torch.full((3,), float(iteration))}, {"iteration": iteration})
+    return store.save(
+        iteration, {"x": torch.full((3,), float(iteration))}, {"iteration": iteration}
+    )
 
 
 def names(store):
@@ -78,7 +80,8 @@ def test_everything_is_on_disk_before_it_gets_its_name(store, monkeypatch):
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(os, "rename", record_rename)
     save(store, 1)
-    # each file, then step-000001.tmp that holds it; after the rename, the folder that holds the name
+    # each file, then step-000001.tmp that holds it; after the rename, the folder that holds the
+    # name
     assert events == ["tmp", "tmp"] * 3 + ["-> step-000001", "checkpoints"]
 
 
@@ -145,7 +148,8 @@ def test_a_state_that_is_no_json_is_refused_first(store):
 
 
 def killed_while(store, iteration, monkeypatch, name, when):
-    """Save in a forked child that dies, as by SIGKILL, when `when(args)` holds on calling os.`name`."""
+    """Save in a forked child that dies, as by SIGKILL, when `when(args)` holds on calling
+    os.`name`."""
     original = getattr(os, name)
 
     def die(*args, **kwargs):
@@ -170,7 +174,9 @@ def test_killed_before_the_final_rename(store, monkeypatch, call, ending):
     killed_while(store, 2, monkeypatch, call, lambda args: str(args[1]).endswith(ending))
     assert "step-000002.tmp" in names(store)
     assert store.load_latest(clean=False).iteration == 1
-    with pytest.warns(UserWarning, match=r"removed .*step-000002\.tmp, left by an interrupted save"):
+    with pytest.warns(
+        UserWarning, match=r"removed .*step-000002\.tmp, left by an interrupted save"
+    ):
         assert store.load_latest().iteration == 1
     assert names(store) == ["step-000001"]
     save(store, 2)
@@ -280,7 +286,9 @@ def test_any_damage_is_noticed(tmp_path_factory, data, file, cut):
 def test_when_all_are_damaged_there_is_none_and_it_says_so(store):
     for iteration in (1, 2):
         (save(store, iteration) / "state.json").write_bytes(b"{}\n")
-    with pytest.warns(UserWarning, match="step-000002 .*step-000001 .*no complete checkpoint is left"):
+    with pytest.warns(
+        UserWarning, match="step-000002 .*step-000001 .*no complete checkpoint is left"
+    ):
         assert store.load_latest() is None
 
 
@@ -345,4 +353,7 @@ def test_the_manifest_can_be_checked_by_hand(store):
     manifest = json.loads((path / "manifest.json").read_text())
     for name in FILES[:2]:
         data = (path / name).read_bytes()
-        assert manifest["files"][name] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        assert manifest["files"][name] == {
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }

@@ -33,7 +33,10 @@ class Counting(Work[int]):
         if self.step in SIGNALS:
             signal.raise_signal(SIGNALS.pop(self.step))
         self.total, self.step = self.total + self.config.weight * self.step, self.step + 1
-        return Step(metrics=[{"step": self.step, "total": float(self.total)}], line=f"total {self.total:.0f}")
+        return Step(
+            metrics=[{"step": self.step, "total": float(self.total)}],
+            line=f"total {self.total:.0f}",
+        )
 
     def state(self):
         return {"total": self.total, "step": self.step}
@@ -82,7 +85,9 @@ def test_a_run_in_memory_and_one_in_a_folder_agree(tmp_path):
 def test_stopped_by_a_signal_and_resumed_to_the_same_bytes(tmp_path, at, number, options):
     run(Sum(), Count(), tmp_path / "straight", options=options)
     SIGNALS[at] = number
-    with pytest.raises(Interrupted, match=f"saved at step {at + 1} of 6; go on with: sum|all steps") as stop:
+    with pytest.raises(
+        Interrupted, match=f"saved at step {at + 1} of 6; go on with: sum|all steps"
+    ) as stop:
         run(Sum(), Count(), tmp_path / "stopped", options=options)
     assert stop.value.exit_code == 128 + number
     assert run(Sum(), None, tmp_path / "stopped", resume=True, options=options) == 15
@@ -105,7 +110,9 @@ def test_a_run_that_died_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch,
         patched.setattr(Counting, "advance", dies)
         with pytest.raises(KeyboardInterrupt):
             run(Sum(), Count(), tmp_path / "run", options=options)
-    monkeypatch.setattr(Counting, "advance", lambda self: started.append(self.step) or advance(self))
+    monkeypatch.setattr(
+        Counting, "advance", lambda self: started.append(self.step) or advance(self)
+    )
     assert run(Sum(), None, tmp_path / "run", resume=True, options=options) == 15
     assert started[0] == 5 // int(every) * int(every)
     assert contents(tmp_path / "run") == contents(tmp_path / "straight")
@@ -162,19 +169,29 @@ def resumed(path, config=None, data="data", options=EVERY_STEP):
 
 REFUSALS = [
     (lambda path: run(Sum(), None), UsageError, "a run in memory cannot be resumed"),
-    (lambda path: run(Sum(), Count(), None, resume=True), UsageError, "cannot be resumed; pass out=FOLDER"),
+    (
+        lambda path: run(Sum(), Count(), None, resume=True),
+        UsageError,
+        "cannot be resumed; pass out=FOLDER",
+    ),
     (lambda path: run(Sum(), None, path / "new"), UsageError, "no config was given"),
-    (lambda path: run(Sum(), "count", path / "new"), UsageError, "config is 'count', wanted a Count"),
+    (
+        lambda path: run(Sum(), "count", path / "new"),
+        UsageError,
+        "config is 'count', wanted a Count",
+    ),
     (lambda path: run(Sum(), Count(), path / "run"), UsageError, "already holds a run of sum"),
     (lambda path: run(Sum(), None, path / "none", resume=True), UsageError, "holds no run"),
     (lambda path: resumed(path, data="other"), DataError, "was started on other data"),
     (lambda path: resumed(path, Count(weight=2)), UsageError, "another config: weight 1 -> 2"),
     (lambda path: resumed(path, Count(weight=2), options=CHANGED), UsageError, "allows only steps"),
     (lambda path: resumed(path, Count(steps=3), options=CHANGED), UsageError, "more than the 3"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize("call, error, pattern", REFUSALS, ids=[pattern for _, _, pattern in REFUSALS])
+@pytest.mark.parametrize(
+    "call, error, pattern", REFUSALS, ids=[pattern for _, _, pattern in REFUSALS]
+)
 def test_refusals_change_nothing(tmp_path, call, error, pattern):
     run(Sum(), Count(), tmp_path / "run")
     before = contents(tmp_path / "run")

@@ -1,4 +1,5 @@
-"""Every kind of run, stopped, died, finished and refused; the driver alone is tested in test_driver."""
+"""Every kind of run, stopped, died, finished and refused; the driver alone is tested in
+test_driver."""
 
 import json
 import shutil
@@ -24,12 +25,29 @@ from kd_baselines.training import train
 
 MLP = {"dataset": "digits", "net": "mlp", "device": "cpu"}
 SMALL = {**MLP, "net_args": {"width": 6, "depth": 1}, "batch": 32, "epochs": 2, "validate_nets": 2}
-# everything a run can remember: momentum in the inner loop, soft labels, clipping, a schedule, the best so far
+# everything a run can remember: momentum in the inner loop, soft labels, clipping, a schedule, the
+# best so far
 MIXED = DistillConfig(
-    **SMALL, theta_0="random", nets=2, ipc=2, steps=2, labels="soft", step_sizes="per-tensor",
-    update="momentum", update_args={"beta": 0.5}, images_from="real", schedule="cosine", warmup=2, clip=1.1,
-    validate_every=2, keep="best", iterations=5, augment=("crop", "flip"), lr_images=0.3, lr_step_sizes=0.3,
-)  # fmt: skip
+    **SMALL,
+    theta_0="random",
+    nets=2,
+    ipc=2,
+    steps=2,
+    labels="soft",
+    step_sizes="per-tensor",
+    update="momentum",
+    update_args={"beta": 0.5},
+    images_from="real",
+    schedule="cosine",
+    warmup=2,
+    clip=1.1,
+    validate_every=2,
+    keep="best",
+    iterations=5,
+    augment=("crop", "flip"),
+    lr_images=0.3,
+    lr_step_sizes=0.3,
+)
 FIXED = DistillConfig(**SMALL, theta_0="fixed", iterations=4, validate_every=3, step_sizes="shared")
 POOL = dd.PoolConfig(
     **MLP,
@@ -42,17 +60,39 @@ POOL = dd.PoolConfig(
     lr=0.05,
 )
 KD = KdConfig(
-    dataset="digits", epochs=2, lr=0.01, batch=64, per_class=30, teacher_epochs=1, teacher_lr=0.01,
-    teacher_batch=64, net="thin-cnn", net_args={"width": 4, "depth": 4, "pools": 2}, teacher_net="wide-cnn",
-    teacher_args={"width": 4, "norm": "batch", "dropout": 0.5}, method="fitnets",
+    dataset="digits",
+    epochs=2,
+    lr=0.01,
+    batch=64,
+    per_class=30,
+    teacher_epochs=1,
+    teacher_lr=0.01,
+    teacher_batch=64,
+    net="thin-cnn",
+    net_args={"width": 4, "depth": 4, "pools": 2},
+    teacher_net="wide-cnn",
+    teacher_args={"width": 4, "norm": "batch", "dropout": 0.5},
+    method="fitnets",
     method_args={"guided": "convs.1", "hint": "convs.1", "hint_epochs": 1},
-)  # fmt: skip
+)
 # layers shared with a teacher of another family, whose kept permutations are drawn once
 SHARING = KdConfig(
-    dataset="digits", method="dkpp", method_args={"redraw": False}, per_class=10, epochs=2, batch=50, lr=0.01,
-    weight_decay=0.1, net="mlp", net_args={"width": 16, "depth": 3}, shared=("layers.0", "layers.6:layers.4"),
-    teacher_net="mlp", teacher_args={"width": 16, "depth": 2}, teacher_epochs=1, teacher_batch=256,
-)  # fmt: skip
+    dataset="digits",
+    method="dkpp",
+    method_args={"redraw": False},
+    per_class=10,
+    epochs=2,
+    batch=50,
+    lr=0.01,
+    weight_decay=0.1,
+    net="mlp",
+    net_args={"width": 16, "depth": 3},
+    shared=("layers.0", "layers.6:layers.4"),
+    teacher_net="mlp",
+    teacher_args={"width": 16, "depth": 2},
+    teacher_epochs=1,
+    teacher_batch=256,
+)
 TEXT = LanguageConfig(net_args={"width": 5, "dropout": 0.3}, epochs=3, batch=4, unroll=10, lr=0.5)
 SENTENCES = ("the cat sat on the mat\n", "a dog ran\n", "the dog sat\n", "<unk> cat ran on a mat\n")
 
@@ -87,7 +127,9 @@ CASES = {
     "distill, fixed start": Case(dd.distill, FIXED, OuterLoop, (0, 2, 3), SET, "ipc", 5),
     # 4 steps an epoch, 8 a net: in the first net, at its end, in the second, in the last
     "pretrain": Case(dd.pretrain, POOL, PoolLoop, (2, 7, 12, 38), NETS),
-    "pretrain, two at once": Case(dd.pretrain, replace(POOL, at_once=2), PoolLoop, (2, 12), NETS, "nets", 9),
+    "pretrain, two at once": Case(
+        dd.pretrain, replace(POOL, at_once=2), PoolLoop, (2, 12), NETS, "nets", 9
+    ),
     # in the teacher, in the hints, in the student, and right between
     "kd train": Case(train, KD, Fit, (0, 3, 24, 27, 33), STUDENT),
     "kd train, shared layers": Case(train, SHARING, Fit, (2, 7), STUDENT),
@@ -129,12 +171,15 @@ def bytes_of(folder, case):
 
 
 def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """Folders of runs that nobody interrupted, and of runs that were stopped in their first step to stop at."""
+    """Folders of runs that nobody interrupted, and of runs that were stopped in their first step to
+    stop at."""
     return tmp_path_factory.mktemp("kept"), {}
 
 
@@ -195,7 +240,9 @@ def stop_at(monkeypatch, carry_out, case, at, out):
 
 
 @pytest.mark.parametrize(("name", "at"), STOPS, ids=lambda value: str(value).replace(" ", "-"))
-def test_stopped_and_resumed_to_the_same_bytes(tmp_path, monkeypatch, carry_out, straight, name, at):
+def test_stopped_and_resumed_to_the_same_bytes(
+    tmp_path, monkeypatch, carry_out, straight, name, at
+):
     case, (whole, total) = CASES[name], straight(name)
     before = stop_at(monkeypatch, carry_out, case, at, tmp_path / "run")
     after = count_steps(monkeypatch, case.loop)
@@ -206,7 +253,9 @@ def test_stopped_and_resumed_to_the_same_bytes(tmp_path, monkeypatch, carry_out,
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_run_that_died_resumes_to_the_same_bytes(tmp_path, monkeypatch, carry_out, straight, name):
+def test_a_run_that_died_resumes_to_the_same_bytes(
+    tmp_path, monkeypatch, carry_out, straight, name
+):
     case, (whole, total) = CASES[name], straight(name)
     often = RunOptions(quiet=True, checkpoint_every="2")
 
@@ -236,7 +285,12 @@ def test_a_finished_run_resumes_to_itself(monkeypatch, carry_out, straight, name
 def test_how_often_it_is_saved_and_where_it_runs_do_not_matter(tmp_path, carry_out, straight, name):
     case, (whole, _) = CASES[name], straight(name)
     torch.manual_seed(99)
-    carry_out(case, case.config, tmp_path / "run", options=RunOptions(quiet=True, checkpoint_every="0.001s"))
+    carry_out(
+        case,
+        case.config,
+        tmp_path / "run",
+        options=RunOptions(quiet=True, checkpoint_every="0.001s"),
+    )
     assert bytes_of(tmp_path / "run", case) == bytes_of(whole, case)
     found = carry_out(case, case.config, None)
     found = getattr(found, "saved", found)
@@ -248,7 +302,8 @@ def test_how_often_it_is_saved_and_where_it_runs_do_not_matter(tmp_path, carry_o
 
 
 def edit_json(name, *place_and_value):
-    """A function that puts a value into a JSON file of the folder; `...` stands for the case's own."""
+    """A function that puts a value into a JSON file of the folder; `...` stands for the case's
+    own."""
     *place, value = place_and_value
 
     def edit(folder, case):
@@ -285,26 +340,68 @@ def changed(carry_out, case, folder):
 
 def allowed(carry_out, case, folder):
     options = RunOptions(quiet=True, resume_with_changes=True)
-    carry_out(case, replace(case.config, **{case.field: case.value}), folder, resume=True, options=options)
+    carry_out(
+        case, replace(case.config, **{case.field: case.value}), folder, resume=True, options=options
+    )
 
 
 # an edit of the stopped run's folder, a call, the exit code and words of its refusal
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
 REFUSALS = {
     "occupied": (leave, begun, 2, "already holds a run of {kind}; resume it"),
-    "no config": (leave, lambda c, case, run: c(case, None, run / "new"), 2, "no config was given; pass "),
-    "no folder": (leave, lambda c, case, run: c(case, None, None), 2, "cannot be resumed; pass out=FOLDER"),
+    "no config": (
+        leave,
+        lambda c, case, run: c(case, None, run / "new"),
+        2,
+        "no config was given; pass ",
+    ),
+    "no folder": (
+        leave,
+        lambda c, case, run: c(case, None, None),
+        2,
+        "cannot be resumed; pass out=FOLDER",
+    ),
     "no run": (leave, lambda c, case, run: resumed(c, case, run / "new"), 2, "holds no run"),
-    "words": (leave, lambda c, case, run: c(case, "small", run / "new"), 2, "config is 'small', wanted a"),
+    "words": (
+        leave,
+        lambda c, case, run: c(case, "small", run / "new"),
+        2,
+        "config is 'small', wanted a",
+    ),
     "another config": (leave, changed, 2, "another config: {field} .* -> {value}"),
     "no such change": (leave, allowed, 2, "another config: {field} .* -> {value}"),
-    "an edited config": (edit_json(CONFIG, "config", ..., ...), resumed, 2, "{field} .* -> {value}"),
-    "a hostile config": (edit_json(CONFIG, "config", "sede", 1), resumed, 2, "'sede'; did you mean seed"),
+    "an edited config": (
+        edit_json(CONFIG, "config", ..., ...),
+        resumed,
+        2,
+        "{field} .* -> {value}",
+    ),
+    "a hostile config": (
+        edit_json(CONFIG, "config", "sede", 1),
+        resumed,
+        2,
+        "'sede'; did you mean seed",
+    ),
     "a config gone": (remove(CONFIG), resumed, 2, "config.json is missing"),
-    "a newer config": (edit_json(CONFIG, "schema", 9), resumed, 2, "by schema 9, this reads up to 1"),
-    "another kind": (edit_json(CONFIG, "kind", "house"), resumed, 2, "a run of house, wanted one of {kind}"),
-    "other data": (edit_json(ENVIRONMENT, "data", "0" * 64), resumed, 3, "was started on other data"),
-}  # fmt: skip
+    "a newer config": (
+        edit_json(CONFIG, "schema", 9),
+        resumed,
+        2,
+        "by schema 9, this reads up to 1",
+    ),
+    "another kind": (
+        edit_json(CONFIG, "kind", "house"),
+        resumed,
+        2,
+        "a run of house, wanted one of {kind}",
+    ),
+    "other data": (
+        edit_json(ENVIRONMENT, "data", "0" * 64),
+        resumed,
+        3,
+        "was started on other data",
+    ),
+}
 
 
 @pytest.mark.parametrize("what", REFUSALS)

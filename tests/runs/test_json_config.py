@@ -84,7 +84,9 @@ def test_defaults_fill_what_is_left_out():
 
 
 def test_whole_numbers_in_float_fields_are_floats():
-    assert json.dumps(dump_config(Config("a", lr=1))) == json.dumps(dump_config(Config("a", lr=1.0)))
+    assert json.dumps(dump_config(Config("a", lr=1))) == json.dumps(
+        dump_config(Config("a", lr=1.0))
+    )
     assert type(load_config(Config, '{"recipe": "a", "lr": 1}', "c").lr) is float
     config = load_config(Config, '{"recipe":"a","net":{"arguments":{"w":1,"p":1.0,"b":true}}}', "c")
     assert [type(v) for v in config.net.arguments.values()] == [int, float, bool]
@@ -124,7 +126,10 @@ def test_whole_numbers_in_float_fields_are_floats():
         ('"level": "min"', "level is 'min', wanted a whole number or one of 'max'"),
         ('"net": null', "net is null, wanted an object"),
         ('"net": "mlp"', "net is 'mlp', wanted an object"),
-        ('"net": {"arguments": {"width": [1]}}', r"net.arguments.width is \[1\], wanted a whole number or"),
+        (
+            '"net": {"arguments": {"width": [1]}}',
+            r"net.arguments.width is \[1\], wanted a whole number or",
+        ),
         ('"net": {"arguments": {"width": null}}', "net.arguments.width is null"),
         ('"seed": 1, "seed": 2', "'seed' appears twice"),
         ('"net": {"name": "mlp", "name": "mlp"}', "'name' appears twice"),

@@ -80,7 +80,15 @@ def test_the_default_out_is_refused_inside_the_images(pets, monkeypatch):
 
 def test_a_rescue_folder_inside_the_images_is_refused(pets, tmp_path, monkeypatch):
     monkeypatch.setattr("datadistill.data.from_config.load_folder", unlearned)
-    options = ["own-images", "--data", str(pets), "--out", str(tmp_path / "a"), "--rescue-dir", str(pets / "b")]
+    options = [
+        "own-images",
+        "--data",
+        str(pets),
+        "--out",
+        str(tmp_path / "a"),
+        "--rescue-dir",
+        str(pets / "b"),
+    ]
     with pytest.raises(UsageError, match="rescue_dir"):
         distill.run(options)
 
@@ -88,13 +96,27 @@ def test_a_rescue_folder_inside_the_images_is_refused(pets, tmp_path, monkeypatc
 def test_compare_and_finetune_refuse_before_they_read(pets, monkeypatch):
     monkeypatch.setattr("datadistill.distilled.DistilledDataset.load", lambda path: None)
     with pytest.raises(UsageError, match=INSIDE):
-        compare.run(["set.safetensors", "--data", str(pets), "--out", str(pets / "cat" / "table.csv")])
+        compare.run(
+            ["set.safetensors", "--data", str(pets), "--out", str(pets / "cat" / "table.csv")]
+        )
     with pytest.raises(UsageError, match=INSIDE):
-        finetune.run(["set.safetensors", "--weights", "w.pt", "--data", str(pets), "--out", str(pets / "net")])
+        finetune.run(
+            [
+                "set.safetensors",
+                "--weights",
+                "w.pt",
+                "--data",
+                str(pets),
+                "--out",
+                str(pets / "net"),
+            ]
+        )
 
 
 @pytest.mark.parametrize("place", ["runs", "runs/a", "runs/reproduce/table1-smoke/a"])
 def test_runs_among_the_classes_are_no_class(pets, place):
     RunFolder.create(pets / place, {}, {}, kind="distill")
-    with pytest.raises(DataError, match=r"pets.runs holds runs of datadistill and no images of a class; move"):
+    with pytest.raises(
+        DataError, match=r"pets.runs holds runs of datadistill and no images of a class; move"
+    ):
         load_folder(pets)

@@ -1,4 +1,5 @@
-"""What belongs to a run is a regular file of the run folder itself: no link, pipe, socket or device."""
+"""What belongs to a run is a regular file of the run folder itself: no link, pipe, socket or
+device."""
 
 import os
 import socket
@@ -45,7 +46,8 @@ def pipe(place, victim):
 
 
 def listening(place, victim):
-    with socket.socket(socket.AF_UNIX) as end:  # a socket's name is short: bound from its own folder
+    # a socket's name is short: bound from its own folder
+    with socket.socket(socket.AF_UNIX) as end:
         before = os.getcwd()
         os.chdir(place.parent)
         end.bind(place.name)
@@ -75,9 +77,21 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, victim, make, use)
         USES[use](tmp_path / "metrics.jsonl")
 
 
-@pytest.mark.parametrize("name", ["config.json", "environment.json", "lock", "metrics.jsonl", "timing.jsonl",
-                                  "distilled.safetensors", "table.md", "figures/images.png", "nets/net-0",
-                                  "checkpoints/step-000001/state.json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "environment.json",
+        "lock",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "distilled.safetensors",
+        "table.md",
+        "figures/images.png",
+        "nets/net-0",
+        "checkpoints/step-000001/state.json",
+    ],
+)
 @pytest.mark.parametrize("make", [linked, pipe])
 def test_a_run_folder_with_one_of_them_is_not_opened(run, victim, make, name):
     place = run.path / name

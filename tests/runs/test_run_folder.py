@@ -30,8 +30,20 @@ def test_what_was_created_is_opened(run):
     assert back.config_hash == run.config_hash
     assert sorted(os.listdir(run.path)) == ["config.json", "environment.json"]
     assert back.checkpoints.load_latest() is None
-    names = [back.distilled.name, back.figures.name, back.report.name, back.metrics.name, back.timing.name]
-    assert names == ["distilled.safetensors", "figures", "report.html", "metrics.jsonl", "timing.jsonl"]
+    names = [
+        back.distilled.name,
+        back.figures.name,
+        back.report.name,
+        back.metrics.name,
+        back.timing.name,
+    ]
+    assert names == [
+        "distilled.safetensors",
+        "figures",
+        "report.html",
+        "metrics.jsonl",
+        "timing.jsonl",
+    ]
 
 
 def test_the_clock_does_not_show(tmp_path, monkeypatch):
@@ -48,7 +60,8 @@ def test_a_folder_that_holds_a_run_is_refused_with_both_ways_out(run):
     with pytest.raises(UsageError) as caught:
         RunFolder.create(run.path, {"seed": 1}, {}, kind="pool")
     assert str(caught.value) == (
-        f"{run.path} already holds a run of distill; resume it with resume=True, or choose another out"
+        f"{run.path} already holds a run of distill; resume it with resume=True, or "
+        "choose another out"
     )
     assert contents(run.path) == before
 
@@ -170,7 +183,9 @@ def test_metrics_are_canonical_lines(run):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_non_finite_metrics_are_refused(run, value):
-    with pytest.raises(NumericalError, match=r"metrics.jsonl: test.accuracy is .*None for a missing number"):
+    with pytest.raises(
+        NumericalError, match=r"metrics.jsonl: test.accuracy is .*None for a missing number"
+    ):
         run.append_metrics({"test": {"accuracy": value}})
     assert run.read_metrics() == []
 
@@ -250,7 +265,12 @@ def test_names_from_files_stay_inside(run, tmp_path):
 
 def test_clean_removes_only_temporary_files(run):
     run.figures.mkdir()
-    for name in (".distilled.safetensors.x.tmp", "figures/.a.png.y.tmp", "figures/a.png", "note.tmp"):
+    for name in (
+        ".distilled.safetensors.x.tmp",
+        "figures/.a.png.y.tmp",
+        "figures/a.png",
+        "note.tmp",
+    ):
         (run.path / name).write_text("")
     run.clean()
     left = sorted(contents(run.path))

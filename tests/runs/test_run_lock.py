@@ -27,7 +27,9 @@ with RunLock(sys.argv[1]):
 
 @pytest.fixture
 def holder(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
@@ -38,12 +40,18 @@ def test_the_second_process_is_refused_and_changes_nothing(tmp_path, holder):
     before = (tmp_path / "lock").read_bytes()
     with pytest.raises(UsageError, match="in use by pid") as caught:
         RunLock(tmp_path).acquire()
-    assert str(caught.value).startswith(f"{tmp_path} is in use by pid {holder.pid} on {socket.gethostname()}")
+    assert str(caught.value).startswith(
+        f"{tmp_path} is in use by pid {holder.pid} on {socket.gethostname()}"
+    )
     assert (tmp_path / "lock").read_bytes() == before
 
 
-@pytest.mark.parametrize("before", [b"", {"pid": 2**22 + 1, "host": socket.gethostname(), "started": "7"}])
-@pytest.mark.parametrize("after, who", [({"pid": 7, "host": "far"}, "pid 7 on far"), (b"", "another process")])
+@pytest.mark.parametrize(
+    "before", [b"", {"pid": 2**22 + 1, "host": socket.gethostname(), "started": "7"}]
+)
+@pytest.mark.parametrize(
+    "after, who", [({"pid": 7, "host": "far"}, "pid 7 on far"), (b"", "another process")]
+)
 def test_an_owner_that_is_still_to_write_its_name_is_waited_for(tmp_path, before, after, who):
     fcntl = pytest.importorskip("fcntl")
     before, after = (x if isinstance(x, bytes) else json.dumps(x).encode() for x in (before, after))
@@ -66,7 +74,10 @@ def test_an_owner_that_is_still_to_write_its_name_is_waited_for(tmp_path, before
 def test_a_killed_process_leaves_a_lock_that_is_taken_over(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with pytest.warns(UserWarning, match=f"took over the lock of pid {holder.pid}"), RunLock(tmp_path) as lock:
+    with (
+        pytest.warns(UserWarning, match=f"took over the lock of pid {holder.pid}"),
+        RunLock(tmp_path) as lock,
+    ):
         assert "no longer runs" in lock.note
         assert json.loads(lock.path.read_text())["pid"] == os.getpid()
 
@@ -75,7 +86,10 @@ def test_a_killed_process_leaves_a_lock_that_is_taken_over(tmp_path, holder):
 def test_a_killed_process_that_nobody_reaped_holds_nothing(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
-    with pytest.warns(UserWarning, match=f"took over the lock of pid {holder.pid}"), RunLock(tmp_path):
+    with (
+        pytest.warns(UserWarning, match=f"took over the lock of pid {holder.pid}"),
+        RunLock(tmp_path),
+    ):
         pass
 
 
@@ -133,7 +147,11 @@ def test_an_unsigned_lock_file_is_taken_without_a_note(tmp_path, text):
 
 
 def sign(folder, **changes):
-    me = {"pid": os.getpid(), "host": socket.gethostname(), "started": module._start_time(os.getpid())}
+    me = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "started": module._start_time(os.getpid()),
+    }
     (folder / "lock").write_text(json.dumps({**me, **changes}))
 
 

@@ -41,7 +41,12 @@ STATES = st.recursive(
 def exact(value):
     """A value that is equal for two states only if types, key order and bits are."""
     if isinstance(value, torch.Tensor):
-        return ("tensor", value.dtype, tuple(value.shape), value.reshape(-1).view(torch.uint8).tolist())
+        return (
+            "tensor",
+            value.dtype,
+            tuple(value.shape),
+            value.reshape(-1).view(torch.uint8).tolist(),
+        )
     if isinstance(value, dict):
         return ("dict", [(exact(k), exact(v)) for k, v in value.items()])
     if isinstance(value, list | tuple):
@@ -65,7 +70,9 @@ def test_round_trip_through_files_is_exact(state):
     [
         lambda p: torch.optim.Adam(p, lr=1e-3, amsgrad=True),
         lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
-        lambda p: torch.optim.AdamW([{"params": p[:1], "lr": 0.1}, {"params": p[1:]}], lr=torch.tensor(0.01)),
+        lambda p: torch.optim.AdamW(
+            [{"params": p[:1], "lr": 0.1}, {"params": p[1:]}], lr=torch.tensor(0.01)
+        ),
     ],
 )
 def test_an_optimizer_goes_on_as_if_it_had_not_stopped(make):

@@ -1,4 +1,5 @@
-"""Signals: the first asks, the second Ctrl-C does not wait. Children are plain Python, without torch."""
+"""Signals: the first asks, the second Ctrl-C does not wait. Children are plain Python, without
+torch."""
 
 import os
 import signal
@@ -73,7 +74,9 @@ def test_ctrl_c_after_a_signal_stops_at_once(first):
 
 
 def test_output_printed_before_stopping_at_once_is_not_lost():
-    child = Child(polls=False, inside="sys.stdout.write('in the buffer'); sys.stderr.write('go\\n')")
+    child = Child(
+        polls=False, inside="sys.stdout.write('in the buffer'); sys.stderr.write('go\\n')"
+    )
     assert child.process.stderr.readline() == "go\n"
     child.send(signal.SIGTERM)
     assert child.process.stderr.readline().startswith("stopping")
@@ -81,7 +84,9 @@ def test_output_printed_before_stopping_at_once_is_not_lost():
     assert child.end() == (130, "in the buffer", "")
 
 
-@pytest.mark.parametrize("before", ["sys.stderr.close()", "sys.stderr = None", "import os; os.close(2)"])
+@pytest.mark.parametrize(
+    "before", ["sys.stderr.close()", "sys.stderr = None", "import os; os.close(2)"]
+)
 def test_a_closed_stderr_does_not_keep_it_from_saving(before):
     child = Child(before=before)
     child.send(signal.SIGTERM)

@@ -43,7 +43,9 @@ def parts(data):
 def with_meta(change):
     """GOOD with its JSON changed, by a function of the parsed object that returns the text."""
     header, body = parts(GOOD)
-    header["__metadata__"]["datadistill"] = change(json.loads(header["__metadata__"]["datadistill"]))
+    header["__metadata__"]["datadistill"] = change(
+        json.loads(header["__metadata__"]["datadistill"])
+    )
     return raw(header, body)
 
 
@@ -75,8 +77,15 @@ def test_round_trip_is_exact_to_the_bit(named):
 
 
 def test_other_readers_of_the_format_agree():
-    named = {"a": torch.randn(3, 2), "b": torch.tensor(True), "c": torch.ones(2, dtype=torch.bfloat16)}
-    theirs, (ours, _) = safetensors.torch.load(pack(named, META)), unpack(pack(named, META), schema=1)
+    named = {
+        "a": torch.randn(3, 2),
+        "b": torch.tensor(True),
+        "c": torch.ones(2, dtype=torch.bfloat16),
+    }
+    theirs, (ours, _) = (
+        safetensors.torch.load(pack(named, META)),
+        unpack(pack(named, META), schema=1),
+    )
     assert all(torch.equal(theirs[name], ours[name]) for name in named)
 
 
@@ -174,7 +183,9 @@ def test_nonsense_in_a_header_is_refused_before_allocation(data):
     refused(data, "not a complete safetensors file")
 
 
-@pytest.mark.parametrize("places", [([0, 4], [0, 4]), ([0, 4], [8, 12]), ([4, 8], [8, 12]), ([0, 8], [4, 12])])
+@pytest.mark.parametrize(
+    "places", [([0, 4], [0, 4]), ([0, 4], [8, 12]), ([4, 8], [8, 12]), ([0, 8], [4, 12])]
+)
 def test_overlaps_and_gaps_are_refused(places):
     header = {
         name: {"dtype": "U8", "shape": [end - begin], "data_offsets": [begin, end]}
@@ -195,7 +206,10 @@ def test_missing_foreign_and_additional_metadata_are_refused():
     header, body = parts(GOOD)
     ours = header.pop("__metadata__")
     refused(raw(header, body), "no metadata")
-    refused(raw({**header, "__metadata__": {"format": "pt"}}, body), "'format'.*wanted the key 'datadistill'")
+    refused(
+        raw({**header, "__metadata__": {"format": "pt"}}, body),
+        "'format'.*wanted the key 'datadistill'",
+    )
     refused(raw({**header, "__metadata__": {**ours, "format": "pt"}}, body), "alone: it was edited")
     refused(raw({**header, "__metadata__": {"datadistill": {}}}, body), "alone: it was edited")
     refused(safetensors.torch.save({"x": torch.ones(1)}), "no metadata")
@@ -207,13 +221,25 @@ def test_missing_foreign_and_additional_metadata_are_refused():
         (lambda meta: "hello", "not valid JSON"),
         (lambda meta: "[1]", "wanted a JSON object"),
         (lambda meta: canonical_json(meta)[:-1] + ',"schema":1}', "'schema' appears twice"),
-        (lambda meta: canonical_json({**meta, "schema": 3}), "written by schema 3, this reads up to 1"),
-        (lambda meta: canonical_json({**meta, "schema": "1"}), "schema is '1', wanted a whole number"),
+        (
+            lambda meta: canonical_json({**meta, "schema": 3}),
+            "written by schema 3, this reads up to 1",
+        ),
+        (
+            lambda meta: canonical_json({**meta, "schema": "1"}),
+            "schema is '1', wanted a whole number",
+        ),
         (lambda meta: canonical_json({**meta, "schema": True}), "schema is True"),
         (lambda meta: canonical_json({**meta, "schema": 1.0}), "schema is 1.0"),
         (lambda meta: canonical_json({**meta, "schema": 0}), "schema is 0"),
-        (lambda meta: canonical_json({k: v for k, v in meta.items() if k != "schema"}), "schema is None"),
-        (lambda meta: canonical_json({k: v for k, v in meta.items() if k != "checksum"}), "no checksum"),
+        (
+            lambda meta: canonical_json({k: v for k, v in meta.items() if k != "schema"}),
+            "schema is None",
+        ),
+        (
+            lambda meta: canonical_json({k: v for k, v in meta.items() if k != "checksum"}),
+            "no checksum",
+        ),
         (lambda meta: canonical_json({**meta, "checksum": None}), "states None"),
         (lambda meta: canonical_json({**meta, "lr": 0.2}), "damaged or was edited"),
         (lambda meta: canonical_json({**meta, "new": 0}), "damaged or was edited"),
@@ -226,7 +252,10 @@ def test_missing_foreign_and_additional_metadata_are_refused():
             lambda meta: canonical_json({**meta, "a": ["\ud800"]}),
             r"a\[0\] is '.ud800', with half of a surrogate",
         ),
-        (lambda meta: canonical_json({**meta, "a": {"\udfff": 1}}), "the key .* half of a surrogate pair"),
+        (
+            lambda meta: canonical_json({**meta, "a": {"\udfff": 1}}),
+            "the key .* half of a surrogate pair",
+        ),
     ],
 )
 def test_edited_metadata_is_refused(change, message):
@@ -241,7 +270,9 @@ def test_a_key_left_out_by_an_old_schema_may_differ():
     assert unpack(data, schema=2, uncovered={1: ("accuracies",)})[1]["accuracies"] == {"test": 97.5}
     refused(data, "damaged or was edited")  # a reader that covers the key
     with pytest.raises(DataError, match="damaged or was edited"):
-        unpack(data.replace(b'schema\\":1', b'schema\\":2'), schema=2, uncovered={1: ("accuracies",)})
+        unpack(
+            data.replace(b'schema\\":1', b'schema\\":2'), schema=2, uncovered={1: ("accuracies",)}
+        )
 
 
 def test_a_header_larger_than_ten_megabytes_is_not_parsed(monkeypatch):

@@ -10,7 +10,10 @@ REFUSALS = [
     (lambda: list_seeds(0), "seeds is 0; give how many, 1 or more"),
     (lambda: list_seeds([]), r"seeds is \[\]"),
     (lambda: list_seeds((1, 1)), r"seeds is \(1, 1\)"),
-    (lambda: select_arms(["hart"], ["own", "hard"], "tiny"), "tiny has no arm 'hart'; did you mean hard"),
+    (
+        lambda: select_arms(["hart"], ["own", "hard"], "tiny"),
+        "tiny has no arm 'hart'; did you mean hard",
+    ),
     (lambda: dump_changes({"epoch": 3}, PoolConfig), "no field 'epoch'; did you mean epochs"),
     (lambda: dump_changes({"epochs": 0}, PoolConfig), "epochs is 0"),
 ]

@@ -14,7 +14,10 @@ VALUES = np.random.default_rng(0).uniform(0, 100, (2, 10))
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_intervals_are_those_of_the_t_test(n, level):
     a, b = VALUES[:, :n]
-    of_mean, of_difference = mean_interval(a.tolist(), level), paired_difference(a.tolist(), b.tolist(), level)
+    of_mean, of_difference = (
+        mean_interval(a.tolist(), level),
+        paired_difference(a.tolist(), b.tolist(), level),
+    )
     for found, wanted in ((of_mean, ttest_1samp(a, 0)), (of_difference, ttest_rel(a, b))):
         bounds = wanted.confidence_interval(level)
         assert (found.low, found.high) == pytest.approx((bounds.low, bounds.high), rel=1e-10)

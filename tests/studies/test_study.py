@@ -73,7 +73,9 @@ def kind(monkeypatch):
 def study(path, asked=(("counts", 2),), carried_out=None, **options):
     """Runs of 3 and of 4 steps, and their table."""
     done = [] if carried_out is None else carried_out
-    with Study(path, "counts", dict(asked), again="count again", say=done.append, **options) as found:
+    with Study(
+        path, "counts", dict(asked), again="count again", say=done.append, **options
+    ) as found:
         found.open()
         rows = []
         for steps in (3, 4):
@@ -139,7 +141,10 @@ def test_fields_that_may_change_are_stored_anew(tmp_path):
 
 def test_a_timed_study_keeps_a_line_for_each_piece_of_work(tmp_path):
     study(tmp_path / "a", timed=True)
-    assert [x["step"] for x in RunFolder.open(tmp_path / "a").read_timing()] == ["count to 3", "count to 4"]
+    assert [x["step"] for x in RunFolder.open(tmp_path / "a").read_timing()] == [
+        "count to 3",
+        "count to 4",
+    ]
 
 
 def of_other_steps(path):
@@ -149,7 +154,10 @@ def of_other_steps(path):
 
 
 REFUSALS = [
-    (lambda path: study(path, {"counts": 3}.items()), r"a holds another study \(counts 2 -> 3\); choose"),
+    (
+        lambda path: study(path, {"counts": 3}.items()),
+        r"a holds another study \(counts 2 -> 3\); choose",
+    ),
     (lambda path: study(path / "run-3"), "holds a run of count, wanted one of counts"),
     (lambda path: study(path.parent), r"is not empty \(it holds a\)"),
     (of_other_steps, r"run-3 holds a run of another config \(steps 4 -> 3\); remove it"),
@@ -179,6 +187,10 @@ def test_a_table_of_scores_with_differences_to_a_base():
     renamed = {"low": "difference_low", "high": "difference_high"}
     table = Table(fields, [({"arm": "base"}, Score.of(base)), ({"arm": "own"}, score)], renamed)
     first, second = table.records()
-    assert first["low"] is None and first["published"] is None and second["published"] == "95 (a paper)"
+    assert (
+        first["low"] is None
+        and first["published"] is None
+        and second["published"] == "95 (a paper)"
+    )
     assert (second["low"], second["high"]) == (difference.low, difference.high)
     assert table.to_csv().splitlines()[1] == "base,92.0000,2.0000,,,,90.0000 94.0000"

@@ -1,4 +1,5 @@
-"""Fine-tuning with a set: the user's own net, its T steps, and what ordinary fine-tuning needs beside."""
+"""Fine-tuning with a set: the user's own net, its T steps, and what ordinary fine-tuning needs
+beside."""
 
 import copy
 import math
@@ -29,10 +30,18 @@ def set_of(data, *, net=SPEC, T=4, step_size=0.3, fixed=None, **more):
     """A set of real images, 30 a step."""
     images, labels = data.train.images[: 30 * T], data.train.labels[: 30 * T]
     return DistilledDataset(
-        images, labels, torch.full((T,), step_size), list(torch.arange(30 * T).split(30)),
-        classes=data.classes, normalization=data.normalization, net=net, update=sgd(), theta_0=fixed,
-        data=DataReference("digits"), **more,
-    )  # fmt: skip
+        images,
+        labels,
+        torch.full((T,), step_size),
+        list(torch.arange(30 * T).split(30)),
+        classes=data.classes,
+        normalization=data.normalization,
+        net=net,
+        update=sgd(),
+        theta_0=fixed,
+        data=DataReference("digits"),
+        **more,
+    )
 
 
 def fresh(seed=0):
@@ -94,7 +103,9 @@ def test_not_reached(digits):
     assert found.steps_ordinary is None and found.seconds_ordinary > 0 and found.max_steps == 7
 
 
-@pytest.mark.parametrize(("every", "looks"), [(5, [0, 5, 10, 12]), (4, [0, 4, 8, 12]), (100, [0, 12])])
+@pytest.mark.parametrize(
+    ("every", "looks"), [(5, [0, 5, 10, 12]), (4, [0, 4, 8, 12]), (100, [0, 12])]
+)
 def test_it_looks_every_so_many_steps_and_at_the_last(digits, monkeypatch, every, looks):
     seen = []
 
@@ -157,11 +168,14 @@ def test_frozen_parameters_stay(digits):
 
 def test_batchnorm_is_right_in_evaluation_mode(digits):
     spec = NetSpec(
-        "convnet", {"channels": 1, "size": 8, "classes": 10, "width": 4, "depth": 1, "norm": "batch"}
+        "convnet",
+        {"channels": 1, "size": 8, "classes": 10, "width": 4, "depth": 1, "norm": "batch"},
     )
     d = set_of(digits, net=spec)
     found = finetune(d, spec.build(), data=digits, reach=False)
-    assert not found.net.state_dict().keys().isdisjoint({k for k, _ in spec.build().named_buffers()})
+    assert (
+        not found.net.state_dict().keys().isdisjoint({k for k, _ in spec.build().named_buffers()})
+    )
     logits = found.net.eval()(digits.test.images)
     hits = (logits.argmax(1) == digits.test.labels).float().mean()
     assert found.accuracy_after == pytest.approx(100 * float(hits))
@@ -174,10 +188,17 @@ def test_the_file_holds_the_net(digits, tmp_path):
     again.load_state_dict(load_file(tmp_path / "net.safetensors"))
     assert all(torch.equal(x, again.state_dict()[k]) for k, x in found.net.state_dict().items())
     found.save(tmp_path / "twice.safetensors")
-    assert (tmp_path / "twice.safetensors").read_bytes() == (tmp_path / "net.safetensors").read_bytes()
+    assert (tmp_path / "twice.safetensors").read_bytes() == (
+        tmp_path / "net.safetensors"
+    ).read_bytes()
     assert found.as_dict().keys() >= {
-        "accuracy_before", "accuracy_after", "steps", "seconds", "steps_ordinary", "seconds_ordinary",
-    }  # fmt: skip
+        "accuracy_before",
+        "accuracy_after",
+        "steps",
+        "seconds",
+        "steps_ordinary",
+        "seconds_ordinary",
+    }
 
 
 # --- what does not fit
@@ -187,9 +208,13 @@ def of_classes(digits, names):
     keep = digits.train.labels < len(names)
     split = Split(digits.train.images[keep], digits.train.labels[keep])
     return RealData.from_tensors(
-        split.images.sigmoid(), split.labels, test_images=split.images.sigmoid(), test_labels=split.labels,
-        classes=names, name="nine",
-    )  # fmt: skip
+        split.images.sigmoid(),
+        split.labels,
+        test_images=split.images.sigmoid(),
+        test_labels=split.labels,
+        classes=names,
+        name="nine",
+    )
 
 
 def net_of(**wrong):
@@ -202,10 +227,20 @@ def without_validation():
 
 # the set's options, the net, the data (None: digits), the options; words of the refusal
 REFUSED = {
-    "other classes": ({}, fresh, lambda data: of_classes(data, [str(k) for k in range(9)]), {},
-                      r"the set has 10 classes .* the data nine has 9"),
-    "another size": ({}, fresh, lambda data: dd.load("digits", size=12), {},
-                     "1x8x8, those of digits are 1x12x12"),
+    "other classes": (
+        {},
+        fresh,
+        lambda data: of_classes(data, [str(k) for k in range(9)]),
+        {},
+        r"the set has 10 classes .* the data nine has 9",
+    ),
+    "another size": (
+        {},
+        fresh,
+        lambda data: dd.load("digits", size=12),
+        {},
+        "1x8x8, those of digits are 1x12x12",
+    ),
     "a net of 9 classes": ({}, lambda: net_of(classes=9), None, {}, "the net"),
     "a net of 7 pixels": ({}, lambda: net_of(size=7), None, {}, "the net"),
     "a net of 3 channels": ({}, lambda: net_of(channels=3), None, {}, "the net"),
@@ -214,8 +249,14 @@ REFUSED = {
     "no look": ({}, fresh, None, {"every": 0}, "every is 0"),
     "no batch": ({}, fresh, None, {"batch": 0}, "batch is 0"),
     "no rate": ({}, fresh, None, {"lr": 0.0}, "lr is 0"),
-    "huge step sizes": ({"step_size": 1e30, "T": 8}, fresh, None, {"reach": False}, "step sizes, up to 1e"),
-}  # fmt: skip
+    "huge step sizes": (
+        {"step_size": 1e30, "T": 8},
+        fresh,
+        None,
+        {"reach": False},
+        "step sizes, up to 1e",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

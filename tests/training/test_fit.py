@@ -1,4 +1,5 @@
-"""The plain training loop: it is torch's, it stops and goes on anywhere, and nets in a stack train as alone."""
+"""The plain training loop: it is torch's, it stops and goes on anywhere, and nets in a stack train
+as alone."""
 
 import copy
 import random
@@ -68,7 +69,9 @@ def test_it_is_the_loop_that_one_writes_by_hand(split, plan):
         optimizer = torch.optim.Adam(theirs.parameters(), plan.lr)
     else:
         optimizer = torch.optim.SGD(theirs.parameters(), plan.lr, momentum=0.8, weight_decay=0.01)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, plan.decay_epochs or 99, plan.decay_factor)
+    scheduler = torch.optim.lr_scheduler.StepLR(
+        optimizer, plan.decay_epochs or 99, plan.decay_factor
+    )
     for epoch in range(plan.epochs):
         order = torch.randperm(30, generator=generator(5, "fit_order", 0, epoch))
         for part in order.tensor_split(4):
@@ -121,13 +124,20 @@ def test_nets_in_a_stack_train_as_they_do_alone(split, augment):
     plan = FitPlan(epochs=2, batch=8, lr=0.005, augment=augment)
     numbers = (3, 7)
     nets = [small(seed, norm=False) for seed in numbers]
-    theta = {k: torch.stack([dict(net.named_parameters())[k] for net in nets]) for k in nets[0].state_dict()}
+    theta = {
+        k: torch.stack([dict(net.named_parameters())[k] for net in nets])
+        for k in nets[0].state_dict()
+    }
     stacked = of_stack(small(9, norm=False), theta, split, plan, seed=1, numbers=numbers)
-    alone = [of_module(net, split, plan, seed=1, number=n) for net, n in zip(nets, numbers, strict=True)]
+    alone = [
+        of_module(net, split, plan, seed=1, number=n) for net, n in zip(nets, numbers, strict=True)
+    ]
     before = {k: p.clone() for k, p in theta.items()}
     while not stacked.is_done:
         found = stacked.advance()
-        torch.testing.assert_close(found, torch.stack([one.advance() for one in alone]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            found, torch.stack([one.advance() for one in alone]), rtol=1e-4, atol=1e-5
+        )
     for name, p in stacked.tensors.items():
         expected = torch.stack([one.tensors[name].detach() for one in alone])
         torch.testing.assert_close(p.detach(), expected, rtol=1e-3, atol=1e-5)
@@ -136,7 +146,9 @@ def test_nets_in_a_stack_train_as_they_do_alone(split, augment):
 
 def loop_of(split, **changes):
     w = torch.zeros(1, requires_grad=True)
-    return Fit({"w": w}, lambda batch: (batch.labels + w).square().mean(), split, FitPlan(**changes))
+    return Fit(
+        {"w": w}, lambda batch: (batch.labels + w).square().mean(), split, FitPlan(**changes)
+    )
 
 
 def test_every_image_comes_once_an_epoch_in_batches_of_even_size(split):
@@ -145,7 +157,9 @@ def test_every_image_comes_once_an_epoch_in_batches_of_even_size(split):
     batches = [fit_.batch(step) for step in range(4)]
     assert [len(b.labels) for b in batches] == [15] * 4
     for b in batches:
-        assert torch.equal(b.images, split.images[b.index]) and torch.equal(b.labels, split.labels[b.index])
+        assert torch.equal(b.images, split.images[b.index]) and torch.equal(
+            b.labels, split.labels[b.index]
+        )
     orders = [torch.cat([batches[i].index, batches[i + 1].index]) for i in (0, 2)]
     assert all(torch.equal(order.sort().values, torch.arange(30)) for order in orders)
     assert not torch.equal(*orders)
@@ -161,13 +175,23 @@ def test_each_net_has_an_order_of_its_own(split):
 
 
 def test_groups_have_learning_rates_of_their_own(split):
-    a, b, buffer = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True), torch.zeros(1)
-    plan = FitPlan(epochs=2, batch=30, optimizer="sgd", lr=1.0, momentum=0.0, decay_epochs=1, decay_factor=0.1)
+    a, b, buffer = (
+        torch.zeros(1, requires_grad=True),
+        torch.zeros(1, requires_grad=True),
+        torch.zeros(1),
+    )
+    plan = FitPlan(
+        epochs=2, batch=30, optimizer="sgd", lr=1.0, momentum=0.0, decay_epochs=1, decay_factor=0.1
+    )
     groups = [{"params": [a]}, {"params": [b], "lr": 0.5}]
-    loop = Fit({"a": a, "b": b, "buffer": buffer}, lambda batch: (a + b).sum(), split, plan, groups=groups)
+    loop = Fit(
+        {"a": a, "b": b, "buffer": buffer}, lambda batch: (a + b).sum(), split, plan, groups=groups
+    )
     while not loop.is_done:
         loop.advance()
-    assert a.item() == pytest.approx(-1.1) and b.item() == pytest.approx(-0.55) and buffer.item() == 0
+    assert (
+        a.item() == pytest.approx(-1.1) and b.item() == pytest.approx(-0.55) and buffer.item() == 0
+    )
 
 
 def test_frozen_parameters_stay(split):
@@ -197,7 +221,9 @@ def test_a_loss_that_is_not_finite_updates_nothing(split):
     before = {k: p.detach().clone() for k, p in net.named_parameters()}
     spoilt = copy.copy(loop)
     spoilt.loss = lambda batch: loop.loss(batch) * float("nan")
-    with pytest.raises(NumericalError, match=r"step 1 of 12, learning rate 0.01: .*nan.*\(lr 0.001\)"):
+    with pytest.raises(
+        NumericalError, match=r"step 1 of 12, learning rate 0.01: .*nan.*\(lr 0.001\)"
+    ):
         spoilt.advance()
     assert spoilt.step == 1 and same({k: p.detach() for k, p in net.named_parameters()}, before)
 
@@ -205,7 +231,8 @@ def test_a_loss_that_is_not_finite_updates_nothing(split):
 def test_parameters_that_the_last_step_spoils_are_refused(split):
     w = torch.zeros(1, requires_grad=True)
     plan = FitPlan(epochs=1, batch=30)
-    loop = Fit({"w": w}, lambda batch: w.abs().sqrt().sum(), split, plan)  # 0, with an infinite gradient
+    # 0, with an infinite gradient
+    loop = Fit({"w": w}, lambda batch: w.abs().sqrt().sum(), split, plan)
     with pytest.raises(NumericalError, match="the parameters are not finite"):
         loop.advance()
 
@@ -251,7 +278,13 @@ def test_a_wrapped_net_is_trained_as_the_module_inside():
 def layers(first=None):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        rest = [nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(48, 4)]
+        rest = [
+            nn.Conv2d(2, 3, 3),
+            nn.BatchNorm2d(3),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(48, 4),
+        ]
     return nn.Sequential(first or nn.Identity(), *rest)
 
 
@@ -266,7 +299,9 @@ class Noisy(nn.Module):
         return x * self.draw()
 
 
-@pytest.mark.parametrize("draw", [lambda: np.random.rand(), lambda: random.random()], ids=["numpy", "python"])
+@pytest.mark.parametrize(
+    "draw", [lambda: np.random.rand(), lambda: random.random()], ids=["numpy", "python"]
+)
 def test_noise_of_numpy_and_python_follows_the_seed(split, draw):
     found = []
     for n in (1, 2):
@@ -327,8 +362,14 @@ REFUSED = [
     (lambda net, digits: fit(net, 7, SGD), "split is a int"),
     (lambda net, digits: fit(net, (X.byte(), [0, 1]), SGD), "torch.uint8; pass floats"),
     (lambda net, digits: fit(net, (X, [0, 1, 2]), SGD), "for 2 samples"),
-    (lambda net, digits: fit(net, (X, ["cat", "dog"]), SGD), "labels are a list that makes no tensor"),
-    (lambda net, digits: fit(lambda: net, (X, [0, 1]), SGD), "wanted a torch module; build one first"),
+    (
+        lambda net, digits: fit(net, (X, ["cat", "dog"]), SGD),
+        "labels are a list that makes no tensor",
+    ),
+    (
+        lambda net, digits: fit(lambda: net, (X, [0, 1]), SGD),
+        "wanted a torch module; build one first",
+    ),
 ]
 
 

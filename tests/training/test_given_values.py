@@ -26,7 +26,11 @@ class Trained(nn.Module):
     def __init__(self, seed=0):
         super().__init__()
         torch.manual_seed(seed)
-        self.features, self.norm, self.head = nn.Linear(64, 24), nn.BatchNorm1d(24), nn.Linear(24, 10)
+        self.features, self.norm, self.head = (
+            nn.Linear(64, 24),
+            nn.BatchNorm1d(24),
+            nn.Linear(24, 10),
+        )
         self.features.requires_grad_(False)
         with torch.no_grad():
             self.norm.running_mean.normal_()
@@ -37,7 +41,9 @@ class Trained(nn.Module):
 
 
 def small(**changes):
-    return config(**{"net": "lenet", "net_args": {}, "theta_0": "given", "iterations": 2, **changes})
+    return config(
+        **{"net": "lenet", "net_args": {}, "theta_0": "given", "iterations": 2, **changes}
+    )
 
 
 def values(net):
@@ -89,9 +95,13 @@ def test_evaluate_and_finetune_start_from_the_given_net(learned, digits):
 
     def accuracy(one):
         with torch.no_grad():
-            return 100 * float((one.eval()(digits.test.images).argmax(1) == digits.test.labels).float().mean())
+            return 100 * float(
+                (one.eval()(digits.test.images).argmax(1) == digits.test.labels).float().mean()
+            )
 
-    wanted = pytest.approx([accuracy(copy.deepcopy(net)), accuracy(trained)], abs=100 / len(digits.test))
+    wanted = pytest.approx(
+        [accuracy(copy.deepcopy(net)), accuracy(trained)], abs=100 / len(digits.test)
+    )
     tuned = dd.finetune(d, net, data=digits, reach=False, device="cpu")
     assert [tuned.accuracy_before, tuned.accuracy_after] == wanted
     for own in (net, Trained(seed=1)):
@@ -112,9 +122,16 @@ def test_statistics_before_training_are_the_nets_own(digits):
 def test_compare_has_a_row_of_the_net_as_it_was(learned, digits):
     net, d = learned
     found = dd.compare(
-        d, net=net, data=digits, nets=3, sets=1, selection_nets=1, candidates="learned",
-        baselines=["average-real"], device="cpu",
-    )  # fmt: skip
+        d,
+        net=net,
+        data=digits,
+        nets=3,
+        sets=1,
+        selection_nets=1,
+        candidates="learned",
+        baselines=["average-real"],
+        device="cpu",
+    )
     rows = {row.name: row for row in found.rows}
     assert list(rows) == ["distilled", "no-adaptation", "average-real"]
     assert {row.nets for row in rows.values()} == {1}
@@ -129,7 +146,13 @@ def test_a_trained_net_gains_by_its_given_values(digits):
     for theta_0 in ("fixed", "given"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            changes = {"theta_0": theta_0, "iterations": 30, "batch": 128, "epochs": 3, "lr_images": 0.1}
+            changes = {
+                "theta_0": theta_0,
+                "iterations": 30,
+                "batch": 128,
+                "epochs": 3,
+                "lr_images": 0.1,
+            }
             d = dd.distill(small().with_changes(**changes), data=digits, net=net)
             tuned = dd.finetune(d, net, data=digits, reach=False, device="cpu")
         gain[theta_0] = tuned.accuracy_after - tuned.accuracy_before
@@ -221,8 +244,14 @@ REFUSED = [
         "no parameter of the net requires a gradient",
     ),
     (lambda data: dd.distill(config(theta_0="given"), data=data), "no values are: pass your net"),
-    (lambda data: dd.distill(small(), data=data, net=broken()), "'head.bias' of the net is not finite"),
-    (lambda data: config(theta_0="given", pool="p"), "theta_0 is given, but the pool p holds many nets"),
+    (
+        lambda data: dd.distill(small(), data=data, net=broken()),
+        "'head.bias' of the net is not finite",
+    ),
+    (
+        lambda data: config(theta_0="given", pool="p"),
+        "theta_0 is given, but the pool p holds many nets",
+    ),
     (lambda data: config(theta_0="given", source="mnist"), "but the pool of mnist holds many nets"),
 ]
 
@@ -245,7 +274,11 @@ def test_values_that_do_not_fit_the_carried_ones_are_refused(learned):
 def test_a_module_whose_values_are_not_used_is_told(theta_0, said, digits):
     wanted = f'the values of net are not used: theta_0 is "{theta_0}", {said}.*"given"'
     with pytest.warns(ValuesNotUsed, match=wanted) as found:
-        dd.distill(small(norm="batch").with_changes(theta_0=theta_0, iterations=1), data=digits, net=Trained())
+        dd.distill(
+            small(norm="batch").with_changes(theta_0=theta_0, iterations=1),
+            data=digits,
+            net=Trained(),
+        )
     assert [w.filename for w in found] == [__file__]
 
 
@@ -259,15 +292,38 @@ def test_given_weights_as_typed(digits, tmp_path, monkeypatch, capsys):
     """distill, inspect and finetune of the command line."""
     monkeypatch.chdir(tmp_path)
     torch.save(NetSpec("mlp", SPEC).build().state_dict(), "net.pt")
-    small = ["--net", "mlp", "--net-args", "width", "6", "depth", "1", "--iterations", "1", "--device", "cpu"]
-    command = ["distill", "digits-random", "--theta-0", "given", *small, "--no-evaluate", "--no-figures"]
+    small = [
+        "--net",
+        "mlp",
+        "--net-args",
+        "width",
+        "6",
+        "depth",
+        "1",
+        "--iterations",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    command = [
+        "distill",
+        "digits-random",
+        "--theta-0",
+        "given",
+        *small,
+        "--no-evaluate",
+        "--no-figures",
+    ]
     assert main([*command, "--out", "none"]) == 2
     assert "theta_0 is given, but no values are" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
     assert main([*command, "--weights", "net.pt", "--out", "run"]) == 0
     assert main(["inspect", "run"]) == 0
     assert "one net of given values, carried along" in capsys.readouterr().out
-    assert main(["finetune", "run", "--weights", "net.pt", "--no-reach", "--out", "tuned.safetensors"]) == 0
+    assert (
+        main(["finetune", "run", "--weights", "net.pt", "--no-reach", "--out", "tuned.safetensors"])
+        == 0
+    )
     tuned, d = load_file("tuned.safetensors"), dd.DistilledDataset.load("run")
     assert same(values(d.train()), tuned)
     assert net_line(d).startswith("Learned for mlp from its given values, seed 0")

@@ -62,7 +62,9 @@ def test_several_means_are_of_parts_of_the_class_that_make_it_up(digits, of_clas
     for k, x in enumerate(of_class):
         a, b = found.images().detach()[found.classes == k]
         larger, smaller = (len(x) + 1) // 2, len(x) // 2
-        torch.testing.assert_close((larger * a + smaller * b) / len(x), x.mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            (larger * a + smaller * b) / len(x), x.mean(0), rtol=1e-4, atol=1e-5
+        )
         assert not torch.allclose(a, b, atol=1e-2)
 
 
@@ -84,7 +86,9 @@ def test_more_images_than_a_class_has_are_refused(digits, of_class, source):
         DataError, match=f"class {digits.classes[k]} has {smallest} .*ipc is {smallest + 1}.*noise"
     ):
         loop(digits, ipc=smallest + 1, images_from=source)
-    assert len(loop(digits, ipc=smallest + 1).loop.synthetic.tensors["images"]) == 10 * (smallest + 1)
+    assert len(loop(digits, ipc=smallest + 1).loop.synthetic.tensors["images"]) == 10 * (
+        smallest + 1
+    )
 
 
 # --- labels and step sizes
@@ -104,12 +108,16 @@ def test_hard_labels_are_integers(digits):
     assert list(found.leaves()) == ["images", "step_sizes"]
 
 
-@pytest.mark.parametrize(("form", "shape"), [("per-step", (6,)), ("shared", (1,)), ("per-tensor", (6, 4))])
+@pytest.mark.parametrize(
+    ("form", "shape"), [("per-step", (6,)), ("shared", (1,)), ("per-tensor", (6, 4))]
+)
 def test_every_step_size_starts_where_the_config_says(digits, form, shape):
     found = learned(digits, ipc=2, steps=2, epochs=3, step_sizes=form, step_size=0.07)
     assert found.rho.shape == shape
     torch.testing.assert_close(softplus(found.rho), torch.full(shape, 0.07))
-    torch.testing.assert_close(found.step_sizes(), torch.full((6, 4) if form == "per-tensor" else (6,), 0.07))
+    torch.testing.assert_close(
+        found.step_sizes(), torch.full((6, 4) if form == "per-tensor" else (6,), 0.07)
+    )
 
 
 # --- order
@@ -124,7 +132,8 @@ def test_every_step_sees_every_class_equally_often(digits, ipc, steps, epochs):
     one_epoch = torch.cat(found.schedule.order[:steps])
     assert sorted(one_epoch.tolist()) == list(range(10 * ipc)), "each image once an epoch"
     assert all(
-        torch.equal(found.schedule.order[t], found.schedule.order[t % steps]) for t in range(steps * epochs)
+        torch.equal(found.schedule.order[t], found.schedule.order[t % steps])
+        for t in range(steps * epochs)
     )
 
 

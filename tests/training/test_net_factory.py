@@ -1,4 +1,5 @@
-"""net= a function that builds nets: each draw of theta_0 is what the constructor makes under its own stream."""
+"""net= a function that builds nets: each draw of theta_0 is what the constructor makes under its
+own stream."""
 
 import functools
 import random
@@ -44,7 +45,9 @@ class RandomFeatures(nn.Module):
 
 
 def orthogonal():
-    return nn.Sequential(nn.Flatten(), parametrizations.orthogonal(nn.Linear(64, 8)), nn.Linear(8, 10))
+    return nn.Sequential(
+        nn.Flatten(), parametrizations.orthogonal(nn.Linear(64, 8)), nn.Linear(8, 10)
+    )
 
 
 FACTORIES = {
@@ -136,7 +139,13 @@ class Shifted(Built):
 
 @pytest.mark.parametrize("make", [Bare, RandomFeatures, orthogonal])
 def test_held_out_nets_are_like_nets_built_anew(make, digits):
-    changes = {"theta_0": "random", "update": "adam", "step_size": 0.01, "epochs": 8, "iterations": 3}
+    changes = {
+        "theta_0": "random",
+        "update": "adam",
+        "step_size": 0.01,
+        "epochs": 8,
+        "iterations": 3,
+    }
     d = dd.distill(small(**changes), data=digits, net=make)
     assert (d.net.name, d.net.init, d.theta_0) == ("custom", "factory", None)
     plain = 2 if make is RandomFeatures else 0
@@ -146,7 +155,8 @@ def test_held_out_nets_are_like_nets_built_anew(make, digits):
         net = d.train(built_by_hand(make, 0, "held_out_theta_0", 0, n)).eval()
         with torch.no_grad():
             by_hand.append(
-                float((net(digits.test.images).argmax(1) == digits.test.labels).float().mean()) * 100
+                float((net(digits.test.images).argmax(1) == digits.test.labels).float().mean())
+                * 100
             )
     by_hand = torch.tensor(by_hand)
     image = 100 / len(digits.test)  # rounding may move one
@@ -173,9 +183,16 @@ def test_complex_parameters_are_drawn_and_tested(digits):
 def test_compare_tests_baselines_on_nets_built_anew(digits):
     d = dd.distill(small(theta_0="fixed"), data=digits, net=RandomFeatures)
     found = dd.compare(
-        d, net=RandomFeatures, data=digits, nets=3, sets=1, selection_nets=2, candidates="learned",
-        baselines=["average-real"], device="cpu",
-    )  # fmt: skip
+        d,
+        net=RandomFeatures,
+        data=digits,
+        nets=3,
+        sets=1,
+        selection_nets=2,
+        candidates="learned",
+        baselines=["average-real"],
+        device="cpu",
+    )
     assert [row.nets for row in found.rows] == [1, 3]
     assert found.rows[1].accuracy_std > 0
 
@@ -250,7 +267,7 @@ def two_kinds():
 
 ONE = Bare()
 REFUSED = [
-    (lambda: ONE, "builds the same values at every call.*theta_0=\"given\""),
+    (lambda: ONE, 'builds the same values at every call.*theta_0="given"'),
     (reseeded, "builds the same values at every call"),
     (unseeded, "builds another net at every call from the same seed"),
     (needs_a_width, "cannot be called without arguments"),
@@ -259,7 +276,7 @@ REFUSED = [
     (lazy, "1.weight has no shape yet"),
     (nn.Flatten, "makes .2, 64. of 2 images"),
     (two_kinds, "the factory built nets of two kinds: '1.bias' is"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("make", "said"), REFUSED)
@@ -274,7 +291,9 @@ def test_held_out_nets_need_the_factory(digits):
         dd.evaluate(d, net=Bare(), data=digits, device="cpu")
     with pytest.raises(UsageError, match="builds the same values at every call"):
         dd.evaluate(d, net=lambda: ONE, data=digits, device="cpu")
-    with pytest.raises(UsageError, match="wanted a torch module: fine-tuning starts from its values"):
+    with pytest.raises(
+        UsageError, match="wanted a torch module: fine-tuning starts from its values"
+    ):
         dd.finetune(d, Bare, data=digits)
     found = dd.evaluate(d, net="mlp", nets=2, data=digits, plain_nets=0, device="cpu")
     assert found.net == "mlp"

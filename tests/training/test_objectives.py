@@ -17,14 +17,17 @@ def test_an_attack_is_cross_entropy_on_the_modified_labels():
     labels = torch.tensor([0, 1, 2, 0, 2, 1])
     modified = torch.tensor([2, 1, 2, 2, 2, 1])
     found = Attack(0, 2, classes=3)(NET, THETA, images, labels)
-    assert torch.equal(found, F.cross_entropy(F.linear(images, THETA["weight"], THETA["bias"]), modified))
+    assert torch.equal(
+        found, F.cross_entropy(F.linear(images, THETA["weight"], THETA["bias"]), modified)
+    )
     assert not torch.equal(found, classification(NET, THETA, images, labels))
 
 
 def test_without_the_attacked_class_an_attack_asks_the_truth():
     images, labels = torch.ones(2, 4), torch.tensor([1, 2])
     assert torch.equal(
-        Attack(0, 2, classes=3)(NET, THETA, images, labels), classification(NET, THETA, images, labels)
+        Attack(0, 2, classes=3)(NET, THETA, images, labels),
+        classification(NET, THETA, images, labels),
     )
 
 

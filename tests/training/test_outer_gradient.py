@@ -11,15 +11,24 @@ from datadistill.training.setup import REPLAY_FROM, adjoint_of
 
 CASES = {
     "random, soft, per-tensor, momentum": {
-        "labels": "soft", "step_sizes": "per-tensor", "update": "momentum", "update_args": {"beta": 0.7},
+        "labels": "soft",
+        "step_sizes": "per-tensor",
+        "update": "momentum",
+        "update_args": {"beta": 0.7},
         "nets": 2,
     },
-    "fixed, hard, shared, replayed": {"theta_0": "fixed", "step_sizes": "shared", "adjoint": "step-replay"},
+    "fixed, hard, shared, replayed": {
+        "theta_0": "fixed",
+        "step_sizes": "shared",
+        "adjoint": "step-replay",
+    },
     "convnet, soft, adam": {**CONVNET, "labels": "soft", "update": "adam", "step_size": 0.01},
     "convnet with batchnorm": {
-        "net": "convnet", "net_args": {"depth": 1, "width": 3, "norm": "batch"}, "labels": "soft",
+        "net": "convnet",
+        "net_args": {"depth": 1, "width": 3, "norm": "batch"},
+        "labels": "soft",
     },
-}  # fmt: skip
+}
 H = 1e-5
 
 
@@ -28,7 +37,9 @@ def test_finite_differences_of_the_outer_loss(digits, case):
     """One pixel, one logit and one rho: those with the largest derivative."""
     studied = to_double(loop(digits, batch=64, steps=1, ipc=1, **case))
     _, gradients = studied.loop.gradients(3)
-    for (name, leaf), gradient in zip(studied.loop.synthetic.leaves().items(), gradients, strict=True):
+    for (name, leaf), gradient in zip(
+        studied.loop.synthetic.leaves().items(), gradients, strict=True
+    ):
         place = int(gradient.abs().argmax())
         up, down = (shifted_loss(studied, leaf, place, sign * H) for sign in (1, -1))
         found, expected = float(gradient.view(-1)[place]), (up - down) / (2 * H)
@@ -64,7 +75,9 @@ def test_the_gradient_of_four_nets_is_the_mean_of_each_nets_own(digits):
 
 
 def test_net_0_does_not_depend_on_the_number_of_nets(digits):
-    one, four = (loop(digits, nets=n).loop.method.start.draw(7, n)["layers.0.weight"] for n in (1, 4))
+    one, four = (
+        loop(digits, nets=n).loop.method.start.draw(7, n)["layers.0.weight"] for n in (1, 4)
+    )
     assert torch.equal(four[0], one)
 
 
@@ -106,7 +119,11 @@ def test_dropout_has_the_iterations_stream_and_is_off_outside(digits):
         studied = loop(digits, Dropping(), iterations=2)
         state = torch.get_rng_state()
         results.append(
-            (studied.advance(), studied.advance(), studied.loop.synthetic.tensors["images"].detach())
+            (
+                studied.advance(),
+                studied.advance(),
+                studied.loop.synthetic.tensors["images"].detach(),
+            )
         )
         assert torch.equal(torch.get_rng_state(), state)
     assert results[0][:2] == results[1][:2]
@@ -118,11 +135,16 @@ def test_dropout_has_the_iterations_stream_and_is_off_outside(digits):
 def test_the_module_passed_is_not_changed(digits):
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.1))
     net[3].eval()
-    before, flags = {k: v.clone() for k, v in net.state_dict().items()}, [m.training for m in net.modules()]
+    before, flags = (
+        {k: v.clone() for k, v in net.state_dict().items()},
+        [m.training for m in net.modules()],
+    )
     studied = loop(digits, net, theta_0="fixed")
     for _ in range(2):
         studied.advance()
     studied.validate()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    assert [m.training for m in net.modules()] == flags == [m.training for m in studied.net.modules()]
+    assert (
+        [m.training for m in net.modules()] == flags == [m.training for m in studied.net.modules()]
+    )
     assert all(p.grad is None for p in net.parameters())

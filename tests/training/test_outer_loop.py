@@ -1,4 +1,5 @@
-"""One outer iteration and what surrounds it: what moves, clipping, schedules, numbers that are not finite."""
+"""One outer iteration and what surrounds it: what moves, clipping, schedules, numbers that are not
+finite."""
 
 import math
 import warnings
@@ -43,9 +44,17 @@ def test_hard_labels_and_a_rate_of_zero_stay(digits):
 @pytest.mark.parametrize("theta_0", ["fixed", "random"])
 def test_the_loss_falls(digits, theta_0):
     studied = loop(
-        digits, theta_0=theta_0, iterations=40, batch=128, schedule="constant", lr_images=0.1, nets=4, epochs=5,
-        net_args={"width": 16, "depth": 1}, step_size=0.5,
-    )  # fmt: skip
+        digits,
+        theta_0=theta_0,
+        iterations=40,
+        batch=128,
+        schedule="constant",
+        lr_images=0.1,
+        nets=4,
+        epochs=5,
+        net_args={"width": 16, "depth": 1},
+        step_size=0.5,
+    )
     losses = [studied.advance() for _ in range(40)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
@@ -66,7 +75,9 @@ def test_every_iteration_has_a_net_and_a_batch_of_its_own(digits, monkeypatch):
     batches = []
     studied = loop(digits)
     real = studied.loop.method.objective
-    monkeypatch.setattr(studied.loop.method, "objective", lambda *args: batches.append(args[2]) or real(*args))
+    monkeypatch.setattr(
+        studied.loop.method, "objective", lambda *args: batches.append(args[2]) or real(*args)
+    )
     nets = [studied.loop.method.start.draw(i)["layers.0.weight"] for i in range(3)]
     for _ in range(3):
         studied.advance()
@@ -124,12 +135,21 @@ def test_the_norm_is_that_of_all_gradients_together(digits):
 
 def test_it_is_torchs_adam_with_a_rate_for_each(digits):
     studied = loop(
-        digits, labels="soft", clip=0.0, lr_images=0.1, lr_labels=0.2, lr_step_sizes=0.3, schedule="constant",
-        beta1=0.5, beta2=0.9,
-    )  # fmt: skip
+        digits,
+        labels="soft",
+        clip=0.0,
+        lr_images=0.1,
+        lr_labels=0.2,
+        lr_step_sizes=0.3,
+        schedule="constant",
+        beta1=0.5,
+        beta2=0.9,
+    )
     mine = {k: p.clone().requires_grad_() for k, p in leaves(studied).items()}
     rates = {"images": 0.1, "labels": 0.2, "step_sizes": 0.3}
-    adam = torch.optim.Adam([{"params": [p], "lr": rates[k]} for k, p in mine.items()], betas=(0.5, 0.9))
+    adam = torch.optim.Adam(
+        [{"params": [p], "lr": rates[k]} for k, p in mine.items()], betas=(0.5, 0.9)
+    )
     for i in range(3):
         _, gradients = studied.loop.gradients(i)
         for p, g in zip(mine.values(), gradients, strict=True):
@@ -146,14 +166,22 @@ def test_schedules():
 
     assert factors("constant") == [1, 1, 1, 1]
     assert factors("linear") == pytest.approx([1, 0.75, 0.5, 0.25])
-    assert factors("cosine") == pytest.approx([(1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)])
+    assert factors("cosine") == pytest.approx(
+        [(1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)]
+    )
     assert factors("constant", warmup=2) == [0.5, 1, 1, 1]
     assert factors("linear", warmup=4) == pytest.approx([0.25, 0.5 * 0.75, 0.75 * 0.5, 0.25])
 
 
 def test_the_schedule_scales_every_rate(digits):
     studied = loop(
-        digits, labels="soft", lr_images=0.1, lr_labels=0.2, lr_step_sizes=0.4, iterations=4, warmup=2
+        digits,
+        labels="soft",
+        lr_images=0.1,
+        lr_labels=0.2,
+        lr_step_sizes=0.4,
+        iterations=4,
+        warmup=2,
     )
     for expected in (0.5, 0.75, 0.5, 0.25):
         studied.advance()
@@ -192,7 +220,8 @@ def crafted(kind):
         return {
             "nan": loss * math.nan,
             "inf": loss + math.inf,
-            "gradient": 1.0 + (loss - loss.detach()).abs().sqrt(),  # value 1, derivative infinite times 0
+            # value 1, derivative infinite times 0
+            "gradient": 1.0 + (loss - loss.detach()).abs().sqrt(),
         }[kind]
 
     return objective
@@ -201,16 +230,26 @@ def crafted(kind):
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({**CONVNET, "step_size": 1e6, "epochs": 3}, None, r"loss nan; the parameters .* at inner step \d"),
+        (
+            {**CONVNET, "step_size": 1e6, "epochs": 3},
+            None,
+            r"loss nan; the parameters .* at inner step \d",
+        ),
         ({"step_size": 1e30}, None, r"the parameters stop being finite at inner step \d"),
-        ({"step_size": 1e30, "nets": 2}, None, r"the parameters stop being finite at inner step \d"),
+        (
+            {"step_size": 1e30, "nets": 2},
+            None,
+            r"the parameters stop being finite at inner step \d",
+        ),
         ({}, "nan", r"loss nan; the parameters reach .* at inner step \d"),
         ({}, "inf", r"loss inf; "),
         ({}, "gradient", r"gradient norm (nan|inf) \(loss 1\)"),
     ],
     ids=["step size 1e6", "step size 1e30", "two nets", "loss nan", "loss inf", "gradient alone"],
 )
-def test_what_is_not_finite_is_refused_before_anything_moves(digits, monkeypatch, changes, kind, words):
+def test_what_is_not_finite_is_refused_before_anything_moves(
+    digits, monkeypatch, changes, kind, words
+):
     studied = loop(digits, labels="soft", **{"step_size": 0.1, **changes})
     with monkeypatch.context() as sound:  # Adam has a state to lose
         sound.setattr(
@@ -230,7 +269,8 @@ def test_what_is_not_finite_is_refused_before_anything_moves(digits, monkeypatch
     size = changes.get("step_size", 0.1)
     assert "outer iteration 1:" in message
     assert (
-        f"step size {size:.4g}" in message or 0.08 < float(message.split("step size ")[1].split(";")[0]) < 0.12
+        f"step size {size:.4g}" in message
+        or 0.08 < float(message.split("step size ")[1].split(";")[0]) < 0.12
     )
     assert "nothing was updated" in message
     assert "lr_step_sizes" in message

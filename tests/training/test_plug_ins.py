@@ -1,4 +1,5 @@
-"""An idea of one's own is a class and a line in a table: from a config to a saved and reloaded set."""
+"""An idea of one's own is a class and a line in a table: from a config to a saved and reloaded
+set."""
 
 from typing import ClassVar
 
@@ -25,7 +26,9 @@ class ClassMeans(OuterMethod):
 
     def loss(self, synthetic, iteration):
         return self.weight * sum(
-            (synthetic.of_class(k)[0].mean(0) - self.split.of_class(k).images.mean(0)).square().sum()
+            (synthetic.of_class(k)[0].mean(0) - self.split.of_class(k).images.mean(0))
+            .square()
+            .sum()
             for k in range(10)
         )
 
@@ -110,7 +113,9 @@ def reloaded(d, tmp_path):
 
 
 def test_a_method_reaches_the_class_means(digits, tmp_path):
-    longer = config(method="class-means", method_args={"weight": 2.0}, iterations=300, lr_images=0.2, clip=0.0)
+    longer = config(
+        method="class-means", method_args={"weight": 2.0}, iterations=300, lr_images=0.2, clip=0.0
+    )
     d = reloaded(dd.distill(longer, data=digits), tmp_path)
     means = torch.stack([digits.train.of_class(k).images.mean(0) for k in range(10)])
     torch.testing.assert_close(d.images, means, atol=0.05, rtol=0)
@@ -128,8 +133,15 @@ def test_a_decoder_is_learned_through_and_stored(digits, tmp_path):
     }
     assert set(d.coded) == {"rows", "bases"} and not torch.equal(d.images, start.images)
     assert torch.linalg.matrix_rank(d.images.flatten(1)) == 3
-    assert d.bytes == 4 * (40 * 3 + 3 * 64) + 8 * 40 + 4 * 2, "bases, rows, labels, step sizes: not the pixels"
-    assert d.quantized().decoder is None and reloaded(d.quantized(), tmp_path).images.shape == (40, 1, 8, 8)
+    assert d.bytes == 4 * (40 * 3 + 3 * 64) + 8 * 40 + 4 * 2, (
+        "bases, rows, labels, step sizes: not the pixels"
+    )
+    assert d.quantized().decoder is None and reloaded(d.quantized(), tmp_path).images.shape == (
+        40,
+        1,
+        8,
+        8,
+    )
     assert torch.equal(reloaded(d.to("cpu"), tmp_path).images, d.images)
 
 
@@ -142,7 +154,9 @@ def test_a_decoder_stopped_and_resumed_gives_the_same_bytes(digits, tmp_path):
     dd.distill(constant.with_changes(iterations=2), data=digits, out=tmp_path / "b", options=quick)
     again = dd.distill(constant, data=digits, out=tmp_path / "b", resume=True, options=longer)
     wanted = dd.distill(constant, data=digits)
-    assert torch.equal(again.images, wanted.images) and not torch.equal(again.images, straight.images)
+    assert torch.equal(again.images, wanted.images) and not torch.equal(
+        again.images, straight.images
+    )
 
 
 def test_an_objective_decides_what_nets_are_taught(digits, tmp_path):
@@ -164,17 +178,32 @@ def test_an_objective_decides_what_nets_are_taught(digits, tmp_path):
 
 REFUSALS = [
     ({"method": "class-mean"}, "there is no method 'class-mean'; did you mean class-means?"),
-    ({"method": "class-means", "method_args": {"wait": 1.0}}, "the method class-means has no argument 'wait'"),
-    ({"method": "class-means", "method_args": {"split": 1}}, "the method class-means has no argument 'split'"),
-    ({"method": "class-means", "method_args": {"weight": "x"}}, "weight of the method class-means is 'x'"),
+    (
+        {"method": "class-means", "method_args": {"wait": 1.0}},
+        "the method class-means has no argument 'wait'",
+    ),
+    (
+        {"method": "class-means", "method_args": {"split": 1}},
+        "the method class-means has no argument 'split'",
+    ),
+    (
+        {"method": "class-means", "method_args": {"weight": "x"}},
+        "weight of the method class-means is 'x'",
+    ),
     ({"method": "constant"}, "the loss of the outer method does not depend on what is learned"),
     ({"decoder": "basis"}, "there is no decoder 'basis'"),
-    ({"decoder": "linear-basis", "decoder_args": {"bases": 2.5}}, "bases of the decoder linear-basis is 2.5"),
+    (
+        {"decoder": "linear-basis", "decoder_args": {"bases": 2.5}},
+        "bases of the decoder linear-basis is 2.5",
+    ),
     ({"decoder": "misnamed"}, "learns 'step_sizes', torch.float32; give it floats by names"),
-    ({"adjoint": "replay"}, "there is no adjoint 'replay'; did you mean step-replay? (known: auto, full"),
+    (
+        {"adjoint": "replay"},
+        "there is no adjoint 'replay'; did you mean step-replay? (known: auto, full",
+    ),
     ({"decoder_args": {"bases": 2}}, "the decoder pixels has no argument 'bases'; it takes none"),
     ({"objective": "lower"}, "there is no objective 'lower'"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("changes, pattern", REFUSALS, ids=[pattern for _, pattern in REFUSALS])
@@ -197,7 +226,10 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
         "--iterations",
         "2",
     ]
-    assert main([*argv, "--decoder", "linear-basis", "--no-evaluate", "--no-figures", "--out", "run"]) == 0
+    assert (
+        main([*argv, "--decoder", "linear-basis", "--no-evaluate", "--no-figures", "--out", "run"])
+        == 0
+    )
     assert main(["inspect", "run"]) == 0 and main(["show", "run"]) == 0
     monkeypatch.delitem(DECODERS, "linear-basis")
     with pytest.raises(DataError, match="there is no decoder 'linear-basis'"):
@@ -205,9 +237,15 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
 
 
 UNREADABLE = [
-    ({"name": "described", "basis": 3}, "the decoder described has no argument 'basis'; did you mean bases?"),
+    (
+        {"name": "described", "basis": 3},
+        "the decoder described has no argument 'basis'; did you mean bases?",
+    ),
     ({"name": "described"}, "Described.describe() gives"),
-    ({"name": "linear-basis", "bases": 3}, "gives the name 'linear-basis' of another class, LinearBasis"),
+    (
+        {"name": "linear-basis", "bases": 3},
+        "gives the name 'linear-basis' of another class, LinearBasis",
+    ),
     ({"name": "described", "bases": torch.tensor(3)}, "by which no file could be read again"),
     ({"bases": 3}, "wanted its name"),
 ]
@@ -217,14 +255,18 @@ UNREADABLE = [
 def test_a_description_that_makes_no_such_decoder_is_refused(digits, told, pattern, monkeypatch):
     monkeypatch.setattr(Described, "told", told, raising=False)
     if told == {"name": "described"}:  # of two arguments it gives the default of one
-        monkeypatch.setattr(Described, "describe", lambda self: {"name": "described", "bases": self.bases + 1})
+        monkeypatch.setattr(
+            Described, "describe", lambda self: {"name": "described", "bases": self.bases + 1}
+        )
     with pytest.raises(UsageError) as refused:
         dd.distill(config(decoder="described"), data=digits)
     assert pattern in str(refused.value) and "Described.describe()" in str(refused.value)
 
 
 def test_a_description_that_makes_no_such_objective_is_refused(digits):
-    with pytest.raises(UsageError, match=r"Forgetful.describe\(\) gives .*forgetful has no argument 'classes'"):
+    with pytest.raises(
+        UsageError, match=r"Forgetful.describe\(\) gives .*forgetful has no argument 'classes'"
+    ):
         dd.distill(config(objective="forgetful"), data=digits)
 
 
@@ -232,7 +274,9 @@ def test_spare_rows_of_a_decoder_are_refused(digits, tmp_path):
     d = dd.distill(config(decoder="linear-basis", iterations=1), data=digits)
     d.coded["rows"] = torch.cat([d.coded["rows"], torch.ones(1, 4)])
     d.save(tmp_path / "set")
-    with pytest.raises(DataError, match=r"more images of .*'rows': \(11, 4\).* than the 10 that have labels"):
+    with pytest.raises(
+        DataError, match=r"more images of .*'rows': \(11, 4\).* than the 10 that have labels"
+    ):
         dd.DistilledDataset.load(tmp_path / "set")
 
 
@@ -283,9 +327,13 @@ def test_a_normalization_travels_with_its_tensors(mirrored_digits, tmp_path):
     torch.testing.assert_close(data.train.images, plain(pixels.clamp(0, 1)).flip(2))
     learned = dd.distill(config(iterations=2), data=data, out=tmp_path / "run", options=options)
     d = dd.DistilledDataset.load(tmp_path / "run")
-    assert torch.equal(d.normalization.mix, data.normalization.mix) and torch.equal(d.images, learned.images)
+    assert torch.equal(d.normalization.mix, data.normalization.mix) and torch.equal(
+        d.images, learned.images
+    )
     some = pixels[:3].clamp(0, 1)
     assert torch.equal(d.normalization(some), learned.normalization(some))
-    pool = PoolConfig(net="mlp", net_args={"width": 4}, nets=1, validation_nets=1, held_out=1, epochs=1)
+    pool = PoolConfig(
+        net="mlp", net_args={"width": 4}, nets=1, validation_nets=1, held_out=1, epochs=1
+    )
     dd.pretrain(pool, data=data).save(tmp_path / "pool")
     assert torch.equal(dd.Pool.load(tmp_path / "pool").normalization.mix, data.normalization.mix)

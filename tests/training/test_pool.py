@@ -23,7 +23,12 @@ TINY = {"nets": 2, "validation_nets": 1, "held_out": 2, "epochs": 2, "batch": 40
 
 
 def config(**changes):
-    mlp = {"dataset": "digits", "net": "mlp", "net_args": {"width": 12, "depth": 1}, "device": "cpu"}
+    mlp = {
+        "dataset": "digits",
+        "net": "mlp",
+        "net_args": {"width": 12, "depth": 1},
+        "device": "cpu",
+    }
     return dd.PoolConfig(**{**mlp, **TINY, **changes})
 
 
@@ -50,21 +55,28 @@ def equal(a, b):
 
 def test_its_parts_are_all_nets_once(pool):
     parts = [pool.part(name) for name in ("train", "validation", "held_out")]
-    assert [len(part["layers.0.weight"]) for part in parts] == [2, 1, 2] == [
-        pool.nets, pool.validation_nets, pool.held_out,
-    ]  # fmt: skip
+    assert (
+        [len(part["layers.0.weight"]) for part in parts]
+        == [2, 1, 2]
+        == [pool.nets, pool.validation_nets, pool.held_out]
+    )
     for name, p in pool.tensors.items():
         assert torch.equal(torch.cat([part[name] for part in parts]), p)
     flat = torch.cat([p.flatten(1) for p in pool.tensors.values()], 1)
     assert len(flat.unique(dim=0)) == pool.total == 5
-    assert sum((pool.part_accuracies(n) for n in ("train", "validation", "held_out")), ()) == pool.accuracies
+    assert (
+        sum((pool.part_accuracies(n) for n in ("train", "validation", "held_out")), ())
+        == pool.accuracies
+    )
     with pytest.raises(UsageError, match="no part 'test'"):
         pool.part("test")
 
 
 def test_it_says_what_it_is(pool, data):
     assert (
-        pool.dataset == "digits" and pool.classes == data.classes and pool.normalization == data.normalization
+        pool.dataset == "digits"
+        and pool.classes == data.classes
+        and pool.normalization == data.normalization
     )
     assert pool.net.name == "mlp" and pool.net.args["width"] == 12 and pool.net.init == "xavier"
     assert pool.record["lr"] == 0.05 and pool.record["epochs"] == 2 and "device" not in pool.record
@@ -74,7 +86,9 @@ def test_it_says_what_it_is(pool, data):
 
 def test_accuracies_are_those_on_the_validation_split(pool, data):
     net = pool.net.build()
-    assert list(pool.accuracies) == [accuracy(net, net_of(pool, n), data.validation) for n in range(5)]
+    assert list(pool.accuracies) == [
+        accuracy(net, net_of(pool, n), data.validation) for n in range(5)
+    ]
 
 
 def test_the_test_split_is_not_read():
@@ -84,7 +98,9 @@ def test_the_test_split_is_not_read():
 
 
 def test_nets_learn(data):
-    found = pretrain(config(nets=1, held_out=1, batch=32, net_args={"width": 32, "depth": 1}), data=data)
+    found = pretrain(
+        config(nets=1, held_out=1, batch=32, net_args={"width": 32, "depth": 1}), data=data
+    )
     assert min(found.accuracies) > 80
 
 
@@ -118,7 +134,11 @@ def test_a_pool_read_in_inference_mode_can_be_trained_on(pool, tmp_path):
     pool.save(tmp_path / "p")
     with torch.inference_mode():
         read = Pool.load(tmp_path / "p")
-        found = [*read.tensors.values(), *read.part("train").values(), *read.to("cpu").tensors.values()]
+        found = [
+            *read.tensors.values(),
+            *read.part("train").values(),
+            *read.to("cpu").tensors.values(),
+        ]
     assert not any(p.is_inference() for p in found)
 
 
@@ -126,7 +146,11 @@ def test_the_fingerprint_is_of_all_that_is_in_it(pool):
     from dataclasses import replace
 
     moved = {k: p + (k == "layers.0.bias") for k, p in pool.tensors.items()}
-    others = [replace(pool, tensors=moved), replace(pool, dataset="mnist"), replace(pool, nets=1, held_out=3)]
+    others = [
+        replace(pool, tensors=moved),
+        replace(pool, dataset="mnist"),
+        replace(pool, nets=1, held_out=3),
+    ]
     assert len({pool.fingerprint, *(other.fingerprint for other in others)}) == 4
 
 
@@ -134,7 +158,9 @@ def test_the_fingerprint_is_of_all_that_is_in_it(pool):
 
 
 def folder_bytes(path):
-    return [(path / name).read_bytes() for name in ("pool.safetensors", "metrics.jsonl", "config.json")]
+    return [
+        (path / name).read_bytes() for name in ("pool.safetensors", "metrics.jsonl", "config.json")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +179,12 @@ def test_a_run_folder_holds_the_same_pool_as_memory(pool, data, tmp_path):
     assert [line["accuracy"] for line in lines] == list(pool.accuracies)
     assert all(0 < line["loss"] < 3 for line in lines)
     assert sorted(p.name for p in out.iterdir()) == [
-        "config.json", "environment.json", "metrics.jsonl", "pool.safetensors", "timing.jsonl",
-    ]  # fmt: skip
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "pool.safetensors",
+        "timing.jsonl",
+    ]
 
 
 def during(monkeypatch, k, happens):
@@ -172,7 +202,9 @@ def during(monkeypatch, k, happens):
 
 # 4 steps an epoch, 8 a net: in the first net, at its end, in the second, in the last
 @pytest.mark.parametrize(("every", "begins"), [("1000", 16), ("3", 19)])
-def test_a_run_that_died_keeps_its_finished_nets(data, tmp_path, monkeypatch, every, begins, straight):
+def test_a_run_that_died_keeps_its_finished_nets(
+    data, tmp_path, monkeypatch, every, begins, straight
+):
     def dies():
         raise KeyboardInterrupt  # no chance to save anything
 
@@ -228,7 +260,9 @@ def test_what_cannot_be_trained_is_refused(tmp_path, changes, error, pattern):
 
 
 def test_nets_at_chance_are_warned_of(data):
-    with pytest.warns(UserWarning, match=r"3 of 3 nets classify hardly better than chance \(nets 0, 1, 2; "):
+    with pytest.warns(
+        UserWarning, match=r"3 of 3 nets classify hardly better than chance \(nets 0, 1, 2; "
+    ):
         pretrain(config(nets=1, held_out=1, epochs=1, lr=1e-7), data=data)
 
 

@@ -21,9 +21,17 @@ def make_pool(path, spec=None, dataset="digits", classes=None):
     start = Random(spec.build(), "xavier", 5)
     data = load_run_data(config(), RunOptions())
     pool = Pool(
-        start.draw(0, 7), net=spec, nets=4, validation_nets=1, held_out=2, dataset=dataset,
-        classes=classes or data.classes, normalization=data.normalization, accuracies=[50.0] * 7, record={},
-    )  # fmt: skip
+        start.draw(0, 7),
+        net=spec,
+        nets=4,
+        validation_nets=1,
+        held_out=2,
+        dataset=dataset,
+        classes=classes or data.classes,
+        normalization=data.normalization,
+        accuracies=[50.0] * 7,
+        record={},
+    )
     pool.save(path)
     return pool
 
@@ -63,8 +71,14 @@ def test_one_and_four_nets_draw_the_same_ones(pool):
 
 
 REFUSED = [
-    (lambda data, at: loop(data, source="mnist"), "nets pretrained on mnist, and no pool of them was given"),
-    (lambda data, at: loop(data, source="usps", pool=at("p")), "were trained on digits, but source is usps"),
+    (
+        lambda data, at: loop(data, source="mnist"),
+        "nets pretrained on mnist, and no pool of them was given",
+    ),
+    (
+        lambda data, at: loop(data, source="usps", pool=at("p")),
+        "were trained on digits, but source is usps",
+    ),
     (
         lambda data, at: loop(data, pool=at("q", classes=[f"c{k}" for k in range(10)])),
         r"has 10 classes \(c0, c1, c2, c3, \.\.\.\).*needs the same classes",
@@ -99,7 +113,9 @@ def test_given_weights_get_a_fresh_last_layer_of_the_seed(digits, tmp_path):
     net = NetSpec("mlp", SPEC).build()
     torch.save(net.state_dict(), tmp_path / "net.pt")
     first, second = (
-        loop(digits, weights=str(tmp_path / "net.pt"), theta_0="fixed", seed=s).loop.method.start.draw(0)
+        loop(
+            digits, weights=str(tmp_path / "net.pt"), theta_0="fixed", seed=s
+        ).loop.method.start.draw(0)
         for s in (0, 1)
     )
     names = trainable(net)
@@ -111,7 +127,11 @@ def test_given_weights_get_a_fresh_last_layer_of_the_seed(digits, tmp_path):
 
 def test_buffers_of_a_pretrained_net_travel_with_the_set(digits, tmp_path):
     args = {**SPEC, "width": 4, "depth": 2, "norm": "batch"}
-    changes = {"net": "convnet", "net_args": {"width": 4, "depth": 2, "norm": "batch"}, "norm": "frozen"}
+    changes = {
+        "net": "convnet",
+        "net_args": {"width": 4, "depth": 2, "norm": "batch"},
+        "norm": "frozen",
+    }
     net = NetSpec("convnet", args).build()
     for name, buffer in net.named_buffers():
         if name.endswith("running_mean"):
@@ -147,11 +167,20 @@ def test_a_resumed_run_wants_the_pool_it_was_started_with(tmp_path, pool):
     other = tmp_path / "other"
     nets = pool[0]
     Pool(
-        {k: p.flip(0) for k, p in nets.tensors.items()}, net=nets.net, nets=4, validation_nets=1, held_out=2,
-        dataset="digits", classes=nets.classes, normalization=nets.normalization, accuracies=[50.0] * 7,
+        {k: p.flip(0) for k, p in nets.tensors.items()},
+        net=nets.net,
+        nets=4,
+        validation_nets=1,
+        held_out=2,
+        dataset="digits",
+        classes=nets.classes,
+        normalization=nets.normalization,
+        accuracies=[50.0] * 7,
         record={},
-    ).save(other)  # fmt: skip
-    with pytest.raises(UsageError, match=r"was started from another pool .* pass that one with pool"):
+    ).save(other)
+    with pytest.raises(
+        UsageError, match=r"was started from another pool .* pass that one with pool"
+    ):
         dd.distill(small.with_changes(pool=str(other)), out=tmp_path / "run", resume=True)
     moved = tmp_path / "moved"
     moved.write_bytes((tmp_path / "pool.safetensors").read_bytes())
@@ -164,10 +193,17 @@ def test_testing_with_another_pool_is_refused(digits, tmp_path, pool):
     d = loop(digits, source="digits", pool=pool[1]).snapshot()
     nets = pool[0]
     other = Pool(
-        {k: p.flip(0) for k, p in nets.tensors.items()}, net=nets.net, nets=4, validation_nets=1, held_out=2,
-        dataset="digits", classes=nets.classes, normalization=nets.normalization, accuracies=[50.0] * 7,
+        {k: p.flip(0) for k, p in nets.tensors.items()},
+        net=nets.net,
+        nets=4,
+        validation_nets=1,
+        held_out=2,
+        dataset="digits",
+        classes=nets.classes,
+        normalization=nets.normalization,
+        accuracies=[50.0] * 7,
         record={},
-    )  # fmt: skip
+    )
     with pytest.raises(UsageError, match="this is another pool"):
         dd.evaluate(d, pool=other, plain_nets=0, device="cpu")
     found = dd.evaluate(d, pool=nets, plain_nets=0, device="cpu")

@@ -11,19 +11,51 @@ from datadistill.training.setup import learning_of
 
 MLP = {"net": "mlp", "net_args": {"width": 6, "depth": 1}}
 CONVNET = {"net": "convnet", "net_args": {"depth": 2, "width": 4, "norm": "instance"}}
-# everything a run can remember: momentum in the inner loop, soft labels, clipping, a schedule, the best so far
+# everything a run can remember: momentum in the inner loop, soft labels, clipping, a schedule, the
+# best so far
 MIXED = {
-    **MLP, "theta_0": "random", "nets": 2, "ipc": 2, "steps": 2, "epochs": 2, "labels": "soft",
-    "step_sizes": "per-tensor", "update": "momentum", "update_args": {"beta": 0.5}, "images_from": "real",
-    "schedule": "cosine", "warmup": 2, "clip": 1.1, "validate_every": 2, "validate_nets": 3, "keep": "best",
-    "iterations": 5, "augment": ("crop", "flip"), "lr_images": 0.3, "lr_step_sizes": 0.3,
-}  # fmt: skip
+    **MLP,
+    "theta_0": "random",
+    "nets": 2,
+    "ipc": 2,
+    "steps": 2,
+    "epochs": 2,
+    "labels": "soft",
+    "step_sizes": "per-tensor",
+    "update": "momentum",
+    "update_args": {"beta": 0.5},
+    "images_from": "real",
+    "schedule": "cosine",
+    "warmup": 2,
+    "clip": 1.1,
+    "validate_every": 2,
+    "validate_nets": 3,
+    "keep": "best",
+    "iterations": 5,
+    "augment": ("crop", "flip"),
+    "lr_images": 0.3,
+    "lr_step_sizes": 0.3,
+}
 
 
 def config(**changes):
-    small = {**MLP, "dataset": "digits", "theta_0": "random", "epochs": 2, "step_size": 0.1, "iterations": 3}
+    small = {
+        **MLP,
+        "dataset": "digits",
+        "theta_0": "random",
+        "epochs": 2,
+        "step_size": 0.1,
+        "iterations": 3,
+    }
     return DistillConfig(
-        **{**small, "batch": 32, "validate_every": 3, "validate_nets": 2, "device": "cpu", **changes}
+        **{
+            **small,
+            "batch": 32,
+            "validate_every": 3,
+            "validate_nets": 2,
+            "device": "cpu",
+            **changes,
+        }
     )
 
 
@@ -63,7 +95,9 @@ def to_double(learning):
     method, synthetic = learning.loop.method, learning.loop.synthetic
     method.net.double()
     method.split = Split(method.split.images.double(), method.split.labels)
-    synthetic.tensors = {k: x.detach().double().requires_grad_() for k, x in synthetic.tensors.items()}
+    synthetic.tensors = {
+        k: x.detach().double().requires_grad_() for k, x in synthetic.tensors.items()
+    }
     for name in ("rho", "logits"):
         leaf = getattr(synthetic, name)
         if leaf is not None:

@@ -9,16 +9,31 @@ from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 
 ORIGIN = {
-    "recipe": "mnist5k-fixed", "seed": 0, "dataset": "mnist5k", "iterations": 2000,
+    "recipe": "mnist5k-fixed",
+    "seed": 0,
+    "dataset": "mnist5k",
+    "iterations": 2000,
     "description": "mnist5k: 4,000 of the 5,000 MNIST images; not the MNIST test set",
-}  # fmt: skip
+}
 
 
 def distilled_set(
-    *, classes=4, ipc=1, steps=1, epochs=1, channels=1, size=8, soft=None, tensors=None, fixed=False,
-    names=None, origin=ORIGIN, accuracies=None,
-):  # fmt: skip
-    """Classes run fastest over the images; `soft`: (N, K) probabilities; `tensors`: P of (T, P) step sizes."""
+    *,
+    classes=4,
+    ipc=1,
+    steps=1,
+    epochs=1,
+    channels=1,
+    size=8,
+    soft=None,
+    tensors=None,
+    fixed=False,
+    names=None,
+    origin=ORIGIN,
+    accuracies=None,
+):
+    """Classes run fastest over the images; `soft`: (N, K) probabilities; `tensors`: P of (T, P)
+    step sizes."""
     g = torch.Generator().manual_seed(0)
     n, T = classes * ipc, steps * epochs
     net = NetSpec("mlp", {"channels": channels, "size": size, "classes": classes})
@@ -30,23 +45,33 @@ def distilled_set(
         torch.rand(shape, generator=g) * 0.1 + 0.001,
         list(torch.arange(n).split(n // steps)) * epochs,
         classes=names or [f"class {c}" for c in range(classes)],
-        normalization=Normalization((0.5,) * channels, (0.5,) * channels, size=size, channels=channels),
-        net=net, update=sgd(), theta_0=theta_0, data=DataReference(origin.get("dataset")), origin=origin,
+        normalization=Normalization(
+            (0.5,) * channels, (0.5,) * channels, size=size, channels=channels
+        ),
+        net=net,
+        update=sgd(),
+        theta_0=theta_0,
+        data=DataReference(origin.get("dataset")),
+        origin=origin,
         accuracies=accuracies,
         tensors=[f"tensor{p}" for p in range(tensors)] if tensors else None,
-    )  # fmt: skip
+    )
 
 
 def metrics(count=4, T=3):
     """Records as an outer loop writes them; the second has no loss."""
     return [
         {
-            "iteration": 100 * (i + 1), "loss": None if i == 1 else 2.0 / (i + 1), "accuracy": 60.0 + 5 * i,
-            "accuracy_std": 2.0, "gradient_norm": 1.0 / (i + 1), "skipped": 0,
+            "iteration": 100 * (i + 1),
+            "loss": None if i == 1 else 2.0 / (i + 1),
+            "accuracy": 60.0 + 5 * i,
+            "accuracy_std": 2.0,
+            "gradient_norm": 1.0 / (i + 1),
+            "skipped": 0,
             "step_sizes": [0.02 * (t + 1) * (i + 1) for t in range(T)],
         }
         for i in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def texts(figure):

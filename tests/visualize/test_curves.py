@@ -46,7 +46,12 @@ def test_the_band_is_the_deviation_cut_to_percent():
     records[-1] |= {"accuracy": 99.0, "accuracy_std": 5.0}
     (band,) = curves_figure(records).axes[1].collections
     corners = band.get_paths()[0].vertices
-    assert {tuple(v) for v in corners} >= {(100.0, 58.0), (100.0, 62.0), (400.0, 94.0), (400.0, 100.0)}
+    assert {tuple(v) for v in corners} >= {
+        (100.0, 58.0),
+        (100.0, 62.0),
+        (400.0, 94.0),
+        (400.0, 100.0),
+    }
 
 
 def test_no_band_without_deviation_and_no_panel_without_norm():
@@ -76,7 +81,14 @@ def test_one_record_is_a_visible_point():
 
 
 @pytest.mark.parametrize(
-    "change", [{"iteration": None}, {"iteration": 1.5}, {"loss": "0.5"}, {"accuracy": [1]}, {"loss": 10**350}]
+    "change",
+    [
+        {"iteration": None},
+        {"iteration": 1.5},
+        {"loss": "0.5"},
+        {"accuracy": [1]},
+        {"loss": 10**350},
+    ],
 )
 def test_records_of_another_kind_are_refused(change):
     with pytest.raises(DataError, match=f"record 1 of the metrics has {next(iter(change))}"):
@@ -141,7 +153,9 @@ def test_step_sizes_that_are_zero_leave_a_gap():
 def test_step_sizes_that_do_not_fit_are_refused(wrong):
     records = metrics()
     records[2]["step_sizes"] = wrong
-    with pytest.raises(DataError, match=r"record 2 of the metrics has step_sizes .*a list of 3 numbers"):
+    with pytest.raises(
+        DataError, match=r"record 2 of the metrics has step_sizes .*a list of 3 numbers"
+    ):
         step_sizes_figure(records)
 
 

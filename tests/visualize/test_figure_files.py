@@ -14,7 +14,13 @@ from PIL import Image
 
 from datadistill.errors import DataError, UsageError
 from datadistill.runs.folder import RunFolder
-from datadistill.visualize import curves_figure, images_figure, save, step_sizes_figure, write_figures
+from datadistill.visualize import (
+    curves_figure,
+    images_figure,
+    save,
+    step_sizes_figure,
+    write_figures,
+)
 from datadistill.visualize.canvas import clean, png_bytes, shorten, text_width, wrap
 
 
@@ -74,10 +80,14 @@ def test_a_notebook_shows_the_png():
 def test_a_run_folder_gives_three_figures_and_nothing_else(run):
     before = {p: p.read_bytes() for p in run.path.iterdir() if p.is_file()}
     written = write_figures(run.path)
-    assert written == [run.figures / name for name in ("images.png", "curves.png", "step_sizes.png")]
+    assert written == [
+        run.figures / name for name in ("images.png", "curves.png", "step_sizes.png")
+    ]
     content = {p: p.read_bytes() for p in written}
     assert all(Image.open(p).format == "PNG" for p in written)
-    assert write_figures(str(run.path)) == written and {p: p.read_bytes() for p in written} == content
+    assert (
+        write_figures(str(run.path)) == written and {p: p.read_bytes() for p in written} == content
+    )
     assert {p: p.read_bytes() for p in run.path.iterdir() if p.is_file()} == before
 
 
@@ -103,7 +113,9 @@ def test_half_a_line_of_metrics_is_left_out(run):
 
 def test_one_file_gives_its_images_where_one_asks(run, tmp_path):
     written = write_figures(run.distilled, tmp_path / "new" / "folder")
-    assert written == [tmp_path / "new" / "folder" / name for name in ("images.png", "step_sizes.png")]
+    assert written == [
+        tmp_path / "new" / "folder" / name for name in ("images.png", "step_sizes.png")
+    ]
     assert all(p.exists() for p in written)
     beside = write_figures(run.distilled)
     assert {p.parent for p in beside} == {run.path / "distilled-figures"}
@@ -127,8 +139,12 @@ def test_no_pyplot_no_training_no_display(run):
         "unwanted = ('datadistill.training', 'matplotlib.pyplot', 'pylab')\n"
         "print(json.dumps([names, [m for m in sys.modules if m.startswith(unwanted)]]))"
     )
-    env = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    env = {
+        k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout) == [["images.png", "curves.png", "step_sizes.png"], []]
 
 
@@ -139,5 +155,9 @@ def test_text_is_cut_to_its_room():
     for text in ("n" * 300, "m", "two words " * 20):
         assert text_width(shorten(text, 60, 9), 9) <= 60
     lines = wrap("some words " * 40, 200, 10, 3)
-    assert len(lines) == 3 and lines[-1].endswith("…") and all(text_width(line, 10) <= 200 for line in lines)
+    assert (
+        len(lines) == 3
+        and lines[-1].endswith("…")
+        and all(text_width(line, 10) <= 200 for line in lines)
+    )
     assert " ".join(wrap("a b c d e f", 10**4, 10, 3)) == "a b c d e f"

@@ -1,4 +1,5 @@
-"""The images figure shows every image once, in its place, and says what it is and what it leaves out."""
+"""The images figure shows every image once, in its place, and says what it is and what it leaves
+out."""
 
 import io
 import itertools
@@ -92,13 +93,20 @@ def test_the_longest_line_above_a_step_is_not_cut():
     d = distilled_set(classes=2, ipc=10, steps=10, epochs=50, tensors=10)
     d.step_sizes = torch.full((500, 10), 1.2345e-05)
     assert step_titles(images_figure(d))[-1] == (
-        "step 10: η = 1.23e-05, 1.23e-05, 1.23e-05, …, 1.23e-05 (epochs 1-50; geometric mean of 10 tensors)"
+        "step 10: η = 1.23e-05, 1.23e-05, 1.23e-05, …, 1.23e-05 (epochs 1-50; geometric "
+        "mean of 10 tensors)"
     )
 
 
 def test_heading_says_what_it_is():
-    measured = {"accuracy_mean": 94.12, "accuracy_std": 0.0, "nets": 1, "dataset": "mnist5k", "split": "test",
-                "accuracy_before_mean": 11.3}  # fmt: skip
+    measured = {
+        "accuracy_mean": 94.12,
+        "accuracy_std": 0.0,
+        "nets": 1,
+        "dataset": "mnist5k",
+        "split": "test",
+        "accuracy_before_mean": 11.3,
+    }
     said = heading(images_figure(distilled_set(fixed=True, epochs=3, accuracies=measured)))
     assert "mnist5k-fixed: 4 images in 4 classes, 1 step × 3 epochs" in said
     assert "one fixed initialization (xavier) of mlp" in said
@@ -131,7 +139,9 @@ def test_soft_labels_that_leave_a_class_out_are_shown_in_order():
     assert "class 0" not in texts(figure)
 
 
-@pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 8), (1, 28), (3, 32), (3, 96), (2, 16), (3, 130)])
+@pytest.mark.parametrize(
+    ("channels", "size"), [(1, 8), (3, 8), (1, 28), (3, 32), (3, 96), (2, 16), (3, 130)]
+)
 def test_every_shape_fits(channels, size):
     figure = images_figure(distilled_set(classes=10, channels=channels, size=size))
     picture = rendered(figure)
@@ -168,7 +178,9 @@ def test_limits_are_kept():
     d = distilled_set(classes=4, ipc=4, steps=4)
     figure = images_figure(d, max_steps=2, max_classes=3)
     assert [len(ax.images) for ax in figure.axes] == [3, 3]
-    assert "the first 2 of 4 steps, the first 3 of 4 classes, 6 of 16 images in all" in heading(figure)
+    assert "the first 2 of 4 steps, the first 3 of 4 classes, 6 of 16 images in all" in heading(
+        figure
+    )
     with pytest.raises(UsageError, match="max_classes is 0"):
         images_figure(d, max_classes=0)
 
@@ -176,7 +188,11 @@ def test_limits_are_kept():
 def test_no_text_leaves_the_figure_or_runs_into_its_neighbour():
     names = [f"{c:03d}.A_bird_with_a_very_long_name" for c in range(10)]
     d = distilled_set(
-        classes=10, size=28, names=names, epochs=60, origin={"recipe": "r" * 300, "description": "d " * 900}
+        classes=10,
+        size=28,
+        names=names,
+        epochs=60,
+        origin={"recipe": "r" * 300, "description": "d " * 900},
     )
     figure = images_figure(d)
     png_bytes(figure)

@@ -21,11 +21,18 @@ BARS = [
     Bar("by another paper", None, Number(96.7, 0.5)),
     Bar("read off", Number(60.0), Number(70.0, read_off=True)),
 ]
-POINTS = [Point(1, Number(30.0, 5.0), Number(31.0, read_off=True)), Point(5, Number(60.0, 4.0)), Point(9, None)]
+POINTS = [
+    Point(1, Number(30.0, 5.0), Number(31.0, read_off=True)),
+    Point(5, Number(60.0, 4.0)),
+    Point(9, None),
+]
 
 
 def bars_of(ax):
-    return [(round(patch.get_width(), 6), patch.get_y() + patch.get_height() / 2) for patch in ax.patches]
+    return [
+        (round(patch.get_width(), 6), patch.get_y() + patch.get_height() / 2)
+        for patch in ax.patches
+    ]
 
 
 def diamonds_of(ax):
@@ -75,7 +82,10 @@ def test_points_lie_where_they_were_measured():
     assert (diamond.get_xdata()[0], diamond.get_ydata()[0]) == (1, 31.0)
     assert diamond.get_markerfacecolor() == "white"
     (band,) = ax.collections
-    assert band.get_paths()[0].get_extents().ymin == 25.0 and band.get_paths()[0].get_extents().ymax == 64.0
+    assert (
+        band.get_paths()[0].get_extents().ymin == 25.0
+        and band.get_paths()[0].get_extents().ymax == 64.0
+    )
 
 
 def test_panels_that_do_not_fill_a_row_leave_no_empty_axes():
@@ -86,7 +96,10 @@ def test_panels_that_do_not_fill_a_row_leave_no_empty_axes():
 
 def test_the_same_numbers_give_the_same_bytes():
     panel = CurvePanel("MNIST", "steps", [Curve("ours", POINTS)])
-    for draw in (lambda: bars_figure("a", [BarPanel("x", BARS)]), lambda: lines_figure("a", [panel])):
+    for draw in (
+        lambda: bars_figure("a", [BarPanel("x", BARS)]),
+        lambda: lines_figure("a", [panel]),
+    ):
         assert png_bytes(draw()) == png_bytes(draw())
 
 

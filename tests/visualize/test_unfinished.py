@@ -12,14 +12,23 @@ from datadistill.training.outer import OuterLoop
 from datadistill.unfinished import unfinished_set
 
 TINY = dd.recipe("digits-random").with_changes(
-    net="mlp", net_args={"width": 4}, iterations=4, validate_every=2, validate_nets=1, nets=1, batch=8
+    net="mlp",
+    net_args={"width": 4},
+    iterations=4,
+    validate_every=2,
+    validate_nets=1,
+    nets=1,
+    batch=8,
 )
 EVERY = RunOptions(checkpoint_every="1", quiet=True)
 KINDS = {
-    "random": {}, "fixed": {"theta_0": "fixed"}, "soft": {"labels": "soft"},
-    "steps": {"ipc": 2, "steps": 2, "epochs": 2}, "per-tensor": {"step_sizes": "per-tensor"},
+    "random": {},
+    "fixed": {"theta_0": "fixed"},
+    "soft": {"labels": "soft"},
+    "steps": {"ipc": 2, "steps": 2, "epochs": 2},
+    "per-tensor": {"step_sizes": "per-tensor"},
     "attack": {"objective": "attack"},
-}  # fmt: skip
+}
 
 
 def stopped(folder, changes, monkeypatch, at=3):
@@ -34,7 +43,9 @@ def stopped(folder, changes, monkeypatch, at=3):
     monkeypatch.setattr(OuterLoop, "advance", dies)
     with pytest.raises(KeyboardInterrupt):
         dd.distill(
-            TINY.with_changes(**changes), out=folder, options=RunOptions(checkpoint_every="1", quiet=True)
+            TINY.with_changes(**changes),
+            out=folder,
+            options=RunOptions(checkpoint_every="1", quiet=True),
         )
     monkeypatch.undo()
 
@@ -61,7 +72,11 @@ def test_show_draws_a_stopped_run_and_says_so(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "has not finished: drawn as its checkpoint of iteration 3 has it" in shown
     assert f"next: datadistill distill --resume {run}" in shown
-    assert {p.name for p in (tmp_path / "figures").iterdir()} == {"images.png", "curves.png", "step_sizes.png"}
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
+        "images.png",
+        "curves.png",
+        "step_sizes.png",
+    }
     assert {p.name: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 

@@ -12,11 +12,17 @@ from kd_baselines.language.corpus import Corpus, make_corpus, read_corpus
 from kd_baselines.language.windows import columns, windows
 
 HERE = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
-PLACES = [Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part] + [HERE]
+PLACES = [
+    Path(part) for part in os.environ.get("DATADISTILL_DATA", "").split(os.pathsep) if part
+] + [HERE]
 
 
-def write(folder, train="the cat sat\nthe dog ran\n", valid="the cat ran\n", test="a dog\n", names=None):
-    for name, text in zip(names or ("train.txt", "valid.txt", "test.txt"), (train, valid, test), strict=True):
+def write(
+    folder, train="the cat sat\nthe dog ran\n", valid="the cat ran\n", test="a dog\n", names=None
+):
+    for name, text in zip(
+        names or ("train.txt", "valid.txt", "test.txt"), (train, valid, test), strict=True
+    ):
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return folder
 
@@ -35,7 +41,11 @@ def penn():
 
 def test_penn_treebank_has_the_standard_counts(penn):
     corpus = read_corpus("ptb", root=penn)
-    assert [len(t) for t in (corpus.train, corpus.validation, corpus.test)] == [929_589, 73_760, 82_430]
+    assert [len(t) for t in (corpus.train, corpus.validation, corpus.test)] == [
+        929_589,
+        73_760,
+        82_430,
+    ]
     assert len(corpus.words) == len(set(corpus.words)) == 10_000
     assert corpus.unknown == {"train": 0, "validation": 0, "test": 0}
     counts = corpus.train.bincount(minlength=10_000)
@@ -75,7 +85,8 @@ def test_rare_words_become_unknown():
     # a and b 3, <eos> 2; c and d become <unk>, which is 3 with the text's own
     assert corpus.words == ("a", "b", "<unk>", "<eos>")
     assert spelled(corpus, "train") == "a a a b b <unk> <unk> <eos> <unk> b <eos>"
-    assert corpus.unknown == {"train": 2, "validation": 2, "test": 1}  # the text's own does not count
+    # the text's own does not count
+    assert corpus.unknown == {"train": 2, "validation": 2, "test": 1}
 
 
 def test_a_large_vocabulary_has_all_words_and_an_unknown_one():
@@ -102,7 +113,14 @@ def test_the_fingerprint_is_of_the_words_and_the_texts():
     assert len(one) == 64 and int(one, 16) >= 0
     assert one == prints("a b\n", "a\n", "b\n", name="other")
     assert (
-        len({one, prints("a c\n", "a\n", "c\n"), prints("a b\n", "b\n", "b\n"), prints("a b\n", "a\n", "a\n")})
+        len(
+            {
+                one,
+                prints("a c\n", "a\n", "c\n"),
+                prints("a b\n", "b\n", "b\n"),
+                prints("a b\n", "a\n", "a\n"),
+            }
+        )
         == 4
     )
 
@@ -117,7 +135,9 @@ def test_columns_are_stretches_of_the_text():
 def test_windows_ask_for_every_word_but_the_first(unroll):
     cols = columns(torch.randperm(14), 2)
     pairs = list(windows(cols, unroll))
-    assert all(len(x) == len(y) == unroll for x, y in pairs[:-1]) and 1 <= len(pairs[-1][0]) <= unroll
+    assert (
+        all(len(x) == len(y) == unroll for x, y in pairs[:-1]) and 1 <= len(pairs[-1][0]) <= unroll
+    )
     assert torch.equal(torch.cat([x for x, _ in pairs]), cols[:-1])
     assert torch.equal(torch.cat([y for _, y in pairs]), cols[1:])
 
@@ -125,7 +145,9 @@ def test_windows_ask_for_every_word_but_the_first(unroll):
 def test_a_window_longer_than_the_text_is_refused():
     with pytest.raises(UsageError, match="unroll is 35, but a column has 12 words"):
         windows(columns(torch.arange(24), 2), 35)
-    with pytest.raises(UsageError, match="unroll is 12, but a column has 12 words, 11 of them with a next one"):
+    with pytest.raises(
+        UsageError, match="unroll is 12, but a column has 12 words, 11 of them with a next one"
+    ):
         windows(columns(torch.arange(24), 2), 12)
     with pytest.raises(UsageError, match="unroll is 0"):
         windows(columns(torch.arange(24), 2), 0)
@@ -155,14 +177,25 @@ def test_columns_of_no_text_are_refused(tokens, batch, said):
             {"test": "zebra\n"},
             {},
             DataError,
-            r"lacks 1 word of .*for it; pass a vocabulary \(vocabulary=N\) below its \d+ words, which "
+            r"lacks 1 word of .*for it; pass a vocabulary \(vocabulary=N\) below its \d+ words, "
+            r"which "
             "makes an <unk>",
         ),
-        ({"test": "p q r s t u\n"}, {}, DataError, r"lacks 6 words .*\('p', 'q', 'r', 's', 't', \.\.\.\)"),
+        (
+            {"test": "p q r s t u\n"},
+            {},
+            DataError,
+            r"lacks 6 words .*\('p', 'q', 'r', 's', 't', \.\.\.\)",
+        ),
         ({"train": ""}, {}, DataError, "train.txt is empty"),
         ({"valid": " \n\n"}, {}, DataError, "valid.txt is empty"),
         ({"test": b"a dog\nran \xff\n"}, {}, DataError, "test.txt, line 2, is not UTF-8"),
-        ({"test": "dog\n"}, {"tokens": 9}, UsageError, "tokens is 9, but the training text of .* has 8"),
+        (
+            {"test": "dog\n"},
+            {"tokens": 9},
+            UsageError,
+            "tokens is 9, but the training text of .* has 8",
+        ),
         ({"test": "dog\n"}, {"tokens": 0}, UsageError, "tokens is 0"),
         ({}, {"vocabulary": 1}, UsageError, "vocabulary is 1"),
         ({}, {"vocabulary": 2.5}, UsageError, "vocabulary is 2.5"),
@@ -176,7 +209,9 @@ def test_bad_texts_are_refused(tmp_path, texts, args, error, said):
 def test_missing_files_are_named_with_the_places(tmp_path):
     (tmp_path / "ptb").mkdir()
     (tmp_path / "ptb" / "ptb.train.txt").write_text("a\n")
-    with pytest.raises(DataError, match=r"ptb.valid.txt, ptb.test.txt\).*Linguistic Data Consortium.*Mikolov"):
+    with pytest.raises(
+        DataError, match=r"ptb.valid.txt, ptb.test.txt\).*Linguistic Data Consortium.*Mikolov"
+    ):
         read_corpus("ptb", root=tmp_path)
     with pytest.raises(DataError, match=r"'wikitext' was not found: looked for train\.txt, valid"):
         read_corpus("wikitext")

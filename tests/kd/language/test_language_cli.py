@@ -20,7 +20,11 @@ SMALL = ["--net-args", "width", "5", "--epochs", "2", "--batch", "4", "--unroll"
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("text") / "tiny"
     place.mkdir()
-    for name, order in (("train", 4 * "0120312302"), ("valid", "0213021303"), ("test", "3210213203")):
+    for name, order in (
+        ("train", 4 * "0120312302"),
+        ("valid", "0213021303"),
+        ("test", "3210213203"),
+    ):
         (place / f"{name}.txt").write_text("".join(LINES[int(n)] for n in order))
     return place
 
@@ -28,7 +32,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "teacher"
-    assert main(["train", NAME, "--arm", "teacher", "--text", str(folder), *SMALL, "--out", str(out)]) == 0
+    assert (
+        main(["train", NAME, "--arm", "teacher", "--text", str(folder), *SMALL, "--out", str(out)])
+        == 0
+    )
     return out
 
 
@@ -42,7 +49,19 @@ def test_help_is_of_text(capsys):
 
 def test_train_ends_with_what_to_type(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    argv = ["train", NAME, "--arm", "teacher", "--text", str(folder), "--tokens", "150", *SMALL, "--seed", "4"]
+    argv = [
+        "train",
+        NAME,
+        "--arm",
+        "teacher",
+        "--text",
+        str(folder),
+        "--tokens",
+        "150",
+        *SMALL,
+        "--seed",
+        "4",
+    ]
     assert main(argv) == 0
     *_, known, wrote, following = capsys.readouterr().out.splitlines()
     run = f"runs/{NAME}-teacher-s4"
@@ -50,12 +69,27 @@ def test_train_ends_with_what_to_type(folder, tmp_path, monkeypatch, capsys):
     assert f"wrote {run}: student.safetensors (" in wrote
     assert following == f"next: kd-baselines evaluate {run}"
     config = RunFolder.open(run, kind=LANGUAGE_KIND).config
-    assert (config["arm"], config["method"], config["seed"], config["tokens"]) == ("teacher", "plain", 4, 150)
+    assert (config["arm"], config["method"], config["seed"], config["tokens"]) == (
+        "teacher",
+        "plain",
+        4,
+        150,
+    )
 
 
 def test_a_taught_run_its_resume_and_its_evaluation(teacher, folder, tmp_path, capsys):
     out = tmp_path / "run"
-    argv = ["train", NAME, "--text", str(folder), *SMALL, "--teacher", str(teacher), "--out", str(out)]
+    argv = [
+        "train",
+        NAME,
+        "--text",
+        str(folder),
+        *SMALL,
+        "--teacher",
+        str(teacher),
+        "--out",
+        str(out),
+    ]
     argv.append("--json")
     assert main(argv) == 0
     first = json.loads(capsys.readouterr().out)
@@ -64,7 +98,9 @@ def test_a_taught_run_its_resume_and_its_evaluation(teacher, folder, tmp_path, c
     assert first["perplexity"] == saved.scores["perplexity"]
     assert main(["train", "--resume", str(out), "--quiet"]) == 2
     assert "pass it again (--teacher FILE)" in capsys.readouterr().err
-    assert main(["train", "--resume", str(out), "--teacher", str(teacher), "--quiet", "--json"]) == 0
+    assert (
+        main(["train", "--resume", str(out), "--teacher", str(teacher), "--quiet", "--json"]) == 0
+    )
     again = json.loads(capsys.readouterr().out)
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
     file = str(out / "student.safetensors")
@@ -76,19 +112,36 @@ def test_a_taught_run_its_resume_and_its_evaluation(teacher, folder, tmp_path, c
     assert "was trained on 'tiny'; pass its folder (--text FOLDER)" in capsys.readouterr().err
     assert main(["evaluate", str(out)]) == 0
     said = capsys.readouterr().out
-    assert f"{first['perplexity']:.2f}" in said and "lower is better" in said and f"born-again {NAME}" in said
+    assert (
+        f"{first['perplexity']:.2f}" in said
+        and "lower is better" in said
+        and f"born-again {NAME}" in said
+    )
 
 
 def test_evaluate_refuses_another_text(teacher, tmp_path, capsys):
     for name in ("train", "valid", "test"):
-        (tmp_path / f"{name}.txt").write_text("some other words that the net has never read at all\n" * 9)
+        (tmp_path / f"{name}.txt").write_text(
+            "some other words that the net has never read at all\n" * 9
+        )
     assert main(["evaluate", str(teacher), "--text", str(tmp_path)]) == 3
     assert "knows 10 words" in capsys.readouterr().err
 
 
 def test_generations_by_the_command(folder, tmp_path, capsys):
     out = tmp_path / "g"
-    argv = ["born-again", NAME, "--generations", "2", "--seeds", "1", "--arms", "own", "--out", str(out)]
+    argv = [
+        "born-again",
+        NAME,
+        "--generations",
+        "2",
+        "--seeds",
+        "1",
+        "--arms",
+        "own",
+        "--out",
+        str(out),
+    ]
     assert main([*argv, "--text", str(folder), *SMALL]) == 0
     said = capsys.readouterr().out
     assert "perplexity" in said and "(%)" not in said and "own-BANE(2)" in said
@@ -114,7 +167,13 @@ def test_arguments_go_with_their_net():
 def test_recipes_tell_perplexities(capsys):
     assert main(["recipes", NAME]) == 0
     said = capsys.readouterr().out
-    assert "published perplexity" in said and "accuracy" not in said and f"born-again {NAME}" in said
+    assert (
+        "published perplexity" in said and "accuracy" not in said and f"born-again {NAME}" in said
+    )
     assert main(["recipes", "--json"]) == 0
     found = {r["name"]: r["measure"] for r in json.loads(capsys.readouterr().out)["recipes"]}
-    assert found[NAME] == "perplexity" and found["ban-mnist"] == "accuracy (%)" and set(found) == set(RECIPES)
+    assert (
+        found[NAME] == "perplexity"
+        and found["ban-mnist"] == "accuracy (%)"
+        and set(found) == set(RECIPES)
+    )

@@ -1,4 +1,5 @@
-"""Truncated backpropagation through time with a teacher at each step: gradients, states, rates, going on."""
+"""Truncated backpropagation through time with a teacher at each step: gradients, states, rates,
+going on."""
 
 import copy
 import math
@@ -28,7 +29,9 @@ def lstm(seed=0, dropout=0.0, **args):
 
 
 def plan(**changes):
-    return LanguagePlan(**{"epochs": 2, "batch": 3, "unroll": 7, "lr": 0.3, "clip": FREE, **changes})
+    return LanguagePlan(
+        **{"epochs": 2, "batch": 3, "unroll": 7, "lr": 0.3, "clip": FREE, **changes}
+    )
 
 
 def run(fit):
@@ -74,7 +77,9 @@ def test_the_gradient_of_a_window_is_that_of_its_words_summed(taught, weight):
 
     for seed in range(3):
         draw = torch.Generator().manual_seed(seed)
-        direction = {n: torch.randn(p.shape, generator=draw, dtype=p.dtype) for n, p in before.items()}
+        direction = {
+            n: torch.randn(p.shape, generator=draw, dtype=p.dtype) for n, p in before.items()
+        }
         slope = (loss(1e-5, direction) - loss(-1e-5, direction)) / 2e-5
         told = sum((moved[name] * d).sum() for name, d in direction.items())
         assert told.item() == pytest.approx(slope, rel=1e-6)
@@ -82,8 +87,8 @@ def test_the_gradient_of_a_window_is_that_of_its_words_summed(taught, weight):
 
 @pytest.mark.parametrize(("taught", "weight"), CASES)
 def test_two_epochs_are_those_of_a_loop_by_hand(taught, weight):
-    """States are carried, detached, and zero at an epoch's start; the last window is shorter; gradients are
-    clipped; the teacher reads along with a state of its own."""
+    """States are carried, detached, and zero at an epoch's start; the last window is shorter;
+    gradients are clipped; the teacher reads along with a state of its own."""
     clip, rate = 2.0, 0.3
     net, teacher = lstm().double(), lstm(1).double() if taught else None
     fit = LanguageFit(net, TEXT, plan(clip=clip, lr=rate), teacher=teacher, label_weight=weight)
@@ -112,7 +117,10 @@ def test_two_epochs_are_those_of_a_loop_by_hand(taught, weight):
     for name, p in tensors(other).items():
         torch.testing.assert_close(tensors(net)[name], p, rtol=1e-10, atol=1e-12)
     assert [line["loss"] for line in lines] == pytest.approx(means, rel=1e-10)
-    assert [(line["epoch"], line["lr"]) for line in lines] == [(1, rate), (2, rate)] and not net.training
+    assert [(line["epoch"], line["lr"]) for line in lines] == [
+        (1, rate),
+        (2, rate),
+    ] and not net.training
 
 
 def test_no_update_is_longer_than_the_clip():
@@ -197,14 +205,18 @@ def test_a_checkpoint_is_not_changed_by_the_steps_after_it():
 
 
 @pytest.mark.parametrize(
-    ("below", "rates"), [(0.0, [1.0, 1.0, 1.0, 0.5, 0.5, 0.25]), (0.5, [1.0, 1.0, 1.0, 0.5, 0.25, 0.125])]
+    ("below", "rates"),
+    [(0.0, [1.0, 1.0, 1.0, 0.5, 0.5, 0.25]), (0.5, [1.0, 1.0, 1.0, 0.5, 0.25, 0.125])],
 )
 def test_the_rate_falls_after_an_epoch_that_improved_too_little(below, rates, monkeypatch):
     """Held against the epoch before, and not against the best."""
     found = iter([100.0, 90.0, 95.0, 94.5, 94.5, 80.0])
     monkeypatch.setattr(loop_module, "perplexity", lambda net, text: next(found))
     fit = LanguageFit(
-        lstm(), TEXT, plan(epochs=6, lr=1.0, decay_factor=0.5, decay_below=below, clip=1e-6), validation=TEXT
+        lstm(),
+        TEXT,
+        plan(epochs=6, lr=1.0, decay_factor=0.5, decay_below=below, clip=1e-6),
+        validation=TEXT,
     )
     lines = run(fit)
     assert [line["lr"] for line in lines] == rates
@@ -232,7 +244,11 @@ def test_frozen_layers_stay():
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"unroll": 31}, "unroll is 31"), ({"batch": 48}, "batch is 48"), ({"batch": 96}, "batch is 96")],
+    [
+        ({"unroll": 31}, "unroll is 31"),
+        ({"batch": 48}, "batch is 48"),
+        ({"batch": 96}, "batch is 96"),
+    ],
 )
 def test_a_text_that_is_too_short_is_refused(changes, said):
     with pytest.raises(UsageError, match=said):
@@ -255,7 +271,9 @@ def test_a_loss_that_is_not_finite_updates_nothing():
     net = lstm()
     net.bias.data[0] = math.nan
     before = tensors(net)
-    with pytest.raises(NumericalError, match=r"step 0 of 10, learning rate 0.3: the loss became nan"):
+    with pytest.raises(
+        NumericalError, match=r"step 0 of 10, learning rate 0.3: the loss became nan"
+    ):
         LanguageFit(net, TEXT, plan()).advance()
     assert all(torch.equal(p, before[n]) or n == "bias" for n, p in tensors(net).items())
 
@@ -266,7 +284,9 @@ def test_a_gradient_that_is_not_finite_updates_nothing(monkeypatch):
     before = tensors(net)
     loss = fit._loss
     monkeypatch.setattr(
-        fit, "_loss", lambda x, y: ((found := loss(x, y))[0] + (net.bias * 0).sqrt().sum(), found[1])
+        fit,
+        "_loss",
+        lambda x, y: ((found := loss(x, y))[0] + (net.bias * 0).sqrt().sum(), found[1]),
     )
     with pytest.raises(NumericalError, match=r"gradient's norm became (nan|inf)"):
         fit.advance()
@@ -283,5 +303,7 @@ def test_the_first_weights_are_of_the_seed():
 def test_a_layer_that_was_frozen_stays_in_evaluation_mode():
     net = build_language("lstm", ["a", "b", "c"], seed=0, width=4, dropout=0.5)
     frozen = next(m for m in net.modules() if isinstance(m, torch.nn.Dropout)).eval()
-    LanguageFit(net, torch.tensor([0, 1, 2]).repeat(20), LanguagePlan(epochs=1, batch=2, unroll=5)).advance()
+    LanguageFit(
+        net, torch.tensor([0, 1, 2]).repeat(20), LanguagePlan(epochs=1, batch=2, unroll=5)
+    ).advance()
     assert (net.training, frozen.training) == (True, False)

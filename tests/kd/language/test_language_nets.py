@@ -1,4 +1,5 @@
-"""Language models and their perplexity, against long forwards, numpy loops, differences and hand counts."""
+"""Language models and their perplexity, against long forwards, numpy loops, differences and hand
+counts."""
 
 import math
 
@@ -9,7 +10,12 @@ import torch.nn.functional as F
 
 from datadistill.errors import NumericalError, UsageError
 from datadistill.streams import global_stream
-from kd_baselines.language.nets import LANGUAGE_NETS, LanguageModel, build_language, language_arguments
+from kd_baselines.language.nets import (
+    LANGUAGE_NETS,
+    LanguageModel,
+    build_language,
+    language_arguments,
+)
 from kd_baselines.language.perplexity import Ensemble, perplexity
 
 WORDS = ["a", "of", "cat", "<eos>", "elephants", "É"]
@@ -44,17 +50,21 @@ class Table(LanguageModel):
 
 
 def test_equal_logits_have_the_number_of_words_as_perplexity():
-    assert perplexity(Table([3.0] * 7), torch.arange(7).repeat(9), batch=4, unroll=5) == pytest.approx(
-        7, rel=1e-14
-    )
+    assert perplexity(
+        Table([3.0] * 7), torch.arange(7).repeat(9), batch=4, unroll=5
+    ) == pytest.approx(7, rel=1e-14)
 
 
 def test_a_unigram_table_by_hand():
     net = Table([math.log(0.5) + 4, math.log(0.25) + 4, math.log(0.25) + 4])
     # asked for: 0 0 1 2, so 1 + 1 + 2 + 2 bits over four words
-    assert perplexity(net, torch.tensor([2, 0, 0, 1, 2]), batch=1) == pytest.approx(2**1.5, rel=1e-14)
+    assert perplexity(net, torch.tensor([2, 0, 0, 1, 2]), batch=1) == pytest.approx(
+        2**1.5, rel=1e-14
+    )
     # columns 2 0 | 0 1, the last 2 is left out: 0 and 1 are asked for, 1 + 2 bits
-    assert perplexity(net, torch.tensor([2, 0, 0, 1, 2]), batch=2) == pytest.approx(2**1.5, rel=1e-14)
+    assert perplexity(net, torch.tensor([2, 0, 0, 1, 2]), batch=2) == pytest.approx(
+        2**1.5, rel=1e-14
+    )
     assert perplexity(net, torch.tensor([2, 0, 0, 0, 2]), batch=2) == pytest.approx(2, rel=1e-14)
 
 
@@ -115,7 +125,9 @@ def test_a_tied_weight_has_the_gradient_of_both_uses():
             weight[i, j] += sign * eps
             values.append(loss(tied).item())
             weight[i, j] -= sign * eps
-        assert (values[0] - values[1]) / (2 * eps) == pytest.approx(found[i, j].item(), rel=1e-6, abs=1e-9)
+        assert (values[0] - values[1]) / (2 * eps) == pytest.approx(
+            found[i, j].item(), rel=1e-6, abs=1e-9
+        )
 
 
 def test_the_characters_of_one_word_against_a_loop_in_numpy():
@@ -136,7 +148,10 @@ def test_the_characters_of_one_word_against_a_loop_in_numpy():
         found = cnn(torch.tensor([WORDS.index(word)]))[0].detach().numpy()
         np.testing.assert_allclose(found, y, rtol=1e-10)
         for layer in net.highway:
-            h, t = ((m.weight.detach().numpy(), m.bias.detach().numpy()) for m in (layer.transform, layer.gate))
+            h, t = (
+                (m.weight.detach().numpy(), m.bias.detach().numpy())
+                for m in (layer.transform, layer.gate)
+            )
             gate = 1 / (1 + np.exp(-(t[0] @ y + t[1])))
             assert np.all(t[1] == -2)
             y = gate * np.maximum(h[0] @ y + h[1], 0) + (1 - gate) * y
@@ -155,7 +170,9 @@ def test_each_different_word_goes_through_the_convolutions_once():
     assert torch.allclose(vectors, direct, rtol=1e-12, atol=0)
     once = torch.autograd.grad(vectors.square().sum(), list(net.cnn.parameters()))
     every = torch.autograd.grad(direct.square().sum(), list(net.cnn.parameters()))
-    assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-12) for a, b in zip(once, every, strict=True))
+    assert all(
+        torch.allclose(a, b, rtol=1e-10, atol=1e-12) for a, b in zip(once, every, strict=True)
+    )
 
 
 def test_gradients_of_the_character_net_by_differences():
@@ -163,7 +180,9 @@ def test_gradients_of_the_character_net_by_differences():
     named = dict(net.named_parameters())
 
     def loss(*values):
-        logits, _ = torch.func.functional_call(net, dict(zip(named, values, strict=True)), (tokens,))
+        logits, _ = torch.func.functional_call(
+            net, dict(zip(named, values, strict=True)), (tokens,)
+        )
         return F.cross_entropy(logits.flatten(0, 1), targets)
 
     assert torch.autograd.gradcheck(loss, tuple(named.values()), fast_mode=True)
@@ -174,8 +193,14 @@ def lstm_parameters(v, w, layers, tied):
 
 
 def test_parameters_of_the_lstm():
-    for layers, tied, printed in ((1, True, 33_022_000), (2, True, 51_034_000), (1, False, 48_022_000)):
-        net = build_language("lstm", [f"w{i}" for i in range(100)], width=15, layers=layers, tied=tied)
+    for layers, tied, printed in (
+        (1, True, 33_022_000),
+        (2, True, 51_034_000),
+        (1, False, 48_022_000),
+    ):
+        net = build_language(
+            "lstm", [f"w{i}" for i in range(100)], width=15, layers=layers, tied=tied
+        )
         assert sum(p.numel() for p in net.parameters()) == lstm_parameters(100, 15, layers, tied)
         assert lstm_parameters(10_000, 1500, layers, tied) == printed
 
@@ -188,10 +213,14 @@ def test_parameters_of_the_character_net():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_saving_by_state_dict(name):
-    net, other = make(name), build_language(name, ["act" if w == "cat" else w for w in WORDS], **SMALL[name])
+    net, other = (
+        make(name),
+        build_language(name, ["act" if w == "cat" else w for w in WORDS], **SMALL[name]),
+    )
     other.double().load_state_dict(net.state_dict())
     tokens = text(12).reshape(6, 2)
-    assert torch.equal(net.eval()(tokens)[0], other.eval()(tokens)[0])  # the characters are saved with it
+    # the characters are saved with it
+    assert torch.equal(net.eval()(tokens)[0], other.eval()(tokens)[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -201,7 +230,10 @@ def test_weights_and_dropout_follow_their_seeds(name):
     assert not torch.equal(one.layers.lstms[0].weight_hh_l0, other.layers.lstms[0].weight_hh_l0)
     with global_stream(3, "own"):
         drawn = build_language(name, WORDS)
-    assert max(p.abs().max().item() for n, p in drawn.named_parameters() if ".gate." not in n) < 0.050001
+    assert (
+        max(p.abs().max().item() for n, p in drawn.named_parameters() if ".gate." not in n)
+        < 0.050001
+    )
     tokens, outs = text(12).reshape(6, 2), []
     for step in (0, 0, 1):
         with global_stream(0, "dropout", step):
@@ -232,9 +264,13 @@ def test_an_ensemble_against_numpy(average):
     wanted = math.exp(-np.log(q[range(24), tokens[1:].numpy()]).mean())
     assert perplexity(ensemble, tokens, batch=1, unroll=7) == pytest.approx(wanted, rel=1e-10)
     if average == "arithmetic":  # the logits are log probabilities
-        assert torch.allclose(ensemble.eval()(tokens[:, None])[0].exp().sum(2), torch.ones(25, 1).double())
+        assert torch.allclose(
+            ensemble.eval()(tokens[:, None])[0].exp().sum(2), torch.ones(25, 1).double()
+        )
     twin = Ensemble(nets[0], nets[0], average=average)
-    assert perplexity(twin, tokens, batch=2) == pytest.approx(perplexity(nets[0], tokens, batch=2), rel=1e-12)
+    assert perplexity(twin, tokens, batch=2) == pytest.approx(
+        perplexity(nets[0], tokens, batch=2), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e9])
@@ -247,7 +283,10 @@ def test_a_perplexity_that_is_not_finite_is_refused(value):
     "call, said",
     [
         (lambda: build_language("lstn", WORDS), "called 'lstn'; did you mean lstm"),
-        (lambda: build_language("cnn-lstm", WORDS, tied=True), "cnn-lstm has no argument called 'tied'"),
+        (
+            lambda: build_language("cnn-lstm", WORDS, tied=True),
+            "cnn-lstm has no argument called 'tied'",
+        ),
         (lambda: build_language("lstm", WORDS, widht=3), "did you mean width"),
         (lambda: build_language("lstm", WORDS, width=0), "width is 0"),
         (lambda: build_language("lstm", WORDS, width=2, layers=0), "layers is 0"),
@@ -268,7 +307,10 @@ def test_a_perplexity_that_is_not_finite_is_refused(value):
         (lambda: perplexity(make("lstm"), text(9)), "batch is 10, but the text has 9 words"),
         (lambda: perplexity(make("lstm"), text(9), batch=1, unroll=0), "unroll is 0"),
         (lambda: Ensemble(), "no model"),
-        (lambda: Ensemble(Table([0.0] * 6), make("lstm")), "not the same; give models of one vocabulary"),
+        (
+            lambda: Ensemble(Table([0.0] * 6), make("lstm")),
+            "not the same; give models of one vocabulary",
+        ),
         (lambda: Ensemble(make("lstm"), average="mean"), "average is 'mean'"),
         (
             lambda: Ensemble(make("lstm"))(text(4)[:, None], (torch.zeros(1),)),

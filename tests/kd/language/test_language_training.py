@@ -1,4 +1,5 @@
-"""Runs of language models from start to end, their files, their recipes, and chains of generations."""
+"""Runs of language models from start to end, their files, their recipes, and chains of
+generations."""
 
 import json
 import re
@@ -44,7 +45,9 @@ def runs(folder, tmp_path_factory):
     """A teacher and what it taught."""
     place = tmp_path_factory.mktemp("runs")
     train_language(replace(TINY, text=str(folder)), out=place / "teacher")
-    train_language(replace(TAUGHT, text=str(folder)), teacher=place / "teacher", out=place / "student")
+    train_language(
+        replace(TAUGHT, text=str(folder)), teacher=place / "teacher", out=place / "student"
+    )
     return place
 
 
@@ -58,16 +61,30 @@ def test_what_a_run_leaves(runs, folder):
     assert [line["epoch"] for line in lines] == [1, 2, 3] and len(run.read_timing()) == 3
     assert all(set(line) == {"epoch", "loss", "lr", "perplexity"} for line in lines)
     teacher, saved = (SavedLanguageModel.load(runs / name) for name in ("teacher", "student"))
-    assert run.environment["data"] == corpus.fingerprint and run.environment["teacher"].startswith("sha256:")
-    assert saved.words == corpus.words and saved.dataset == "tiny" and teacher.record["method"] == "plain"
+    assert run.environment["data"] == corpus.fingerprint and run.environment["teacher"].startswith(
+        "sha256:"
+    )
+    assert (
+        saved.words == corpus.words
+        and saved.dataset == "tiny"
+        and teacher.record["method"] == "plain"
+    )
     net = saved.net()
     assert saved.scores["perplexity"] == perplexity(net, corpus.test)
     assert (
-        saved.scores["validation perplexity"] == perplexity(net, corpus.validation) == lines[-1]["perplexity"]
+        saved.scores["validation perplexity"]
+        == perplexity(net, corpus.validation)
+        == lines[-1]["perplexity"]
     )
-    assert str(folder) not in (runs / "student" / "student.safetensors").read_bytes().decode("latin-1")
-    assert saved.record["text"] == "tiny" and saved.args == {**language_arguments("lstm"), **TINY.net_args}
-    again = train_language(TAUGHT, corpus=corpus, teacher=teacher.net())  # in memory, of a text at hand
+    assert str(folder) not in (runs / "student" / "student.safetensors").read_bytes().decode(
+        "latin-1"
+    )
+    assert saved.record["text"] == "tiny" and saved.args == {
+        **language_arguments("lstm"),
+        **TINY.net_args,
+    }
+    # in memory, of a text at hand
+    again = train_language(TAUGHT, corpus=corpus, teacher=teacher.net())
     assert again.saved.fingerprint == saved.fingerprint and not again.net.training
 
 
@@ -83,13 +100,23 @@ def test_what_a_run_leaves(runs, folder):
         ({"net_args": {"wdith": 3}}, UsageError, "did you mean width"),
         ({"text": "nowhere"}, DataError, "nowhere"),
         ({"tokens": 10**6}, UsageError, "tokens is 1,000,000"),
-        ({"method": "born-again"}, UsageError, "kd-baselines born-again RECIPE.*teacher=FILE.*arm teacher"),
-        ({"lr": 1e38, "clip": 1e38, "epochs": 9}, NumericalError, "train with a smaller learning rate"),
+        (
+            {"method": "born-again"},
+            UsageError,
+            "kd-baselines born-again RECIPE.*teacher=FILE.*arm teacher",
+        ),
+        (
+            {"lr": 1e38, "clip": 1e38, "epochs": 9},
+            NumericalError,
+            "train with a smaller learning rate",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refused(changes, error, said, folder, tmp_path):
     with pytest.raises(error, match=said):
-        train_language(replace(TINY, text=str(folder)).with_changes(**changes), out=tmp_path / "run")
+        train_language(
+            replace(TINY, text=str(folder)).with_changes(**changes), out=tmp_path / "run"
+        )
     assert error is NumericalError or not (tmp_path / "run").exists()
 
 
@@ -98,14 +125,22 @@ def test_short_and_unlike_texts_are_refused(runs, tmp_path):
         train_language(TINY, corpus=make_corpus(TEXT, TEXT, "the cat sat\n"), out=tmp_path / "run")
     shuffled = make_corpus("mat mat mat mat mat\n" + TEXT, TEXT, TEXT)
     with pytest.raises(
-        DataError, match=r"the teacher knows 10 words, .* has 10: word 2 is 'sat' to the net and 'mat'"
+        DataError,
+        match=r"the teacher knows 10 words, .* has 10: word 2 is 'sat' to the net and 'mat'",
     ):
         train_language(TAUGHT, corpus=shuffled, teacher=runs / "teacher", out=tmp_path / "run")
-    with pytest.raises(DataError, match=r"the teacher knows 10 words, .* has 11: 'zebra' is only the text's"):
-        train_language(TAUGHT, corpus=make_corpus(TEXT + "zebra\n", TEXT, TEXT), teacher=runs / "teacher")
+    with pytest.raises(
+        DataError, match=r"the teacher knows 10 words, .* has 11: 'zebra' is only the text's"
+    ):
+        train_language(
+            TAUGHT, corpus=make_corpus(TEXT + "zebra\n", TEXT, TEXT), teacher=runs / "teacher"
+        )
     with pytest.raises(UsageError, match="method is plain"):
         train_language(
-            TINY, corpus=make_corpus(TEXT, TEXT, TEXT), teacher=runs / "teacher", out=tmp_path / "run"
+            TINY,
+            corpus=make_corpus(TEXT, TEXT, TEXT),
+            teacher=runs / "teacher",
+            out=tmp_path / "run",
         )
     assert not (tmp_path / "run").exists()
 
@@ -118,7 +153,9 @@ def test_a_file_gives_the_net_back(net, tmp_path):
     words, args = ("the", "cat", "mät", "<unk>"), {"width": 3, "dropout": 0.25}
     model = build_language(net, words, seed=2, **args).eval()
     args = {**language_arguments(net), **args}
-    one = SavedLanguageModel(model.state_dict(), net, args, words, "mine", {"perplexity": 3.5}, {"seed": 2})
+    one = SavedLanguageModel(
+        model.state_dict(), net, args, words, "mine", {"perplexity": 3.5}, {"seed": 2}
+    )
     one.save(tmp_path / "a.safetensors")
     two = SavedLanguageModel.load(tmp_path / "a.safetensors")
     for name in ("name", "args", "words", "dataset", "scores", "record", "bytes", "fingerprint"):
@@ -139,7 +176,11 @@ def test_a_lineage_trains_nets_and_measures_them(runs, folder, tmp_path):
     lineage = LanguageLineage(QUICK)
     config = replace(TAUGHT, text=str(folder), label_weight=0.5)
     first, later = lineage.build_first(config, 7), lineage.build_later(config, 8)
-    assert (first.method, first.seed, first.net_args) == ("plain", 7, TINY.net_args) and later.seed == 8
+    assert (first.method, first.seed, first.net_args) == (
+        "plain",
+        7,
+        TINY.net_args,
+    ) and later.seed == 8
     assert replace(later, seed=1) == config
     lineage.train(later, runs / "teacher/student.safetensors", tmp_path / "run", False)
     files = [runs / "teacher/student.safetensors", tmp_path / "run/student.safetensors"]
@@ -161,7 +202,10 @@ def test_a_lineage_trains_nets_and_measures_them(runs, folder, tmp_path):
 # --- recipes
 
 EVERY = [
-    (n, arm) for n, p in RECIPES.items() if isinstance(p.make(), LanguageConfig) for arm in ("own", *p.arms)
+    (n, arm)
+    for n, p in RECIPES.items()
+    if isinstance(p.make(), LanguageConfig)
+    for arm in ("own", *p.arms)
 ]
 SMALL = {
     "lstm": {"width": 5, "dropout": 0.1},
@@ -179,11 +223,16 @@ def test_the_recipes_that_were_promised_are_there():
 def test_a_miniature_of_every_arm_trains(name, arm, runs):
     config = recipe(name, arm)
     assert (config.recipe, config.arm, config.text) == (name, arm, "ptb")
-    assert build_config(LanguageConfig, json.loads(json.dumps(dump_config(config))), "config.json") == config
+    assert (
+        build_config(LanguageConfig, json.loads(json.dumps(dump_config(config))), "config.json")
+        == config
+    )
     assert set(config.net_args) <= set(language_arguments(config.net))
     small = config.with_changes(net_args=SMALL[config.net], epochs=1, batch=4, unroll=10)
     corpus = make_corpus(TEXT, PART, PART)
-    teacher = SavedLanguageModel.load(runs / "teacher").net() if config.method == "born-again" else None
+    teacher = (
+        SavedLanguageModel.load(runs / "teacher").net() if config.method == "born-again" else None
+    )
     found = train_language(small, corpus=corpus, teacher=teacher)
     assert 1 < found.perplexity < 20 and found.config.text == "custom"
 
@@ -195,4 +244,6 @@ def test_published_perplexities_are_table_6s():
     for arm, numbers in table.items():
         text = page("ban-ptb").published_of(arm)
         assert [float(x) for x in re.findall(r"\d+\.\d+", text)] == list(numbers)
-        assert text == "-" or re.match(r"[\d.]+ test perplexity, .*\(Furlanello et al. 2018, table 6\)$", text)
+        assert text == "-" or re.match(
+            r"[\d.]+ test perplexity, .*\(Furlanello et al. 2018, table 6\)$", text
+        )

@@ -1,4 +1,5 @@
-"""Ledgers from start to end on tiny images: bytes, records, going on, what is shared, what is refused."""
+"""Ledgers from start to end on tiny images: bytes, records, going on, what is shared, what is
+refused."""
 
 import json
 
@@ -29,11 +30,22 @@ LABELS = torch.arange(90) % 3
 IMAGES = (CENTRES[LABELS] + 0.3 * torch.randn(90, 1, 4, 4, generator=G)).clamp(0, 1)
 DATA = RealData.from_tensors(IMAGES, LABELS, test_images=IMAGES, test_labels=LABELS, validation=12)
 TINY = LedgerConfig(
-    name="tiny", dataset="digits", per_class=2, student_net="mlp", student_args={"width": 4, "depth": 1},
-    steps=6, batch=4, lr=0.05, teacher_net="mlp", teacher_args={"width": 6, "depth": 1}, net_epochs=1,
-    net_batch=26, net_lr=0.05, distill="digits-random",
+    name="tiny",
+    dataset="digits",
+    per_class=2,
+    student_net="mlp",
+    student_args={"width": 4, "depth": 1},
+    steps=6,
+    batch=4,
+    lr=0.05,
+    teacher_net="mlp",
+    teacher_args={"width": 6, "depth": 1},
+    net_epochs=1,
+    net_batch=26,
+    net_lr=0.05,
+    distill="digits-random",
     distill_changes={"iterations": 1, "epochs": 2, "nets": 1, "labels": "soft", "validate_nets": 1},
-)  # fmt: skip
+)
 STUDENT = 16 * 4 + 4 + 4 * 3 + 3  # parameters
 TEACHER = 16 * 6 + 6 + 6 * 3 + 3
 
@@ -44,8 +56,12 @@ def make(out, plan=TINY, seeds=2, data=DATA, **options):
 
 def records(folder):
     """All of a ledger, but for what the clock said."""
-    found = {path.name: parse_json(path.read_bytes()) for path in sorted((folder / "rows").iterdir())}
-    return {name: {k: v for k, v in record.items() if k != "seconds"} for name, record in found.items()}
+    found = {
+        path.name: parse_json(path.read_bytes()) for path in sorted((folder / "rows").iterdir())
+    }
+    return {
+        name: {k: v for k, v in record.items() if k != "seconds"} for name, record in found.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +73,27 @@ def whole(tmp_path_factory):
 
 def test_every_row_has_its_storages_and_exact_bytes(whole):
     found, folder = whole
-    images, hard, soft, steps = 6 * 16, 6, 6 * 3 * 4, 2 * 4 * 4  # a step size for each step and tensor
+    # a step size for each step and tensor
+    images, hard, soft, steps = 6 * 16, 6, 6 * 3 * 4, 2 * 4 * 4
     wanted = {
-        ("real-hard", "uint8"): images + 8 + hard, ("real-hard", "float32"): 4 * images + hard,
-        ("real-soft", "uint8"): images + 8 + soft, ("real-soft", "float32"): 4 * images + soft,
-        ("distilled", "uint8"): images + 8 + soft, ("distilled", "float32"): 4 * images + soft,
+        ("real-hard", "uint8"): images + 8 + hard,
+        ("real-hard", "float32"): 4 * images + hard,
+        ("real-soft", "uint8"): images + 8 + soft,
+        ("real-soft", "float32"): 4 * images + soft,
+        ("distilled", "uint8"): images + 8 + soft,
+        ("distilled", "float32"): 4 * images + soft,
         ("distilled-own", "uint8"): images + 8 + soft + steps,
         ("distilled-own", "float32"): 4 * images + soft + steps,
-        ("distilled-soft", "uint8"): images + 8 + soft, ("distilled-soft", "float32"): 4 * images + soft,
-        ("teacher", "float32"): 4 * TEACHER, ("teacher", "float16"): 2 * TEACHER,
-        ("student", "float32"): 4 * STUDENT, ("student", "float16"): 2 * STUDENT,
-        ("born-again", "float32"): 4 * TEACHER, ("born-again", "float16"): 2 * TEACHER,
+        ("distilled-soft", "uint8"): images + 8 + soft,
+        ("distilled-soft", "float32"): 4 * images + soft,
+        ("teacher", "float32"): 4 * TEACHER,
+        ("teacher", "float16"): 2 * TEACHER,
+        ("student", "float32"): 4 * STUDENT,
+        ("student", "float16"): 2 * STUDENT,
+        ("born-again", "float32"): 4 * TEACHER,
+        ("born-again", "float16"): 2 * TEACHER,
         ("full", "uint8"): 78 * 16 + 8 + 78,
-    }  # fmt: skip
+    }
     assert {(e.row, e.storage): e.bytes for e in found.entries} == wanted
     assert tuple(dict.fromkeys(e.row for e in found.entries)) == tuple(ABOUT)
     for entry in found.entries:
@@ -77,26 +101,37 @@ def test_every_row_has_its_storages_and_exact_bytes(whole):
         held = sorted((folder / "payloads").glob(f"{entry.row}-{entry.storage}*"))
         assert len(held) == {"f": 0, "d": 1}.get(entry.row[0], 2)
         for file in held:
-            assert file.stat().st_size == entry.file_bytes and Payload.load(file).bytes == entry.bytes
+            assert (
+                file.stat().st_size == entry.file_bytes and Payload.load(file).bytes == entry.bytes
+            )
 
 
 def test_every_row_of_images_takes_the_same_steps(whole):
     steps = {entry.row: entry.steps for entry in whole[0].entries}
     assert {row: steps[row] for row in IMAGE_ROWS} == {
-        **dict.fromkeys(IMAGE_ROWS, 6), "distilled-own": 2,
-    }  # fmt: skip
-    assert all(steps[row] == 0 for row in NET_ROWS) and steps["full"] == 3  # 78 images in batches of 26
+        **dict.fromkeys(IMAGE_ROWS, 6),
+        "distilled-own": 2,
+    }
+    # 78 images in batches of 26
+    assert all(steps[row] == 0 for row in NET_ROWS) and steps["full"] == 3
 
 
 def test_soft_rows_hold_the_teachers_probabilities(whole):
     _, folder = whole
     teacher = SavedNet.load(folder / "nets/teacher-s0").net()
-    for a, b in (("real-hard-uint8-s1", "real-soft-uint8-s1"), ("distilled-uint8", "distilled-soft-uint8")):
+    for a, b in (
+        ("real-hard-uint8-s1", "real-soft-uint8-s1"),
+        ("distilled-uint8", "distilled-soft-uint8"),
+    ):
         plain, soft = (Payload.load(folder / f"payloads/{name}.safetensors") for name in (a, b))
         assert torch.equal(plain.images(), soft.images())
         assert torch.allclose(soft.labels(), teacher(soft.images()).softmax(1), atol=1e-6)
-    first, second = (Payload.load(folder / f"payloads/real-hard-uint8-s{s}.safetensors") for s in (0, 1))
-    assert first.labels().bincount().tolist() == [2, 2, 2] and not torch.equal(first.images(), second.images())
+    first, second = (
+        Payload.load(folder / f"payloads/real-hard-uint8-s{s}.safetensors") for s in (0, 1)
+    )
+    assert first.labels().bincount().tolist() == [2, 2, 2] and not torch.equal(
+        first.images(), second.images()
+    )
 
 
 def test_nets_are_those_of_the_runs(whole):
@@ -105,7 +140,9 @@ def test_nets_are_those_of_the_runs(whole):
         for which in NET_ROWS:
             saved = SavedNet.load(folder / f"nets/{which}-s{seed}")
             sent = Payload.load(folder / f"payloads/{which}-float32-s{seed}.safetensors").net()
-            assert all(torch.equal(t, saved.states[0][name]) for name, t in sent.state_dict().items())
+            assert all(
+                torch.equal(t, saved.states[0][name]) for name, t in sent.state_dict().items()
+            )
             assert found.entry(which, "float32").values[seed] == saved.scores["accuracy"]
         taught = parse_json((folder / f"nets/born-again-s{seed}/environment.json").read_bytes())
         assert "teacher" in taught
@@ -131,22 +168,37 @@ def test_one_row_alone_gives_the_same_record(row, whole, tmp_path):
     found = make(tmp_path / "one", seeds=1, rows=(row,))
     assert {entry.row for entry in found.entries} == {row}
     mine = records(tmp_path / "one")
-    assert mine == {name: record for name, record in records(whole[1]).items() if name in mine} and mine
+    assert (
+        mine == {name: record for name, record in records(whole[1]).items() if name in mine}
+        and mine
+    )
     assert found.break_even(found.entries[0]) is None  # without the row of all real data
 
 
 def test_one_teacher_serves_all_seeds(tmp_path):
-    found = make(tmp_path / "c", seeds=(4, 5), rows=("teacher", "student"), changes={"teachers": "one"})
-    assert sorted(p.name for p in (tmp_path / "c/nets").iterdir()) == ["student-s4", "student-s5", "teacher-s0"]
-    assert list(found.entry("teacher").values) == [0] and list(found.entry("student").values) == [4, 5]
+    found = make(
+        tmp_path / "c", seeds=(4, 5), rows=("teacher", "student"), changes={"teachers": "one"}
+    )
+    assert sorted(p.name for p in (tmp_path / "c/nets").iterdir()) == [
+        "student-s4",
+        "student-s5",
+        "teacher-s0",
+    ]
+    assert list(found.entry("teacher").values) == [0] and list(found.entry("student").values) == [
+        4,
+        5,
+    ]
 
 
 def test_given_nets_and_sets_are_used_and_their_seconds_told(whole, tmp_path):
     _, folder = whole
     found = make(
-        tmp_path / "d", seeds=1, rows=("distilled", "real-soft", "teacher", "born-again"),
-        distilled=folder / "distilled", teacher=folder / "nets/teacher-s1",
-    )  # fmt: skip
+        tmp_path / "d",
+        seeds=1,
+        rows=("distilled", "real-soft", "teacher", "born-again"),
+        distilled=folder / "distilled",
+        teacher=folder / "nets/teacher-s1",
+    )
     assert not (tmp_path / "d/distilled").exists()
     assert [p.name for p in (tmp_path / "d/nets").iterdir()] == ["born-again-s0"]
     saved = SavedNet.load(folder / "nets/teacher-s1")
@@ -178,18 +230,30 @@ def test_the_sender_may_have_fewer_images(tmp_path):
 def a_set(classes=("0", "1", "2"), size=4, mean=None):
     spec = NetSpec("mlp", {"channels": 1, "size": size, "classes": len(classes)})
     normalization = (
-        DATA.normalization if mean is None else Normalization((mean,), (0.5,), size=size, channels=1)
+        DATA.normalization
+        if mean is None
+        else Normalization((mean,), (0.5,), size=size, channels=1)
     )
     return DistilledDataset(
-        torch.zeros(len(classes), 1, size, size), torch.arange(len(classes)), torch.tensor([0.1]),
-        [torch.arange(len(classes))], classes=classes, normalization=normalization, net=spec, update=sgd(),
-    )  # fmt: skip
+        torch.zeros(len(classes), 1, size, size),
+        torch.arange(len(classes)),
+        torch.tensor([0.1]),
+        [torch.arange(len(classes))],
+        classes=classes,
+        normalization=normalization,
+        net=spec,
+        update=sgd(),
+    )
 
 
 @pytest.mark.parametrize(
     ("made", "kind", "said"),
     [
-        (a_set(("no", "yes")), UsageError, r"distilled set has 2 classes \(no, yes, ...\), but custom has 3"),
+        (
+            a_set(("no", "yes")),
+            UsageError,
+            r"distilled set has 2 classes \(no, yes, ...\), but custom has 3",
+        ),
         (a_set(mean=0.25), DataError, "distilled set is of images normalized by"),
     ],
 )
@@ -218,12 +282,24 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path):
         ({"changes": {"steps": 0}}, "steps is 0"),
         ({"changes": {"lr": -1.0}}, "lr is -1.0"),
         ({"changes": {"optimizer": "adm"}}, "optimizer is 'adm'; did you mean adam"),
-        ({"changes": {"distill": "digits-randm"}}, "no recipe 'digits-randm'; did you mean digits-random"),
-        ({"changes": {"distill_changes": {"ipc": 3}}}, "distill_changes has ipc, .*; change per_class"),
-        ({"changes": {"distill_changes": {"iteration": 3}}}, "no field 'iteration'; did you mean iterations"),
+        (
+            {"changes": {"distill": "digits-randm"}},
+            "no recipe 'digits-randm'; did you mean digits-random",
+        ),
+        (
+            {"changes": {"distill_changes": {"ipc": 3}}},
+            "distill_changes has ipc, .*; change per_class",
+        ),
+        (
+            {"changes": {"distill_changes": {"iteration": 3}}},
+            "no field 'iteration'; did you mean iterations",
+        ),
         ({"changes": {"student_net": "mlpp"}}, "no net called 'mlpp'; did you mean mlp"),
         ({"changes": {"net_storages": ()}}, "net_storages is"),
-        ({"changes": {"real_per_class": 1}}, "2 images of each class are sent, but the sender has 1"),
+        (
+            {"changes": {"real_per_class": 1}},
+            "2 images of each class are sent, but the sender has 1",
+        ),
     ],
 )
 def test_what_cannot_be_made_leaves_nothing(options, said, tmp_path):
@@ -260,10 +336,16 @@ def test_a_damaged_record_is_named(tmp_path):
 def test_named_ledgers_learn_their_set_for_their_own_student():
     for name, config in LEDGERS.items():
         found = distill_config(config)
-        assert config.name == name and found.ipc == config.per_class and found.dataset == config.dataset
+        assert (
+            config.name == name
+            and found.ipc == config.per_class
+            and found.dataset == config.dataset
+        )
         assert (found.net, found.net_args, found.init) == (
-            config.student_net, config.student_args, config.student_init,
-        )  # fmt: skip
+            config.student_net,
+            config.student_args,
+            config.student_init,
+        )
         assert found.theta_0 == "random"
     assert distill_config(LEDGERS["cifar10"]).augment == ("flip",)
     assert net_config(TINY, "student", 2).method_args == {"temperature": 4.0}

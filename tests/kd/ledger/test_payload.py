@@ -43,7 +43,9 @@ def distilled(order=None, step_sizes=None, **changes):
     order = list(torch.arange(20).split(10)) * 3 if order is None else order
     step_sizes = torch.linspace(0.01, 0.1, len(order)) if step_sizes is None else step_sizes
     given = {"classes": TEN, "normalization": NORM, "net": MLP, "update": sgd()}
-    return DistilledDataset(images(), torch.arange(20) % 10, step_sizes, order, **{**given, **changes})
+    return DistilledDataset(
+        images(), torch.arange(20) % 10, step_sizes, order, **{**given, **changes}
+    )
 
 
 def drawn(spec, seed=0):
@@ -68,14 +70,18 @@ def test_cifar10_at_ten_images_a_class(tmp_path):
     assert of_images(x, y).parts == {"images": 307_200, "range": 8, "labels": 100}
     assert of_images(x, y, storage="float32").parts == {"images": 1_228_800, "labels": 100}
     assert of_images(x, torch.full((100, 10), 0.1)).parts == {
-        "images": 307_200, "range": 8, "soft labels": 4000,
-    }  # fmt: skip
+        "images": 307_200,
+        "range": 8,
+        "soft labels": 4000,
+    }
 
 
 def test_the_convnet_of_the_reference_and_where_it_is_cheaper():
     spec = NetSpec("convnet", CONVNET)
     net = spec.build()
-    sizes = {storage: of_net(net, spec, storage=storage) for storage in ("float32", "float16", "int8")}
+    sizes = {
+        storage: of_net(net, spec, storage=storage) for storage in ("float32", "float16", "int8")
+    }
     assert sizes["float32"].parts == {"weights": 1_280_040}
     assert sizes["float16"].parts == {"weights": 640_020}
     whole = sum(p.numel() for p in net.parameters() if p.dim() > 1)
@@ -98,7 +104,9 @@ def test_images_worth_is_the_smallest_number(storage, labels):
     assert images_a_class_worth(0, (1, 8, 8), storage, classes=10) == 0
 
 
-@pytest.mark.parametrize(("classes", "width"), [(2, 1), (256, 1), (257, 2), (65_536, 2), (65_537, 4)])
+@pytest.mark.parametrize(
+    ("classes", "width"), [(2, 1), (256, 1), (257, 2), (65_536, 2), (65_537, 4)]
+)
 def test_labels_are_as_narrow_as_the_classes_allow(tmp_path, classes, width):
     y = torch.tensor([0, 1, classes // 2, classes - 1])
     payload = of_images(images(4), y, classes=tuple(map(str, range(classes))))
@@ -123,7 +131,13 @@ def test_order_costs_what_is_stored_and_comes_back(tmp_path, name):
     order, size = ORDERS[name]
     d = distilled(order)
     payload = of_images(d.images, d.labels, schedule=d)
-    expected = {"images": 1280, "range": 8, "labels": 20, "step sizes": 4 * len(order), "order": size}
+    expected = {
+        "images": 1280,
+        "range": 8,
+        "labels": 20,
+        "step sizes": 4 * len(order),
+        "order": size,
+    }
     assert payload.parts == expected
     payload.save(tmp_path / "p")
     assert in_file(tmp_path / "p") == payload.bytes
@@ -151,9 +165,17 @@ def payloads():
 
 SMALL = {"channels": 3, "size": 32, "classes": 10}
 KINDS = [
-    "hard", "float", "soft", "schedule", "schedule, other labels", "its own start", "a step size a tensor",
-    "float32", "float16", "int8",
-]  # fmt: skip
+    "hard",
+    "float",
+    "soft",
+    "schedule",
+    "schedule, other labels",
+    "its own start",
+    "a step size a tensor",
+    "float32",
+    "float16",
+    "int8",
+]
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +208,14 @@ def test_images_are_those_after_rounding_to_their_own_range():
     payload = of_images(x)
     assert torch.equal(payload.images(), Quantization.of(x, 8).round(x))
     assert not torch.equal(payload.images(), x) and torch.equal(x, before)
-    assert float((payload.images() - x).abs().max()) <= float(x.max() - x.min()) / 255 / 2 * (1 + 1e-5)
+    assert float((payload.images() - x).abs().max()) <= float(x.max() - x.min()) / 255 / 2 * (
+        1 + 1e-5
+    )
     assert torch.equal(of_images(payload.images()).images(), payload.images())
     assert torch.equal(of_images(x, storage="float32").images(), x)
-    assert torch.equal(of_images(torch.full((3, 1, 8, 8), 0.7)).images(), torch.full((3, 1, 8, 8), 0.7))
+    assert torch.equal(
+        of_images(torch.full((3, 1, 8, 8), 0.7)).images(), torch.full((3, 1, 8, 8), 0.7)
+    )
 
 
 def test_labels_come_back():
@@ -208,7 +234,9 @@ def test_a_distilled_set_comes_back_as_its_quantized_copy():
     d = distilled(update=momentum(0.9), theta_0=dict(drawn(MLP).named_parameters()))
     payload = of_images(d.images, d.labels, schedule=d)
     back = payload.to_distilled()
-    assert torch.equal(back.images, d.quantized(8).images) and torch.equal(back.step_sizes, d.step_sizes)
+    assert torch.equal(back.images, d.quantized(8).images) and torch.equal(
+        back.step_sizes, d.step_sizes
+    )
     assert (back.update, back.norm, back.net, back.classes) == (d.update, d.norm, d.net, d.classes)
     assert all(torch.equal(p, back.theta_0[name]) for name, p in d.theta_0.items())
     assert payload.parts["initial net"] == d.bytes_theta_0
@@ -226,7 +254,8 @@ def test_weights_in_float16_are_the_nets_rounded(made):
                 wanted = w if storage == "float32" else w.half().float()
                 assert torch.equal(got.state_dict()[name], wanted), name
     floats = sum(w.numel() for w in net.state_dict().values() if w.is_floating_point())
-    assert made["float32"].parts == {"weights": 4 * floats}  # running statistics too, counts of batches not
+    # running statistics too, counts of batches not
+    assert made["float32"].parts == {"weights": 4 * floats}
     assert made["float16"].parts == {"weights": 2 * floats}
 
 

@@ -1,4 +1,5 @@
-"""What a receiver makes of a payload: equal students, exactly so many steps, on what was shipped."""
+"""What a receiver makes of a payload: equal students, exactly so many steps, on what was
+shipped."""
 
 import copy
 
@@ -25,9 +26,13 @@ TEN = tuple("0123456789")
 NORM = Normalization((0.5,), (0.5,), size=8, channels=1)
 MLP = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 16, "depth": 1}, "kaiming")
 NORMED = NetSpec(
-    "convnet", {"channels": 1, "size": 8, "classes": 10, "depth": 1, "width": 4, "norm": "batch"}, "default"
+    "convnet",
+    {"channels": 1, "size": 8, "classes": 10, "depth": 1, "width": 4, "norm": "batch"},
+    "default",
 )
-DROPOUT = NetSpec("mlp-dropout", {"channels": 1, "size": 8, "classes": 10, "width": 8, "depth": 1}, "kaiming")
+DROPOUT = NetSpec(
+    "mlp-dropout", {"channels": 1, "size": 8, "classes": 10, "width": 8, "depth": 1}, "kaiming"
+)
 
 
 def images(n=20, seed=0):
@@ -100,10 +105,13 @@ def test_training_stops_at_exactly_so_many_steps(steps):
 
 
 def test_soft_labels_are_targets_of_cross_entropy():
-    """Gradient descent on all images, step by step with the formula: - mean_i sum_k p_ik log softmax(z_i)_k."""
+    """Gradient descent on all images, step by step with the formula: - mean_i sum_k p_ik log
+    softmax(z_i)_k."""
     y = soft()
     payload = shipped(y=y, storage="float32")
-    got = receive(payload, MLP, FitPlan(batch=20, optimizer="sgd", lr=0.1, momentum=0.0), seed=2, steps=5)
+    got = receive(
+        payload, MLP, FitPlan(batch=20, optimizer="sgd", lr=0.1, momentum=0.0), seed=2, steps=5
+    )
     net = start(MLP, 2)
     for _ in range(5):
         loss = -(y * net(images()).log_softmax(1)).sum(1).mean()
@@ -120,7 +128,8 @@ def test_soft_labels_stay_with_their_images():
     one_hot = F.one_hot(y, 10).float()
     plan = FitPlan(batch=6, lr=0.01)
     hard, soft, rolled = (
-        receive(shipped(y=labels), MLP, plan, 3, steps=7).net for labels in (y, one_hot, one_hot.roll(1, 0))
+        receive(shipped(y=labels), MLP, plan, 3, steps=7).net
+        for labels in (y, one_hot, one_hot.roll(1, 0))
     )
     assert close(hard, soft) and not close(hard, rolled)
 
@@ -224,7 +233,9 @@ def test_soft_labels_of_an_ensemble_are_its_mean():
 @pytest.mark.parametrize(
     ("words", "call"),
     {
-        "9 outputs": lambda: receive(shipped(), NetSpec("mlp", {**MLP.args, "classes": 9}), FitPlan(), 0),
+        "9 outputs": lambda: receive(
+            shipped(), NetSpec("mlp", {**MLP.args, "classes": 9}), FitPlan(), 0
+        ),
         "student takes 1x12x12": lambda: receive(
             shipped(), NetSpec("mlp", {**MLP.args, "size": 12}), FitPlan(), 0
         ),
@@ -239,7 +250,9 @@ def test_soft_labels_of_an_ensemble_are_its_mean():
         "steps is 0": lambda: receive(shipped(), MLP, FitPlan(), 0, steps=0),
         "steps is 1.5": lambda: receive(shipped(), MLP, FitPlan(), 0, steps=1.5),
         "batch of one": lambda: receive(shipped(), NORMED, FitPlan(batch=1), 0),
-        "no initialization": lambda: receive(shipped(), NetSpec("mlp", MLP.args, "xavir"), FitPlan(), 0),
+        "no initialization": lambda: receive(
+            shipped(), NetSpec("mlp", MLP.args, "xavir"), FitPlan(), 0
+        ),
     }.items(),
 )
 def test_what_does_not_fit_is_refused(words, call):
@@ -260,7 +273,9 @@ def test_the_seconds_are_those_of_the_training_alone(monkeypatch):
     events = []
     advance = module.Fit.advance
     monkeypatch.setattr(module.Fit, "advance", lambda fit: (events.append("step"), advance(fit))[1])
-    monkeypatch.setattr(module, "_read_clock", lambda device: events.append("clock") or float(len(events)))
+    monkeypatch.setattr(
+        module, "_read_clock", lambda device: events.append("clock") or float(len(events))
+    )
     got = receive(shipped(), MLP, FitPlan(), 0, steps=3)
     assert events == ["clock", "step", "step", "step", "clock"] and got.seconds == 4.0
 

@@ -1,4 +1,5 @@
-"""Logits, tiny nets in float64, what is seen of a batch, and Jacobians from torch.func as a witness."""
+"""Logits, tiny nets in float64, what is seen of a batch, and Jacobians from torch.func as a
+witness."""
 
 import copy
 import itertools
@@ -13,7 +14,9 @@ from kd_baselines.losses import Seen, attention_map
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def logits(seed=0, b=6, k=5, scale=3.0, shift=0.0, dtype=torch.float64):
@@ -41,9 +44,17 @@ def seen_by(student, teacher, x, y, layer):
     x = x.detach().requires_grad_()
     ours, theirs = (run(net, x, [layer]) for net in (student, teacher.requires_grad_(False)))
     return Seen(
-        x, y, ours.logits, theirs.logits, ours.features, theirs.features,
-        teacher_at=lambda T: theirs.logits, student=student, teacher=teacher, noise=noise,
-    )  # fmt: skip
+        x,
+        y,
+        ours.logits,
+        theirs.logits,
+        ours.features,
+        theirs.features,
+        teacher_at=lambda T: theirs.logits,
+        student=student,
+        teacher=teacher,
+        noise=noise,
+    )
 
 
 def gradient(function, z):
@@ -59,7 +70,8 @@ def close(found, wanted, rtol=1e-12, atol=1e-15):
 
 
 def seeded(make, seed):
-    """A net from a constructor, in float64, with random weights and biases that are a function of the seed."""
+    """A net from a constructor, in float64, with random weights and biases that are a function of
+    the seed."""
     net = make().double()
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -90,13 +102,16 @@ def smooth_conv(seed=0):
 
     def make():
         first, second = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 2)
-        return nn.Sequential(first, nn.Softplus(), second, nn.Softplus(), nn.Flatten(), nn.Linear(18, 3))
+        return nn.Sequential(
+            first, nn.Softplus(), second, nn.Softplus(), nn.Flatten(), nn.Linear(18, 3)
+        )
 
     return seeded(make, seed)
 
 
 def norm_conv(seed=0):
-    """`smooth_conv` with BatchNorm, in training mode, whose running statistics are not the batch's."""
+    """`smooth_conv` with BatchNorm, in training mode, whose running statistics are not the
+    batch's."""
     net = smooth_conv(seed)
     net[0] = nn.Sequential(net[0], nn.BatchNorm2d(2).double())
     net[0][1].running_mean.copy_(normal(2, seed=seed + 1))
@@ -118,7 +133,8 @@ def relu_conv(seed=0):
 def with_batchnorm(seed=0):
     """In training mode, with running statistics that are not the batch's; (B,4) to 3 logits."""
     net = seeded(
-        lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Softplus(), nn.Linear(5, 3)), seed
+        lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Softplus(), nn.Linear(5, 3)),
+        seed,
     )
     net[1].running_mean.copy_(normal(5, seed=seed + 1))
     net[1].running_var.copy_(normal(5, seed=seed + 2).square() + 0.5)
@@ -166,7 +182,9 @@ class Maps(nn.Module):
 
 # output, form, normalize of Jacobian matching; output, form of the penalty
 MATCHING = [
-    *itertools.product(("full", "top", "label", "projected"), ("squared", "cross-entropy"), (False,)),
+    *itertools.product(
+        ("full", "top", "label", "projected"), ("squared", "cross-entropy"), (False,)
+    ),
     *itertools.product(("full", "top", "label"), ("squared",), (True,)),
 ]
 NORMS = [

@@ -38,8 +38,12 @@ def test_two_pixels_by_hand():
     squared = 2 - 2 * 9 / math.sqrt(337)
     assert attention_map(student).tolist() == [[[9.0, 16.0]]]
     for form in NORMS:
-        assert attention_transfer_loss(student, teacher, form).item() == pytest.approx(squared**0.5, rel=1e-11)
-    assert attention_transfer_loss(student, teacher, "at_code").item() == pytest.approx(squared / 2, rel=1e-14)
+        assert attention_transfer_loss(student, teacher, form).item() == pytest.approx(
+            squared**0.5, rel=1e-11
+        )
+    assert attention_transfer_loss(student, teacher, "at_code").item() == pytest.approx(
+        squared / 2, rel=1e-14
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -56,7 +60,9 @@ def test_the_authors_code():
 
     student, teacher = features(2), features(3)
     expected = (at(student) - at(teacher)).pow(2).mean()
-    assert torch.allclose(attention_transfer_loss(student, teacher, "at_code"), expected, rtol=1e-13, atol=0)
+    assert torch.allclose(
+        attention_transfer_loss(student, teacher, "at_code"), expected, rtol=1e-13, atol=0
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -64,8 +70,12 @@ def test_the_scale_of_a_sample_does_not_matter(form):
     student, teacher = features(8), features(9)
     scale = torch.tensor([1e-6, -2.0, 1.0, 300.0, 1e6], dtype=torch.float64)[:, None, None, None]
     found = attention_transfer_loss(student * scale, teacher, form)
-    assert torch.allclose(found, attention_transfer_loss(student, teacher, form), rtol=1e-12, atol=0)
-    assert torch.allclose(attention_map(-3 * student, 3), 27 * attention_map(student, 3), rtol=1e-14, atol=0)
+    assert torch.allclose(
+        found, attention_transfer_loss(student, teacher, form), rtol=1e-12, atol=0
+    )
+    assert torch.allclose(
+        attention_map(-3 * student, 3), 27 * attention_map(student, 3), rtol=1e-14, atol=0
+    )
 
 
 @pytest.mark.parametrize("form", NORMS)
@@ -73,13 +83,17 @@ def test_maps_are_at_most_a_right_angle_apart(form):
     apart = attention_transfer_loss(pixels(1.0, 0.0), pixels(0.0, -5.0), form)
     assert math.sqrt(2) <= float(apart) <= math.sqrt(2) + 1e-12
     for seed in range(20):
-        assert attention_transfer_loss(features(seed), features(seed + 50), form).item() <= math.sqrt(2) + 1e-12
+        assert (
+            attention_transfer_loss(features(seed), features(seed + 50), form).item()
+            <= math.sqrt(2) + 1e-12
+        )
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_identical_maps_give_nothing_and_a_gradient_of_nothing(form):
     student = features(10).requires_grad_()
-    found = attention_transfer_loss(student, -2 * student.detach(), form)  # the map of -2 Z is the map of Z
+    # the map of -2 Z is the map of Z
+    found = attention_transfer_loss(student, -2 * student.detach(), form)
     found.backward()
     assert 0 <= found.item() <= 1e-5
     assert float(student.grad.abs().max()) < 1e-8
@@ -109,7 +123,9 @@ def test_the_larger_map_is_averaged_down_as_a_map_or_as_features():
     as_features = attention_transfer_loss(F.avg_pool2d(large, 2), small)
     for pair in ((large, small), (small, large)):
         assert torch.allclose(attention_transfer_loss(*pair), as_map, rtol=1e-12)
-        assert torch.allclose(attention_transfer_loss(*pair, pool="features"), as_features, rtol=1e-12)
+        assert torch.allclose(
+            attention_transfer_loss(*pair, pool="features"), as_features, rtol=1e-12
+        )
     assert abs(float(as_map - as_features)) > 1e-3
 
 
@@ -118,5 +134,9 @@ def test_layers_are_added():
         [features(15), features(16, height=2)],
         [features(17, channels=2), features(18, height=2)],
     )
-    parts = [attention_transfer_loss(s, t, "at_code") for s, t in zip(student, teacher, strict=True)]
-    assert torch.allclose(attention_transfer_loss(student, teacher, "at_code"), parts[0] + parts[1], rtol=1e-14)
+    parts = [
+        attention_transfer_loss(s, t, "at_code") for s, t in zip(student, teacher, strict=True)
+    ]
+    assert torch.allclose(
+        attention_transfer_loss(student, teacher, "at_code"), parts[0] + parts[1], rtol=1e-14
+    )

@@ -1,4 +1,5 @@
-"""The attention-map Jacobian: against torch.func, by hand, and for each mistake that others made."""
+"""The attention-map Jacobian: against torch.func, by hand, and for each mistake that others
+made."""
 
 import itertools
 
@@ -31,7 +32,10 @@ def by_jacrev(student_maps, teacher_maps, x):
     for image in x.split(1):
         pixel = int(teacher_maps(image).flatten().argmax())
         u, v = (
-            jacrev(lambda image, maps=maps: maps(image).flatten())(image)[pixel].flatten().detach().numpy()
+            jacrev(lambda image, maps=maps: maps(image).flatten())(image)[pixel]
+            .flatten()
+            .detach()
+            .numpy()
             for maps in (student_maps, teacher_maps)
         )
         found.append(2 - 2 * u @ v / (np.linalg.norm(u) * np.linalg.norm(v)))
@@ -41,7 +45,10 @@ def by_jacrev(student_maps, teacher_maps, x):
 @pytest.mark.parametrize("activation", [nn.Softplus, nn.ReLU])
 @pytest.mark.parametrize("p", [1, 2, 3])
 def test_it_is_two_minus_two_cosines_of_whole_jacobians(activation, p):
-    student, teacher = maps_of(convolutions(0, activation), p), maps_of(convolutions(1, activation), p)
+    student, teacher = (
+        maps_of(convolutions(0, activation), p),
+        maps_of(convolutions(1, activation), p),
+    )
     expected = by_jacrev(student, teacher, normal(4, 2, 6, 6))
     assert 0.1 < expected < 4
     assert attention_jacobian_loss(student, teacher, normal(4, 2, 6, 6)).item() == pytest.approx(
@@ -50,7 +57,8 @@ def test_it_is_two_minus_two_cosines_of_whole_jacobians(activation, p):
 
 
 def test_one_by_one_convolution_by_hand():
-    # A = (w . x)^2 at a pixel, so grad = 2 (w . x) w there: cos = sign((w . x)(v . x)) w . v / (|w| |v|)
+    # A = (w . x)^2 at a pixel, so grad = 2 (w . x) w there: cos = sign((w . x)(v . x)) w . v / (|w|
+    # |v|)
     w = torch.tensor([3.0, 4.0], dtype=torch.float64, requires_grad=True)
     v = torch.tensor([1.0, 0.0], dtype=torch.float64)
     x = torch.tensor([1.0, 2.0], dtype=torch.float64)[None, :, None, None]  # both products above 0
@@ -72,8 +80,12 @@ def test_it_is_a_sum_over_the_inputs_and_reaches_from_0_to_4():
     # both look at one pixel, through another channel: unit vectors at a right angle
     across = attention_jacobian_loss(lambda x: x[:, 0], lambda x: x[:, 1], x)
     assert float(across) == pytest.approx(2, abs=1e-14)
-    assert attention_jacobian_loss(lambda x: -5 * bright(x), bright, x).item() == pytest.approx(4, abs=1e-12)
-    assert attention_jacobian_loss(lambda x: 5 * bright(x), bright, x).item() == pytest.approx(0, abs=1e-12)
+    assert attention_jacobian_loss(lambda x: -5 * bright(x), bright, x).item() == pytest.approx(
+        4, abs=1e-12
+    )
+    assert attention_jacobian_loss(lambda x: 5 * bright(x), bright, x).item() == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_the_pixel_is_the_teachers():
@@ -121,4 +133,6 @@ def test_larger_maps_are_averaged_down():
     pooled = lambda x: nn.functional.avg_pool2d(large(x), 2)  # noqa: E731
     x = normal(4, 2, 6, 6, seed=7)
     for pair, expected in (((large, small), (pooled, small)), ((small, large), (small, pooled))):
-        assert torch.allclose(attention_jacobian_loss(*pair, x), attention_jacobian_loss(*expected, x))
+        assert torch.allclose(
+            attention_jacobian_loss(*pair, x), attention_jacobian_loss(*expected, x)
+        )

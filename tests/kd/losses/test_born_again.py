@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from loss_cases import close, gradient, labels, logits, seen
 
-from kd_baselines.losses import CE, CWTM, BornAgain, born_again_loss, cwtm_loss, cwtm_weights, gradient_parts
+from kd_baselines.losses import (
+    CE,
+    CWTM,
+    BornAgain,
+    born_again_loss,
+    cwtm_loss,
+    cwtm_weights,
+    gradient_parts,
+)
 from kd_baselines.teachers import TeacherOutputs
 
 B, K = 6, 5

@@ -1,4 +1,5 @@
-"""DKPP: what is permuted, how often, and by whom; permutations that are redrawn and that are kept."""
+"""DKPP: what is permuted, how often, and by whom; permutations that are redrawn and that are
+kept."""
 
 import itertools
 import math
@@ -105,7 +106,9 @@ def test_the_term_draws_from_the_steps_stream_or_keeps_rows():
     found = gradient(lambda z: DKPP()(seen(z, v)), z)
     close(found, (log_q.exp() - targets) / B)
     by_seed = generator(0, "dkpp", 0)  # a kept one: row i of its chunk's stream
-    order = torch.rand(1024, K - 1, generator=by_seed, dtype=torch.float64).argsort(dim=1, stable=True)
+    order = torch.rand(1024, K - 1, generator=by_seed, dtype=torch.float64).argsort(
+        dim=1, stable=True
+    )
     term = DKPP(redraw=False)
     found = term(seen(z, v, index=torch.arange(B) + 7))
     wanted = F.cross_entropy(z, dkpp_targets(v, keys=order[7 : 7 + B]))
@@ -132,12 +135,18 @@ def test_a_kept_permutation_is_the_images_own():
 
     def targets(term, index, **more):
         batch = seen(z[: len(index)], v[: len(index)], index=index, **more)
-        return F.softmax(z[: len(index)], 1) - len(index) * torch.autograd.grad(term(batch), z)[0][: len(index)]
+        return (
+            F.softmax(z[: len(index)], 1)
+            - len(index) * torch.autograd.grad(term(batch), z)[0][: len(index)]
+        )
 
     whole = targets(term, torch.arange(n))
     assert len(whole.mul(1e9).round().unique(dim=0)) == 24  # all (K-1)!
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:64]
-    for again, more in ((term, {"epoch": 3, "noise": lambda name: generator(9, name)}), (kept(), {})):
+    for again, more in (
+        (term, {"epoch": 3, "noise": lambda name: generator(9, name)}),
+        (kept(), {}),
+    ):
         torch.testing.assert_close(targets(again, order, **more), whole[order], rtol=0, atol=1e-12)
     assert (targets(kept(seed=1), order) - whole[order]).abs().max() > 1e-3
     assert list(term.state_dict()) == ["seed"] and not list(term.parameters())
@@ -151,7 +160,8 @@ def test_kept_or_redrawn_between_steps_and_epochs():
     index = torch.arange(B)
     for term, same in ((kept(), True), (DKPP(), False)):
         found = [
-            term(seen(z, v, index=index, noise=lambda name, s=step: generator(0, name, s))) for step in (0, 1)
+            term(seen(z, v, index=index, noise=lambda name, s=step: generator(0, name, s)))
+            for step in (0, 1)
         ]
         assert (found[0] == found[1]) == same
 
@@ -163,7 +173,9 @@ def net(width=8):
 def test_in_ones_own_loop_the_places_are_wanted():
     distiller = Distiller(net(), DKPP(redraw=False), Teacher(net()))
     images, y = torch.randn(8, 1, 2, 2), torch.arange(8) % 3
-    with pytest.raises(UsageError, match=r"dkpp keeps a permutation for each image.*pass \(images, labels, pl"):
+    with pytest.raises(
+        UsageError, match=r"dkpp keeps a permutation for each image.*pass \(images, labels, pl"
+    ):
         distiller.step((images, y))
     with pytest.raises(UsageError, match="places"):
         distiller.step((images, y))

@@ -31,7 +31,9 @@ def oracle(z, v, T):
         context.prec = 400
         T, total, gradient = Decimal(T), Decimal(0), []
         for row, theirs in zip(z.double().tolist(), v.double().tolist(), strict=True):
-            (p, log_p), (q, log_q) = (softmax([Decimal(x) for x in one], T) for one in (theirs, row))
+            (p, log_p), (q, log_q) = (
+                softmax([Decimal(x) for x in one], T) for one in (theirs, row)
+            )
             total += T * T * sum(a * (b - c) for a, b, c in zip(p, log_p, log_q, strict=True))
             gradient.append([float(T * (b - a) / len(z)) for a, b in zip(p, q, strict=True)])
         return float(total / len(z)), torch.tensor(gradient, dtype=torch.float64)

@@ -70,7 +70,8 @@ TENSORS = {
     "standardized": OfTensors(lambda z, v, y: losses.logit_regression_loss(z, v, True), mean=False),
     "standardized by statistics": OfTensors(statistics),
     "noisy": OfTensors(
-        lambda z, v, y: losses.noisy_logit_loss(z, v, 0.5, 1.0, generator(0, "n"), shared=True), mean=False
+        lambda z, v, y: losses.noisy_logit_loss(z, v, 0.5, 1.0, generator(0, "n"), shared=True),
+        mean=False,
     ),
     "born-again": OfTensors(lambda z, v, y: losses.born_again_loss(z, v)),
     "born-again and labels": OfTensors(lambda z, v, y: losses.born_again_loss(z, v, y, 0.3)),
@@ -103,7 +104,15 @@ def jacobian(output, form, normalize):
     def loss(student, teacher, x, y):
         draw = generator(0, "u")
         return losses.jacobian_matching_loss(
-            student, teacher, x, y, output, form=form, normalize=normalize, generator=draw, projections=2
+            student,
+            teacher,
+            x,
+            y,
+            output,
+            form=form,
+            normalize=normalize,
+            generator=draw,
+            projections=2,
         )
 
     return OfNets(loss, mean=not normalize, random=output == "projected")
@@ -111,14 +120,18 @@ def jacobian(output, form, normalize):
 
 def norm(output, form):
     def loss(student, teacher, x, y):
-        return losses.jacobian_norm_penalty(student, x, y, output, form=form, generator=generator(0, "u"))
+        return losses.jacobian_norm_penalty(
+            student, x, y, output, form=form, generator=generator(0, "u")
+        )
 
     return OfNets(loss, random=output == "projected")
 
 
 def input_noise(match):
     def loss(student, teacher, x, y):
-        return losses.input_noise_loss(student, teacher, x, 0.3, match, 2.0, generator=generator(0, "u"))
+        return losses.input_noise_loss(
+            student, teacher, x, 0.3, match, 2.0, generator=generator(0, "u")
+        )
 
     return OfNets(loss, random=True)
 
@@ -154,7 +167,9 @@ class Attending(nn.Module):
 
 def with_layer(layer):
     """A student with a layer that has no second derivative in torch."""
-    return seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 4), layer(), nn.Linear(4, 3)), 0)
+    return seeded(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 4), layer(), nn.Linear(4, 3)), 0
+    )
 
 
 STUDENTS = {"Hardsigmoid": nn.Hardsigmoid, "attention": Attending}
@@ -209,9 +224,12 @@ def test_the_teachers_tensor_gets_no_gradient(name):
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_convolution_learns_and_nothing_else_changes(name):
-    """The double backward reaches every weight; in ReLU nets squared distances of Jacobians reach no bias."""
+    """The double backward reaches every weight; in ReLU nets squared distances of Jacobians reach
+    no bias."""
     student, teacher, x = relu_conv(0), relu_conv(1), normal(16, 1, 6, 6).requires_grad_()
-    assert all((student[: k + 1](x) > 0).any((0, 2, 3)).all() for k in (0, 3)), "a filter is never active"
+    assert all((student[: k + 1](x) > 0).any((0, 2, 3)).all() for k in (0, 3)), (
+        "a filter is never active"
+    )
     before, images = (states(student), states(teacher)), x.detach().clone()
     loss = NETS[name].loss(student, teacher, x, torch.arange(16) % 3)
     assert same_state(before[0], states(student))
@@ -237,7 +255,8 @@ INPUT_GRADIENTS = [name for name in NETS if "noise" not in name]
 
 @pytest.mark.parametrize("name", INPUT_GRADIENTS)
 def test_batchnorm_and_dropout_are_taken_as_in_evaluation(name):
-    """The batch's statistics would mix the samples; running statistics are not written, and modes stay."""
+    """The batch's statistics would mix the samples; running statistics are not written, and modes
+    stay."""
     student, x = norm_conv(0), normal(4, 1, 4, 4)
     teacher = nn.Sequential(nn.Sequential(nn.Dropout(0.5), smooth_conv(1)[0]), *smooth_conv(1)[1:])
     wanted = NETS[name].loss(copy.deepcopy(student).eval(), smooth_conv(1), x, Y)
@@ -250,10 +269,12 @@ def test_batchnorm_and_dropout_are_taken_as_in_evaluation(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["matching {}, squared", "matching {}, cross-entropy", "norm {}, squared", "norm {}, fisher"]
+    "name",
+    ["matching {}, squared", "matching {}, cross-entropy", "norm {}, squared", "norm {}, fisher"],
 )
 def test_projections_are_unbiased(name, monkeypatch):
-    """The mean over all 2^K sign vectors is the full loss, exactly; several draws are a mean over draws."""
+    """The mean over all 2^K sign vectors is the full loss, exactly; several draws are a mean over
+    draws."""
     student, teacher, x = smooth_conv(0), smooth_conv(1), normal(4, 1, 4, 4)
     signs = torch.tensor(list(itertools.product((0, 1), repeat=3)))
 
@@ -261,7 +282,9 @@ def test_projections_are_unbiased(name, monkeypatch):
         monkeypatch.setattr(torch, "randint", lambda *_, **__: coins[:, None].expand(-1, 4, -1))
         return NETS[name.format(output)].loss(student, teacher, x, Y)
 
-    each = torch.stack([value("projected", one.expand(2 if "matching" in name else 1, -1)) for one in signs])
+    each = torch.stack(
+        [value("projected", one.expand(2 if "matching" in name else 1, -1)) for one in signs]
+    )
     assert each.std() > 1e-3
     close(each.mean(), value("full", signs))
     if "matching" in name:

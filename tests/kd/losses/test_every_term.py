@@ -6,7 +6,18 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from loss_cases import MATCHING, NORMS, Maps, close, norm_conv, normal, same_state, seen_by, smooth_conv, states
+from loss_cases import (
+    MATCHING,
+    NORMS,
+    Maps,
+    close,
+    norm_conv,
+    normal,
+    same_state,
+    seen_by,
+    smooth_conv,
+    states,
+)
 
 from kd_baselines import losses
 from kd_baselines.losses import Needs
@@ -17,7 +28,9 @@ Y = torch.tensor([2, 0, 1, 1])
 BOTH = Needs(student_logits=True, teacher_logits=True)
 SECOND = Needs(student_features=frozenset({"5"}), teacher_logits=True)
 LAYERS = Needs(student_features=frozenset({"3"}), teacher_features=frozenset({"3"}))
-PASSES = Needs(student_input_gradients=True, teacher_input_gradients=True, student=True, teacher=True)
+PASSES = Needs(
+    student_input_gradients=True, teacher_input_gradients=True, student=True, teacher=True
+)
 PAIR = {"3": "3"}
 
 
@@ -27,10 +40,21 @@ def at_3(s):
 
 def matching(output, form, normalize, layer=None):
     term = losses.JacobianMatching(output, form, normalize=normalize, projections=2, logits=layer)
-    return term, (BOTH if layer is None else SECOND) | PASSES, lambda s: losses.jacobian_matching_loss(
-        s.student, s.teacher, s.images, s.labels, output, form=form, normalize=normalize, projections=2,
-        generator=s.noise("jacobian_projection"),
-    )  # fmt: skip
+    return (
+        term,
+        (BOTH if layer is None else SECOND) | PASSES,
+        lambda s: losses.jacobian_matching_loss(
+            s.student,
+            s.teacher,
+            s.images,
+            s.labels,
+            output,
+            form=form,
+            normalize=normalize,
+            projections=2,
+            generator=s.noise("jacobian_projection"),
+        ),
+    )
 
 
 def penalty(output, form):
@@ -39,7 +63,12 @@ def penalty(output, form):
         losses.JacobianNorm(output, form),
         needs,
         lambda s: losses.jacobian_norm_penalty(
-            s.student, s.images, s.labels, output, form=form, generator=s.noise("jacobian_projection")
+            s.student,
+            s.images,
+            s.labels,
+            output,
+            form=form,
+            generator=s.noise("jacobian_projection"),
         ),
     )
 
@@ -66,55 +95,77 @@ def noisy(match, both):
 
 TERMS = {  # name -> a term, what it reads, and its value as a function of that
     "CE": (
-        losses.CE(), Needs(student_logits=True), lambda s: F.cross_entropy(s.student_logits, s.labels),
+        losses.CE(),
+        Needs(student_logits=True),
+        lambda s: F.cross_entropy(s.student_logits, s.labels),
     ),
     "KD": (
-        losses.KD(T=4.0), BOTH, lambda s: losses.soft_target_loss(s.student_logits, s.teacher_logits, 4.0),
+        losses.KD(T=4.0),
+        BOTH,
+        lambda s: losses.soft_target_loss(s.student_logits, s.teacher_logits, 4.0),
     ),
     "FitNetsKD": (
-        losses.FitNetsKD(T=3.0), BOTH, lambda s: soft_cross_entropy(s.student_logits, s.teacher_logits, 3.0),
+        losses.FitNetsKD(T=3.0),
+        BOTH,
+        lambda s: soft_cross_entropy(s.student_logits, s.teacher_logits, 3.0),
     ),
     "FitNetsKD, student at 1": (
-        losses.FitNetsKD(T=3.0, student_T=1.0), BOTH,
-        lambda s: soft_cross_entropy(s.student_logits, s.teacher_logits, 3.0, student_temperature=1.0),
+        losses.FitNetsKD(T=3.0, student_T=1.0),
+        BOTH,
+        lambda s: soft_cross_entropy(
+            s.student_logits, s.teacher_logits, 3.0, student_temperature=1.0
+        ),
     ),
     "LogitRegression": (
-        losses.LogitRegression(True, mean=[1.0, 2.0, 3.0], std=2.0), BOTH,
+        losses.LogitRegression(True, mean=[1.0, 2.0, 3.0], std=2.0),
+        BOTH,
         lambda s: losses.logit_regression_loss(
             s.student_logits, (s.teacher_logits - torch.tensor([1.0, 2.0, 3.0])) / 2
         ),
     ),
     "LogitRegression of a layer": (
-        losses.LogitRegression(True, output="5"), SECOND,
+        losses.LogitRegression(True, output="5"),
+        SECOND,
         lambda s: losses.logit_regression_loss(s.student_features["5"], s.teacher_logits, True),
     ),
     "NoisyLogits": (
-        losses.NoisyLogits(0.5, alpha=0.5, shared=True), BOTH,
+        losses.NoisyLogits(0.5, alpha=0.5, shared=True),
+        BOTH,
         lambda s: losses.noisy_logit_loss(
             s.student_logits, s.teacher_logits, 0.5, 0.5, s.noise("noisy_logits"), shared=True
         ),
     ),
     "NoisyLogits of a layer": (
-        losses.NoisyLogits(0.0, output="5"), SECOND,
+        losses.NoisyLogits(0.0, output="5"),
+        SECOND,
         lambda s: losses.logit_regression_loss(s.student_features["5"], s.teacher_logits),
     ),
     "BornAgain": (
-        losses.BornAgain(), BOTH, lambda s: losses.born_again_loss(s.student_logits, s.teacher_logits),
+        losses.BornAgain(),
+        BOTH,
+        lambda s: losses.born_again_loss(s.student_logits, s.teacher_logits),
     ),
     "CWTM": (
-        losses.CWTM(), BOTH, lambda s: losses.cwtm_loss(s.student_logits, s.teacher_logits, s.labels),
+        losses.CWTM(),
+        BOTH,
+        lambda s: losses.cwtm_loss(s.student_logits, s.teacher_logits, s.labels),
     ),
     "DKPP": (
-        losses.DKPP(), BOTH,
-        lambda s: F.cross_entropy(s.student_logits, losses.dkpp_targets(s.teacher_logits, s.noise("dkpp"))),
+        losses.DKPP(),
+        BOTH,
+        lambda s: F.cross_entropy(
+            s.student_logits, losses.dkpp_targets(s.teacher_logits, s.noise("dkpp"))
+        ),
     ),
     "Hint": (losses.Hint(PAIR, identity=True), LAYERS, lambda s: hint_loss(*at_3(s))),
     "AttentionTransfer": (
-        losses.AttentionTransfer(PAIR, "at_code", 1, "features"), LAYERS,
+        losses.AttentionTransfer(PAIR, "at_code", 1, "features"),
+        LAYERS,
         lambda s: losses.attention_transfer_loss(*at_3(s), "at_code", p=1, pool="features"),
     ),
     "AttentionJacobian": (
-        losses.AttentionJacobian(PAIR), LAYERS | PASSES,
+        losses.AttentionJacobian(PAIR),
+        LAYERS | PASSES,
         lambda s: losses.attention_jacobian_loss(
             Maps(s.student[:4]), Maps(s.teacher[:4]), s.images
         ),
@@ -123,7 +174,7 @@ TERMS = {  # name -> a term, what it reads, and its value as a function of that
     **{f"JacobianMatching {c}": matching(*c) for c in MATCHING},
     **{f"JacobianNorm {c}": penalty(*c) for c in NORMS},
     **{f"InputNoise {c}": noisy(*c) for c in itertools.product(("kd", "logits"), (True, False))},
-}  # fmt: skip
+}
 
 
 def only(seen, needs):
@@ -150,9 +201,13 @@ def test_a_term_is_its_function_of_what_it_declares(name):
     found = term(batch)
     hook.remove()
     close(found, wanted)
-    assert len(passes) == (2 if "InputNoise" in name else 0), "no second pass but that of noisy images"
+    assert len(passes) == (2 if "InputNoise" in name else 0), (
+        "no second pass but that of noisy images"
+    )
     (found + term(batch)).backward()  # a second term reads the same graphs
-    assert student[0].weight.grad.abs().max() > 0 and all(p.grad is None for p in teacher.parameters())
+    assert student[0].weight.grad.abs().max() > 0 and all(
+        p.grad is None for p in teacher.parameters()
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if "Jacobian" in name])

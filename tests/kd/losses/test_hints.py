@@ -23,7 +23,10 @@ def test_half_the_squared_distance_a_sample_summed_over_the_map(shape):
     r, u = normal(*shape, seed=0), normal(*shape, seed=1)
     found = hint_loss(r, u)
     expected = np.mean(
-        [np.linalg.norm((a - b).ravel()) ** 2 / 2 for a, b in zip(r.numpy(), u.numpy(), strict=True)]
+        [
+            np.linalg.norm((a - b).ravel()) ** 2 / 2
+            for a, b in zip(r.numpy(), u.numpy(), strict=True)
+        ]
     )
     assert float(found) == pytest.approx(expected, rel=1e-12)
     size = r[0].numel()
@@ -105,7 +108,8 @@ def test_a_regressor_on_fixed_maps_has_its_least_squares_minimum():
 
 
 def least(X, U, width):
-    """The least hint loss of a linear guided layer of this width and a linear regressor: reduced rank."""
+    """The least hint loss of a linear guided layer of this width and a linear regressor: reduced
+    rank."""
     Uh = X @ np.linalg.lstsq(X, U, rcond=None)[0]
     singular = np.linalg.svd(Uh, compute_uv=False)
     return (np.linalg.norm(U - Uh) ** 2 + (singular[width:] ** 2).sum()) / (2 * len(X))
@@ -134,7 +138,11 @@ def test_a_linear_guided_layer_reaches_the_reduced_rank_optimum(width):
     _, _, Vh = torch.linalg.svd(X @ fit, full_matrices=False)
     assert loss() > wanted + 1e-3
     optimum = torch.optim.LBFGS(
-        found, max_iter=2000, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+        found,
+        max_iter=2000,
+        tolerance_grad=1e-12,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
     )
 
     def closure():

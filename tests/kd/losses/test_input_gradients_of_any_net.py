@@ -30,9 +30,14 @@ class Student(nn.Module):
 
 @pytest.mark.parametrize("term", TERMS)
 def test_terms_learn_with_such_a_layer(term):
-    batch = (torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2]))
+    batch = (
+        torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0, 2]),
+    )
     student = Student(nn.Hardsigmoid())
-    distiller = Distiller(student, CE() + TERMS[term](), Teacher(Student(nn.Softplus())), sample=batch)
+    distiller = Distiller(
+        student, CE() + TERMS[term](), Teacher(Student(nn.Softplus())), sample=batch
+    )
     distiller.step(batch)["loss"].backward()
     assert student.maps.weight.grad.abs().max() > 0
 
@@ -48,8 +53,12 @@ class Bag(nn.Module):
 @pytest.mark.parametrize("term", TERMS)
 def test_a_layer_without_one_is_named_before_training(term):
     batch = (torch.randn(2, 1, 4, 4), torch.tensor([0, 2]))
-    with pytest.raises(UsageError, match=r"layer layer \(Bag\): embedding_bag: no second derivative"):
-        Distiller(Student(Bag()), CE() + TERMS[term](), Teacher(Student(nn.Softplus())), sample=batch)
+    with pytest.raises(
+        UsageError, match=r"layer layer \(Bag\): embedding_bag: no second derivative"
+    ):
+        Distiller(
+            Student(Bag()), CE() + TERMS[term](), Teacher(Student(nn.Softplus())), sample=batch
+        )
 
 
 def test_the_functions_name_it_too():

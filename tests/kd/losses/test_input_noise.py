@@ -33,12 +33,23 @@ def drawn(x, sigma, samples):
 def test_value_and_gradient_on_the_drawn_images(loss, teacher_noisy):
     student, teacher, x = cases.smooth(0), cases.smooth(1), cases.normal(5, 4)
     value = input_noise_loss(
-        student, teacher, x, 0.3, loss, 2.5, 3, teacher_noisy=teacher_noisy, generator=noise("input_noise")
+        student,
+        teacher,
+        x,
+        0.3,
+        loss,
+        2.5,
+        3,
+        teacher_noisy=teacher_noisy,
+        generator=noise("input_noise"),
     )
     expected = 0.0
     for noisy in drawn(x, 0.3, 3):
         z, v = student(noisy), teacher(noisy if teacher_noisy else x).detach()
-        expected = expected + (soft_target_loss(z, v, 2.5) if loss == "kd" else (z - v).square().sum() / 10) / 3
+        expected = (
+            expected
+            + (soft_target_loss(z, v, 2.5) if loss == "kd" else (z - v).square().sum() / 10) / 3
+        )
     assert value.item() == pytest.approx(expected.item(), rel=1e-12)
     grads = [torch.autograd.grad(of, list(student.parameters())) for of in (value, expected)]
     for mine, its in zip(*grads, strict=True):
@@ -47,7 +58,8 @@ def test_value_and_gradient_on_the_drawn_images(loss, teacher_noisy):
 
 
 def test_antithetic_draws_are_proposition_1_for_affine_nets(monkeypatch):
-    """The noise replaced by the cubature's points: activation + sigma^2 Jacobian matching, halved."""
+    """The noise replaced by the cubature's points: activation + sigma^2 Jacobian matching,
+    halved."""
     student, teacher, x, sigma = cases.affine(0), cases.affine(1), cases.normal(5, 4), 0.7
     steps = iter(2.0 * torch.cat([torch.eye(4), -torch.eye(4)]).double())  # sqrt(D) e_i
     monkeypatch.setattr(torch, "randn", lambda *_, **__: next(steps))
@@ -60,7 +72,9 @@ def test_antithetic_draws_are_proposition_1_for_affine_nets(monkeypatch):
 def test_no_noise_is_the_plain_loss():
     student, teacher, x = cases.smooth(0), cases.smooth(1), cases.normal(5, 4)
     plain = soft_target_loss(student(x), teacher(x), 4.0)
-    assert input_noise_loss(student, teacher, x, 0.0, T=4.0).item() == pytest.approx(plain.item(), rel=1e-12)
+    assert input_noise_loss(student, teacher, x, 0.0, T=4.0).item() == pytest.approx(
+        plain.item(), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
@@ -70,7 +84,14 @@ def test_term_softens_an_ensemble_as_its_average_says(average, teacher_noisy):
     teacher = Teacher(cases.smooth(1), cases.smooth(2), average=average)
     term = InputNoise(0.3, "kd", T, samples=2, teacher_noisy=teacher_noisy)
     outputs = teacher.outputs(x)
-    given = Seen(x, LABELS, teacher_logits=outputs.logits, teacher_at=outputs.at, student=student, noise=noise)
+    given = Seen(
+        x,
+        LABELS,
+        teacher_logits=outputs.logits,
+        teacher_at=outputs.at,
+        student=student,
+        noise=noise,
+    )
     given.teacher = teacher if term.needs.teacher else None
     expected = 0.0
     for noisy in drawn(x, 0.3, 2):
@@ -93,7 +114,10 @@ def test_a_cached_teacher_answers_noisy_images_itself():
     split = Split(cases.normal(5, 1, 4, 4), LABELS)
     cached = CachedTeacher(teacher, split)
     for T in (1.0, 3.0):
-        seen = [Seen(split.images, LABELS, student=student, teacher=t, noise=noise) for t in (teacher, cached)]
+        seen = [
+            Seen(split.images, LABELS, student=student, teacher=t, noise=noise)
+            for t in (teacher, cached)
+        ]
         values = [InputNoise(0.3, "kd", T)(one).item() for one in seen]
         assert values[0] == values[1] > 0
 

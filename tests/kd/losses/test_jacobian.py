@@ -1,4 +1,5 @@
-"""Jacobian matching: value and weight gradient against closed forms, torch.func and central differences."""
+"""Jacobian matching: value and weight gradient against closed forms, torch.func and central
+differences."""
 
 import itertools
 
@@ -14,7 +15,9 @@ from kd_baselines.losses.term import Seen
 
 LABELS = torch.tensor([2, 0, 1, 1, 0])
 CHOICES = [
-    *itertools.product(("full", "top", "label", "projected"), ("squared", "cross-entropy"), (False,)),
+    *itertools.product(
+        ("full", "top", "label", "projected"), ("squared", "cross-entropy"), (False,)
+    ),
     *itertools.product(("full", "top", "label"), ("squared",), (True,)),
 ]
 
@@ -28,7 +31,10 @@ def witness(student, teacher, x, labels, output, form, normalize):
         if form == "squared":
             s, t = (cases.jacobians(net, one)[0] for net in (student, teacher))
         else:
-            s, t = (cases.jacobians(net, one, lambda z: F.log_softmax(z, 0))[0] for net in (student, teacher))
+            s, t = (
+                cases.jacobians(net, one, lambda z: F.log_softmax(z, 0))[0]
+                for net in (student, teacher)
+            )
             s, t = (j * (v.softmax(0)[:, None] / 2).sqrt() for j in (s, t))
         rows = {"full": slice(None), "top": int(v.argmax()), "label": int(labels[b])}[output]
         s, t = s[rows], t[rows]
@@ -48,11 +54,15 @@ def seen(student, teacher, x, labels=LABELS):
     return Seen(x, labels, logits, teacher(x), student=student, teacher=teacher, noise=noise)
 
 
-@pytest.mark.parametrize(("output", "form", "normalize"), [c for c in CHOICES if c[0] != "projected"])
+@pytest.mark.parametrize(
+    ("output", "form", "normalize"), [c for c in CHOICES if c[0] != "projected"]
+)
 @pytest.mark.parametrize("make", [cases.smooth, cases.relu])
 def test_value_against_torch_func(make, output, form, normalize):
     student, teacher, x = make(0), make(1), cases.normal(5, 4)
-    loss = jacobian_matching_loss(student, teacher, x, LABELS, output, form=form, normalize=normalize)
+    loss = jacobian_matching_loss(
+        student, teacher, x, LABELS, output, form=form, normalize=normalize
+    )
     expected = witness(student, teacher, x, LABELS, output, form, normalize)
     # unit Jacobians: the eps of 1e-6 times a mean squared norm is the difference
     assert loss.item() == pytest.approx(expected, rel=1e-4 if normalize else 1e-10)
@@ -74,7 +84,8 @@ def test_two_layer_relu_closed_form():
     expected = 0.0
     for one in x:
         j = [
-            net[2].weight @ torch.diag((net[0](one) > 0).double()) @ net[0].weight for net in (student, teacher)
+            net[2].weight @ torch.diag((net[0](one) > 0).double()) @ net[0].weight
+            for net in (student, teacher)
         ]
         expected = expected + (j[0] - j[1]).square().sum() / len(x)
     loss = jacobian_matching_loss(student, teacher, x)
@@ -98,7 +109,9 @@ def test_projection_is_a_function_of_the_generator():
     values = [jacobian_matching_loss(*args, generator=generator(s, "u")).item() for s in (0, 0, 1)]
     assert values[0] == values[1] != values[2]
     # the same u for both nets: equal nets do not differ
-    assert jacobian_matching_loss(args[0], args[0], *args[2:], generator=generator(0, "u")).item() == 0
+    assert (
+        jacobian_matching_loss(args[0], args[0], *args[2:], generator=generator(0, "u")).item() == 0
+    )
 
 
 def test_top_is_the_teachers_for_both():

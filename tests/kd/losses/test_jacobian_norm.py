@@ -1,4 +1,5 @@
-"""Jacobian-norm penalties: value and gradient against closed forms, torch.func and central differences."""
+"""Jacobian-norm penalties: value and gradient against closed forms, torch.func and central
+differences."""
 
 import itertools
 
@@ -74,7 +75,8 @@ def test_fisher_form_does_not_read_labels_and_sees_certainty():
     fisher = jacobian_norm_penalty(student, x, form="fisher")
     assert fisher.item() == jacobian_norm_penalty(student, x, LABELS, form="fisher").item()
     with torch.no_grad():
-        student[2].bias[0] += 1000.0  # one class is sure: no second order is left, and nothing is NaN
+        # one class is sure: no second order is left, and nothing is NaN
+        student[2].bias[0] += 1000.0
     sure = jacobian_norm_penalty(student, x, form="fisher")
     sure.backward()
     assert sure.item() == 0 and all(

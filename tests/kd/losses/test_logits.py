@@ -1,4 +1,5 @@
-"""Logit regression, plain and standardized, and noisy teacher logits: values, gradients, moments of noise."""
+"""Logit regression, plain and standardized, and noisy teacher logits: values, gradients, moments of
+noise."""
 
 import itertools
 import math
@@ -27,7 +28,9 @@ def logits(seed=0, b=B):
 def test_half_the_squared_distance_a_sample():
     z, v = logits()
     found = logit_regression_loss(z, v)
-    expected = np.mean([np.linalg.norm(a - b) ** 2 / 2 for a, b in zip(z.numpy(), v.numpy(), strict=True)])
+    expected = np.mean(
+        [np.linalg.norm(a - b) ** 2 / 2 for a, b in zip(z.numpy(), v.numpy(), strict=True)]
+    )
     assert float(found) == pytest.approx(expected, rel=1e-12)
     close(found, K / 2 * F.mse_loss(z, v))  # which divides by B*K
     torch.testing.assert_close(gradient(lambda z: logit_regression_loss(z, v), z), (z - v) / B)
@@ -46,7 +49,9 @@ def test_standardized_by_the_batch_as_scikit_learn_does():
     targets = torch.from_numpy(StandardScaler().fit_transform(v.numpy()))
     found = logit_regression_loss(z, v, standardize=True)
     close(found, logit_regression_loss(z, targets))
-    torch.testing.assert_close(gradient(lambda z: logit_regression_loss(z, v, True), z), (z - targets) / B)
+    torch.testing.assert_close(
+        gradient(lambda z: logit_regression_loss(z, v, True), z), (z - targets) / B
+    )
 
 
 def test_standardized_by_the_statistics_of_a_training_set():
@@ -57,7 +62,9 @@ def test_standardized_by_the_statistics_of_a_training_set():
     found = logit_regression_loss(z, v, True, mean=many.mean(0), std=many.std(0, correction=0))
     close(found, logit_regression_loss(z, targets))
     # the same targets whatever else is in the batch
-    first = logit_regression_loss(z[:1], v[:1], True, mean=many.mean(0), std=many.std(0, correction=0))
+    first = logit_regression_loss(
+        z[:1], v[:1], True, mean=many.mean(0), std=many.std(0, correction=0)
+    )
     close(first, logit_regression_loss(z[:1], targets[:1]))
     one_number = logit_regression_loss(z, v, True, mean=3.1, std=2.3)
     close(one_number, logit_regression_loss(z, (v - 3.1) / 2.3))
@@ -71,7 +78,8 @@ def test_one_mean_and_std_for_all_keep_the_teachers_choice():
 
 
 def two_points(monkeypatch, rows, chosen):
-    """Instead of normal numbers all signs, instead of uniform ones all choices: exact second moments."""
+    """Instead of normal numbers all signs, instead of uniform ones all choices: exact second
+    moments."""
     monkeypatch.setattr(torch, "randn", lambda *shape, **_: rows.expand(*shape))
     monkeypatch.setattr(torch, "rand", lambda *shape, **_: chosen.expand(*shape))
 
@@ -81,7 +89,8 @@ def test_moments_of_the_loss_and_its_gradient_exactly(monkeypatch, sigma):
     z, v = (x[:1] for x in logits(7))
     alpha = 0.25
     signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=K)), dtype=torch.float64)
-    uniform = torch.tensor([0.1, 0.3, 0.6, 0.9]).repeat_interleave(len(signs)).unsqueeze(1)  # one of four below
+    # one of four below
+    uniform = torch.tensor([0.1, 0.3, 0.6, 0.9]).repeat_interleave(len(signs)).unsqueeze(1)
     n = len(uniform)
     two_points(monkeypatch, signs.repeat(4, 1), uniform)
     z_all, v_all = z.expand(n, K), v.expand(n, K)
@@ -114,7 +123,8 @@ def test_moments_of_what_is_really_drawn(shared, alpha):
     assert (correlation.abs() < 5 / math.sqrt(n)).all()
     drawn = (xi.abs() > 1e-12).any(1)
     assert abs(float(drawn.double().mean()) - alpha) <= 5 * math.sqrt(alpha * (1 - alpha) / n)
-    assert torch.equal(noisy[~drawn], v.expand(n, K)[~drawn])  # a sample gets noise on all classes or on none
+    # a sample gets noise on all classes or on none
+    assert torch.equal(noisy[~drawn], v.expand(n, K)[~drawn])
     assert (xi[drawn] != 0).all()
 
 
@@ -153,7 +163,9 @@ def test_noise_comes_from_the_generator_alone():
     torch.set_rng_state(state)
 
 
-@pytest.mark.parametrize("make", [LogitRegression, lambda **k: NoisyLogits(0.0, **k)], ids=["plain", "noisy"])
+@pytest.mark.parametrize(
+    "make", [LogitRegression, lambda **k: NoisyLogits(0.0, **k)], ids=["plain", "noisy"]
+)
 def test_a_second_head_is_fitted_and_the_first_sees_labels(make):
     z, v = logits(12)
     head = (v + 1.0).requires_grad_()

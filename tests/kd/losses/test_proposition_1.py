@@ -1,8 +1,8 @@
 """Noise on the images = matching Jacobians, without drawing any noise.
 
-The 2D points x +- sigma sqrt(D) e_i with equal weights integrate quadratics exactly as N(x, sigma^2 I) does.
-So where the difference of the nets is affine over the points, proposition 1 holds to rounding; smooth nets have
-the term sigma^2 sum_i f_i Lap f_i more.
+The 2D points x +- sigma sqrt(D) e_i with equal weights integrate quadratics exactly as N(x, sigma^2
+I) does. So where the difference of the nets is affine over the points, proposition 1 holds to
+rounding; smooth nets have the term sigma^2 sum_i f_i Lap f_i more.
 """
 
 import itertools
@@ -47,9 +47,12 @@ def test_exact_for_affine_nets():
     two = squared(student, teacher, x) + sigma**2 * jacobian_matching_loss(student, teacher, x)
     assert mean.item() == pytest.approx(two.item(), rel=1e-12)
     half = over_noise(lambda at: logit_regression_loss(student(at), teacher(at)), x, sigma)
-    assert half.item() == pytest.approx(two.item() / 2, rel=1e-12)  # the weight is sigma^2 / 2 there
+    # the weight is sigma^2 / 2 there
+    assert half.item() == pytest.approx(two.item() / 2, rel=1e-12)
     # and so are the gradients in the student's weights
-    for a, b in zip(*(torch.autograd.grad(v, list(student.parameters())) for v in (mean, two)), strict=True):
+    for a, b in zip(
+        *(torch.autograd.grad(v, list(student.parameters())) for v in (mean, two)), strict=True
+    ):
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
@@ -86,7 +89,8 @@ def test_smooth_nets_have_a_laplacian_term():
 
 
 def test_the_printed_remainder_is_wrong_for_smooth_nets():
-    """f = x^2: E f(x + xi)^2 = x^4 + 6 x^2 s^2 + 3 s^4, of which the printed terms are x^4 + 4 x^2 s^2."""
+    """f = x^2: E f(x + xi)^2 = x^4 + 6 x^2 s^2 + 3 s^4, of which the printed terms are x^4 + 4 x^2
+    s^2."""
     x = torch.tensor([[1.3]], dtype=torch.float64)
     jacobian = jacobian_matching_loss(lambda x: x.square(), lambda x: 0 * x, x).item()
     assert jacobian == pytest.approx(4 * 1.3**2)
@@ -129,8 +133,8 @@ def test_completed_square_is_kls_second_order_where_nets_agree(make):
 
 
 def test_completed_square_is_the_printed_form_and_what_it_lacks():
-    """-sum p' q' / q + (1/2) sum p q'^2 / q^2, with the teacher's constant (1/2) sum p'^2 / p, by torch.func;
-    the printed part alone falls without a bound as the student's gradients grow."""
+    """-sum p' q' / q + (1/2) sum p q'^2 / q^2, with the teacher's constant (1/2) sum p'^2 / p, by
+    torch.func; the printed part alone falls without a bound as the student's gradients grow."""
     teacher, x = cases.smooth(1), cases.normal(5, 4)
     last = []
     for scale in (1.0, 10.0, 100.0):

@@ -18,7 +18,10 @@ from kd_baselines.losses.noisy_logits import noisy_logits
 from kd_baselines.losses.soft_targets import soft_cross_entropy
 
 (Z, V), Y = logits(), labels()
-X, HEAD = normal(5, 4), seen(None, V, student_features={"body": torch.zeros(6, 3, 2, 2), "head": V[:, :3]})
+X, HEAD = (
+    normal(5, 4),
+    seen(None, V, student_features={"body": torch.zeros(6, 3, 2, 2), "head": V[:, :3]}),
+)
 MAPS = normal(5, 3, 4, 6)
 PAIR = {"a": "b"}
 
@@ -35,32 +38,53 @@ LOGITS = [
     (lambda: losses.soft_target_loss(Z, V[:, :3], 4.0), "the student has 5 classes, the teacher 3"),
     (lambda: losses.soft_target_loss(Z, V[:4], 4.0), "of 6 samples, the teacher of 4"),
     (lambda: losses.soft_target_loss(Z[0], V, 4.0), "the student's logits are (5,)"),
-    (lambda: losses.soft_target_loss(Z, V.long(), 4.0), "the teacher's logits are (6, 5) torch.int64"),
+    (
+        lambda: losses.soft_target_loss(Z, V.long(), 4.0),
+        "the teacher's logits are (6, 5) torch.int64",
+    ),
     (lambda: losses.soft_target_loss(Z[:0], V[:0], 4.0), "1 or more of each"),
-    (lambda: losses.soft_target_loss(Z, V, 0), "the temperature is 0; give a finite number above 0"),
+    (
+        lambda: losses.soft_target_loss(Z, V, 0),
+        "the temperature is 0; give a finite number above 0",
+    ),
     (lambda: soft_cross_entropy(Z, V, math.nan), "the temperature is nan"),
     (lambda: soft_cross_entropy(Z, V, 2.0, student_temperature=0.0), "the temperature is 0.0"),
     (lambda: fitnets(lam=-1.0), "a weight is -1.0"),
-    (lambda: fitnets(Y + 1), "labels go from 1 to 5 and the net has 5 logits; number the classes 0 to 4"),
+    (
+        lambda: fitnets(Y + 1),
+        "labels go from 1 to 5 and the net has 5 logits; number the classes 0 to 4",
+    ),
     (lambda: fitnets(Y - 1), "labels go from -1 to 3"),
     (lambda: fitnets(Y[:4]), "labels are (4,) torch.int64 for 6 samples"),
     (lambda: fitnets(Y.double()), "torch.float64 for 6 samples"),
     (lambda: losses.logit_regression_loss(Z, V[:, :3]), "the student has 5 classes, the teacher 3"),
-    (lambda: losses.logit_regression_loss(Z[:1], V[:1], True), "one sample has no standard deviation"),
+    (
+        lambda: losses.logit_regression_loss(Z[:1], V[:1], True),
+        "one sample has no standard deviation",
+    ),
     (lambda: losses.logit_regression_loss(Z, V, True, mean=1.0), "only one of mean and std"),
     (lambda: losses.logit_regression_loss(Z, V, mean=1.0, std=1.0), "standardize is off"),
     (lambda: losses.logit_regression_loss(Z, V, True, mean=0.0, std=0.0), "not above 0"),
-    (lambda: losses.logit_regression_loss(Z, V, True, mean=0.0, std=[1.0, math.nan, 1, 1, 1]), "not above 0"),
+    (
+        lambda: losses.logit_regression_loss(Z, V, True, mean=0.0, std=[1.0, math.nan, 1, 1, 1]),
+        "not above 0",
+    ),
     (
         lambda: losses.logit_regression_loss(Z, V, True, mean=V.mean(), std=V.std(0)[:3]),
         "std is (3,) for 5 classes",
     ),
-    (lambda: losses.noisy_logit_loss(Z[:, :2], V, 0.1, 1.0), "the student has 2 classes, the teacher 5"),
+    (
+        lambda: losses.noisy_logit_loss(Z[:, :2], V, 0.1, 1.0),
+        "the student has 2 classes, the teacher 5",
+    ),
     (lambda: losses.noisy_logit_loss(Z, V, -0.1, 1.0), "sigma is -0.1"),
     (lambda: losses.noisy_logit_loss(Z, V, math.nan, 1.0), "sigma is nan"),
     (lambda: losses.noisy_logit_loss(Z, V, 0.1, 1.5), "alpha is 1.5"),
     (lambda: losses.noisy_logit_loss(Z, V, 0.1, math.nan), "alpha is nan"),
-    (lambda: noisy_logits(V.to("meta"), 0.1, 1.0, torch.Generator()), "draws on cpu, the logits are on meta"),
+    (
+        lambda: noisy_logits(V.to("meta"), 0.1, 1.0, torch.Generator()),
+        "draws on cpu, the logits are on meta",
+    ),
     (lambda: losses.born_again_loss(Z, V[:, :3]), "the student has 5 classes, the teacher 3"),
     (lambda: losses.born_again_loss(Z[:4], V), "of 4 samples, the teacher of 6"),
     (lambda: losses.born_again_loss(Z, V, Y, -1.0), "a weight is -1.0"),
@@ -72,17 +96,26 @@ LOGITS = [
     (lambda: losses.cwtm_weights(V[0]), "the teacher's logits are (5,)"),
     (lambda: losses.cwtm_weights(V.long()), "torch.int64; pass floats"),
     (lambda: losses.dkpp_targets(V[:0]), "the teacher's logits are (0, 5)"),
-    (lambda: losses.dkpp_targets(V[:, :1]), "1 class, so no other probability to permute; give at least 2"),
+    (
+        lambda: losses.dkpp_targets(V[:, :1]),
+        "1 class, so no other probability to permute; give at least 2",
+    ),
     (lambda: losses.dkpp_targets(V, keys=V), "keys are (6, 5) for logits (6, 5); give (6, 4)"),
     (lambda: losses.dkpp_targets(V, torch.Generator(), keys=V[:, 1:]), "give one of them"),
-    (lambda: losses.dkpp_targets(V.to("meta"), torch.Generator()), "draws on cpu, the logits are on meta"),
+    (
+        lambda: losses.dkpp_targets(V.to("meta"), torch.Generator()),
+        "draws on cpu, the logits are on meta",
+    ),
 ]
 
 FEATURES = [
     (lambda: hint_loss(torch.zeros(2, 3), torch.zeros(2, 4)), "gives (2, 3) for a hint of (2, 4)"),
     (lambda: hint_loss(torch.zeros(2, 3), torch.zeros(1, 3)), "gives (2, 3) for a hint of (1, 3)"),
     (lambda: hint_loss(torch.zeros(0, 3), torch.zeros(0, 3)), "gives (0, 3)"),
-    (lambda: losses.Regressor((3, 8, 8), (3, 16, 16)), "maps of 16x16, larger than the student's 8x8"),
+    (
+        lambda: losses.Regressor((3, 8, 8), (3, 16, 16)),
+        "maps of 16x16, larger than the student's 8x8",
+    ),
     (lambda: losses.Regressor((3, 8, 4), (3, 4, 8)), "maps of 4x8, larger than the student's 8x4"),
     (lambda: losses.Regressor((3, 8, 8), (3,)), "layer gives (3, 8, 8) a sample, the hint is (3,)"),
     (lambda: losses.Regressor((3, 8), (3, 8)), "(channels, height, width), or both vectors"),
@@ -108,7 +141,9 @@ def penalty(student=None, x=X, **given):
 
 
 def input_noise(sigma=0.3, teacher=None, **given):
-    return losses.input_noise_loss(affine(0), affine(1) if teacher is None else teacher, X, sigma, **given)
+    return losses.input_noise_loss(
+        affine(0), affine(1) if teacher is None else teacher, X, sigma, **given
+    )
 
 
 def channel(x):
@@ -133,12 +168,21 @@ NETS = [
     (lambda: matching(form="kl"), "form is 'kl'"),
     (lambda: matching(output="label"), "there are no labels"),
     (lambda: matching(output="label", labels=Y[:2]), "labels are"),
-    (lambda: matching(output="label", labels=torch.tensor([0, 1, 2, 3, 0])), "labels go from 0 to 3"),
+    (
+        lambda: matching(output="label", labels=torch.tensor([0, 1, 2, 3, 0])),
+        "labels go from 0 to 3",
+    ),
     (lambda: matching(output="projected", projections=0), "projections is 0"),
     (lambda: matching(form="cross-entropy", normalize=True), "normalize=True"),
     (lambda: matching(x=X.long()), "floating point"),
-    (lambda: matching(teacher=lambda x: affine(1)(x).detach()), "teacher's logits have no gradient"),
-    (lambda: matching(student=lambda x: affine(1)(x.detach())), "student's logits have no gradient"),
+    (
+        lambda: matching(teacher=lambda x: affine(1)(x).detach()),
+        "teacher's logits have no gradient",
+    ),
+    (
+        lambda: matching(student=lambda x: affine(1)(x.detach())),
+        "student's logits have no gradient",
+    ),
     (lambda: matching(student=lambda x: x[:, None] * 2), "student's logits"),
     (lambda: matching(student=NO_STATISTICS), "running statistics"),
     (lambda: matching(teacher=NO_STATISTICS), "running statistics"),
@@ -159,9 +203,15 @@ NETS = [
     (lambda: input_noise(samples=0), "samples is 0"),
     (lambda: input_noise(teacher=affine(1, 4, 4)), "3 classes, the teacher 4"),
     (lambda: maps(lambda x: x, channel), "student's maps are of shape (4, 2, 6, 6) for 4 images"),
-    (lambda: maps(channel, lambda x: x[:2, 0]), "teacher's maps are of shape (2, 6, 6) for 4 images"),
+    (
+        lambda: maps(channel, lambda x: x[:2, 0]),
+        "teacher's maps are of shape (2, 6, 6) for 4 images",
+    ),
     (lambda: maps(without_gradient, channel), "student's maps do not depend on the images"),
-    (lambda: maps(lambda x: torch.ones(4, 2, 2, requires_grad=True), channel), "student's maps do not depend"),
+    (
+        lambda: maps(lambda x: torch.ones(4, 2, 2, requires_grad=True), channel),
+        "student's maps do not depend",
+    ),
     (lambda: maps(channel, without_gradient), "teacher's maps do not depend"),
     (lambda: maps(channel, channel, IMAGES.long()), "torch.int64"),
 ]
@@ -185,7 +235,9 @@ def mixing(teacher):
 
 def bare_norm(term):
     """A step of a student whose BatchNorm has no running statistics."""
-    student = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten())
+    student = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten()
+    )
     return term(seen_by(student.double(), smooth_conv(1), normal(4, 1, 4, 4), Y[:4] % 2, "0"))
 
 
@@ -194,16 +246,35 @@ class Loss(losses.Term):
 
 
 WEIGHED = [
-    kd.CE, kd.KD, kd.BornAgain, kd.CWTM, kd.DKPP, kd.LogitRegression, kd.JacobianMatching, kd.JacobianNorm,
-    partial(kd.InputNoise, 0.3), partial(kd.NoisyLogits, 0.1), partial(kd.Hint, PAIR),
-    partial(kd.AttentionTransfer, PAIR), partial(kd.AttentionJacobian, PAIR),
-]  # fmt: skip
+    kd.CE,
+    kd.KD,
+    kd.BornAgain,
+    kd.CWTM,
+    kd.DKPP,
+    kd.LogitRegression,
+    kd.JacobianMatching,
+    kd.JacobianNorm,
+    partial(kd.InputNoise, 0.3),
+    partial(kd.NoisyLogits, 0.1),
+    partial(kd.Hint, PAIR),
+    partial(kd.AttentionTransfer, PAIR),
+    partial(kd.AttentionJacobian, PAIR),
+]
 MEAN = kd.Teacher(affine(), mode="batch_stats")
 TERMS = [
     *((lambda make=make: make(weight=-1.0), "a weight is -1.0") for make in WEIGHED),
-    *((lambda w=w: kd.CE(weight=w), "a weight is") for w in (-1.0, math.nan, math.inf, "1", None, len)),
-    *((lambda w=w: kd.Linear(1.0, w, 3), "a weight is") for w in (-1.0, math.nan, math.inf, "1", None, len)),
-    *((lambda T=T: kd.KD(T=T), "the temperature is") for T in (0, -1.0, math.nan, math.inf, "4", None)),
+    *(
+        (lambda w=w: kd.CE(weight=w), "a weight is")
+        for w in (-1.0, math.nan, math.inf, "1", None, len)
+    ),
+    *(
+        (lambda w=w: kd.Linear(1.0, w, 3), "a weight is")
+        for w in (-1.0, math.nan, math.inf, "1", None, len)
+    ),
+    *(
+        (lambda T=T: kd.KD(T=T), "the temperature is")
+        for T in (0, -1.0, math.nan, math.inf, "4", None)
+    ),
     (lambda: kd.KD(3.0, T=4.0), "two names of one number"),
     (lambda: kd.KD(weight=0.5, alpha=0.9), "two names of one number"),
     (lambda: kd.FitNetsKD(T=-3.0), "the temperature is -3.0"),
@@ -227,16 +298,28 @@ TERMS = [
     (lambda: kd.Hint({}), "the layers are {}"),
     (lambda: kd.Hint("layer3"), "the layers are 'layer3'"),
     (lambda: hints("low", "early", prepare=False), "call prepare(seen) once before training"),
-    (lambda: hints("narrow", "early"), "hint 'early' for 'narrow': the hint has maps of 4x4, larger than the"),
-    (lambda: hints("low", "late"), "hint 'late' for 'low': the student's layer gives (3, 6, 6) a sample"),
+    (
+        lambda: hints("narrow", "early"),
+        "hint 'early' for 'narrow': the hint has maps of 4x4, larger than the",
+    ),
+    (
+        lambda: hints("low", "late"),
+        "hint 'late' for 'low': the student's layer gives (3, 6, 6) a sample",
+    ),
     (lambda: kd.AttentionTransfer({}), "the layers are {}; name pairs of layers"),
     (lambda: kd.AttentionTransfer(PAIR, form="rms"), "form is 'rms'"),
     (lambda: kd.AttentionTransfer(PAIR, p=0), "is 0; give 1 or more"),
-    (lambda: kd.AttentionTransfer({"low": "late"}).prepare(
-        seen(normal(4, 3), None, student_features=LOW, teacher_features=HINTS)
-    ), "teacher's layer 'late' makes (4, 8)"),
+    (
+        lambda: kd.AttentionTransfer({"low": "late"}).prepare(
+            seen(normal(4, 3), None, student_features=LOW, teacher_features=HINTS)
+        ),
+        "teacher's layer 'late' makes (4, 8)",
+    ),
     (lambda: kd.AttentionJacobian({}), "name pairs of layers"),
-    (lambda: kd.AttentionJacobian(PAIR, p=1.5), "p is 1.5, of which |z|^p has no second derivative at 0"),
+    (
+        lambda: kd.AttentionJacobian(PAIR, p=1.5),
+        "p is 1.5, of which |z|^p has no second derivative at 0",
+    ),
     (lambda: kd.JacobianMatching(output="best"), "output is 'best'"),
     (lambda: kd.JacobianMatching(form="kl"), "form is 'kl'"),
     (lambda: kd.JacobianMatching(projections=0), "projections is 0"),
@@ -246,14 +329,17 @@ TERMS = [
     *(
         (lambda make=make, teacher=teacher: make().prepare(mixing(teacher)), said)
         for make in (kd.JacobianMatching, lambda: kd.AttentionJacobian({"3": "3"}))
-        for teacher, said in ((MEAN, "batch_stats"), (kd.Teacher(NO_STATISTICS), "running statistics"))
+        for teacher, said in (
+            (MEAN, "batch_stats"),
+            (kd.Teacher(NO_STATISTICS), "running statistics"),
+        )
     ),
     (lambda: bare_norm(kd.JacobianMatching()), "running statistics"),
     (lambda: bare_norm(kd.AttentionJacobian({"0": "0"})), "running statistics"),
     (Loss, "another name"),
     (lambda: kd.Objective(), "an objective has no term"),
     (lambda: kd.Objective(len), "is no term; add terms such as"),
-]  # fmt: skip
+]
 
 ONE, SPLIT = normal(6, 1), Split(torch.rand(6, 1, 2, 2), Y % 2)
 
@@ -267,7 +353,9 @@ def step(objective, y=SPLIT.labels):
 
 
 def unroll(net):
-    return dd.unroll(net, dict(net.named_parameters()), [(SPLIT.images, SPLIT.labels)], torch.ones(1))
+    return dd.unroll(
+        net, dict(net.named_parameters()), [(SPLIT.images, SPLIT.labels)], torch.ones(1)
+    )
 
 
 ONE_LOGIT = {  # a softmax of one logit is always 1
@@ -278,7 +366,9 @@ ONE_LOGIT = {  # a softmax of one logit is always 1
     "cwtm": lambda: losses.cwtm_loss(ONE, ONE, 0 * Y),
     "cwtm weights": lambda: losses.cwtm_weights(ONE),
     "input noise": lambda: losses.input_noise_loss(one(), one(), SPLIT.images, 0.1),
-    "jacobian": lambda: losses.jacobian_matching_loss(one(), one(), SPLIT.images, form="cross-entropy"),
+    "jacobian": lambda: losses.jacobian_matching_loss(
+        one(), one(), SPLIT.images, form="cross-entropy"
+    ),
     "jacobian norm": lambda: losses.jacobian_norm_penalty(one(), SPLIT.images, form="fisher"),
     "CE": lambda: step(kd.CE()),
     "CE, float labels": lambda: step(kd.CE(), SPLIT.labels[:, None].float()),
@@ -298,7 +388,9 @@ ONE_LOGIT = {  # a softmax of one logit is always 1
 REFUSED = [*LOGITS, *FEATURES, *NETS, *TERMS]
 
 
-@pytest.mark.parametrize("call, sentence", REFUSED, ids=[f"{i}: {s}" for i, (_, s) in enumerate(REFUSED)])
+@pytest.mark.parametrize(
+    "call, sentence", REFUSED, ids=[f"{i}: {s}" for i, (_, s) in enumerate(REFUSED)]
+)
 def test_what_does_not_fit_is_refused(call, sentence):
     with pytest.raises(UsageError) as refused:
         call()
@@ -318,5 +410,7 @@ def test_a_logit_is_regressed_without_a_softmax():
 def test_the_pair_of_the_sentence_is_the_sigmoid():
     net = one()
     two = nn.Sequential(net, nn.ConstantPad1d((1, 0), 0.0))
-    wanted = nn.functional.binary_cross_entropy_with_logits(net(SPLIT.images)[:, 0], SPLIT.labels.float())
+    wanted = nn.functional.binary_cross_entropy_with_logits(
+        net(SPLIT.images)[:, 0], SPLIT.labels.float()
+    )
     torch.testing.assert_close(nn.functional.cross_entropy(two(SPLIT.images), SPLIT.labels), wanted)

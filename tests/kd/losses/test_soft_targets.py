@@ -1,4 +1,5 @@
-"""Soft targets: values and gradients against other people's expressions, closed forms and limits."""
+"""Soft targets: values and gradients against other people's expressions, closed forms and
+limits."""
 
 import math
 
@@ -27,15 +28,25 @@ WITNESSES = {
         F.kl_div(F.log_softmax(z / T, 1), F.softmax(v / T, 1), reduction="sum") * T**2 / len(z)
     ),
     "sum over classes, mean over samples (mdistiller)": lambda z, v, T: (
-        F.kl_div(F.log_softmax(z / T, 1), F.softmax(v / T, 1), reduction="none").sum(1).mean() * T**2
+        F.kl_div(F.log_softmax(z / T, 1), F.softmax(v / T, 1), reduction="none").sum(1).mean()
+        * T**2
     ),
     "both as logarithms": lambda z, v, T: (
-        F.kl_div(F.log_softmax(z / T, -1), F.log_softmax(v / T, -1), reduction="batchmean", log_target=True)
+        F.kl_div(
+            F.log_softmax(z / T, -1),
+            F.log_softmax(v / T, -1),
+            reduction="batchmean",
+            log_target=True,
+        )
         * T
         * T
     ),
     "torch's cross-entropy minus the entropy": lambda z, v, T: (
-        T**2 * (F.cross_entropy(z / T, F.softmax(v / T, 1)) - F.cross_entropy(v / T, F.softmax(v / T, 1)))
+        T**2
+        * (
+            F.cross_entropy(z / T, F.softmax(v / T, 1))
+            - F.cross_entropy(v / T, F.softmax(v / T, 1))
+        )
     ),
     "scipy's relative entropy": lambda z, v, T: torch.tensor(
         T**2 * rel_entr(*(scipy_softmax(x.numpy() / T, axis=1) for x in (v, z))).sum(1).mean()
@@ -69,7 +80,8 @@ def test_not_k_times_too_weak_and_not_the_other_way_round():
 
 def test_zero_for_equal_probabilities_and_positive_otherwise():
     z, v = logits()
-    assert abs(soft_target_loss(v + 7.0, v, 2.0)) < 1e-12  # logits shifted by one number are the same answer
+    # logits shifted by one number are the same answer
+    assert abs(soft_target_loss(v + 7.0, v, 2.0)) < 1e-12
     assert gradient(lambda z: soft_target_loss(z, v, 2.0), v + 7.0).abs().max() < 1e-14
     assert soft_target_loss(z, v, 2.0) > 0
     torch.testing.assert_close(soft_target_loss(z + 7.0, v - 3.0, 2.0), soft_target_loss(z, v, 2.0))
@@ -114,9 +126,13 @@ def test_fitnets_form_is_two_cross_entropies(T, student_T):
     found = fitnets_kd_loss(z, v, labels(), T, 4.0, student_temperature=student_T)
     assert float(found) == pytest.approx(hard + 4.0 * soft, rel=1e-12)
     q = F.softmax(z / own, 1)
-    expected = (F.softmax(z, 1) - F.one_hot(labels(), K) + 4.0 * (q - torch.from_numpy(p)) / own) / B
+    expected = (
+        F.softmax(z, 1) - F.one_hot(labels(), K) + 4.0 * (q - torch.from_numpy(p)) / own
+    ) / B
     close(
-        gradient(lambda z: fitnets_kd_loss(z, v, labels(), T, 4.0, student_temperature=student_T), z),
+        gradient(
+            lambda z: fitnets_kd_loss(z, v, labels(), T, 4.0, student_temperature=student_T), z
+        ),
         expected,
         1e-11,
         1e-14,
@@ -130,7 +146,12 @@ def test_lambda_over_t_squared_is_the_weight_of_the_scaled_form(T, lam):
     def scaled(z):
         return F.cross_entropy(z, labels()) + lam / T**2 * soft_target_loss(z, v, T)
 
-    close(gradient(lambda z: fitnets_kd_loss(z, v, labels(), T, lam), z), gradient(scaled, z), 1e-11, 1e-14)
+    close(
+        gradient(lambda z: fitnets_kd_loss(z, v, labels(), T, lam), z),
+        gradient(scaled, z),
+        1e-11,
+        1e-14,
+    )
     entropy = torch.distributions.Categorical(logits=v / T).entropy().mean()
     close(fitnets_kd_loss(z, v, labels(), T, lam) - scaled(z), lam * entropy, 1e-11)
 
@@ -141,7 +162,9 @@ def test_lambda_falls_with_the_epochs():
     for epoch, lam in enumerate([4.0, 3.0, 2.0, 1.0, 1.0]):
         batch = seen(z, v)
         batch.epoch = epoch
-        torch.testing.assert_close(objective(batch)["loss"], fitnets_kd_loss(z, v, labels(), 3.0, lam))
+        torch.testing.assert_close(
+            objective(batch)["loss"], fitnets_kd_loss(z, v, labels(), 3.0, lam)
+        )
 
 
 @pytest.mark.parametrize("term", [KD(T=5.0), FitNetsKD(T=5.0)], ids=["kd", "fitnets"])

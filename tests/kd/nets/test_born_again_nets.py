@@ -1,4 +1,5 @@
-"""DenseNet-BC, pre-activation ResNet and the residual net in a DenseNet's place: counts, shapes, formulas."""
+"""DenseNet-BC, pre-activation ResNet and the residual net in a DenseNet's place: counts, shapes,
+formulas."""
 
 import math
 
@@ -70,7 +71,9 @@ def test_a_densenet_has_the_parameters_of_its_formula(args):
         assert count(DenseNet, classes=classes, **args) == dense_count(classes=classes, **args)
 
 
-@pytest.mark.parametrize(("depth", "growth", "millions"), [(100, 12, 0.8), (250, 24, 15.3), (190, 40, 25.6)])
+@pytest.mark.parametrize(
+    ("depth", "growth", "millions"), [(100, 12, 0.8), (250, 24, 15.3), (190, 40, 25.6)]
+)
 def test_huangs_nets_have_the_printed_counts(depth, growth, millions):
     assert round(dense_count(depth, growth, 10) / 1e6, 1) == millions
     assert round(count(DenseNet, depth=100, growth=12) / 1e6, 1) == 0.8
@@ -88,7 +91,11 @@ def test_what_the_docstring_says_of_the_born_again_counts():
     depths = [(46, 120), (172, 30), (256, 20), (340, 15)]
     assert [millions(*net, 100, **same_hidden) for net in depths] == [21.3, 13.7, 13.0, 12.6]
     shares = [0.25, 0.375, 0.75]
-    assert [millions(90, 60, 100, compression=c, last_transition=True) for c in shares] == [12.4, 14.1, 21.9]
+    assert [millions(90, 60, 100, compression=c, last_transition=True) for c in shares] == [
+        12.4,
+        14.1,
+        21.9,
+    ]
 
 
 def test_nets_of_other_depth_have_the_same_hidden_channels():
@@ -101,15 +108,30 @@ def test_nets_of_other_depth_have_the_same_hidden_channels():
 
 
 def test_blocks_and_transitions_have_the_planned_shapes():
-    names = ["conv1", "block1", "transition1", "block2", "transition2", "block3", "transition3", "norm"]
+    names = [
+        "conv1",
+        "block1",
+        "transition1",
+        "block2",
+        "transition2",
+        "block3",
+        "transition3",
+        "norm",
+    ]
     for last in (False, True):
         plan = DensePlan(22, 5, last_transition=last)
         net = DenseNet(depth=22, growth=5, last_transition=last)
         (b1, b2, b3), (h1, h2, h3) = plan.blocks, plan.hidden
         assert outputs(net, names) == {
-            "conv1": (10, 32), "block1": (b1, 32), "transition1": (h1, 16), "block2": (b2, 16),
-            "transition2": (h2, 8), "block3": (b3, 8), "transition3": (h3, 8), "norm": (h3, 8),
-        }  # fmt: skip
+            "conv1": (10, 32),
+            "block1": (b1, 32),
+            "transition1": (h1, 16),
+            "block2": (b2, 16),
+            "transition2": (h2, 8),
+            "block3": (b3, 8),
+            "transition3": (h3, 8),
+            "norm": (h3, 8),
+        }
         assert (b1, h1, b2, h2, b3) == (25, 12, 27, 13, 28) and h3 == (14 if last else 28)
 
 
@@ -118,7 +140,8 @@ def filled(make, **args):
     net = make(**args).double().eval()
     generator = torch.Generator().manual_seed(0)
     theta = {
-        key: torch.rand(value.shape, generator=generator, dtype=torch.float64) - (0.5 if value.ndim > 1 else 0)
+        key: torch.rand(value.shape, generator=generator, dtype=torch.float64)
+        - (0.5 if value.ndim > 1 else 0)
         for key, value in net.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
@@ -138,16 +161,26 @@ def head(theta, h):
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_densenet_is_what_its_formula_says(last):
-    net, theta, images = filled(DenseNet, size=8, classes=5, depth=16, growth=3, last_transition=last)
+    net, theta, images = filled(
+        DenseNet, size=8, classes=5, depth=16, growth=3, last_transition=last
+    )
     h = F.conv2d(images, theta["conv1.weight"], padding=1)
     for b in (1, 2, 3):
         made = [h]
         for layer in (f"block{b}.0", f"block{b}.1"):
-            a = F.conv2d(active(theta, torch.cat(made, 1), f"{layer}.norm1"), theta[f"{layer}.conv1.weight"])
-            made.append(F.conv2d(active(theta, a, f"{layer}.norm2"), theta[f"{layer}.conv2.weight"], padding=1))
+            a = F.conv2d(
+                active(theta, torch.cat(made, 1), f"{layer}.norm1"), theta[f"{layer}.conv1.weight"]
+            )
+            made.append(
+                F.conv2d(
+                    active(theta, a, f"{layer}.norm2"), theta[f"{layer}.conv2.weight"], padding=1
+                )
+            )
         h = torch.cat(made, 1)
         if b < 3 or last:
-            h = F.conv2d(active(theta, h, f"transition{b}.norm"), theta[f"transition{b}.conv.weight"])
+            h = F.conv2d(
+                active(theta, h, f"transition{b}.norm"), theta[f"transition{b}.conv.weight"]
+            )
         h = F.avg_pool2d(h, 2) if b < 3 else h
     torch.testing.assert_close(net(images), head(theta, h))
 
@@ -156,7 +189,9 @@ def test_a_densenet_is_what_its_formula_says(last):
 
 
 def unit_by_hand(theta, h, key, stride):
-    kernels = [theta[f"{key}.convs.{i}.weight"] for i in range(3) if f"{key}.convs.{i}.weight" in theta]
+    kernels = [
+        theta[f"{key}.convs.{i}.weight"] for i in range(3) if f"{key}.convs.{i}.weight" in theta
+    ]
     strided = [k.shape[-1] for k in kernels].index(3)
     a = active(theta, h, f"{key}.norms.0")
     shortcut = theta.get(f"{key}.shortcut.weight")
@@ -164,7 +199,11 @@ def unit_by_hand(theta, h, key, stride):
     for i, kernel in enumerate(kernels):
         step = stride if i == strided else 1
         a = F.conv2d(
-            a if i == 0 else active(theta, a, f"{key}.norms.{i}"), kernel, None, step, kernel.shape[-1] // 2
+            a if i == 0 else active(theta, a, f"{key}.norms.{i}"),
+            kernel,
+            None,
+            step,
+            kernel.shape[-1] // 2,
         )
     return beside + a
 
@@ -174,12 +213,15 @@ def test_a_pre_activation_resnet_is_what_its_formula_says(kind, depth):
     net, theta, images = filled(PreResNet, size=8, classes=5, depth=depth, widen=0.25, kind=kind)
     h = F.conv2d(images, theta["conv1.weight"], padding=1)
     for group, stride in [(1, 1), (2, 2), (3, 2)]:
-        h = unit_by_hand(theta, unit_by_hand(theta, h, f"group{group}.0", stride), f"group{group}.1", 1)
+        h = unit_by_hand(
+            theta, unit_by_hand(theta, h, f"group{group}.0", stride), f"group{group}.1", 1
+        )
     torch.testing.assert_close(net(images), head(theta, h))
 
 
 @pytest.mark.parametrize(
-    ("depth", "kind", "millions"), [(164, "bottleneck", 1.7), (1001, "bottleneck", 10.3), (110, "basic", 1.7)]
+    ("depth", "kind", "millions"),
+    [(164, "bottleneck", 1.7), (1001, "bottleneck", 10.3), (110, "basic", 1.7)],
 )
 def test_hes_nets_have_their_counts(depth, kind, millions):
     """In closed form: n units a group; the first of each projects."""
@@ -187,8 +229,10 @@ def test_hes_nets_have_their_counts(depth, kind, millions):
     inputs, total = 16, 27 * 16
     for w in (16, 32, 64):
         out = 4 * w if kind == "bottleneck" else w
-        inside = 9 * w * w + (w * out if kind == "bottleneck" else 0)  # all convolutions but the first
-        reads = w if kind == "bottleneck" else 9 * w  # weights of the first convolution, an input channel
+        # all convolutions but the first
+        inside = 9 * w * w + (w * out if kind == "bottleneck" else 0)
+        # weights of the first convolution, an input channel
+        reads = w if kind == "bottleneck" else 9 * w
         norms = 2 * w * (2 if kind == "bottleneck" else 1)
         total += n * (inside + norms) + (inputs + (n - 1) * out) * (reads + 2)
         total += inputs * out if inputs != out else 0
@@ -225,12 +269,18 @@ def test_a_wide_resnet_is_what_its_formula_says():
 @pytest.mark.parametrize(("kind", "ratio"), [("wide", 1.0), ("bottleneck", 0.5)])
 def test_first_and_last_layer_can_be_the_densenets(args, kind, ratio):
     teacher = on_meta(DenseNet, classes=100, **args).state_dict()
-    student = on_meta(DenseResidualNet, classes=100, units=2, ratio=ratio, kind=kind, **args).state_dict()
+    student = on_meta(
+        DenseResidualNet, classes=100, units=2, ratio=ratio, kind=kind, **args
+    ).state_dict()
     shared = ["conv1.weight", "classifier.weight", "classifier.bias"]
-    assert {key: student[key].shape for key in shared} == {key: teacher[key].shape for key in shared}
+    assert {key: student[key].shape for key in shared} == {
+        key: teacher[key].shape for key in shared
+    }
 
 
-@pytest.mark.parametrize(("kind", "ratio"), [("wide", 0.5), ("bottleneck", 1.0), ("bottleneck", 0.5)])
+@pytest.mark.parametrize(
+    ("kind", "ratio"), [("wide", 0.5), ("bottleneck", 1.0), ("bottleneck", 0.5)]
+)
 def test_maps_behind_transitions_are_as_the_densenets(kind, ratio):
     args = {"depth": 22, "growth": 8, "last_transition": True}
     names = ["conv1", "transition1", "transition2", "transition3", "norm"]
@@ -261,7 +311,8 @@ def test_wide_students_have_the_printed_counts(units, ratio, printed):
     total, before = 0, 120
     for h in (480, 660, 750):
         w = round(ratio * h)
-        total += before * (2 + 9 * w + (w if w != before else 0)) + (2 + 9 * w) * w  # the first unit
+        # the first unit
+        total += before * (2 + 9 * w + (w if w != before else 0)) + (2 + 9 * w) * w
         total += (units - 1) * 2 * w * (2 + 9 * w) + w * (2 + h)
         before = h
     frozen = 27 * 120 + 751 * 100
@@ -273,7 +324,8 @@ def test_wide_students_have_the_printed_counts(units, ratio, printed):
 def test_bottleneck_students_do_not_have_the_printed_counts():
     """7.3M and 17.7M are printed; the docstring tells what these are."""
     counts = [
-        count(DenseResidualNet, classes=100, units=14, ratio=r, kind="bottleneck", **BAN) for r in (0.5, 1.0)
+        count(DenseResidualNet, classes=100, units=14, ratio=r, kind="bottleneck", **BAN)
+        for r in (0.5, 1.0)
     ]
     assert [round(c / 1e6, 1) for c in counts] == [5.7, 20.4]
 
@@ -283,7 +335,9 @@ def test_bottleneck_students_do_not_have_the_printed_counts():
 
 @pytest.mark.parametrize("name", ["densenet", "preresnet", "dense-residual"])
 def test_gradients_reach_everything_at_8_pixels_in_training_mode(name):
-    args = {"preresnet": {"depth": 11}}.get(name, {"depth": 16, "growth": 4, "last_transition": True})
+    args = {"preresnet": {"depth": 11}}.get(
+        name, {"depth": 16, "growth": 4, "last_transition": True}
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = build(name, channels=1, size=8, classes=3, **args)

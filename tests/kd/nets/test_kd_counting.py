@@ -21,7 +21,8 @@ def rounded(number, unit, digits):
 
 
 def by_hand(blocks, fc_pieces=2):
-    """Weights, biases, multiplications of the convolutions and of the linear layers, of a 32 px FitNet."""
+    """Weights, biases, multiplications of the convolutions and of the linear layers, of a 32 px
+    FitNet."""
     weights = biases = conv = 0
     inputs, side = 3, 32
     for block in blocks:
@@ -46,7 +47,8 @@ def test_fitnets_against_the_arithmetic(name, fc_pieces):
     assert kd.multiplications(net, (3, 32, 32)) == conv + linear
 
 
-FITNET_COUNTS = {  # millions and thousands: convolutions, all; weights, with biases; weights with 5 pieces
+# millions and thousands: convolutions, all; weights, with biases; weights with 5 pieces
+FITNET_COUNTS = {
     "fitnet1": (30.08, 30.15, 249.6, 251.2, 346),
     "fitnet2": (107.64, 107.78, 861.9, 864.1, 1054),
     "fitnet4": (381.62, 381.75, 2544.7, 2548.6, 2737),
@@ -80,7 +82,8 @@ def test_fitnet3s_printed_row_cannot_be_had_from_its_layers():
 
 
 @pytest.mark.parametrize(
-    ("budget", "printed"), [("30M", [27.1, 29.2, 29.8, 30.1]), ("107M", [101.4, 104.4, 106.2, 107.6])]
+    ("budget", "printed"),
+    [("30M", [27.1, 29.2, 29.8, 30.1]), ("107M", [101.4, 104.4, 106.2, 107.6])],
 )
 def test_nets_of_the_depth_study_cost_the_same(budget, printed):
     found = []
@@ -110,7 +113,10 @@ def test_maxout_teachers_have_the_printed_sizes_with_two_pieces():
 
 
 def test_fitnet_for_mnist_has_the_printed_size_with_two_pieces():
-    weights = 2 * (16 * 25 + 16 * 16 * 9 + 16 * 16 * 25 + 16 * 16 * 9 + 16 * 12 * 9 + 12 * 12 * 9) + 12 * 9 * 10
+    weights = (
+        2 * (16 * 25 + 16 * 16 * 9 + 16 * 16 * 25 + 16 * 16 * 9 + 16 * 12 * 9 + 12 * 12 * 9)
+        + 12 * 9 * 10
+    )
     assert kd.parameters(make("fitnet-mnist"), biases=False) == weights == 29944  # printed: 30K
     assert kd.parameters(make("fitnet-mnist", last_pieces=4), biases=False) == 35992
 
@@ -143,7 +149,8 @@ def test_wide_resnets_have_the_published_sizes(depth, widen, count, printed):
 def test_other_nets_against_the_arithmetic():
     def vgg(channels, width, stages, classes):
         widths = [channels, *(m * width for stage in stages for m in stage)]
-        convs = sum(9 * a * b + 3 * b for a, b in itertools.pairwise(widths))  # bias and norm: 3 a channel
+        # bias and norm: 3 a channel
+        convs = sum(9 * a * b + 3 * b for a, b in itertools.pairwise(widths))
         return convs + widths[-1] * classes + classes
 
     nine, four = [[1], [2], [4, 4], [8, 8], [8, 8]], [[1], [2], [8]]
@@ -158,7 +165,11 @@ def test_other_nets_against_the_arithmetic():
     wide = 9 * 64 + 64 + 9 * 64 * 128 + 128 + 9 * 128 * 128 + 128 + 128 * 3 * 3 * 10 + 10
     assert kd.parameters(make("wide-cnn")) == wide == 233610
     hinton = [784 * n + n + n * n + n + n * 10 + 10 for n in (1200, 800)]
-    assert [kd.parameters(make("mlp-dropout", width=n)) for n in (1200, 800)] == hinton == [2395210, 1276810]
+    assert (
+        [kd.parameters(make("mlp-dropout", width=n)) for n in (1200, 800)]
+        == hinton
+        == [2395210, 1276810]
+    )
 
 
 def test_multiplications_count_what_a_pass_calls():

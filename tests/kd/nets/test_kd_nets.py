@@ -15,7 +15,16 @@ from datadistill.nets.spec import NetSpec
 from kd_baselines.nets.maxout import MaxoutConv2d, MaxoutLayer, MaxoutLinear
 from kd_baselines.nets.thin_deep import ends_of_groups
 
-DATADISTILL = {"lenet", "alexcifarnet", "alexnet", "convnet", "mlp", "resnet18", "vgg11", "torchvision"}
+DATADISTILL = {
+    "lenet",
+    "alexcifarnet",
+    "alexnet",
+    "convnet",
+    "mlp",
+    "resnet18",
+    "vgg11",
+    "torchvision",
+}
 SMALL = {  # arguments that make a net fast to test
     "mlp-dropout": {"width": 8},
     "wide-cnn": {"width": 4},
@@ -42,7 +51,10 @@ def test_logits_have_one_column_a_class_at_every_size(name):
     for size, channels in [(8, 1), (27, 3), (28, 1), (32, 3), (33, 3), (48, 3)]:
         with torch.device("meta"):
             net = kd.KD_NETS[name](channels=channels, size=size, classes=7, **SMALL.get(name, {}))
-            assert net.eval()(torch.empty(2, channels, size, size)).shape == (2, 7), (size, channels)
+            assert net.eval()(torch.empty(2, channels, size, size)).shape == (2, 7), (
+                size,
+                channels,
+            )
 
 
 @pytest.mark.parametrize("name", kd.KD_NETS)
@@ -99,21 +111,28 @@ def test_maxout_is_the_maximum_over_its_pieces():
     torch.testing.assert_close(single(values), single.linear(values))
 
 
-@pytest.mark.parametrize(("name", "size"), [("fitnet-mnist", 28), ("thin-cnn", 8), ("wrn", 8), ("vgg4", 8)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("fitnet-mnist", 28), ("thin-cnn", 8), ("wrn", 8), ("vgg4", 8)]
+)
 def test_two_derivatives_agree_with_finite_differences(name, size):
     """What a matched Jacobian asks of a net: d logit / d image, and d/dw of its squared norm."""
     args = SMALL.get(name, {}) | ({"norm": "none"} if name == "vgg4" else {})
     net = build(name, channels=1, size=size, classes=2, **args).double().eval()
     generator = torch.Generator().manual_seed(0)
-    for parameter in net.parameters():  # larger than the defaults, so that the gradients are no tiny numbers
+    # larger than the defaults, so that the gradients are no tiny numbers
+    for parameter in net.parameters():
         parameter.data.mul_(3)
-    images = torch.rand(2, 1, size, size, generator=generator, dtype=torch.float64, requires_grad=True)
+    images = torch.rand(
+        2, 1, size, size, generator=generator, dtype=torch.float64, requires_grad=True
+    )
     towards = torch.randn(images.shape, generator=generator, dtype=torch.float64)
     towards /= towards.norm()  # a short way, on which no maximum changes its piece
     (jacobian,) = torch.autograd.grad(net(images)[:, 0].sum(), images)
     with torch.no_grad():
         ahead, behind = (net(images + step * towards)[:, 0].sum() for step in (1e-6, -1e-6))
-    assert (jacobian * towards).sum().item() == pytest.approx((ahead - behind).item() / 2e-6, rel=1e-6)
+    assert (jacobian * towards).sum().item() == pytest.approx(
+        (ahead - behind).item() / 2e-6, rel=1e-6
+    )
 
     weight = next(p for p in net.parameters() if p.ndim > 1)
     direction = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
@@ -159,7 +178,12 @@ STUDENTS = [(name, {}) for name in kd.HINTS] + [
     *(("fitnet-depth", {"layers": n, "budget": b}) for n in (5, 7, 9) for b in ("30M", "107M")),
     *(
         ("thin-cnn", args)
-        for args in ({"depth": 6}, {"depth": 17, "pools": 2}, {"pools": 1}, {"depth": 1, "pools": 0})
+        for args in (
+            {"depth": 6},
+            {"depth": 17, "pools": 2},
+            {"pools": 1},
+            {"depth": 1, "pools": 0},
+        )
     ),
 ]
 
@@ -182,7 +206,12 @@ def test_guided_maps_are_at_least_as_large_as_the_hints(student, args):
 
 
 def test_hints_are_the_papers():
-    assert [kd.hints(f"fitnet{i}")[0] for i in (1, 2, 3, 4)] == ["convs.5", "convs.5", "convs.7", "convs.10"]
+    assert [kd.hints(f"fitnet{i}")[0] for i in (1, 2, 3, 4)] == [
+        "convs.5",
+        "convs.5",
+        "convs.7",
+        "convs.10",
+    ]
     assert [kd.hints("fitnet-depth", layers=n)[0] for n in (5, 7, 9, 11)] == [
         f"convs.{i - 1}" for i in (2, 4, 5, 7)
     ]
@@ -212,7 +241,10 @@ def test_norms_and_dropout_only_where_asked_for():
         assert not kinds(name, nn.BatchNorm2d, norm="none")
         assert len(kinds(name, nn.BatchNorm2d, norm="batch")) == len(kinds(name, nn.Conv2d))
     assert [m.p for m in kinds("mlp-dropout", nn.Dropout)] == [0.2, 0.5, 0.5]
-    assert [m.p for m in kinds("maxout-mnist", nn.Dropout, dropout=0.5, input_dropout=0.2)] == [0.2, 0.5]
+    assert [m.p for m in kinds("maxout-mnist", nn.Dropout, dropout=0.5, input_dropout=0.2)] == [
+        0.2,
+        0.5,
+    ]
     assert {m.p for m in kinds("wrn", nn.Dropout, dropout=0.3)} == {0.3}
 
 
