@@ -22,7 +22,7 @@ from datadistill.data import load
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines import CE, KD, CachedTeacher, Stage, Teacher
 from kd_baselines.nets import build
-from kd_baselines.staged import stage_fit
+from kd_baselines.stage_loop import stage_fit
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 

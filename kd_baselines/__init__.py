@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kd_baselines.language.netfile import SavedLanguageModel as SavedLanguageModel
     from kd_baselines.language.training import train_language as train_language
     from kd_baselines.ledger.config import LedgerConfig as LedgerConfig
-    from kd_baselines.ledger.making import make_ledger as make_ledger
+    from kd_baselines.ledger.ledger_study import make_ledger as make_ledger
     from kd_baselines.ledger.table import Ledger as Ledger
     from kd_baselines.losses import CE as CE
     from kd_baselines.losses import CWTM as CWTM
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from kd_baselines.netfile import SavedNet as SavedNet
     from kd_baselines.recipes import recipe as recipe
     from kd_baselines.sharing import share_layers as share_layers
-    from kd_baselines.staged import fit as fit
+    from kd_baselines.stage_loop import fit as fit
     from kd_baselines.stages import Stage as Stage
     from kd_baselines.studies.compare import compare as compare
     from kd_baselines.studies.generations import born_again_generations as born_again_generations
@@ -69,7 +69,7 @@ _HOME = {
     "SavedLanguageModel": "language.netfile",
     "train_language": "language.training",
     "LedgerConfig": "ledger.config",
-    "make_ledger": "ledger.making",
+    "make_ledger": "ledger.ledger_study",
     "Ledger": "ledger.table",
     "CE": "losses",
     "CWTM": "losses",
@@ -91,7 +91,7 @@ _HOME = {
     "SavedNet": "netfile",
     "recipe": "recipes",
     "share_layers": "sharing",
-    "fit": "staged",
+    "fit": "stage_loop",
     "Stage": "stages",
     "CachedTeacher": "teacher_cache",
     "Teacher": "teachers",

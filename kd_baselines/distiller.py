@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.data import Split
-from datadistill.data.given import to_labels
+from datadistill.data.user_split import to_labels
 from datadistill.errors import DataError, UsageError, is_out_of_memory
 from datadistill.innerloop.attributes import keep_attributes
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from datadistill.data import RealData, Split
-from datadistill.data.given import float_images, split_of
+from datadistill.data.user_split import float_images, split_of
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 
@@ -17,9 +17,9 @@ def as_split(data: Any, what: str = "the data") -> Split:
     the net wants them.
 
     Args:
-        data: what `datadistill.data.given.split_of` takes (a `Split`, a pair of tensors, a torch
-            data set, a list of pairs, a DataLoader); a `RealData`, whose training part is taken; or
-            a `DistilledDataset`, whose labels may be soft.
+        data: what `datadistill.data.user_split.split_of` takes (a `Split`, a pair of tensors, a
+            torch data set, a list of pairs, a DataLoader); a `RealData`, whose training part is
+            taken; or a `DistilledDataset`, whose labels may be soft.
         what: named in errors.
 
     Example:

@@ -20,7 +20,7 @@ from datadistill.data import RealData
 from datadistill.streams import generator
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
-from kd_baselines.setup import build_initial, draw_net, load_weights, save_net, spec_for
+from kd_baselines.student_setup import build_initial, draw_net, load_weights, save_net, spec_for
 from kd_baselines.teachers import Teacher
 
 __all__ = [

@@ -29,10 +29,10 @@ from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet, is_plain_weights
-from kd_baselines.setup import Setup, wants_teacher
 from kd_baselines.splits import check_real_data
-from kd_baselines.staged import StagedLoop
+from kd_baselines.stage_loop import StagedLoop
 from kd_baselines.student_runs import StudentKind, StudentWork
+from kd_baselines.student_setup import Setup, wants_teacher
 from kd_baselines.teacher_runs import (
     build_untrained,
     join_nets,

@@ -183,7 +183,7 @@ def print_result(
 ) -> None:
     """Print what was made, where it is, and the next command."""
     if found is not None:
-        from datadistill.cli.results import accuracy_table
+        from datadistill.cli.accuracy_table import accuracy_table
 
         accuracy_table(output, found, d)
     drawn = f", figures/ ({len(figures)})" if figures else ""

@@ -50,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
         )
     options = args.options
     output = open_output(options)
-    from datadistill.cli.results import accuracy_table
+    from datadistill.cli.accuracy_table import accuracy_table
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation import evaluate
     from datadistill.evaluation.own_data import load_own_data

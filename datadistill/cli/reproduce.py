@@ -20,7 +20,7 @@ from datadistill.reproduce import TABLES, plan_of
 from datadistill.reproduce.plan import Scale
 
 if TYPE_CHECKING:
-    from datadistill.reproduce.run import Reproduced
+    from datadistill.reproduce.reproduction import Reproduced
 
 PROG = "datadistill reproduce"
 
@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
     if args.weights is not None and not any(part.needs_weights for part in plan.parts):
         raise UsageError(f"{args.table} starts from no given weights; leave --weights out")
     output = open_output(args.options)
-    from datadistill.reproduce.run import default_out, reproduce
+    from datadistill.reproduce.reproduction import default_out, reproduce
 
     out = args.out or default_out(args.table, args.scale, args.seed)
     output.say(
@@ -86,7 +86,7 @@ def run(argv: Sequence[str]) -> int:
 
 def print_result(output: Output, made: Reproduced) -> None:
     """Print the rows, part by part, and the remarks."""
-    from datadistill.reproduce.write import measured_cell, published_cell
+    from datadistill.reproduce.table_files import measured_cell, published_cell
 
     for part, rows in made.result.parts:
         output.say("", part.title)
@@ -112,7 +112,7 @@ def print_result(output: Output, made: Reproduced) -> None:
 
 def summary(made: Reproduced, out: Path, seconds: float) -> dict[str, object]:
     """The object that --json prints."""
-    from datadistill.reproduce.write import table_of
+    from datadistill.reproduce.table_files import table_of
 
     return {
         "table": made.plan.table,

@@ -10,7 +10,7 @@ from typing import Any
 from datadistill.config.choices import Value, refuse_unknown_choices
 from datadistill.config.distill import DistillConfig
 from datadistill.config.pool import PoolConfig
-from datadistill.config.run import HARMLESS, RESUMABLE_CHANGES, RunOptions
+from datadistill.config.run_options import HARMLESS, RESUMABLE_CHANGES, RunOptions
 
 __all__ = [
     "HARMLESS",

@@ -1,9 +1,7 @@
 """Tables and figures of a paper, made again: `datadistill reproduce table1 --scale cpu`.
 
-    plan = plan_of("table1", "smoke")            what is made and measured, as data (plan.py); no
-                                                 torch
-    reproduce("table1", "smoke")                 do it (run.py): a table in Markdown and CSV, and a
-                                                 figure
+    plan = plan_of("table1", "smoke")    what is made and measured, as data (plan.py); no torch
+    reproduce("table1", "smoke")         do it (reproduction.py): Markdown, CSV and a figure
 
 Three scales: `smoke` takes two minutes on data that come with the dependencies and proves the path,
 no number; `cpu` is sized for two cores and at most 90 minutes; `full` has the paper's sizes. A new

@@ -8,7 +8,8 @@ from datadistill.recipes import recipe
 from datadistill.recipes.poisoning import PURPOSE
 from datadistill.recipes.pools import pool_recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import (
+from datadistill.reproduce.plan import Measurement, Part, Plan, Scale
+from datadistill.reproduce.shared_rows import (
     AS_LONG,
     FEWER,
     IMAGE_BASELINES,
@@ -18,7 +19,6 @@ from datadistill.reproduce.common import (
     choose_sizes,
     list_deviations,
 )
-from datadistill.reproduce.plan import Measurement, Part, Plan, Scale
 
 HEADINGS = {
     "attacked_accuracy": "class K right",

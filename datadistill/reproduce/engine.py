@@ -31,9 +31,9 @@ from datadistill.pool import FILE_NAME as POOL_FILE
 from datadistill.pool import Pool
 from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.measure import KINDS, Tools
+from datadistill.reproduce.measured_rows import MeasuredRow, Result, combine_runs
 from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan
 from datadistill.reproduce.random_weights import draw_weights
-from datadistill.reproduce.results import MeasuredRow, Result, combine_runs
 from datadistill.runs.atomic import write_json
 from datadistill.runs.canonical import canonical_json, parse_json
 from datadistill.runs.environment import environment

@@ -8,8 +8,8 @@ from typing import Any
 from datadistill.config import DistillConfig
 from datadistill.recipes import ablations
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import SMOKE, choose_sizes
 from datadistill.reproduce.plan import ACCURACY, Measurement, Part, Plan, Scale, TableRow
+from datadistill.reproduce.shared_rows import SMOKE, choose_sizes
 from datadistill.studies.table import Published
 
 PAPERS_FORM = (

@@ -20,8 +20,8 @@ from datadistill.evaluation.compare import compare
 from datadistill.evaluation.own_data import load_own_data
 from datadistill.evaluation.tested_nets import start_of
 from datadistill.pool import Pool
+from datadistill.reproduce.measured_rows import MeasuredRow, Value
 from datadistill.reproduce.plan import ACCURACY
-from datadistill.reproduce.results import MeasuredRow, Value
 from datadistill.starts import nets_of
 from datadistill.stats import deviation, mean
 from datadistill.training.fit import fit

@@ -8,8 +8,8 @@
       rows          what stands in the table: a row of a measurement, and the published number
                     beside it
 
-The engine (engine.py) makes what a plan names and measures it; the writer (write.py) prints it. No
-torch here.
+The engine (engine.py) makes what a plan names and measures it; the writer (table_files.py) prints
+it. No torch here.
 """
 
 from __future__ import annotations

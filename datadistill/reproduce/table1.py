@@ -6,7 +6,8 @@ from __future__ import annotations
 from datadistill.config import DistillConfig
 from datadistill.recipes import recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import (
+from datadistill.reproduce.plan import Measurement, Part, Plan, Scale
+from datadistill.reproduce.shared_rows import (
     AS_LONG,
     IMAGE_BASELINES,
     NEIGHBOURS,
@@ -16,7 +17,6 @@ from datadistill.reproduce.common import (
     list_deviations,
     row,
 )
-from datadistill.reproduce.plan import Measurement, Part, Plan, Scale
 
 GRID, LEARNED = ", fixed step size", ", learned step sizes"
 

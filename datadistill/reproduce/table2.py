@@ -6,7 +6,8 @@ from datadistill.config import DistillConfig, PoolConfig
 from datadistill.recipes import recipe
 from datadistill.recipes.pools import pool_recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import (
+from datadistill.reproduce.plan import Measurement, Part, Plan, Scale, TableRow
+from datadistill.reproduce.shared_rows import (
     AS_LONG,
     BEST,
     FEWER,
@@ -18,7 +19,6 @@ from datadistill.reproduce.common import (
     list_deviations,
     row,
 )
-from datadistill.reproduce.plan import Measurement, Part, Plan, Scale, TableRow
 
 GREY = (
     "The source is a grey subset of SVHN, made of official test pictures: published numbers are of "

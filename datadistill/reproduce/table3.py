@@ -7,7 +7,8 @@ from typing import Any
 from datadistill.config import DistillConfig
 from datadistill.recipes import recipe
 from datadistill.reproduce import paper
-from datadistill.reproduce.common import (
+from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan, Scale
+from datadistill.reproduce.shared_rows import (
     AS_LONG,
     BEST,
     FEWER,
@@ -17,7 +18,6 @@ from datadistill.reproduce.common import (
     list_deviations,
     row,
 )
-from datadistill.reproduce.plan import WEIGHTS, Measurement, Part, Plan, Scale
 from datadistill.studies.table import Published
 
 CROPS = (

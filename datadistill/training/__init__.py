@@ -3,6 +3,6 @@
 `fit`, `pretrain` and `finetune` lie in modules of their own names, which an import here would hide.
 """
 
-from datadistill.training.run import distill
+from datadistill.training.distillation import distill
 
 __all__ = ["distill"]

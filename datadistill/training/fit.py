@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from datadistill.data import RealData, Split
-from datadistill.data.given import split_of
+from datadistill.data.user_split import split_of
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 from datadistill.nets.copying import bare_net, copy_net, keep_hooks, refuse_original_layers
@@ -42,7 +42,7 @@ def fit(
             keeps its statistics).
         split: images and labels, on the net's device: a `Split`, a `DistilledDataset`, a pair of
             tensors, a torch data set, a list of pairs or a DataLoader; see
-            `datadistill.data.given.split_of`.
+            `datadistill.data.user_split.split_of`.
         plan: how to train.
         seed: of order, augmentation and dropout.
         on_step: called after every step with the number of steps done and the net being trained,

@@ -12,7 +12,7 @@ from datadistill.cli.options import MachineOptions, NetPath, open_output, parse,
 from datadistill.config import RunOptions
 from datadistill.errors import UsageError
 from kd_baselines.cli.configs import is_net_of_text
-from kd_baselines.cli.results import say_accuracies, say_perplexities
+from kd_baselines.cli.score_tables import say_accuracies, say_perplexities
 from kd_baselines.language.config import LanguageConfig
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class EvaluateCommand(abc.ABC, Generic[F]):
     study: ClassVar[str]
     """The command that trains more of such nets."""
     say_scores: ClassVar[Callable[..., dict[str, Any]]]
-    """See `kd_baselines.cli.results`."""
+    """See `kd_baselines.cli.score_tables`."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         self.args = parse(self.flags, argv, "kd-baselines evaluate")

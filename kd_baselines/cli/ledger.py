@@ -69,7 +69,7 @@ def run(argv: Sequence[str]) -> int:
     assert name is not None  # --help has left
     changes = find_changes(args.config, base, words)
     output = open_output(args.options)
-    from kd_baselines.ledger.making import make_ledger
+    from kd_baselines.ledger.ledger_study import make_ledger
 
     out = args.out or Path("runs") / "ledger" / name
     study = partial(
@@ -104,7 +104,7 @@ def run(argv: Sequence[str]) -> int:
 
 def print_result(output: Output, found: Ledger) -> None:
     """The table, and which images or nets beat the other kind on both bytes and accuracy."""
-    from kd_baselines.ledger.page import columns
+    from kd_baselines.ledger.markdown_page import columns
 
     # the others are in ledger.md
     shown = [

@@ -17,7 +17,7 @@ from datadistill.cli.run_command import RunCommand, RunFlags
 from datadistill.runs.folder import RunFolder
 from kd_baselines.cli.configs import ImageFlags, TextFlags, is_net_of_text
 from kd_baselines.cli.published import find_published, say_published
-from kd_baselines.cli.results import say_accuracies, say_perplexities
+from kd_baselines.cli.score_tables import say_accuracies, say_perplexities
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
 from kd_baselines.recipes import OWN, RECIPES, recipe
@@ -69,7 +69,7 @@ class TrainCommand(RunCommand[F, C]):
     evaluate_options: ClassVar[str]
     """What to type after `kd-baselines evaluate RUN`."""
     say_scores: ClassVar[Callable[..., dict[str, Any]]]
-    """See `kd_baselines.cli.results`."""
+    """See `kd_baselines.cli.score_tables`."""
     trains_teachers: ClassVar[bool]
     """Whether recipes train the teachers they need, so that one from elsewhere is not the
     recipe's."""

@@ -29,7 +29,7 @@ from datadistill.streams import generator
 from datadistill.training.fit_loop import Batch, Fit, lay_out
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.ledger.payload import Payload
-from kd_baselines.setup import draw_net
+from kd_baselines.student_setup import draw_net
 from kd_baselines.teachers import Teacher
 
 __all__ = ["Received", "receive", "soft_labels"]

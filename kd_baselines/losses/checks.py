@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from datadistill.data.given import to_labels
+from datadistill.data.user_split import to_labels
 from datadistill.errors import UsageError
 from datadistill.nets.logits import refuse_labels_beyond, refuse_one_logit
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from datadistill.data.given import to_labels
+from datadistill.data.user_split import to_labels
 from datadistill.errors import UsageError
 from datadistill.nets.logits import refuse_labels_beyond, refuse_one_logit
 from kd_baselines.losses.checks import at_least_float32

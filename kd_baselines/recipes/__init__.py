@@ -15,7 +15,7 @@ from kd_baselines.recipes.fitnets import PAGES as FITNETS
 from kd_baselines.recipes.hinton import PAGES as HINTON
 from kd_baselines.recipes.jacobian import PAGES as JACOBIAN
 from kd_baselines.recipes.language import PAGES as LANGUAGE
-from kd_baselines.recipes.page import NOT_VERIFIED, OWN, Arm, Config, Page
+from kd_baselines.recipes.recipe_page import NOT_VERIFIED, OWN, Arm, Config, Page
 from kd_baselines.recipes.transfer import PAGES as TRANSFER
 
 __all__ = ["NOT_VERIFIED", "OWN", "RECIPES", "Arm", "Config", "Page", "page", "recipe"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.page import HARD, Arm, Page
+from kd_baselines.recipes.recipe_page import HARD, Arm, Page
 
 PAPER = "Zagoruyko and Komodakis 2017"
 LAYERS = "group1:group1,group2:group2,group3:group3"

@@ -28,7 +28,7 @@ from kd_baselines.recipes.born_again_tables import (
     cite,
     published_chain,
 )
-from kd_baselines.recipes.page import HARD, Arm, Page
+from kd_baselines.recipes.recipe_page import HARD, Arm, Page
 
 
 def _nets(net: str, args: dict[str, Any]) -> dict[str, Any]:

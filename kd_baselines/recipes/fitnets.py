@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.page import HARD, Arm, Page
+from kd_baselines.recipes.recipe_page import HARD, Arm, Page
 
 PAPER = "Romero et al. 2015"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.page import HARD, Arm, Page
+from kd_baselines.recipes.recipe_page import HARD, Arm, Page
 
 PAPER = "Hinton et al. 2015"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.page import HARD, NOT_VERIFIED, Arm, Page
+from kd_baselines.recipes.recipe_page import HARD, NOT_VERIFIED, Arm, Page
 
 
 def _terms(labels: float, activations: float, jacobian: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.recipes.born_again_tables import PAPER, TABLE_6, cells
-from kd_baselines.recipes.page import Arm, Page
+from kd_baselines.recipes.recipe_page import Arm, Page
 
 _CNN = {
     "net": "cnn-lstm",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.page import HARD, NOT_VERIFIED, Arm, Page
+from kd_baselines.recipes.recipe_page import HARD, NOT_VERIFIED, Arm, Page
 
 # at 64 px: the student's maps of 16, 8 and 4 px, the teacher's of 14, 7 and 3
 LAYERS = "convs.1:features.4,convs.3:features.7,convs.5:features.12"

@@ -31,7 +31,7 @@ from kd_baselines.evaluation import Scores, score
 from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT, SavedNet
 from kd_baselines.recipes import OWN, Page, page
-from kd_baselines.setup import Setup, wants_teacher
+from kd_baselines.student_setup import Setup, wants_teacher
 from kd_baselines.studies.comparison_table import (
     ArmRow,
     Comparison,

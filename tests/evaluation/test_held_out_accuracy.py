@@ -166,7 +166,7 @@ def test_batches_of_the_test_images_do_not_matter(data, net):
 
 def test_held_out_draws_are_none_of_training(data):
     from datadistill.config import DistillConfig, RunOptions
-    from datadistill.training.setup import learning_of
+    from datadistill.training.learning_from_config import learning_of
 
     config = DistillConfig(
         dataset="digits",

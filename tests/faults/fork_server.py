@@ -85,7 +85,7 @@ def serve() -> None:
 
     torch.set_num_threads(1)
     import kd_baselines.language.lineage
-    import kd_baselines.ledger.making
+    import kd_baselines.ledger.ledger_study
     import kd_baselines.studies.generations
     import kd_baselines.training  # noqa: F401
     from datadistill.data import load

@@ -13,7 +13,7 @@ from datadistill.methods import unrolled
 from datadistill.recipes import recipe
 from datadistill.runs.folder import RunFolder
 from datadistill.training import outer
-from datadistill.training.setup import learning_of
+from datadistill.training.learning_from_config import learning_of
 
 
 def tensors(loop):

@@ -26,7 +26,7 @@ AT = {
     },
     "kd train": {
         "reading data": "datadistill.data:load",
-        "testing after an epoch": "kd_baselines.staged:accuracy",
+        "testing after an epoch": "kd_baselines.stage_loop:accuracy",
         "asking the teacher": "kd_baselines.teacher_cache:CachedTeacher._fill",
         "testing at the end": "kd_baselines.training:score",
     },

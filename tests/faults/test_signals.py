@@ -44,15 +44,15 @@ def test_sigterm_while_the_result_is_measured(server, tmp_path, straight):
 
 
 def test_sigterm_while_data_are_read_leaves_nothing(tmp_path, monkeypatch, capsys):
-    from datadistill.training import setup
+    from datadistill.training import learning_from_config
 
-    read = setup.load_run_data
+    read = learning_from_config.load_run_data
 
     def interrupted(config, options):
         signal.raise_signal(signal.SIGTERM)
         return read(config, options)
 
-    monkeypatch.setattr(setup, "load_run_data", interrupted)
+    monkeypatch.setattr(learning_from_config, "load_run_data", interrupted)
     monkeypatch.chdir(tmp_path)
     assert main(["distill", *LONG]) == 143
     assert "nothing was written" in capsys.readouterr().err

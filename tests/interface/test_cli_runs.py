@@ -134,7 +134,7 @@ def test_an_occupied_folder_is_refused_before_anything_is_loaded(copied, monkeyp
     def never(*_):
         raise AssertionError("data were loaded")
 
-    monkeypatch.setattr("datadistill.training.setup.load_run_data", never)
+    monkeypatch.setattr("datadistill.training.learning_from_config.load_run_data", never)
     before = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
     assert main(["distill", *SMALL, "--out", str(copied)]) == 2
     assert "which has finished; choose another --out" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from kd_baselines.config import KdConfig
 from kd_baselines.image_lineage import ImageLineage
 from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import Page
-from kd_baselines.setup import Setup
+from kd_baselines.student_setup import Setup
 from kd_baselines.studies.chains import seed_of
 from kd_baselines.studies.generations_plot import Descent, generations_figure
 from kd_baselines.teachers import Teacher

@@ -12,8 +12,8 @@ from datadistill.data import load
 from datadistill.errors import UsageError
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
-from kd_baselines.setup import Setup
 from kd_baselines.sharing import parse_pairs, share_layers
+from kd_baselines.student_setup import Setup
 from kd_baselines.teacher_runs import build_untrained, teacher_config
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import train

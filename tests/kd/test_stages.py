@@ -129,7 +129,7 @@ def test_stages_of_a_net_of_ones_own():
     argument stays."""
     from datadistill.data import load
     from kd_baselines.losses import KD, Hint
-    from kd_baselines.staged import fit
+    from kd_baselines.stage_loop import fit
     from kd_baselines.teachers import Teacher
 
     def make(seed, width):

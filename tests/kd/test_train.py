@@ -18,7 +18,7 @@ from datadistill.runs.tensors import pack, unpack
 from kd_baselines.config import KdConfig
 from kd_baselines.methods import METHODS
 from kd_baselines.netfile import SavedNet
-from kd_baselines.setup import Setup
+from kd_baselines.student_setup import Setup
 from kd_baselines.teachers import Teacher
 from kd_baselines.training import train
 

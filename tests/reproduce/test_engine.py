@@ -8,7 +8,7 @@ from reproduce_cases import ADAPTED, FRESH, POOL, part, plan
 from datadistill.errors import Interrupted, UsageError
 from datadistill.reproduce import measure
 from datadistill.reproduce.plan import WEIGHTS, Plan
-from datadistill.reproduce.run import reproduce
+from datadistill.reproduce.reproduction import reproduce
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonlines import read_lines
 

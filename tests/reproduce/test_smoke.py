@@ -4,7 +4,7 @@ import pytest
 
 from datadistill.cli import main
 from datadistill.reproduce import TABLES, plan_of
-from datadistill.reproduce.run import reproduce
+from datadistill.reproduce.reproduction import reproduce
 
 SETS = {
     "iterations": 1,

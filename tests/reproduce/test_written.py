@@ -6,9 +6,9 @@ import io
 import pytest
 
 from datadistill.config import DistillConfig
+from datadistill.reproduce.measured_rows import MeasuredRow, Result, Value
 from datadistill.reproduce.plan import Measurement, Part, Plan, TableRow
-from datadistill.reproduce.results import MeasuredRow, Result, Value
-from datadistill.reproduce.write import markdown, table_of, write_files
+from datadistill.reproduce.table_files import markdown, table_of, write_files
 from datadistill.studies.table import Published
 
 COMMAND = "datadistill reproduce table9 --scale cpu"

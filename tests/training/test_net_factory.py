@@ -114,7 +114,7 @@ def test_global_generators_are_left_as_they_were():
 def test_learning_is_the_mean_over_nets_built_anew(make, digits):
     """One iteration's gradient, from nets built by hand."""
     from datadistill.config import RunOptions
-    from datadistill.training.setup import learning_of
+    from datadistill.training.learning_from_config import learning_of
 
     loop = learning_of(small(theta_0="random", nets=2), RunOptions(), digits, make)
     _, gradients = loop.loop.gradients(0)

@@ -7,7 +7,7 @@ from training_cases import CONVNET, config, loop, to_double
 
 from datadistill.innerloop import FullUnroll, Higher, StepReplay, Truncated
 from datadistill.starts import Fixed
-from datadistill.training.setup import REPLAY_FROM, adjoint_of
+from datadistill.training.learning_from_config import REPLAY_FROM, adjoint_of
 
 CASES = {
     "random, soft, per-tensor, momentum": {

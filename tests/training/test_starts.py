@@ -11,7 +11,7 @@ from datadistill.objectives import Attack
 from datadistill.pool import Pool
 from datadistill.starts import Pretrained, Random, Start
 from datadistill.theta import trainable
-from datadistill.training.setup import load_run_data
+from datadistill.training.learning_from_config import load_run_data
 
 SPEC = {"channels": 1, "size": 8, "classes": 10, "width": 6, "depth": 1}
 

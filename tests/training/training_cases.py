@@ -7,7 +7,7 @@ import json
 from datadistill.config import DistillConfig, RunOptions
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.runs.tensors import pack, unpack
-from datadistill.training.setup import learning_of
+from datadistill.training.learning_from_config import learning_of
 
 MLP = {"net": "mlp", "net_args": {"width": 6, "depth": 1}}
 CONVNET = {"net": "convnet", "net_args": {"depth": 2, "width": 4, "norm": "instance"}}

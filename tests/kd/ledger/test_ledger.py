@@ -13,9 +13,9 @@ from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.canonical import parse_json
 from datadistill.runs.timing import read_seconds, sum_sessions
-from kd_baselines.ledger import making, rows, senders
+from kd_baselines.ledger import ledger_study, rows, senders
 from kd_baselines.ledger.config import LedgerConfig, distill_config
-from kd_baselines.ledger.making import make_ledger
+from kd_baselines.ledger.ledger_study import make_ledger
 from kd_baselines.ledger.payload import Payload
 from kd_baselines.ledger.plans import LEDGERS
 from kd_baselines.ledger.rows import IMAGE_ROWS, NET_ROWS, Record
@@ -220,7 +220,7 @@ def test_the_sender_may_have_fewer_images(tmp_path):
     found = make(tmp_path / "f", config, seeds=1, rows=("real-hard", "full"))
     assert found.entry("full").parts == {"images": 15 * 16, "range": 8, "labels": 15}
     sent = Payload.load(tmp_path / "f/payloads/real-hard-float32-s0.safetensors").images()
-    data = senders.real_data(config, making.RunOptions(), DATA)
+    data = senders.real_data(config, ledger_study.RunOptions(), DATA)
     assert all(any(torch.equal(x, y) for y in data.train.images) for x in sent)
 
 

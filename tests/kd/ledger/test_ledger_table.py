@@ -7,7 +7,7 @@ import math
 import pytest
 
 from datadistill.errors import UsageError
-from kd_baselines.ledger.page import columns, markdown
+from kd_baselines.ledger.markdown_page import columns, markdown
 from kd_baselines.ledger.plot import ledger_figure
 from kd_baselines.ledger.table import NEVER, Entry, Ledger, break_even
 

@@ -16,7 +16,7 @@ from datadistill.streams import generator
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.distiller import Distiller
 from kd_baselines.losses import DKPP, dkpp_targets
-from kd_baselines.staged import fit
+from kd_baselines.stage_loop import fit
 from kd_baselines.stages import Stage
 from kd_baselines.teachers import Teacher
 

@@ -32,8 +32,8 @@ from datadistill.studies.study import Study
 from datadistill.studies.table import describe_machines
 from datadistill.visualize.canvas import save
 from kd_baselines.ledger.config import LEDGER_KIND, LedgerConfig
-from kd_baselines.ledger.given import Given
-from kd_baselines.ledger.page import markdown
+from kd_baselines.ledger.existing import Given
+from kd_baselines.ledger.markdown_page import markdown
 from kd_baselines.ledger.plans import ledger_config
 from kd_baselines.ledger.plot import ledger_figure
 from kd_baselines.ledger.rows import IMAGE_ROWS, Record, Rows

@@ -13,9 +13,9 @@ from datadistill.progress import Report, show_progress
 from datadistill.reproduce import plan_of
 from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.engine import Engine
+from datadistill.reproduce.measured_rows import Result
 from datadistill.reproduce.plan import Plan
-from datadistill.reproduce.results import Result
-from datadistill.reproduce.write import write_files
+from datadistill.reproduce.table_files import write_files
 from datadistill.studies.study import Study
 
 QUIET = RunOptions(quiet=True)

@@ -31,7 +31,7 @@ from datadistill.runs.resume import fingerprints
 from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.learning import Learning
-from datadistill.training.setup import learning_of
+from datadistill.training.learning_from_config import learning_of
 from datadistill.unfinished import KIND, describe_set
 
 

@@ -16,8 +16,8 @@ from kd_baselines.losses import CE
 from kd_baselines.losses.term import Needs, Term
 from kd_baselines.methods import METHODS, Method
 from kd_baselines.netfile import SavedNet
-from kd_baselines.setup import Setup
 from kd_baselines.stages import Stage
+from kd_baselines.student_setup import Setup
 from kd_baselines.teacher_runs import build_untrained, teacher_config
 from kd_baselines.training import train
 

@@ -27,7 +27,7 @@ from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import SavedNet
 from kd_baselines.saved_model import copy_state, to_record
 from kd_baselines.sharing import parse_pairs, share_layers
-from kd_baselines.staged import StagedLoop, stage_fit
+from kd_baselines.stage_loop import StagedLoop, stage_fit
 from kd_baselines.stages import Stage, groups_of
 from kd_baselines.student_images import student_split
 from kd_baselines.teacher_cache import CachedTeacher

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from datadistill.reproduce.measured_rows import MeasuredRow, Result
 from datadistill.reproduce.paper import SOURCE
 from datadistill.reproduce.plan import Part, Plan, TableRow
-from datadistill.reproduce.results import MeasuredRow, Result
 from datadistill.runs.atomic import write_text
 from datadistill.studies.table import (
     Column,
