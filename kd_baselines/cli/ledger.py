@@ -114,9 +114,8 @@ def print_result(output: Output, found: Ledger) -> None:
     ]
     rows = [[column.cell(entry) for column in shown] for entry in found.entries]
     output.table([column.heading for column in shown], rows, right=range(2, len(shown)))
+    output.say("")
     for entry in found.entries:
         if others := found.find_beaten(entry):
-            output.say(
-                f"{entry.name} is smaller and more accurate than "
-                f"{', '.join(e.name for e in others)}"
-            )
+            names = ", ".join(other.name for other in others)
+            output.say(f"{entry.name} is smaller and more accurate than {names}")
