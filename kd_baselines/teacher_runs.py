@@ -10,7 +10,7 @@ configs describe the same teacher can share one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -26,11 +26,10 @@ from kd_baselines.teachers import Teacher
 __all__ = [
     "build_untrained",
     "is_same_teacher",
-    "join_nets",
     "load_pretrained",
-    "net_names",
     "teacher_config",
     "teacher_fields",
+    "train_nets",
 ]
 
 
@@ -99,9 +98,12 @@ def load_pretrained(config: KdConfig, data: RealData, options: RunOptions) -> tu
     return save_net(config, data, net, spec), found
 
 
-def join_nets(files: Sequence[SavedNet], average: str) -> SavedNet:
-    """Nets trained by runs of their own as one teacher; of a single net, that net."""
-    states = tuple(state for saved in files for state in saved.states)
-    if len(states) == 1:
-        return files[0]
-    return replace(files[0], states=states, average=average, scores=None)
+def train_nets(name: str, config: KdConfig, train: Callable[[str, KdConfig], SavedNet]) -> SavedNet:
+    """The trained teacher of a student's config: the nets that `train` makes of the name and the
+    config of each run, together."""
+    names = enumerate(net_names(name, config))
+    nets = [train(net, teacher_config(config, number)) for number, net in names]
+    if len(nets) == 1:
+        return nets[0]
+    states = tuple(state for saved in nets for state in saved.states)
+    return replace(nets[0], states=states, average=config.average, scores=None)

@@ -22,7 +22,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
 from datadistill.runs.kinds import Work
 from datadistill.runs.resume import fingerprints
-from datadistill.studies.study import Job, has_run
+from datadistill.studies.study import Job
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.config import KdConfig
@@ -35,10 +35,8 @@ from kd_baselines.student_runs import StudentKind, StudentWork
 from kd_baselines.student_setup import Setup, wants_teacher
 from kd_baselines.teacher_runs import (
     build_untrained,
-    join_nets,
     load_pretrained,
-    net_names,
-    teacher_config,
+    train_nets,
 )
 from kd_baselines.teachers import Teacher
 
@@ -237,14 +235,12 @@ class _Training(StudentWork[Trained]):
         self.kind, self.config, self.real, self.device = kind, config, real, real.device
         found = {} if teacher is None else {"teacher": teacher.hash}
         self.pretrained: SavedNet | None = None
-        self.trains_teacher = False
-        if teacher is None and wants_teacher(config):
-            if config.teacher_weights is None:
-                self.trains_teacher = True
-                teacher = build_untrained(config, real, options)
-            else:
-                self.pretrained, found["teacher_weights"] = load_pretrained(config, real, options)
-                teacher = self.pretrained.to_teacher().to(self.device)
+        self.makes_teacher = teacher is None and wants_teacher(config)
+        if self.makes_teacher and config.teacher_weights is not None:
+            self.pretrained, found["teacher_weights"] = load_pretrained(config, real, options)
+            teacher = self.pretrained.to_teacher().to(self.device)
+        elif self.makes_teacher:
+            teacher = build_untrained(config, real, options)
         # refuses what does not fit before a teacher is trained
         self.setup = Setup(config, real, teacher, options)
         if self.setup.weights is not None:
@@ -252,38 +248,39 @@ class _Training(StudentWork[Trained]):
         self.fingerprints = fingerprints(real, self.setup.student, found)
 
     def run_inputs(self, folder: RunFolder | None, options: RunOptions) -> None:
-        if self.trains_teacher or self.pretrained is not None:
-            self.setup = self._setup_with_teacher(folder, options)
+        if self.makes_teacher:
+            file = None if folder is None else folder.path / TEACHER
+            if file is not None and file.exists():
+                saved, new = SavedNet.load(file), False
+            else:
+                saved, new = self.pretrained or self._train_teacher(folder, options), True
+            teacher = saved.to_teacher().to(self.device)
+            self.setup = Setup(self.config, self.real, teacher, options)
+            if file is not None and new:
+                saved.save(file)
         self.loop, self.teacher = self.setup.loop(), self.setup.teacher
 
-    def _setup_with_teacher(self, folder: RunFolder | None, options: RunOptions) -> Setup:
-        file = None if folder is None else folder.path / TEACHER
-        new = file is None or not file.exists()
-        if new:
-            saved = self.pretrained or self._train_teacher(folder, options)
-        else:
-            assert file is not None
-            saved = SavedNet.load(file)
-        setup = Setup(self.config, self.real, saved.to_teacher().to(self.device), options)
-        if new and file is not None:
-            saved.save(file)
-        return setup
-
     def _train_teacher(self, folder: RunFolder | None, options: RunOptions) -> SavedNet:
-        nets = []
-        for number, name in enumerate(net_names("teacher", self.config)):
-            path = None if folder is None else folder.path / name
-            if folder is not None and folder.checkpoints.load_latest() is not None:
-                raise UsageError(
-                    f"{folder.path} was begun by an earlier version, in which the run of a student "
-                    "trained the teacher too, and cannot be resumed; train in another folder"
-                )
-            kind, config = (
-                TeacherTraining(self.kind.data, self.real),
-                teacher_config(self.config, number),
+        if folder is not None and folder.checkpoints.load_latest() is not None:
+            raise UsageError(
+                f"{folder.path} was begun by an earlier version, in which the run of a student "
+                "trained the teacher too, and cannot be resumed; train in another folder"
             )
-            nets.append(train_or_load(kind, config, path, options))
-        return join_nets(nets, self.config.average)
+        kind = TeacherTraining(self.kind.data, self.real)
+
+        def train_net(name: str, config: KdConfig) -> SavedNet:
+            if folder is None:
+                return run(kind, config, options=options).saved
+            path = folder.path / name
+
+            def carry_out(resume: bool) -> Trained:
+                return run(kind, config, path, resume=resume, options=options)
+
+            config = kind.prepare(config)
+            Job(path, config, STUDENT, carry_out, name, HARMLESS).finish(lambda work: work())
+            return SavedNet.load(path)
+
+        return train_nets("teacher", self.config, train_net)
 
     def description(self) -> dict[str, Any]:
         return {} if self.teacher is None else {"teacher": self.teacher.hash}
@@ -310,23 +307,6 @@ class _Training(StudentWork[Trained]):
             )
         saved = setup.to_saved(None if scores is None else scores.as_dict())
         return Trained(student, setup.teacher, scores, config, saved)
-
-
-def train_or_load(
-    kind: ImageTraining, config: KdConfig, path: Path | None, options: RunOptions
-) -> SavedNet:
-    """The net of a run: loaded where the run has finished, else resumed or trained."""
-    if path is None:
-        return run(kind, config, options=options).saved
-
-    def carry_out(resume: bool) -> Trained:
-        return run(kind, config, path, resume=resume, options=options)
-
-    job = Job(path, kind.prepare(config), STUDENT, carry_out, path.name, ignored=HARMLESS)
-    if not job.is_finished():
-        job.run(has_run(path))
-    RunFolder.open(path).sweep()
-    return SavedNet.load(path)
 
 
 def load_data(config: KdConfig, options: RunOptions, data: RealData | None = None) -> RealData:

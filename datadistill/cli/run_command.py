@@ -131,16 +131,13 @@ class RunCommand(abc.ABC, Generic[F, C]):
         its sessions. `given` are arguments of `run` besides the config, the folder and the
         options."""
         from datadistill.device import resolve
-        from datadistill.runs.timing import read_seconds
+        from datadistill.runs.timing import read_all_seconds
 
         config, options = self.config, self.args.options
         if not options.quiet:
             on = resolve(config.device).type
             output.say(f"{self.title_of(config)}, seed {config.seed}: {work} on {on} -> {self.out}")
-        # with those it needs
-        runs = [self.out, *(config.parent for config in self.out.glob("*/config.json"))]
-        # a resumed run has sessions behind it
-        before = sum(read_seconds(run) or 0.0 for run in runs)
+        before = read_all_seconds(self.out)  # a resumed run has sessions behind it
         began = time.monotonic()
         resume = self.args.resume is not None
         run(config if self.changed else None, out=self.out, resume=resume, options=options, **given)

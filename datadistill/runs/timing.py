@@ -19,6 +19,13 @@ def read_seconds(run: str | os.PathLike[str]) -> float | None:
     return sum_sessions(RunFolder.open(run).read_timing())
 
 
+def read_all_seconds(run: str | os.PathLike[str]) -> float:
+    """Seconds of a run and of the runs that it needs, in folders below its own; 0 before any of
+    them has begun."""
+    runs = (Path(run), *(config.parent for config in Path(run).glob("*/config.json")))
+    return sum(read_seconds(one) or 0.0 for one in runs)
+
+
 def sum_sessions(lines: Sequence[Mapping[str, Any]]) -> float | None:
     """Each line tells the seconds since its session began; a new session begins where they fall, or
     where an epoch, iteration or net comes a second time.

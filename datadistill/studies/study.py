@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -75,6 +76,16 @@ class Job:
                 "choose another --out"
             )
         return (self.path / self.file).exists()
+
+    def finish(self, carry_out: Callable[[Callable[[], object]], object]) -> RunFolder:
+        """The folder of the finished run: loaded where it is there, else resumed or begun, by way
+        of `carry_out`, which calls the function that it is given."""
+        if not self.is_finished():
+            resume = has_run(self.path)
+            carry_out(lambda: self.run(resume))
+        folder = RunFolder.open(self.path)
+        folder.sweep()
+        return folder
 
 
 class Study:
@@ -190,11 +201,7 @@ class Study:
     def run(self, job: Job) -> Path:
         """The file that a job leaves: of a finished run, of one that is resumed, or of a new
         one."""
-        if not job.is_finished():
-            resume = has_run(job.path)
-            self.carry_out(job.words, lambda: job.run(resume))
-        folder = RunFolder.open(job.path)
-        folder.sweep()
+        folder = job.finish(partial(self.carry_out, job.words))
         self.add_environment(folder.environment)
         return job.path / job.file
 

@@ -77,8 +77,7 @@ def make_ledger(
         Interrupted: a signal came; what was done is kept.
 
     Example:
-        `make_ledger("mnist5k", seeds=2, out="runs/ledger/mnist5k").entry("student",
-        "float16").bytes`
+        `make_ledger("mnist5k", seeds=2, out="runs/ledger").entry("student", "float16").bytes`
     """
     base = ledger_config(plan) if isinstance(plan, str) else plan
     if not isinstance(base, LedgerConfig):

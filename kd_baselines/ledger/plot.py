@@ -6,6 +6,7 @@ Colours tell the row, markers how it is stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -56,17 +57,19 @@ def ledger_figure(found: Ledger) -> Figure:
         "interval of the mean"
     )
     ax.set_title(f"Ledger {clean(found.name, 60)}: {about}")
-    rows = [
-        (row, "o", COLOURS.get(row, GREY)) for row in dict.fromkeys(e.row for e in found.entries)
-    ]
-    storages = dict.fromkeys(e.storage for e in found.entries)
-    rows += [(storage, MARKERS.get(storage, "o"), GREY) for storage in storages]
-    handles = [
-        Line2D([], [], marker=marker, color=colour, linestyle="none", markersize=7, label=label)
-        for label, marker, colour in rows
-    ]
+    rows = dict.fromkeys(entry.row for entry in found.entries)
+    storages = dict.fromkeys(entry.storage for entry in found.entries)
+    handles = [_handle(row, "o", COLOURS.get(row, GREY)) for row in rows]
+    handles += [_handle(name, MARKERS.get(name, "o"), GREY, fillstyle="none") for name in storages]
     figure.legend(handles=handles, loc="outside right upper")
     return figure
+
+
+def _handle(label: str, marker: str, colour: str, **style: Any) -> Line2D:
+    """A line of the legend: rows are filled, storages are outlines."""
+    return Line2D(
+        [], [], marker=marker, color=colour, linestyle="none", markersize=7, label=label, **style
+    )
 
 
 def _error_bar(entry: Entry) -> tuple[float, float]:

@@ -28,6 +28,7 @@ from datadistill.studies.arguments import dump_changes, format_command, list_see
 from datadistill.studies.study import Job, Study
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
+from kd_baselines.image_lineage import ImageLineage
 from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT, SavedNet
 from kd_baselines.recipes import OWN, Page, page
@@ -41,12 +42,10 @@ from kd_baselines.studies.comparison_table import (
 from kd_baselines.teacher_runs import (
     build_untrained,
     is_same_teacher,
-    join_nets,
     load_pretrained,
-    net_names,
-    teacher_config,
+    train_nets,
 )
-from kd_baselines.training import load_data, train
+from kd_baselines.training import train
 
 __all__ = ["compare"]
 
@@ -92,8 +91,7 @@ def compare(
         Interrupted: a signal came; what was done is kept.
 
     Example:
-        `compare("hinton-missing-digit", seeds=3, out="runs/missing").row("own").mean("of class 3,
-        shifted")`
+        `compare("hinton-missing-digit", seeds=3, out="runs/missing").row("own").mean("accuracy")`
     """
     found = page(recipe) if isinstance(recipe, str) else recipe
     name = found.make().recipe
@@ -157,12 +155,13 @@ class Runs:
         data: RealData | None,
     ) -> None:
         self.study, self.configs, self.options, self.data = study, configs, options, data
+        self.lineage = ImageLineage(options, data)  # which loads the data once
 
     def check(self, arms: Sequence[str]) -> None:
         """Refuse students that do not fit a teacher that is still to be trained."""
         for config in (self.configs[arm] for arm in arms):
             if wants_teacher(config) and not self._teacher_file(config).exists():
-                real = load_data(config, self.options, self.data)
+                real = self.lineage.load_data(config)
                 Setup(config, real, build_untrained(config, real, self.options), self.options)
 
     def scores(self, arm: str, seed: int) -> Scores:
@@ -197,17 +196,15 @@ class Runs:
         file = self._teacher_file(config)
         if file.exists():
             return file
+        real = self.lineage.load_data(config)
         if config.teacher_weights is not None:
-            saved, _ = load_pretrained(
-                config, load_data(config, self.options, self.data), self.options
-            )
+            saved, _ = load_pretrained(config, real, self.options)
         else:
-            names = enumerate(net_names(file.stem, config))
-            runs = [self.study.run(self._job(name, teacher_config(config, n))) for n, name in names]
-            saved = join_nets([SavedNet.load(path) for path in runs], config.average)
+            saved = train_nets(
+                file.stem, config, lambda *net: SavedNet.load(self.study.run(self._job(*net)))
+            )
         # none for a teacher of other classes (ImageNet's)
         if saved.scores is None and saved.classes:
-            real = load_data(config, self.options, self.data)
             teacher = saved.to_teacher().to(real.device)
             found = score(teacher, real, noise=config.noise, seed=config.teacher_seed)
             saved = replace(saved, scores=found.as_dict())

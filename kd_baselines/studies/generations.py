@@ -109,8 +109,7 @@ def born_again_generations(
         Interrupted: a signal came; what was done is kept.
 
     Example:
-        `born_again_generations("ban-mnist",
-        out="runs/ban").row("own-BANE(3)").differences["error"]`
+        `born_again_generations("ban-mnist", out="runs/ban").row("own-BANE(3)").mean("error")`
     """
     check_whole("generations", generations)
     if average not in AVERAGES:
