@@ -62,6 +62,7 @@ def check_net(
         DataError: no images, or labels that are no class numbers.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3))
         >>> check_net(net, (torch.rand(8, 1, 4, 4), torch.arange(8) % 3)).ok
         True
