@@ -32,12 +32,14 @@ from datadistill.nets.copying import bare_net, copy_net
 from datadistill.nets.factory import NetFactory, as_module
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import NetSpec
+from datadistill.nets.trained_parameters import EVERY, select_trained
 from datadistill.objectives import Classification, Objective
+from datadistill.pretrained_values import complete, is_given_by, refuse_incomplete
 from datadistill.quantization import Quantization
 from datadistill.starts import Random, Start, default_start
 from datadistill.synthetic.decoders import Decoder, decode
 from datadistill.synthetic.schedule import Schedule
-from datadistill.theta import Theta, put
+from datadistill.theta import Theta, net_with, put
 from datadistill.torch_defaults import use_library_defaults
 
 
@@ -58,6 +60,9 @@ class DistilledDataset:
             None.
         buffers: the buffers (running statistics) and frozen parameters of a net whose values were
             given, which go with theta_0, else None.
+        embedded: names of the tensors of theta_0 and buffers that the file holds, where the others
+            are those of the weights that `start` names; None: it holds all. See `with_weights`.
+        trained: the parameters that the steps train; see `nets.trained_parameters`.
         tensors: with (T, P) step sizes, the P names; taken from theta_0 or the net where absent.
         norm: what BatchNorm used in the inner loop.
         start: where the nets that it was learned for start; draws of the net's scheme where absent.
@@ -107,6 +112,8 @@ class DistilledDataset:
         update: UpdateRule,
         theta_0: Theta | None = None,
         buffers: Theta | None = None,
+        embedded: Sequence[str] | None = None,
+        trained: Sequence[str] | None = None,
         tensors: Sequence[str] | None = None,
         norm: str = "batch",
         start: Start | None = None,
@@ -139,24 +146,91 @@ class DistilledDataset:
         )
         self.theta_0 = None if theta_0 is None else {k: p.detach() for k, p in theta_0.items()}
         self.buffers = None if buffers is None else {k: b.detach() for k, b in buffers.items()}
+        self.embedded = None if embedded is None else tuple(embedded)
+        self.trained = tuple(trained or EVERY)
         self.norm, self.quantization = norm, quantization
         self.start = start or default_start(net, theta_0 is not None)
         self.objective, self.data = objective or Classification(), data or DataReference()
         self.origin, self.accuracies = dict(origin or {}), dict(accuracies or {})
         if tensors is None and self.step_sizes.dim() == 2:
-            tensors = list(self.theta_0 or dict(net.shapes().named_parameters()))
+            tensors = list(self._theta_0 or dict(net.shapes().named_parameters()))
         self.tensors = tuple(tensors) if tensors is not None else None
         check_set(self)
 
     def __repr__(self) -> str:
         n, c, h, w = self.images.shape
-        kind = "its own fixed initialization" if self.theta_0 is not None else "any initialization"
+        fixed = self._theta_0 is not None
+        kind = "its own fixed initialization" if fixed else "any initialization"
         kind = "the given values" if self.start.kind == "given" else kind
         steps = f"{len(self.order)} step{'s' if len(self.order) != 1 else ''}"
         return (
             f"DistilledDataset({n} images {c}x{h}x{w}, {len(self.classes)} classes, {steps}, "
             f"{kind} of {self.net.name})"
         )
+
+    # --- where its steps start
+
+    @property
+    def theta_0(self) -> Theta | None:
+        """The initial parameters that a set for one initialization was learned for; UsageError
+        where its file names them and they have not been passed (`with_weights`)."""
+        self._refuse_incomplete()
+        return self._theta_0
+
+    @theta_0.setter
+    def theta_0(self, theta_0: Theta | None) -> None:
+        self._theta_0 = theta_0
+
+    @property
+    def buffers(self) -> Theta | None:
+        """The buffers and frozen parameters that go with theta_0; see there."""
+        self._refuse_incomplete()
+        return self._buffers
+
+    @buffers.setter
+    def buffers(self, buffers: Theta | None) -> None:
+        self._buffers = buffers
+
+    @property
+    def carried(self) -> Theta:
+        """The tensors of theta_0 and buffers that its file holds."""
+        found = {**(self._theta_0 or {}), **(self._buffers or {})}
+        return {k: x for k, x in found.items() if self.embedded is None or k in self.embedded}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the values that its steps start from are at hand, not only named."""
+        at_hand = len(self._theta_0 or {}) + len(self._buffers or {})
+        return self.embedded is None or at_hand > len(self.embedded)
+
+    def _refuse_incomplete(self) -> None:
+        if not self.is_complete:
+            refuse_incomplete(self)
+
+    @use_library_defaults()
+    def with_weights(
+        self,
+        weights: str | os.PathLike[str] | nn.Module,
+        net: nn.Module | NetFactory | None = None,
+        *,
+        download: bool = True,
+    ) -> DistilledDataset:
+        """A copy that has the pretrained values which its file names; itself where it has them.
+
+        Args:
+            weights: their file, "imagenet" for torchvision's, or a net that has the values.
+            net: your module, for a set that was learned with one, where `weights` are a file.
+            download: whether torchvision's weights may be fetched.
+
+        Raises:
+            DataError: weights that do not fit the net, or with another checksum than the file has.
+        """
+        if self.is_complete:
+            return self
+        own = None if net is None else as_module(net, 0, "weights", 0, 0)
+        theta_0, buffers = complete(self, weights, own, download)
+        device = self.images.device
+        return self._replace(theta_0=theta_0, buffers=buffers).to(device)
 
     # --- using it
 
@@ -173,8 +247,9 @@ class DistilledDataset:
     def build(self) -> nn.Module:
         """The net it was learned with, with the buffers it carries; its parameters have no
         meaning."""
-        net = self.net.build()
-        put(net, self.buffers or {})
+        net = select_trained(self.net.build(), self.trained)
+        if self.is_complete:
+            put(net, self.buffers or {})
         return net
 
     def is_for(self, net: nn.Module) -> bool:
@@ -222,9 +297,13 @@ class DistilledDataset:
         Example:
             `net = DistilledDataset.load("runs/mnist5k-fixed-s0").train()`
         """
+        if not self.is_complete and theta_0 is None and isinstance(net, nn.Module):
+            return self.with_weights(net).train(net, seed=seed)
         own = self.build() if net is None else bare_net(as_module(net, seed, "train_theta_0", 0, 0))
         if net is not None:
             check_fits(own, tuple(self.images.shape[1:]), len(self.classes))
+            if self.trained != EVERY:
+                own = select_trained(copy_net(own), self.trained)
         if net is not None and theta_0 is None and self.buffers and self.is_for(own):
             own = copy_net(own)
             put(own, self.buffers)
@@ -235,7 +314,7 @@ class DistilledDataset:
                 stacklevel=3,
             )
         start = self._start(own, net is None, seed) if theta_0 is None else theta_0
-        if self.theta_0 is not None and not _is_same(start, self.theta_0):
+        if not self._is_own_start(own, start):
             warnings.warn(
                 "this set was learned for one fixed initialization, and the net starts from "
                 "another: expect about chance accuracy; leave net and theta_0 out to start from "
@@ -255,6 +334,15 @@ class DistilledDataset:
                 stream=seed,
             )
         return set_.finish(own, theta_T)
+
+    def _is_own_start(self, net: nn.Module, theta_0: Theta) -> bool:
+        """Whether these are the values that a set for one initialization was learned for."""
+        if not self.is_complete:  # judged by their checksum
+            carried = {k: x for k, x in self.carried.items() if k in theta_0}
+            return _is_same({k: theta_0[k] for k in carried}, carried) and is_given_by(
+                self, net_with(net, theta_0)
+            )
+        return self.theta_0 is None or _is_same(theta_0, self.theta_0)
 
     def _start(self, net: nn.Module, built: bool, seed: int) -> Theta:
         values = {k: p.detach() for k, p in net.named_parameters() if p.requires_grad}
@@ -334,7 +422,7 @@ class DistilledDataset:
     @use_library_defaults()
     def to(self, device: torch.device | str) -> DistilledDataset:
         moved = {k: getattr(self, k).to(device) for k in ("images", "labels", "step_sizes")}
-        for k in ("theta_0", "buffers", "coded"):
+        for k in ("_theta_0", "_buffers", "coded"):
             tensors = getattr(self, k)
             moved[k] = (
                 None if tensors is None else {name: p.to(device) for name, p in tensors.items()}
@@ -362,8 +450,7 @@ class DistilledDataset:
     @property
     def bytes_theta_0(self) -> int:
         """Bytes of the initialization it carries, its buffers too; 0 for a set that needs none."""
-        carried = [*(self.theta_0 or {}).values(), *(self.buffers or {}).values()]
-        return sum(p.numel() * p.element_size() for p in carried)
+        return sum(p.numel() * p.element_size() for p in self.carried.values())
 
     # --- files
 
@@ -375,15 +462,24 @@ class DistilledDataset:
 
     @classmethod
     @use_library_defaults()
-    def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> DistilledDataset:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        verify: bool = True,
+        weights: str | os.PathLike[str] | nn.Module | None = None,
+        net: nn.Module | NetFactory | None = None,
+    ) -> DistilledDataset:
         """Read a file of `save`, or the one in a run folder. With `verify=False` an edited or
-        damaged file is read all the same.
+        damaged file is read all the same. `weights` and `net` are those of `with_weights`, for a
+        set whose file names pretrained values and does not hold them.
 
         Raises:
             DataError: truncated, altered, of the wrong shapes, not finite, or from a newer schema;
                 the sentence says which and gives the value found.
         """
-        return distilled_file.SET.load(path, cls, verify=verify)
+        found = distilled_file.SET.load(path, cls, verify=verify)
+        return found if weights is None else found.with_weights(weights, net)
 
 
 def _shapes(theta: Theta) -> dict[str, torch.Size]:

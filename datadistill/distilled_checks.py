@@ -34,21 +34,33 @@ def check_set(d: DistilledDataset) -> None:
     if d.net.init not in INITIALIZATIONS and (d.net.name, d.net.init) != (CUSTOM, FACTORY):
         init = d.net.init[:80]
         raise DataError(f"the initialization is {init!r}; {suggest(init, INITIALIZATIONS)}")
-    for k, p in (d.theta_0 or {}).items():
+    for k, p in (d._theta_0 or {}).items():
         if not p.is_floating_point() or not bool(torch.isfinite(p).all()):
             raise DataError(f"theta_0 {k!r} is {p.dtype}, or not finite; wanted finite floats")
+    if lacking := sorted(set(d.embedded or ()) - d.carried.keys()):
+        raise DataError(f"embedded has {quote(lacking[0])}, which is neither theta_0 nor a buffer")
     if d.net.name != CUSTOM:
-        net = d.net.shapes(
-            MOST_TENSORS if d.theta_0 is None else len({**d.theta_0, **(d.buffers or {})})
-        )
-        if d.theta_0 is not None:
-            refuse_other_tensors(d.theta_0, dict(net.named_parameters()), d.net.name, "theta_0")
-        buffers = {k: b for k, b in net.named_buffers() if k in (d.buffers or {})}
-        refuse_other_tensors(d.buffers or {}, buffers, d.net.name, "buffer")
+        _check_carried(d)
         if d.net.args.get("classes") != len(d.classes):
             raise DataError(
                 f"the net has {d.net.args.get('classes')} outputs for {len(d.classes)} classes"
             )
+
+
+def _check_carried(d: DistilledDataset) -> None:
+    """Refuse tensors that are not those of the set's net: all of its parameters, where the set
+    holds them all."""
+    theta_0, buffers = d._theta_0 or {}, d._buffers or {}
+    whole = d._theta_0 is not None and d.is_complete
+    net = d.net.shapes(len({**theta_0, **buffers}) if whole else MOST_TENSORS)
+    parameters, others = dict(net.named_parameters()), dict(net.named_buffers())
+    if d._theta_0 is not None:
+        wanted = {k: p for k, p in parameters.items() if k not in buffers}
+        if not whole:
+            wanted = {k: p for k, p in wanted.items() if k in theta_0}
+        refuse_other_tensors(theta_0, wanted, d.net.name, "theta_0")
+    beside = {k: x for k, x in {**parameters, **others}.items() if k in buffers}
+    refuse_other_tensors(buffers, beside, d.net.name, "buffer")
 
 
 def check_images(images: Tensor, normalization: Normalization, net: NetSpec | None = None) -> None:

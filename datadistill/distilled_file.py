@@ -6,6 +6,9 @@ for a set learned for one fixed initialization. The JSON says the rest; no date,
 path is in it, so the same run gives the same bytes. `runs/artifact.py` has the refusals of damaged
 and other files.
 
+Where `embedded` is a list, it names the tensors of theta_0 and buffers that the file holds; the
+others are those of the weights that `start` names (`pretrained_values.py`).
+
 Schema 4: the JSON says start, objective, data and schedule in fields of their own, and a decoder
 and `coded.NAME` may stand in place of images. `earlier_files.py` reads schema 1 to 3; the checksum
 of schema 1 left the accuracies out.
@@ -13,7 +16,7 @@ of schema 1 left the accuracies out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,7 @@ from datadistill.earlier_files import upgrade
 from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import update_rules
 from datadistill.nets.spec import NetSpec
+from datadistill.nets.trained_parameters import EVERY
 from datadistill.objectives import objective_from
 from datadistill.quantization import Quantization
 from datadistill.runs.artifact import Artifact
@@ -56,10 +60,12 @@ CARRIED = {"theta_0": "theta_0.", "buffers": "buffer."}
 
 def carried_tensors(d: DistilledDataset) -> dict[str, Tensor]:
     """The tensors of what the set carries, named as in a file."""
+    carried = d.carried
     return {
-        f"{prefix}{k}": t
+        f"{prefix}{k}": carried[k]
         for name, prefix in CARRIED.items()
-        for k, t in (getattr(d, name) or {}).items()
+        for k in getattr(d, f"_{name}") or {}
+        if k in carried
     }
 
 
@@ -91,13 +97,21 @@ def _values(d: DistilledDataset) -> dict[str, Any]:
         "decoder": None if d.decoder is None else _describe_decoder(d.decoder, d.coded or {}),
         "update": update_rules.describe(d.update),
         "schedule": d.schedule.describe(),
-        "start": replace(d.start, one=d.start.one or d.theta_0 is not None).describe(),
+        "start": replace(d.start, one=d.start.one or d._theta_0 is not None).describe(),
         "objective": d.objective.describe(),
         "data": d.data.describe(),
         "tensors": None if d.tensors is None else list(d.tensors),
-        "theta_0": None if d.theta_0 is None else list(d.theta_0),
-        "buffers": None if d.buffers is None else list(d.buffers),
+        **{name: _names(getattr(d, f"_{name}"), d.embedded) for name in CARRIED},
+        "embedded": None if d.embedded is None else list(d.embedded),
+        "trained": None if d.trained == EVERY else list(d.trained),
     }
+
+
+def _names(tensors: Mapping[str, Tensor] | None, embedded: Collection[str] | None) -> Any:
+    """The names of those that the file holds."""
+    if tensors is None:
+        return None
+    return [k for k in tensors if embedded is None or k in embedded]
 
 
 def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
@@ -196,6 +210,8 @@ SET = Artifact(
         "tensors": optional(check_texts),
         "theta_0": optional(check_texts),
         "buffers": check_texts,
+        "embedded": check_texts,
+        "trained": check_texts,
         "start": parse_with(Start.from_description),
         "objective": check_object,
         "data": parse_with(DataReference.from_description),
@@ -205,7 +221,7 @@ SET = Artifact(
         "decoder": _check_decoder,
     },
     with_tensors=["normalization"],
-    optional=["buffers", "decoder"],
+    optional=["buffers", "embedded", "trained", "decoder"],
     tensors=to_tensors,
     values=_values,
     arguments=_arguments,

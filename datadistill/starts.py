@@ -52,27 +52,31 @@ class Start:
             pretrained nets, "weights" with a fresh last layer, or the "given" values of one net.
         one: whether they all start from one theta_0, which the finished set carries.
         source: data set that the nets of a pool were trained on.
-        fingerprint: of the pool, the weights, the values, or the factory's first net; None where
-            unknown.
+        fingerprint: of the pool, the values that the weights or the net gave, or the factory's
+            first net; None where unknown.
+        weights: name of the file of weights, or torchvision's name of them.
     """
 
     kind: str = "draws"
     one: bool = False
     source: str | None = None
     fingerprint: str | None = None
+    weights: str | None = None
 
     def describe(self) -> dict[str, Any]:
+        named = {} if self.weights is None else {"weights": self.weights}
         return {
             "name": self.kind,
             "one": self.one,
             "source": self.source,
             "fingerprint": self.fingerprint,
+            **named,
         }
 
     @classmethod
     def from_description(cls, description: Any) -> Start:
         """The start that `describe` described."""
-        found = check_fields("start", description, _DESCRIBED)
+        found = check_fields("start", description, _DESCRIBED, optional=("weights",))
         return cls(found.pop("name"), **found)
 
 
@@ -81,6 +85,7 @@ _DESCRIBED: dict[str, Check] = {
     "one": check_truth,
     "source": optional(check_text),
     "fingerprint": optional(check_text),
+    "weights": check_text,
 }
 
 

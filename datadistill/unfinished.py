@@ -44,6 +44,7 @@ def describe_set(d: DistilledDataset) -> dict[str, Any]:
         "update": update_rules.describe(d.update),
         "labels": None if d.labels.is_floating_point() else d.labels.tolist(),
         "decoder": (d.decoder or Pixels()).describe(),
+        "norm": d.norm,
         "start": d.start.describe(),
         "objective": d.objective.describe(),
         "data": replace(d.data, parts=None).describe(),
@@ -110,7 +111,7 @@ def _set_of(
         normalization=normalization_from(about["normalization"]),
         net=NetSpec.from_dict(about["net"]),
         update=update_rules.from_description(about["update"]),
-        norm=config.norm,
+        norm=about.get("norm", config.norm),  # older checkpoints leave it to the config
         start=Start.from_description(about["start"]),
         objective=objective_from(about["objective"], len(classes)),
         data=DataReference.from_description(about["data"]),

@@ -93,6 +93,8 @@ def run(argv: Sequence[str]) -> int:
             output.say(PURPOSE)
         seconds = command.carry_out(distill, output, f"{config.iterations} iterations")
         d = DistilledDataset.load(out)  # from disk: what is measured is what is kept
+        if config.weights is not None:
+            d = d.with_weights(config.weights, download=args.options.download)
         output.say(
             f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {len(d.order)} "
             f"step{'s' if len(d.order) != 1 else ''} in {seconds:.1f} s"

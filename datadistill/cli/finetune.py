@@ -73,6 +73,8 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.training.finetune import count_ordinary, finetune
 
     d = DistilledDataset.load(args.set_)
+    if not d.is_complete and args.net is None and args.pool_net is None:
+        d = d.with_weights(args.weights, download=options.download)
     out = choose_out(args)
     net = own_net(d, args)
     with StopFlag(), output.redirect_prints():
@@ -174,11 +176,9 @@ def from_file(d: DistilledDataset, net: nn.Module, args: Finetune) -> Theta:
     weights = read_weights(
         source, net, model=None if model is None else str(model), download=args.options.download
     )
-    if (
-        args.net is None
-        and d.theta_0 is not None
-        and d.start == Start("weights", True, None, weights.fingerprint)
-    ):
+    by_reference = d.embedded is not None and d.is_complete
+    is_own = by_reference or d.start == Start("weights", True, None, weights.fingerprint)
+    if args.net is None and is_own and d.theta_0 is not None:
         return {**d.theta_0, **(d.buffers or {})}
     theta, buffers, _ = weights.fit(net, fresh_last=False)
     return {**theta, **buffers}

@@ -146,9 +146,14 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         f"{s['net']['name']} ({format_value(s['net']['args'])}), initialization {s['net']['init']}"
     )
     kind, source = s["start"]["name"], s["start"]["source"]
-    if s["theta_0"]:
+    if s["theta_0"] is not None:
         one = "one net of given values" if kind == "given" else "one fixed initialization"
         start = f"{one}, carried along ({size_of(s['bytes_theta_0'])})"
+        if s.get("embedded") is not None:
+            named = s["start"].get("weights") or "those of a net of the user's own"
+            start = f"one net of given values, by reference: {named} ({s['start']['fingerprint']})"
+            if s["embedded"]:
+                start += f"; its own tensors, {size_of(s['bytes_theta_0'])}, are carried along"
     else:
         start = (
             f"any net of this kind pretrained on {source}"

@@ -12,7 +12,7 @@ from typing import Literal
 
 from datadistill.config.choices import Value
 from datadistill.config.plans import FolderPlan, NetPlan, RunConfig
-from datadistill.config.values import check_range
+from datadistill.config.values import check_range, quote
 from datadistill.errors import UsageError
 
 MOST_STEPS = 1_000_000
@@ -47,8 +47,16 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
     """Pool of pretrained nets that theta_0 is drawn from: its file, or its run folder."""
     weights: str | None = None
     """Weights of one pretrained net that theta_0 starts from: a file of tensors by name, or
-    "imagenet" for those of torchvision. The last layer is drawn afresh, unless theta_0 is
-    "given"."""
+    "imagenet" for those of torchvision."""
+    head: Literal["auto", "keep", "fresh"] = "auto"
+    """The last layer of a pretrained net: as it is (keep), or drawn afresh. "auto": with theta_0
+    given kept where it fits the classes, else fresh."""
+    embed_weights: bool = False
+    """Keep the pretrained values in the set's file. Otherwise it names them and has their checksum,
+    and whoever uses the set passes them."""
+    train: tuple[str, ...] = ("all",)
+    """Parameters that the steps train: all, head (the last layer), norm (the norm layers), or names
+    of parameters and modules."""
 
     # --- the distilled set
     ipc: int = 1
@@ -89,8 +97,10 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
     """Update rule of the inner loop, a name of `innerloop.UPDATE_RULES`: sgd, momentum, adam."""
     update_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the rule, such as beta 0.9."""
-    norm: Literal["batch", "frozen"] = "batch"
-    """What BatchNorm layers use inside the inner loop."""
+    norm: Literal["auto", "batch", "frozen", "reestimated"] = "auto"
+    """What BatchNorm layers use inside the inner loop: statistics of the batch, the net's own
+    (frozen), or the net's own re-estimated on the real images before learning. "auto": frozen for
+    pretrained nets, else batch."""
     adjoint: str = "auto"
     """How to differentiate, a name of `innerloop.ADJOINTS`: full, step-replay, truncated, higher;
     or auto, which keeps all graphs up to 200 inner steps, and replays steps beyond."""
@@ -182,6 +192,7 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
                 f"theta_0 is given, but the pool {self.pool or f'of {self.source}'} holds many "
                 "nets; choose fixed for one of them, or random for all"
             )
+        self._check_pretrained()
         if self.objective == "attack":
             if self.attack_class == self.target_class:
                 raise UsageError(
@@ -194,6 +205,22 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
                     "classes are counted from 0"
                 )
         self.skips  # noqa: B018  (refuses an on_nan it cannot read)
+
+    def _check_pretrained(self) -> None:
+        """Refuse choices about pretrained nets where there is none."""
+        one = self.weights is not None or self.theta_0 == "given"
+        pretrained = one or self.pool is not None or self.source is not None
+        for name, value, default, needed in (
+            ("head", self.head, "auto", one),
+            ("embed_weights", self.embed_weights, False, one),
+            ("train", self.train, ("all",), pretrained),
+            ("norm", self.norm == "reestimated", False, one),
+        ):
+            if value != default and not needed:
+                raise UsageError(
+                    f"{name} is {quote(getattr(self, name))}, which goes with a pretrained net; "
+                    "pass --weights FILE, or choose theta_0 given with a net of your own"
+                )
 
     @property
     def inner_steps(self) -> int:

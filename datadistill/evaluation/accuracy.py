@@ -21,7 +21,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 from datadistill.evaluation.attack import AttackScores, get_attack, mean_and_std, measure_of
 from datadistill.evaluation.own_data import check_data, load_own_data
-from datadistill.evaluation.tested_nets import start_of
+from datadistill.evaluation.tested_nets import start_of, with_values_of
 from datadistill.innerloop import Steps, momentum, unroll_with_buffers
 from datadistill.innerloop.attributes import keep_attributes
 from datadistill.nets import has_batchnorm
@@ -124,6 +124,7 @@ def evaluate(
     where = resolve(device)
     real = (data or load_own_data(distilled, data_root=data_root)).to(where)
     check_data(distilled, real, split)
+    distilled = with_values_of(distilled, net)
     module, start = start_of(distilled, net, seed, where, pool)
     count = nets_of(start, nets)
     target, on_device = real.split(split), distilled.to(where)

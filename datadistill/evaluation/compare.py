@@ -26,7 +26,7 @@ from datadistill.evaluation.baselines import Candidates, combinations
 from datadistill.evaluation.choosing import NAMES, SELECTION_IMAGES, Chosen, Trial, choose, is_knn
 from datadistill.evaluation.neighbours import Neighbours, neighbours_accuracy
 from datadistill.evaluation.own_data import check_data, load_own_data
-from datadistill.evaluation.tested_nets import find_any_start, start_of
+from datadistill.evaluation.tested_nets import find_any_start, start_of, with_values_of
 from datadistill.nets.factory import NetFactory
 from datadistill.pool import Pool
 from datadistill.progress import Report, iterate, show_progress
@@ -148,7 +148,7 @@ def compare(
     check_data(d, real)
     if isinstance(pool, str | os.PathLike):
         pool = Pool.load(pool)
-    d = d.to(where)
+    d = with_values_of(d, net).to(where)
     module, own_start = start_of(d, net, seed, where, pool)
     measure = measure_of(d)
 

@@ -19,6 +19,7 @@ from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, check_draws, is_factory
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import FACTORY, NetSpec
+from datadistill.nets.trained_parameters import select_trained
 from datadistill.pool import Pool
 from datadistill.starts import Built, Fixed, InitialDistribution, Pretrained, random_start
 from datadistill.theta import put
@@ -57,6 +58,14 @@ def start_of(
             stacklevel=3,
         )
     return module, find_any_start(d, module, seed, pool, part, net)
+
+
+def with_values_of(
+    d: DistilledDataset, net: str | nn.Module | NetFactory | None
+) -> DistilledDataset:
+    """The set with the pretrained values of a net, where its file names values and does not hold
+    them."""
+    return d.with_weights(net) if isinstance(net, nn.Module) and not d.is_complete else d
 
 
 def find_any_start(
@@ -136,10 +145,10 @@ def net_of(d: DistilledDataset, net: str | nn.Module | NetFactory | None = None)
     if net is None or net == d.net.name:
         return d.build()
     if isinstance(net, str):
-        return build(net, channels=c, size=h, classes=len(d.classes))
+        return select_trained(build(net, channels=c, size=h, classes=len(d.classes)), d.trained)
     own = as_module(net, 0, HELD_OUT, 0, 0)
     check_fits(own, tuple(d.images.shape[1:]), len(d.classes))
-    return copy_net(own)
+    return select_trained(copy_net(own), d.trained)
 
 
 def shapes(module: nn.Module) -> dict[str, torch.Size]:

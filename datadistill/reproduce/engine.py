@@ -25,7 +25,7 @@ from datadistill import distilled_file
 from datadistill.config import DistillConfig, RunOptions
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import UsageError
+from datadistill.errors import DataError, UsageError
 from datadistill.nets.weights import read_weights
 from datadistill.pool import FILE_NAME as POOL_FILE
 from datadistill.pool import Pool
@@ -153,6 +153,8 @@ class Engine:
                     f"{found} was learned with another pool or other weights; remove it, or choose "
                     "another --out"
                 )
+            if config.weights is not None:
+                d = d.with_weights(config.weights, download=self.options.download)
             self.sets[name] = found, d
         path, d = self.sets[name]
         self.study.add_environment(RunFolder.open(path).environment)
@@ -177,8 +179,14 @@ class Engine:
         }
 
         def fits(path: Path) -> bool:
-            start = DistilledDataset.load(path).start
-            found = {start.kind: start.fingerprint}
+            d = DistilledDataset.load(path)
+            found = {d.start.kind: d.start.fingerprint}
+            if not d.is_complete and config.weights is not None:
+                try:
+                    d.with_weights(config.weights, download=self.options.download)
+                except DataError:
+                    return False
+                found = {"weights": wanted["weights"]}
             return all(found.get(kind) == fingerprint for kind, fingerprint in wanted.items())
 
         return fits

@@ -29,8 +29,11 @@ from datadistill.evaluation.attack import get_attack
 from datadistill.evaluation.own_data import check_data, load_own_data
 from datadistill.nets.copying import copy_net
 from datadistill.nets.spec import CUSTOM
+from datadistill.nets.trained_parameters import select_trained
+from datadistill.pretrained_values import is_given_by
 from datadistill.progress import Report, show_progress
 from datadistill.runs.artifact import Artifact, Content
+from datadistill.theta import put
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
@@ -138,7 +141,9 @@ def finetune(
     real = (data or load_own_data(d, data_root=data_root)).to(where)
     check_data(d, real)
     _warn_of_attack(d)
-    start = copy_net(net).to(where)
+    start = select_trained(copy_net(net), d.trained).to(where)
+    if not d.is_complete and is_given_by(d, start):
+        put(start, d.carried)  # a fresh last layer that the set was learned with
     theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
     if not theta_0:
         raise UsageError(

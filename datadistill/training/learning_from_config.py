@@ -32,6 +32,7 @@ from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
+from datadistill.nets.trained_parameters import select_trained
 from datadistill.objectives import OBJECTIVES, Objective
 from datadistill.starts import Fixed
 from datadistill.streams import generator
@@ -42,7 +43,7 @@ from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
 from datadistill.training.learning import Learning, Validation
 from datadistill.training.outer import OuterLoop
-from datadistill.training.starts_from_config import Starts, pool_of, starts_of
+from datadistill.training.starts_from_config import Starts, norm_of, pool_of, starts_of
 
 DECODER_PARTS = ("images", "shape")
 METHOD_PARTS = (
@@ -106,6 +107,7 @@ def learning_of(
     given = spec.build() if net is None else as_module(net, config.seed, "theta_0", 0, 0)
     check_fits(given, real.shape, len(real.classes))
     module = (given if net is None else copy_net(given)).to(device)
+    select_trained(module, config.train)
     _refuse_too_large(config, real, module)
     starts = starts_of(config, real, module, spec, pool, options.download, make)
     objective = make_objective(
@@ -121,7 +123,7 @@ def learning_of(
         nets=config.nets if config.theta_0 == "random" else 1,
         update=update,
         adjoint=adjoint,
-        norm=config.norm,
+        norm=norm_of(config, module),
         objective=objective,
         seed=config.seed,
     )
@@ -213,8 +215,10 @@ def build_distilled(
         update=update,
         theta_0=starts.learning.draw(0) if isinstance(starts.learning, Fixed) else None,
         buffers=starts.carried,
+        embedded=starts.embedded,
+        trained=config.train,
         tensors=trainable(net),
-        norm=config.norm,
+        norm=norm_of(config, net),
         start=starts.start,
         objective=objective,
         data=describe_data(config, data),

@@ -3,24 +3,25 @@ net."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from datadistill.config import DistillConfig
 from datadistill.data import RealData
 from datadistill.errors import DataError, UsageError
-from datadistill.nets import NETS, arguments
+from datadistill.nets import NETS, arguments, has_batchnorm, reestimate
 from datadistill.nets.factory import NetFactory, check_draws
+from datadistill.nets.initialization import draw_whole
 from datadistill.nets.spec import CUSTOM, NetSpec
-from datadistill.nets.weights import read_weights
+from datadistill.nets.trained_parameters import HEAD, parameters_of
+from datadistill.nets.weights import Weights, read_weights
 from datadistill.pool import Pool
+from datadistill.pretrained_values import checksum_of, finite_copies, given_values, name_of
 from datadistill.runs.header import DTYPES
-from datadistill.runs.tensors import checksum
 from datadistill.starts import (
     Built,
     Fixed,
@@ -30,7 +31,11 @@ from datadistill.starts import (
     Start,
     random_start,
 )
+from datadistill.streams import generator
 from datadistill.theta import Theta, frozen_tensors, put, trainable
+
+REESTIMATED_ON = 256
+"""Real images a batch, where statistics of BatchNorm are re-estimated on them."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,14 @@ class Starts:
         learning, validation: where nets start in learning, and in tests on the validation split.
         start: what the set says of it.
         carried: buffers and frozen parameters that go with one theta_0, for the file.
+        embedded: see `DistilledDataset`.
     """
 
     learning: InitialDistribution
     validation: InitialDistribution
     start: Start
     carried: Theta | None = None
+    embedded: tuple[str, ...] | None = None
 
 
 def starts_of(
@@ -76,10 +83,8 @@ def starts_of(
         )
     if pool is not None:
         return _from_pool(config, data, net, spec, pool)
-    if config.weights is not None:
-        return _from_weights(config, net, spec, download, make)
-    if config.theta_0 == "given":
-        return _from_values(net)
+    if config.weights is not None or config.theta_0 == "given":
+        return _from_given(config, data, net, spec, download, make)
     if make is not None:
         return _from_factory(config, net, make)
     if config.theta_0 == "random":
@@ -89,6 +94,18 @@ def starts_of(
     put(net, buffers)
     fixed = Fixed(theta_0)
     return Starts(fixed, fixed, Start(one=True), _find_needed(net, config, spec))
+
+
+def norm_of(config: DistillConfig, net: nn.Module) -> str:
+    """What BatchNorm layers of the run's net use inside the inner loop."""
+    if config.norm == "reestimated":
+        return "frozen"
+    if config.norm != "auto":
+        return config.norm
+    pretrained = (
+        config.theta_0 == "given" or (config.weights or config.pool or config.source) is not None
+    )
+    return "frozen" if pretrained and has_batchnorm(net) else "batch"
 
 
 def pool_of(config: DistillConfig) -> Pool | None:
@@ -144,83 +161,100 @@ def _from_pool(
 def _from_factory(config: DistillConfig, net: nn.Module, make: NetFactory) -> Starts:
     """Nets that a function of the user's own builds; with one theta_0, the first of them."""
     named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    start = Start("factory", config.theta_0 != "random", fingerprint=_fingerprint(named))
+    start = Start("factory", config.theta_0 != "random", fingerprint=checksum_of(named))
     if config.theta_0 == "random":
         check_draws(make, config.seed, "theta_0")
         built = partial(Built, make, net, config.seed)
         return Starts(built("theta_0"), built("validation_theta_0"), start)
     fixed = Fixed({name: net.get_parameter(name).detach().clone() for name in trainable(net)})
-    return Starts(fixed, fixed, start, _finite(frozen_tensors(net)))
+    return Starts(fixed, fixed, start, finite_copies(frozen_tensors(net)))
 
 
 def _find_needed(net: nn.Module, config: DistillConfig, spec: NetSpec) -> Theta | None:
     """Tensors that a module of the user's own must have besides one theta_0 to be trained again:
     all of them, unless they are statistics of BatchNorm which the inner loop does not read."""
     names = set(frozen_tensors(net))
-    if config.norm == "batch":
+    if norm_of(config, net) == "batch":
         for prefix, module in net.named_modules():
             if isinstance(module, _BatchNorm):
                 names -= {f"{prefix}.{name}" if prefix else name for name in module._buffers}
-    return _finite(frozen_tensors(net)) if spec.name == CUSTOM and names else None
+    return finite_copies(frozen_tensors(net)) if spec.name == CUSTOM and names else None
 
 
-def _finite(beside: Theta) -> Theta | None:
-    """Copies of what a file can hold: a mask of infinities is part of the architecture."""
-    return {
-        k: value.clone() for k, value in beside.items() if bool(torch.isfinite(value).all())
-    } or None
-
-
-def _from_weights(
-    config: DistillConfig, net: nn.Module, spec: NetSpec, download: bool, make: NetFactory | None
+def _from_given(
+    config: DistillConfig,
+    data: RealData,
+    net: nn.Module,
+    spec: NetSpec,
+    download: bool,
+    make: NetFactory | None,
 ) -> Starts:
-    """The given weights, with a last layer drawn by the run's own scheme."""
+    """The values of a file of weights, or those that the net has; a fresh last layer is drawn by
+    the run's own scheme."""
+    fresh: tuple[str, ...] = ()
+    name = None
+    if config.weights is not None:
+        weights = _read(config, net, spec, download)
+        theta, buffers, fresh = weights.fit(net, fresh_last=_is_head_fresh(config, net, weights))
+        put(net, {**theta, **buffers})
+        name = name_of(weights.source)
+    elif config.head == "fresh":
+        fresh = parameters_of(net, HEAD)
+    if fresh and make is None:  # a function of the user's own has drawn it
+        drawn, _ = draw_whole(net, config.init, generator(config.seed, "theta_0", 0, 0))
+        put(net, {k: drawn[k] for k in fresh})
+    for k, p in net.named_parameters():
+        if not bool(torch.isfinite(p).all()):
+            raise DataError(
+                f"theta_0 is given, but {k!r} of the net is not finite; pass a net that is whole"
+            )
+    own = {*fresh, *({k for k, _ in net.named_buffers()} - net.state_dict().keys())}
+    if config.norm == "reestimated":
+        own |= _reestimate(net, data)
+    fixed = Fixed({k: net.get_parameter(k).detach().clone() for k in trainable(net)})
+    beside = finite_copies(frozen_tensors(net))
+    start = Start(
+        "weights" if fresh else "given",
+        one=True,
+        fingerprint=checksum_of(given_values(net, own)),
+        weights=name,
+    )
+    held = [k for k in (*fixed.theta_0, *(beside or {})) if k in own]
+    return Starts(fixed, fixed, start, beside, None if config.embed_weights else tuple(held))
+
+
+def _read(config: DistillConfig, net: nn.Module, spec: NetSpec, download: bool) -> Weights:
     assert config.weights is not None
     model = spec.args.get("model")
     if spec.name in NETS and model is None:
         model = arguments(spec.name).get("model")
-    weights = read_weights(config.weights, net, model=model, download=download)
-    if config.theta_0 == "given":
-        theta, buffers, _ = weights.fit(net, fresh_last=False)
-        put(net, {**theta, **buffers})
-        return _from_values(net)
-    theta, buffers, fresh = weights.fit(net)
-    net.load_state_dict(buffers, strict=False)
-    drawn = (
-        Random(net, config.init, config.seed).one(0, 0)
-        if make is None
-        else dict(net.named_parameters())
-    )
-    device = next(net.parameters()).device
-    fixed = Fixed(
-        {
-            k: drawn[k].detach().clone() if k in fresh else theta[k].to(device)
-            for k in trainable(net)
-        }
-    )
-    start = Start("weights", one=True, fingerprint=weights.fingerprint)
-    return Starts(fixed, fixed, start, dict(net.named_buffers()) or None)
+    return read_weights(config.weights, net, model=model, download=download)
 
 
-def _from_values(net: nn.Module) -> Starts:
-    """The net's own values: theta_0, and what goes with it."""
-    values = {name: p.detach().clone() for name, p in net.named_parameters()}
-    for name, p in values.items():
-        if not bool(torch.isfinite(p).all()):
-            raise DataError(
-                f"theta_0 is given, but {name!r} of the net is not finite; pass a net that is whole"
-            )
-    beside, stored = frozen_tensors(net), net.state_dict()
-    fixed = Fixed({name: values[name] for name in trainable(net)})
-    named = {**values, **{name: b for name, b in beside.items() if name in stored}}
-    return Starts(
-        fixed, fixed, Start("given", one=True, fingerprint=_fingerprint(named)), _finite(beside)
-    )
+def _is_head_fresh(config: DistillConfig, net: nn.Module, weights: Weights) -> bool:
+    """Whether the last layer is drawn afresh; DataError where it should be kept and does not
+    fit."""
+    wanted = {k: tuple(net.get_parameter(k).shape) for k in parameters_of(net, HEAD)}
+    found = {k: tuple(weights.tensors[k].shape) for k in wanted if k in weights.tensors}
+    if config.head == "keep" and found != wanted:
+        other = next(k for k in wanted if found.get(k) != wanted[k])
+        raise DataError(
+            f"the last layer of {config.weights} does not fit these classes ({other} is "
+            f"{found.get(other, 'missing')}, wanted {wanted[other]}); draw it afresh (--head "
+            "fresh), or pass weights for these classes"
+        )
+    if config.head == "auto":
+        return config.theta_0 != "given" or found != wanted
+    return config.head == "fresh"
 
 
-def _fingerprint(named: Mapping[str, Tensor]) -> str:
-    """The checksum of a net's tensors; of complex ones, of their parts."""
-    values = {name: value.detach() for name, value in named.items()}
-    return checksum(
-        {name: torch.view_as_real(v) if v.is_complex() else v for name, v in values.items()}
-    )
+def _reestimate(net: nn.Module, data: RealData) -> set[str]:
+    """Re-estimate the statistics of BatchNorm on the real images; their names."""
+    before = {k: b.clone() for k, b in net.named_buffers()}
+    reestimate(net, data.train.images.split(REESTIMATED_ON))
+    changed = {k for k, b in net.named_buffers() if not torch.equal(b, before[k])}
+    if not changed:
+        raise UsageError(
+            "norm is reestimated, but the net has no BatchNorm statistics; choose norm auto"
+        )
+    return changed

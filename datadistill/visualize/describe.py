@@ -72,10 +72,10 @@ def net_line(distilled: DistilledDataset) -> str:
         start = (
             f"{'one' if made_for.one else 'any'} {name} pretrained on {clean(made_for.source, 30)}"
         )
-    elif made_for.kind == "given":
-        start = f"{name} from its given values"
-    elif made_for.kind == "weights":
-        start = f"one {name} with given weights and a fresh last layer ({init})"
+    elif made_for.kind in ("given", "weights"):
+        values = "its given values" if made_for.weights is None else clean(made_for.weights, 40)
+        head = f" with a fresh last layer ({init})" if made_for.kind == "weights" else ""
+        start = f"{name} from {values}{head}"
     else:
         start = (
             f"{'one fixed initialization' if made_for.one else 'random initializations'} "

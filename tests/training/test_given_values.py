@@ -63,7 +63,7 @@ def learned(digits):
 def test_the_set_carries_the_values_of_the_net(learned, tmp_path):
     net, d = learned
     d.save(tmp_path / "set")
-    d = dd.DistilledDataset.load(tmp_path / "set")
+    d = dd.DistilledDataset.load(tmp_path / "set", weights=net)
     assert same({**d.theta_0, **d.buffers}, values(net))
     assert list(d.theta_0) == ["norm.weight", "norm.bias", "head.weight", "head.bias"]
     assert d.start.kind == "given" and d.start.one and d.start.fingerprint.startswith("sha256:")
@@ -319,14 +319,14 @@ def test_given_weights_as_typed(digits, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "none").exists()
     assert main([*command, "--weights", "net.pt", "--out", "run"]) == 0
     assert main(["inspect", "run"]) == 0
-    assert "one net of given values, carried along" in capsys.readouterr().out
+    assert "one net of given values, by reference: net.pt" in capsys.readouterr().out
     assert (
         main(["finetune", "run", "--weights", "net.pt", "--no-reach", "--out", "tuned.safetensors"])
         == 0
     )
-    tuned, d = load_file("tuned.safetensors"), dd.DistilledDataset.load("run")
+    tuned, d = load_file("tuned.safetensors"), dd.DistilledDataset.load("run", weights="net.pt")
     assert same(values(d.train()), tuned)
-    assert net_line(d).startswith("Learned for mlp from its given values, seed 0")
+    assert net_line(d).startswith("Learned for mlp from net.pt, seed 0")
 
 
 def test_unused_values_are_no_error_where_warnings_are(digits, capsys):

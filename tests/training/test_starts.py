@@ -141,7 +141,7 @@ def test_buffers_of_a_pretrained_net_travel_with_the_set(digits, tmp_path):
     studied.advance()
     d = studied.snapshot()
     d.save(tmp_path / "set")
-    loaded = type(d).load(tmp_path / "set")
+    loaded = type(d).load(tmp_path / "set", weights=tmp_path / "net.pt")
     means = [b for k, b in loaded.train().named_buffers() if k.endswith("running_mean")]
     assert means
     assert all(bool((b == 0.25).all()) for b in means)

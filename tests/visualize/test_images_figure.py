@@ -246,7 +246,7 @@ def test_accuracies_of_any_form_do_not_break_it(found):
     ("start", "objective", "words"),
     [
         (Start("pool", source="usps"), None, "Learned for any mlp pretrained on usps"),
-        (Start("weights"), None, "one mlp with given weights and a fresh last layer"),
+        (Start("weights"), None, "mlp from its given values with a fresh last layer"),
         (
             Start("pool", source="mnist"),
             Attack(0, 1, 4),

@@ -1,0 +1,127 @@
+"""Pretrained values by reference: a set's file names the weights that its steps start from, and
+does not hold them.
+
+What the weights give is every parameter and every buffer of the net's state, less what is the set's
+own (a fresh last layer, BatchNorm statistics that were re-estimated). The set has the checksum of
+these values, so that whoever passes weights is told whether they are the right ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from datadistill.errors import DataError, UsageError
+from datadistill.nets.copying import copy_net
+from datadistill.nets.trained_parameters import select_trained
+from datadistill.nets.weights import read_weights
+from datadistill.runs.tensors import checksum
+from datadistill.theta import Theta, frozen_tensors, put, trainable
+
+if TYPE_CHECKING:
+    from datadistill.distilled import DistilledDataset
+
+TORCHVISION = "torchvision "
+"""What the name of weights begins with that torchvision publishes: model and enum follow."""
+
+
+def name_of(source: str) -> str:
+    """The name of weights as a set's file has it: without the folder, which is of one machine."""
+    return source if source.startswith(TORCHVISION) else Path(source).name
+
+
+def checksum_of(values: Mapping[str, Tensor]) -> str:
+    """The checksum of a net's tensors; of complex ones, of their parts."""
+    named = {name: value.detach() for name, value in values.items()}
+    return checksum(
+        {name: torch.view_as_real(v) if v.is_complex() else v for name, v in named.items()}
+    )
+
+
+def given_values(net: nn.Module, own: Collection[str] = ()) -> Theta:
+    """The values of a net that weights give: its parameters and the buffers of its state, less
+    those of the set's `own`, counts of batches, and buffers with values that are not finite (a mask
+    is part of the architecture)."""
+    state = net.state_dict()
+    named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    return {
+        name: value.detach()
+        for name, value in named.items()
+        if name in state
+        and name not in own
+        and not name.endswith("num_batches_tracked")
+        and bool(torch.isfinite(value).all())
+    }
+
+
+def finite_copies(tensors: Mapping[str, Tensor]) -> Theta | None:
+    """Copies of the tensors that a file can hold; None where there are none."""
+    found = {k: x.clone() for k, x in tensors.items() if bool(torch.isfinite(x).all())}
+    return found or None
+
+
+def complete(
+    d: DistilledDataset,
+    weights: str | os.PathLike[str] | nn.Module,
+    net: nn.Module | None = None,
+    download: bool = True,
+) -> tuple[Theta, Theta | None]:
+    """theta_0 and what goes with it, of a set whose file names its weights.
+
+    Args:
+        d: the set.
+        weights: a file, "imagenet", or a net with the values.
+        net: the architecture, for a set that was learned with a module of the user's own.
+        download: whether torchvision's weights may be fetched.
+
+    Raises:
+        DataError: weights that do not fit the net, or other ones than the set was learned for.
+    """
+    if isinstance(weights, nn.Module):
+        module, name = copy_net(weights), "the net's values"
+    else:
+        module = d.build() if net is None else copy_net(net)
+        model = d.net.args.get("model")
+        found = read_weights(weights, module, model=model, download=download)
+        theta, buffers, _ = found.fit(module, fresh_last=d.start.kind == "weights")
+        put(module, {**theta, **buffers})
+        name = found.source
+    select_trained(module, d.trained)
+    own = d.carried
+    digest = checksum_of(given_values(module, own))
+    if digest != d.start.fingerprint:
+        raise DataError(
+            f"{name} ({digest[:19]}...) is not what the set was learned for: {describe(d)}"
+        )
+    put(module, own)
+    theta_0 = {k: module.get_parameter(k).detach().clone() for k in trainable(module)}
+    return theta_0, finite_copies(frozen_tensors(module))
+
+
+def is_given_by(d: DistilledDataset, net: nn.Module) -> bool:
+    """Whether a net has the values that the set was learned for, but for the set's own."""
+    return checksum_of(given_values(net, d.carried)) == d.start.fingerprint
+
+
+def describe(d: DistilledDataset) -> str:
+    """The weights that a set names, and how to pass them."""
+    named = d.start.weights
+    digest = f"{(d.start.fingerprint or '')[:19]}..."
+    if named is None:
+        return f"the values of a net of your own ({digest}); pass that net (net=)"
+    if named.startswith(TORCHVISION):
+        return f"{named} ({digest}); pass weights imagenet, or their file"
+    return f"{named} ({digest}); pass that file (weights)"
+
+
+def refuse_incomplete(d: DistilledDataset) -> None:
+    """UsageError that names the weights a set lacks, and says how to pass them."""
+    raise UsageError(
+        f"the set starts from pretrained values, which its file names and does not hold: "
+        f"{describe(d)}"
+    )
