@@ -73,9 +73,9 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.training.finetune import count_ordinary, finetune
 
     d = DistilledDataset.load(args.set_)
+    out = choose_out(args)
     if not d.is_complete and args.net is None and args.pool_net is None:
         d = d.with_weights(args.weights, download=options.download)
-    out = choose_out(args)
     net = own_net(d, args)
     with StopFlag(), output.redirect_prints():
         with interruptible("stopped; nothing was written"):

@@ -95,6 +95,7 @@ RECIPES: dict[str, Page] = {
         for one in (False, True)
     },
     "own-images": Page(own_images.own_images, "-"),
+    "own-images-finetune": Page(own_images.own_images_finetune, "-"),
 }
 
 

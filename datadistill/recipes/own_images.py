@@ -1,4 +1,5 @@
-"""Your own folder of images, one sub-folder a class."""
+"""Your own folder of images, one sub-folder a class: for any fresh net, or for your pretrained
+one."""
 
 from __future__ import annotations
 
@@ -34,4 +35,36 @@ def own_images() -> DistillConfig:
         lr_images=0.05,
         lr_step_sizes=0.05,
         validate_every=50,
+    )
+
+
+def own_images_finetune() -> DistillConfig:
+    """One image a class from your own folder adapts your pretrained net in five steps; pass --data
+    FOLDER and --weights FILE or imagenet.
+
+    The net is --net torchvision --net-args model resnet18 if nothing else is said. Its last layer
+    is kept where it fits the classes, else drawn afresh (--head); BatchNorm keeps its statistics
+    (--norm); all parameters are trained (--train). Images become 64x64 colour ones (--size).
+    """
+    return DistillConfig(
+        recipe="own-images-finetune",
+        dataset="folder",
+        data=PLACEHOLDER,
+        size=64,
+        net="torchvision",
+        net_args={"model": "resnet18"},
+        init="default",
+        theta_0="given",
+        ipc=1,
+        steps=1,
+        epochs=5,
+        images_from="real",
+        update="adam",
+        step_size=0.001,
+        step_sizes="per-tensor",
+        iterations=100,
+        batch=32,
+        lr_images=0.05,
+        lr_step_sizes=0.05,
+        validate_every=20,
     )

@@ -22,6 +22,7 @@ SETS = {
     "distilled_checks",
     "earlier_files",
     "pool",
+    "pretrained_values",
     "quantization",
     "unfinished",
 }
