@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from datadistill.config.choices import from_description
 from datadistill.data import Split
@@ -27,6 +26,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.innerloop.attributes import keep_attributes, put_attributes, take_attributes
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.innerloop.problem import stacked_nets
+from datadistill.nets.functional import call_with
 from datadistill.nets.logits import cross_entropy, refuse_labels_beyond, refuse_no_logits
 from datadistill.runs.signals import poll
 from datadistill.streams import global_stream
@@ -61,7 +61,7 @@ def logits_of(
         k: p.contiguous(memory_format=torch.channels_last) if p.dim() == 4 else p
         for k, p in theta.items()
     }
-    return functional_call(net, theta, (images,))
+    return call_with(net, theta, (images,))
 
 
 def add_buffers(net: nn.Module, theta: Theta, nets: int = 1) -> Theta:

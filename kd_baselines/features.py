@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
 from datadistill.errors import UsageError, suggest
+from datadistill.nets.functional import call_with
 
 __all__ = ["Outputs", "cast_images", "layers", "logits_in", "run"]
 
@@ -91,7 +91,7 @@ def run(
             computed. A forward that stops cannot see a later call of a plain name; run it once
             whole to have that refused.
         tensors: stand in for parameters and buffers of these names, as in
-            `torch.func.functional_call`.
+            `datadistill.nets.functional.call_with`.
         classes: of a net whose output is a tensor of so many logits in evaluation mode: a tuple in
             training mode then begins with them.
 
@@ -117,9 +117,7 @@ def run(
             handles.append(_tap(name, place, found, stop_when_found))
         images = cast_images(net, images).clone()  # a first layer may work in place
         with _disable_compile(net) if places or images.requires_grad else nullcontext():
-            result = (
-                net(images) if tensors is None else functional_call(net, dict(tensors), (images,))
-            )
+            result = net(images) if tensors is None else call_with(net, dict(tensors), (images,))
     except _Enough:
         result = None
     finally:

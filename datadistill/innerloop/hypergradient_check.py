@@ -22,7 +22,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from datadistill.errors import UsageError, is_out_of_memory
 from datadistill.innerloop.attributes import keep_attributes
@@ -33,6 +32,7 @@ from datadistill.innerloop.problem import Loss, NetMode
 from datadistill.innerloop.unroll import unroll
 from datadistill.innerloop.update_rules import Theta
 from datadistill.nets.factory import refuse_lazy
+from datadistill.nets.functional import call_with
 from datadistill.nets.logits import cross_entropy, refuse_one_logit
 from datadistill.streams import generator, global_stream
 
@@ -139,7 +139,7 @@ class HypergradientCheck:
         }
         try:
             with torch.no_grad(), global_stream(0, "check_net"), keep_attributes(self.net):
-                logits = functional_call(self.net, kept, (images,))
+                logits = call_with(self.net, kept, (images,))
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if is_out_of_memory(error):
                 raise

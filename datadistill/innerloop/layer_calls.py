@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
+from datadistill.nets.functional import call_with
 from datadistill.streams import global_stream
 
 CUTS = ("detach", "detach_", "numpy", "tolist", "item")  # what leaves the graph
@@ -73,7 +73,7 @@ def record_calls(
             recorder,
             global_stream(0, "layer_calls"),
         ):
-            out = functional_call(net, {k: _leaf(x) for k, x in tensors.items()}, (_leaf(images),))
+            out = call_with(net, {k: _leaf(x) for k, x in tensors.items()}, (_leaf(images),))
     finally:
         for handle in handles:
             handle.remove()
@@ -119,13 +119,13 @@ class _Recorder(TorchFunctionMode):
             self.calls.append(self.open.pop())
 
     def _layer(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> Call:
-        own = (dict(module.named_parameters()), dict(module.named_buffers()))
+        own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         inputs, rebuild = _split((args, kwargs, own))
 
         def run(values: list[Tensor]) -> list[Tensor]:
             again_args, again_kwargs, again_own = rebuild(values)
             with self.mode, TwiceDifferentiable(module), global_stream(0, "layer_calls"):
-                return _floating(functional_call(module, again_own, again_args, again_kwargs))
+                return _floating(call_with(module, again_own, again_args, again_kwargs))
 
         delegates = type(module).forward is nn.Sequential.forward
         return Call(path, type(module).__name__, inputs, run, delegates=delegates)

@@ -1,6 +1,6 @@
 """The modes of a net during a pass of the inner loop, and what a pass may not leave in it.
 
-The inner loop puts theta_t in a module's place for one forward pass (torch.func.functional_call).
+The inner loop puts theta_t in a module's place for one forward pass (`nets.functional.call_with`).
 The graph of that pass is walked later, when the module holds its own values again. So during a pass
 nothing may put off a computation that reads the module (activation checkpointing, compiled code).
 What a pass leaves in a module: attributes.py.

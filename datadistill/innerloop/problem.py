@@ -5,7 +5,7 @@
     g          = grad_theta loss(net(theta, images_t), labels_t)
     theta', s' = update.step(theta, g, state, eta_t)
 
-The net is used statelessly (torch.func.functional_call): tensors it holds are never written.
+The net is used statelessly (`nets.functional.call_with`): tensors it holds are never written.
 Several nets of one architecture train at once when every entry of theta carries one leading axis of
 nets: the forward pass is vmapped over it, or where vmap cannot run the net taken one after another,
 and the losses are summed, so that one `autograd.grad` gives each net its own gradient.
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.nn.modules.dropout import _DropoutNd
 
 from datadistill.errors import UsageError, is_out_of_memory, suggest
@@ -38,6 +38,7 @@ from datadistill.innerloop.second_derivatives import TwiceDifferentiable
 from datadistill.innerloop.steps import Steps
 from datadistill.innerloop.update_rules import Eta, State, Theta, UpdateRule
 from datadistill.nets.fits import refuse_foreign
+from datadistill.nets.functional import call_with
 from datadistill.nets.logits import cross_entropy, explain_failure
 from datadistill.streams import global_stream
 
@@ -226,7 +227,7 @@ class InnerProblem:
             with self.mode, explain_failure(self.net, pair[0]):
                 # a clone, for a first layer may work in place; what the net replaces is put into
                 # tensors
-                logits = functional_call(self.net, tensors, (pair[0].clone(),))
+                logits = call_with(self.net, tensors, (pair[0].clone(),))
             return self.loss(logits, pair[1]), {k: tensors[k] for k in buffers}
 
     @torch.no_grad()

@@ -21,11 +21,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from datadistill.data import Split, augment
 from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.nets.fits import refuse_script
+from datadistill.nets.functional import call_with
 from datadistill.nets.logits import cross_entropy, explain_failure
 from datadistill.runs.signals import poll
 from datadistill.streams import generator, get_other_generators, global_stream, is_same_state
@@ -272,7 +273,7 @@ def of_stack(
     leaves = {name: p.detach().clone().requires_grad_() for name, p in theta.items()}
 
     def one(theta: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        return loss(functional_call(net, theta, (images,)), labels)
+        return loss(call_with(net, theta, (images,)), labels)
 
     def losses(batch: Batch) -> Tensor:
         # the same dropout mask for every net, as each would draw alone
