@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from datadistill.cli.options import MachineOptions, SetPath, open_output, parse
 from datadistill.cli.outputs import refuse_inputs
+from datadistill.cli.own_run import find_folder
 from datadistill.cli.printing import Output, percent, size_of
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
@@ -45,7 +46,8 @@ class Compare:
     """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11,
     torchvision."""
     data: Path | None = None
-    """The folder of class sub-folders, for a set that was learned from one."""
+    """The folder of class sub-folders, for a set that was learned from one; default: that of its
+    run folder, where it is there."""
     seed: int = 0
     """Seed of the held-out nets and of the baselines."""
     out: Path | None = None
@@ -60,11 +62,12 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(
             f"--out is {args.out}, wanted a file in a folder that is there, such as table.csv"
         )
-    if args.out is not None:
-        refuse_inputs(args.out, args.set_, args.pool)
-        refuse_inside(args.out, args.data)
     options = args.options
     output = open_output(options)
+    folder = find_folder(args.set_, args.data, output)
+    if args.out is not None:
+        refuse_inputs(args.out, args.set_, args.pool)
+        refuse_inside(args.out, folder)
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.compare import compare
     from datadistill.evaluation.own_data import load_own_data
@@ -75,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
     stopped = "stopped; nothing was measured to the end, and no file was written"
     with StopFlag(), interruptible(stopped), output.redirect_prints():
         data = load_own_data(
-            d, data_root=options.data_root, folder=args.data, download=options.download
+            d, data_root=options.data_root, folder=folder, download=options.download
         )
         found = compare(
             d,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from datadistill.cli.options import MachineOptions, SetPath, open_output, parse
+from datadistill.cli.own_run import find_folder
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
 
@@ -30,7 +31,8 @@ class Evaluate:
     pool: Path | None = None
     """For a set learned for pretrained nets: the pool whose held-out nets are tested."""
     data: Path | None = None
-    """The folder of class sub-folders, for a set that was learned from one."""
+    """The folder of class sub-folders, for a set that was learned from one; default: that of its
+    run folder, where it is there."""
     seed: int = 0
     """Seed of the held-out initializations."""
     quantize: int | None = None
@@ -57,13 +59,14 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.evaluation.saving import save_accuracies
     from datadistill.runs.signals import StopFlag, interruptible
 
+    folder = find_folder(args.set_, args.data, output)
     d = DistilledDataset.load(args.set_)
     if args.quantize is not None:
         d = d.quantized(args.quantize)
     stopped = "stopped; nothing was measured to the end, and no file was changed"
     with StopFlag(), interruptible(stopped), output.redirect_prints():
         data = load_own_data(
-            d, data_root=options.data_root, folder=args.data, download=options.download
+            d, data_root=options.data_root, folder=folder, download=options.download
         )
         found = evaluate(
             d,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from datadistill.cli.options import MachineOptions, NamesAndValues, SetPath, open_output, parse
 from datadistill.cli.outputs import refuse_inputs
-from datadistill.cli.printing import Output, percent
+from datadistill.cli.own_run import find_folder, find_weights
+from datadistill.cli.printing import Output
 from datadistill.config.values import check_range
 from datadistill.errors import DataError, UsageError
 from datadistill.runs.inside import refuse_inside
@@ -24,14 +25,39 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Ordinary:
+    """Ordinary fine-tuning of the same net on the whole training split (Adam), to compare with.
+    Its end is where it is best on the validation split."""
+
+    reach: bool = True
+    """Compare, which takes minutes for a large net; --no-reach leaves it out."""
+    max_steps: int = 1000
+    """Its steps in all."""
+    every: int = 10
+    """Its steps between tests on the validation split."""
+    lr: float | Literal["auto"] = 1e-3
+    """Its learning rate; auto tries 0.00003, 0.0001, 0.0003 and 0.001, and chooses on the
+    validation split."""
+    batch: int = 128
+    """Its images a step."""
+    seed: int = 0
+    """Seed of its batches, and of dropout."""
+
+
+@dataclass(frozen=True)
 class Finetune:
-    """Adapt your own net in the set's steps, write it, and compare with ordinary fine-tuning."""
+    """Adapt your own net in the set's steps, write it, and compare with ordinary fine-tuning: in as
+    many steps, in as many seconds, and in the end."""
 
     set_: SetPath
     """The file of a distilled set, or its run folder."""
-    weights: Path
-    """Your net's tensors by name (.safetensors, or a state dict of torch.save: .pt, .pth); with
-    --pool-net, a pool."""
+    data: Path | None = None
+    """The folder of class sub-folders, for a set that was learned from one; default: that of its
+    run folder, where it is there."""
+    weights: str | None = None
+    """Your net's tensors by name (.safetensors, or a state dict of torch.save: .pt, .pth), or
+    imagenet for torchvision's; with --pool-net, a pool. Default: those of the run folder, where
+    they are there."""
     pool_net: int | None = None
     """Take this held-out net, counted from 0, of the pool."""
     net: str | None = None
@@ -39,21 +65,9 @@ class Finetune:
     net_args: NamesAndValues = field(default_factory=dict)
     """Arguments of --net, such as width 32 norm instance."""
     out: Path | None = None
-    """File to write; default: NAME-finetuned.safetensors beside the set."""
-    reach: bool = True
-    """Count the steps of ordinary fine-tuning until it is as good; --no-reach leaves that out."""
-    max_steps: int = 1000
-    """Most steps of ordinary fine-tuning."""
-    every: int = 10
-    """Its steps between tests on the validation split."""
-    lr: float = 1e-3
-    """Its learning rate (Adam)."""
-    batch: int = 128
-    """Its images a step."""
-    data: Path | None = None
-    """The folder of class sub-folders, for a set that was learned from one."""
-    seed: int = 0
-    """Seed of the batches of ordinary fine-tuning."""
+    """File to write, .safetensors, or .pt or .pth as torch.save writes them; default:
+    NAME-finetuned.safetensors beside the set."""
+    ordinary: Ordinary = field(default_factory=Ordinary)
     options: MachineOptions = field(default_factory=MachineOptions)
 
 
@@ -62,66 +76,81 @@ def run(argv: Sequence[str]) -> int:
     args = parse(Finetune, argv, "datadistill finetune")
     if args.net_args and args.net is None:
         raise UsageError("--net-args go with --net; name the architecture")
-    check_range(args, ("max_steps", "every", "batch"), least=1)
-    check_range(args, ("lr",), above=0, hint="Adam's usual one is 0.001")
-    options = args.options
+    ordinary, options = args.ordinary, args.options
+    check_range(ordinary, ("max_steps", "every", "batch"), least=1)
+    if ordinary.lr != "auto":
+        check_range(ordinary, ("lr",), above=0, hint="Adam's usual one is 0.001")
     output = open_output(options)
+    folder = find_folder(args.set_, args.data, output)
+    weights = find_weights(args.set_, args.weights, output)
+    if weights is None:
+        raise UsageError(
+            "no weights were given: fine-tuning starts from a net of yours; pass --weights FILE"
+        )
+    out = choose_out(args, weights, folder)
     from datadistill.device import resolve
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.own_data import load_own_data
     from datadistill.runs.signals import StopFlag, interruptible
-    from datadistill.training.finetune import count_ordinary, finetune
+    from datadistill.training.finetune import compare_ordinary, finetune
 
     d = DistilledDataset.load(args.set_)
-    out = choose_out(args)
     if not d.is_complete and args.net is None and args.pool_net is None:
-        d = d.with_weights(args.weights, download=options.download)
-    net = own_net(d, args)
+        d = d.with_weights(weights, download=options.download)
+    net = own_net(d, args, weights)
     with StopFlag(), output.redirect_prints():
         with interruptible("stopped; nothing was written"):
             data = load_own_data(
-                d, data_root=options.data_root, folder=args.data, download=options.download
+                d, data_root=options.data_root, folder=folder, download=options.download
             )
             data = data.to(resolve(options.device))
-            tuning = finetune(d, net, data=data, device=options.device, reach=False, seed=args.seed)
+            tuning = finetune(
+                d, net, data=data, device=options.device, reach=False, seed=ordinary.seed
+            )
         tuning.save(out)  # now, for the comparison may take minutes
-        if args.reach:
+        if ordinary.reach:
             with interruptible(
                 f"the adapted net is in {out}; it was not compared with ordinary fine-tuning"
             ):
-                tuning = count_ordinary(
+                tuning = compare_ordinary(
                     tuning,
-                    net,
                     data,
-                    max_steps=args.max_steps,
-                    every=args.every,
-                    lr=args.lr,
-                    batch=args.batch,
-                    seed=args.seed,
+                    norm=d.norm,
+                    max_steps=ordinary.max_steps,
+                    every=ordinary.every,
+                    lr=ordinary.lr,
+                    batch=ordinary.batch,
+                    seed=ordinary.seed,
                 )
-    print_result(output, tuning, args)
+    print_result(output, tuning, ordinary)
+    read = "torch.load" if out.suffix.lower() in (".pt", ".pth") else "safetensors.torch.load_file"
     output.say(
         f"tested on the test split; {tuning.description}",
         f"wrote {out}",
-        'next: net.load_state_dict(safetensors.torch.load_file("' + str(out) + '"))',
+        f'next: net.load_state_dict({read}("{out}"))',
     )
     output.result({**tuning.as_dict(), "out": str(out)})
     return 0
 
 
-def choose_out(args: Finetune) -> Path:
-    """The file for the net; never one of those it came from."""
+def choose_out(args: Finetune, weights: str, folder: Path | None) -> Path:
+    """The file for the net: a new one, in a folder that is there."""
+    from datadistill.training.adapted_file import refuse_suffix
+
     beside = Path(os.path.abspath(args.set_)) if args.set_.name in ("", "..") else args.set_
     name = beside.name if args.set_.is_dir() else beside.stem
     out = args.out or beside.with_name(f"{name}-finetuned.safetensors")
-    refuse_inputs(out, args.set_, args.weights)
-    refuse_inside(out, args.data)
-    if args.out is None and out.exists():
-        raise UsageError(f"{out} exists already; pass --out FILE")
+    refuse_suffix(out)
+    refuse_inputs(out, args.set_, Path(weights))
+    refuse_inside(out, folder)
+    if out.exists():
+        raise UsageError(f"{out} exists already; pass --out FILE, one that does not exist")
+    if not out.parent.is_dir():
+        raise UsageError(f"cannot write to {out}: {out.parent} is no folder; make it first")
     return out
 
 
-def own_net(d: DistilledDataset, args: Finetune) -> nn.Module:
+def own_net(d: DistilledDataset, args: Finetune, source: str) -> nn.Module:
     """The user's net: the architecture with the given tensors."""
     from datadistill.nets import build
     from datadistill.runs.file_kinds import read_kind
@@ -131,15 +160,15 @@ def own_net(d: DistilledDataset, args: Finetune) -> nn.Module:
         net = d.build()
     else:
         net = build(args.net, channels=c, size=h, classes=len(d.classes), **args.net_args)
-    if args.pool_net is None and read_kind(args.weights) == "pool":
+    if args.pool_net is None and read_kind(source) == "pool":
         raise UsageError(
-            f"{args.weights} is a pool of nets; choose one of those it holds out, with "
+            f"{source} is a pool of nets; choose one of those it holds out, with "
             "--pool-net 0 or above"
         )
     if args.pool_net is not None:
-        tensors = from_pool(d, net, args.weights, args.pool_net)
+        tensors = from_pool(d, net, Path(source), args.pool_net)
     else:
-        tensors = from_file(d, net, args)
+        tensors = from_file(d, net, args, source)
     net.load_state_dict(tensors, strict=False)
     return net
 
@@ -165,14 +194,13 @@ def from_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> T
     return {name: p[number] for name, p in stacked.items()}
 
 
-def from_file(d: DistilledDataset, net: nn.Module, args: Finetune) -> Theta:
+def from_file(d: DistilledDataset, net: nn.Module, args: Finetune, source: str) -> Theta:
     """The tensors of a weights file. Where they are the ones that the set was learned for, the last
     layer that was drawn then, which the set carries, takes the place of the file's own."""
     from datadistill.nets.weights import read_weights
     from datadistill.starts import Start
 
     model = d.net.args.get("model") if args.net is None else args.net_args.get("model")
-    source = str(args.weights)
     weights = read_weights(
         source, net, model=None if model is None else str(model), download=args.options.download
     )
@@ -184,21 +212,84 @@ def from_file(d: DistilledDataset, net: nn.Module, args: Finetune) -> Theta:
     return {**theta, **buffers}
 
 
-def print_result(output: Output, tuning: FineTuning, args: Finetune) -> None:
-    """Accuracy before and after; steps and seconds of both ways."""
+def print_result(output: Output, tuning: FineTuning, ordinary: Ordinary) -> None:
+    """Accuracy, steps and seconds of the set and of ordinary fine-tuning; the modes of both."""
     steps = f"its {tuning.steps} steps" if tuning.steps > 1 else "its one step"
     rows = [
-        ("before", percent(tuning.accuracy_before), ""),
-        (f"after {steps}", percent(tuning.accuracy_after), f"{tuning.seconds:.2f} s"),
+        ("before", tuning.accuracy_before, 0, 0.0),
+        (f"after {steps}", tuning.accuracy_after, tuning.steps, tuning.seconds),
     ]
-    output.table(("", "accuracy (%)", ""), rows, right=(1,))
+    if tuning.max_steps is not None:
+        rows += ordinary_rows(tuning)
+    shown = [(name, *map(format_cell, cells)) for name, *cells in rows]
+    output.table(("", "accuracy (%)", "steps", "seconds"), shown, right=(1, 2, 3))
+    if tuning.norm is not None:
+        output.say(f"BatchNorm: {BATCHNORM[tuning.norm]}")
+    if tuning.dropout:
+        output.say("dropout: on in the set's steps and in ordinary fine-tuning")
     if tuning.max_steps is None:
         return
-    how = f"ordinary fine-tuning (Adam, learning rate {args.lr:g}, batches of {args.batch})"
+    how = f"ordinary fine-tuning (Adam, learning rate {describe_rates(tuning.rates)}, "
+    how += f"batches of {ordinary.batch})"
     if tuning.steps_ordinary is None:
         found = f"not reached in {tuning.max_steps} steps, {tuning.seconds_ordinary:.2f} s"
     elif tuning.steps_ordinary == 0:
         found = "the net was as good before any step"
     else:
         found = f"reached after {tuning.steps_ordinary} steps, {tuning.seconds_ordinary:.2f} s"
-    output.say(f"{how}: {found} (compared on the validation split every {args.every} steps)")
+    output.say(f"{how}: {found} (compared on the validation split every {ordinary.every} steps)")
+
+
+BATCHNORM = {
+    "batch": "statistics of each batch, re-estimated on the distilled images at the end; running "
+    "averages in ordinary fine-tuning",
+    "frozen": "statistics of the net as they were (frozen), in ordinary fine-tuning too",
+}
+"""The `norm` of a set in words."""
+
+
+def ordinary_rows(tuning: FineTuning) -> list[tuple[str, Any, Any, Any]]:
+    """The rows of ordinary fine-tuning."""
+    beyond = "" if tuning.accuracy_same_steps is not None else ": more than --max-steps"
+    none = "" if tuning.steps_same_seconds else ": no step fits"
+    return [
+        (
+            f"ordinary fine-tuning, same steps{beyond}",
+            tuning.accuracy_same_steps,
+            tuning.steps,
+            tuning.seconds_same_steps,
+        ),
+        (
+            f"ordinary fine-tuning, same seconds{none}",
+            tuning.accuracy_same_seconds,
+            tuning.steps_same_seconds,
+            tuning.seconds,
+        ),
+        (
+            f"ordinary fine-tuning, in the end (best of {tuning.max_steps} steps)",
+            tuning.accuracy_end,
+            tuning.steps_end,
+            tuning.seconds_end,
+        ),
+    ]
+
+
+def format_cell(value: float | None) -> str:
+    """Accuracies and seconds with two decimals, short times with four.
+
+    >>> [format_cell(x) for x in (93.456, 12, 0.00314, 0.0, None)]
+    ['93.46', '12', '0.0031', '0.00', '-']
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4f}" if 0 < value < 0.1 else f"{value:.2f}"
+
+
+def describe_rates(rates: Mapping[str, float]) -> str:
+    """The learning rate of ordinary fine-tuning, or those of its three rows."""
+    of_rows = [rates[row] for row in ("same_steps", "same_seconds", "end")]
+    if len(set(rates.values())) == 1:
+        return f"{of_rows[0]:g}"
+    return "chosen for each row: " + ", ".join(f"{rate:g}" for rate in of_rows)

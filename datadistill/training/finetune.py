@@ -2,9 +2,10 @@
 
 Domain adaptation in use (Wang et al. 2018, sections 3.5 and 4.2): a set learned for pretrained nets
 takes a net that was trained on the source data to the target data in its own T steps. Beside it
-stands ordinary fine-tuning of the same net on the whole target training set, and the number of its
-steps until it is as good. Both are compared on the validation split; the test split is read for the
-two accuracies alone.
+stands ordinary fine-tuning of the same net on the whole target training set: after as many steps,
+after as many seconds, in the end, and the number of its steps until it is as good
+(`ordinary_finetuning.py`). The test split is read for the accuracies alone: nothing is chosen by
+it.
 
 Reference: Wang et al., Dataset Distillation, 2018, https://arxiv.org/abs/1811.10959
 """
@@ -12,33 +13,40 @@ Reference: Wang et al., Dataset Distillation, 2018, https://arxiv.org/abs/1811.1
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
-from datadistill.data import RealData, Split
+from datadistill.data import RealData
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, NumericalError, UsageError
-from datadistill.evaluation.accuracy import Poll, accuracy
+from datadistill.evaluation.accuracy import Poll
 from datadistill.evaluation.attack import get_attack
 from datadistill.evaluation.own_data import check_data, load_own_data
+from datadistill.innerloop import unroll_with_buffers
+from datadistill.nets import has_batchnorm
 from datadistill.nets.copying import copy_net
+from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM
 from datadistill.nets.trained_parameters import select_trained
 from datadistill.pretrained_values import is_given_by
 from datadistill.progress import Report, show_progress
-from datadistill.runs.artifact import Artifact, Content
-from datadistill.theta import put
+from datadistill.theta import Theta, put
 from datadistill.torch_defaults import use_library_defaults
-from datadistill.training.fit import fit
-from datadistill.training.fit_plan import FitPlan
+from datadistill.training.adapted_file import ADAPTED, save_net
+from datadistill.training.ordinary_finetuning import (
+    Observed,
+    percent_of,
+    read_clock,
+    run_ordinary,
+)
 
-ADAPTED = Artifact("net", command="datadistill finetune")
+__all__ = ["ADAPTED", "FineTuning", "compare_ordinary", "finetune"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,9 @@ class FineTuning:
 
     net: nn.Module = field(repr=False)
     """The adapted net."""
+    start: nn.Module = field(repr=False)
+    """The net before, as its steps start from it: of the parameters that train, with a last layer
+    that the set carries."""
     accuracy_before: float
     """Of the net as it was given."""
     accuracy_after: float
@@ -56,29 +67,56 @@ class FineTuning:
     """The set's steps, T."""
     seconds: float
     """That they took."""
-    steps_ordinary: int | None
-    """Steps of ordinary fine-tuning until it was as good on the validation split; None where it was
-    not, or where that was not asked for."""
-    seconds_ordinary: float | None
-    """That these took, or all `max_steps` where it was not as good; measuring apart."""
-    max_steps: int | None
-    """Most steps that ordinary fine-tuning had; None where it was not asked for."""
+    norm: str | None
+    """What BatchNorm used in the set's steps: "batch" statistics, or its own, "frozen"; None for a
+    net without such layers."""
+    dropout: bool
+    """Whether dropout was on in the set's steps. In ordinary fine-tuning it is the same."""
     dataset: str
     """The target data."""
     description: str
     """What is in it."""
     meta: dict[str, Any] = field(repr=False)
     """What goes into the net's file beside the tensors."""
+    steps_ordinary: int | None = None
+    """Steps of ordinary fine-tuning until it was as good on the validation split; None where it was
+    not, or where no comparison was asked for, as in all fields that follow."""
+    seconds_ordinary: float | None = None
+    """That these took, or all `max_steps` where it was not as good; measuring apart."""
+    max_steps: int | None = None
+    """Steps of ordinary fine-tuning in all."""
+    accuracy_same_steps: float | None = None
+    """Of ordinary fine-tuning after as many steps as the set's; None where `max_steps` are
+    fewer."""
+    seconds_same_steps: float | None = None
+    """That these took."""
+    accuracy_same_seconds: float | None = None
+    """Of ordinary fine-tuning after the last step that ended within `seconds`."""
+    steps_same_seconds: int | None = None
+    """Its steps until then; 0 where not one step fits into `seconds`."""
+    accuracy_end: float | None = None
+    """Of ordinary fine-tuning in the end: at the test on the validation split, of those until
+    `max_steps` and the net as it was given, where it was best there, of equals the last."""
+    steps_end: int | None = None
+    """Its steps until then."""
+    seconds_end: float | None = None
+    """That these took."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Its learning rate for each of "ordinary", "same_steps", "same_seconds" and "end"; they are
+    chosen one by one on the validation split where `lr` is "auto"."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields but the net, as plain values."""
+        """All fields but the nets, as plain values."""
         return {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("net", "meta")
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in ("net", "start", "meta")
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the adapted net: a safetensors file of its parameters and buffers by name."""
-        ADAPTED.save(Content(self.net.state_dict(), self.meta), path)
+        """Write the adapted net's parameters and buffers by the net's own names, atomically: a
+        safetensors file, or for `.pt` and `.pth` what `torch.save` makes of the state dict."""
+        save_net(self.net, path, self.meta)
 
 
 @use_library_defaults()
@@ -93,14 +131,14 @@ def finetune(
     reach: bool = True,
     max_steps: int = 1000,
     every: int = 10,
-    lr: float = 1e-3,
+    lr: float | str = 1e-3,
     batch: int = 128,
     seed: int = 0,
     poll: Poll | None = None,
     progress: bool | Report = False,
 ) -> FineTuning:
-    """Adapt a net in the set's T steps, and count the steps of ordinary fine-tuning that reach the
-    same accuracy.
+    """Adapt a net in the set's T steps, and compare with ordinary fine-tuning in as many steps, in
+    as many seconds, and in the end.
 
     The net starts from its own values, also where the set carries an initialization: a set learned
     for one fixed initialization is of use to that net alone, and this says so. Its images must be
@@ -112,10 +150,12 @@ def finetune(
         data: the target data; default: the set's own, found by name.
         data_root: where data sets lie.
         device: auto, cpu or cuda.
-        reach: count the steps of ordinary fine-tuning (Adam on the whole training split).
-        max_steps, every: it stops after this many steps, and is measured whenever `every` more are
-            done.
-        lr, batch: its learning rate and images a step.
+        reach: compare with ordinary fine-tuning (Adam on the whole training split), which takes
+            minutes for a large net.
+        max_steps, every: it stops after this many steps, and is tested on the validation split
+            whenever `every` more are done.
+        lr, batch: its learning rate and images a step. "auto" makes a run with each of
+            `ordinary_finetuning.RATES`, and chooses on the validation split.
         seed: of its batches, and of dropout.
         poll: called before its steps, for signals.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it
@@ -137,38 +177,41 @@ def finetune(
         raise UsageError(
             f"net is {net!r:.80}, wanted a torch module: fine-tuning starts from its values"
         )
-    where = resolve(device)
-    real = (data or load_own_data(d, data_root=data_root)).to(where)
-    check_data(d, real)
-    _warn_of_attack(d)
-    start = select_trained(copy_net(net), d.trained).to(where)
-    if not d.is_complete and is_given_by(d, start):
-        put(start, d.carried)  # a fresh last layer that the set was learned with
-    theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
-    if not theta_0:
+    start = select_trained(copy_net(net), d.trained)
+    if not any(p.requires_grad for p in start.parameters()):
         raise UsageError(
             "no parameter of the net requires a gradient, so there is nothing to "
             "train; unfreeze some"
         )
-    began = _read_clock(where)
+    check_fits(net, tuple(d.images.shape[1:]), len(d.classes))
+    where = resolve(device)
+    real = (data or load_own_data(d, data_root=data_root)).to(where)
+    check_data(d, real)
+    _warn_of_attack(d)
+    start = start.to(where)
+    if d.embedded is not None and is_given_by(d, start):
+        put(start, d.carried)  # a fresh last layer, or statistics, that the set was learned with
+    theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
+    _warm_up(d.to(where), start, theta_0)
+    began = read_clock(where)
     trained = d.train(start, theta_0, seed=seed)
-    seconds = _read_clock(where) - began
+    seconds = read_clock(where) - began
     if broken := [k for k, p in trained.named_parameters() if not bool(torch.isfinite(p).all())]:
         raise NumericalError(
             f"after the set's {len(d.order)} steps {broken[0]} is not finite: its step sizes, up "
             f"to {float(d.step_sizes.max()):.3g}, are too large for this net; use one like "
             "those it was made for"
         )
-    before, after = (_accuracy(one, real.test) for one in (start, trained))
+    before, after = (percent_of(one, real.test) for one in (start, trained))
     tuning = FineTuning(
         net=trained,
+        start=start,
         accuracy_before=before,
         accuracy_after=after,
         steps=len(d.order),
         seconds=seconds,
-        steps_ordinary=None,
-        seconds_ordinary=None,
-        max_steps=None,
+        norm=d.norm if has_batchnorm(start) else None,
+        dropout=any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in start.modules()),
         dataset=real.name,
         description=real.description,
         meta={
@@ -180,10 +223,10 @@ def finetune(
     )
     if not reach:
         return tuning
-    return count_ordinary(
+    return compare_ordinary(
         tuning,
-        net,
         real,
+        norm=d.norm,
         max_steps=max_steps,
         every=every,
         lr=lr,
@@ -193,20 +236,20 @@ def finetune(
     )
 
 
-def count_ordinary(
+def compare_ordinary(
     tuning: FineTuning,
-    net: nn.Module,
     data: RealData,
     *,
+    norm: str = "batch",
     max_steps: int = 1000,
     every: int = 10,
-    lr: float = 1e-3,
+    lr: float | str = 1e-3,
     batch: int = 128,
     seed: int = 0,
     poll: Poll | None = None,
 ) -> FineTuning:
-    """Count the steps that ordinary fine-tuning of the same net needs; the arguments are those of
-    `finetune`, `net` is the net it started from, and `data` is on the device of the adapted net."""
+    """Compare with ordinary fine-tuning of the same net. The arguments are those of `finetune`;
+    `norm` is that of the set, and `data` is on the device of the adapted net."""
     for name, count in (("max_steps", max_steps), ("every", every)):
         if count < 1:
             raise UsageError(f"{name} is {count}, but at least 1 is needed")
@@ -215,41 +258,45 @@ def count_ordinary(
             f"{data.name} leaves no validation images to compare on; hold some out, or leave the "
             "comparison out (--no-reach)"
         )
-    where = data.device
-    start = copy_net(net).to(where)
-    wanted = _accuracy(tuning.net, data.validation)
-    if _accuracy(start, data.validation) >= wanted:
-        return replace(tuning, steps_ordinary=0, seconds_ordinary=0.0, max_steps=max_steps)
-    reached: list[int] = []
-    measuring = 0.0
-
-    def check_step(step: int, current: nn.Module) -> bool:
-        nonlocal measuring
-        if step % every and step != max_steps:
-            return False
-        began = _read_clock(where)
-        if _accuracy(current, data.validation) >= wanted:
-            reached.append(step)
-        measuring += _read_clock(where) - began
-        return bool(reached) or step == max_steps
-
-    per_epoch = -(-len(data.train) // batch) if batch >= 1 else 1  # FitPlan refuses such a batch
-    plan = FitPlan(epochs=-(-max_steps // per_epoch), batch=batch, lr=lr)
-    # the first optimizer of a process imports for a second or two: not part of what is compared
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-    began = _read_clock(where)
-    fit(start, data.train, plan, seed=seed, on_step=check_step, poll=poll)
-    seconds = _read_clock(where) - began - measuring
+    observed = Observed(
+        set_steps=tuning.steps,
+        set_seconds=tuning.seconds,
+        wanted=percent_of(tuning.net, data.validation),
+        max_steps=max_steps,
+        every=every,
+    )
+    found = run_ordinary(
+        tuning.start, data, observed, norm=norm, lr=lr, batch=batch, seed=seed, poll=poll
+    )
+    same_steps, same_seconds = found.same_steps, found.same_seconds
+    end, reached = found.best, found.reached
     return replace(
         tuning,
-        steps_ordinary=reached[0] if reached else None,
-        seconds_ordinary=seconds,
         max_steps=max_steps,
+        steps_ordinary=None if reached is None else reached.steps,
+        seconds_ordinary=found.seconds if reached is None else reached.seconds,
+        accuracy_same_steps=None if same_steps is None else percent_of(same_steps.net, data.test),
+        seconds_same_steps=None if same_steps is None else same_steps.seconds,
+        accuracy_same_seconds=percent_of(same_seconds.net, data.test),
+        steps_same_seconds=same_seconds.steps,
+        accuracy_end=percent_of(end.net, data.test),
+        steps_end=end.steps,
+        seconds_end=end.seconds,
+        rates={
+            "ordinary": (reached or end).lr,
+            "same_steps": (same_steps or end).lr,
+            "same_seconds": same_seconds.lr,
+            "end": end.lr,
+        },
     )
 
 
-def _accuracy(net: nn.Module, split: Split) -> float:
-    return accuracy(net, {k: p.detach() for k, p in net.named_parameters()}, split)
+def _warm_up(d: DistilledDataset, net: nn.Module, theta_0: Theta) -> None:
+    """One step that counts for nothing: the first of a process pays for imports and memory."""
+    with torch.no_grad():
+        unroll_with_buffers(
+            net, theta_0, d.steps()[:1], torch.zeros(1), d.update, norm=d.norm, stream=0
+        )
 
 
 def _is_of(d: DistilledDataset, net: nn.Module) -> bool:
@@ -269,9 +316,3 @@ def _warn_of_attack(d: DistilledDataset) -> None:
             "poisoning): the net is meant to become worse on that class",
             stacklevel=4,
         )
-
-
-def _read_clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -87,6 +87,9 @@ def test_finetune_writes_the_net_and_says_what_it_took(here, weights, capsys):
     tuned = load_file("tuned.safetensors")
     assert all(torch.equal(p, tuned[k]) for k, p in by_hand.state_dict().items())
     assert "after its 4 steps" in shown.err and "ordinary fine-tuning (Adam" in shown.err
+    assert main(argv) == 2
+    assert "tuned.safetensors exists already" in capsys.readouterr().err
+    (here / "tuned.safetensors").unlink()
     assert main(argv) == 0
     said = capsys.readouterr().out
     assert (
@@ -197,6 +200,9 @@ def test_finetune_weights_that_do_not_fit(here, capsys):
             ["--out", "nowhere/net.safetensors", "--no-reach"],
             "cannot write to nowhere/net.safetensors",
         ),
+        (["--out", "net.pt"], "net.pt exists already"),
+        (["--out", "new.onnx"], "ends in '.onnx', but a net is written as .safetensors"),
+        (["--lr", "0"], "lr is 0"),
     ],
 )
 def test_finetune_refuses(here, options, said, capsys):
@@ -230,12 +236,12 @@ def test_finetune_the_weights_a_set_was_learned_for(here, capsys):
         fingerprint=read_weights("pretrained.safetensors", SPEC.build()).fingerprint,
     )
     d.save("learned.safetensors")
-    argv = ["finetune", "learned.safetensors", "--no-reach", "--out", "a", "--weights"]
-    assert main([*argv, "pretrained.safetensors"]) == 0
+    argv = ["finetune", "learned.safetensors", "--no-reach", "--weights"]
+    assert main([*argv, "pretrained.safetensors", "--out", "a"]) == 0
     assert "warning" not in capsys.readouterr().err
     assert all(torch.equal(p, load_file("a")[k]) for k, p in d.train().state_dict().items())
     save_file({**other, "layers.0.bias": torch.ones(16)}, "others.safetensors")
-    assert main([*argv, "others.safetensors"]) == 3
+    assert main([*argv, "others.safetensors", "--out", "b"]) == 3
     assert "layers.2.weight" in capsys.readouterr().err
 
 

@@ -2,13 +2,13 @@
 beside."""
 
 import copy
+import json
 import math
 import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 import datadistill as dd
 from datadistill.data import RealData, Split
@@ -19,9 +19,10 @@ from datadistill.evaluation.accuracy import accuracy
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import Attack
-from datadistill.training.finetune import count_ordinary, finetune
+from datadistill.training.finetune import compare_ordinary, finetune
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
+from datadistill.training.ordinary_finetuning import Watch
 
 SPEC = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 16, "depth": 1})
 
@@ -114,9 +115,11 @@ def test_it_looks_every_so_many_steps_and_at_the_last(digits, monkeypatch, every
         return 50.0 if len(seen) == 1 else 10.0  # the first call is for what is wanted
 
     tuning = finetune(set_of(digits), fresh(), data=digits, reach=False)
-    monkeypatch.setattr("datadistill.training.finetune.accuracy", counted)
-    count_ordinary(tuning, fresh(), digits, max_steps=12, every=every, batch=32)
-    assert seen == [len(digits.validation)] * (1 + len(looks))
+    monkeypatch.setattr("datadistill.training.ordinary_finetuning.accuracy", counted)
+    compare_ordinary(tuning, digits, max_steps=12, every=every, batch=32)
+    tested = 3  # same steps, same seconds, the end
+    expected = [len(digits.validation)] * (1 + len(looks)) + [len(digits.test)] * tested
+    assert seen == expected
 
 
 def test_a_net_that_is_as_good_already_needs_no_step(digits):
@@ -125,13 +128,24 @@ def test_a_net_that_is_as_good_already_needs_no_step(digits):
     assert found.steps_ordinary == 0 and found.seconds_ordinary == 0.0
 
 
-def test_the_test_split_serves_the_two_accuracies_alone(digits):
+def test_the_test_split_is_read_when_training_is_over(digits, monkeypatch):
     data = dd.load("digits")
     tuning = finetune(set_of(data), fresh(), data=data, reach=False)
-    data._held_out.split = None
+    steps, split = [], data.test
     data._kept.clear()
+    data._held_out.split = None
     data._held_out._read = lambda: pytest.fail("the test split was read")
-    count_ordinary(tuning, fresh(), data, max_steps=10)
+    observe = Watch.observe
+
+    def observed(watch, step, net):
+        steps.append(step)
+        if is_last := observe(watch, step, net):
+            data._held_out._read = lambda: split
+        return is_last
+
+    monkeypatch.setattr(Watch, "observe", observed)
+    compare_ordinary(tuning, data, max_steps=10)
+    assert steps == list(range(1, 11))
 
 
 def test_a_set_for_one_fixed_initialization_says_so(digits):
@@ -181,24 +195,9 @@ def test_batchnorm_is_right_in_evaluation_mode(digits):
     assert found.accuracy_after == pytest.approx(100 * float(hits))
 
 
-def test_the_file_holds_the_net(digits, tmp_path):
-    found = finetune(set_of(digits), fresh(), data=digits, reach=False)
-    found.save(tmp_path / "net.safetensors")
-    again = SPEC.build()
-    again.load_state_dict(load_file(tmp_path / "net.safetensors"))
-    assert all(torch.equal(x, again.state_dict()[k]) for k, x in found.net.state_dict().items())
-    found.save(tmp_path / "twice.safetensors")
-    assert (tmp_path / "twice.safetensors").read_bytes() == (
-        tmp_path / "net.safetensors"
-    ).read_bytes()
-    assert found.as_dict().keys() >= {
-        "accuracy_before",
-        "accuracy_after",
-        "steps",
-        "seconds",
-        "steps_ordinary",
-        "seconds_ordinary",
-    }
+def test_the_fields_are_plain_values(digits):
+    found = finetune(set_of(digits), fresh(), data=digits, max_steps=5).as_dict()
+    assert "net" not in found and json.loads(json.dumps(found)) == found
 
 
 # --- what does not fit

@@ -1,0 +1,102 @@
+"""A set in its run folder finds the folder of images and the weights that the run had."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from datadistill.cli import main
+from datadistill.nets import build
+
+SMALL = ["--net", "mlp", "--net-args", "width", "6", "depth", "1", "--device", "cpu"]
+LEARN = [*SMALL, "--iterations", "1", "--size", "8", "--batch", "8", "--no-figures"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Images of two classes and a net's weights."""
+    monkeypatch.chdir(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    for k, name in enumerate(("cat", "dog")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = torch.randint(100 * k, 100 * k + 100, (8, 8, 3), generator=generator)
+            Image.fromarray(pixels.to(torch.uint8).numpy()).save(f"pets/{name}/{i}.png")
+    net = build("mlp", channels=3, size=8, classes=2, width=6, depth=1)
+    torch.save(net.state_dict(), "net.pt")
+    return tmp_path
+
+
+def learn(*options):
+    assert main(["distill", "own-images", "--data", "pets", *LEARN, *options]) == 0
+
+
+def test_finetune_in_one_line(here, capsys):
+    learn("--weights", "net.pt", "--theta-0", "given", "--out", "run", "--no-evaluate")
+    capsys.readouterr()
+    argv = ["finetune", "run", "--max-steps", "12", "--batch", "8", "--out"]
+    assert main([*argv, "own.safetensors", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "data: pets, the folder of the set's own run" in shown.err
+    assert "weights: net.pt, those of the set's own run" in shown.err
+    found = json.loads(shown.out)
+    assert main([*argv, "typed.safetensors", "--data", "pets", "--weights", "net.pt"]) == 0
+    assert "own run" not in capsys.readouterr().out
+    own, typed = load_file("own.safetensors"), load_file("typed.safetensors")
+    assert all(torch.equal(x, typed[k]) for k, x in own.items())
+    names = ("accuracy_same_steps", "accuracy_same_seconds", "accuracy_end", "steps_end")
+    assert all(found[name] is not None for name in (*names, "rates"))
+    assert main(["finetune", "run/distilled.safetensors", "--no-reach", "--out", "a.pt"]) == 0
+    assert torch.load("a.pt", weights_only=True).keys() == own.keys()
+
+
+def test_evaluate_and_compare_find_the_folder(here, capsys):
+    learn("--theta-0", "random", "--nets-tested", "2", "--plain-nets", "0", "--out", "run")
+    few = ["--nets", "2", "--sets", "1", "--selection-nets", "1"]
+    for argv in (
+        ["evaluate", "run", "--nets", "2", "--plain-nets", "0"],
+        ["compare", "run", *few, "--baselines", "random-real"],
+    ):
+        capsys.readouterr()
+        assert main([*argv, "--json"]) == 0
+        own = capsys.readouterr()
+        assert "data: pets, the folder of the set's own run" in own.err
+        assert main([*argv, "--json", "--data", "pets"]) == 0
+        assert capsys.readouterr().out == own.out
+
+
+MISSING = {
+    "the folder": ("pets", "pass its folder (--data FOLDER)"),
+    "the weights": ("net.pt", "pass --weights FILE"),
+    "the config": ("run/config.json", "pass --weights FILE"),
+}
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_what_is_no_longer_there_is_asked_for(here, what, capsys):
+    path, said = MISSING[what]
+    learn("--weights", "net.pt", "--theta-0", "given", "--out", "run", "--no-evaluate")
+    shutil.move(path, "elsewhere")
+    capsys.readouterr()
+    assert main(["finetune", "run", "--no-reach"]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(here.glob("*finetuned*"))
+
+
+def test_a_file_elsewhere_has_no_run(here, capsys):
+    learn("--weights", "net.pt", "--theta-0", "given", "--out", "run", "--no-evaluate")
+    shutil.copy("run/distilled.safetensors", "set.safetensors")
+    capsys.readouterr()
+    assert main(["finetune", "set.safetensors", "--no-reach"]) == 2
+    assert "pass --weights FILE" in capsys.readouterr().err
+
+
+def test_an_output_among_the_images_of_the_run_is_refused(here, capsys):
+    learn("--weights", "net.pt", "--theta-0", "given", "--out", "run", "--no-evaluate")
+    assert main(["finetune", "run", "--out", "pets/cat/a.pt"]) == 2
+    assert "lies inside pets" in capsys.readouterr().err
+    assert main(["compare", "run", "--out", "pets/cat/table.csv"]) == 2
+    assert "lies inside pets" in capsys.readouterr().err
