@@ -297,7 +297,9 @@ class DistilledDataset:
         Example:
             `net = DistilledDataset.load("runs/mnist5k-fixed-s0").train()`
         """
-        if not self.is_complete and theta_0 is None and isinstance(net, nn.Module):
+        if not self.is_complete and theta_0 is None:
+            if not isinstance(net, nn.Module):
+                refuse_incomplete(self)
             return self.with_weights(net).train(net, seed=seed)
         own = self.build() if net is None else bare_net(as_module(net, seed, "train_theta_0", 0, 0))
         if net is not None:

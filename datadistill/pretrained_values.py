@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ def describe(d: DistilledDataset) -> str:
     return f"{named} ({digest}); pass that file (weights)"
 
 
-def refuse_incomplete(d: DistilledDataset) -> None:
+def refuse_incomplete(d: DistilledDataset) -> NoReturn:
     """UsageError that names the weights a set lacks, and says how to pass them."""
     raise UsageError(
         f"the set starts from pretrained values, which its file names and does not hold: "

@@ -182,6 +182,7 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         ("order", f"{_order(s['order'][0])} in the first step"),
         ("update rule", f"{rule.pop('name')} ({format_value(rule)}), BatchNorm {s['norm']}"),
         ("net", net),
+        *([("trained", " ".join(s["trained"]))] if s.get("trained") else []),
         ("made for", start),
         ("normalization", f"mean {format_value(scale['mean'])}, std {format_value(scale['std'])}"),
         ("size", f"{size_of(s['bytes'])} of images, labels and step sizes"),
