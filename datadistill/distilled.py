@@ -24,6 +24,7 @@ from datadistill.data.normalization import Normalization
 from datadistill.data.reference import DataReference
 from datadistill.distilled_checks import check_set, schedule_of
 from datadistill.errors import UsageError
+from datadistill.features import FeatureNormalization
 from datadistill.innerloop.steps import Pair
 from datadistill.innerloop.unroll import unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule
@@ -215,7 +216,8 @@ class DistilledDataset:
         *,
         download: bool = True,
     ) -> DistilledDataset:
-        """A copy that has the pretrained values which its file names; itself where it has them.
+        """A copy that has the pretrained values which its file names; itself where it has them. Of
+        a set of features they are the backbone's, which `normalization` makes features with.
 
         Args:
             weights: their file, "imagenet" for torchvision's, or a net that has the values.
@@ -225,9 +227,12 @@ class DistilledDataset:
         Raises:
             DataError: weights that do not fit the net, or with another checksum than the file has.
         """
+        own = None if net is None else as_module(net, 0, "weights", 0, 0)
+        if isinstance(self.normalization, FeatureNormalization):
+            with_backbone = self.normalization.with_backbone(weights, own, download)
+            return self._replace(normalization=with_backbone)
         if self.is_complete:
             return self
-        own = None if net is None else as_module(net, 0, "weights", 0, 0)
         theta_0, buffers = complete(self, weights, own, download)
         device = self.images.device
         return self._replace(theta_0=theta_0, buffers=buffers).to(device)

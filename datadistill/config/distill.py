@@ -36,6 +36,10 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
     augment: tuple[str, ...] = ()
     """Augmentations of the real batches: "crop", "flip"."""
 
+    space: Literal["pixels", "features"] = "pixels"
+    """What is learned: images, or in their place "features" of a frozen pretrained net, for its
+    last layer alone. The features of the real images are computed once."""
+
     # --- where nets start
     theta_0: Literal["fixed", "random", "given"] = "fixed"
     """One draw kept, or fresh draws every outer iteration; with a pool, one of its nets or all of
@@ -193,6 +197,7 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
                 "nets; choose fixed for one of them, or random for all"
             )
         self._check_pretrained()
+        self._check_space()
         if self.objective == "attack":
             if self.attack_class == self.target_class:
                 raise UsageError(
@@ -220,6 +225,29 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
                 raise UsageError(
                     f"{name} is {quote(getattr(self, name))}, which goes with a pretrained net; "
                     "pass --weights FILE, or choose theta_0 given with a net of your own"
+                )
+
+    def _check_space(self) -> None:
+        """Refuse choices that features of a frozen net leave no room for."""
+        if self.space == "pixels":
+            return
+        if self.weights is None and self.theta_0 != "given":
+            raise UsageError(
+                "space is features, which are those of one pretrained net; pass --weights FILE, or "
+                "choose theta_0 given with a net of your own"
+            )
+        for name, wanted, why in (
+            ("train", (("all",), ("head",)), "a linear head is all that is trained on features"),
+            ("head", ("auto", "fresh"), "the head is drawn afresh"),
+            ("norm", ("auto", "frozen"), "the backbone keeps its statistics"),
+            ("embed_weights", (False,), "the file names the backbone and does not hold it"),
+            ("augment", ((),), "the features of the real images are computed once"),
+        ):
+            value = getattr(self, name)
+            if value not in wanted:
+                raise UsageError(
+                    f"{name} is {quote(value)}, and space is features: {why}; leave {name} out, or "
+                    "choose space pixels"
                 )
 
     @property

@@ -20,7 +20,7 @@ from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 from datadistill.evaluation.attack import AttackScores, get_attack, mean_and_std, measure_of
-from datadistill.evaluation.own_data import check_data, load_own_data
+from datadistill.evaluation.own_data import check_data, in_space_of, load_own_data
 from datadistill.evaluation.tested_nets import start_of, with_values_of
 from datadistill.innerloop import Steps, momentum, unroll_with_buffers
 from datadistill.innerloop.attributes import keep_attributes
@@ -122,7 +122,7 @@ def evaluate(
     if plain_nets < 0:
         raise UsageError(f"plain_nets is {plain_nets}, but it must be 0 (no plain loop) or more")
     where = resolve(device)
-    real = (data or load_own_data(distilled, data_root=data_root)).to(where)
+    real = in_space_of(distilled, (data or load_own_data(distilled, data_root=data_root)).to(where))
     check_data(distilled, real, split)
     distilled = with_values_of(distilled, net)
     module, start = start_of(distilled, net, seed, where, pool)

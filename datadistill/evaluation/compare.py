@@ -25,7 +25,7 @@ from datadistill.evaluation.attack import AttackScores, get_attack, mean_and_std
 from datadistill.evaluation.baselines import Candidates, combinations
 from datadistill.evaluation.choosing import NAMES, SELECTION_IMAGES, Chosen, Trial, choose, is_knn
 from datadistill.evaluation.neighbours import Neighbours, neighbours_accuracy
-from datadistill.evaluation.own_data import check_data, load_own_data
+from datadistill.evaluation.own_data import check_data, in_space_of, load_own_data
 from datadistill.evaluation.tested_nets import find_any_start, start_of, with_values_of
 from datadistill.nets.factory import NetFactory
 from datadistill.pool import Pool
@@ -144,7 +144,7 @@ def compare(
     names = _names(baselines, get_attack(d))
     choices = combinations(d, candidates)
     where = resolve(device)
-    real = (data or load_own_data(d, data_root=data_root)).to(where)
+    real = in_space_of(d, (data or load_own_data(d, data_root=data_root)).to(where))
     check_data(d, real)
     if isinstance(pool, str | os.PathLike):
         pool = Pool.load(pool)

@@ -11,6 +11,7 @@ from datadistill.data.folders import folder_classes
 from datadistill.data.parts import Parts
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
+from datadistill.features import FeatureNormalization, to_features
 
 
 def load_own_data(
@@ -21,8 +22,11 @@ def load_own_data(
     download: bool = True,
 ) -> RealData:
     """The real data of a set, in its own normalization and with the run's own held-out images.
-    `folder` is required for a set that was learned from one."""
-    found = d.data
+    `folder` is required for a set that was learned from one. Of a set of features these are the
+    images; see `in_space_of`."""
+    found, normalization = d.data, d.normalization
+    if isinstance(normalization, FeatureNormalization):
+        normalization = normalization.base
     if folder is not None:
         return load_folder(
             folder,
@@ -30,7 +34,7 @@ def load_own_data(
             skip_bad=found.skip_bad,
             validation=found.validation,
             seed=found.seed,
-            normalization=d.normalization,
+            normalization=normalization,
             parts=_parts(d, folder),
         )
     if found.is_folder or found.dataset not in SOURCES:  # a folder may be called mnist
@@ -41,11 +45,18 @@ def load_own_data(
     return load(
         found.dataset,
         root=data_root,
-        normalization=d.normalization,
+        normalization=normalization,
         seed=found.seed,
         validation=found.validation,
         download=download,
     )
+
+
+def in_space_of(d: DistilledDataset, real: RealData) -> RealData:
+    """Real data as the set has them: for a set of features, the images' features."""
+    if isinstance(d.normalization, FeatureNormalization):
+        return to_features(real, d.normalization)
+    return real
 
 
 def _parts(d: DistilledDataset, folder: str | os.PathLike[str]) -> Parts | None:

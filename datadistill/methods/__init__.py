@@ -2,6 +2,12 @@
 `METHODS`."""
 
 from datadistill.methods.base import OuterMethod as OuterMethod
+from datadistill.methods.linear import LinearGradientMatching as LinearGradientMatching
+from datadistill.methods.linear import RidgeRegression as RidgeRegression
 from datadistill.methods.unrolled import Unrolled as Unrolled
 
-METHODS: dict[str, type[OuterMethod]] = {"unrolled": Unrolled}
+METHODS: dict[str, type[OuterMethod]] = {
+    "unrolled": Unrolled,
+    "ridge-regression": RidgeRegression,
+    "linear-gradient-matching": LinearGradientMatching,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -17,6 +18,7 @@ from datadistill.data.reference import DataReference
 from datadistill.device import refuse_too_large, resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
+from datadistill.features import load_body, measure_features, to_features
 from datadistill.innerloop import (
     ADJOINTS,
     Adjoint,
@@ -32,7 +34,7 @@ from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
-from datadistill.nets.trained_parameters import select_trained
+from datadistill.nets.trained_parameters import HEAD, parameters_of, select_trained
 from datadistill.objectives import OBJECTIVES, Objective
 from datadistill.starts import Fixed
 from datadistill.streams import generator
@@ -102,6 +104,9 @@ def learning_of(
     pool = pool_of(config)
     real = (data if data is not None else load_run_data(config, options)).to(device)
     _refuse_too_few_images(real)
+    if config.space == "features":
+        real, config = take_features(config, options, real, net)
+        net = None
     spec = net_spec(config, real, net)
     make = net if is_factory(net) else None
     given = spec.build() if net is None else as_module(net, config.seed, "theta_0", 0, 0)
@@ -156,6 +161,37 @@ def learning_of(
         else None,
         keep_best=config.keep == "best",
     )
+
+
+def take_features(
+    config: DistillConfig,
+    options: RunOptions,
+    data: RealData,
+    net: nn.Module | NetFactory | None,
+) -> tuple[RealData, DistillConfig]:
+    """The real data as features of the frozen net that a config names, and the config of a linear
+    head on them, which is drawn afresh for every training."""
+    spec = net_spec(config, data, net)
+    given = spec.build() if net is None else as_module(net, config.seed, "theta_0", 0, 0)
+    outputs = len(given.get_parameter(parameters_of(given, HEAD)[0]))
+    check_fits(given, data.shape, outputs)
+    backbone = (given if net is None else copy_net(given)).to(data.device)
+    weights = None
+    if config.weights is not None:
+        weights = load_body(backbone, config.weights, spec, options.download)
+    normalization = measure_features(data, backbone, spec, weights)
+    linear = replace(
+        config,
+        space="pixels",
+        net="mlp",
+        net_args={"depth": 0},
+        theta_0="random",
+        weights=None,
+        train=("all",),
+        head="auto",
+        norm="auto",
+    )
+    return to_features(data, normalization), linear
 
 
 def synthetic_of(

@@ -21,6 +21,7 @@ SETS = {
     "distilled_file",
     "distilled_checks",
     "earlier_files",
+    "features",
     "pool",
     "pretrained_values",
     "quantization",

@@ -1,0 +1,237 @@
+"""Sets for the head of a frozen net: ridge regression in closed form, and linear gradient matching.
+
+Notation: phi(x) (D,) is what the last layer gets of image x (nets/head.py); Z (n, D) and Y (n, K)
+are phi and labels of the set, R (B, D) and Q (B, K) those of a real batch.
+
+    ridge-regression            P = R Z^T (Z Z^T + lambda tr(Z Z^T) / n I)^-1 (Y - 1/K)
+                                L = mean_i 1/2 |P_i - (Q_i - 1/K)|^2, or cross-entropy of scale P
+    linear-gradient-matching    V ~ N(0, scale^2 / D), drawn anew every iteration
+                                G = grad_V CE(V phi, y) = (softmax(phi V^T) - y)^T phi / n
+                                L = 1 - cos(G of the real batch, G of the set), one cosine for all
+
+In ridge regression every row of Z and R ends in a 1, for the bias. The features of real images are
+computed once; images of the set are learned through the body, or are features themselves (space
+"features"), where nothing lies between.
+
+References: Nguyen et al., Dataset meta-learning from kernel ridge-regression, 2021,
+https://arxiv.org/abs/2011.00050; Cazenavette et al., Dataset distillation for pre-trained
+self-supervised vision models, 2025, https://arxiv.org/abs/2511.16674
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from datadistill.data import Split
+from datadistill.errors import UsageError, suggest
+from datadistill.methods.base import OuterMethod
+from datadistill.nets import has_batchnorm
+from datadistill.nets.head import features_of, head_input, is_linear_head
+from datadistill.nets.trained_parameters import HEAD, parameters_of
+from datadistill.objectives import Classification, Objective
+from datadistill.streams import generator
+from datadistill.synthetic import Synthetic
+from datadistill.theta import trainable
+
+__all__ = ["LinearGradientMatching", "RidgeRegression", "predict_by_ridge", "weight_gradient"]
+
+CRITERIA = ("squared-error", "cross-entropy")
+TRIED = 4
+"""Real images on which the head is found to be linear."""
+
+
+def predict_by_ridge(
+    real: Float[Tensor, "b d"],
+    features: Float[Tensor, "n d"],
+    targets: Float[Tensor, "n k"],
+    regularization: float,
+) -> Float[Tensor, "b k"]:
+    """Predictions for `real` of ridge regression on (features, targets), in the dual form, which
+    solves a system of n equations.
+
+    Args:
+        real, features, targets: see the module.
+        regularization: lambda, relative to the mean of the kernel's diagonal.
+
+    Example:
+        >>> predict_by_ridge(torch.tensor([[2.0]]), torch.tensor([[1.0]]), torch.ones(1, 1), 1.0)
+        tensor([[1.]])
+    """
+    kernel = features @ features.T
+    ridge = regularization * kernel.trace() / len(kernel)
+    eye = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    return real @ features.T @ torch.linalg.solve(kernel + ridge * eye, targets)
+
+
+def weight_gradient(
+    head: Float[Tensor, "k d"], features: Float[Tensor, "n d"], labels: Float[Tensor, "n k"]
+) -> Float[Tensor, "k d"]:
+    """Gradient of the mean cross-entropy of a linear head without bias, in its weight.
+
+    Example:
+        >>> weight_gradient(torch.zeros(2, 1), torch.ones(1, 1), torch.tensor([[1.0, 0.0]]))
+        tensor([[-0.5000],
+                [ 0.5000]])
+    """
+    return ((features @ head.T).softmax(1) - labels).T @ features / len(features)
+
+
+class Body:
+    """The frozen part of a net, and the features of the real images.
+
+    Raises:
+        UsageError: a net of which more than a linear head is trained, or random changes of the real
+            images, whose features are computed once.
+    """
+
+    def __init__(self, net: nn.Module, split: Split, augment: Sequence[str], norm: str) -> None:
+        body = [k for k in trainable(net) if k not in parameters_of(net, HEAD)]
+        if body:
+            raise UsageError(
+                f"the method learns for the head of a frozen net, and {body[0]} and "
+                f"{len(body) - 1} more parameters are trained; choose --train head or --space "
+                "features, or the method unrolled"
+            )
+        if augment:
+            raise UsageError(
+                "the features of the real images are computed once, so that they cannot be "
+                f"augmented ({', '.join(augment)}); leave augment out, or choose the method "
+                "unrolled"
+            )
+        if has_batchnorm(net) and norm != "frozen":
+            raise UsageError(
+                f"norm is {norm}, so that the features of an image depend on its batch; choose "
+                "--norm frozen, or the method unrolled"
+            )
+        if not is_linear_head(net, split.images[:TRIED]):
+            raise UsageError(
+                "the net's logits are not the output of its last layer on features averaged over "
+                "space (SqueezeNet has ReLU behind that layer); choose the method unrolled, or "
+                "--space features"
+            )
+        self.net, self.split = net, split
+        self.classes = len(net.get_parameter(parameters_of(net, HEAD)[0]))
+
+    @cached_property
+    def real(self) -> Split:
+        """The real images' features (N, D), in place of images."""
+        return Split(features_of(self.net, self.split.images), self.split.labels)
+
+    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Features, differentiable in the images."""
+        return head_input(self.net, images)
+
+
+@dataclass(eq=False)
+class RidgeRegression(OuterMethod):
+    """The loss of ridge regression on the set, solved in closed form.
+
+    Args:
+        net: a net of which the head alone is trained.
+        split: real images to learn from, on the net's device.
+        batch: of these, an iteration.
+        augment: must be empty.
+        norm: must be "frozen" for a net with BatchNorm.
+        objective: gives the labels that are asked for.
+        seed: of real batches.
+        regularization: lambda, relative to the mean of the kernel's diagonal. The larger it is, the
+            nearer is the solution to one gradient step from zero.
+        criterion: "squared-error" or "cross-entropy".
+        scale: of predictions as logits, for cross-entropy.
+    """
+
+    net: nn.Module
+    split: Split
+    batch: int = 256
+    augment: Sequence[str] = ()
+    norm: str = "frozen"
+    objective: Objective = Classification()  # noqa: RUF009  (frozen)
+    seed: int = 0
+    regularization: float = 1.0
+    criterion: str = "squared-error"
+    scale: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.criterion not in CRITERIA:
+            raise UsageError(
+                f"criterion is {self.criterion!r}; {suggest(self.criterion, CRITERIA)}"
+            )
+        _refuse_not_positive("regularization", self.regularization)
+        _refuse_not_positive("scale", self.scale)
+        self.body = Body(self.net, self.split, self.augment, self.norm)
+
+    def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
+        real, classes = self.body.real.batch(
+            generator(self.seed, "real_batch", iteration), self.batch
+        )
+        classes = self.objective.labels(classes)
+        labels = _to_rows(synthetic.labels(), self.body.classes)
+        k = labels.shape[1]
+        found = predict_by_ridge(
+            _append_one(real),
+            _append_one(self.body.features(synthetic.images())),
+            labels - 1 / k,
+            self.regularization,
+        )
+        if self.criterion == "cross-entropy":
+            return F.cross_entropy(self.scale * found, classes)
+        wanted = F.one_hot(classes, k) - 1 / k
+        return (found - wanted).square().sum(1).mean() / 2
+
+
+@dataclass(eq=False)
+class LinearGradientMatching(OuterMethod):
+    """The angle between the gradients of a random linear head on real images and on the set.
+
+    Args:
+        net, split, batch, augment, norm, objective: as of `RidgeRegression`.
+        seed: of real batches and heads.
+        scale: deviation of a random head's logits, where a feature's is 1.
+    """
+
+    net: nn.Module
+    split: Split
+    batch: int = 256
+    augment: Sequence[str] = ()
+    norm: str = "frozen"
+    objective: Objective = Classification()  # noqa: RUF009  (frozen)
+    seed: int = 0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _refuse_not_positive("scale", self.scale)
+        self.body = Body(self.net, self.split, self.augment, self.norm)
+
+    def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
+        real, classes = self.body.real.batch(
+            generator(self.seed, "real_batch", iteration), self.batch
+        )
+        features = self.body.features(synthetic.images())
+        labels = _to_rows(synthetic.labels(), self.body.classes)
+        k, d = labels.shape[1], real.shape[1]
+        head = torch.randn(k, d, generator=generator(self.seed, "random_head", iteration))
+        head = head.to(real) * self.scale / d**0.5
+        of_real = weight_gradient(head, real, F.one_hot(self.objective.labels(classes), k).to(real))
+        of_set = weight_gradient(head, features, labels)
+        return 1 - F.cosine_similarity(of_real.flatten(), of_set.flatten(), dim=0)
+
+
+def _append_one(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d+1"]:
+    return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+
+
+def _to_rows(labels: Tensor, classes: int) -> Float[Tensor, "n k"]:
+    """Probabilities, of which hard labels are one-hot rows."""
+    return labels if labels.dim() == 2 else F.one_hot(labels, classes).float()
+
+
+def _refuse_not_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise UsageError(f"{name} of the method is {value}; give a number above 0")

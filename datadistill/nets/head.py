@@ -1,0 +1,165 @@
+"""The head of a net: its last linear or convolution layer, and what that layer gets.
+
+    logits = W phi(x) + b                       phi(x): (D,) features of an image x
+
+A frozen body makes the features, which then need to be computed once. Where the layer gets a map
+(SqueezeNet: a 1x1 convolution on 13x13), phi is the mean over space; the mean of the layer's
+outputs is the layer's output on the mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.conv import _ConvNd
+
+from datadistill.errors import UsageError
+from datadistill.nets.copying import copy_net
+from datadistill.nets.weights import last_layer
+from datadistill.streams import global_stream
+
+CHUNK = 16
+"""Images that go through a body at once."""
+TOLERANCE = 1e-3
+"""Largest difference of logits, relative to their range, that is taken for rounding."""
+_LARGE = 100.0
+"""Times the largest logit: a bias that no image takes below 0."""
+
+
+def head_input(
+    net: nn.Module, images: Float[Tensor, "n c h w"], tensors: Mapping[str, Tensor] | None = None
+) -> Float[Tensor, "n d"]:
+    """What the last layer of a net gets of images, differentiable in them; in evaluation mode.
+
+    Args:
+        net: any module. It is not changed.
+        images: as the net takes them.
+        tensors: values that stand for the net's own, by name.
+
+    Raises:
+        UsageError: a net whose last linear or convolution layer is not used as a layer, or gets
+            something else than a tensor of all images.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> head_input(net, torch.ones(5, 1, 2, 2)).shape
+        torch.Size([5, 3])
+    """
+    name = last_layer(net)
+    head = net.get_submodule(name)
+    seen: list[Any] = []
+    handle = head.register_forward_pre_hook(lambda _, args: seen.append(args[0] if args else None))
+    try:
+        # a layer of the body may work in place, or draw in evaluation mode too
+        with _in_evaluation(net), global_stream(0, "evaluation", 0, everything=True):
+            functional_call(net, dict(tensors or {}), (images.clone(),))
+    finally:
+        handle.remove()
+    found = seen[-1] if seen else None
+    if not isinstance(found, Tensor) or found.dim() < 2 or len(found) != len(images):
+        what = "nothing" if found is None else getattr(found, "shape", type(found).__name__)
+        raise UsageError(
+            f"the last layer of the net, {name or 'the net itself'}, gets {what} of {len(images)} "
+            "images, wanted one row or map of features for each; pass a net whose last linear or "
+            "convolution layer makes the logits"
+        )
+    if isinstance(head, _ConvNd):
+        return found.flatten(2).mean(2)
+    return found if found.dim() == 2 else found.flatten(1, -2).mean(1)
+
+
+@torch.no_grad()
+def features_of(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+    """`head_input` without a graph, a few images at a time."""
+    return torch.cat([head_input(net, x) for x in images.split(CHUNK)])
+
+
+@torch.no_grad()
+def head_logits(
+    net: nn.Module, features: Float[Tensor, "n d"], tensors: Mapping[str, Tensor] | None = None
+) -> Float[Tensor, "n k"]:
+    """The last layer's output on features."""
+    head = net.get_submodule(last_layer(net))
+    if isinstance(head, _ConvNd):
+        features = features[(...,) + (None,) * len(head.kernel_size)]
+    own = {k.rpartition(".")[2]: x for k, x in (tensors or {}).items()}
+    return functional_call(head, own, (features,)).flatten(1)
+
+
+@torch.no_grad()
+def is_linear_head(net: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
+    """Whether the logits of a net are its last layer's output on `head_input`: tried on images.
+    SqueezeNet's are not, as ReLU and a mean over space follow the layer.
+
+    Example:
+        >>> body = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> images = torch.randn(3, 1, 2, 2)
+        >>> is_linear_head(body, images), is_linear_head(nn.Sequential(body, nn.ReLU()), images)
+        (True, False)
+    """
+    head = net.get_submodule(last_layer(net))
+    if isinstance(head, _ConvNd) and any(k != 1 for k in head.kernel_size):
+        return False
+    return _is_near(_logits(net, images), head_logits(net, features_of(net, images)))
+
+
+@torch.no_grad()
+def put_linear_head(
+    net: nn.Module,
+    weight: Float[Tensor, "k d"],
+    bias: Float[Tensor, " k"],
+    images: Float[Tensor, "n c h w"],
+) -> nn.Module:
+    """A copy of a net whose last layer is a linear head that was trained on `head_input`.
+
+    Where ReLU follows the layer (SqueezeNet), the same large number is added to every bias, so that
+    ReLU passes all logits on; a softmax is the same for logits that are shifted together. Images
+    are those that this is tried on.
+
+    Raises:
+        UsageError: a net whose logits are not such a head's, shifted or not.
+    """
+    trained = copy_net(net)
+    name = last_layer(trained)
+    head: Any = trained.get_submodule(name)
+    features = features_of(trained, images)
+    wanted = features @ weight.T + bias
+    if head.weight.flatten(1).shape == weight.shape and head.bias is not None:
+        head.weight.copy_(weight.view_as(head.weight))
+        for shift in (0.0, _LARGE * float(wanted.abs().max())):
+            head.bias.copy_(bias + shift)
+            if _is_near(_logits(trained, images) - shift, wanted):
+                return trained
+    raise UsageError(
+        f"a linear head cannot take the place of the net's last layer {name} "
+        f"{tuple(head.weight.shape)}: the logits are not that layer's output on its input, or it "
+        "has no bias; learn a set for that net instead (--space pixels --train head)"
+    )
+
+
+def _is_near(found: Tensor, wanted: Tensor) -> bool:
+    size = float(wanted.abs().max())
+    return found.shape == wanted.shape and float((found - wanted).abs().max()) <= TOLERANCE * size
+
+
+def _logits(net: nn.Module, images: Tensor) -> Tensor:
+    with _in_evaluation(net):
+        return torch.cat([net(x.clone()) for x in images.split(CHUNK)])
+
+
+@contextlib.contextmanager
+def _in_evaluation(net: nn.Module) -> Iterator[None]:
+    """Every layer in evaluation mode, for a while."""
+    modes = [(m, m.training) for m in net.modules()]
+    try:
+        net.eval()
+        yield
+    finally:
+        for m, training in modes:
+            m.training = training
