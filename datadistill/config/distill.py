@@ -74,8 +74,9 @@ class DistillConfig(NetPlan, FolderPlan, RunConfig):
     images_from: Literal["noise", "real", "mean", "kmeans"] = "noise"
     """Start images from unit Gaussian noise, real images, class means, or k-means centres of each
     class."""
-    step_size: float = 0.02
-    """Every step size starts here. The paper's 0.02."""
+    step_size: float | None = 0.02
+    """Every step size starts here. The paper's 0.02. None tries a grid on the real training images
+    before learning."""
     step_sizes: Literal["per-step", "shared", "per-tensor"] = "per-step"
     """One for each step (the paper's), one for all, or one for each step and parameter tensor."""
     decoder: str = "pixels"

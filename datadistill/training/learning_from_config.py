@@ -43,6 +43,7 @@ from datadistill.synthetic.start_images import start_images
 from datadistill.synthetic.synthetic import soft_logits
 from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
+from datadistill.training.first_step_size import find_first_step_size
 from datadistill.training.learning import Learning, Validation
 from datadistill.training.outer import OuterLoop
 from datadistill.training.starts_from_config import Starts, norm_of, pool_of, starts_of
@@ -137,8 +138,10 @@ def learning_of(
         "labels": config.lr_labels,
         "step_sizes": config.lr_step_sizes,
     }
+    make_set = partial(synthetic_of, config, real, len(trainable(module)), objective, make_decoder)
+    first = config.step_size
     loop = OuterLoop(
-        synthetic_of(config, real, len(trainable(module)), objective, make_decoder),
+        make_set(find_first_step_size(make_set, method) if first is None else first),
         method,
         rates=rates,
         iterations=config.iterations,
@@ -200,6 +203,7 @@ def synthetic_of(
     tensors: int,
     objective: Objective,
     make_decoder: Callable[..., Decoder],
+    step_size: float,
 ) -> Synthetic:
     """The set at its start, for a net of `tensors` parameter tensors."""
     k, device = len(data.classes), data.device
@@ -208,7 +212,7 @@ def synthetic_of(
     decoder = make_decoder(images=k * config.ipc, shape=data.shape)
     check_description(DECODERS, "decoder", decoder)
     start = start_images(data, config.ipc, config.images_from, config.seed)
-    rho = step_sizes.init(config.step_sizes, config.step_size, config.inner_steps, tensors)
+    rho = step_sizes.init(config.step_sizes, step_size, config.inner_steps, tensors)
     return Synthetic(
         decoder,
         decoder.init(start, generator(config.seed, "decoder")),
