@@ -321,26 +321,34 @@ class DistilledDataset:
                 stacklevel=3,
             )
         start = self._start(own, net is None, seed) if theta_0 is None else theta_0
-        if not self._is_own_start(own, start):
+        self.warn_of_other_start(own, start, stacklevel=4)
+        return self.take_steps(own, start, seed=seed)
+
+    def warn_of_other_start(self, net: nn.Module, theta_0: Theta, stacklevel: int = 2) -> None:
+        """Warn where a set for one initialization would start from another."""
+        if not self._is_own_start(net, theta_0):
             warnings.warn(
                 "this set was learned for one fixed initialization, and the net starts from "
                 "another: expect about chance accuracy; leave net and theta_0 out to start from "
                 "the one it carries",
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
-        device = next(iter(start.values()), self.images).device
-        set_ = self.to(device)
+
+    @use_library_defaults()
+    def take_steps(self, net: nn.Module, theta_0: Theta, *, seed: int = 0) -> nn.Module:
+        """The T steps of `train` from theta_0, without its checks: a new net."""
+        set_ = self.to(next(iter(theta_0.values()), self.images).device)
         with torch.no_grad():
             theta_T = unroll_with_buffers(
-                own,
-                start,
+                net,
+                theta_0,
                 set_.steps(),
-                set_.step_sizes_for(start),
+                set_.step_sizes_for(theta_0),
                 self.update,
                 norm=self.norm,
                 stream=seed,
             )
-        return set_.finish(own, theta_T)
+        return set_.finish(net, theta_T)
 
     def _is_own_start(self, net: nn.Module, theta_0: Theta) -> bool:
         """Whether these are the values that a set for one initialization was learned for."""

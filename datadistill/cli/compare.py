@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from datadistill.cli.options import MachineOptions, SetPath, open_output, parse
 from datadistill.cli.outputs import refuse_inputs
-from datadistill.cli.own_run import find_folder
+from datadistill.cli.own_run import find_folder, load_set
 from datadistill.cli.printing import Output, percent, size_of
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
@@ -45,6 +45,9 @@ class Compare:
     net: str | None = None
     """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11,
     torchvision."""
+    weights: str | None = None
+    """For a set whose file names pretrained values: their file, or imagenet for torchvision's;
+    default: those of its run folder, where they are there."""
     data: Path | None = None
     """The folder of class sub-folders, for a set that was learned from one; default: that of its
     run folder, where it is there."""
@@ -68,13 +71,12 @@ def run(argv: Sequence[str]) -> int:
     if args.out is not None:
         refuse_inputs(args.out, args.set_, args.pool)
         refuse_inside(args.out, folder)
-    from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.compare import compare
     from datadistill.evaluation.own_data import load_own_data
     from datadistill.runs.atomic import write_text
     from datadistill.runs.signals import StopFlag, interruptible
 
-    d = DistilledDataset.load(args.set_)
+    d = load_set(args.set_, output, args.weights, options.download)
     stopped = "stopped; nothing was measured to the end, and no file was written"
     with StopFlag(), interruptible(stopped), output.redirect_prints():
         data = load_own_data(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from datadistill.cli.options import MachineOptions, SetPath, open_output, parse
-from datadistill.cli.own_run import find_folder
+from datadistill.cli.own_run import find_folder, load_set
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
 
@@ -30,6 +30,9 @@ class Evaluate:
     """Which real images to test on."""
     pool: Path | None = None
     """For a set learned for pretrained nets: the pool whose held-out nets are tested."""
+    weights: str | None = None
+    """For a set whose file names pretrained values: their file, or imagenet for torchvision's;
+    default: those of its run folder, where they are there."""
     data: Path | None = None
     """The folder of class sub-folders, for a set that was learned from one; default: that of its
     run folder, where it is there."""
@@ -53,14 +56,13 @@ def run(argv: Sequence[str]) -> int:
     options = args.options
     output = open_output(options)
     from datadistill.cli.accuracy_table import accuracy_table
-    from datadistill.distilled import DistilledDataset
     from datadistill.evaluation import evaluate
     from datadistill.evaluation.own_data import load_own_data
     from datadistill.evaluation.saving import save_accuracies
     from datadistill.runs.signals import StopFlag, interruptible
 
     folder = find_folder(args.set_, args.data, output)
-    d = DistilledDataset.load(args.set_)
+    d = load_set(args.set_, output, args.weights, options.download)
     if args.quantize is not None:
         d = d.quantized(args.quantize)
     stopped = "stopped; nothing was measured to the end, and no file was changed"

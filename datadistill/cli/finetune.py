@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
+from datadistill.cli.finetuning_table import finetuning_table
 from datadistill.cli.options import MachineOptions, NamesAndValues, SetPath, open_output, parse
 from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.own_run import find_folder, find_weights
-from datadistill.cli.printing import Output
 from datadistill.config.values import check_range
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import UsageError
 from datadistill.runs.inside import refuse_inside
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from datadistill.distilled import DistilledDataset
-    from datadistill.theta import Theta
-    from datadistill.training.finetune import FineTuning
 
 
 @dataclass(frozen=True)
@@ -58,6 +51,9 @@ class Finetune:
     """Your net's tensors by name (.safetensors, or a state dict of torch.save: .pt, .pth), or
     imagenet for torchvision's; with --pool-net, a pool. Default: those of the run folder, where
     they are there."""
+    any_weights: bool = False
+    """Take weights that the set was not learned for, which a set for one net's values is of little
+    use to."""
     pool_net: int | None = None
     """Take this held-out net, counted from 0, of the pool."""
     net: str | None = None
@@ -83,11 +79,8 @@ def run(argv: Sequence[str]) -> int:
     output = open_output(options)
     folder = find_folder(args.set_, args.data, output)
     weights = find_weights(args.set_, args.weights, output)
-    if weights is None:
-        raise UsageError(
-            "no weights were given: fine-tuning starts from a net of yours; pass --weights FILE"
-        )
     out = choose_out(args, weights, folder)
+    from datadistill.cli.net_to_adapt import NetChoice, net_to_adapt
     from datadistill.device import resolve
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.own_data import load_own_data
@@ -95,9 +88,15 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.training.finetune import compare_ordinary, finetune
 
     d = DistilledDataset.load(args.set_)
-    if not d.is_complete and args.net is None and args.pool_net is None:
-        d = d.with_weights(weights, download=options.download)
-    net = own_net(d, args, weights)
+    choice = NetChoice(
+        weights=weights,
+        name=args.net,
+        arguments=args.net_args,
+        pool_net=args.pool_net,
+        any_weights=args.any_weights,
+        download=options.download,
+    )
+    net = net_to_adapt(d, choice)
     with StopFlag(), output.redirect_prints():
         with interruptible("stopped; nothing was written"):
             data = load_own_data(
@@ -122,7 +121,7 @@ def run(argv: Sequence[str]) -> int:
                     batch=ordinary.batch,
                     seed=ordinary.seed,
                 )
-    print_result(output, tuning, ordinary)
+    finetuning_table(output, tuning, ordinary.batch, ordinary.every)
     read = "torch.load" if out.suffix.lower() in (".pt", ".pth") else "safetensors.torch.load_file"
     output.say(
         f"tested on the test split; {tuning.description}",
@@ -133,7 +132,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def choose_out(args: Finetune, weights: str, folder: Path | None) -> Path:
+def choose_out(args: Finetune, weights: str | None, folder: Path | None) -> Path:
     """The file for the net: a new one, in a folder that is there."""
     from datadistill.training.adapted_file import refuse_suffix
 
@@ -141,155 +140,10 @@ def choose_out(args: Finetune, weights: str, folder: Path | None) -> Path:
     name = beside.name if args.set_.is_dir() else beside.stem
     out = args.out or beside.with_name(f"{name}-finetuned.safetensors")
     refuse_suffix(out)
-    refuse_inputs(out, args.set_, Path(weights))
+    refuse_inputs(out, args.set_, None if weights is None else Path(weights))
     refuse_inside(out, folder)
     if out.exists():
         raise UsageError(f"{out} exists already; pass --out FILE, one that does not exist")
     if not out.parent.is_dir():
         raise UsageError(f"cannot write to {out}: {out.parent} is no folder; make it first")
     return out
-
-
-def own_net(d: DistilledDataset, args: Finetune, source: str) -> nn.Module:
-    """The user's net: the architecture with the given tensors."""
-    from datadistill.nets import build
-    from datadistill.runs.file_kinds import read_kind
-
-    _, c, h, _ = d.images.shape
-    if args.net is None:
-        net = d.build()
-    else:
-        net = build(args.net, channels=c, size=h, classes=len(d.classes), **args.net_args)
-    if args.pool_net is None and read_kind(source) == "pool":
-        raise UsageError(
-            f"{source} is a pool of nets; choose one of those it holds out, with "
-            "--pool-net 0 or above"
-        )
-    if args.pool_net is not None:
-        tensors = from_pool(d, net, Path(source), args.pool_net)
-    else:
-        tensors = from_file(d, net, args, source)
-    net.load_state_dict(tensors, strict=False)
-    return net
-
-
-def from_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> Theta:
-    """A held-out net of a pool."""
-    from datadistill.evaluation.tested_nets import fitting_pool
-    from datadistill.pool import Pool
-
-    pool = Pool.load(path)
-    if pool.classes != d.classes:
-        raise DataError(
-            f"the nets of {path} were trained on {pool.dataset}, {len(pool.classes)} classes "
-            f"({', '.join(pool.classes[:4])}, ...), the set is for {len(d.classes)} "
-            f"({', '.join(d.classes[:4])}, ...); pass a pool of the same classes"
-        )
-    stacked = fitting_pool(pool, d, net).part("held_out")
-    if not 0 <= number < pool.held_out:
-        raise UsageError(
-            f"pool_net is {number}, but {path} holds out {pool.held_out} nets, "
-            f"0..{pool.held_out - 1}"
-        )
-    return {name: p[number] for name, p in stacked.items()}
-
-
-def from_file(d: DistilledDataset, net: nn.Module, args: Finetune, source: str) -> Theta:
-    """The tensors of a weights file. Where they are the ones that the set was learned for, the last
-    layer that was drawn then, which the set carries, takes the place of the file's own."""
-    from datadistill.nets.weights import read_weights
-    from datadistill.starts import Start
-
-    model = d.net.args.get("model") if args.net is None else args.net_args.get("model")
-    weights = read_weights(
-        source, net, model=None if model is None else str(model), download=args.options.download
-    )
-    by_reference = d.embedded is not None and d.is_complete
-    is_own = by_reference or d.start == Start("weights", True, None, weights.fingerprint)
-    if args.net is None and is_own and d.theta_0 is not None:
-        return {**d.theta_0, **(d.buffers or {})}
-    theta, buffers, _ = weights.fit(net, fresh_last=False)
-    return {**theta, **buffers}
-
-
-def print_result(output: Output, tuning: FineTuning, ordinary: Ordinary) -> None:
-    """Accuracy, steps and seconds of the set and of ordinary fine-tuning; the modes of both."""
-    steps = f"its {tuning.steps} steps" if tuning.steps > 1 else "its one step"
-    rows = [
-        ("before", tuning.accuracy_before, 0, 0.0),
-        (f"after {steps}", tuning.accuracy_after, tuning.steps, tuning.seconds),
-    ]
-    if tuning.max_steps is not None:
-        rows += ordinary_rows(tuning)
-    shown = [(name, *map(format_cell, cells)) for name, *cells in rows]
-    output.table(("", "accuracy (%)", "steps", "seconds"), shown, right=(1, 2, 3))
-    if tuning.norm is not None:
-        output.say(f"BatchNorm: {BATCHNORM[tuning.norm]}")
-    if tuning.dropout:
-        output.say("dropout: on in the set's steps and in ordinary fine-tuning")
-    if tuning.max_steps is None:
-        return
-    how = f"ordinary fine-tuning (Adam, learning rate {describe_rates(tuning.rates)}, "
-    how += f"batches of {ordinary.batch})"
-    if tuning.steps_ordinary is None:
-        found = f"not reached in {tuning.max_steps} steps, {tuning.seconds_ordinary:.2f} s"
-    elif tuning.steps_ordinary == 0:
-        found = "the net was as good before any step"
-    else:
-        found = f"reached after {tuning.steps_ordinary} steps, {tuning.seconds_ordinary:.2f} s"
-    output.say(f"{how}: {found} (compared on the validation split every {ordinary.every} steps)")
-
-
-BATCHNORM = {
-    "batch": "statistics of each batch, re-estimated on the distilled images at the end; running "
-    "averages in ordinary fine-tuning",
-    "frozen": "statistics of the net as they were (frozen), in ordinary fine-tuning too",
-}
-"""The `norm` of a set in words."""
-
-
-def ordinary_rows(tuning: FineTuning) -> list[tuple[str, Any, Any, Any]]:
-    """The rows of ordinary fine-tuning."""
-    beyond = "" if tuning.accuracy_same_steps is not None else ": more than --max-steps"
-    none = "" if tuning.steps_same_seconds else ": no step fits"
-    return [
-        (
-            f"ordinary fine-tuning, same steps{beyond}",
-            tuning.accuracy_same_steps,
-            tuning.steps,
-            tuning.seconds_same_steps,
-        ),
-        (
-            f"ordinary fine-tuning, same seconds{none}",
-            tuning.accuracy_same_seconds,
-            tuning.steps_same_seconds,
-            tuning.seconds,
-        ),
-        (
-            f"ordinary fine-tuning, in the end (best of {tuning.max_steps} steps)",
-            tuning.accuracy_end,
-            tuning.steps_end,
-            tuning.seconds_end,
-        ),
-    ]
-
-
-def format_cell(value: float | None) -> str:
-    """Accuracies and seconds with two decimals, short times with four.
-
-    >>> [format_cell(x) for x in (93.456, 12, 0.00314, 0.0, None)]
-    ['93.46', '12', '0.0031', '0.00', '-']
-    """
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.4f}" if 0 < value < 0.1 else f"{value:.2f}"
-
-
-def describe_rates(rates: Mapping[str, float]) -> str:
-    """The learning rate of ordinary fine-tuning, or those of its three rows."""
-    of_rows = [rates[row] for row in ("same_steps", "same_seconds", "end")]
-    if len(set(rates.values())) == 1:
-        return f"{of_rows[0]:g}"
-    return "chosen for each row: " + ", ".join(f"{rate:g}" for rate in of_rows)

@@ -8,12 +8,34 @@ says so. A set's file alone names no path.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datadistill.cli.printing import Output
 from datadistill.errors import UsageError
 
+if TYPE_CHECKING:
+    from datadistill.distilled import DistilledDataset
+
 FILE = "distilled.safetensors"
+
+
+def load_set(
+    set_: Path, output: Output, weights: str | None = None, download: bool = True
+) -> DistilledDataset:
+    """The set, with the pretrained values that its file names where weights were typed or are
+    those of its run."""
+    from datadistill.distilled import DistilledDataset
+
+    d = DistilledDataset.load(set_)
+    if d.is_complete:
+        if weights is not None:
+            raise UsageError(
+                "--weights are for a set whose file names pretrained values and does not hold "
+                f"them, and {set_} lacks none; leave --weights out"
+            )
+        return d
+    found = find_weights(set_, weights, output)
+    return d if found is None else d.with_weights(found, download=download)
 
 
 def find_folder(set_: Path, typed: Path | None, output: Output) -> Path | None:

@@ -192,9 +192,10 @@ def finetune(
     if d.embedded is not None and is_given_by(d, start):
         put(start, d.carried)  # a fresh last layer, or statistics, that the set was learned with
     theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
+    d.warn_of_other_start(start, theta_0, stacklevel=5)
     _warm_up(d.to(where), start, theta_0)
     began = read_clock(where)
-    trained = d.train(start, theta_0, seed=seed)
+    trained = d.take_steps(start, theta_0, seed=seed)
     seconds = read_clock(where) - began
     if broken := [k for k, p in trained.named_parameters() if not bool(torch.isfinite(p).all())]:
         raise NumericalError(

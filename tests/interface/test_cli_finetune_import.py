@@ -242,7 +242,12 @@ def test_finetune_the_weights_a_set_was_learned_for(here, capsys):
     assert all(torch.equal(p, load_file("a")[k]) for k, p in d.train().state_dict().items())
     save_file({**other, "layers.0.bias": torch.ones(16)}, "others.safetensors")
     assert main([*argv, "others.safetensors", "--out", "b"]) == 3
-    assert "layers.2.weight" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "others.safetensors (sha256:" in said and "is not what the set was learned for" in said
+    assert main([*argv, "others.safetensors", "--any-weights", "--out", "b"]) == 0
+    assert "learned for one fixed initialization" in capsys.readouterr().err
+    adapted = load_file("b")
+    assert not torch.equal(adapted["layers.0.bias"], load_file("a")["layers.0.bias"])
 
 
 # --- import

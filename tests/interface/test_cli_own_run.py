@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from datadistill.cli import main
+from datadistill.distilled import DistilledDataset
 from datadistill.nets import build
 
 SMALL = ["--net", "mlp", "--net-args", "width", "6", "depth", "1", "--device", "cpu"]
@@ -100,3 +101,105 @@ def test_an_output_among_the_images_of_the_run_is_refused(here, capsys):
     assert "lies inside pets" in capsys.readouterr().err
     assert main(["compare", "run", "--out", "pets/cat/table.csv"]) == 2
     assert "lies inside pets" in capsys.readouterr().err
+
+
+# --- pretrained values that the set's file names
+
+
+@pytest.fixture
+def by_reference(here):
+    """A run for `net.pt` with a fresh last layer; `other.pt` has other values, `half.pt` lacks a
+    tensor."""
+    learn("--weights", "net.pt", "--theta-0", "fixed", "--out", "run", "--no-evaluate")
+    state = torch.load("net.pt", weights_only=True)
+    state["layers.0.bias"] += 0.5
+    torch.save(state, "other.pt")
+    del state["layers.0.weight"]
+    torch.save(state, "half.pt")
+    return here
+
+
+def test_evaluate_compare_and_finetune_find_the_weights(by_reference, capsys):
+    few = ["--nets", "1", "--sets", "1", "--selection-nets", "1", "--baselines", "random-real"]
+    for argv in (["evaluate", "run", "--plain-nets", "0"], ["compare", "run", *few]):
+        capsys.readouterr()
+        assert main([*argv, "--json"]) == 0
+        own = capsys.readouterr()
+        assert "weights: net.pt, those of the set's own run" in own.err
+        assert main([*argv, "--json", "--weights", "net.pt"]) == 0
+        assert capsys.readouterr().out == own.out
+    assert main(["finetune", "run", "--no-reach", "--json", "--out", "tuned.pt"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy_before"] >= 0
+    own = DistilledDataset.load("run").with_weights("net.pt").train()
+    tuned = torch.load("tuned.pt", weights_only=True)
+    assert all(torch.equal(x, tuned[k]) for k, x in own.state_dict().items())
+    for command in ("show", "inspect"):
+        assert main([command, "run"]) == 0
+
+
+def test_finetune_from_the_values_that_the_file_holds(here, capsys):
+    given = ["--weights", "net.pt", "--theta-0", "given", "--embed-weights"]
+    learn(*given, "--out", "run", "--no-evaluate")
+    (here / "net.pt").unlink()
+    assert main(["finetune", "run", "--no-reach", "--out", "tuned.pt"]) == 0
+    own = DistilledDataset.load("run").train()
+    tuned = torch.load("tuned.pt", weights_only=True)
+    assert all(torch.equal(x, tuned[k]) for k, x in own.state_dict().items())
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--weights", "other.pt"]) == 2
+    assert "leave --weights out" in capsys.readouterr().err
+
+
+WRONG = {
+    "other values": (
+        ["finetune", "run", "--weights", "other.pt", "--no-reach", "--out", "x"],
+        3,
+        ("other.pt (sha256:", "not what the set was learned for: net.pt (sha256:", "--any-weights"),
+    ),
+    "other values, to evaluate": (
+        ["evaluate", "run", "--weights", "other.pt"],
+        3,
+        ("other.pt (sha256:", "not what the set was learned for: net.pt (sha256:"),
+    ),
+    "half a net": (
+        ["finetune", "run", "--weights", "half.pt", "--no-reach", "--out", "x"],
+        3,
+        ("half.pt does not fit the net", "1 missing (layers.0.weight)"),
+    ),
+    "another architecture": (
+        ["finetune", "run", "--weights", "net.pt", "--net", "convnet", "--out", "x"],
+        3,
+        ("convnet is not what the set was learned for: net.pt",),
+    ),
+    "no such file": (
+        ["finetune", "run", "--weights", "none.pt", "--out", "x"],
+        3,
+        ("none.pt does not exist",),
+    ),
+    "another folder": (
+        ["finetune", "run", "--data", "other", "--out", "x"],
+        3,
+        ("the set has 2 classes (cat, dog, ...), the data other has 3 (",),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_does_not_fit_is_refused_before_any_work(by_reference, what, capsys, monkeypatch):
+    argv, code, sentences = WRONG[what]
+    shutil.copytree("pets", "other")
+    shutil.copytree("other/cat", "other/emu")
+    monkeypatch.setattr(DistilledDataset, "take_steps", lambda *_, **__: pytest.fail("it works"))
+    capsys.readouterr()
+    assert main(argv) == code
+    said = capsys.readouterr().err
+    assert all(sentence in said for sentence in sentences), said
+    assert not (by_reference / "x").exists()
+
+
+def test_any_weights_lets_others_through_with_a_warning(by_reference, capsys):
+    argv = ["finetune", "run", "--any-weights", "--no-reach", "--weights"]
+    assert main([*argv, "other.pt", "--out", "tuned.pt"]) == 0
+    assert "learned for one fixed initialization" in capsys.readouterr().err
+    assert main([*argv, "net.pt", "--out", "own.pt"]) == 0
+    assert "warning" not in capsys.readouterr().err

@@ -1,0 +1,137 @@
+"""The net that `datadistill finetune` adapts: an architecture with the user's weights.
+
+A set that was learned for the values of one net is of use to that net alone, so that other weights
+are refused. A set for random starts, or for a pool, takes any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from datadistill.config import Value
+from datadistill.distilled import DistilledDataset
+from datadistill.errors import DataError, UsageError
+from datadistill.evaluation.tested_nets import fitting_pool
+from datadistill.nets import build
+from datadistill.nets.weights import Weights, read_weights
+from datadistill.pool import Pool
+from datadistill.pretrained_values import checksum_of, describe, given_values, is_given_by
+from datadistill.runs.file_kinds import read_kind
+from datadistill.theta import Theta, put
+
+
+@dataclass(frozen=True)
+class NetChoice:
+    """Which net is adapted.
+
+    Args:
+        weights: their file, a pool, or "imagenet"; None takes the values that the set's file holds.
+        name, arguments: another architecture than the set's.
+        pool_net: number of a net that the pool holds out.
+        any_weights: take weights that the set was not learned for.
+        download: whether torchvision's weights may be fetched.
+    """
+
+    weights: str | None = None
+    name: str | None = None
+    arguments: Mapping[str, Value] | None = None
+    pool_net: int | None = None
+    any_weights: bool = False
+    download: bool = True
+
+
+def net_to_adapt(d: DistilledDataset, choice: NetChoice) -> nn.Module:
+    """The net with its values, and with the last layer that the set carries where it was drawn for
+    the set.
+
+    Raises:
+        UsageError: no weights, or a pool without the number of a net.
+        DataError: weights that do not fit the net, or other ones than the set was learned for.
+    """
+    is_for_one = d.start.kind in ("weights", "given")
+    if choice.weights is None:
+        if not (is_for_one and d.is_complete and choice.name is None):
+            named = f"; the set was learned for {describe(d)}" if is_for_one else ""
+            raise UsageError(f"no weights were given to start from: pass --weights FILE{named}")
+        return net_with(d.build(), {**(d.theta_0 or {}), **(d.buffers or {})})
+    if choice.name is None:
+        net = d.build()
+    else:
+        _, c, h, _ = d.images.shape
+        arguments = choice.arguments or {}
+        net = build(choice.name, channels=c, size=h, classes=len(d.classes), **arguments)
+    if is_for_one and not choice.any_weights and (choice.name, choice.pool_net) != (None, None):
+        other = choice.name or f"net {choice.pool_net} of {choice.weights}"
+        raise DataError(f"{other} {other_than(d)}")
+    if choice.pool_net is not None:
+        return net_with(net, of_pool(d, net, Path(choice.weights), choice.pool_net))
+    if read_kind(choice.weights) == "pool":
+        raise UsageError(
+            f"{choice.weights} is a pool of nets; choose one of those it holds out, with "
+            "--pool-net 0 or above"
+        )
+    model = (
+        d.net.args.get("model") if choice.name is None else (choice.arguments or {}).get("model")
+    )
+    weights = read_weights(
+        choice.weights,
+        net,
+        model=None if model is None else str(model),
+        download=choice.download,
+    )
+    if is_for_one and choice.name is None:
+        return of_one(d, net, weights, choice.any_weights)
+    theta, buffers, _ = weights.fit(net, fresh_last=False)
+    return net_with(net, {**theta, **buffers})
+
+
+def net_with(net: nn.Module, tensors: Theta) -> nn.Module:
+    """The net, with these values."""
+    put(net, tensors)
+    return net
+
+
+def of_one(d: DistilledDataset, net: nn.Module, weights: Weights, any_weights: bool) -> nn.Module:
+    """The net of a set for the values of one, from the weights that give them."""
+    theta, buffers, fresh = weights.fit(net, fresh_last=d.start.kind == "weights")
+    put(net, {**theta, **buffers})
+    if d.embedded is not None:
+        own, is_own = d.carried, is_given_by(d, net)
+        digest = checksum_of(given_values(net, own))
+    else:  # its file holds all of them
+        own = {k: x for k, x in d.carried.items() if k in fresh}
+        held = {k: x for k, x in d.carried.items() if k in theta or k in buffers}
+        is_own = all(torch.equal(x, {**theta, **buffers}[k]) for k, x in held.items())
+        own = d.carried if is_own else own
+        digest = weights.fingerprint
+    if not is_own and not any_weights:
+        raise DataError(f"{weights.source} ({digest[:19]}...) {other_than(d)}")
+    return net_with(net, own)
+
+
+def other_than(d: DistilledDataset) -> str:
+    """The rest of a refusal."""
+    return f"is not what the set was learned for: {describe(d)}, or --any-weights and expect little"
+
+
+def of_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> Theta:
+    """A held-out net of a pool."""
+    pool = Pool.load(path)
+    if pool.classes != d.classes:
+        raise DataError(
+            f"the nets of {path} were trained on {pool.dataset}, {len(pool.classes)} classes "
+            f"({', '.join(pool.classes[:4])}, ...), the set is for {len(d.classes)} "
+            f"({', '.join(d.classes[:4])}, ...); pass a pool of the same classes"
+        )
+    stacked = fitting_pool(pool, d, net).part("held_out")
+    if not 0 <= number < pool.held_out:
+        raise UsageError(
+            f"pool_net is {number}, but {path} holds out {pool.held_out} nets, "
+            f"0..{pool.held_out - 1}"
+        )
+    return {name: p[number] for name, p in stacked.items()}
