@@ -80,12 +80,12 @@ def run(argv: Sequence[str]) -> int:
     folder = find_folder(args.set_, args.data, output)
     weights = find_weights(args.set_, args.weights, output)
     out = choose_out(args, weights, folder)
-    from datadistill.cli.net_to_adapt import NetChoice, net_to_adapt
     from datadistill.device import resolve
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.own_data import load_own_data
     from datadistill.runs.signals import StopFlag, interruptible
     from datadistill.training.finetune import compare_ordinary, finetune
+    from datadistill.training.net_to_adapt import NetChoice, net_to_adapt
 
     d = DistilledDataset.load(args.set_)
     choice = NetChoice(
