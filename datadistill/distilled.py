@@ -204,6 +204,15 @@ class DistilledDataset:
         at_hand = len(self._theta_0 or {}) + len(self._buffers or {})
         return self.embedded is None or at_hand > len(self.embedded)
 
+    @property
+    def needs_weights(self) -> bool:
+        """Whether its file names values that have not been passed: those that its steps start from,
+        or the backbone's of a set of features."""
+        scale = self.normalization
+        return not self.is_complete or (
+            isinstance(scale, FeatureNormalization) and scale.backbone is None
+        )
+
     def _refuse_incomplete(self) -> None:
         if not self.is_complete:
             refuse_incomplete(self)

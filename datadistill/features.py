@@ -194,12 +194,20 @@ NORMALIZATIONS[FeatureNormalization.kind] = FeatureNormalization
 def load_body(
     net: nn.Module, weights: str | os.PathLike[str], spec: NetSpec, download: bool = True
 ) -> str:
-    """Write weights into a net, all but the last layer's; the weights' name."""
+    """Write weights into a net, the last layer's where they fit, else 0 there; the weights'
+    name."""
     model = spec.args.get("model")
     found = read_weights(weights, net, model=model, download=download)
-    theta, buffers, _ = found.fit(net)
-    put(net, {**theta, **buffers})
+    theta, buffers, fresh = found.fit(net)
+    own = {k: net.get_parameter(k) for k in fresh}
+    kept = {k: found.tensors[k] for k, p in own.items() if _has_shape(found.tensors.get(k), p)}
+    head = kept if len(kept) == len(own) else {k: torch.zeros_like(p) for k, p in own.items()}
+    put(net, {**theta, **buffers, **head})
     return found.source
+
+
+def _has_shape(found: Tensor | None, wanted: Tensor) -> bool:
+    return found is not None and found.shape == wanted.shape
 
 
 def fingerprint_of(net: nn.Module) -> str:

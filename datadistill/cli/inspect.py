@@ -184,7 +184,7 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
         ("net", net),
         *([("trained", " ".join(s["trained"]))] if s.get("trained") else []),
         ("made for", start),
-        ("normalization", f"mean {format_value(scale['mean'])}, std {format_value(scale['std'])}"),
+        ("normalization", _normalization(scale)),
         ("size", f"{size_of(s['bytes'])} of images, labels and step sizes"),
         *((key, format_value(value)) for key, value in origin.items()),
         *(
@@ -234,6 +234,17 @@ def _suggest_kd_command(path: Path, kind: str) -> str:
     return (
         f"read {pages[0]}" if pages else "it has not finished: type the command again that began it"
     )
+
+
+def _normalization(scale: dict[str, Any]) -> str:
+    if scale["kind"] == "features":
+        named = scale["weights"] or "the values of a net of the user's own"
+        net = scale["net"]["args"].get("model", scale["net"]["name"])
+        return (
+            f"{scale['channels']} features of {net}, {named} ({scale['fingerprint']}), of images "
+            f"with {_normalization(scale['base'])}"
+        )
+    return f"mean {format_value(scale['mean'])}, std {format_value(scale['std'])}"
 
 
 def _bits(quantization: dict[str, Any] | None) -> str:

@@ -128,6 +128,11 @@ def put_linear_head(
     trained = copy_net(net)
     name = last_layer(trained)
     head: Any = trained.get_submodule(name)
+    if len(head.weight) != len(weight):
+        raise UsageError(
+            f"the net's last layer {name} makes {len(head.weight)} logits, and there are "
+            f"{len(weight)} classes; put a layer of {len(weight)} in its place first, of any values"
+        )
     features = features_of(trained, images)
     wanted = features @ weight.T + bias
     if head.weight.flatten(1).shape == weight.shape and head.bias is not None:

@@ -28,6 +28,7 @@ from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.evaluation.accuracy import Poll
 from datadistill.evaluation.attack import get_attack
 from datadistill.evaluation.own_data import check_data, load_own_data
+from datadistill.features import FeatureNormalization
 from datadistill.innerloop import unroll_with_buffers
 from datadistill.nets import has_batchnorm
 from datadistill.nets.copying import copy_net
@@ -39,6 +40,7 @@ from datadistill.progress import Report, show_progress
 from datadistill.theta import Theta, put
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.adapted_file import ADAPTED, save_net
+from datadistill.training.head_finetuning import HeadTuning
 from datadistill.training.ordinary_finetuning import (
     Observed,
     percent_of,
@@ -101,6 +103,11 @@ class FineTuning:
     """Its steps until then."""
     seconds_end: float | None = None
     """That these took."""
+    head: nn.Module | None = field(default=None, repr=False)
+    """For a set of features: the trained head alone, whose place in `net` is the last layer; and
+    `start` is the head before."""
+    features: RealData | None = field(default=None, repr=False)
+    """For a set of features: the target data that the head takes."""
     rates: dict[str, float] = field(default_factory=dict)
     """Its learning rate for each of "ordinary", "same_steps", "same_seconds" and "end"; they are
     chosen one by one on the validation split where `lr` is "auto"."""
@@ -110,7 +117,7 @@ class FineTuning:
         return {
             f.name: getattr(self, f.name)
             for f in fields(self)
-            if f.name not in ("net", "start", "meta")
+            if f.name not in ("net", "start", "meta", "head", "features")
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -142,7 +149,8 @@ def finetune(
 
     The net starts from its own values, also where the set carries an initialization: a set learned
     for one fixed initialization is of use to that net alone, and this says so. Its images must be
-    prepared with `d.normalization`.
+    prepared with `d.normalization`. A set of features is for the last layer of the net that made
+    them, which is drawn afresh.
 
     Args:
         d: the set.
@@ -177,6 +185,25 @@ def finetune(
         raise UsageError(
             f"net is {net!r:.80}, wanted a torch module: fine-tuning starts from its values"
         )
+    where = resolve(device)
+    of_features = isinstance(d.normalization, FeatureNormalization)
+    if of_features and not (data and isinstance(data.normalization, FeatureNormalization)):
+        images = (data or load_own_data(d, data_root=data_root)).to(where)
+        whole = HeadTuning.of(d, net, images)
+        head = finetune(
+            d,
+            whole.fresh_head(seed),
+            data=whole.features,
+            device=device,
+            reach=reach,
+            max_steps=max_steps,
+            every=every,
+            lr=lr,
+            batch=batch,
+            seed=seed,
+            poll=poll,
+        )
+        return replace(head, **whole.finish(head))
     start = select_trained(copy_net(net), d.trained)
     if not any(p.requires_grad for p in start.parameters()):
         raise UsageError(
@@ -184,7 +211,6 @@ def finetune(
             "train; unfreeze some"
         )
     check_fits(net, tuple(d.images.shape[1:]), len(d.classes))
-    where = resolve(device)
     real = (data or load_own_data(d, data_root=data_root)).to(where)
     check_data(d, real)
     _warn_of_attack(d)
@@ -250,7 +276,8 @@ def compare_ordinary(
     poll: Poll | None = None,
 ) -> FineTuning:
     """Compare with ordinary fine-tuning of the same net. The arguments are those of `finetune`;
-    `norm` is that of the set, and `data` is on the device of the adapted net."""
+    `norm` is that of the set, and `data` is on the device of the adapted net. After a set of
+    features the head alone is trained, on features."""
     for name, count in (("max_steps", max_steps), ("every", every)):
         if count < 1:
             raise UsageError(f"{name} is {count}, but at least 1 is needed")
@@ -259,10 +286,13 @@ def compare_ordinary(
             f"{data.name} leaves no validation images to compare on; hold some out, or leave the "
             "comparison out (--no-reach)"
         )
+    net = tuning.net
+    if tuning.head is not None and tuning.features is not None:
+        net, data = tuning.head, tuning.features
     observed = Observed(
         set_steps=tuning.steps,
         set_seconds=tuning.seconds,
-        wanted=percent_of(tuning.net, data.validation),
+        wanted=percent_of(net, data.validation),
         max_steps=max_steps,
         every=every,
     )

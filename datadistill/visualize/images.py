@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
+from datadistill.features import FeatureNormalization
 from datadistill.visualize import describe
 from datadistill.visualize.canvas import (
     GREY,
@@ -88,6 +89,10 @@ def images_figure(
     Example:
         `images_figure(DistilledDataset.load("runs/mnist5k-fixed-s0"))` in a notebook shows it.
     """
+    if isinstance(distilled.normalization, FeatureNormalization):
+        raise UsageError(
+            f"the set's images are {distilled.normalization}, of which no picture can be drawn"
+        )
     for name, value in (("max_steps", max_steps), ("max_classes", max_classes)):
         if value is not None and value < 1:
             raise UsageError(f"{name} is {value}, but at least 1 must be shown")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from datadistill.distilled import DistilledDataset
+from datadistill.features import FeatureNormalization
 from datadistill.runs.atomic import wrap_oserror
 from datadistill.runs.jsonlines import read_lines
 from datadistill.unfinished import unfinished_set
@@ -23,7 +24,7 @@ def write_figures(
 
     A run folder gives `images.png`, `step_sizes.png` and, where it has metrics, `curves.png`; one
     that has not finished gives those of its latest checkpoint. A file gives `images.png` and
-    `step_sizes.png`.
+    `step_sizes.png`. Of a set of features no `images.png` is drawn.
 
     Args:
         run_path_or_file: a run folder, or the file of a distilled set.
@@ -46,7 +47,7 @@ def write_figures(
     if out is None:
         out = path / "figures" if path.is_dir() else path.with_name(f"{path.stem}-figures")
     figures = {}
-    if distilled is not None:
+    if distilled is not None and not isinstance(distilled.normalization, FeatureNormalization):
         figures["images.png"] = images_figure(distilled)
     if metrics:
         figures["curves.png"] = curves_figure(metrics)
