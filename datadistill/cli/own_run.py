@@ -27,7 +27,7 @@ def load_set(
     from datadistill.distilled import DistilledDataset
 
     d = DistilledDataset.load(set_)
-    if d.is_complete:
+    if not d.needs_weights:
         if weights is not None:
             raise UsageError(
                 "--weights are for a set whose file names pretrained values and does not hold "

@@ -17,6 +17,7 @@ from datadistill.recipes import (
     ablations,
     adaptation,
     cifar10,
+    head,
     imagenet,
     mnist,
     own_images,
@@ -96,6 +97,8 @@ RECIPES: dict[str, Page] = {
     },
     "own-images": Page(own_images.own_images, "-"),
     "own-images-finetune": Page(own_images.own_images_finetune, "-"),
+    "own-images-head": Page(head.own_images_head, "-"),
+    "cub-20-head": Page(head.cub20_head, "-"),
 }
 
 

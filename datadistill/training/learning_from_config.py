@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -120,19 +121,20 @@ def learning_of(
         attacked=config.attack_class, target=config.target_class, classes=len(real.classes)
     )
     check_description(OBJECTIVES, "objective", objective, classes=len(real.classes))
-    method = make_method(
-        net=module,
-        start=starts.learning,
-        split=real.train,
-        batch=config.batch,
-        augment=config.augment,
-        nets=config.nets if config.theta_0 == "random" else 1,
-        update=update,
-        adjoint=adjoint,
-        norm=norm_of(config, module),
-        objective=objective,
-        seed=config.seed,
-    )
+    parts: dict[str, Any] = {
+        "net": module,
+        "start": starts.learning,
+        "split": real.train,
+        "batch": config.batch,
+        "augment": config.augment,
+        "nets": config.nets if config.theta_0 == "random" else 1,
+        "update": update,
+        "adjoint": adjoint,
+        "norm": norm_of(config, module),
+        "objective": objective,
+        "seed": config.seed,
+    }
+    method = make_method(**parts)
     rates = {
         "images": config.lr_images,
         "labels": config.lr_labels,
@@ -140,8 +142,11 @@ def learning_of(
     }
     make_set = partial(synthetic_of, config, real, len(trainable(module)), objective, make_decoder)
     first = config.step_size
+    if first is None:  # other methods do not say how a step size does
+        steps = method if isinstance(method, Unrolled) else Unrolled(**parts)
+        first = find_first_step_size(make_set, steps)
     loop = OuterLoop(
-        make_set(find_first_step_size(make_set, method) if first is None else first),
+        make_set(first),
         method,
         rates=rates,
         iterations=config.iterations,

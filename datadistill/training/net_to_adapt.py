@@ -17,6 +17,7 @@ from datadistill.config import Value
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.tested_nets import fitting_pool
+from datadistill.features import FeatureNormalization
 from datadistill.nets import build
 from datadistill.nets.weights import Weights, read_weights
 from datadistill.pool import Pool
@@ -53,6 +54,8 @@ def net_to_adapt(d: DistilledDataset, choice: NetChoice) -> nn.Module:
         UsageError: no weights, or a pool without the number of a net.
         DataError: weights that do not fit the net, or other ones than the set was learned for.
     """
+    if isinstance(d.normalization, FeatureNormalization):
+        return _backbone(d.normalization, choice)
     is_for_one = d.start.kind in ("weights", "given")
     if choice.weights is None:
         if not (is_for_one and d.is_complete and choice.name is None):
@@ -88,6 +91,18 @@ def net_to_adapt(d: DistilledDataset, choice: NetChoice) -> nn.Module:
         return of_one(d, net, weights, choice.any_weights)
     theta, buffers, _ = weights.fit(net, fresh_last=False)
     return net_with(net, {**theta, **buffers})
+
+
+def _backbone(features: FeatureNormalization, choice: NetChoice) -> nn.Module:
+    """The net whose last layer a set of features is for."""
+    if choice.weights is None:
+        return features.attached()
+    if (choice.name, choice.pool_net, choice.any_weights) != (None, None, False):
+        raise UsageError(
+            f"the set is for the last layer of {features.named}, whose features it has; leave "
+            "--net, --pool-net and --any-weights out"
+        )
+    return features.with_backbone(choice.weights, download=choice.download).attached()
 
 
 def net_with(net: nn.Module, tensors: Theta) -> nn.Module:
