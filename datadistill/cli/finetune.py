@@ -84,7 +84,7 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.distilled import DistilledDataset
     from datadistill.evaluation.own_data import load_own_data
     from datadistill.runs.signals import StopFlag, interruptible
-    from datadistill.training.finetune import compare_ordinary, finetune
+    from datadistill.training.finetune import check_comparison, compare_ordinary, finetune
     from datadistill.training.net_to_adapt import NetChoice, net_to_adapt
 
     d = DistilledDataset.load(args.set_)
@@ -103,18 +103,23 @@ def run(argv: Sequence[str]) -> int:
                 d, data_root=options.data_root, folder=folder, download=options.download
             )
             data = data.to(resolve(options.device))
+            if ordinary.reach:
+                check_comparison(data)
             tuning = finetune(
                 d, net, data=data, device=options.device, reach=False, seed=ordinary.seed
             )
         tuning.save(out)  # now, for the comparison may take minutes
         if ordinary.reach:
+            output.say(
+                f"wrote {out} after {tuning.seconds:.2f} s; now {ordinary.max_steps} steps of "
+                "ordinary fine-tuning, to compare with (--no-reach leaves them out)"
+            )
             with interruptible(
                 f"the adapted net is in {out}; it was not compared with ordinary fine-tuning"
             ):
                 tuning = compare_ordinary(
                     tuning,
                     data,
-                    norm=d.norm,
                     max_steps=ordinary.max_steps,
                     every=ordinary.every,
                     lr=ordinary.lr,

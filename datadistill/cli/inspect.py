@@ -59,7 +59,12 @@ def run(argv: Sequence[str]) -> int:
         measured = bool(found["set"]["accuracies"])
         start = found["set"]["start"]
         pool = " --pool POOL" if start["name"] == "pool" and not start["one"] else ""
-        command = ("show {}" if measured else f"evaluate {{}} --save{pool}").format(args.set_)
+        if not measured:
+            command = f"evaluate {args.set_} --save{pool}"
+        elif start["name"] in ("weights", "given"):
+            command = f"finetune {args.set_}"
+        else:
+            command = f"show {args.set_}"
         output.say(f"next: datadistill {command}")
     elif found["run"]["kind"] == "reproduce":
         c = found["run"]["config"]

@@ -48,7 +48,7 @@ from datadistill.training.ordinary_finetuning import (
     run_ordinary,
 )
 
-__all__ = ["ADAPTED", "FineTuning", "compare_ordinary", "finetune"]
+__all__ = ["ADAPTED", "FineTuning", "check_comparison", "compare_ordinary", "finetune"]
 
 
 @dataclass(frozen=True)
@@ -213,13 +213,15 @@ def finetune(
     check_fits(net, tuple(d.images.shape[1:]), len(d.classes))
     real = (data or load_own_data(d, data_root=data_root)).to(where)
     check_data(d, real)
+    if reach:
+        check_comparison(real, max_steps, every)
     _warn_of_attack(d)
-    start = start.to(where)
+    d, start = d.to(where), start.to(where)
     if d.embedded is not None and is_given_by(d, start):
         put(start, d.carried)  # a fresh last layer, or statistics, that the set was learned with
     theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
     d.warn_of_other_start(start, theta_0, stacklevel=5)
-    _warm_up(d.to(where), start, theta_0)
+    _warm_up(d, start, theta_0)
     began = read_clock(where)
     trained = d.take_steps(start, theta_0, seed=seed)
     seconds = read_clock(where) - began
@@ -253,7 +255,6 @@ def finetune(
     return compare_ordinary(
         tuning,
         real,
-        norm=d.norm,
         max_steps=max_steps,
         every=every,
         lr=lr,
@@ -267,7 +268,6 @@ def compare_ordinary(
     tuning: FineTuning,
     data: RealData,
     *,
-    norm: str = "batch",
     max_steps: int = 1000,
     every: int = 10,
     lr: float | str = 1e-3,
@@ -276,16 +276,9 @@ def compare_ordinary(
     poll: Poll | None = None,
 ) -> FineTuning:
     """Compare with ordinary fine-tuning of the same net. The arguments are those of `finetune`;
-    `norm` is that of the set, and `data` is on the device of the adapted net. After a set of
-    features the head alone is trained, on features."""
-    for name, count in (("max_steps", max_steps), ("every", every)):
-        if count < 1:
-            raise UsageError(f"{name} is {count}, but at least 1 is needed")
-    if not len(data.validation):
-        raise DataError(
-            f"{data.name} leaves no validation images to compare on; hold some out, or leave the "
-            "comparison out (--no-reach)"
-        )
+    `data` is on the device of the adapted net. After a set of features the head alone is trained,
+    on features."""
+    check_comparison(data, max_steps, every)
     net = tuning.net
     if tuning.head is not None and tuning.features is not None:
         net, data = tuning.head, tuning.features
@@ -297,7 +290,14 @@ def compare_ordinary(
         every=every,
     )
     found = run_ordinary(
-        tuning.start, data, observed, norm=norm, lr=lr, batch=batch, seed=seed, poll=poll
+        tuning.start,
+        data,
+        observed,
+        norm=tuning.norm or "batch",
+        lr=lr,
+        batch=batch,
+        seed=seed,
+        poll=poll,
     )
     same_steps, same_seconds = found.same_steps, found.same_seconds
     end, reached = found.best, found.reached
@@ -322,11 +322,29 @@ def compare_ordinary(
     )
 
 
+def check_comparison(data: RealData, max_steps: int = 1, every: int = 1) -> None:
+    """Refuse what leaves nothing to compare with."""
+    for name, count in (("max_steps", max_steps), ("every", every)):
+        if count < 1:
+            raise UsageError(f"{name} is {count}, but at least 1 is needed")
+    if not len(data.validation):
+        raise DataError(
+            f"{data.name} leaves no validation images to compare on; hold some out, or leave the "
+            "comparison out (--no-reach)"
+        )
+
+
 def _warm_up(d: DistilledDataset, net: nn.Module, theta_0: Theta) -> None:
     """One step that counts for nothing: the first of a process pays for imports and memory."""
     with torch.no_grad():
         unroll_with_buffers(
-            net, theta_0, d.steps()[:1], torch.zeros(1), d.update, norm=d.norm, stream=0
+            net,
+            theta_0,
+            d.steps()[:1],
+            torch.zeros(1, device=d.images.device),
+            d.update,
+            norm=d.norm,
+            stream=0,
         )
 
 

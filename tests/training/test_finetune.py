@@ -270,6 +270,13 @@ def test_without_validation_images_the_sets_own_steps_are_taken(digits):
     assert finetune(set_of(digits), fresh(), data=without_validation(), reach=False).steps == 4
 
 
+def test_what_cannot_be_compared_is_refused_before_any_step(digits, monkeypatch):
+    monkeypatch.setattr(DistilledDataset, "take_steps", lambda *_, **__: pytest.fail("a step"))
+    for data, options in ((without_validation(), {}), (digits, {"every": 0})):
+        with pytest.raises((DataError, UsageError)):
+            finetune(set_of(digits), fresh(), data=data, **options)
+
+
 def test_poll_stops_the_ordinary_part(digits):
     calls = []
 
