@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from datadistill.config.choices import Value
-from datadistill.config.plans import FolderPlan, NetPlan, RunConfig
+from datadistill.config.plans import FolderPlan, NetPlan, NormalizationPlan, RunConfig
 from datadistill.config.values import check_range, quote
 from datadistill.errors import UsageError
 
@@ -20,7 +20,7 @@ MOST_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
-class DistillConfig(NetPlan, FolderPlan, RunConfig):
+class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     """One distillation run.
 
     Example:

@@ -12,10 +12,20 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 from datadistill.config.choices import Value, change_fields
+from datadistill.config.mean_std import parse_mean_std
 from datadistill.config.values import MOST_PIXELS, check_range, check_types, quote
 from datadistill.errors import UsageError
 
-__all__ = ["Config", "DataPlan", "FolderPlan", "NetPlan", "RunConfig", "SgdPlan", "TrainingPlan"]
+__all__ = [
+    "Config",
+    "DataPlan",
+    "FolderPlan",
+    "NetPlan",
+    "NormalizationPlan",
+    "RunConfig",
+    "SgdPlan",
+    "TrainingPlan",
+]
 
 Optimizer = Literal["adam", "sgd", "rmsprop"]
 
@@ -96,6 +106,25 @@ class FolderPlan(DataPlan):
         if self.dataset == "folder" and not self.data:
             raise UsageError(
                 "the data set is your own folder, but none was given; pass --data FOLDER"
+            )
+
+
+@dataclass(frozen=True)
+class NormalizationPlan(Config):
+    """The normalization of the images."""
+
+    normalization: str = "auto"
+    """Mean and deviation that pixels are normalized by: "own", measured on the training images;
+    "imagenet", ImageNet's, of torchvision's weights their own; those of a FILE, a distilled set,
+    pool or net of ours; or numbers MEAN/STD, such as 0.5,0.5,0.5/0.2,0.2,0.2. "auto": ImageNet's
+    for a folder with weights imagenet, else the data set's."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_mean_std(self.normalization)  # refuses bad numbers
+        if not self.normalization:
+            raise UsageError(
+                "normalization is empty; wanted auto, own, imagenet, a file, or MEAN/STD"
             )
 
 

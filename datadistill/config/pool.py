@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from datadistill.config.plans import DataPlan, NetPlan, RunConfig, TrainingPlan
+from datadistill.config.plans import (
+    DataPlan,
+    NetPlan,
+    NormalizationPlan,
+    RunConfig,
+    TrainingPlan,
+)
 from datadistill.config.values import check_range
 
 
 @dataclass(frozen=True)
-class PoolConfig(TrainingPlan, NetPlan, DataPlan, RunConfig):
+class PoolConfig(TrainingPlan, NetPlan, NormalizationPlan, DataPlan, RunConfig):
     """Many nets trained on one data set by the same schedule, each from a draw of its own.
 
     Nets 0 .. nets - 1 are for learning distilled sets, the next `validation_nets` for validation,

@@ -23,6 +23,7 @@ from datadistill.data.digits import DIGITS_8X8
 from datadistill.data.folders import load_folder
 from datadistill.data.mnist5k import MNIST5K
 from datadistill.data.normalization import Normalization
+from datadistill.data.normalization_names import OWN, Chosen, read_choice
 from datadistill.data.photos import Photos
 from datadistill.data.real import RealData
 from datadistill.data.roots import Root, data_roots
@@ -63,7 +64,7 @@ def load(
     seed: int = 0,
     download: bool = False,
     device: torch.device | str = "cpu",
-    normalization: Normalization | None = None,
+    normalization: Chosen = None,
 ) -> RealData:
     """Load a data set by name. Its test part is not read before `.test` is asked for.
 
@@ -81,8 +82,9 @@ def load(
         seed: decides which images; the test part of named sets does not depend on it.
         download: may fetch what torchvision can fetch.
         device: where the result lies.
-        normalization: an existing one (a distilled set's) instead of the data set's own; it sets
-            size and channels.
+        normalization: instead of the data set's own: an existing one (a distilled set's), which
+            sets size and channels; "own" for one that is measured on the training part; "imagenet"
+            for ImageNet's; or numbers MEAN/STD, such as "0.5/0.25".
 
     Returns:
         The data, normalized, in memory.
@@ -120,9 +122,10 @@ def load(
             f"{suggest(name, [*SOURCES, 'folder'], 'datadistill doctor')}"
         )
     source = SOURCES[name]
+    chosen = read_choice(normalization)
     read = source.find(data_roots(root), download)
     if isinstance(read, Photos):
-        read = read.at(size if normalization is None else normalization.size)
+        read = read.at(chosen.size if isinstance(chosen, Normalization) else size)
     return RealData.assemble(
         name,
         read("train"),
@@ -133,7 +136,7 @@ def load(
         seed=seed,
         size=size,
         channels=channels,
-        statistics=source.statistics,
-        normalization=normalization,
+        statistics=None if normalization == OWN else source.statistics,
+        normalization=chosen,
         device=device,
     )

@@ -15,6 +15,7 @@ from datadistill.data.held_out import HeldOut, normalize_part, normalize_test_pa
 from datadistill.data.images import refuse_values, to_channels, to_size, unit_range
 from datadistill.data.naming import refuse_names
 from datadistill.data.normalization import Normalization, measure
+from datadistill.data.normalization_names import MeanStd
 from datadistill.data.parts import LARGEST, Parts
 from datadistill.data.source import Pixels
 from datadistill.data.splits import split_stratified
@@ -41,7 +42,7 @@ def prepare(
     size: int | None = None,
     channels: int | None = None,
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
-    normalization: Normalization | None = None,
+    normalization: Normalization | MeanStd | None = None,
     split: Sequence[Tensor] | None = None,
     ids: tuple[list[str], list[str]] | None = None,
 ) -> Prepared:
@@ -54,7 +55,7 @@ def prepare(
         statistics: published mean and deviation for the stored channels. Used where the channels
             stay or grey is repeated; after RGB to grey, or where None, both are measured on the
             whole training part (validation included, so that they do not depend on `seed`).
-        normalization: overrides `statistics`, `size` and `channels`.
+        normalization: overrides `statistics`, and one for a size and channels these too.
         split: places of the images to learn from and of the validation images, in place of a draw.
         ids: of the images of the training part and of the test part; see `datadistill.data.parts`.
     """
@@ -62,13 +63,15 @@ def prepare(
     images, labels = train
     check_part(images, labels, classes, "the training part")
     native = images.shape[1]
-    if normalization is not None:
+    if isinstance(normalization, Normalization):
         refuse_contradiction(normalization, size, channels)
         size, channels = normalization.size, normalization.channels
     channels = native if channels is None else channels
     if size is None and images.shape[2] == images.shape[3]:
         size = images.shape[2]
-    if normalization is None and statistics is not None and native in (channels, 1):
+    if isinstance(normalization, MeanStd):
+        normalization = normalization.of(size, channels)
+    elif normalization is None and statistics is not None and native in (channels, 1):
         mean, std = (values * (channels // native) for values in statistics)
         normalization = Normalization(mean, std, size, channels)
     elif normalization is None:

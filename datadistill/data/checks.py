@@ -32,7 +32,8 @@ def refuse_contradiction(
     if size not in (None, normalization.size) or channels not in (None, normalization.channels):
         raise UsageError(
             f"size={size}, channels={channels} contradict the normalization, which is for size "
-            f"{normalization.size} and {normalization.channels} channel(s); leave them out"
+            f"{normalization.size} and {normalization.channels} channel(s); choose these, or leave "
+            "them out"
         )
 
 

@@ -26,6 +26,7 @@ from datadistill.data.checks import refuse_contradiction
 from datadistill.data.image_files import read_with_hash
 from datadistill.data.images import to_size
 from datadistill.data.normalization import Normalization
+from datadistill.data.normalization_names import Chosen, MeanStd, read_choice
 from datadistill.data.parts import Parts, image_id
 from datadistill.data.real import RealData
 from datadistill.data.source import Pixels
@@ -50,7 +51,7 @@ def load_folder(
     validation: int | float | None = None,
     seed: int = 0,
     skip_bad: bool = False,
-    normalization: Normalization | None = None,
+    normalization: Chosen = None,
     parts: Parts | Mapping[str, str] | None = None,
     device: torch.device | str = "cpu",
 ) -> RealData:
@@ -70,8 +71,9 @@ def load_folder(
         validation: held out of the rest for model selection; a tenth by default.
         seed: decides which images are held out.
         skip_bad: leave files that cannot be read out, and say how many, instead of refusing.
-        normalization: an existing one instead of the mean and deviation measured here; it sets size
-            and channels.
+        normalization: instead of the mean and deviation measured here: an existing one (a distilled
+            set's), which sets size and channels; "imagenet" for ImageNet's; or numbers MEAN/STD,
+            such as "0.5/0.25". "own" measures.
         parts: which images are in which part, in place of a draw: `d.data.parts` of a set that was
             learned from this folder. Images are known by their content, whatever the files are
             called now; those that joined the folder since are left out, with a warning.
@@ -83,12 +85,15 @@ def load_folder(
             a folder of datadistill's own runs among the classes; images of `parts` that are missing
             or were edited.
     """
-    if normalization is not None:
-        refuse_contradiction(normalization, size, channels)
-        size, channels = normalization.size or 32, normalization.channels
+    chosen = read_choice(normalization)
+    if isinstance(chosen, Normalization):
+        refuse_contradiction(chosen, size, channels)
+        size, channels = chosen.size or 32, chosen.channels
     side, depth = 32 if size is None else size, 3 if channels is None else channels
     if depth not in (1, 3):
         raise UsageError(f"channels is {depth!r}; wanted 1 (grey) or 3 (RGB)")
+    if isinstance(chosen, MeanStd):
+        chosen = chosen.of(side, depth)
     decode = partial(read_square, channels=depth, size=side)
     root = Path(folder).expanduser()
     files = _classes(root)
@@ -164,7 +169,7 @@ def load_folder(
         seed=seed,
         size=side,
         channels=depth,
-        normalization=normalization,
+        normalization=chosen,
         split=split,
         ids=([ids[i] for i in kept], test_ids),
         device=device,

@@ -27,6 +27,29 @@ _NETS = {"net": "", "kd-net": "0.", "kd-language-net": ""}
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
+def statistics_of(model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the images that torchvision's best weights of a model are for, by the
+    weights' own transforms.
+
+    >>> statistics_of("efficientnet_v2_l")
+    ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    """
+    transforms = _best_weights(model).transforms()
+    return tuple(map(float, transforms.mean)), tuple(map(float, transforms.std))
+
+
+def _best_weights(model: str) -> Any:
+    """torchvision's entry of a model's best weights."""
+    from torchvision.models import get_model_weights
+
+    try:
+        return get_model_weights(model).DEFAULT
+    except ValueError as error:
+        raise UsageError(
+            f"torchvision has no ImageNet weights for {model!r}; pass a file"
+        ) from error
+
+
 def imagenet(net: nn.Module, model: str | None, download: bool) -> tuple[Path, str, str]:
     """The file of torchvision's best weights for a model, their name, and what the file's SHA-256
     begins with; fetched where needed."""
@@ -46,14 +69,7 @@ def imagenet(net: nn.Module, model: str | None, download: bool) -> tuple[Path, s
             "the weights 'imagenet' are torchvision's, and the net is none of its models; take "
             "--net torchvision or alexnet, or pass a file"
         )
-    from torchvision.models import get_model_weights
-
-    try:
-        weights: Any = get_model_weights(model).DEFAULT
-    except ValueError as error:
-        raise UsageError(
-            f"torchvision has no ImageNet weights for {model!r}; pass a file"
-        ) from error
+    weights = _best_weights(model)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / weights.url.rsplit("/", 1)[-1]
     # torchvision names files by their SHA-256

@@ -46,6 +46,7 @@ from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
 from datadistill.training.first_step_size import find_first_step_size
 from datadistill.training.learning import Learning, Validation
+from datadistill.training.normalization_from_config import choose_for_weights
 from datadistill.training.outer import OuterLoop
 from datadistill.training.starts_from_config import Starts, norm_of, pool_of, starts_of
 
@@ -70,8 +71,15 @@ REPLAY_FROM = 200  # inner steps above which "auto" stops keeping every graph
 def load_run_data(config: DistillConfig, options: RunOptions) -> RealData:
     """The real data of a distillation, on the CPU."""
     folder = config.data if config.dataset == "folder" else None
-    split = {"holdout": config.holdout, "skip_bad": config.skip_bad}
-    return load_data(config, options, seed=config.seed, folder=folder, **split)
+    return load_data(
+        config,
+        options,
+        seed=config.seed,
+        folder=folder,
+        normalization=choose_for_weights(config),
+        holdout=config.holdout,
+        skip_bad=config.skip_bad,
+    )
 
 
 def net_spec(config: DistillConfig, data: RealData, net: nn.Module | NetFactory | None) -> NetSpec:

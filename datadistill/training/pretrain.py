@@ -33,6 +33,7 @@ from datadistill.runs.resume import check_changes, fingerprints
 from datadistill.runs.state import unflatten_state
 from datadistill.stats import mean
 from datadistill.torch_defaults import use_library_defaults
+from datadistill.training.normalization_from_config import choose_normalization
 from datadistill.training.pool_loop import FinishedNets, PoolLoop, TrainedGroup, is_near_chance
 
 CPU = torch.device("cpu")  # where the pool is put together
@@ -234,7 +235,10 @@ def _prepare(
 ) -> tuple[PoolLoop, NetSpec]:
     """Load the data, build the net and the loop."""
     device = resolve(config.device)
-    real = data if data is not None else load_data(config, options, seed=config.seed)
+    real = data
+    if real is None:
+        chosen = choose_normalization(config)
+        real = load_data(config, options, seed=config.seed, normalization=chosen)
     if not len(real.validation):
         raise DataError(
             f"{real.name} leaves no image to judge the nets by (validation); pass a "
