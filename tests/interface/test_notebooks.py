@@ -119,6 +119,11 @@ def look_at_the_images(v):
 
 
 def adapt_a_pretrained_net(v):
+    assert v["tuned.accuracy_after"] > v["tuned.accuracy_before"] + 30
+    assert v["tuned.accuracy_after"] > v["tuned.accuracy_same_steps"]
+    assert v["tuned.accuracy_end"] > v["tuned.accuracy_after"], "all images go further in the end"
+    assert v["(folder / 'own.safetensors').stat().st_size"] < 20_000
+    assert "values of a net of your own" in v["said_without"]
     assert min(v["on_source"]) > 90, "the pool is said to read its source"
     assert min(v["on_target"]) > 10 and max(v["on_target"]) < 50, (
         "badly, though better than guessing"
@@ -289,6 +294,12 @@ CLAIMS = {
     ),
     ADAPT: (
         [
+            "tuned.accuracy_before",
+            "tuned.accuracy_after",
+            "tuned.accuracy_same_steps",
+            "tuned.accuracy_end",
+            "(folder / 'own.safetensors').stat().st_size",
+            "said_without",
             "on_source",
             "on_target",
             "measured.accuracy_before_mean",
