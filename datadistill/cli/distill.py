@@ -79,6 +79,7 @@ def run(argv: Sequence[str]) -> int:
         refuse_inside(out, config.data)
         refuse_inside(args.options.rescue_dir, config.data, "--rescue-dir")
     output = command.open_output()
+    from datadistill.cli.pretrained_line import pretrained_line
     from datadistill.distilled import DistilledDataset
     from datadistill.runs.signals import StopFlag, interruptible
     from datadistill.training import distill
@@ -99,6 +100,8 @@ def run(argv: Sequence[str]) -> int:
             f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {len(d.order)} "
             f"step{'s' if len(d.order) != 1 else ''} in {seconds:.1f} s"
         )
+        if (said := pretrained_line(d)) is not None:
+            output.say(said)
         found, unsaved = None, None
         if args.evaluate:
             with interruptible(stopped):
