@@ -43,6 +43,8 @@ BATCHNORM = {
     "batch": "statistics of each batch, re-estimated on the distilled images at the end; running "
     "averages in ordinary fine-tuning",
     "frozen": "statistics of the net as they were (frozen), in ordinary fine-tuning too",
+    "reestimated": "statistics of the set, re-estimated on the real images before it was learned, "
+    "in ordinary fine-tuning too",
 }
 """The `norm` of a set in words."""
 

@@ -70,8 +70,9 @@ class FineTuning:
     seconds: float
     """That they took."""
     norm: str | None
-    """What BatchNorm used in the set's steps: "batch" statistics, or its own, "frozen"; None for a
-    net without such layers."""
+    """What BatchNorm used in the set's steps: statistics of the "batch", the net's own ("frozen"),
+    or those that the set carries, "reestimated" on the real images; None for a net without such
+    layers."""
     dropout: bool
     """Whether dropout was on in the set's steps. In ordinary fine-tuning it is the same."""
     dataset: str
@@ -217,8 +218,10 @@ def finetune(
         check_comparison(real, max_steps, every)
     _warn_of_attack(d)
     d, start = d.to(where), start.to(where)
+    norm = d.norm
     if d.embedded is not None and is_given_by(d, start):
         put(start, d.carried)  # a fresh last layer, or statistics, that the set was learned with
+        norm = "reestimated" if any(k.endswith(".running_mean") for k in d.carried) else norm
     theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
     d.warn_of_other_start(start, theta_0, stacklevel=5)
     _warm_up(d, start, theta_0)
@@ -239,7 +242,7 @@ def finetune(
         accuracy_after=after,
         steps=len(d.order),
         seconds=seconds,
-        norm=d.norm if has_batchnorm(start) else None,
+        norm=norm if has_batchnorm(start) else None,
         dropout=any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in start.modules()),
         dataset=real.name,
         description=real.description,
@@ -293,7 +296,7 @@ def compare_ordinary(
         tuning.start,
         data,
         observed,
-        norm=tuning.norm or "batch",
+        norm="batch" if tuning.norm in (None, "batch") else "frozen",
         lr=lr,
         batch=batch,
         seed=seed,

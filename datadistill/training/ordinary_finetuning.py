@@ -31,6 +31,7 @@ from datadistill.errors import NumericalError, UsageError
 from datadistill.evaluation.accuracy import Poll, accuracy
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.nets.copying import copy_net
+from datadistill.progress import iterate
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
 
@@ -113,7 +114,7 @@ def run_ordinary(
     # a first step pays for imports and for memory, which is not what is compared
     fit(start, data.train, plans[0], seed=seed, on_step=lambda step, net: True)
     runs: list[OrdinaryRun] = []
-    for plan in plans:
+    for plan in iterate(plans, "learning rates", len(plans)) if plans[1:] else plans:
         watch = Watch(observed, start[0], data.validation, plan.lr)
         try:
             fit(start, data.train, plan, seed=seed, on_step=watch.observe, poll=poll)

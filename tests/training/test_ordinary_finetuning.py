@@ -9,7 +9,8 @@ from datadistill.errors import NumericalError, UsageError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
-from datadistill.training import ordinary_finetuning
+from datadistill.recipes import recipe
+from datadistill.training import distill, ordinary_finetuning
 from datadistill.training.finetune import finetune
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
@@ -215,3 +216,19 @@ def test_frozen_parameters_stay_in_ordinary_fine_tuning_too(digits):
     found = run(digits, net)
     assert torch.equal(found.best.net.body[1].weight, net.body[1].weight)
     assert not torch.equal(found.same_steps.net.head.weight, net.head.weight)
+
+
+def test_statistics_that_the_set_carries_are_those_of_both(digits):
+    config = recipe("digits-random").with_changes(
+        theta_0="given", norm="reestimated", iterations=1, validate_nets=1, batch=8
+    )
+    net = own(dropout=0.0)
+    d = distill(config, data=digits, net=net)
+    found = finetune(d, net, data=digits, max_steps=1, batch=BATCH)
+    assert found.norm == "reestimated"
+    carried = d.carried["body.2.running_mean"]
+    assert not torch.equal(carried, net.body[2].running_mean)
+    for one in (found.start, found.net):
+        assert torch.equal(one.body[2].running_mean, carried)
+    alone = plain_fit(frozen_norms(copy_net(found.start)), digits, 1)
+    assert found.accuracy_end in (found.accuracy_before, percent(alone, digits.test))
