@@ -1,15 +1,16 @@
 """A pool: many nets of one architecture, trained alike on one data set, in one safetensors file.
 
 Nets 0 .. nets - 1 are there to learn distilled sets with ("train"), the next `validation_nets` for
-validation during a run, the last `held_out` for testing: no net is in two parts. Tensors are
-stacked along a leading axis of all nets; the rest is one canonical JSON object, so the same
-training gives the same bytes. `datadistill.training.pretrain` makes pools.
+validation during a run, the last `held_out` for testing: no net is in two parts. Parameters and
+buffers (the running statistics of BatchNorm) are stacked along a leading axis of all nets; the rest
+is one canonical JSON object, so the same training gives the same bytes.
+`datadistill.training.pretrain` makes pools.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 
 from datadistill.data.normalization import Normalization, normalization_from
 from datadistill.errors import DataError, UsageError, suggest
-from datadistill.nets import INITIALIZATIONS, has_batchnorm
-from datadistill.nets.spec import NetSpec, refuse_other_tensors
+from datadistill.nets import INITIALIZATIONS
+from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec, refuse_other_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
     Check,
@@ -28,12 +29,15 @@ from datadistill.runs.content import (
     check_list,
     check_object,
     check_text,
+    check_texts,
     check_whole,
     optional,
     parse_with,
     quote,
 )
+from datadistill.runs.header import DTYPES
 from datadistill.stats import mean
+from datadistill.theta import Theta
 from datadistill.torch_defaults import use_library_defaults
 
 KIND = "pool"
@@ -52,8 +56,12 @@ POOL = Artifact(
         "classes": parse_with(check_class_names),
         "normalization": parse_with(normalization_from),
         "accuracies": check_list,
+        "buffers": check_texts,
     },
+    # of a net of this library its architecture says them
+    values=lambda pool: {"buffers": list(pool.buffers) if pool.net.name == CUSTOM else None},
     with_tensors=["normalization"],
+    optional=["buffers"],
     finite=False,  # the class names the net that is not
     file_name=FILE_NAME,
     runs=[KIND],
@@ -66,17 +74,20 @@ class Pool:
     """Trained nets to draw theta_0 from, and what is known about them.
 
     Args:
-        tensors: name -> (nets + validation_nets + held_out, ...), every parameter of the net.
+        tensors: name -> (nets + validation_nets + held_out, ...), the parameters and buffers of
+            the nets; see `pooled_tensors`.
         nets: nets to learn with, 1 or more.
         validation_nets: nets for validation during a run, 1 or more.
         held_out: nets for testing, 1 or more.
-        net: the architecture and the initialization it started from.
+        net: the architecture and the initialization it started from; "custom" for modules of the
+            user's own, which are needed beside the pool.
         dataset: name of the data set they were trained on.
         classes: its class names.
         normalization: its normalization.
         accuracies: of each net on images held out of the training part, in percent.
         record: the config of the training.
         data_fingerprint: `RealData.fingerprint` of what they were trained on.
+        buffers: names of the tensors that are buffers; only needed for modules of the user's own.
 
     Example:
         >>> net = NetSpec("mlp", {"channels": 1, "size": 2, "classes": 2, "depth": 0})
@@ -109,12 +120,14 @@ class Pool:
     accuracies: tuple[float, ...]
     record: Mapping[str, Any] | None = None
     data_fingerprint: str = ""
+    buffers: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        _check(self)
-        order = [name for name, _ in self.net.shapes(len(self.tensors)).named_parameters()]
-        # in the net's own order, by which step sizes of a parameter tensor go
+        parameters, buffers = _check(self)
+        # in the net's own order
+        order = (*parameters, *buffers)
         object.__setattr__(self, "tensors", {name: self.tensors[name] for name in order})
+        object.__setattr__(self, "buffers", tuple(buffers))
         object.__setattr__(self, "accuracies", tuple(self.accuracies))
 
     def __repr__(self) -> str:
@@ -130,8 +143,8 @@ class Pool:
 
     @use_library_defaults()
     def part(self, name: str) -> dict[str, Tensor]:
-        """Stacked parameters of one part, "train", "validation" or "held_out": name -> (nets of the
-        part, ...), in the net's order; views of `.tensors`."""
+        """Stacked parameters and buffers of one part, "train", "validation" or "held_out": name ->
+        (nets of the part, ...); views of `.tensors`."""
         begin, end = self._range(name)
         return {k: p[begin:end] for k, p in self.tensors.items()}
 
@@ -139,6 +152,18 @@ class Pool:
         """Accuracies of the nets of one part, in percent."""
         begin, end = self._range(name)
         return self.accuracies[begin:end]
+
+    def find_differences(self, net: nn.Module) -> dict[str, str]:
+        """Tensors in which a module is of another architecture than the pool's nets: name -> what
+        the pool has, and what the module has; none where it is the same."""
+        parameters, buffers = pooled_tensors(net)
+        wanted = {k: tuple(x.shape) for k, x in {**parameters, **buffers}.items()}
+        found = {k: tuple(x.shape[1:]) for k, x in self.tensors.items()}
+        return {
+            k: f"{found.get(k, 'missing')}, wanted {wanted.get(k, 'none')}"
+            for k in {**wanted, **found}
+            if wanted.get(k) != found.get(k)
+        }
 
     def _range(self, name: str) -> tuple[int, int]:
         if name not in PARTS:
@@ -167,24 +192,34 @@ class Pool:
         return POOL.load(path, cls, verify=verify)
 
 
-def refuse_buffers(net: nn.Module, name: str) -> None:
-    """UsageError for a net that keeps more than parameters: a pool holds parameters only."""
-    if has_batchnorm(net) or next(net.buffers(), None) is not None:
-        raise UsageError(
-            f"the net {name} has BatchNorm layers or other buffers, which a pool does not hold; "
-            "choose another normalization (--net-args norm instance, or norm none), or another net"
-        )
+def pooled_tensors(net: nn.Module) -> tuple[Theta, Theta]:
+    """The parameters and the buffers of a net that a pool holds: all, less buffers with values that
+    are not finite (a mask is part of the architecture).
+
+    >>> [list(tensors) for tensors in pooled_tensors(nn.BatchNorm1d(2))]
+    [['weight', 'bias'], ['running_mean', 'running_var', 'num_batches_tracked']]
+    """
+    buffers = {
+        name: b.detach()
+        for name, b in net.named_buffers()
+        if b.is_meta or bool(torch.isfinite(b).all())
+    }
+    return {name: p.detach() for name, p in net.named_parameters()}, buffers
 
 
-def _check(pool: Pool) -> None:
+def _check(pool: Pool) -> tuple[list[str], list[str]]:
+    """Refuse what does not fit together; the names of parameters and of buffers."""
     for name, check in _PLAIN.items():
         check(name, getattr(pool, name))
     k = len(check_class_names(pool.classes))
-    if pool.net.init not in INITIALIZATIONS:
+    custom = pool.net.name == CUSTOM
+    if pool.net.init not in INITIALIZATIONS and not (custom and pool.net.init == FACTORY):
         init = pool.net.init[:80]
         raise DataError(f"the initialization is {init!r}; {suggest(init, INITIALIZATIONS)}")
     args = pool.net.args
-    if args.get("classes") != k or args.get("channels") != pool.normalization.channels:
+    if not custom and (
+        args.get("classes") != k or args.get("channels") != pool.normalization.channels
+    ):
         raise DataError(
             f"the net has {args.get('classes')} outputs and {args.get('channels')} channels for "
             f"{k} classes and {pool.normalization.channels} channels of images"
@@ -196,17 +231,46 @@ def _check(pool: Pool) -> None:
         raise DataError(
             f"accuracies are {quote(list(found))}, wanted {pool.total} numbers from 0 to 100"
         )
-    _check_tensors(pool)
-
-
-def _check_tensors(pool: Pool) -> None:
-    net = pool.net.shapes(len(pool.tensors))
-    refuse_buffers(net, pool.net.name)
-    own = {k: p.new_empty(pool.total, *p.shape) for k, p in net.named_parameters()}
-    refuse_other_tensors(pool.tensors, own, pool.net.name)
-    for name, p in pool.tensors.items():
-        if not bool(torch.isfinite(p).all()):
-            n = int((~torch.isfinite(p)).flatten(1).any(1).nonzero()[0])
+    names = _check_own_names(pool) if custom else _check_names(pool)
+    for name, x in pool.tensors.items():
+        if not bool(torch.isfinite(x).all()):
+            n = int((~torch.isfinite(x)).reshape(pool.total, -1).any(1).nonzero()[0])
             raise DataError(
                 f"tensor {name!r} of net {n} is not finite; train the pool again, or get it again"
             )
+    return names
+
+
+def _check_names(pool: Pool) -> tuple[list[str], list[str]]:
+    """Names, shapes and dtypes of a net of this library are those of its architecture."""
+    parameters, buffers = pooled_tensors(pool.net.shapes(len(pool.tensors)))
+    wanted = {k: x.new_empty(pool.total, *x.shape) for k, x in {**parameters, **buffers}.items()}
+    refuse_other_tensors(pool.tensors, wanted, pool.net.name)
+    if pool.buffers is not None and set(pool.buffers) != set(buffers):
+        raise DataError(
+            f"buffers are {quote(list(pool.buffers))}, wanted {quote(list(buffers))} of the net "
+            f"{pool.net.name}; leave them out"
+        )
+    return list(parameters), list(buffers)
+
+
+def _check_own_names(pool: Pool) -> tuple[list[str], list[str]]:
+    """A module of the user's own is not at hand: its tensors are of as many nets."""
+    if pool.buffers is None:
+        raise DataError(
+            "the nets are modules of the user's own, and which of their tensors are buffers is "
+            "missing (buffers); get the file again"
+        )
+    parameters = [name for name in pool.tensors if name not in pool.buffers]
+    if not parameters or not pool.tensors.keys() >= set(pool.buffers):
+        raise DataError(
+            f"buffers are {quote(list(pool.buffers))} of {len(pool.tensors)} tensors, wanted names "
+            "of some of them; get the file again"
+        )
+    for name, x in pool.tensors.items():
+        if x.dtype not in DTYPES or x.dim() == 0 or len(x) != pool.total:
+            raise DataError(
+                f"tensor {name!r} is {x.dtype} {tuple(x.shape)}, wanted real numbers of "
+                f"{pool.total} nets along the first axis"
+            )
+    return parameters, list(pool.buffers)

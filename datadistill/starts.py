@@ -8,7 +8,8 @@ Distillation draws the initial parameters of its nets from a distribution (Wang 
                 n)
     Built       the same, where a function of the user's own builds each net
     Pretrained  one net of a stack of trained nets for net n of every outer iteration i, drawn from
-                the same stream; or, for testing, net n of the stack
+                the same stream; or, for testing, net n of the stack. Its buffers and what does not
+                train stand beside theta_0
 
 All have `draw(iteration, nets, first) -> theta_0` of nets first .. first + nets - 1, stacked along
 a leading axis where nets is more than 1. Draws of another stream name are held out by construction.
@@ -16,6 +17,7 @@ a leading axis where nets is more than 1. Draws of another stream name are held 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -212,11 +214,13 @@ def nets_at_once(
     their own, each with a module of its own."""
     if isinstance(start, Random):
         alike = not any(c.buffers for c in computed_weights(start.net))
+    elif isinstance(start, Pretrained):
+        alike = set(start.trained) == set(start.stacked)
     else:
         alike = not isinstance(start, Built)
     if alike:
         return [(net, start.draw(iteration, nets, first), nets)]
-    assert isinstance(start, Random | Built)
+    assert isinstance(start, Random | Built | Pretrained)
     drawn = [start.whole(iteration, n) for n in range(first, first + nets)]
     if not any(beside for _, beside in drawn):
         return [(net, stack([theta for theta, _ in drawn]), nets)]
@@ -238,6 +242,8 @@ class Pretrained:
         stacked: name -> (nets, ...), the same number of nets for every name.
         seed, name: the stream that chooses; with seed None, net n is net n of the stack, whatever
             the iteration, and begins again at its end.
+        trained: names of theta_0, in the net's order; the others (buffers, parameters that stay as
+            they are) stand beside it. Default: all.
 
     Example:
         >>> three = Pretrained({"w": torch.tensor([[1.0], [2.0], [3.0]])})
@@ -249,6 +255,10 @@ class Pretrained:
     stacked: Theta
     seed: int | None = None
     name: str = "theta_0"
+    trained: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trained", tuple(self.trained or self.stacked))
 
     def __len__(self) -> int:
         return len(next(iter(self.stacked.values())))
@@ -257,6 +267,10 @@ class Pretrained:
         return stack([self.one(iteration, n) for n in range(first, first + nets)])
 
     def one(self, iteration: int, n: int) -> Theta:
+        return self.whole(iteration, n)[0]
+
+    def whole(self, iteration: int, n: int) -> tuple[Theta, Theta]:
+        """Net n: what is trained, and its tensors beside that."""
         index = n % len(self)
         if self.seed is not None:
             index = int(
@@ -264,7 +278,8 @@ class Pretrained:
                     len(self), (), generator=generator(self.seed, self.name, iteration, n)
                 )
             )
-        return {name: p[index] for name, p in self.stacked.items()}
+        beside = {k: x[index] for k, x in self.stacked.items() if k not in self.trained}
+        return {name: self.stacked[name][index] for name in self.trained}, beside
 
 
 def nets_of(start: InitialDistribution, wanted: int) -> int:

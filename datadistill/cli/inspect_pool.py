@@ -52,6 +52,7 @@ def read_pool(path: Path, verify: bool) -> dict[str, Any]:
         "dataset": pool.dataset,
         "classes": list(pool.classes),
         "tensors": {name: list(p.shape[1:]) for name, p in pool.tensors.items()},
+        "buffers": list(pool.buffers or ()),
         "accuracies": list(pool.accuracies),
         "record": dict(pool.record or {}),
     }
@@ -60,7 +61,11 @@ def read_pool(path: Path, verify: bool) -> dict[str, Any]:
 def print_pool(output: Output, p: dict[str, Any]) -> None:
     """The rows of a pool."""
     found, net = p["accuracies"], p["net"]
-    parameters = sum(map(math.prod, p["tensors"].values()))
+    sizes = {name: math.prod(shape) for name, shape in p["tensors"].items()}
+    buffers = sum(sizes[name] for name in p["buffers"])
+    numbers = f"{sum(sizes.values()) - buffers} parameters"
+    if buffers:
+        numbers += f", {buffers} numbers in buffers"
     args = format_value(net["args"])
     rows = [
         ("file", f"{p['file']} ({size_of(p['file_bytes'])})"),
@@ -70,7 +75,7 @@ def print_pool(output: Output, p: dict[str, Any]) -> None:
             f"{p['nets']} to learn with, {p['validation_nets']} for looks, "
             f"{p['held_out']} held out",
         ),
-        ("net", f"{net['name']} ({args}), {parameters} parameters, initialization {net['init']}"),
+        ("net", f"{net['name']} ({args}), {numbers}, initialization {net['init']}"),
         ("trained on", f"{p['dataset']}, {len(p['classes'])} classes: {', '.join(p['classes'])}"),
         (
             "accuracy (%)",

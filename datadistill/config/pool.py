@@ -28,7 +28,7 @@ class PoolConfig(TrainingPlan, NetPlan, NormalizationPlan, DataPlan, RunConfig):
     """
 
     net: str = "lenet"
-    """Architecture; it must have no BatchNorm buffers."""
+    """Architecture; "custom" for a net of your own, which Python passes."""
     nets: int = 64
     """Nets to learn distilled sets with."""
     validation_nets: int = 4
@@ -36,7 +36,8 @@ class PoolConfig(TrainingPlan, NetPlan, NormalizationPlan, DataPlan, RunConfig):
     held_out: int = 16
     """Nets for testing."""
     at_once: int = 1
-    """Nets trained side by side in one vectorized pass; pays for tiny nets and on accelerators."""
+    """Nets trained side by side in one vectorized pass; pays for tiny nets and on
+    accelerators. Nets with BatchNorm, and nets of your own, train one at a time."""
 
     epochs: int = 2
     optimizer: Literal["adam", "sgd"] = "adam"

@@ -29,7 +29,7 @@ from datadistill.nets.factory import NetFactory
 from datadistill.objectives import predictions
 from datadistill.pool import Pool
 from datadistill.progress import Report, show_progress, track
-from datadistill.starts import Fixed, InitialDistribution, nets_at_once, nets_of
+from datadistill.starts import Fixed, InitialDistribution, Pretrained, nets_at_once, nets_of
 from datadistill.stats import deviation, mean
 from datadistill.streams import generator
 from datadistill.theta import Theta, unstack
@@ -223,8 +223,10 @@ def measure_training(
                     module, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin
                 )
                 for one in unstack(theta_0, count) if before else []:
-                    # the statistics of a net whose values were given are its own, and in the module
-                    as_it_is = d.start.kind == "given" and isinstance(start, Fixed)
+                    # a pretrained net has statistics of its own, which are in the module
+                    as_it_is = isinstance(start, Pretrained) or (
+                        d.start.kind in ("given", "pool") and isinstance(start, Fixed)
+                    )
                     with keep_attributes(module):
                         first.append(
                             taken(

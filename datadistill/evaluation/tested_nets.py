@@ -22,7 +22,7 @@ from datadistill.nets.spec import FACTORY, NetSpec
 from datadistill.nets.trained_parameters import select_trained
 from datadistill.pool import Pool
 from datadistill.starts import Built, Fixed, InitialDistribution, Pretrained, random_start
-from datadistill.theta import put
+from datadistill.theta import put, trainable
 
 HELD_OUT = "held_out_theta_0"
 SELECTION = "selection_theta_0"
@@ -84,7 +84,7 @@ def find_any_start(
     device = next(module.parameters()).device
     if pool is not None:
         stacked = fitting_pool(pool, d, module).part(part)
-        return Pretrained({k: p.to(device) for k, p in stacked.items()})
+        return Pretrained({k: x.to(device) for k, x in stacked.items()}, trained=trainable(module))
     if d.theta_0 is not None and d.is_for(module) and d.start.kind in ("weights", "given"):
         return Fixed({k: p.to(device) for k, p in d.theta_0.items()})
     if d.start.kind == "pool":
@@ -131,10 +131,11 @@ def fitting_pool(
             "this is another pool than the set was learned with, and nets that it holds out may be "
             "nets that the set was learned on; pass the pool it was learned with"
         )
-    if shapes(module) != {k: p.shape[1:] for k, p in found.tensors.items()}:
+    if different := found.find_differences(module):
+        name, shapes = next(iter(different.items()))
         raise UsageError(
             f"the pool holds nets of {found.net.name} with other tensors than the set's "
-            f"{d.net.name}; pass the pool it was learned with"
+            f"{d.net.name} ({name} is {shapes}); pass the pool it was learned with"
         )
     return found
 
@@ -149,8 +150,3 @@ def net_of(d: DistilledDataset, net: str | nn.Module | NetFactory | None = None)
     own = as_module(net, 0, HELD_OUT, 0, 0)
     check_fits(own, tuple(d.images.shape[1:]), len(d.classes))
     return select_trained(copy_net(own), d.trained)
-
-
-def shapes(module: nn.Module) -> dict[str, torch.Size]:
-    """Shapes of the parameters that are trained."""
-    return {k: p.shape for k, p in module.named_parameters() if p.requires_grad}

@@ -22,7 +22,7 @@ from datadistill.evaluation.tested_nets import start_of
 from datadistill.pool import Pool
 from datadistill.reproduce.measured_rows import MeasuredRow, Value
 from datadistill.reproduce.plan import ACCURACY
-from datadistill.starts import nets_of
+from datadistill.starts import nets_at_once, nets_of
 from datadistill.stats import deviation, mean
 from datadistill.training.fit import fit
 from datadistill.training.fit_plan import FitPlan
@@ -108,9 +108,9 @@ def train_on_all(
     count = nets_of(start, nets)
     data, found = tools.data(d), []
     for n in range(count):
-        theta = start.draw(0, 1, n)
-        module.load_state_dict(theta, strict=False)
-        trained = fit(module, data.train, FitPlan(**plan), seed=seed + n, poll=tools.poll)
+        net, theta, _ = nets_at_once(start, module, 0, 1, n)[0]
+        net.load_state_dict(theta, strict=False)
+        trained = fit(net, data.train, FitPlan(**plan), seed=seed + n, poll=tools.poll)
         parameters = {k: p.detach() for k, p in trained.named_parameters()}
         found.append({ACCURACY: accuracy(trained, parameters, data.test)})
     rate, epochs = plan.get("lr", FitPlan.lr), plan["epochs"]

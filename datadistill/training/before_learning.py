@@ -1,14 +1,16 @@
-"""The check of a run's net before anything is learned."""
+"""What is checked and said of a run's net before anything is learned."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 from datadistill.data import RealData
-from datadistill.errors import InexactGradients, UsageError
+from datadistill.errors import InexactGradients, UsageError, ValuesNotUsed
 from datadistill.innerloop.check_net import check_net, is_cheap
 from datadistill.methods import Unrolled
 from datadistill.nets.spec import CUSTOM
+from datadistill.starts import nets_at_once
 
 UNKNOWN = (CUSTOM, "torchvision")  # the other architectures of this library are known to be right
 
@@ -24,7 +26,8 @@ def check_before_learning(name: str, method: Unrolled, data: RealData) -> str | 
             "the second derivatives of this net were not checked, which would take long; "
             "dd.check_net(net, data) does it"
         )
-    found = check_net(method.net, data, norm=method.norm, theta_0=method.start.draw(0))
+    net, theta_0, _ = nets_at_once(method.start, method.net, 0)[0]
+    found = check_net(net, data, norm=method.norm, theta_0=theta_0)
     if found.ok is None:
         return f"the second derivatives of this net were {found}"
     if found.ok:
@@ -37,3 +40,12 @@ def check_before_learning(name: str, method: Unrolled, data: RealData) -> str | 
         f"{found}; what is learned follows another direction", InexactGradients, stacklevel=6
     )
     return None
+
+
+def warn_of_unused_values(said: str, stacklevel: int) -> None:
+    """Warn that a module gives its architecture alone."""
+    try:
+        warnings.warn(ValuesNotUsed(said), stacklevel=stacklevel)
+    except ValuesNotUsed:
+        # said of what is meant as often as not, so no error where warnings are errors
+        print(said, file=sys.stderr)

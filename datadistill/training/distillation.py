@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from datadistill import distilled_file
 from datadistill.config import RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, UsageError, ValuesNotUsed
+from datadistill.errors import DataError, UsageError
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, show_progress
@@ -30,6 +28,7 @@ from datadistill.runs.kinds import Kind, Step, Work
 from datadistill.runs.resume import fingerprints
 from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import use_library_defaults
+from datadistill.training.before_learning import warn_of_unused_values
 from datadistill.training.learning import Learning
 from datadistill.training.learning_from_config import learning_of
 from datadistill.unfinished import KIND, describe_set
@@ -235,17 +234,12 @@ def _warn_of_unused_values(config: DistillConfig) -> None:
     """Warn once for each place that calls `distill`, as Python's own filter has it."""
     if config.theta_0 != "given" and config.pool is None and config.weights is None:
         kept = "one draw" if config.theta_0 == "fixed" else "fresh draws"
-        said = ValuesNotUsed(
+        warn_of_unused_values(
             f'the values of net are not used: theta_0 is "{config.theta_0}", {kept} by the scheme '
             f'{config.init}; theta_0="given" starts from them, and net=lambda: MyNet() '
-            "draws as MyNet does"
+            "draws as MyNet does",
+            stacklevel=6,  # the line that calls `distill`, through its two decorators
         )
-        try:
-            # the line that calls `distill`, through its two decorators
-            warnings.warn(said, stacklevel=5)
-        except ValuesNotUsed:
-            # said of what is meant as often as not, so no error where warnings are errors
-            print(said, file=sys.stderr)
 
 
 def _load_accuracies(folder: RunFolder, result: DistilledDataset) -> dict[str, Any]:

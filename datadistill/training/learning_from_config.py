@@ -112,6 +112,11 @@ def learning_of(
     update = update_rules.from_description({"name": config.update, **config.update_args})
     adjoint = adjoint_of(config)
     pool = pool_of(config)
+    if pool is not None and pool.net.name == CUSTOM and net is None:
+        raise UsageError(
+            f"the pool {config.pool} holds nets of modules of the user's own; pass one of that "
+            "architecture as net="
+        )
     real = (data if data is not None else load_run_data(config, options)).to(device)
     _refuse_too_few_images(real)
     if config.space == "features":

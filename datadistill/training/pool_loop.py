@@ -2,7 +2,8 @@
 
 Net n starts from the stream (seed, "pool_theta_0", n) and sees its batches by the streams of
 `fit_loop.py` with number n. Groups of `at_once` nets train side by side; a pool is the same
-whatever `at_once`, up to rounding.
+whatever `at_once`, up to rounding. A net alone trains as an ordinary loop does: dropout is on, and
+BatchNorm normalizes with statistics of the batch and keeps running ones.
 
 A finished group is a file nets/net-000012.safetensors (named by its first net) until the pool is
 written.
@@ -24,11 +25,14 @@ from datadistill.config import PoolConfig
 from datadistill.data import RealData
 from datadistill.errors import DataError, NumericalError
 from datadistill.evaluation.accuracy import accuracy
-from datadistill.nets import draw
+from datadistill.nets.initialization import draw_whole
+from datadistill.pool import pooled_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import check_number, check_object, check_whole, list_of
 from datadistill.runs.signals import interruptible
+from datadistill.starts import Built, Random
 from datadistill.streams import generator
+from datadistill.theta import net_with, stack, trainable
 from datadistill.training.fit_loop import Fit, of_module, of_stack
 from datadistill.training.fit_plan import FitPlan
 
@@ -71,11 +75,21 @@ class TrainedGroup:
 
 
 class PoolLoop:
-    """State and steps of one pool. The values of `net` are written over."""
+    """State and steps of one pool.
 
-    def __init__(self, config: PoolConfig, data: RealData, net: nn.Module) -> None:
-        self.config, self.data, self.net = config, data, net
+    Args:
+        config: what to train.
+        data: real images, on the net's device.
+        net: the architecture, its buffers as every net starts with them. It is not changed.
+        draws: where its nets start.
+    """
+
+    def __init__(
+        self, config: PoolConfig, data: RealData, net: nn.Module, draws: Random | Built
+    ) -> None:
+        self.config, self.data, self.net, self.draws = config, data, net, draws
         self.plan = FitPlan.of(config)
+        self.names = [name for tensors in pooled_tensors(net) for name in tensors]
         self.groups = [
             range(first, min(first + config.at_once, config.total))
             for first in range(0, config.total, config.at_once)
@@ -103,18 +117,25 @@ class PoolLoop:
         """Gradient steps of all groups."""
         return len(self.groups) * self.fit.steps
 
-    def theta_0(self, number: int) -> dict[str, Tensor]:
-        return draw(self.net, self.config.init, generator(self.config.seed, "pool_theta_0", number))
+    def theta_0(self, number: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The parameters that are trained of a net at its start, and what else was drawn."""
+        draws = self.draws
+        if isinstance(draws, Built):
+            return draws.whole(0, number)
+        stream = generator(draws.seed, draws.name, number)
+        drawn, buffers = draw_whole(self.net, draws.init, stream)
+        return {name: drawn[name] for name in trainable(self.net)}, buffers
 
     def _fit(self, numbers: range) -> Fit:
         config, split, starts = self.config, self.data.train, [self.theta_0(n) for n in numbers]
         if len(numbers) == 1:
-            with torch.no_grad():
-                for name, p in self.net.named_parameters():
-                    p.copy_(starts[0][name])
-            return of_module(self.net, split, self.plan, seed=config.seed, number=numbers[0])
-        theta = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
-        return of_stack(self.net, theta, split, self.plan, seed=config.seed, numbers=numbers)
+            theta, beside = starts[0]
+            net = net_with(self.net, {**theta, **beside})
+            return of_module(net, split, self.plan, seed=config.seed, number=numbers[0])
+        thetas = [theta for theta, _ in starts]
+        return of_stack(
+            self.net, stack(thetas), split, self.plan, seed=config.seed, numbers=numbers
+        )
 
     def advance(self) -> TrainedGroup | None:
         """One gradient step. Returns the group's nets where it was their last.
@@ -144,7 +165,7 @@ class PoolLoop:
         return trained
 
     def _train_group(self, numbers: range) -> TrainedGroup:
-        tensors = {name: p.detach() for name, p in self.fit.tensors.items()}
+        tensors = {name: self.fit.tensors[name].detach() for name in self.names}
         if len(numbers) == 1:
             tensors = {name: p[None] for name, p in tensors.items()}
         each = [{name: p[i] for name, p in tensors.items()} for i in range(len(numbers))]

@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from datadistill.config import PoolConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.data.from_config import load_data
 from datadistill.device import refuse_too_large, resolve
 from datadistill.errors import DataError, UsageError, format_message
+from datadistill.nets.batchnorm import norms_of
+from datadistill.nets.copying import copy_net
+from datadistill.nets.factory import NetFactory, as_module, check_draws, is_factory
 from datadistill.nets.fits import check_fits
-from datadistill.nets.initialization import find_undrawn
-from datadistill.nets.spec import CUSTOM, NetSpec
-from datadistill.pool import FILE_NAME, KIND, Pool, refuse_buffers
+from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
+from datadistill.pool import FILE_NAME, KIND, Pool, pooled_tensors
+from datadistill.pretrained_values import checksum_of
 from datadistill.progress import Report, show_progress
 from datadistill.runs.checkpoints import Checkpoint
 from datadistill.runs.driver import run
@@ -31,12 +35,16 @@ from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.kinds import Kind, LoopWork, Step, Work
 from datadistill.runs.resume import check_changes, fingerprints
 from datadistill.runs.state import unflatten_state
+from datadistill.starts import Built, Random, random_start
 from datadistill.stats import mean
 from datadistill.torch_defaults import use_library_defaults
+from datadistill.training.before_learning import warn_of_unused_values
 from datadistill.training.normalization_from_config import choose_normalization
 from datadistill.training.pool_loop import FinishedNets, PoolLoop, TrainedGroup, is_near_chance
 
 CPU = torch.device("cpu")  # where the pool is put together
+DRAWS = "pool_theta_0"
+"""The stream that its nets are drawn from."""
 
 
 @use_library_defaults()
@@ -45,6 +53,7 @@ def pretrain(
     config: PoolConfig | None,
     *,
     data: RealData | None = None,
+    net: nn.Module | NetFactory | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
@@ -56,6 +65,12 @@ def pretrain(
         config: what to train; `pool_recipe` returns one. None with `resume` takes the run folder's
             own.
         data: your own real data; default: what the config names.
+        net: your own architecture, images (B, C, H, W) to logits (B, K): a function without
+            arguments that builds a net (`lambda: MyNet()`), called again for each net of the pool
+            with the global generators of torch, numpy and random seeded; or a module, of which each
+            net is a fresh draw by `config.init`, its own values not used. BatchNorm and dropout
+            train as in an ordinary loop, and the pool holds each net's running statistics. Default:
+            what the config names.
         out: a run folder to write: config, metrics (a line a net), checkpoints, pool.safetensors.
             None writes nothing.
         resume: continue the pool in `out` in the middle of the net where it stopped, to the same
@@ -84,7 +99,14 @@ def pretrain(
         >>> pool.part("held_out")["layers.0.weight"].shape
         torch.Size([1, 16, 64])
     """
-    return run(Pretraining(data), config, out, resume=resume, options=options)
+    if isinstance(net, nn.Module) and config is not None and not resume:
+        # the line that calls `pretrain`, through its two decorators
+        warn_of_unused_values(
+            "the values of net are not used: each net is a fresh draw by the scheme "
+            f"{config.init}; net=lambda: MyNet() draws as MyNet does",
+            stacklevel=5,
+        )
+    return run(Pretraining(data, net), config, out, resume=resume, options=options)
 
 
 class Pretraining(Kind[PoolConfig, Pool]):
@@ -92,23 +114,27 @@ class Pretraining(Kind[PoolConfig, Pool]):
 
     name, config, wanted = KIND, PoolConfig, "datadistill.recipes.pools.pool_recipe(NAME)"
 
-    def __init__(self, data: RealData | None = None) -> None:
-        self.data = data
+    def __init__(
+        self, data: RealData | None = None, net: nn.Module | NetFactory | None = None
+    ) -> None:
+        self.data, self.net = data, net
 
     def prepare(self, config: PoolConfig) -> PoolConfig:
-        return config if self.data is None else replace(config, dataset=CUSTOM)
+        config = config if self.data is None else replace(config, dataset=CUSTOM)
+        return config if self.net is None else replace(config, net=CUSTOM, net_args={})
 
     def check(
         self, config: PoolConfig, path: Path | None, options: RunOptions, resumed: bool
     ) -> None:
-        if path is not None and config.dataset == CUSTOM and self.data is None:
+        objects = ((config.dataset, self.data), (config.net, self.net))
+        if path is not None and any(used == CUSTOM and given is None for used, given in objects):
             raise UsageError(
-                f"{path} trains on data of your own from Python; go on from Python with "
+                f"{path} trains with Python objects of your own; go on from Python with "
                 f"{self.command(config, path)}"
             )
 
     def build(self, config: PoolConfig, options: RunOptions) -> Work[Pool]:
-        return _Training(*_prepare(config, self.data, options), options)
+        return _Training(*_prepare(config, self.data, self.net, options), options)
 
     def load_finished(
         self, folder: RunFolder, config: PoolConfig, options: RunOptions
@@ -125,8 +151,9 @@ class Pretraining(Kind[PoolConfig, Pool]):
         return pool
 
     def command(self, config: PoolConfig, path: Path) -> str:
-        if config.dataset == CUSTOM:
-            return f"pretrain(None, out={str(path)!r}, resume=True, data=...)"
+        used = (("data", config.dataset), ("net", config.net))
+        if own := [f"{name}=..." for name, value in used if value == CUSTOM]:
+            return f"pretrain(None, out={str(path)!r}, resume=True, {', '.join(own)})"
         return f"datadistill pretrain --resume {path}"
 
     def explain_memory(self, config: PoolConfig) -> str:
@@ -147,7 +174,10 @@ class _Training(LoopWork[Pool]):
 
     def __init__(self, loop: PoolLoop, spec: NetSpec, options: RunOptions) -> None:
         self.loop, self.spec, self.options = loop, spec, options
-        self.device, self.fingerprints = loop.data.device, fingerprints(loop.data, loop.net)
+        self.device, built = loop.data.device, {}
+        if spec.init == FACTORY:  # the first net that a function of the user's own builds
+            built = {"factory": checksum_of(loop.draws.one(0, 0))}
+        self.fingerprints = fingerprints(loop.data, loop.net, built)
         self.nets = FinishedNets(None)
         self.found: tuple[str, ...] = ()
 
@@ -216,6 +246,7 @@ class _Training(LoopWork[Pool]):
             accuracies=tuple(self.nets.accuracies),
             record=record,
             data_fingerprint=data.fingerprint,
+            buffers=list(pooled_tensors(self.loop.net)[1]),
         )
         if folder is not None:
             pool.save(folder.path / FILE_NAME)
@@ -231,7 +262,10 @@ def _records(trained: TrainedGroup) -> list[dict[str, Any]]:
 
 
 def _prepare(
-    config: PoolConfig, data: RealData | None, options: RunOptions
+    config: PoolConfig,
+    data: RealData | None,
+    net: nn.Module | NetFactory | None,
+    options: RunOptions,
 ) -> tuple[PoolLoop, NetSpec]:
     """Load the data, build the net and the loop."""
     device = resolve(config.device)
@@ -244,24 +278,46 @@ def _prepare(
             f"{real.name} leaves no image to judge the nets by (validation); pass a "
             "larger --validation"
         )
-    spec = NetSpec.of_images(
-        config.net, config.net_args, config.init, shape=real.shape, classes=len(real.classes)
-    )
-    net = spec.build()
-    check_fits(net, real.shape, len(real.classes))
-    refuse_buffers(net, config.net)
-    if kept := find_undrawn(net, config.init):
-        raise UsageError(
-            f"{config.init} does not draw {', '.join(kept[:5])}, so the nets would not be "
-            "independent; choose another initialization (--init)"
+    if net is None:
+        spec = NetSpec.of_images(
+            config.net, config.net_args, config.init, shape=real.shape, classes=len(real.classes)
         )
-    needed = 4 * config.total * sum(p.numel() for p in net.parameters())
+        module = spec.build()
+    else:
+        spec = NetSpec(CUSTOM, {}, FACTORY if is_factory(net) else config.init)
+        module = copy_net(as_module(net, config.seed, DRAWS, 0, 0))
+    check_fits(module, real.shape, len(real.classes))
+    _refuse_at_once(config, module)
+    needed = config.total * sum(
+        x.numel() * x.element_size() for part in pooled_tensors(module) for x in part.values()
+    )
     refuse_too_large(
         needed,
         f"for {config.total} nets of {config.net}; lower nets, validation_nets or held_out",
         CPU,
     )
-    return PoolLoop(config, real.to(device), net.to(device)), spec
+    module = module.to(device)
+    if is_factory(net):
+        check_draws(net, config.seed, DRAWS)
+        draws: Random | Built = Built(net, module, config.seed, DRAWS)
+    else:
+        draws = random_start(module, config.init, config.seed, DRAWS, spec)
+    if isinstance(net, nn.Module):
+        for norm in norms_of(module):  # of the module's own training, which is not used
+            norm.reset_running_stats()
+    return PoolLoop(config, real.to(device), module, draws), spec
+
+
+def _refuse_at_once(config: PoolConfig, net: nn.Module) -> None:
+    """Side by side, nets share the buffers, and every parameter is trained."""
+    if config.at_once == 1:
+        return
+    if config.net == CUSTOM or next(net.buffers(), None) is not None:
+        what = "is a module of your own" if config.net == CUSTOM else "has buffers (BatchNorm)"
+        raise UsageError(
+            f"at_once is {config.at_once}, but the net {what}, which is trained net after net; "
+            "choose at_once 1 (--at-once 1)"
+        )
 
 
 def _warn_of_chance(accuracies: Sequence[float], classes: int) -> None:

@@ -136,25 +136,25 @@ def _from_pool(
             f"({', '.join(data.classes[:4])}, ...); adaptation needs the same classes "
             "in the same order"
         )
-    wanted = {k: tuple(p.shape) for k, p in net.named_parameters() if p.requires_grad}
-    found = {k: tuple(p.shape[1:]) for k, p in pool.tensors.items()}
-    if wanted != found:
-        different = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
-        k = different[0]
+    if different := pool.find_differences(net):
+        name, shapes = next(iter(different.items()))
+        way = "net=" if CUSTOM in (spec.name, pool.net.name) else "--net, --size and --channels"
         raise UsageError(
             f"the nets of the pool {config.pool} ({pool.net.name} {pool.net.args}) do not fit "
-            f"{spec.name} {spec.args}: {len(different)} tensors differ, {k} is {found.get(k)}, "
-            f"wanted {wanted.get(k)}; pass a pool of such nets, or choose --net, --size and "
-            "--channels as the pool has them"
+            f"{spec.name} {spec.args}: {len(different)} tensors differ, {name} is {shapes}; pass a "
+            f"pool of such nets, or choose {way} as the pool has them"
         )
 
     def part(name: str, seed: int | None) -> Pretrained:
-        return Pretrained({k: p.to(data.device) for k, p in pool.part(name).items()}, seed)
+        stacked = {k: x.to(data.device) for k, x in pool.part(name).items()}
+        return Pretrained(stacked, seed, trained=trainable(net))
 
     start = Start("pool", config.theta_0 == "fixed", pool.dataset, pool.fingerprint)
     if start.one:
-        fixed = Fixed(part("train", None).one(0, config.seed))
-        return Starts(fixed, fixed, start)
+        theta_0, beside = part("train", None).whole(0, config.seed)
+        put(net, beside)
+        fixed = Fixed(theta_0)
+        return Starts(fixed, fixed, start, finite_copies(frozen_tensors(net)) if beside else None)
     return Starts(part("train", config.seed), part("validation", None), start)
 
 

@@ -152,12 +152,28 @@ CHANGES = {
     "nan": (nan_in("layers.0.bias", 2), "'layers.0.bias' of net 2 is not finite"),
     "another net": (lambda t, m: m["net"]["args"].update(width=17), "of the net mlp"),
     "no such net": (lambda t, m: m["net"].update(name="mlpp"), "did you mean mlp"),
-    "custom net": (lambda t, m: m["net"].update(name="custom"), "module of the user's own"),
+    "custom net": (
+        lambda t, m: m["net"].update(name="custom"),
+        "modules of the user's own.*is missing",
+    ),
+    "buffers": (lambda t, m: m.update(buffers=["layers.0.bias"]), r"wanted \[\] of the net mlp"),
+    "custom buffers": (
+        lambda t, m: (m["net"].update(name="custom"), m.update(buffers=["x"])),
+        r"buffers are \['x'\] of 4 tensors, wanted names of some",
+    ),
+    "custom count": (
+        lambda t, m: (
+            m["net"].update(name="custom"),
+            m.update(buffers=[]),
+            t.update(x=torch.zeros(3)),
+        ),
+        "'x' is torch.float32 .*wanted real numbers of 4 nets",
+    ),
     "net with buffers": (
         lambda t, m: m["net"].update(
             name="resnet18", args={"channels": 1, "size": 8, "classes": 10}
         ),
-        "BatchNorm layers",
+        "of the net resnet18",
     ),
     "no such init": (lambda t, m: m["net"].update(init="xavierr"), "did you mean xavier"),
     "classes": (lambda t, m: m.update(classes=m["classes"][:9]), "10 outputs .* 9 classes"),
