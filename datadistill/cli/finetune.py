@@ -139,7 +139,7 @@ def run(argv: Sequence[str]) -> int:
 
 def choose_out(args: Finetune, weights: str | None, folder: Path | None) -> Path:
     """The file for the net: a new one, in a folder that is there."""
-    from datadistill.training.adapted_file import refuse_suffix
+    from datadistill.training.adapted_net import refuse_suffix
 
     beside = Path(os.path.abspath(args.set_)) if args.set_.name in ("", "..") else args.set_
     name = beside.name if args.set_.is_dir() else beside.stem

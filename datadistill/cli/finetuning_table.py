@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from datadistill.cli.printing import Output
 
 if TYPE_CHECKING:
-    from datadistill.training.finetune import FineTuning
+    from datadistill.training.adapted_net import FineTuning
 
 
 def finetuning_table(output: Output, tuning: FineTuning, batch: int, every: int) -> None:

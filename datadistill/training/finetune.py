@@ -12,10 +12,8 @@ Reference: Wang et al., Dataset Distillation, 2018, https://arxiv.org/abs/1811.1
 
 from __future__ import annotations
 
-import os
 import warnings
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -39,7 +37,7 @@ from datadistill.pretrained_values import is_given_by
 from datadistill.progress import Report, show_progress
 from datadistill.theta import Theta, put
 from datadistill.torch_defaults import use_library_defaults
-from datadistill.training.adapted_file import ADAPTED, save_net
+from datadistill.training.adapted_net import ADAPTED, FineTuning
 from datadistill.training.head_finetuning import HeadTuning
 from datadistill.training.ordinary_finetuning import (
     Observed,
@@ -49,82 +47,6 @@ from datadistill.training.ordinary_finetuning import (
 )
 
 __all__ = ["ADAPTED", "FineTuning", "check_comparison", "compare_ordinary", "finetune"]
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """A net adapted by a distilled set, and what it took; accuracies in percent of the test
-    split."""
-
-    net: nn.Module = field(repr=False)
-    """The adapted net."""
-    start: nn.Module = field(repr=False)
-    """The net before, as its steps start from it: of the parameters that train, with a last layer
-    that the set carries."""
-    accuracy_before: float
-    """Of the net as it was given."""
-    accuracy_after: float
-    """After the set's steps."""
-    steps: int
-    """The set's steps, T."""
-    seconds: float
-    """That they took."""
-    norm: str | None
-    """What BatchNorm used in the set's steps: statistics of the "batch", the net's own ("frozen"),
-    or those that the set carries, "reestimated" on the real images; None for a net without such
-    layers."""
-    dropout: bool
-    """Whether dropout was on in the set's steps. In ordinary fine-tuning it is the same."""
-    dataset: str
-    """The target data."""
-    description: str
-    """What is in it."""
-    meta: dict[str, Any] = field(repr=False)
-    """What goes into the net's file beside the tensors."""
-    steps_ordinary: int | None = None
-    """Steps of ordinary fine-tuning until it was as good on the validation split; None where it was
-    not, or where no comparison was asked for, as in all fields that follow."""
-    seconds_ordinary: float | None = None
-    """That these took, or all `max_steps` where it was not as good; measuring apart."""
-    max_steps: int | None = None
-    """Steps of ordinary fine-tuning in all."""
-    accuracy_same_steps: float | None = None
-    """Of ordinary fine-tuning after as many steps as the set's; None where `max_steps` are
-    fewer."""
-    seconds_same_steps: float | None = None
-    """That these took."""
-    accuracy_same_seconds: float | None = None
-    """Of ordinary fine-tuning after the last step that ended within `seconds`."""
-    steps_same_seconds: int | None = None
-    """Its steps until then; 0 where not one step fits into `seconds`."""
-    accuracy_end: float | None = None
-    """Of ordinary fine-tuning in the end: at the test on the validation split, of those until
-    `max_steps` and the net as it was given, where it was best there, of equals the last."""
-    steps_end: int | None = None
-    """Its steps until then."""
-    seconds_end: float | None = None
-    """That these took."""
-    head: nn.Module | None = field(default=None, repr=False)
-    """For a set of features: the trained head alone, whose place in `net` is the last layer; and
-    `start` is the head before."""
-    features: RealData | None = field(default=None, repr=False)
-    """For a set of features: the target data that the head takes."""
-    rates: dict[str, float] = field(default_factory=dict)
-    """Its learning rate for each of "ordinary", "same_steps", "same_seconds" and "end"; they are
-    chosen one by one on the validation split where `lr` is "auto"."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """All fields but the nets, as plain values."""
-        return {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if f.name not in ("net", "start", "meta", "head", "features")
-        }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the adapted net's parameters and buffers by the net's own names, atomically: a
-        safetensors file, or for `.pt` and `.pth` what `torch.save` makes of the state dict."""
-        save_net(self.net, path, self.meta)
 
 
 @use_library_defaults()

@@ -24,7 +24,7 @@ from datadistill.theta import net_with
 from datadistill.training.ordinary_finetuning import percent_of
 
 if TYPE_CHECKING:
-    from datadistill.training.finetune import FineTuning
+    from datadistill.training.adapted_net import FineTuning
 
 TRIED = 16
 """Images on which the adapted net is compared with the head."""

@@ -10,7 +10,7 @@ from datadistill.errors import UsageError
 from datadistill.innerloop import sgd
 from datadistill.nets import build
 from datadistill.nets.spec import NetSpec
-from datadistill.training.adapted_file import save_net
+from datadistill.training.adapted_net import save_net
 from datadistill.training.finetune import finetune
 
 READ = {
