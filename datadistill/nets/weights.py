@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from datadistill.errors import DataError, UsageError
-from datadistill.nets.weights_file import check_tensors, imagenet, read_file
+from datadistill.nets.weights_content import PREFIXES, check_tensors
+from datadistill.nets.weights_file import imagenet, read_file
 from datadistill.runs.tensors import checksum
 
 Theta = dict[str, Tensor]
@@ -83,6 +84,7 @@ class Weights:
             if not _has_form_of(self.tensors[name], wanted[name])
         ]
         if missing or unexpected or different:
+            fitting = len(shared) - len(different)
             parts = [
                 f"{len(names):,} {what} ({_list_some(names)})"
                 for what, names in (
@@ -94,8 +96,8 @@ class Weights:
             ]
             raise DataError(
                 f"{self.source} does not fit the net: of {len(wanted):,} tensors of the net and "
-                f"{len(self.tensors):,} of the file, {'; '.join(parts)}: give the weights of this "
-                "architecture, or change --net"
+                f"{len(self.tensors):,} of the file, {fitting:,} fit; {'; '.join(parts)}: "
+                f"{_remedy(net, missing, unexpected, different)}"
             )
         bad = [name for name in shared if not bool(torch.isfinite(self.tensors[name]).all())]
         if bad:
@@ -116,12 +118,7 @@ class Weights:
 def last_layer(net: nn.Module) -> str:
     """The name of the last linear or convolution layer with parameters, in the order of
     `net.named_modules()`."""
-    kinds = (nn.Linear, _ConvNd)
-    names = [
-        name
-        for name, m in net.named_modules()
-        if isinstance(m, kinds) and any(True for _ in m.parameters())
-    ]
+    names = _layers(net)
     if not names:
         raise UsageError(
             "the net has no linear or convolution layer, so no last layer to draw afresh; pass "
@@ -141,10 +138,10 @@ def read_weights(
 
     Args:
         source: "imagenet" for the weights that torchvision publishes for a model, or the path of a
-            file: `.safetensors`, or `.pt`, `.pth`, `.bin` from `torch.save` with tensors by name,
-            alone or under "state_dict". A leading "module." (DataParallel) and DenseNet's older
-            names are understood; a file of ours (`finetune`, `kd-baselines train`) must be of the
-            checksum that it states.
+            file: `.safetensors`, or `.pt`, `.pth`, `.bin`, `.ckpt` from `torch.save` with tensors
+            by name, alone or under "state_dict" (Lightning). Prefixes of wrappers (see
+            `weights_content`) and DenseNet's older names are understood; a file of ours
+            (`finetune`, `kd-baselines train`) must be of the checksum that it states.
         net: the net they are for; `Weights.fit` compares.
         model: with "imagenet", torchvision's name of the model; not needed for `AlexNet`.
         download: with "imagenet", whether they may be fetched where torch's cache does not have
@@ -154,8 +151,36 @@ def read_weights(
         path, name, digest = imagenet(net, model, download)
     else:
         path, name, digest = Path(source).expanduser(), str(source), ""
-    tensors = check_tensors(read_file(path, digest), name)
+    tensors = check_tensors(read_file(path, digest), name, net.state_dict())
     return Weights(name, tensors, checksum(tensors))
+
+
+def _remedy(net: nn.Module, missing: list[str], unexpected: list[str], different: list[str]) -> str:
+    """What to do about weights that do not fit, by the names that are missing, unexpected, and of
+    another shape (each of these with its shapes behind it)."""
+    for prefix in PREFIXES:
+        rest = {name.removeprefix(prefix) for name in unexpected if name.startswith(prefix)}
+        if missing and rest >= set(missing):
+            return f"save those tensors alone whose names begin with {prefix}, without the others"
+    layers = _layers(net)
+    if layers and not (missing or unexpected):
+        last = f"{layers[-1]}." if layers[-1] else ""
+        if all(name.startswith(last) for name in different):
+            return (
+                f"its last layer {layers[-1]} was trained for other classes; take weights for "
+                "these classes, or a last layer that is drawn afresh"
+            )
+    return "give the weights of this architecture, or change --net"
+
+
+def _layers(net: nn.Module) -> list[str]:
+    """The names of the linear and convolution layers with parameters, in order."""
+    kinds = (nn.Linear, _ConvNd)
+    return [
+        name
+        for name, module in net.named_modules()
+        if isinstance(module, kinds) and any(True for _ in module.parameters())
+    ]
 
 
 def _has_form_of(found: Tensor, wanted: Tensor) -> bool:

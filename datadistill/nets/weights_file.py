@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,7 @@ from datadistill.runs.torchfile import load_torch, read_bytes
 _ANY_SCHEMA = 10**6
 _NETS = {"net": "", "kd-net": "0.", "kd-language-net": ""}
 """Kind of one of our files that holds a net -> what stands before its tensors' names."""
-
-# keys under which training scripts put the tensors
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 def statistics_of(model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -100,17 +97,33 @@ def read_file(path: Path, digest: str = "") -> Any:
     """The content of a file whose SHA-256 begins with `digest`; neither format can run code as it
     is read here. The file is read once: the bytes that are checked are those that are used."""
     kind = path.suffix.lower()
-    if path.is_file() and kind not in (".safetensors", ".pt", ".pth", ".bin"):
-        raise DataError(f"{path} ends in {path.suffix!r}; wanted .safetensors, .pt or .pth")
+    if path.is_file() and kind not in SUFFIXES:
+        raise DataError(f"{path} ends in {path.suffix!r}; wanted {', '.join(SUFFIXES)}")
     try:
         data = read_bytes(path, "a file of weights (.safetensors, .pt, .pth)")
         if not hashlib.sha256(data).hexdigest().startswith(digest):
             raise DataError(
                 f"{path} is damaged: its SHA-256 does not begin with {digest}; delete it"
             )
-        return load_torch(data, path) if kind != ".safetensors" else _safetensors(data, path)
+        return _safetensors(data, path) if kind == ".safetensors" else _of_torch(data, path)
     except MemoryError:
         raise OutOfMemory(f"{path} needs more memory than there is") from None
+
+
+def _of_torch(data: bytes, path: Path) -> Any:
+    """The content of a file of `torch.save`; of a checkpoint with other objects than tensors, how
+    to get the tensors out."""
+    try:
+        return load_torch(data, path)
+    except DataError as error:
+        if path.suffix.lower() != ".ckpt" or "Python object" not in str(error):
+            raise
+        found = str(error).split("; wanted")[0]
+        raise DataError(
+            f"{found}, beside the tensors; nothing in it was run. If you trust who made it, save "
+            'the tensors alone: torch.save(torch.load(FILE, weights_only=False)["state_dict"], '
+            '"weights.pt"), and pass that file'
+        ) from None
 
 
 def _safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
@@ -146,36 +159,3 @@ def _read_own(data: bytes, source: str) -> dict[str, Tensor]:
     # later ones have the names of the state dict
     before = "" if stored["schema"] > 1 else _NETS[kind]
     return {name.removeprefix(before): tensor for name, tensor in tensors.items()}
-
-
-def check_tensors(content: Any, source: str) -> dict[str, Tensor]:
-    """Tensors by name, checked, with the names that nets of today have."""
-    for key in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content:
-        raise DataError(
-            f"{source} holds {type(content).__name__} {str(content)[:40]!r}, wanted tensors by "
-            "name: save net.state_dict()"
-        )
-    prefix = "module." if all(str(name).startswith("module.") for name in content) else ""
-    tensors: dict[str, Tensor] = {}
-    for name, value in content.items():
-        if type(value) not in (Tensor, nn.Parameter) or not isinstance(name, str):
-            raise DataError(
-                f"{source} has a {type(value).__name__} under {str(name)[:80]!r}, wanted tensors "
-                "by name alone: save net.state_dict()"
-            )
-        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-            raise DataError(
-                f"{source} has a sparse, quantized or empty tensor {name[:80]!r}, wanted dense "
-                "ones: convert it"
-            )
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise DataError(
-                f"{source} has fewer numbers than {name[:80]!r} claims; get the file again"
-            )
-        # DenseNet's layers were called norm.1 and conv.2 before they were norm1 and conv2
-        now = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)", r"\1", name[len(prefix) :])
-        tensors[now] = value.detach()
-    return tensors

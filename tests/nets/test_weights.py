@@ -103,11 +103,61 @@ def test_types_follow_the_net(source):
     assert Weights("here", half, "").fit(small().double())[0]["0.weight"].dtype == torch.float64
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
-def test_tensors_under_a_key_and_behind_a_prefix(tmp_path, source, key):
-    wrapped = {"epoch": 3, key: {f"module.{k}": t for k, t in source.items()}}
-    weights = read_weights(written(tmp_path / "w.pt", wrapped), small())
+@pytest.mark.parametrize("key", [None, "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "model._orig_mod."])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt", ".safetensors"])
+def test_tensors_under_a_key_and_behind_a_prefix(tmp_path, source, key, prefix, suffix):
+    if key is not None and suffix == ".safetensors":
+        pytest.skip("such a file has no keys")
+    named = {prefix + name: tensor for name, tensor in source.items()}
+    content = named if key is None else {"epoch": 3, "callbacks": {}, key: named}
+    weights = read_weights(written(tmp_path / f"w{suffix}", content), small())
     assert torch.equal(weights.fit(small())[0]["0.weight"], source["0.weight"])
+    assert weights.fingerprint == checksum(source)
+
+
+def test_a_prefix_that_the_net_has_too_stays(tmp_path, source):
+    net = nn.ModuleDict({"model": small(7)})
+    own = dict(net.state_dict())
+    for prefix in ("", "module."):
+        path = written(tmp_path / "w.pt", {prefix + k: t for k, t in own.items()})
+        assert read_weights(path, net).tensors.keys() == own.keys()
+
+
+def test_a_prefix_that_some_tensors_have_is_named(tmp_path, source):
+    named = {f"model.{k}": t for k, t in source.items()} | {"loss.weight": torch.ones(7)}
+    with pytest.raises(DataError, match=r"0 fit.*alone whose names begin with model\."):
+        read_weights(written(tmp_path / "w.ckpt", {"state_dict": named}), small(7)).fit(small(7))
+
+
+def test_names_that_fit_in_two_ways_are_refused(tmp_path):
+    net = nn.Module()
+    net.weight, net.model = nn.Parameter(torch.ones(1)), nn.ParameterDict({"weight": torch.ones(1)})
+    path = written(tmp_path / "w.pt", {"model.weight": torch.ones(1)})
+    with pytest.raises(DataError, match=r"more than one way \(as they are and without model\."):
+        read_weights(path, net)
+    two = written(tmp_path / "two.pt", {"model": {"a": torch.ones(1)}, "state_dict": {}})
+    with pytest.raises(DataError, match="under state_dict and under model"):
+        read_weights(two, small())
+
+
+def test_a_checkpoint_with_other_objects_says_what_to_do(tmp_path, source):
+    content = {"state_dict": source, "hyper_parameters": SimpleNamespace(lr=1)}
+    path = written(tmp_path / "last.ckpt", content)
+    with pytest.raises(DataError, match=r'weights_only=False\)\["state_dict"\], "weights.pt"'):
+        read_weights(path, small())
+
+
+def test_weights_that_fit_half_are_counted(source):
+    wider = small(7, width=5)
+    sentence = "of 9 tensors of the net and 9 of the file, 2 fit; 7 of another shape"
+    with pytest.raises(DataError, match=sentence):
+        Weights("w.pt", source, "").fit(wider, fresh_last=False)
+
+
+def test_a_head_of_other_classes_is_named(source):
+    with pytest.raises(DataError, match=r"7 fit; 2 of.*its last layer 4 was trained for other"):
+        Weights("w.pt", source, "").fit(small(2), fresh_last=False)
 
 
 def test_older_names_of_densenet(tmp_path):
