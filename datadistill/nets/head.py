@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd
 
 from datadistill.errors import UsageError
 from datadistill.nets.copying import copy_net
+from datadistill.nets.functional import call_with
 from datadistill.nets.weights import last_layer
 from datadistill.streams import global_stream
 
@@ -58,7 +58,7 @@ def head_input(
     try:
         # a layer of the body may work in place, or draw in evaluation mode too
         with _in_evaluation(net), global_stream(0, "evaluation", 0, everything=True):
-            functional_call(net, dict(tensors or {}), (images.clone(),))
+            call_with(net, dict(tensors or {}), (images.clone(),))
     finally:
         handle.remove()
     found = seen[-1] if seen else None
@@ -89,7 +89,7 @@ def head_logits(
     if isinstance(head, _ConvNd):
         features = features[(...,) + (None,) * len(head.kernel_size)]
     own = {k.rpartition(".")[2]: x for k, x in (tensors or {}).items()}
-    return functional_call(head, own, (features,)).flatten(1)
+    return call_with(head, own, (features,)).flatten(1)
 
 
 @torch.no_grad()
