@@ -22,6 +22,8 @@ def finetuning_table(output: Output, tuning: FineTuning, batch: int, every: int)
         rows += ordinary_rows(tuning)
     shown = [(name, *map(format_cell, cells)) for name, *cells in rows]
     output.table(("", "accuracy (%)", "steps", "seconds"), shown, right=(1, 2, 3))
+    if (what := describe_trained(tuning)) is not None:
+        output.say(f"trained: {what}, in ordinary fine-tuning too")
     if tuning.norm is not None:
         output.say(f"BatchNorm: {BATCHNORM[tuning.norm]}")
     if tuning.dropout:
@@ -47,6 +49,18 @@ BATCHNORM = {
     "in ordinary fine-tuning too",
 }
 """The `norm` of a set in words."""
+
+
+def describe_trained(tuning: FineTuning) -> str | None:
+    """What was trained of the net, where it was not all."""
+    if tuning.head is not None:
+        return (
+            "the last layer alone, on features that are computed once (their time is not counted)"
+        )
+    counts = [(p.numel(), p.requires_grad) for p in tuning.start.parameters()]
+    every = sum(count for count, _ in counts)
+    trained = sum(count for count, is_trained in counts if is_trained)
+    return f"{trained:,} of {every:,} parameters" if trained < every else None
 
 
 def ordinary_rows(tuning: FineTuning) -> list[tuple[str, Any, Any, Any]]:

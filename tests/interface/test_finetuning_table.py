@@ -37,7 +37,20 @@ BESIDE = replace(
     rates=dict.fromkeys(("ordinary", "same_steps", "same_seconds", "end"), 1e-3),
 )
 
+PART = nn.Sequential(nn.Linear(10, 9), nn.Linear(9, 10))
+PART[0].requires_grad_(False)
+
 SAID = {
+    "some parameters": (
+        replace(ALONE, start=PART),
+        ("trained: 100 of 199 parameters, in ordinary fine-tuning too",),
+        (),
+    ),
+    "a head on features": (
+        replace(ALONE, head=nn.Linear(9, 10), norm=None),
+        ("trained: the last layer alone, on features",),
+        ("BatchNorm",),
+    ),
     "the set alone": (
         ALONE,
         ("before 10.50 0 0.00", "after its 5 steps 80.25 5 0.0314", "(frozen)"),
@@ -74,7 +87,11 @@ SAID = {
         ("BatchNorm: statistics of each batch, re-estimated", "dropout: on"),
         ("(frozen)",),
     ),
-    "neither": (replace(ALONE, norm=None, steps=1), ("after its one step",), ("BatchNorm",)),
+    "neither": (
+        replace(ALONE, norm=None, steps=1),
+        ("after its one step",),
+        ("BatchNorm", "trained"),
+    ),
 }
 
 
