@@ -115,8 +115,8 @@ def describe(d: DistilledDataset) -> str:
     if named is None:
         return f"the values of a net of your own ({digest}); pass that net (net=)"
     if named.startswith(TORCHVISION):
-        return f"{named} ({digest}); pass weights imagenet, or their file"
-    return f"{named} ({digest}); pass that file (weights)"
+        return f"{named} ({digest}); pass --weights imagenet, or their file"
+    return f"{named} ({digest}); pass that file (--weights FILE)"
 
 
 def refuse_incomplete(d: DistilledDataset) -> NoReturn:

@@ -86,7 +86,9 @@ def _explain(net: nn.Module, name: str) -> str:
             "the net has no norm layer with parameters, so with train norm there is nothing to "
             "train; choose head, all, or names"
         )
-    known = [k for k, _ in net.named_modules() if k] + [k for k, _ in net.named_parameters()]
+    named = [k for k, _ in net.named_parameters()]
+    modules = {k.rsplit(".", n)[0] for k in named for n in range(1, k.count(".") + 1)}
+    known = [*modules, *named]
     return (
         f"no parameter of the net is called {name!r} or lies in a module of that name; "
         f"{suggest(name, [HEAD, NORM, ALL, *known])}"
