@@ -4,7 +4,7 @@ Nets 0 .. nets - 1 are there to learn distilled sets with ("train"), the next `v
 validation during a run, the last `held_out` for testing: no net is in two parts. Parameters and
 buffers (the running statistics of BatchNorm) are stacked along a leading axis of all nets; the rest
 is one canonical JSON object, so the same training gives the same bytes.
-`datadistill.training.pretrain` makes pools.
+`datadistill.training.pretrain` makes pools; `Pool.of` makes one of modules that are trained.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datadistill.data import RealData
 from datadistill.data.normalization import Normalization, normalization_from
 from datadistill.errors import DataError, UsageError, suggest
 from datadistill.nets import INITIALIZATIONS
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec, refuse_other_tensors
+from datadistill.pool_from_modules import arguments_of
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
     Check,
@@ -136,6 +138,40 @@ class Pool:
             f"Pool({self.nets} + {self.validation_nets} + {self.held_out} nets of {self.net.name} "
             f"trained on {self.dataset}, {mean(found):.1f}% ({min(found):.1f} to {max(found):.1f}))"
         )
+
+    @classmethod
+    @use_library_defaults()
+    def of(
+        cls,
+        modules: Sequence[nn.Module],
+        *,
+        data: RealData,
+        held_out: int | None = None,
+        validation_nets: int | None = None,
+        dataset: str | None = None,
+    ) -> Pool:
+        """A pool of trained modules of one architecture, which are not changed. The last are held
+        out, and no two have the same values, so no held-out net is learned on.
+
+        Args:
+            modules: three or more.
+            data: images of the nets' classes; accuracies are measured on its validation split.
+            held_out: how many; default: a fifth.
+            validation_nets: how many; default: one in twenty, at least 1.
+            dataset: name of the data that they were trained on; default: that of `data`.
+
+        Raises:
+            UsageError: fewer than three, nets that are not alike or do not fit the images, the same
+                net twice.
+
+        Example:
+            >>> from datadistill.data import load
+            >>> nets = [nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(5)]
+            >>> pool = Pool.of(nets, data=load("digits"))
+            >>> pool.nets, pool.validation_nets, pool.held_out
+            (3, 1, 1)
+        """
+        return cls(**arguments_of(modules, data, held_out, validation_nets, dataset))
 
     @property
     def total(self) -> int:

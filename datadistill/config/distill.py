@@ -48,7 +48,8 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     source: str | None = None
     """Data set that the nets of the pool were trained on; None: nets are not pretrained on one."""
     pool: str | None = None
-    """Pool of pretrained nets that theta_0 is drawn from: its file, or its run folder."""
+    """Pool of pretrained nets that theta_0 is drawn from: its file, or its run folder; "custom" for
+    nets that Python passes."""
     weights: str | None = None
     """Weights of one pretrained net that theta_0 starts from: a file of tensors by name, or
     "imagenet" for those of torchvision."""

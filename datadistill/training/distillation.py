@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM
+from datadistill.pool import Pool
+from datadistill.pool_from_modules import check_modules
 from datadistill.progress import Report, show_progress
 from datadistill.runs.checkpoints import Checkpoint
 from datadistill.runs.driver import run
@@ -40,7 +42,8 @@ def distill(
     config: DistillConfig | None,
     *,
     data: RealData | None = None,
-    net: nn.Module | NetFactory | None = None,
+    net: nn.Module | NetFactory | Sequence[nn.Module] | None = None,
+    pool: Pool | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
@@ -58,7 +61,11 @@ def distill(
             names and shapes, and this says so (`datadistill.errors.ValuesNotUsed`). A function is
             called again for each draw of theta_0, with the global generators of torch, numpy and
             random seeded: nets start as their constructor has it, and `config.init` is not used. A
-            module is never changed.
+            module is never changed. A list or tuple of three or more trained modules stands for
+            `pool=Pool.of(net, data=data)`; the modes of their layers are the first one's.
+        pool: pretrained nets that theta_0 is drawn from ("random"; "fixed" takes one of them);
+            default: what the config names. Pools of modules of your own need `net` too, which gives
+            the architecture.
         out: a run folder to write: config, metrics, checkpoints, distilled.safetensors. None writes
             nothing.
         resume: continue the run in `out` from its last checkpoint, to the same bytes as without a
@@ -78,8 +85,8 @@ def distill(
         DistilledDataset(10 images 1x8x8, 10 classes, 10 steps, any initialization of convnet)
     """
     if isinstance(net, nn.Module) and isinstance(config, DistillConfig) and not resume:
-        _warn_of_unused_values(config)
-    return run(Distillation(data, net), config, out, resume=resume, options=options)
+        _warn_of_unused_values(config, pool)
+    return run(Distillation(data, net, pool), config, out, resume=resume, options=options)
 
 
 class Distillation(Kind[DistillConfig, DistilledDataset]):
@@ -88,9 +95,20 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
     name, unit, config, resumable = KIND, "iteration", DistillConfig, RESUMABLE_CHANGES
 
     def __init__(
-        self, data: RealData | None = None, net: nn.Module | NetFactory | None = None
+        self,
+        data: RealData | None = None,
+        net: nn.Module | NetFactory | Sequence[nn.Module] | None = None,
+        pool: Pool | None = None,
     ) -> None:
-        self.data, self.net = data, net
+        self.data = data
+        self.nets: Pool | Sequence[nn.Module] | None = pool
+        if isinstance(net, list | tuple):
+            if pool is not None:
+                raise UsageError("net is a list of nets, and a pool is given too; drop one")
+            self.nets = check_modules(net)
+            net = net[0]
+        assert not isinstance(net, Sequence)
+        self.net = net
 
     def refuse_config(self, config: object) -> None:
         if isinstance(config, str):
@@ -99,6 +117,13 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
 
     def prepare(self, config: DistillConfig) -> DistillConfig:
         config = replace(config, dataset=CUSTOM) if self.data is not None else config
+        if self.nets is not None:
+            if config.pool not in (None, CUSTOM):
+                raise UsageError(
+                    f"pretrained nets are given, and the config names the pool {config.pool}; drop "
+                    "one"
+                )
+            config = replace(config, pool=CUSTOM)
         return replace(config, net=CUSTOM, net_args={}) if self.net is not None else config
 
     def check(
@@ -114,6 +139,7 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
             for name, used, given in (
                 ("data", config.dataset, self.data),
                 ("net", config.net, self.net),
+                ("pool", config.pool, self.nets),
             )
             if used == CUSTOM and given is None
         ]
@@ -124,11 +150,12 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
             )
 
     def build(self, config: DistillConfig, options: RunOptions) -> Work[DistilledDataset]:
-        return _Outer(learning_of(config, options, self.data, self.net))
+        return _Outer(learning_of(config, options, self.data, self.net, self.nets))
 
     def command(self, config: DistillConfig, path: Path) -> str:
-        if CUSTOM in (config.dataset, config.net):
-            return f"dd.distill(None, out={str(path)!r}, resume=True, data=..., net=...)"
+        used = (("data", config.dataset), ("net", config.net), ("pool", config.pool))
+        if own := [f"{name}=..." for name, value in used if value == CUSTOM]:
+            return f"dd.distill(None, out={str(path)!r}, resume=True, {', '.join(own)})"
         return f"datadistill distill --resume {path}"
 
     def explain_memory(self, config: DistillConfig) -> str:
@@ -230,9 +257,9 @@ class _Outer(Work[DistilledDataset]):
         return result
 
 
-def _warn_of_unused_values(config: DistillConfig) -> None:
+def _warn_of_unused_values(config: DistillConfig, pool: Pool | None) -> None:
     """Warn once for each place that calls `distill`, as Python's own filter has it."""
-    if config.theta_0 != "given" and config.pool is None and config.weights is None:
+    if config.theta_0 != "given" and (pool or config.pool or config.weights) is None:
         kept = "one draw" if config.theta_0 == "fixed" else "fresh draws"
         warn_of_unused_values(
             f'the values of net are not used: theta_0 is "{config.theta_0}", {kept} by the scheme '

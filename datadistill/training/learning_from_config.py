@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -37,6 +37,7 @@ from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.nets.trained_parameters import HEAD, parameters_of, select_trained
 from datadistill.objectives import OBJECTIVES, Objective
+from datadistill.pool import Pool
 from datadistill.starts import Fixed
 from datadistill.streams import generator
 from datadistill.synthetic import DECODERS, Decoder, Pixels, Schedule, Synthetic
@@ -97,8 +98,10 @@ def learning_of(
     options: RunOptions,
     data: RealData | None,
     net: nn.Module | NetFactory | None,
+    nets: Pool | Sequence[nn.Module] | None = None,
 ) -> Learning:
-    """Load the data, build the net and everything that a distillation needs."""
+    """Load the data, build the net and everything that a distillation needs. `nets` are pretrained
+    ones in the place of the pool that the config names."""
     if config.theta_0 == "given" and net is None and config.weights is None:
         raise UsageError(
             "theta_0 is given, but no values are: pass your net (in Python dd.distill(config, "
@@ -111,7 +114,8 @@ def learning_of(
     device = resolve(config.device)
     update = update_rules.from_description({"name": config.update, **config.update_args})
     adjoint = adjoint_of(config)
-    pool = pool_of(config)
+    modules = nets if isinstance(nets, Sequence) else None
+    pool = None if isinstance(nets, Sequence) else pool_of(config, nets)
     if pool is not None and pool.net.name == CUSTOM and net is None:
         raise UsageError(
             f"the pool {config.pool} holds nets of modules of the user's own; pass one of that "
@@ -119,6 +123,8 @@ def learning_of(
         )
     real = (data if data is not None else load_run_data(config, options)).to(device)
     _refuse_too_few_images(real)
+    if modules is not None:
+        pool = Pool.of(modules, data=real, dataset=config.source)
     if config.space == "features":
         real, config = take_features(config, options, real, net)
         net = None

@@ -108,8 +108,16 @@ def norm_of(config: DistillConfig, net: nn.Module) -> str:
     return "frozen" if pretrained and has_batchnorm(net) else "batch"
 
 
-def pool_of(config: DistillConfig) -> Pool | None:
-    """The pool that a config names; to be read before data are, which may be fetched."""
+def pool_of(config: DistillConfig, given: Pool | None = None) -> Pool | None:
+    """The pool that is given, or that a config names; to be read before data are, which may be
+    fetched."""
+    if given is not None:
+        return given
+    if config.pool == CUSTOM:
+        raise UsageError(
+            "pool custom stands for nets that Python passes (dd.distill(config, pool=...)); pass a "
+            "pool's file or run folder, ./custom for one of that name"
+        )
     if config.pool is not None:
         return Pool.load(config.pool)
     if config.source is not None:

@@ -6,7 +6,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from small_own_net import Own
 from torch.func import functional_call
 
 import datadistill as dd
@@ -21,22 +21,6 @@ from datadistill.training.pool_loop import PoolLoop
 
 QUIET = RunOptions(quiet=True)
 TINY = {"nets": 3, "validation_nets": 1, "held_out": 2, "epochs": 2, "batch": 100, "lr": 0.01}
-
-
-class Own(nn.Module):
-    """A net with running statistics, dropout and a buffer that training does not write."""
-
-    def __init__(self, width=6, dropout=0.2):
-        super().__init__()
-        self.first = nn.Conv2d(1, width, 3, stride=2, padding=1)
-        self.norm = nn.BatchNorm2d(width)
-        self.drop = nn.Dropout(dropout)
-        self.last = nn.Linear(width * 16, 10)
-        self.register_buffer("scale", torch.tensor(1.5))
-
-    def forward(self, x):
-        x = self.drop(F.relu(self.norm(self.first(x))) * self.scale)
-        return self.last(x.flatten(1))
 
 
 def pool_config(**changes):
