@@ -1,5 +1,5 @@
-"""A pool of trained modules that are at hand: the check that they are nets of one architecture, and
-its parts.
+"""A pool of trained modules that are at hand: their tensors, the check that they are nets of one
+architecture, and the pool's parts.
 
 The first nets are for learning, the next for validation during a run, the last are held out. Each
 is in one part, as no two have the same values.
@@ -21,6 +21,7 @@ from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.objectives import predictions
 from datadistill.pretrained_values import checksum_of
 from datadistill.runs.header import DTYPES
+from datadistill.theta import Theta
 
 LEAST = 3
 """One net for each part."""
@@ -109,15 +110,34 @@ def share_out(nets: int, held_out: int | None, validation_nets: int | None) -> d
     return {"nets": left, "validation_nets": validation_nets, "held_out": held_out}
 
 
+def pooled_tensors(net: nn.Module) -> tuple[Theta, Theta]:
+    """The parameters and the buffers of a net that a pool holds: all, less buffers with values that
+    are not finite (a mask is part of the architecture). UsageError for tensors that no file holds.
+
+    >>> [list(tensors) for tensors in pooled_tensors(nn.BatchNorm1d(2))]
+    [['weight', 'bias'], ['running_mean', 'running_var', 'num_batches_tracked']]
+    """
+    for name, x in [*net.named_parameters(), *net.named_buffers()]:
+        if x.dtype not in DTYPES:
+            raise UsageError(
+                f"{name} of the net is {x.dtype}, and a pool's file holds no such tensor"
+            )
+    buffers = {
+        name: b.detach()
+        for name, b in net.named_buffers()
+        if b.is_meta or bool(torch.isfinite(b).all())
+    }
+    return {name: p.detach() for name, p in net.named_parameters()}, buffers
+
+
 def _describe(net: nn.Module) -> dict[str, str]:
     """The class of each layer, and each tensor's shape and kind, by name."""
+    pooled_tensors(net)  # refuses what no file holds
     found = {
         name or "the net": f"a {type(m).__module__}.{type(m).__qualname__}"
         for name, m in net.named_modules()
     }
     for name, p in net.named_parameters():
-        if p.dtype not in DTYPES:
-            raise UsageError(f"{name} is {p.dtype}, and a pool's file holds no such tensor")
         found[name] = f"{'trained' if p.requires_grad else 'frozen'} {p.dtype} {tuple(p.shape)}"
     for name, b in net.named_buffers():
         found[name] = f"a buffer {b.dtype} {tuple(b.shape)}"

@@ -81,9 +81,8 @@ def refuse_others(
                 )
             if name == "given":
                 raise UsageError(
-                    f"{folder.path} was started from a net of other values (theta_0 is given, and "
-                    "the fingerprint of the net's values differs); pass that net, with the "
-                    "values it had then"
+                    f"{folder.path} was started from a net of other values (their "
+                    "fingerprint differs); pass that net, with the values it had then"
                 )
             raise UsageError(
                 f"{folder.path} was started from another "

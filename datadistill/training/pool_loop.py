@@ -26,7 +26,7 @@ from datadistill.data import RealData
 from datadistill.errors import DataError, NumericalError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets.initialization import draw_whole
-from datadistill.pool import pooled_tensors
+from datadistill.pool_from_modules import pooled_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import check_number, check_object, check_whole, list_of
 from datadistill.runs.signals import interruptible
@@ -141,7 +141,7 @@ class PoolLoop:
         """One gradient step. Returns the group's nets where it was their last.
 
         Raises:
-            NumericalError: a loss that is not finite, with the nets' numbers.
+            NumericalError: a loss, parameter or buffer that is not finite, with the nets' numbers.
             Interrupted: a signal came while they were tested; the next call tests them again.
         """
         numbers = self.groups[self.group]
@@ -149,12 +149,7 @@ class PoolLoop:
             try:
                 losses = self.fit.advance()
             except NumericalError as error:
-                which = (
-                    f"net {numbers[0]}"
-                    if len(numbers) == 1
-                    else f"nets {numbers[0]} to {numbers[-1]}"
-                )
-                raise NumericalError(f"{which}: {error}") from None
+                raise NumericalError(f"{_format_numbers(numbers)}: {error}") from None
             if self.fit.step > self.fit.steps - self.fit.steps_per_epoch:
                 self.loss_sum += losses.double().cpu().reshape(-1)
         if not self.fit.is_done:
@@ -166,6 +161,12 @@ class PoolLoop:
 
     def _train_group(self, numbers: range) -> TrainedGroup:
         tensors = {name: self.fit.tensors[name].detach() for name in self.names}
+        for name, x in tensors.items():
+            if not bool(torch.isfinite(x).all()):
+                raise NumericalError(
+                    f"{_format_numbers(numbers)}: {name} is not finite after training; train with "
+                    "a smaller learning rate (--lr)"
+                )
         if len(numbers) == 1:
             tensors = {name: p[None] for name, p in tensors.items()}
         each = [{name: p[i] for name, p in tensors.items()} for i in range(len(numbers))]
@@ -187,6 +188,12 @@ class PoolLoop:
         self.start(state["group"])
         self.fit.load(state["fit"])
         self.loss_sum = state["loss_sum"].clone()
+
+
+def _format_numbers(numbers: range) -> str:
+    if len(numbers) == 1:
+        return f"net {numbers[0]}"
+    return f"nets {numbers[0]} to {numbers[-1]}"
 
 
 class FinishedNets:

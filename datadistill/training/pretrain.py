@@ -25,7 +25,8 @@ from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, check_draws, is_factory
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
-from datadistill.pool import FILE_NAME, KIND, Pool, pooled_tensors
+from datadistill.pool import FILE_NAME, KIND, Pool
+from datadistill.pool_from_modules import pooled_tensors
 from datadistill.pretrained_values import checksum_of
 from datadistill.progress import Report, show_progress
 from datadistill.runs.checkpoints import Checkpoint
@@ -37,6 +38,7 @@ from datadistill.runs.resume import check_changes, fingerprints
 from datadistill.runs.state import unflatten_state
 from datadistill.starts import Built, Random, random_start
 from datadistill.stats import mean
+from datadistill.theta import frozen_tensors
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.before_learning import warn_of_unused_values
 from datadistill.training.normalization_from_config import choose_normalization
@@ -174,10 +176,12 @@ class _Training(LoopWork[Pool]):
 
     def __init__(self, loop: PoolLoop, spec: NetSpec, options: RunOptions) -> None:
         self.loop, self.spec, self.options = loop, spec, options
-        self.device, built = loop.data.device, {}
-        if spec.init == FACTORY:  # the first net that a function of the user's own builds
-            built = {"factory": checksum_of(loop.draws.one(0, 0))}
-        self.fingerprints = fingerprints(loop.data, loop.net, built)
+        self.device, values = loop.data.device, {}
+        if spec.init == FACTORY:  # of the first net that a function of the user's own builds
+            values = {"factory": checksum_of(loop.draws.one(0, 0))}
+        elif spec.name == CUSTOM:  # those of a module that are not drawn
+            values = {"given": checksum_of(frozen_tensors(loop.net))}
+        self.fingerprints = fingerprints(loop.data, loop.net, values)
         self.nets = FinishedNets(None)
         self.found: tuple[str, ...] = ()
 

@@ -23,6 +23,7 @@ SETS = {
     "earlier_files",
     "features",
     "pool",
+    "pool_checks",
     "pool_from_modules",
     "pretrained_values",
     "quantization",

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 import datadistill as dd
 from datadistill.config import RunOptions
-from datadistill.errors import UsageError, ValuesNotUsed
+from datadistill.errors import NumericalError, UsageError, ValuesNotUsed
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.pool import Pool
 from datadistill.streams import generator
@@ -141,6 +141,37 @@ def test_a_frozen_parameter_stays_as_the_module_has_it(data):
         pool = dd.pretrain(pool_config(nets=1, held_out=1, epochs=1), data=data, net=net)
     assert all(torch.equal(w, net.first.weight) for w in pool.tensors["first.weight"])
     assert len(pool.tensors["last.weight"].unique(dim=0)) == 3
+
+
+@pytest.mark.filterwarnings("ignore:the values of net are not used")
+def test_values_that_are_not_drawn_are_those_of_a_resumed_run(data, tmp_path, monkeypatch):
+    small, net, out = pool_config(nets=1, held_out=1, epochs=1), Own(), tmp_path / "run"
+    net.first.weight.requires_grad_(False)
+
+    def stop(loop):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PoolLoop, "advance", stop)
+        with pytest.raises(KeyboardInterrupt):
+            dd.pretrain(small, data=data, net=net, out=out)
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        other.first.weight += 1
+    with pytest.raises(UsageError, match="started from a net of other values"):
+        dd.pretrain(None, data=data, net=other, out=out, resume=True)
+    with torch.no_grad():
+        net.last.weight += 1  # is drawn
+    assert dd.pretrain(None, data=data, net=net, out=out, resume=True).total == 3
+
+
+def test_statistics_that_are_not_finite_are_refused(data):
+    class Huge(Own):
+        def forward(self, x):
+            return super().forward(x * 1e30)
+
+    with pytest.raises(NumericalError, match=r"net 0: norm.running_var is not finite"):
+        dd.pretrain(pool_config(lr=1e-4), data=data, net=Huge)
 
 
 def test_a_library_net_with_batchnorm_is_trained(data, tmp_path):
@@ -278,6 +309,7 @@ def test_a_run_with_a_pool_of_own_nets_resumes_to_the_same_bytes(file, data, tmp
 
 REFUSED = [
     (lambda data, file, d: pretrain(data, at_once=2), UsageError, "at_once is 2, .*of your own"),
+    (lambda data, file, d: pretrain(data, net=Turned), UsageError, "turns of the net is .*complex"),
     (lambda data, file, d: pretrain(data, net=lambda: 5), UsageError, "returned int"),
     (
         lambda data, file, d: dd.distill(set_config(pool=file), data=data, net=Own(width=5)),
@@ -300,6 +332,12 @@ REFUSED = [
         "first.weight is",
     ),
 ]
+
+
+class Turned(Own):
+    def __init__(self):
+        super().__init__()
+        self.turns = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64), requires_grad=False)
 
 
 def pretrain(data, net=Own, **changes):
