@@ -289,12 +289,13 @@ _features: dict[str, Tensor] = {}
 
 def _kept_features(split: Split, backbone: nn.Module, fingerprint: str) -> Float[Tensor, "n d"]:
     key = checksum({"images": split.images}, {"backbone": fingerprint})
-    if key not in _features:
+    found = _features.pop(key, None)
+    if found is None:
         found = features_of(backbone, split.images)
-        while len(_features) >= KEPT:
-            del _features[next(iter(_features))]
-        _features[key] = found
-    return _features[key].to(split.images.device)
+    _features[key] = found  # the latest is last
+    while len(_features) > KEPT:
+        del _features[next(iter(_features))]
+    return found.to(split.images.device)
 
 
 __all__ = ["FeatureNormalization", "measure_features", "to_features"]

@@ -46,8 +46,10 @@ def run(argv: Sequence[str]) -> int:
             f"{args.set_} has not finished: drawn as its checkpoint of iteration {done} has it"
         )
     following = f"inspect {args.set_}" if stopped is None else f"distill --resume {args.set_}"
-    if not any(path.name == "images.png" for path in written):
-        output.say("no images.png: the set's images are features, or not yet there")
+    if stopped is None and not any(path.name == "images.png" for path in written):
+        output.say(
+            "no images.png: the set is one of features, and of features no picture can be drawn"
+        )
     output.say(*(f"wrote {path}" for path in written), f"next: datadistill {following}")
     output.result({"figures": [str(path) for path in written]})
     return 0

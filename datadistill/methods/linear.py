@@ -1,7 +1,8 @@
 """Sets for the head of a frozen net: ridge regression in closed form, and linear gradient matching.
 
-Notation: phi(x) (D,) is what the last layer gets of image x (nets/head.py); Z (n, D) and Y (n, K)
-are phi and labels of the set, R (B, D) and Q (B, K) those of a real batch.
+Notation: phi(x) (D,) is what the last layer gets of image x (nets/head.py), less its mean over the
+real images and divided by one deviation; Z (n, D) and Y (n, K) are phi and labels of the set, R
+(B, D) and Q (B, K) those of a real batch.
 
     ridge-regression            P = R Z^T (Z Z^T + lambda tr(Z Z^T) / n I)^-1 (Y - 1/K)
                                 L = mean_i 1/2 |P_i - (Q_i - 1/K)|^2, or cross-entropy of scale P
@@ -121,12 +122,21 @@ class Body:
 
     @cached_property
     def real(self) -> Split:
-        """The real images' features (N, D), in place of images."""
-        return Split(features_of(self.net, self.split.images), self.split.labels)
+        """The real images' features (N, D), normalized, in place of images."""
+        mean, std, features = self._real
+        return Split((features - mean) / std, self.split.labels)
 
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Features, differentiable in the images."""
-        return head_input(self.net, images)
+        """Normalized features, differentiable in the images."""
+        mean, std, _ = self._real
+        return (head_input(self.net, images) - mean) / std
+
+    @cached_property
+    def _real(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One mean a feature, one deviation for all, and the features as the body makes them."""
+        features = features_of(self.net, self.split.images)
+        mean = features.mean(0)
+        return mean, (features - mean).square().mean().sqrt(), features
 
 
 @dataclass(eq=False)
@@ -172,7 +182,7 @@ class RidgeRegression(OuterMethod):
             generator(self.seed, "real_batch", iteration), self.batch
         )
         classes = self.objective.labels(classes)
-        labels = _to_rows(synthetic.labels(), self.body.classes)
+        labels = _to_rows(synthetic.labels(), self.body.classes).to(real)
         k = labels.shape[1]
         found = predict_by_ridge(
             _append_one(real),
@@ -214,7 +224,7 @@ class LinearGradientMatching(OuterMethod):
             generator(self.seed, "real_batch", iteration), self.batch
         )
         features = self.body.features(synthetic.images())
-        labels = _to_rows(synthetic.labels(), self.body.classes)
+        labels = _to_rows(synthetic.labels(), self.body.classes).to(real)
         k, d = labels.shape[1], real.shape[1]
         head = torch.randn(k, d, generator=generator(self.seed, "random_head", iteration))
         head = head.to(real) * self.scale / d**0.5
@@ -227,9 +237,9 @@ def _append_one(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d+1"]:
     return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
 
 
-def _to_rows(labels: Tensor, classes: int) -> Float[Tensor, "n k"]:
-    """Probabilities, of which hard labels are one-hot rows."""
-    return labels if labels.dim() == 2 else F.one_hot(labels, classes).float()
+def _to_rows(labels: Tensor, classes: int) -> Tensor:
+    """(N, K) probabilities, of which hard labels are one-hot rows."""
+    return labels if labels.dim() == 2 else F.one_hot(labels, classes)
 
 
 def _refuse_not_positive(name: str, value: float) -> None:

@@ -24,8 +24,8 @@ from datadistill.nets.functional import call_with
 from datadistill.nets.weights import last_layer
 from datadistill.streams import global_stream
 
-CHUNK = 16
-"""Images that go through a body at once."""
+CHUNK = 16 * 224 * 224
+"""Pixels of the images that go through a body at once."""
 TOLERANCE = 1e-3
 """Largest difference of logits, relative to their range, that is taken for rounding."""
 _LARGE = 100.0
@@ -77,7 +77,7 @@ def head_input(
 @torch.no_grad()
 def features_of(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
     """`head_input` without a graph, a few images at a time."""
-    return torch.cat([head_input(net, x) for x in images.split(CHUNK)])
+    return torch.cat([head_input(net, x) for x in _chunks(images)])
 
 
 @torch.no_grad()
@@ -155,7 +155,11 @@ def _is_near(found: Tensor, wanted: Tensor) -> bool:
 
 def _logits(net: nn.Module, images: Tensor) -> Tensor:
     with _in_evaluation(net):
-        return torch.cat([net(x.clone()) for x in images.split(CHUNK)])
+        return torch.cat([net(x.clone()) for x in _chunks(images)])
+
+
+def _chunks(images: Tensor) -> tuple[Tensor, ...]:
+    return images.split(max(1, CHUNK // images[0, 0].numel()))
 
 
 @contextlib.contextmanager

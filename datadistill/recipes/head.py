@@ -33,7 +33,7 @@ def _head(recipe: str, dataset: str, model: str, **changes: Any) -> DistillConfi
         step_sizes="shared",
         images_from="kmeans",
         method="ridge-regression",
-        method_args={"regularization": 1.0},
+        method_args={"regularization": 3.0},
         iterations=1000,
         batch=128,
         lr_images=0.003,
