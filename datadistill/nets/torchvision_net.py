@@ -21,6 +21,7 @@ from datadistill.nets.layers import dropout as dropout_layer
 
 # in training mode their output is no tensor of logits
 WITH_EXTRA_HEADS = ("googlenet", "inception_v3")
+MAXVIT_STEP = 224  # its last stage has a pixel for 32 of the image, and squares of 7
 
 
 def models() -> tuple[str, ...]:
@@ -47,8 +48,9 @@ def torchvision_net(
 
     Args:
         channels: colour channels of the images; these nets take 3.
-        size: side of the images in pixels. Most models take any of 32 px or more; vision
-            transformers and MaxViT want 224.
+        size: side of the images in pixels. Most models take any of 32 px or more, Swin
+            transformers too; a vision transformer is built for the size, a multiple of its
+            patches; MaxViT takes multiples of 224.
         classes: number of logits.
         model: a name of `torchvision.models` that classifies images; `models()` lists them.
         dropout: probability in [0, 1) of dropping an input while training.
@@ -79,7 +81,9 @@ def torchvision_net(
             "(torchvision.models.list_models() has all)"
         )
     dropout_layer(dropout)  # refuses a probability out of range before anything is built
-    net: nn.Module = torchvision.models.get_model(model, weights=None, num_classes=classes)
+    net: nn.Module = torchvision.models.get_model(
+        model, weights=None, num_classes=classes, **_size_of(model, size)
+    )
     for name, module in list(net.named_modules()):
         if isinstance(module, nn.Dropout):
             net.set_submodule(name, dropout_layer(dropout))
@@ -89,6 +93,22 @@ def torchvision_net(
             module.inplace = False
     _check_size(net, model, size, classes)
     return net
+
+
+def _size_of(model: str, size: int) -> dict[str, Any]:
+    """The argument by which torchvision builds a net for images of a size, where it takes one."""
+    step = MAXVIT_STEP if model.startswith("maxvit") else 1
+    if model.startswith("vit_"):
+        step = int(model.rpartition("_")[2])  # vit_b_16 has patches of 16 px
+    if size % step:
+        nearest = max(step, round(size / step) * step)
+        raise UsageError(
+            f"torchvision's {model} does not take images of {size} px, but of multiples of {step}; "
+            f"choose --size {nearest}, or another model"
+        )
+    if model.startswith("vit_"):
+        return {"image_size": size}
+    return {"input_size": (size, size)} if model.startswith("maxvit") else {}
 
 
 def _check_size(net: nn.Module, model: str, size: int, classes: int) -> None:

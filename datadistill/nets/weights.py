@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from datadistill.errors import DataError, UsageError
+from datadistill.nets.positional_embeddings import fit_positions
 from datadistill.nets.weights_content import PREFIXES, check_tensors
 from datadistill.nets.weights_file import imagenet, read_file
 from datadistill.runs.tensors import checksum
@@ -35,7 +36,7 @@ SHOWN = 5  # names listed in an error
 @dataclass(frozen=True)
 class Weights:
     """Tensors by name, the file's path or torchvision's name that they came from, and the 'sha256:'
-    digest of all tensors (`datadistill.runs.tensors.checksum`)."""
+    digest of all tensors as they are there (`datadistill.runs.tensors.checksum`)."""
 
     source: str
     tensors: Mapping[str, Tensor] = field(repr=False)
@@ -142,7 +143,8 @@ def read_weights(
             by name, alone or under "state_dict" (Lightning). Prefixes of wrappers (see
             `weights_content`) and DenseNet's older names are understood; a file of ours
             (`finetune`, `kd-baselines train`) must be of the checksum that it states.
-        net: the net they are for; `Weights.fit` compares.
+        net: the net they are for; `Weights.fit` compares. Positional embeddings of a vision
+            transformer are interpolated, with a warning, where its images have another size.
         model: with "imagenet", torchvision's name of the model; not needed for `AlexNet`.
         download: with "imagenet", whether they may be fetched where torch's cache does not have
             them.
@@ -152,7 +154,7 @@ def read_weights(
     else:
         path, name, digest = Path(source).expanduser(), str(source), ""
     tensors = check_tensors(read_file(path, digest), name, net.state_dict())
-    return Weights(name, tensors, checksum(tensors))
+    return Weights(name, fit_positions(tensors, net, name), checksum(tensors))
 
 
 def _remedy(net: nn.Module, missing: list[str], unexpected: list[str], different: list[str]) -> str:

@@ -86,7 +86,30 @@ def test_torchvisions_own_module_is_differentiated_too():
         torch.testing.assert_close(found, expected)
 
 
+TRANSFORMERS = [
+    ("vit_b_16", 32),
+    ("vit_b_16", 64),
+    ("vit_b_16", 224),
+    ("vit_l_32", 32),
+    ("swin_t", 40),
+    ("swin_v2_t", 32),
+    ("maxvit_t", 448),
+]
+
+
+@pytest.mark.parametrize(("model", "size"), TRANSFORMERS)
+def test_transformers_are_built_for_the_size(model, size):
+    with torch.device("meta"):
+        net = make(model, size)
+        assert net(torch.zeros(2, 3, size, size)).shape == (2, 4)
+    if model == "vit_b_16":
+        assert net.encoder.pos_embedding.shape == (1, (size // 16) ** 2 + 1, 768)
+
+
 FAULTS = [
+    ({"model": "vit_b_16", "size": 40}, "multiples of 16; choose size=32,"),
+    ({"model": "vit_b_32", "size": 8}, "multiples of 32; choose size=32,"),
+    ({"model": "maxvit_t", "size": 64}, "multiples of 224; choose size=224,"),
     ({"model": "resnet81"}, "did you mean resnet"),
     ({"model": "zzz"}, "for example squeezenet1_0"),
     ({"model": "fcn_resnet50"}, "no classifier called"),
