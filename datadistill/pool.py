@@ -142,7 +142,8 @@ class Pool:
 
         Args:
             modules: three or more.
-            data: images of the nets' classes; accuracies are measured on its validation split.
+            data: images of the nets' classes, normalized as the nets want them; accuracies are
+                measured on its validation split.
             held_out: how many; default: a fifth.
             validation_nets: how many; default: one in twenty, at least 1.
             dataset: name of the data that they were trained on; default: that of `data`.

@@ -114,6 +114,11 @@ def fitting_pool(
     pool: Pool | str | os.PathLike[str], d: DistilledDataset, module: nn.Module
 ) -> Pool:
     """The pool, read where it is a path; UsageError where its nets are not those the set is for."""
+    if not isinstance(pool, Pool | str | os.PathLike):
+        raise UsageError(
+            f"pool is a {type(pool).__name__}, wanted a Pool or its file; of trained modules "
+            "dd.Pool.of([net, ...], data=...) makes one"
+        )
     found = pool if isinstance(pool, Pool) else Pool.load(pool)
     source, fingerprint = d.start.source, d.start.fingerprint if d.start.kind == "pool" else None
     if source is not None and found.dataset != source:

@@ -100,6 +100,11 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
         net: nn.Module | NetFactory | Sequence[nn.Module] | None = None,
         pool: Pool | None = None,
     ) -> None:
+        if not isinstance(pool, Pool | None):
+            raise UsageError(
+                f"pool is {pool!r:.80}, wanted a Pool; name its file in the config (pool=FILE), or "
+                "pass dd.Pool.load(FILE), or dd.Pool.of([net, ...], data=...)"
+            )
         self.data = data
         self.nets: Pool | Sequence[nn.Module] | None = pool
         if isinstance(net, list | tuple):

@@ -179,6 +179,10 @@ def broken(net):
     return net
 
 
+def learned(modules, data):
+    return dd.distill(config(iterations=1), data=data, net=modules)
+
+
 def of_two_classes():
     images, labels = torch.rand(20, 1, 8, 8), torch.arange(20) % 2
     return dd.RealData.from_tensors(
@@ -239,6 +243,23 @@ REFUSED = [
     (
         lambda m, data, pool: dd.distill(config(), data=data, net=build(0, width=5), pool=pool),
         r"first.weight is \(6, 1, 3, 3\), wanted \(5, 1, 3, 3\)",
+    ),
+    (lambda m, data, pool: dd.distill(config(), data=data, pool="p"), "pool is 'p', wanted a Pool"),
+    (
+        lambda m, data, pool: dd.evaluate(learned(m, data), net=m[0], pool=m, data=data),
+        "pool is a list, wanted a Pool or its file",
+    ),
+    (
+        lambda m, data, pool: dd.evaluate(learned(m, data), net=m[0], data=data),
+        "no pool of such nets was given",
+    ),
+    (
+        lambda m, data, pool: dd.evaluate(learned(m, data), pool=pool, data=data),
+        "learned with a module of the user's own; pass it as net=",
+    ),
+    (
+        lambda m, data, pool: dd.evaluate(learned(m[::-1], data), net=m[0], pool=pool, data=data),
+        "another pool than the set was learned with",
     ),
     (
         lambda m, data, pool: dd.distill(config(pool="custom"), data=data),
