@@ -46,7 +46,8 @@ def run(argv: Sequence[str]) -> int:
             f"{args.set_} has not finished: drawn as its checkpoint of iteration {done} has it"
         )
     following = f"inspect {args.set_}" if stopped is None else f"distill --resume {args.set_}"
-    if stopped is None and not any(path.name == "images.png" for path in written):
+    has_set = args.set_.is_file() or (args.set_ / "distilled.safetensors").exists()
+    if has_set and not any(path.name == "images.png" for path in written):
         output.say(
             "no images.png: the set is one of features, and of features no picture can be drawn"
         )

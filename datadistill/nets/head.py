@@ -10,7 +10,7 @@ outputs is the layer's output on the mean.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,7 +20,6 @@ from torch.nn.modules.conv import _ConvNd
 
 from datadistill.errors import UsageError
 from datadistill.nets.copying import copy_net
-from datadistill.nets.functional import call_with
 from datadistill.nets.weights import last_layer
 from datadistill.streams import global_stream
 
@@ -32,15 +31,12 @@ _LARGE = 100.0
 """Times the largest logit: a bias that no image takes below 0."""
 
 
-def head_input(
-    net: nn.Module, images: Float[Tensor, "n c h w"], tensors: Mapping[str, Tensor] | None = None
-) -> Float[Tensor, "n d"]:
+def head_input(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
     """What the last layer of a net gets of images, differentiable in them; in evaluation mode.
 
     Args:
         net: any module. It is not changed.
         images: as the net takes them.
-        tensors: values that stand for the net's own, by name.
 
     Raises:
         UsageError: a net whose last linear or convolution layer is not used as a layer, or gets
@@ -58,7 +54,7 @@ def head_input(
     try:
         # a layer of the body may work in place, or draw in evaluation mode too
         with _in_evaluation(net), global_stream(0, "evaluation", 0, everything=True):
-            call_with(net, dict(tensors or {}), (images.clone(),))
+            net(images.clone())
     finally:
         handle.remove()
     found = seen[-1] if seen else None
@@ -81,15 +77,13 @@ def features_of(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tenso
 
 
 @torch.no_grad()
-def head_logits(
-    net: nn.Module, features: Float[Tensor, "n d"], tensors: Mapping[str, Tensor] | None = None
-) -> Float[Tensor, "n k"]:
+def head_logits(net: nn.Module, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
     """The last layer's output on features."""
     head = net.get_submodule(last_layer(net))
     if isinstance(head, _ConvNd):
         features = features[(...,) + (None,) * len(head.kernel_size)]
-    own = {k.rpartition(".")[2]: x for k, x in (tensors or {}).items()}
-    return call_with(head, own, (features,)).flatten(1)
+    logits: Tensor = head(features)
+    return logits.flatten(1)
 
 
 @torch.no_grad()
