@@ -1,24 +1,30 @@
 """Adaptation of pretrained nets by a distilled set, against real images in as many steps.
 
 A set is learned for the values of one pretrained net (`theta_0="given"`), or for a pool of nets,
-and takes it to the target in T gradient steps. Beside it, with as many images of each class in the
-same T steps: random real images and k-means centres, five sets of each. They train with the set's
-own learned step sizes and rule, or with gradient descent and a step size of the grid, whichever is
-best on the validation split; a second row has the grid alone. Seeds are whole repeats: another
-pretrained net, another set, other draws. The test split is read last.
+and takes it to the target in T gradient steps. Beside it, with as many images of each class in as
+many steps: random real images, and k-means centres. They train with the set's own learned step
+sizes and rule, or with gradient descent and a step size of the grid, whichever is best on the
+validation split; a second row has the grid alone. Seeds are whole repeats: another pretrained net,
+another set, other draws. Learning is timed by the processor's clock. What was measured is in
+docs/adaptation.md.
 
-    python benchmarks/adaptation.py usps-to-mnist --ipc 1 10 --seeds 5 --out adaptation
+    python benchmarks/adaptation.py usps-to-mnist --out adaptation
+    python benchmarks/adaptation.py cifar-halves --ipc 1 --out adaptation
+    python benchmarks/adaptation.py cifar-pool --seeds 1 --out adaptation
+    python benchmarks/adaptation.py squeezenet-to-cub --weights squeezenet1_0.pt --out adaptation
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -36,17 +42,18 @@ from datadistill.evaluation.baselines import (
     real_set,
 )
 from datadistill.evaluation.choosing import Trial
-from datadistill.evaluation.tested_nets import start_of
+from datadistill.evaluation.tested_nets import find_any_start, start_of
 from datadistill.nets import build, draw
 from datadistill.nets.resnet import BasicBlock
 from datadistill.runs.jsonconfig import dump_config
+from datadistill.starts import nets_of
 from datadistill.stats import mean, mean_interval, paired_difference
 from datadistill.streams import generator, global_stream
 
 GRID = (0.0001, 0.0003, *STEP_SIZES)
-BASELINE_SETS = 5
 SELECTION_SETS = 2
-SELECTION_IMAGES = 300
+CHOOSING_NETS, HELD_OUT = 3, 5
+SELECTION_IMAGES = 150
 """Where the validation split has fewer, baselines are chosen on training images as well."""
 
 
@@ -68,12 +75,15 @@ class Experiment:
         target: loads the target's real data.
         pretraining: of the net of a seed; None where the config names one and its weights.
         configs: images a class -> the config of its set.
+        pool: how many pretrained nets, in place of one a seed: each seed is another set for all of
+            them. The last five are held out.
     """
 
     title: str
     target: Callable[[], dd.RealData]
     pretraining: Pretraining | None
     configs: dict[int, DistillConfig]
+    pool: int | None = None
 
 
 class SmallResNet(nn.Module):
@@ -106,8 +116,10 @@ def make_resnet(seed: int) -> nn.Module:
         return SmallResNet()
 
 
+@functools.cache
 def load_half(first: int) -> dd.RealData:
-    """The five classes of CIFAR-10 from this one on, with the normalization of all ten."""
+    """The five classes of CIFAR-10 from this one on, with the normalization of all ten. They are
+    called 0 to 4, as the outputs of one net stand for both halves in turn."""
     whole = dd.load("cifar10", validation=0)
     parts = []
     for split in (whole.train, whole.test):
@@ -118,7 +130,6 @@ def load_half(first: int) -> dd.RealData:
         *parts[0],
         test_images=parts[1][0],
         test_labels=parts[1][1],
-        classes=whole.classes[first : first + 5],
         name=f"cifar10-classes-{first}-to-{first + 4}",
         normalization=whole.normalization,
     )
@@ -145,6 +156,12 @@ ADAPT = DistillConfig(
 )
 DIGITS = ADAPT.with_changes(images_from="kmeans")
 PHOTOS = ADAPT.with_changes(images_from="real", batch=128)
+POOLED = PHOTOS.with_changes(theta_0="random", norm="frozen")
+RESNET = Pretraining(
+    make_resnet,
+    lambda: load_half(0),
+    dd.FitPlan(epochs=3, batch=128, lr=4e-3, decay_epochs=1, decay_factor=0.4, augment=("flip",)),
+)
 
 EXPERIMENTS = {
     "usps-to-mnist": Experiment(
@@ -163,17 +180,21 @@ EXPERIMENTS = {
     "cifar-halves": Experiment(
         "a small ResNet with BatchNorm pretrained on classes 0 to 4 of CIFAR-10, to classes 5 to 9",
         lambda: load_half(5),
-        Pretraining(
-            make_resnet,
-            lambda: load_half(0),
-            dd.FitPlan(
-                epochs=5, batch=128, lr=4e-3, decay_epochs=1, decay_factor=0.6, augment=("flip",)
-            ),
-        ),
+        RESNET,
         {
-            1: PHOTOS.with_changes(ipc=1, steps=1, epochs=10, iterations=150),
-            10: PHOTOS.with_changes(ipc=10, steps=10, epochs=3, iterations=150),
+            1: PHOTOS.with_changes(ipc=1, steps=1, epochs=10, iterations=100),
+            10: PHOTOS.with_changes(ipc=10, steps=10, epochs=3, iterations=60),
         },
+    ),
+    "cifar-pool": Experiment(
+        "any small ResNet with BatchNorm pretrained on classes 0 to 4 of CIFAR-10, to 5 to 9",
+        lambda: load_half(5),
+        RESNET,
+        {
+            1: POOLED.with_changes(ipc=1, steps=1, epochs=10, iterations=100),
+            10: POOLED.with_changes(ipc=10, steps=10, epochs=3, iterations=60),
+        },
+        pool=10,
     ),
     "squeezenet-to-cub": of_recipe(
         "a SqueezeNet of ImageNet, to 20 species of CUB-200 at 64 pixels", "squeezenet-to-cub-20"
@@ -188,24 +209,25 @@ EXPERIMENTS = {
 
 
 def measure_baselines(
-    d: dd.DistilledDataset, chooser: Trial, tester: Trial, data: dd.RealData, seed: int
+    d: dd.DistilledDataset, chooser: Trial, tester: Trial, data: dd.RealData, seed: int, sets: int
 ) -> dict[str, Any]:
-    """Accuracy of each baseline on the test split, and how it was trained."""
+    """Accuracy of each baseline on the test split, a value for each net, and how it was trained."""
     grid = [Combination(size, d.passes) for size in GRID]
     every = [Combination(None, d.passes), *grid]
     found: dict[str, Any] = {}
     for name in ("random-real", "k-means"):
         # the one centre of a class is its mean, whatever the draw
-        draws = 1 if name == "k-means" and len(d.images) == len(d.classes) else BASELINE_SETS
-        sets = [real_set(d, BASELINES[name], data.train, seed, n) for n in range(draws)]
-        some = sets[:SELECTION_SETS]
+        draws = 1 if name == "k-means" and len(d.images) == len(d.classes) else sets
+        drawn = [real_set(d, BASELINES[name], data.train, seed, n) for n in range(draws)]
+        some = drawn[:SELECTION_SETS]
         merits = {how: mean(chooser([give_training(s, d, how) for s in some])) for how in every}
         for row, allowed in ((name, every), (f"{name}, grid", grid)):
             how = max(allowed, key=merits.__getitem__)
             if found.get(f"how {name}") == str(how):
                 found[row] = found[name]
             else:
-                found[row] = mean(tester([give_training(s, d, how) for s in sets]))
+                values = tester([give_training(s, d, how) for s in drawn])  # set by set
+                found[row] = [mean(values[n :: tester.nets]) for n in range(tester.nets)]
             found[f"how {row}"] = str(how)
     return found
 
@@ -232,43 +254,48 @@ def load_or_pretrain(p: Pretraining, seed: int, out: Path) -> nn.Module:
     return net
 
 
-def measure(config: DistillConfig, data: dd.RealData, net: nn.Module | None) -> dict[str, Any]:
-    """One seed: a set learned for a pretrained net, and what they reach on the test split."""
+def measure(
+    e: Experiment, config: DistillConfig, data: dd.RealData, sets: int, out: Path
+) -> dict[str, Any]:
+    """One seed: a set learned for what was pretrained, and what nets reach on the test split."""
+    net, pool = None, None
+    if e.pool is not None and e.pretraining is not None:
+        nets = [load_or_pretrain(e.pretraining, n, out) for n in range(e.pool)]
+        net = nets[0]
+        pool = dd.Pool.of(nets, data=e.pretraining.source(), held_out=HELD_OUT, validation_nets=1)
+    elif e.pretraining is not None:
+        net = load_or_pretrain(e.pretraining, config.seed, out)
     began = time.process_time()
-    d = dd.distill(config, data=data, net=net)
+    d = dd.distill(config, data=data, net=net, pool=pool)
     seconds = time.process_time() - began
-    module, start = start_of(d, net)
-    chooser = Trial(module, start, 1, selection_images(data))
-    validation = Trial(module, start, 1, data.validation)([d])
-    tester = Trial(module, start, 1, data.test)
-    (before,), (after,) = tester.measure_before_and_after(d)
+    module, start = start_of(d, net, pool=pool)
+    others = find_any_start(d, module, 0, pool, "train", net)
+    chooser = Trial(module, others, nets_of(others, CHOOSING_NETS), selection_images(data))
+    tester = Trial(module, start, nets_of(start, 1000), data.test)
+    before, after = tester.measure_before_and_after(d)
     began = time.process_time()
     d.train(net)
     used = time.process_time() - began
     return {
         "before": before,
         "distilled": after,
-        **measure_baselines(d, chooser, tester, data, config.seed),
-        "validation": mean(validation),
+        **measure_baselines(d, chooser, tester, data, config.seed, sets),
         "seconds": seconds,
         "step seconds": used,
-        "bytes": d.bytes,
     }
 
 
 def load_or_measure(
-    name: str, config: DistillConfig, data: dd.RealData, out: Path
+    name: str, config: DistillConfig, data: dd.RealData, sets: int, out: Path
 ) -> dict[str, Any]:
     """The record of a seed, from its file where it was measured with the same config."""
     path = out / f"{name}-ipc{config.ipc}-s{config.seed}.json"
-    told = dump_config(config)
+    told = {**dump_config(config), "sets": sets}
     if path.exists():
         record: dict[str, Any] = json.loads(path.read_text())
         if record["config"] == told:
             return record
-    pretraining = EXPERIMENTS[name].pretraining
-    net = None if pretraining is None else load_or_pretrain(pretraining, config.seed, out)
-    record = {**measure(config, data, net), "config": told}
+    record = {**measure(EXPERIMENTS[name], config, data, sets, out), "config": told}
     path.write_text(json.dumps(record, indent=1))
     return record
 
@@ -278,24 +305,33 @@ def load_or_measure(
 ROWS = ("before", "distilled", "random-real", "random-real, grid", "k-means", "k-means, grid")
 
 
+def of_repeats(row: str, records: list[dict[str, Any]]) -> list[float]:
+    """A value for each held-out net of a pool, the mean of its seeds; else one for each seed."""
+    by_net = list(zip(*(r[row] for r in records), strict=True))
+    return [mean(values) for values in by_net] if len(by_net) > 1 else list(by_net[0])
+
+
 def table(title: str, config: DistillConfig, records: list[dict[str, Any]]) -> str:
-    """Means over seeds with 95% intervals, and the paired differences."""
-    ours = [r["distilled"] for r in records]
+    """Means over seeds, or over the held-out nets of a pool, with 95% intervals, and the paired
+    differences."""
+    ours = of_repeats("distilled", records)
+    nets = len(records[0]["distilled"])
     lines = [
-        f"{title}: {config.ipc} a class, {config.inner_steps} steps, {len(records)} seeds",
+        f"{title}: {config.ipc} a class, {config.inner_steps} steps; over {len(ours)} "
+        + (f"held-out nets ({len(records)} sets)" if nets > 1 else "seeds"),
         "",
         "| | accuracy | 95% interval | distilled minus this | trained with |",
         "| --- | ---: | ---: | ---: | --- |",
     ]
     for row in ROWS:
-        values = [r[row] for r in records]
+        values = of_repeats(row, records)
         i = mean_interval(values)
         bounds = "" if i.low is None else f"{i.low:.1f} to {i.high:.1f}"
         gain = "" if row == "distilled" else str(paired_difference(ours, values))
         how = "; ".join(dict.fromkeys(r.get(f"how {row}", "") for r in records))
         lines.append(f"| {row} | {i.mean:.1f} | {bounds} | {gain} | {how} |")
-    seconds = mean([r["seconds"] for r in records])
-    used = mean([r["step seconds"] for r in records])
+    seconds = median(r["seconds"] for r in records)
+    used = median(r["step seconds"] for r in records)
     lines += ["", f"{seconds:.0f} s to learn a set, {used:.2f} s to take its steps."]
     return "\n".join(lines)
 
@@ -308,6 +344,7 @@ def main() -> None:
     parser.add_argument("--ipc", type=int, nargs="+", help="images a class; default: all there are")
     parser.add_argument("--seeds", type=int, default=5, help="how many repeats")
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--sets", type=int, default=5, help="sets of each baseline")
     parser.add_argument("--weights", help="file of ImageNet weights of a SqueezeNet")
     parser.add_argument("--out", type=Path, required=True, help="folder of finished seeds")
     args = parser.parse_args()
@@ -323,10 +360,10 @@ def main() -> None:
         records = []
         for seed in range(args.first_seed, args.first_seed + args.seeds):
             record = load_or_measure(
-                args.experiment, config.with_changes(seed=seed), data, args.out
+                args.experiment, config.with_changes(seed=seed), data, args.sets, args.out
             )
             records.append(record)
-            told = ", ".join(f"{row} {record[row]:.1f}" for row in ROWS)
+            told = ", ".join(f"{row} {mean(record[row]):.1f}" for row in ROWS)
             print(f"seed {seed}: {told}, {record['seconds']:.0f} s", flush=True)
         print(f"\n{table(chosen.title, config, records)}\n", flush=True)
 
