@@ -181,8 +181,12 @@ class Pool:
         """Tensors in which a module is of another architecture than the pool's nets: name -> what
         the pool has, and what the module has; none where it is the same."""
         parameters, buffers = pooled_tensors(net)
-        wanted = {k: tuple(x.shape) for k, x in {**parameters, **buffers}.items()}
-        found = {k: tuple(x.shape[1:]) for k, x in self.tensors.items()}
+        own = {**parameters, **buffers}
+        wanted: dict[str, Any] = {k: tuple(x.shape) for k, x in own.items()}
+        found: dict[str, Any] = {k: tuple(x.shape[1:]) for k, x in self.tensors.items()}
+        for k, shape in wanted.items():
+            if found.get(k) == shape and self.tensors[k].dtype != own[k].dtype:
+                found[k], wanted[k] = self.tensors[k].dtype, own[k].dtype
         return {
             k: f"{found.get(k, 'missing')}, wanted {wanted.get(k, 'none')}"
             for k in {**wanted, **found}

@@ -92,6 +92,17 @@ def test_saving_and_loading_is_the_identity(pool, file, tmp_path):
         assert first.read() == again.read()
 
 
+def test_other_architectures_differ_by_name_shape_or_dtype(pool):
+    assert pool.find_differences(Own()) == {}
+    assert pool.find_differences(Own(width=5))["norm.weight"] == "(6,), wanted (5,)"
+    assert pool.find_differences(Own().double())["scale"] == "torch.float32, wanted torch.float64"
+    net = Own()
+    net.more = torch.nn.Linear(1, 1, bias=False)
+    assert pool.find_differences(net) == {"more.weight": "missing, wanted (1, 1)"}
+    del net.more, net.scale
+    assert pool.find_differences(net) == {"scale": "(), wanted none"}
+
+
 def test_a_stopped_pool_resumes_to_the_same_bytes(pool, data, tmp_path, monkeypatch):
     advance, out = PoolLoop.advance, tmp_path / "run"
 
