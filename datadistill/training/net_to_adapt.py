@@ -19,6 +19,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.tested_nets import fitting_pool
 from datadistill.features import FeatureNormalization
 from datadistill.nets import build
+from datadistill.nets.spec import CUSTOM
 from datadistill.nets.weights import Weights, read_weights
 from datadistill.pool import Pool
 from datadistill.pretrained_values import checksum_of, describe, given_values, is_given_by
@@ -57,10 +58,15 @@ def net_to_adapt(d: DistilledDataset, choice: NetChoice) -> nn.Module:
     if isinstance(d.normalization, FeatureNormalization):
         return _backbone(d.normalization, choice)
     is_for_one = d.start.kind in ("weights", "given")
+    if d.net.name == CUSTOM and choice.name is None:
+        raise UsageError(
+            "the set was learned with a module of the user's own, which a command cannot build; "
+            "adapt it in Python: dd.finetune(dd.DistilledDataset.load(FILE), net)"
+        )
     if choice.weights is None:
         if not (is_for_one and d.is_complete and choice.name is None):
             named = f"; the set was learned for {describe(d)}" if is_for_one else ""
-            raise UsageError(f"no weights were given to start from: pass --weights FILE{named}")
+            raise UsageError(f"no weights were given to start from (--weights FILE){named}")
         return net_with(d.build(), {**(d.theta_0 or {}), **(d.buffers or {})})
     if choice.name is None:
         net = d.build()
@@ -119,10 +125,8 @@ def of_one(d: DistilledDataset, net: nn.Module, weights: Weights, any_weights: b
         own, is_own = d.carried, is_given_by(d, net)
         digest = checksum_of(given_values(net, own))
     else:  # its file holds all of them
-        own = {k: x for k, x in d.carried.items() if k in fresh}
-        held = {k: x for k, x in d.carried.items() if k in theta or k in buffers}
-        is_own = all(torch.equal(x, {**theta, **buffers}[k]) for k, x in held.items())
-        own = d.carried if is_own else own
+        is_own = all(torch.equal(x, theta[k]) for k, x in d.carried.items() if k in theta)
+        own = {k: x for k, x in d.carried.items() if is_own or k in fresh}
         digest = weights.fingerprint
     if not is_own and not any_weights:
         raise DataError(f"{weights.source} ({digest[:19]}...) {other_than(d)}")

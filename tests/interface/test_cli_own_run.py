@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from datadistill.cli import main
 from datadistill.distilled import DistilledDataset
 from datadistill.nets import build
+from datadistill.recipes import recipe
+from datadistill.training import distill
 
 SMALL = ["--net", "mlp", "--net-args", "width", "6", "depth", "1", "--device", "cpu"]
 LEARN = [*SMALL, "--iterations", "1", "--size", "8", "--batch", "8", "--no-figures"]
@@ -71,8 +73,8 @@ def test_evaluate_and_compare_find_the_folder(here, capsys):
 
 MISSING = {
     "the folder": ("pets", "pass its folder (--data FOLDER)"),
-    "the weights": ("net.pt", "pass --weights FILE"),
-    "the config": ("run/config.json", "pass --weights FILE"),
+    "the weights": ("net.pt", "no weights were given to start from (--weights FILE)"),
+    "the config": ("run/config.json", "no weights were given to start from (--weights FILE)"),
 }
 
 
@@ -92,7 +94,7 @@ def test_a_file_elsewhere_has_no_run(here, capsys):
     shutil.copy("run/distilled.safetensors", "set.safetensors")
     capsys.readouterr()
     assert main(["finetune", "set.safetensors", "--no-reach"]) == 2
-    assert "pass --weights FILE" in capsys.readouterr().err
+    assert "no weights were given to start from (--weights FILE)" in capsys.readouterr().err
 
 
 def test_an_output_among_the_images_of_the_run_is_refused(here, capsys):
@@ -195,6 +197,37 @@ def test_what_does_not_fit_is_refused_before_any_work(by_reference, what, capsys
     said = capsys.readouterr().err
     assert all(sentence in said for sentence in sentences), said
     assert not (by_reference / "x").exists()
+
+
+def test_a_module_of_ones_own_is_adapted_in_python(here, digits_set, capsys):
+    digits_set.save("own.safetensors")
+    assert main(["finetune", "own.safetensors", "--weights", "net.pt"]) == 2
+    assert "adapt it in Python: dd.finetune(" in capsys.readouterr().err
+
+
+@pytest.fixture
+def digits_set():
+    """A set that was learned with a module of the user's own."""
+    config = recipe("digits-random").with_changes(iterations=1, validate_nets=1, batch=8)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    return distill(config.with_changes(theta_0="given"), net=net)
+
+
+def test_weights_of_a_set_that_holds_them_with_other_statistics(here, capsys):
+    """Statistics that were re-estimated are the set's own: the weights' parameters tell."""
+    args = {"channels": 3, "size": 8, "classes": 2, "width": 4, "depth": 1, "norm": "batch"}
+    torch.save(build("convnet", **args).state_dict(), "bn.pt")
+    given = ["--weights", "bn.pt", "--theta-0", "given", "--norm", "reestimated"]
+    net = ["--net", "convnet", "--net-args", "width", "4", "depth", "1", "norm", "batch"]
+    learn(*given, *net, "--embed-weights", "--out", "run", "--no-evaluate")
+    capsys.readouterr()
+    argv = ["finetune", "run", "--no-reach", "--weights", "bn.pt", "--out", "tuned.pt"]
+    assert main(argv) == 0
+    said = capsys.readouterr()
+    assert "warning" not in said.err
+    own = DistilledDataset.load("run").train().state_dict()
+    tuned = torch.load("tuned.pt", weights_only=True)
+    assert all(torch.equal(x, tuned[k]) for k, x in own.items())
 
 
 def test_any_weights_lets_others_through_with_a_warning(by_reference, capsys):
