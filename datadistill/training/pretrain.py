@@ -12,18 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from datadistill.config import PoolConfig, RunOptions
 from datadistill.data import RealData
-from datadistill.data.from_config import load_data
-from datadistill.device import refuse_too_large, resolve
 from datadistill.errors import DataError, UsageError, format_message
-from datadistill.nets.batchnorm import norms_of
-from datadistill.nets.copying import copy_net
-from datadistill.nets.factory import NetFactory, as_module, check_draws, is_factory
-from datadistill.nets.fits import check_fits
+from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.pool import FILE_NAME, KIND, Pool
 from datadistill.pool_from_modules import pooled_tensors
@@ -36,17 +30,12 @@ from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.kinds import Kind, LoopWork, Step, Work
 from datadistill.runs.resume import check_changes, fingerprints
 from datadistill.runs.state import unflatten_state
-from datadistill.starts import Built, Random, random_start
 from datadistill.stats import mean
 from datadistill.theta import frozen_tensors
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.before_learning import warn_of_unused_values
-from datadistill.training.normalization_from_config import choose_normalization
+from datadistill.training.pool_from_config import pool_loop_of
 from datadistill.training.pool_loop import FinishedNets, PoolLoop, TrainedGroup, is_near_chance
-
-CPU = torch.device("cpu")  # where the pool is put together
-DRAWS = "pool_theta_0"
-"""The stream that its nets are drawn from."""
 
 
 @use_library_defaults()
@@ -136,7 +125,7 @@ class Pretraining(Kind[PoolConfig, Pool]):
             )
 
     def build(self, config: PoolConfig, options: RunOptions) -> Work[Pool]:
-        return _Training(*_prepare(config, self.data, self.net, options), options)
+        return _Training(*pool_loop_of(config, options, self.data, self.net), options)
 
     def load_finished(
         self, folder: RunFolder, config: PoolConfig, options: RunOptions
@@ -263,65 +252,6 @@ def _records(trained: TrainedGroup) -> list[dict[str, Any]]:
     """A line of metrics.jsonl for each net."""
     found = zip(trained.numbers, trained.losses, trained.accuracies, strict=True)
     return [{"net": n, "loss": loss, "accuracy": accuracy} for n, loss, accuracy in found]
-
-
-def _prepare(
-    config: PoolConfig,
-    data: RealData | None,
-    net: nn.Module | NetFactory | None,
-    options: RunOptions,
-) -> tuple[PoolLoop, NetSpec]:
-    """Load the data, build the net and the loop."""
-    device = resolve(config.device)
-    real = data
-    if real is None:
-        chosen = choose_normalization(config)
-        real = load_data(config, options, seed=config.seed, normalization=chosen)
-    if not len(real.validation):
-        raise DataError(
-            f"{real.name} leaves no image to judge the nets by (validation); pass a "
-            "larger --validation"
-        )
-    if net is None:
-        spec = NetSpec.of_images(
-            config.net, config.net_args, config.init, shape=real.shape, classes=len(real.classes)
-        )
-        module = spec.build()
-    else:
-        spec = NetSpec(CUSTOM, {}, FACTORY if is_factory(net) else config.init)
-        module = copy_net(as_module(net, config.seed, DRAWS, 0, 0))
-    check_fits(module, real.shape, len(real.classes))
-    _refuse_at_once(config, module)
-    needed = config.total * sum(
-        x.numel() * x.element_size() for part in pooled_tensors(module) for x in part.values()
-    )
-    refuse_too_large(
-        needed,
-        f"for {config.total} nets of {config.net}; lower nets, validation_nets or held_out",
-        CPU,
-    )
-    module = module.to(device)
-    if is_factory(net):
-        check_draws(net, config.seed, DRAWS)
-        draws: Random | Built = Built(net, module, config.seed, DRAWS)
-    else:
-        draws = random_start(module, config.init, config.seed, DRAWS, spec)
-    if isinstance(net, nn.Module):
-        for norm in norms_of(module):  # of the module's own training, which is not used
-            norm.reset_running_stats()
-    return PoolLoop(config, real.to(device), module, draws), spec
-
-
-def _refuse_at_once(config: PoolConfig, net: nn.Module) -> None:
-    """Side by side, nets share the buffers, and every parameter is trained."""
-    if config.at_once == 1:
-        return
-    if config.net == CUSTOM or next(net.buffers(), None) is not None:
-        what = "is a module of your own" if config.net == CUSTOM else "has buffers (BatchNorm)"
-        raise UsageError(
-            f"at_once is {config.at_once}, but the net {what}, which is trained net after net; "
-            "choose at_once 1 (--at-once 1)"
-        )
 
 
 def _warn_of_chance(accuracies: Sequence[float], classes: int) -> None:

@@ -320,6 +320,7 @@ def test_a_run_with_a_pool_of_own_nets_resumes_to_the_same_bytes(file, data, tmp
 
 REFUSED = [
     (lambda data, file, d: pretrain(data, at_once=2), UsageError, "at_once is 2, .*of your own"),
+    (lambda data, file, d: pretrain(data, net=hooked), UsageError, "has a hook on its gradient"),
     (lambda data, file, d: pretrain(data, net=Turned), UsageError, "turns of the net is .*complex"),
     (lambda data, file, d: pretrain(data, net=lambda: 5), UsageError, "returned int"),
     (
@@ -343,6 +344,12 @@ REFUSED = [
         "first.weight is",
     ),
 ]
+
+
+def hooked():
+    net = Own()
+    net.last.weight.register_hook(lambda gradient: 0 * gradient)
+    return net
 
 
 class Turned(Own):
