@@ -20,7 +20,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.nets.copying import copy_net
 from datadistill.nets.trained_parameters import select_trained
 from datadistill.nets.weights import read_weights
-from datadistill.runs.tensors import checksum
+from datadistill.runs.tensors import checksum, is_finite
 from datadistill.theta import Theta, frozen_tensors, put, trainable
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def given_values(net: nn.Module, own: Collection[str] = ()) -> Theta:
         if name in state
         and name not in own
         and not name.endswith("num_batches_tracked")
-        and bool(torch.isfinite(value).all())
+        and is_finite(value)
     }
 
 
 def finite_copies(tensors: Mapping[str, Tensor]) -> Theta | None:
     """Copies of the tensors that a file can hold; None where there are none."""
-    found = {k: x.clone() for k, x in tensors.items() if bool(torch.isfinite(x).all())}
+    found = {k: x.clone() for k, x in tensors.items() if is_finite(x)}
     return found or None
 
 

@@ -23,6 +23,9 @@ from datadistill.nets.layers import dropout as dropout_layer
 WITH_EXTRA_HEADS = ("googlenet", "inception_v3")
 MAXVIT_STEP = 224  # its last stage has a pixel for 32 of the image, and squares of 7
 
+_FITTING: set[tuple[str, int, int]] = set()
+"""Model, size and classes of nets that were found to fit, which takes longer than building one."""
+
 
 def models() -> tuple[str, ...]:
     """The names of torchvision's classifiers that work here."""
@@ -91,7 +94,9 @@ def torchvision_net(
             module.p = 0.0
         elif getattr(module, "inplace", False):
             module.inplace = False
-    _check_size(net, model, size, classes)
+    if (model, size, classes) not in _FITTING:
+        _check_size(net, model, size, classes)
+        _FITTING.add((model, size, classes))
     return net
 
 

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -26,7 +25,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.nets.positional_embeddings import fit_positions
 from datadistill.nets.weights_content import PREFIXES, check_tensors
 from datadistill.nets.weights_file import imagenet, read_file
-from datadistill.runs.tensors import checksum
+from datadistill.runs.tensors import checksum, is_finite
 
 Theta = dict[str, Tensor]
 
@@ -100,7 +99,7 @@ class Weights:
                 f"{len(self.tensors):,} of the file, {fitting:,} fit; {'; '.join(parts)}: "
                 f"{_remedy(net, missing, unexpected, different)}"
             )
-        bad = [name for name in shared if not bool(torch.isfinite(self.tensors[name]).all())]
+        bad = [name for name in shared if not is_finite(self.tensors[name])]
         if bad:
             raise DataError(
                 f"{self.source} has a NaN or infinite value in {_list_some(bad)}; "

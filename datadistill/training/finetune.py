@@ -35,6 +35,7 @@ from datadistill.nets.spec import CUSTOM
 from datadistill.nets.trained_parameters import select_trained
 from datadistill.pretrained_values import is_given_by
 from datadistill.progress import Report, show_progress
+from datadistill.runs.tensors import is_finite
 from datadistill.theta import Theta, put
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.adapted_net import ADAPTED, FineTuning
@@ -150,7 +151,7 @@ def finetune(
     began = read_clock(where)
     trained = d.take_steps(start, theta_0, seed=seed)
     seconds = read_clock(where) - began
-    if broken := [k for k, p in trained.named_parameters() if not bool(torch.isfinite(p).all())]:
+    if broken := [k for k, p in trained.named_parameters() if not is_finite(p)]:
         raise NumericalError(
             f"after the set's {len(d.order)} steps {broken[0]} is not finite: its step sizes, up "
             f"to {float(d.step_sizes.max()):.3g}, are too large for this net; use one like "

@@ -22,6 +22,7 @@ from datadistill.nets.weights import Weights, read_weights
 from datadistill.pool import Pool
 from datadistill.pretrained_values import checksum_of, finite_copies, given_values, name_of
 from datadistill.runs.header import DTYPES
+from datadistill.runs.tensors import is_finite
 from datadistill.starts import (
     Built,
     Fixed,
@@ -212,7 +213,7 @@ def _from_given(
         drawn, _ = draw_whole(net, config.init, generator(config.seed, "theta_0", 0, 0))
         put(net, {k: drawn[k] for k in fresh})
     for k, p in net.named_parameters():
-        if not bool(torch.isfinite(p).all()):
+        if not is_finite(p):
             raise DataError(
                 f"theta_0 is given, but {k!r} of the net is not finite; pass a net that is whole"
             )
