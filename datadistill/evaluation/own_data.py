@@ -11,7 +11,8 @@ from datadistill.data.folders import folder_classes
 from datadistill.data.parts import Parts
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.features import FeatureNormalization, to_features
+from datadistill.features import FeatureNormalization
+from datadistill.real_features import to_features
 
 
 def load_own_data(

@@ -16,9 +16,10 @@ from torch import nn
 
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.features import FeatureNormalization, to_features
+from datadistill.features import FeatureNormalization
 from datadistill.nets.copying import copy_net
 from datadistill.nets.head import head_logits, is_linear_head, put_linear_head
+from datadistill.real_features import to_features
 from datadistill.starts import Random
 from datadistill.theta import net_with
 from datadistill.training.ordinary_finetuning import percent_of

@@ -19,7 +19,7 @@ from datadistill.data.reference import DataReference
 from datadistill.device import refuse_too_large, resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.features import load_body, measure_features, to_features
+from datadistill.features import load_body
 from datadistill.innerloop import (
     ADJOINTS,
     Adjoint,
@@ -38,6 +38,7 @@ from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.nets.trained_parameters import HEAD, parameters_of, select_trained
 from datadistill.objectives import OBJECTIVES, Objective
 from datadistill.pool import Pool
+from datadistill.real_features import measure_features, to_features
 from datadistill.starts import Fixed
 from datadistill.streams import generator
 from datadistill.synthetic import DECODERS, Decoder, Pixels, Schedule, Synthetic

@@ -27,6 +27,7 @@ SETS = {
     "pool_from_modules",
     "pretrained_values",
     "quantization",
+    "real_features",
     "unfinished",
 }
 BELOW_METHODS = BOTTOM | BUILDING | SETS

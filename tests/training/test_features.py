@@ -14,9 +14,9 @@ from datadistill.config import DistillConfig
 from datadistill.data.normalization import Normalization
 from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.own_data import load_own_data
-from datadistill.features import to_features
 from datadistill.nets import build
 from datadistill.nets.head import features_of
+from datadistill.real_features import to_features
 from datadistill.training.finetune import finetune
 
 CONFIG = DistillConfig(
