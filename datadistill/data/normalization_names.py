@@ -28,10 +28,10 @@ class MeanStd(NamedTuple):
         """
         numbers = max(len(self.mean), len(self.std))
         if numbers not in (1, channels):
+            load = f"load them with {numbers}, or " if numbers == 3 else ""
             raise UsageError(
                 f"the normalization {self.name} is for {numbers} channels and the images have "
-                f"{channels}; load them with {numbers} (--channels {numbers}), or choose another "
-                "normalization"
+                f"{channels}; {load}choose a normalization for {channels}"
             )
         mean, std = (v * (channels // len(v)) for v in (self.mean, self.std))
         return Normalization(mean, std, size, channels)

@@ -61,9 +61,14 @@ def read_normalization(path: str | os.PathLike[str]) -> Normalization:
         return found.base if isinstance(found, FeatureNormalization) else found
     if kind == "pool":
         return Pool.load(place).normalization
+    wanted = "a distilled set, a pool or an image classifier, which have a normalization"
+    if kind is None and place.suffix.lower() != ".safetensors":
+        raise DataError(
+            f"{place} is no file of ours, from which normalization is taken; wanted {wanted} "
+            "(.safetensors)"
+        )
     _, stored = unpack(place, schema=_ANY_SCHEMA)
     if kind_of(stored) not in NETS_WITH_ONE:
-        wanted = "a distilled set, a pool or an image classifier, which have a normalization"
         raise DataError(f"{place} holds {mismatch(stored, place, wanted)}")
     assert kind is not None
     with content_of(place, FILE_KINDS[kind][0]):
