@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datadistill.data import Normalization as Normalization
     from datadistill.data import RealData as RealData
     from datadistill.data import load as load
+    from datadistill.data import load_folder as load_folder
     from datadistill.distilled import DistilledDataset as DistilledDataset
     from datadistill.evaluation import AttackScores as AttackScores
     from datadistill.evaluation import Comparison as Comparison
@@ -58,6 +59,7 @@ _HOME = {
     "Normalization": "data",
     "RealData": "data",
     "load": "data",
+    "load_folder": "data",
     "DistilledDataset": "distilled",
     "AttackScores": "evaluation",
     "Comparison": "evaluation",

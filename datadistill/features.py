@@ -188,8 +188,7 @@ def load_body(
 ) -> str:
     """Write weights into a net, the last layer's where they fit, else 0 there; the weights'
     name."""
-    model = spec.args.get("model")
-    found = read_weights(weights, net, model=model, download=download)
+    found = read_weights(weights, net, model=spec.model, download=download)
     theta, buffers, fresh = found.fit(net)
     own = {k: net.get_parameter(k) for k in fresh}
     kept = {k: found.tensors[k] for k, p in own.items() if _has_shape(found.tensors.get(k), p)}

@@ -86,8 +86,7 @@ def complete(
         module, name = copy_net(weights), "the net's values"
     else:
         module = d.build() if net is None else copy_net(net)
-        model = d.net.args.get("model")
-        found = read_weights(weights, module, model=model, download=download)
+        found = read_weights(weights, module, model=d.net.model, download=download)
         theta, buffers, _ = found.fit(module, fresh_last=d.start.kind == "weights")
         put(module, {**theta, **buffers})
         name = found.source

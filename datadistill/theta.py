@@ -40,9 +40,9 @@ def frozen_tensors(net: nn.Module) -> Theta:
 
 
 @torch.no_grad()
-def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Write values of parameters and buffers into a net, by name; other names or shapes are
-    refused."""
+def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Write values of parameters and buffers into a net, by name, and return the net; other names
+    or shapes are refused."""
     own: Theta = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     for name, value in tensors.items():
         if name not in own or own[name].shape != value.shape:
@@ -53,10 +53,9 @@ def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             )
     for name, value in tensors.items():
         own[name].copy_(value)
+    return net
 
 
 def net_with(net: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     """A copy of a net with other values of some parameters and buffers."""
-    twin = copy_net(net)
-    put(twin, tensors)
-    return twin
+    return put(copy_net(net), tensors)

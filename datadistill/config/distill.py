@@ -76,7 +76,7 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     """Start images from unit Gaussian noise, real images, class means, or k-means centres of each
     class."""
     step_size: float | None = 0.02
-    """Every step size starts here. The paper's 0.02. None tries a grid on the real training images
+    """Every step size starts here; the paper has 0.02. None tries a grid on real training images
     before learning."""
     step_sizes: Literal["per-step", "shared", "per-tensor"] = "per-step"
     """One for each step (the paper's), one for all, or one for each step and parameter tensor."""
@@ -87,7 +87,8 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
 
     # --- how real data pull on it
     method: str = "unrolled"
-    """Outer method: a name of `methods.METHODS`."""
+    """Outer method: unrolled; for the last layer of a frozen net ridge-regression and
+    linear-gradient-matching."""
     method_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the method."""
     objective: str = "classification"

@@ -98,8 +98,9 @@ class FolderPlan(DataPlan):
     """The choice of real data, a folder of images among them."""
 
     data: str | None = None
-    """With dataset "folder": the folder of class sub-folders. Its images are brought to 32 px and 3
-    channels, and a fifth of them is held out as the test set, if nothing else is said."""
+    """With dataset "folder": the folder of class sub-folders. Its images are brought to the size,
+    32 pixels where none is said, and 3 channels; a share of each class is held out as the test
+    set."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datadistill.errors import DataError, UsageError
-from datadistill.nets import build, find_net
+from datadistill.nets import NETS, arguments, build, find_net
 from datadistill.nets.limits import MOST_TENSORS, limit_size
 from datadistill.runs.content import check_fields, check_object, check_text, quote
 
@@ -65,6 +65,20 @@ class NetSpec:
                     f"{own}; leave {key} out, it is taken from the data"
                 )
         return cls(name, {**sizes, **args}, init)
+
+    @property
+    def model(self) -> str | None:
+        """torchvision's name of the model, whose weights fit; None where it is none of theirs.
+
+        >>> NetSpec("torchvision").model, NetSpec("alexnet").model, NetSpec("mlp").model
+        ('squeezenet1_0', 'alexnet', None)
+        """
+        if self.name == "alexnet":
+            return "alexnet"
+        if self.name not in NETS:
+            return None
+        model = self.args.get("model", arguments(self.name).get("model"))
+        return None if model is None else str(model)
 
     def build(self) -> nn.Module:
         """The net, with values of no meaning; UsageError for a custom one."""

@@ -121,8 +121,8 @@ def last_layer(net: nn.Module) -> str:
     names = _layers(net)
     if not names:
         raise UsageError(
-            "the net has no linear or convolution layer, so no last layer to draw afresh; pass "
-            "weights that fit as they are (fresh_last=False)"
+            "the net has no linear or convolution layer, so it has no last layer; pass a net that "
+            "ends in one, or weights that fit it as they are"
         )
     return names[-1]
 

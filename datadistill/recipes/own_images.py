@@ -42,9 +42,10 @@ def own_images_finetune() -> DistillConfig:
     """One image a class from your own folder adapts your pretrained net in five steps; pass --data
     FOLDER and --weights FILE or imagenet.
 
-    The net is --net torchvision --net-args model resnet18 if nothing else is said. Its last layer
-    is kept where it fits the classes, else drawn afresh (--head); BatchNorm keeps its statistics
-    (--norm); all parameters are trained (--train). Images become 64x64 colour ones (--size).
+    The net is torchvision's resnet18 if nothing else is said (--net-args model NAME). Its last
+    layer is kept where it fits the classes, else drawn afresh (--head); BatchNorm keeps its
+    statistics (--norm); all parameters are trained (--train). Images become 64x64 colour ones
+    (--size).
     """
     return DistillConfig(
         recipe="own-images-finetune",

@@ -19,7 +19,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.tested_nets import fitting_pool
 from datadistill.features import FeatureNormalization
 from datadistill.nets import build
-from datadistill.nets.spec import CUSTOM
+from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.nets.weights import Weights, read_weights
 from datadistill.pool import Pool
 from datadistill.pretrained_values import checksum_of, describe, given_values, is_given_by
@@ -67,7 +67,7 @@ def net_to_adapt(d: DistilledDataset, choice: NetChoice) -> nn.Module:
         if not (is_for_one and d.is_complete and choice.name is None):
             named = f"; the set was learned for {describe(d)}" if is_for_one else ""
             raise UsageError(f"no weights were given to start from (--weights FILE){named}")
-        return net_with(d.build(), {**(d.theta_0 or {}), **(d.buffers or {})})
+        return put(d.build(), {**(d.theta_0 or {}), **(d.buffers or {})})
     if choice.name is None:
         net = d.build()
     else:
@@ -78,25 +78,18 @@ def net_to_adapt(d: DistilledDataset, choice: NetChoice) -> nn.Module:
         other = choice.name or f"net {choice.pool_net} of {choice.weights}"
         raise DataError(f"{other} {other_than(d)}")
     if choice.pool_net is not None:
-        return net_with(net, of_pool(d, net, Path(choice.weights), choice.pool_net))
+        return put(net, load_net_of_pool(d, net, Path(choice.weights), choice.pool_net))
     if read_kind(choice.weights) == "pool":
         raise UsageError(
             f"{choice.weights} is a pool of nets; choose one of those it holds out, with "
             "--pool-net 0 or above"
         )
-    model = (
-        d.net.args.get("model") if choice.name is None else (choice.arguments or {}).get("model")
-    )
-    weights = read_weights(
-        choice.weights,
-        net,
-        model=None if model is None else str(model),
-        download=choice.download,
-    )
+    spec = d.net if choice.name is None else NetSpec(choice.name, dict(choice.arguments or {}))
+    weights = read_weights(choice.weights, net, model=spec.model, download=choice.download)
     if is_for_one and choice.name is None:
-        return of_one(d, net, weights, choice.any_weights)
+        return load_values_for_set(d, net, weights, choice.any_weights)
     theta, buffers, _ = weights.fit(net, fresh_last=False)
-    return net_with(net, {**theta, **buffers})
+    return put(net, {**theta, **buffers})
 
 
 def _backbone(features: FeatureNormalization, choice: NetChoice) -> nn.Module:
@@ -111,13 +104,9 @@ def _backbone(features: FeatureNormalization, choice: NetChoice) -> nn.Module:
     return features.with_backbone(choice.weights, download=choice.download).attached()
 
 
-def net_with(net: nn.Module, tensors: Theta) -> nn.Module:
-    """The net, with these values."""
-    put(net, tensors)
-    return net
-
-
-def of_one(d: DistilledDataset, net: nn.Module, weights: Weights, any_weights: bool) -> nn.Module:
+def load_values_for_set(
+    d: DistilledDataset, net: nn.Module, weights: Weights, any_weights: bool
+) -> nn.Module:
     """The net of a set for the values of one, from the weights that give them."""
     theta, buffers, fresh = weights.fit(net, fresh_last=d.start.kind == "weights")
     put(net, {**theta, **buffers})
@@ -130,7 +119,7 @@ def of_one(d: DistilledDataset, net: nn.Module, weights: Weights, any_weights: b
         digest = weights.fingerprint
     if not is_own and not any_weights:
         raise DataError(f"{weights.source} ({digest[:19]}...) {other_than(d)}")
-    return net_with(net, own)
+    return put(net, own)
 
 
 def other_than(d: DistilledDataset) -> str:
@@ -138,7 +127,7 @@ def other_than(d: DistilledDataset) -> str:
     return f"is not what the set was learned for: {describe(d)}, or --any-weights and expect little"
 
 
-def of_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> Theta:
+def load_net_of_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> Theta:
     """A held-out net of a pool."""
     pool = Pool.load(path)
     if pool.classes != d.classes:

@@ -15,7 +15,7 @@ from datadistill.data.normalization_names import OWN, Chosen, MeanStd
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError, suggest
 from datadistill.features import FeatureNormalization
-from datadistill.nets import NETS, arguments
+from datadistill.nets.spec import NetSpec
 from datadistill.nets.weights_file import statistics_of
 from datadistill.pool import Pool
 from datadistill.runs.content import content_of
@@ -46,7 +46,7 @@ def choose_for_weights(config: DistillConfig) -> Chosen:
     with, and so is "auto" for a folder."""
     is_auto = config.normalization == "auto" and config.dataset == "folder"
     if config.weights == "imagenet" and (is_auto or config.normalization == "imagenet"):
-        model = _model_of(config)
+        model = NetSpec(config.net, dict(config.net_args)).model
         return "imagenet" if model is None else MeanStd(*statistics_of(model), f"of {model}")
     return choose_normalization(config)
 
@@ -92,13 +92,3 @@ def _find(path: Path) -> Path:
             f"0.5/0.25) nor a name; {suggest(str(path), NAMES)}"
         )
     return path
-
-
-def _model_of(config: DistillConfig) -> str | None:
-    """torchvision's name of the net that a config names; None where it is none of theirs."""
-    if config.net == "alexnet":
-        return "alexnet"
-    if config.net not in NETS:
-        return None
-    model = config.net_args.get("model", arguments(config.net).get("model"))
-    return None if model is None else str(model)

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from datadistill.config import DistillConfig
 from datadistill.data import RealData
 from datadistill.errors import DataError, UsageError
-from datadistill.nets import NETS, arguments, has_batchnorm, reestimate
+from datadistill.nets import has_batchnorm, reestimate
 from datadistill.nets.factory import NetFactory, check_draws
 from datadistill.nets.initialization import draw_whole
 from datadistill.nets.spec import CUSTOM, NetSpec
@@ -234,10 +234,7 @@ def _from_given(
 
 def _read(config: DistillConfig, net: nn.Module, spec: NetSpec, download: bool) -> Weights:
     assert config.weights is not None
-    model = spec.args.get("model")
-    if spec.name in NETS and model is None:
-        model = arguments(spec.name).get("model")
-    return read_weights(config.weights, net, model=model, download=download)
+    return read_weights(config.weights, net, model=spec.model, download=download)
 
 
 def _is_head_fresh(config: DistillConfig, net: nn.Module, weights: Weights) -> bool:
