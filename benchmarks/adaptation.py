@@ -318,7 +318,7 @@ def table(title: str, config: DistillConfig, records: list[dict[str, Any]]) -> s
     nets = len(records[0]["distilled"])
     lines = [
         f"{title}: {config.ipc} a class, {config.inner_steps} steps; over {len(ours)} "
-        + (f"held-out nets ({len(records)} sets)" if nets > 1 else "seeds"),
+        + (f"held-out nets, sets of {len(records)} seed(s)" if nets > 1 else "seed(s)"),
         "",
         "| | accuracy | 95% interval | distilled minus this | trained with |",
         "| --- | ---: | ---: | ---: | --- |",
