@@ -114,7 +114,7 @@ def test_options_that_contradict_a_normalization_are_refused(options):
         (
             {"normalization": "mean-std"},
             UsageError,
-            "normalization is .mean-std.; wanted own, imagenet, numbers",
+            r"normalization is .*; wanted .*a Normalization, such as",
         ),
         ({"device": "nonsense"}, UsageError, "'nonsense' is unknown"),
         ({"device": "cuda:99"}, Unavailable, "cuda:99 is not on this machine"),
