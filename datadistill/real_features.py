@@ -24,6 +24,8 @@ __all__ = ["measure_features", "to_features"]
 
 KEPT = 4
 """Splits whose features stay in memory, for a test after learning."""
+PROBES = 4
+"""Images whose features, computed each time, tell forwards with the same values apart."""
 
 
 def measure_features(
@@ -76,6 +78,8 @@ def to_features(real: RealData, normalization: FeatureNormalization) -> RealData
 
     def convert(split: Split) -> Split:
         backbone = normalization.attached().to(split.images.device)
+        if not len(split):
+            return Split(split.images.new_zeros(0, normalization.channels, 1, 1), split.labels)
         features = _kept_features(split, backbone, normalization.fingerprint)
         return Split(normalization.normalize(features), split.labels)
 
@@ -95,11 +99,13 @@ def _convert_test(convert: Any, real: RealData) -> Split:
 
 
 _features: dict[str, Tensor] = {}
-"""Features of the latest splits, by the content of images and backbone."""
+"""Features of the latest splits, by the images, the backbone's values and what it makes of them."""
 
 
 def _kept_features(split: Split, backbone: nn.Module, fingerprint: str) -> Float[Tensor, "n d"]:
-    key = checksum({"images": split.images}, {"backbone": fingerprint})
+    probes = features_of(backbone, split.images[:PROBES])  # another activation, another eps
+    content = {"images": split.images, "probes": probes}
+    key = checksum(content, {"backbone": fingerprint, "modules": repr(backbone)})
     found = _features.pop(key, None)
     if found is None:
         found = features_of(backbone, split.images)

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 def finetuning_table(output: Output, tuning: FineTuning, batch: int, every: int) -> None:
     """Accuracy, steps and seconds of the set and of ordinary fine-tuning; the modes of both."""
     steps = f"its {tuning.steps} steps" if tuning.steps > 1 else "its one step"
-    rows = [
-        ("before", tuning.accuracy_before, 0, 0.0),
-        (f"after {steps}", tuning.accuracy_after, tuning.steps, tuning.seconds),
-    ]
+    rows = [("before", tuning.accuracy_before, 0, 0.0)]
+    start, whence = "the net", ""
+    if tuning.accuracy_fresh is not None:
+        start, whence = "a fresh last layer", ", from a fresh last layer"
+        rows.append((start, tuning.accuracy_fresh, 0, 0.0))
+    rows.append((f"after {steps}{whence}", tuning.accuracy_after, tuning.steps, tuning.seconds))
     if tuning.max_steps is not None:
         rows += ordinary_rows(tuning)
     shown = [(name, *map(format_cell, cells)) for name, *cells in rows]
@@ -30,12 +32,17 @@ def finetuning_table(output: Output, tuning: FineTuning, batch: int, every: int)
         output.say("dropout: on in the set's steps and in ordinary fine-tuning")
     if tuning.max_steps is None:
         return
-    how = f"ordinary fine-tuning (Adam, learning rate {describe_rates(tuning.rates)}, "
+    if tuning.accuracy_fresh is not None:
+        output.say(
+            "ordinary fine-tuning starts from the fresh last layer, as the set's steps do, and not "
+            "from the net's own"
+        )
+    how = f"ordinary fine-tuning{whence} (Adam, learning rate {describe_rates(tuning.rates)}, "
     how += f"batches of {batch})"
     if tuning.steps_ordinary is None:
         found = f"not reached in {tuning.max_steps} steps, {tuning.seconds_ordinary:.2f} s"
     elif tuning.steps_ordinary == 0:
-        found = "the net was as good before any step"
+        found = f"{start} was as good before any step"
     else:
         found = f"reached after {tuning.steps_ordinary} steps, {tuning.seconds_ordinary:.2f} s"
     output.say(f"{how}: {found} (compared on the validation split every {every} steps)")

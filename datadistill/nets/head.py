@@ -10,6 +10,7 @@ outputs is the layer's output on the mean.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,8 @@ CHUNK = 16 * 224 * 224
 """Pixels of the images that go through a body at once."""
 TOLERANCE = 1e-3
 """Largest difference of logits, relative to their range, that is taken for rounding."""
+TRIED = 16
+"""Images on which a net with another head is compared with the head."""
 _LARGE = 100.0
 """Times the largest logit: a bias that no image takes below 0."""
 
@@ -103,6 +106,15 @@ def is_linear_head(net: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
     return _is_near(_logits(net, images), head_logits(net, features_of(net, images)))
 
 
+def check_linear_head(net: nn.Module, images: Float[Tensor, "n c h w"], classes: int) -> None:
+    """Refuse, before one is trained, a net that cannot take a linear head for so many classes: a
+    random one is put into a copy."""
+    features = features_of(net, images)
+    draws = torch.Generator().manual_seed(0)
+    weight = torch.randn(classes, features.shape[1], generator=draws).to(features)
+    put_linear_head(net, weight, weight.new_ones(classes), images)
+
+
 @torch.no_grad()
 def put_linear_head(
     net: nn.Module,
@@ -127,9 +139,11 @@ def put_linear_head(
             f"the net's last layer {name} makes {len(head.weight)} logits, and there are "
             f"{len(weight)} classes; put a layer of {len(weight)} in its place first, of any values"
         )
-    features = features_of(trained, images)
-    wanted = features @ weight.T + bias
-    if head.weight.flatten(1).shape == weight.shape and head.bias is not None:
+    wanted = features_of(trained, images) @ weight.T + bias
+    why = "the logits are not that layer's output on its input"
+    if head.bias is None:
+        why = "it has no bias"
+    elif head.weight.flatten(1).shape == weight.shape:
         head.weight.copy_(weight.view_as(head.weight))
         for shift in (0.0, _LARGE * float(wanted.abs().max())):
             head.bias.copy_(bias + shift)
@@ -137,8 +151,8 @@ def put_linear_head(
                 return trained
     raise UsageError(
         f"a linear head cannot take the place of the net's last layer {name} "
-        f"{tuple(head.weight.shape)}: the logits are not that layer's output on its input, or it "
-        "has no bias; learn a set for that net instead (--space pixels --train head)"
+        f"{tuple(head.weight.shape)}, the one that it registers last: {why}; learn a set for that "
+        "net instead (--space pixels --train head, or the name of the layer that makes the logits)"
     )
 
 
@@ -153,7 +167,7 @@ def _logits(net: nn.Module, images: Tensor) -> Tensor:
 
 
 def _chunks(images: Tensor) -> tuple[Tensor, ...]:
-    return images.split(max(1, CHUNK // images[0, 0].numel()))
+    return images.split(max(1, CHUNK // math.prod(images.shape[2:])))
 
 
 @contextlib.contextmanager

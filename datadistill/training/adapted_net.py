@@ -83,6 +83,9 @@ class FineTuning:
     `start` is the head before."""
     features: RealData | None = field(default=None, repr=False)
     """For a set of features: the target data that the head takes."""
+    accuracy_fresh: float | None = None
+    """For a set of features: of the head before, drawn afresh, where both the set's steps and
+    ordinary fine-tuning start."""
     rates: dict[str, float] = field(default_factory=dict)
     """Its learning rate for each of "ordinary", "same_steps", "same_seconds" and "end"; they are
     chosen one by one on the validation split where `lr` is "auto"."""

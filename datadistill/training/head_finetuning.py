@@ -18,7 +18,13 @@ from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
 from datadistill.features import FeatureNormalization
 from datadistill.nets.copying import copy_net
-from datadistill.nets.head import head_logits, is_linear_head, put_linear_head
+from datadistill.nets.head import (
+    TRIED,
+    check_linear_head,
+    head_logits,
+    is_linear_head,
+    put_linear_head,
+)
 from datadistill.real_features import to_features
 from datadistill.starts import Random
 from datadistill.theta import net_with
@@ -26,9 +32,6 @@ from datadistill.training.ordinary_finetuning import percent_of
 
 if TYPE_CHECKING:
     from datadistill.training.adapted_net import FineTuning
-
-TRIED = 16
-"""Images on which the adapted net is compared with the head."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,11 @@ class HeadTuning:
 
     @classmethod
     def of(cls, d: DistilledDataset, net: nn.Module, images: RealData) -> HeadTuning:
-        """For a set of features; DataError for another net than its backbone."""
+        """For a set of features; DataError for another net than its backbone, UsageError for one
+        that cannot take the head."""
         whole = d.with_weights(net)
         own = copy_net(net).to(images.device)
+        check_linear_head(own, images.train.images[:TRIED], len(d.classes))
         return cls(whole, own, images, to_features(images, _features_of(whole)))
 
     def fresh_head(self, seed: int) -> nn.Module:
@@ -61,7 +66,7 @@ class HeadTuning:
 
     def accuracy_before(self) -> float:
         """Percent of the test images that the net classifies right as it is."""
-        if not is_linear_head(self.net, self.images.validation.images[:TRIED]):
+        if not is_linear_head(self.net, self.images.train.images[:TRIED]):
             return percent_of(self.net, self.images.test)
         test = self.features.test
         features = self.features.normalization.inverse(test.images).flatten(1)
@@ -75,7 +80,7 @@ class HeadTuning:
         weight, bias = head.parameters()
         scale = _features_of(self.d)
         mean, std = (torch.tensor(x).to(weight) for x in (scale.mean, scale.std))
-        some = self.images.validation.images[:TRIED]
+        some = self.images.train.images[:TRIED]
         return put_linear_head(self.net, weight / std, bias - weight @ (mean / std), some)
 
     def finish(self, tuning: FineTuning) -> dict[str, Any]:
@@ -84,6 +89,7 @@ class HeadTuning:
         return {
             "net": self.put_into_net(tuning.net),
             "accuracy_before": accuracies["before"],
+            "accuracy_fresh": tuning.accuracy_before,
             "head": tuning.net,
             "features": self.features,
             "meta": {

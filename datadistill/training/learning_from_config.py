@@ -34,6 +34,7 @@ from datadistill.methods import METHODS, Unrolled
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
+from datadistill.nets.head import TRIED, check_linear_head
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.nets.trained_parameters import HEAD, parameters_of, select_trained
 from datadistill.objectives import OBJECTIVES, Objective
@@ -207,6 +208,7 @@ def take_features(
     weights = None
     if config.weights is not None:
         weights = load_body(backbone, config.weights, spec, options.download)
+    check_linear_head(backbone, data.train.images[:TRIED], outputs)
     normalization = measure_features(data, backbone, spec, weights)
     linear = replace(
         config,

@@ -51,6 +51,17 @@ SAID = {
         ("trained: the last layer alone, on features",),
         ("BatchNorm",),
     ),
+    "a head beside ordinary fine-tuning": (
+        replace(BESIDE, head=nn.Linear(9, 10), accuracy_fresh=9.75, steps_ordinary=0),
+        (
+            "before 10.50 0 0.00 a fresh last layer 9.75 0 0.00",
+            "after its 5 steps, from a fresh last layer 80.25",
+            "starts from the fresh last layer, as the set's steps do, and not from the net's own",
+            "ordinary fine-tuning, from a fresh last layer (Adam",
+            "a fresh last layer was as good before any step",
+        ),
+        ("the net was as good",),
+    ),
     "the set alone": (
         ALONE,
         ("before 10.50 0 0.00", "after its 5 steps 80.25 5 0.0314", "(frozen)"),

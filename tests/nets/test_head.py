@@ -7,6 +7,7 @@ from torch import nn
 from datadistill.errors import UsageError
 from datadistill.nets import build
 from datadistill.nets.head import (
+    check_linear_head,
     features_of,
     head_input,
     head_logits,
@@ -87,6 +88,27 @@ class Flattened(nn.Sequential):
 
     def forward(self, images):
         return super().forward(images.reshape(1, -1)).reshape(len(images), -1)
+
+
+class HeadFirst(nn.Module):
+    """Registers the layer that makes the logits before its body."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.body = nn.Linear(3, 3), nn.Linear(4, 3)
+
+    def forward(self, images):
+        return self.head(self.body(images.flatten(1)).relu())
+
+
+def test_nets_that_cannot_take_a_linear_head():
+    x = torch.randn(3, 1, 2, 2)
+    check_linear_head(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), x, 3)
+    check_linear_head(net_of("squeezenet1_0"), images(), 5)
+    with pytest.raises(UsageError, match=r"body \(3, 4\), the one that it registers last: the l"):
+        check_linear_head(HeadFirst(), x, 3)
+    with pytest.raises(UsageError, match="it has no bias"):
+        check_linear_head(nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False)), x, 3)
 
 
 def test_refusals():

@@ -1,6 +1,7 @@
 """Sets of features of a frozen net: learned, saved, tested, and put into the net as its head."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 import datadistill as dd
 from datadistill.cli import main
 from datadistill.config import DistillConfig
+from datadistill.data import Split
 from datadistill.data.normalization import Normalization
 from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.own_data import load_own_data
@@ -168,9 +170,33 @@ def test_refusals_of_nets(learned):
     with pytest.raises(UsageError, match="makes 7 logits, and there are 10 classes"):
         finetune(d, net_of(classes=7), data=data, reach=False)
     behind = WithSigmoid(*net_of())
-    soft = dd.distill(CONFIG, data=data, net=behind)
-    with pytest.raises(UsageError, match="a linear head cannot take the place of the net's last"):
-        finetune(soft, behind, data=data, reach=False)
+    for use in (
+        lambda: dd.distill(CONFIG.with_changes(iterations=10**9), data=data, net=behind),
+        lambda: finetune(d, behind, data=data, max_steps=10**9),
+    ):
+        with pytest.raises(UsageError, match="a linear head cannot take the place of the net's la"):
+            use()
+
+
+def test_another_forward_with_the_same_values_has_its_own_features(learned):
+    data, d = learned
+    other = net_of()
+    other[2] = nn.Tanh()
+    short = CONFIG.with_changes(iterations=1)
+    normalization = dd.distill(short, data=data, net=other).normalization
+    assert normalization.fingerprint == d.normalization.fingerprint
+    wanted = features_of(other, data.train.images)
+    torch.testing.assert_close(torch.tensor(normalization.mean), wanted.mean(0))
+    found = to_features(data, normalization).validation.images
+    wanted = features_of(other, data.validation.images)
+    torch.testing.assert_close(normalization.inverse(found).flatten(1), wanted)
+
+
+def test_finetune_without_validation_images(learned):
+    data, d = learned
+    none = Split(data.validation.images[:0], data.validation.labels[:0])
+    found = finetune(d, net_of(), data=replace(data, validation=none), reach=False)
+    assert found.accuracy_after > 75 > found.accuracy_fresh
 
 
 def test_data_of_another_normalization_are_refused(learned):
