@@ -61,8 +61,9 @@ class DistilledDataset:
             None.
         buffers: the buffers (running statistics) and frozen parameters of a net whose values were
             given, which go with theta_0, else None.
-        embedded: names of the tensors of theta_0 and buffers that the file holds, where the others
-            are those of the weights that `start` names; None: it holds all. See `with_weights`.
+        own: names of the tensors of theta_0 and buffers that the weights which `start` names do not
+            give: a fresh last layer, re-estimated statistics.
+        by_reference: whether the file holds these alone; see `with_weights`.
         trained: the parameters that the steps train; see `nets.trained_parameters`.
         tensors: with (T, P) step sizes, the P names; taken from theta_0 or the net where absent.
         norm: what BatchNorm used in the inner loop.
@@ -113,7 +114,8 @@ class DistilledDataset:
         update: UpdateRule,
         theta_0: Theta | None = None,
         buffers: Theta | None = None,
-        embedded: Sequence[str] | None = None,
+        own: Sequence[str] = (),
+        by_reference: bool = False,
         trained: Sequence[str] | None = None,
         tensors: Sequence[str] | None = None,
         norm: str = "batch",
@@ -147,7 +149,7 @@ class DistilledDataset:
         )
         self.theta_0 = None if theta_0 is None else {k: p.detach() for k, p in theta_0.items()}
         self.buffers = None if buffers is None else {k: b.detach() for k, b in buffers.items()}
-        self.embedded = None if embedded is None else tuple(embedded)
+        self.own, self.by_reference = tuple(own), by_reference
         self.trained = tuple(trained or EVERY)
         self.norm, self.quantization = norm, quantization
         self.start = start or default_start(net, theta_0 is not None)
@@ -196,13 +198,23 @@ class DistilledDataset:
     def carried(self) -> Theta:
         """The tensors of theta_0 and buffers that its file holds."""
         found = {**(self._theta_0 or {}), **(self._buffers or {})}
-        return {k: x for k, x in found.items() if self.embedded is None or k in self.embedded}
+        return {k: x for k, x in found.items() if not self.by_reference or k in self.own}
+
+    @property
+    def own_values(self) -> Theta:
+        """The tensors of `own`."""
+        return {k: x for k, x in self.carried.items() if k in self.own}
+
+    @property
+    def has_reestimated_statistics(self) -> bool:
+        """Whether statistics of BatchNorm were re-estimated for it, and are its own."""
+        return any(k.split(".")[-1] == "running_mean" for k in self.own)
 
     @property
     def is_complete(self) -> bool:
         """Whether the values that its steps start from are at hand, not only named."""
         at_hand = len(self._theta_0 or {}) + len(self._buffers or {})
-        return self.embedded is None or at_hand > len(self.embedded)
+        return not self.by_reference or at_hand > len(self.own)
 
     @property
     def needs_weights(self) -> bool:
@@ -362,8 +374,8 @@ class DistilledDataset:
     def _is_own_start(self, net: nn.Module, theta_0: Theta) -> bool:
         """Whether these are the values that a set for one initialization was learned for."""
         if not self.is_complete:  # judged by their checksum
-            carried = {k: x for k, x in self.carried.items() if k in theta_0}
-            return _is_same({k: theta_0[k] for k in carried}, carried) and is_given_by(
+            own = {k: x for k, x in self.own_values.items() if k in theta_0}
+            return _is_same({k: theta_0[k] for k in own}, own) and is_given_by(
                 self, net_with(net, theta_0)
             )
         return self.theta_0 is None or _is_same(theta_0, self.theta_0)

@@ -37,8 +37,8 @@ def check_set(d: DistilledDataset) -> None:
     for k, p in (d._theta_0 or {}).items():
         if not p.is_floating_point() or not bool(torch.isfinite(p).all()):
             raise DataError(f"theta_0 {k!r} is {p.dtype}, or not finite; wanted finite floats")
-    if lacking := sorted(set(d.embedded or ()) - d.carried.keys()):
-        raise DataError(f"embedded has {quote(lacking[0])}, which is neither theta_0 nor a buffer")
+    if lacking := sorted(set(d.own) - d.carried.keys()):
+        raise DataError(f"own has {quote(lacking[0])}, which is neither theta_0 nor a buffer")
     if d.net.name != CUSTOM:
         _check_carried(d)
         if d.net.args.get("classes") != len(d.classes):

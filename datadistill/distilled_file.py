@@ -6,8 +6,8 @@ for a set learned for one fixed initialization. The JSON says the rest; no date,
 path is in it, so the same run gives the same bytes. `runs/artifact.py` has the refusals of damaged
 and other files.
 
-Where `embedded` is a list, it names the tensors of theta_0 and buffers that the file holds; the
-others are those of the weights that `start` names (`pretrained_values.py`).
+With `by_reference` the file holds of theta_0 and buffers the tensors that `own` names; the others
+are those of the weights that `start` names (`pretrained_values.py`).
 
 Schema 4: the JSON says start, objective, data and schedule in fields of their own, and a decoder
 and `coded.NAME` may stand in place of images. `earlier_files.py` reads schema 1 to 3; the checksum
@@ -16,7 +16,7 @@ of schema 1 left the accuracies out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ from datadistill.runs.content import (
     check_object,
     check_text,
     check_texts,
+    check_truth,
     optional,
     parse_with,
     quote,
@@ -101,17 +102,16 @@ def _values(d: DistilledDataset) -> dict[str, Any]:
         "objective": d.objective.describe(),
         "data": d.data.describe(),
         "tensors": None if d.tensors is None else list(d.tensors),
-        **{name: _names(getattr(d, f"_{name}"), d.embedded) for name in CARRIED},
-        "embedded": None if d.embedded is None else list(d.embedded),
+        **{name: _names(d, getattr(d, f"_{name}")) for name in CARRIED},
+        "own": list(d.own) or None,
+        "by_reference": d.by_reference or None,
         "trained": None if d.trained == EVERY else list(d.trained),
     }
 
 
-def _names(tensors: Mapping[str, Tensor] | None, embedded: Collection[str] | None) -> Any:
+def _names(d: DistilledDataset, tensors: Mapping[str, Tensor] | None) -> list[str] | None:
     """The names of those that the file holds."""
-    if tensors is None:
-        return None
-    return [k for k in tensors if embedded is None or k in embedded]
+    return None if tensors is None else [k for k in tensors if k in d.carried]
 
 
 def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) -> dict[str, Any]:
@@ -143,6 +143,8 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
         made_of = {"images": None, "decoder": decoder, "coded": rows}
     return {
         **{k: v for k, v in values.items() if k not in ("decoder", "schedule")},
+        "own": values["own"] or (),
+        "by_reference": bool(values["by_reference"]),
         **made_of,
         "order": values["schedule"],
         "objective": objective_from(values["objective"], len(values["classes"])),
@@ -210,7 +212,8 @@ SET = Artifact(
         "tensors": optional(check_texts),
         "theta_0": optional(check_texts),
         "buffers": check_texts,
-        "embedded": check_texts,
+        "own": check_texts,
+        "by_reference": check_truth,
         "trained": check_texts,
         "start": parse_with(Start.from_description),
         "objective": check_object,
@@ -221,7 +224,7 @@ SET = Artifact(
         "decoder": _check_decoder,
     },
     with_tensors=["normalization"],
-    optional=["buffers", "embedded", "trained", "decoder"],
+    optional=["buffers", "own", "by_reference", "trained", "decoder"],
     tensors=to_tensors,
     values=_values,
     arguments=_arguments,

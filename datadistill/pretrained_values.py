@@ -44,18 +44,24 @@ def checksum_of(values: Mapping[str, Tensor]) -> str:
 
 
 def given_values(net: nn.Module, own: Collection[str] = ()) -> Theta:
-    """The values of a net that weights give: its parameters and the buffers of its state, less
+    """The values of a net that weights give: its parameters and the buffers that it keeps, less
     those of the set's `own`, counts of batches, and buffers with values that are not finite (a mask
     is part of the architecture)."""
-    state = net.state_dict()
+    left_out = {*own, *names_not_kept(net)}
     named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     return {
         name: value.detach()
         for name, value in named.items()
-        if name in state
-        and name not in own
-        and not name.endswith("num_batches_tracked")
-        and is_finite(value)
+        if name not in left_out and not name.endswith("num_batches_tracked") and is_finite(value)
+    }
+
+
+def names_not_kept(net: nn.Module) -> set[str]:
+    """Names of the buffers that a net does not keep in its state (`persistent=False`)."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in net.named_modules()
+        for name in module._non_persistent_buffers_set
     }
 
 
@@ -91,7 +97,7 @@ def complete(
         put(module, {**theta, **buffers})
         name = found.source
     select_trained(module, d.trained)
-    own = d.carried
+    own = d.own_values
     digest = checksum_of(given_values(module, own))
     if digest != d.start.fingerprint:
         raise DataError(
@@ -104,7 +110,7 @@ def complete(
 
 def is_given_by(d: DistilledDataset, net: nn.Module) -> bool:
     """Whether a net has the values that the set was learned for, but for the set's own."""
-    return checksum_of(given_values(net, d.carried)) == d.start.fingerprint
+    return checksum_of(given_values(net, d.own)) == d.start.fingerprint
 
 
 def describe(d: DistilledDataset) -> str:

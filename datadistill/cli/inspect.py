@@ -154,10 +154,10 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
     if s["theta_0"] is not None:
         one = "one net of given values" if kind == "given" else "one fixed initialization"
         start = f"{one}, carried along ({size_of(s['bytes_theta_0'])})"
-        if s.get("embedded") is not None:
+        if s.get("by_reference"):
             named = s["start"].get("weights") or "those of a net of the user's own"
             start = f"one net of given values, by reference: {named} ({s['start']['fingerprint']})"
-            if s["embedded"]:
+            if s.get("own"):
                 start += f"; its own tensors, {size_of(s['bytes_theta_0'])}, are carried along"
     else:
         start = (

@@ -24,7 +24,7 @@ def pretrained_line(d: DistilledDataset) -> str | None:
     else:
         parts.append(f"{' '.join(d.trained)} trained ({trained} of {every} tensors)")
     if has_batchnorm(net):
-        reestimated = any(k.endswith("running_mean") for k in d.carried) and d.embedded is not None
-        own = "re-estimated on the real images" if reestimated else "the net's own, frozen"
+        reestimated = "re-estimated on the real images"
+        own = reestimated if d.has_reestimated_statistics else "the net's own, frozen"
         parts.append(f"BatchNorm's statistics {own if d.norm == 'frozen' else 'of each batch'}")
     return "; ".join(parts)

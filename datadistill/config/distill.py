@@ -227,7 +227,8 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
             if value != default and not needed:
                 raise UsageError(
                     f"{name} is {quote(getattr(self, name))}, which goes with a pretrained net; "
-                    "pass --weights FILE, or choose theta_0 given with a net of your own"
+                    "pass --weights FILE, choose theta_0 given with a net of your own, or pool "
+                    "custom where Python passes a pool"
                 )
 
     def _check_space(self) -> None:

@@ -225,7 +225,7 @@ def measure_training(
                 for one in unstack(theta_0, count) if before else []:
                     # a pretrained net has statistics of its own, which are in the module
                     as_it_is = isinstance(start, Pretrained) or (
-                        d.start.kind in ("given", "pool") and isinstance(start, Fixed)
+                        d.start.kind in ("given", "weights", "pool") and isinstance(start, Fixed)
                     )
                     with keep_attributes(module):
                         first.append(

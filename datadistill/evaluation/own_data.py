@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from datadistill.data import SOURCES, RealData, load, load_folder
 from datadistill.data.folders import folder_classes
+from datadistill.data.normalization import Normalization
 from datadistill.data.parts import Parts
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
@@ -99,6 +101,16 @@ def check_data(d: DistilledDataset, real: RealData, split: str = "test") -> None
                 "added, edited or renamed; load the folder with parts=d.data.parts, or test on a "
                 "data set of its own (test=)"
             )
+    if (own := _scale(d.normalization)) != (other := _scale(real.normalization)):
+        raise DataError(
+            f"the images of {real.name} are normalized by {other}, those of the set by {own}; load "
+            "the data with normalization=d.normalization"
+        )
+
+
+def _scale(normalization: Normalization) -> tuple[Any, ...]:
+    """What a normalization does to values."""
+    return normalization.kind, normalization.mean, normalization.std
 
 
 def _check_classes(d: DistilledDataset, name: str, classes: Sequence[str]) -> None:

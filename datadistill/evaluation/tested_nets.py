@@ -19,7 +19,7 @@ from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, check_draws, is_factory
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import FACTORY, NetSpec
-from datadistill.nets.trained_parameters import select_trained
+from datadistill.nets.trained_parameters import ALL, EVERY, HEAD, NORM, select_trained
 from datadistill.pool import Pool
 from datadistill.starts import Built, Fixed, InitialDistribution, Pretrained, random_start
 from datadistill.theta import put, trainable
@@ -151,7 +151,11 @@ def net_of(d: DistilledDataset, net: str | nn.Module | NetFactory | None = None)
     if net is None or net == d.net.name:
         return d.build()
     if isinstance(net, str):
-        return select_trained(build(net, channels=c, size=h, classes=len(d.classes)), d.trained)
+        other = build(net, channels=c, size=h, classes=len(d.classes))
+        # names of parameters are those of the set's own architecture
+        return select_trained(
+            other, d.trained if {ALL, HEAD, NORM}.issuperset(d.trained) else EVERY
+        )
     own = as_module(net, 0, HELD_OUT, 0, 0)
     check_fits(own, tuple(d.images.shape[1:]), len(d.classes))
     return select_trained(copy_net(own), d.trained)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -99,7 +100,11 @@ class Weights:
                 f"{len(self.tensors):,} of the file, {fitting:,} fit; {'; '.join(parts)}: "
                 f"{_remedy(net, missing, unexpected, different)}"
             )
-        bad = [name for name in shared if not is_finite(self.tensors[name])]
+        bad = [
+            name
+            for name in shared
+            if not is_finite(self.tensors[name]) and not _is_own(self.tensors[name], wanted[name])
+        ]
         if bad:
             raise DataError(
                 f"{self.source} has a NaN or infinite value in {_list_some(bad)}; "
@@ -186,6 +191,11 @@ def _layers(net: nn.Module) -> list[str]:
 
 def _has_form_of(found: Tensor, wanted: Tensor) -> bool:
     return found.shape == wanted.shape and found.is_floating_point() == wanted.is_floating_point()
+
+
+def _is_own(found: Tensor, own: Tensor) -> bool:
+    """Whether a tensor is the net's own already, such as a mask with infinities."""
+    return torch.equal(found.to(own), own)
 
 
 def _kind(tensor: Tensor) -> str:

@@ -47,9 +47,13 @@ def fingerprints(
     data: Fingerprinted, net: nn.Module, others: Mapping[str, Any] = MappingProxyType({})
 ) -> dict[str, str]:
     """Fingerprints that a resumed run must find again: of the data, of the names and shapes of the
-    net's tensors and, where `origin` names them, of the pool or the weights that nets start from,
-    or of a teacher."""
-    tensors = {k: list(x.shape) for k, x in [*net.named_parameters(), *net.named_buffers()]}
+    net's tensors and which of them are frozen, and, where `origin` names them, of the pool or the
+    weights that nets start from, or of a teacher."""
+    tensors: dict[str, Any] = {
+        k: list(x.shape) for k, x in [*net.named_parameters(), *net.named_buffers()]
+    }
+    if frozen := [k for k, p in net.named_parameters() if not p.requires_grad]:
+        tensors["frozen parameters"] = frozen
     found = {
         "data": data.fingerprint,
         "net": hashlib.sha256(json.dumps(tensors).encode()).hexdigest(),

@@ -142,9 +142,9 @@ def finetune(
     _warn_of_attack(d)
     d, start = d.to(where), start.to(where)
     norm = d.norm
-    if d.embedded is not None and is_given_by(d, start):
-        put(start, d.carried)  # a fresh last layer, or statistics, that the set was learned with
-        norm = "reestimated" if any(k.endswith(".running_mean") for k in d.carried) else norm
+    if d.own and is_given_by(d, start):
+        put(start, d.own_values)  # a fresh last layer, or statistics, that the set was learned with
+        norm = "reestimated" if d.has_reestimated_statistics else norm
     theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
     d.warn_of_other_start(start, theta_0, stacklevel=5)
     _warm_up(d, start, theta_0)

@@ -36,7 +36,7 @@ from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
 from datadistill.nets.head import TRIED, check_linear_head
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
-from datadistill.nets.trained_parameters import HEAD, parameters_of, select_trained
+from datadistill.nets.trained_parameters import EVERY, HEAD, parameters_of, select_trained
 from datadistill.objectives import OBJECTIVES, Objective
 from datadistill.pool import Pool
 from datadistill.real_features import measure_features, to_features
@@ -282,8 +282,9 @@ def build_distilled(
         update=update,
         theta_0=starts.learning.draw(0) if isinstance(starts.learning, Fixed) else None,
         buffers=starts.carried,
-        embedded=starts.embedded,
-        trained=config.train,
+        own=starts.own,
+        by_reference=starts.by_reference,
+        trained=trained_names(config, net, starts),
         tensors=trainable(net),
         norm=norm_of(config, net),
         start=starts.start,
@@ -293,6 +294,15 @@ def build_distilled(
         decoder=None if pixels else synthetic.decoder,
         coded=None if pixels else {k: x.clone() for k, x in synthetic.tensors.items()},
     )
+
+
+def trained_names(config: DistillConfig, net: nn.Module, starts: Starts) -> tuple[str, ...]:
+    """The parameters that the steps train, as the set says it: of one net of the user's own with
+    frozen parameters their names, for the frozen ones are no part of its values."""
+    has_frozen = len(trainable(net)) < len(list(net.parameters()))
+    if config.train == EVERY and has_frozen and starts.start.kind in ("given", "weights"):
+        return trainable(net)
+    return config.train
 
 
 def describe_data(config: DistillConfig, data: RealData) -> DataReference:

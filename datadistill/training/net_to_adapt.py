@@ -110,8 +110,8 @@ def load_values_for_set(
     """The net of a set for the values of one, from the weights that give them."""
     theta, buffers, fresh = weights.fit(net, fresh_last=d.start.kind == "weights")
     put(net, {**theta, **buffers})
-    if d.embedded is not None:
-        own, is_own = d.carried, is_given_by(d, net)
+    if d.by_reference or d.own:
+        own, is_own = d.own_values, is_given_by(d, net)
         digest = checksum_of(given_values(net, own))
     else:  # its file holds all of them
         is_own = all(torch.equal(x, theta[k]) for k, x in d.carried.items() if k in theta)

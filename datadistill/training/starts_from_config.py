@@ -20,7 +20,13 @@ from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.nets.trained_parameters import HEAD, parameters_of
 from datadistill.nets.weights import Weights, read_weights
 from datadistill.pool import Pool
-from datadistill.pretrained_values import checksum_of, finite_copies, given_values, name_of
+from datadistill.pretrained_values import (
+    checksum_of,
+    finite_copies,
+    given_values,
+    name_of,
+    names_not_kept,
+)
 from datadistill.runs.header import DTYPES
 from datadistill.runs.tensors import is_finite
 from datadistill.starts import (
@@ -47,14 +53,15 @@ class Starts:
         learning, validation: where nets start in learning, and in tests on the validation split.
         start: what the set says of it.
         carried: buffers and frozen parameters that go with one theta_0, for the file.
-        embedded: see `DistilledDataset`.
+        own, by_reference: see `DistilledDataset`.
     """
 
     learning: InitialDistribution
     validation: InitialDistribution
     start: Start
     carried: Theta | None = None
-    embedded: tuple[str, ...] | None = None
+    own: tuple[str, ...] = ()
+    by_reference: bool = False
 
 
 def starts_of(
@@ -217,19 +224,16 @@ def _from_given(
             raise DataError(
                 f"theta_0 is given, but {k!r} of the net is not finite; pass a net that is whole"
             )
-    own = {*fresh, *({k for k, _ in net.named_buffers()} - net.state_dict().keys())}
+    own = {*fresh, *names_not_kept(net)}
     if config.norm == "reestimated":
         own |= _reestimate(net, data)
     fixed = Fixed({k: net.get_parameter(k).detach().clone() for k in trainable(net)})
     beside = finite_copies(frozen_tensors(net))
-    start = Start(
-        "weights" if fresh else "given",
-        one=True,
-        fingerprint=checksum_of(given_values(net, own)),
-        weights=name,
-    )
-    held = [k for k in (*fixed.theta_0, *(beside or {})) if k in own]
-    return Starts(fixed, fixed, start, beside, None if config.embed_weights else tuple(held))
+    given = given_values(net, own)
+    kind = "weights" if fresh else "given"
+    start = Start(kind, one=True, fingerprint=checksum_of(given), weights=name)
+    held = tuple(k for k in (*fixed.theta_0, *(beside or {})) if k in own)
+    return Starts(fixed, fixed, start, beside, held, bool(given) and not config.embed_weights)
 
 
 def _read(config: DistillConfig, net: nn.Module, spec: NetSpec, download: bool) -> Weights:

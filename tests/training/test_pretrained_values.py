@@ -157,7 +157,7 @@ def test_finetune_takes_the_net_that_it_is_for(digits, weights, other_classes, t
 
 def test_a_head_of_other_classes_is_drawn_afresh_or_refused(digits, other_classes):
     d = learn(digits, other_classes)
-    assert d.start.kind == "weights" and set(d.embedded) == {"classifier.weight", "classifier.bias"}
+    assert d.start.kind == "weights" and set(d.own) == {"classifier.weight", "classifier.bias"}
     body = {k: v for k, v in d.theta_0.items() if not k.startswith("classifier.")}
     assert all(torch.equal(v, pretrained(7).state_dict()[k]) for k, v in body.items())
     said = r"the last layer of .*seven\.safetensors does not fit these classes \(classifier\.weight"
@@ -173,7 +173,7 @@ def test_the_head_of_a_module_may_be_drawn_afresh(digits):
     )
     assert torch.equal(kept.theta_0["classifier.weight"], net.classifier.weight)
     assert not torch.equal(fresh.theta_0["classifier.weight"], net.classifier.weight)
-    assert fresh.embedded and fresh.start.kind == "weights"
+    assert fresh.own and fresh.start.kind == "weights"
 
 
 # --- the parameters that train
@@ -301,3 +301,88 @@ def test_as_typed(tmp_path, monkeypatch, capsys, weights):
     assert "trained head" in said
     assert main([*words.split(), "--weights", "missing.pt", "--out", "none"]) == 3
     assert not (tmp_path / "none").exists()
+
+
+# --- what is easily lost
+
+
+def test_parameters_that_the_user_froze_stay_frozen_in_any_twin(digits, tmp_path):
+    net = pretrained()
+    net.features.requires_grad_(False)
+    chosen = config(theta_0="given", iterations=1, step_sizes="per-step")
+    d = dd.distill(chosen, data=digits, net=net, out=tmp_path / "run")
+    assert d.trained == ("classifier.weight", "classifier.bias")
+    twin, bare = pretrained(), dd.DistilledDataset.load(tmp_path / "run")
+    wanted = states(d.train(twin))
+    assert same(states(bare.with_weights(twin).train(twin)), wanted)
+    assert same(states(dd.finetune(bare, twin, data=digits, reach=False).net), wanted)
+    with pytest.raises(UsageError, match="another net"):
+        dd.distill(None, data=digits, net=twin, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("changes", [{"head": "fresh"}, {"norm": "reestimated"}])
+def test_embedded_sets_start_where_those_by_reference_do(digits, weights, changes):
+    found = [
+        states(
+            dd.finetune(
+                learn(digits, weights, embed_weights=embed, **changes),
+                pretrained(),
+                data=digits,
+                reach=False,
+            ).net
+        )
+        for embed in (True, False)
+    ]
+    assert same(*found)
+
+
+def test_a_set_that_owns_all_of_its_start_holds_it(digits, tmp_path):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    d = dd.distill(config(theta_0="given", head="fresh", iterations=1), data=digits, net=net)
+    assert d.is_complete and same(reload(d, tmp_path).theta_0, d.theta_0)
+
+
+class Renamed(torch.nn.Module):
+    """A module whose state has other names than its parameters."""
+
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.fc = torch.nn.Linear(64, 10)
+        self.register_buffer("mask", torch.full((1,), -torch.inf))
+        self._register_state_dict_hook(
+            lambda m, state, prefix, _: {f"model.{k}": v for k, v in state.items()}
+        )
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+
+def test_values_are_those_of_the_parameters_whatever_the_state_calls_them(digits, tmp_path):
+    d = dd.distill(config(theta_0="given", iterations=1), data=digits, net=Renamed(0))
+    bare = reload(d, tmp_path)
+    assert same(bare.with_weights(Renamed(0)).theta_0, d.theta_0)
+    with pytest.raises(DataError, match="is not what the set was learned for"):
+        bare.with_weights(Renamed(1))
+
+
+def test_a_mask_in_a_file_of_weights_is_the_nets_own(digits, tmp_path):
+    class Masked(torch.nn.Sequential):
+        def __init__(self):
+            super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+            self.register_buffer("mask", torch.full((1,), -torch.inf))
+
+    net = Masked()
+    bare = reload(dd.distill(config(theta_0="given", iterations=1), data=digits, net=net), tmp_path)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    assert same(
+        bare.with_weights(tmp_path / "net.pt", net=Masked()).theta_0, bare.with_weights(net).theta_0
+    )
+
+
+def test_before_is_said_alike(digits, weights):
+    d = learn(digits, weights, head="fresh", norm="batch")
+    tuned = dd.finetune(d, pretrained(), data=digits, reach=False)
+    found = dd.evaluate(d, data=digits, plain_nets=0)
+    assert found.accuracy_before_mean == pytest.approx(tuned.accuracy_before)
+    assert found.accuracy_mean == pytest.approx(tuned.accuracy_after)
