@@ -154,3 +154,10 @@ def test_validation_images_of_other_tensors_are_refused():
         assert dd.evaluate(d, data=data, split=split, nets=1, plain_nets=0).split == split
     with pytest.raises(DataError, match="not the ones that the set was learned from"):
         dd.evaluate(d, data=grown, split="validation", nets=1, plain_nets=0)
+
+
+def test_data_that_are_normalized_otherwise_are_refused():
+    d = dd.distill(dd.recipe("digits-random").with_changes(iterations=1, device="cpu"))
+    assert dd.evaluate(d, nets=1, plain_nets=0, data=dd.load("digits")).nets == 1
+    with pytest.raises(DataError, match=r"normalized by mean \(0.1,\) and deviation \(0.9,\)"):
+        dd.evaluate(d, nets=1, plain_nets=0, data=dd.load("digits", normalization="0.1/0.9"))
