@@ -37,6 +37,7 @@ from datadistill.nets.fits import check_fits
 from datadistill.nets.head import TRIED, check_linear_head
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.nets.trained_parameters import EVERY, HEAD, parameters_of, select_trained
+from datadistill.nets.weights import last_layer
 from datadistill.objectives import OBJECTIVES, Objective
 from datadistill.pool import Pool
 from datadistill.real_features import measure_features, to_features
@@ -135,6 +136,7 @@ def learning_of(
     given = spec.build() if net is None else as_module(net, config.seed, "theta_0", 0, 0)
     check_fits(given, real.shape, len(real.classes))
     module = (given if net is None else copy_net(given)).to(device)
+    _refuse_other_head(config, module, len(real.classes))
     select_trained(module, config.train)
     _refuse_too_large(config, real, module)
     starts = starts_of(config, real, module, spec, pool, options.download, make)
@@ -328,6 +330,21 @@ def adjoint_of(config: DistillConfig) -> Adjoint:
         return Truncated(config.window)
     adjoint: Adjoint = choose({"auto": FullUnroll, **ADJOINTS}, "adjoint", config.adjoint, {})()
     return adjoint
+
+
+def _refuse_other_head(config: DistillConfig, net: nn.Module, classes: int) -> None:
+    """Refuse to take for the head a layer that does not make the logits."""
+    if HEAD not in config.train and config.head != "fresh":
+        return
+    name = last_layer(net)
+    layer = net.get_submodule(name)
+    outputs = getattr(layer, "out_features", getattr(layer, "out_channels", None))
+    if outputs != classes:
+        raise UsageError(
+            f"the head is the last layer that the net registers, {name or 'the net itself'}, which "
+            f"has {outputs} outputs for {classes} classes; register it last, or name what is "
+            "trained (--train NAMES) and leave the head as it is (--head keep)"
+        )
 
 
 def _refuse_too_few_images(data: RealData) -> None:

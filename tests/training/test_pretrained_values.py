@@ -386,3 +386,17 @@ def test_before_is_said_alike(digits, weights):
     found = dd.evaluate(d, data=digits, plain_nets=0)
     assert found.accuracy_before_mean == pytest.approx(tuned.accuracy_before)
     assert found.accuracy_mean == pytest.approx(tuned.accuracy_after)
+
+
+def test_a_head_that_does_not_make_the_logits_is_refused(digits):
+    class Order(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.body = torch.nn.Linear(16, 10), torch.nn.Linear(64, 16)
+
+        def forward(self, x):
+            return self.fc(self.body(x.flatten(1)).relu())
+
+    for changes in ({"train": ("head",)}, {"head": "fresh"}):
+        with pytest.raises(UsageError, match="registers, body, which has 16 outputs for 10"):
+            dd.distill(config(theta_0="given", iterations=1, **changes), data=digits, net=Order())
