@@ -69,8 +69,12 @@ def test_from_start_to_end(learned, birds, capsys):
     assert "10 held out" in found["description"]
 
 
-def test_evaluate_wants_the_folder(learned, capsys):
-    assert main(["evaluate", str(learned)]) == 2
+def test_evaluate_wants_the_folder(learned, birds, tmp_path, capsys):
+    """A run folder says where it lies; a file alone does not."""
+    assert main(["evaluate", str(learned), "--nets", "1", "--plain-nets", "0"]) == 0
+    assert f"data: {birds}" in " ".join(capsys.readouterr().out.split())
+    alone = shutil.copy(learned / "distilled.safetensors", tmp_path / "alone.safetensors")
+    assert main(["evaluate", str(alone)]) == 2
     assert "--data FOLDER" in capsys.readouterr().err
 
 
@@ -85,7 +89,10 @@ def test_a_folder_of_the_name_of_a_data_set(birds, tmp_path, capsys):
         str(tmp_path / "run"),
     ]
     assert main(["distill", *argv]) == 0
-    assert main(["evaluate", str(tmp_path / "run")]) == 2
+    assert main(["evaluate", str(tmp_path / "run"), "--nets", "1", "--plain-nets", "0"]) == 0
+    assert "a folder of images" in " ".join(capsys.readouterr().out.split())
+    alone = shutil.copy(tmp_path / "run/distilled.safetensors", tmp_path / "alone.safetensors")
+    assert main(["evaluate", str(alone)]) == 2
     assert "--data FOLDER" in capsys.readouterr().err
 
 
