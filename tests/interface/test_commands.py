@@ -173,7 +173,7 @@ REFUSED = [
 SMOKE = "datadistill pretrain digits-28-lenet-smoke"
 AFTER_ITS_FIRST_LINE = [  # which says what is to be trained
     (f"{SMOKE} --dataset digitz", 2, "did you mean digits"),
-    (f"{SMOKE} --net resnet18", 2, "has BatchNorm layers"),
+    (f"{SMOKE} --net resnet18 --at-once 2", 2, "which is trained net after net"),
     (f"{SMOKE} --net-args width 3", 2, "no argument called 'width'"),
     (f"{KD} --method soft", 2, "did you mean soft-targets"),
     (f"{KD} --teacher nowhere", 3, "nowhere does not exist"),
