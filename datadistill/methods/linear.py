@@ -84,77 +84,21 @@ def weight_gradient(
     return ((features @ head.T).softmax(1) - labels).T @ features / len(features)
 
 
-class Body:
-    """The frozen part of a net, and the features of the real images.
-
-    Raises:
-        UsageError: a net of which more than a linear head is trained, or random changes of the real
-            images, whose features are computed once.
-    """
-
-    def __init__(self, net: nn.Module, split: Split, augment: Sequence[str], norm: str) -> None:
-        body = [k for k in trainable(net) if k not in parameters_of(net, HEAD)]
-        if body:
-            raise UsageError(
-                f"the method learns for the head of a frozen net, and {body[0]} and "
-                f"{len(body) - 1} more parameters are trained; choose --train head or --space "
-                "features, or the method unrolled"
-            )
-        if augment:
-            raise UsageError(
-                "the features of the real images are computed once, so that they cannot be "
-                f"augmented ({', '.join(augment)}); leave augment out, or choose the method "
-                "unrolled"
-            )
-        if has_batchnorm(net) and norm != "frozen":
-            raise UsageError(
-                f"norm is {norm}, so that the features of an image depend on its batch; choose "
-                "--norm frozen, or the method unrolled"
-            )
-        if not is_linear_head(net, split.images[:TRIED]):
-            raise UsageError(
-                "the net's logits are not the output of its last layer on features averaged over "
-                "space (SqueezeNet has ReLU behind that layer); choose the method unrolled, or "
-                "--space features"
-            )
-        self.net, self.split = net, split
-        self.classes = len(net.get_parameter(parameters_of(net, HEAD)[0]))
-
-    @cached_property
-    def real(self) -> Split:
-        """The real images' features (N, D), normalized, in place of images."""
-        mean, std, features = self._real
-        return Split((features - mean) / std, self.split.labels)
-
-    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Normalized features, differentiable in the images."""
-        mean, std, _ = self._real
-        return (head_input(self.net, images) - mean) / std
-
-    @cached_property
-    def _real(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One mean a feature, one deviation for all, and the features as the body makes them."""
-        features = features_of(self.net, self.split.images)
-        mean = features.mean(0)
-        return mean, (features - mean).square().mean().sqrt(), features
-
-
 @dataclass(eq=False)
-class RidgeRegression(OuterMethod):
-    """The loss of ridge regression on the set, solved in closed form.
+class LinearMethod(OuterMethod):
+    """A method for the linear head of a frozen net: its features of real images and of the set.
 
     Args:
         net: a net of which the head alone is trained.
         split: real images to learn from, on the net's device.
         batch: of these, an iteration.
-        augment: must be empty.
+        augment: must be empty, as the features of the real images are computed once.
         norm: must be "frozen" for a net with BatchNorm.
         objective: gives the labels that are asked for.
-        seed: of real batches.
-        regularization: lambda, relative to the mean of the kernel's diagonal. The larger it is, the
-            nearer is the solution to one gradient step from zero.
-        criterion: "squared-error" or "cross-entropy".
-        scale: of predictions as logits, for cross-entropy.
+        seed: of every random choice.
+
+    Raises:
+        UsageError: for arguments other than these.
     """
 
     net: nn.Module
@@ -164,6 +108,69 @@ class RidgeRegression(OuterMethod):
     norm: str = "frozen"
     objective: Objective = Classification()  # noqa: RUF009  (frozen)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        body = [k for k in trainable(self.net) if k not in parameters_of(self.net, HEAD)]
+        if body:
+            raise UsageError(
+                f"the method learns for the head of a frozen net, and {body[0]} and "
+                f"{len(body) - 1} more parameters are trained; choose --train head or --space "
+                "features, or the method unrolled"
+            )
+        if self.augment:
+            raise UsageError(
+                "the features of the real images are computed once, so that they cannot be "
+                f"augmented ({', '.join(self.augment)}); leave augment out, or choose the method "
+                "unrolled"
+            )
+        if has_batchnorm(self.net) and self.norm != "frozen":
+            raise UsageError(
+                f"norm is {self.norm}, so that the features of an image depend on its batch; "
+                "choose --norm frozen, or the method unrolled"
+            )
+        if not is_linear_head(self.net, self.split.images[:TRIED]):
+            raise UsageError(
+                "the net's logits are not the output of its last layer on features averaged over "
+                "space (SqueezeNet has ReLU behind that layer); choose the method unrolled, or "
+                "--space features"
+            )
+
+    def features(
+        self, synthetic: Synthetic, iteration: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of an iteration: normalized features (B, D) of a real batch, the classes asked for there
+        (B,), features (n, D) of the set, differentiable in its images, and its labels (n, K)."""
+        mean, std, normalized = self._real
+        real, classes = normalized.batch(generator(self.seed, "real_batch", iteration), self.batch)
+        features = (head_input(self.net, synthetic.images()) - mean) / std
+        labels = synthetic.labels()
+        if labels.dim() == 1:
+            weight = self.net.get_parameter(parameters_of(self.net, HEAD)[0])
+            labels = F.one_hot(labels, len(weight))
+        return real, self.objective.labels(classes), features, labels.to(real)
+
+    @cached_property
+    def _real(self) -> tuple[Tensor, Tensor, Split]:
+        """One mean a feature, one deviation for all, and the real images' features normalized by
+        them, in place of images."""
+        features = features_of(self.net, self.split.images)
+        mean = features.mean(0)
+        std = (features - mean).square().mean().sqrt()
+        return mean, std, Split((features - mean) / std, self.split.labels)
+
+
+@dataclass(eq=False)
+class RidgeRegression(LinearMethod):
+    """The loss of ridge regression on the set, solved in closed form.
+
+    Args:
+        regularization: lambda, relative to the mean of the kernel's diagonal. The larger it is, the
+            nearer is the solution to one gradient step from zero.
+        criterion: "squared-error" or "cross-entropy".
+        scale: of predictions as logits, for cross-entropy.
+        net, split, ...: see `LinearMethod`.
+    """
+
     regularization: float = 1.0
     criterion: str = "squared-error"
     scale: float = 10.0
@@ -175,20 +182,13 @@ class RidgeRegression(OuterMethod):
             )
         _refuse_not_positive("regularization", self.regularization)
         _refuse_not_positive("scale", self.scale)
-        self.body = Body(self.net, self.split, self.augment, self.norm)
+        super().__post_init__()
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
-        real, classes = self.body.real.batch(
-            generator(self.seed, "real_batch", iteration), self.batch
-        )
-        classes = self.objective.labels(classes)
-        labels = _to_rows(synthetic.labels(), self.body.classes).to(real)
+        real, classes, features, labels = self.features(synthetic, iteration)
         k = labels.shape[1]
         found = predict_by_ridge(
-            _append_one(real),
-            _append_one(self.body.features(synthetic.images())),
-            labels - 1 / k,
-            self.regularization,
+            _append_one(real), _append_one(features), labels - 1 / k, self.regularization
         )
         if self.criterion == "cross-entropy":
             return F.cross_entropy(self.scale * found, classes)
@@ -197,49 +197,32 @@ class RidgeRegression(OuterMethod):
 
 
 @dataclass(eq=False)
-class LinearGradientMatching(OuterMethod):
+class LinearGradientMatching(LinearMethod):
     """The angle between the gradients of a random linear head on real images and on the set.
 
     Args:
-        net, split, batch, augment, norm, objective: as of `RidgeRegression`.
-        seed: of real batches and heads.
         scale: deviation of a random head's logits, where a feature's is 1.
+        net, split, ...: see `LinearMethod`.
     """
 
-    net: nn.Module
-    split: Split
-    batch: int = 256
-    augment: Sequence[str] = ()
-    norm: str = "frozen"
-    objective: Objective = Classification()  # noqa: RUF009  (frozen)
-    seed: int = 0
     scale: float = 1.0
 
     def __post_init__(self) -> None:
         _refuse_not_positive("scale", self.scale)
-        self.body = Body(self.net, self.split, self.augment, self.norm)
+        super().__post_init__()
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
-        real, classes = self.body.real.batch(
-            generator(self.seed, "real_batch", iteration), self.batch
-        )
-        features = self.body.features(synthetic.images())
-        labels = _to_rows(synthetic.labels(), self.body.classes).to(real)
+        real, classes, features, labels = self.features(synthetic, iteration)
         k, d = labels.shape[1], real.shape[1]
         head = torch.randn(k, d, generator=generator(self.seed, "random_head", iteration))
         head = head.to(real) * self.scale / d**0.5
-        of_real = weight_gradient(head, real, F.one_hot(self.objective.labels(classes), k).to(real))
+        of_real = weight_gradient(head, real, F.one_hot(classes, k).to(real))
         of_set = weight_gradient(head, features, labels)
         return 1 - F.cosine_similarity(of_real.flatten(), of_set.flatten(), dim=0)
 
 
 def _append_one(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d+1"]:
     return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
-
-
-def _to_rows(labels: Tensor, classes: int) -> Tensor:
-    """(N, K) probabilities, of which hard labels are one-hot rows."""
-    return labels if labels.dim() == 2 else F.one_hot(labels, classes)
 
 
 def _refuse_not_positive(name: str, value: float) -> None:
