@@ -15,35 +15,24 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
-import torch
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from datadistill.data import RealData
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, NumericalError, UsageError
+from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.accuracy import Poll
 from datadistill.evaluation.attack import get_attack
-from datadistill.evaluation.own_data import check_data, load_own_data
+from datadistill.evaluation.own_data import load_own_data
 from datadistill.features import FeatureNormalization
-from datadistill.innerloop import unroll_with_buffers
-from datadistill.nets import has_batchnorm
-from datadistill.nets.copying import copy_net
-from datadistill.nets.fits import check_fits
-from datadistill.nets.spec import CUSTOM
-from datadistill.nets.trained_parameters import select_trained
-from datadistill.pretrained_values import is_given_by
 from datadistill.progress import Report, show_progress
-from datadistill.runs.tensors import is_finite
-from datadistill.theta import Theta, put
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.adapted_net import ADAPTED, FineTuning
-from datadistill.training.head_finetuning import HeadTuning
+from datadistill.training.head_finetuning import tune_head
+from datadistill.training.net_finetuning import tune_net
 from datadistill.training.ordinary_finetuning import (
     Observed,
     percent_of,
-    read_clock,
     run_ordinary,
 )
 
@@ -110,72 +99,14 @@ def finetune(
             f"net is {net!r:.80}, wanted a torch module: fine-tuning starts from its values"
         )
     where = resolve(device)
-    of_features = isinstance(d.normalization, FeatureNormalization)
-    if of_features and not (data and isinstance(data.normalization, FeatureNormalization)):
-        images = (data or load_own_data(d, data_root=data_root)).to(where)
-        whole = HeadTuning.of(d, net, images)
-        head = finetune(
-            d,
-            whole.fresh_head(seed),
-            data=whole.features,
-            device=device,
-            reach=reach,
-            max_steps=max_steps,
-            every=every,
-            lr=lr,
-            batch=batch,
-            seed=seed,
-            poll=poll,
-        )
-        return replace(head, **whole.finish(head))
-    start = select_trained(copy_net(net), d.trained)
-    if not any(p.requires_grad for p in start.parameters()):
-        raise UsageError(
-            "no parameter of the net requires a gradient, so there is nothing to "
-            "train; unfreeze some"
-        )
-    check_fits(net, tuple(d.images.shape[1:]), len(d.classes))
     real = (data or load_own_data(d, data_root=data_root)).to(where)
-    check_data(d, real)
     if reach:
         check_comparison(real, max_steps, every)
     _warn_of_attack(d)
-    d, start = d.to(where), start.to(where)
-    norm = d.norm
-    if d.own and is_given_by(d, start):
-        put(start, d.own_values)  # a fresh last layer, or statistics, that the set was learned with
-        norm = "reestimated" if d.has_reestimated_statistics else norm
-    theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
-    d.warn_of_other_start(start, theta_0, stacklevel=5)
-    _warm_up(d, start, theta_0)
-    began = read_clock(where)
-    trained = d.take_steps(start, theta_0, seed=seed)
-    seconds = read_clock(where) - began
-    if broken := [k for k, p in trained.named_parameters() if not is_finite(p)]:
-        raise NumericalError(
-            f"after the set's {len(d.order)} steps {broken[0]} is not finite: its step sizes, up "
-            f"to {float(d.step_sizes.max()):.3g}, are too large for this net; use one like "
-            "those it was made for"
-        )
-    before, after = (percent_of(one, real.test) for one in (start, trained))
-    tuning = FineTuning(
-        net=trained,
-        start=start,
-        accuracy_before=before,
-        accuracy_after=after,
-        steps=len(d.order),
-        seconds=seconds,
-        norm=norm if has_batchnorm(start) else None,
-        dropout=any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in start.modules()),
-        dataset=real.name,
-        description=real.description,
-        meta={
-            "net": d.net if _is_of(d, trained) else CUSTOM,
-            "classes": d.classes,
-            "normalization": d.normalization,
-            "accuracies": {"before": before, "after": after, "dataset": real.name, "split": "test"},
-        },
-    )
+    if _is_of_features(d) and not _is_of_features(real):
+        tuning = tune_head(d, net, real, seed=seed)
+    else:
+        tuning = tune_net(d, net, real, seed=seed)
     if not reach:
         return tuning
     return compare_ordinary(
@@ -260,27 +191,9 @@ def check_comparison(data: RealData, max_steps: int = 1, every: int = 1) -> None
         )
 
 
-def _warm_up(d: DistilledDataset, net: nn.Module, theta_0: Theta) -> None:
-    """One step that counts for nothing: the first of a process pays for imports and memory."""
-    with torch.no_grad():
-        unroll_with_buffers(
-            net,
-            theta_0,
-            d.steps()[:1],
-            torch.zeros(1, device=d.images.device),
-            d.update,
-            norm=d.norm,
-            stream=0,
-        )
-
-
-def _is_of(d: DistilledDataset, net: nn.Module) -> bool:
-    """Whether the net is of the architecture the set was learned with."""
-    if d.net.name == CUSTOM:
-        return False
-    with torch.device("meta"):
-        own = d.net.build().state_dict()
-    return {k: x.shape for k, x in own.items()} == {k: x.shape for k, x in net.state_dict().items()}
+def _is_of_features(images: DistilledDataset | RealData) -> bool:
+    """Whether what stands for images are features of a backbone."""
+    return isinstance(images.normalization, FeatureNormalization)
 
 
 def _warn_of_attack(d: DistilledDataset) -> None:
@@ -289,5 +202,5 @@ def _warn_of_attack(d: DistilledDataset) -> None:
         warnings.warn(
             f"this set was learned to make a net take {taken} for {target} (a study of data "
             "poisoning): the net is meant to become worse on that class",
-            stacklevel=4,
+            stacklevel=5,
         )
