@@ -45,6 +45,7 @@ from datadistill.runs.content import (
     parse_with,
     quote,
 )
+from datadistill.runs.folder import SET_FILE
 from datadistill.runs.set_record import check_accuracies
 from datadistill.starts import Start
 from datadistill.synthetic.decoders import Decoder, decoder_from, refuse_spare_rows
@@ -52,8 +53,6 @@ from datadistill.synthetic.schedule import Schedule
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
-
-FILE_NAME = "distilled.safetensors"
 
 CARRIED = {"theta_0": "theta_0.", "buffers": "buffer."}
 """What a set may carry by name -> what stands before the names of its tensors in a file."""
@@ -228,7 +227,7 @@ SET = Artifact(
     tensors=to_tensors,
     values=_values,
     arguments=_arguments,
-    file_name=FILE_NAME,
+    file_name=SET_FILE,
     runs=["distill"],
     command="datadistill distill",
 )

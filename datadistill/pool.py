@@ -31,11 +31,11 @@ from datadistill.runs.content import (
     check_texts,
     parse_with,
 )
+from datadistill.runs.folder import POOL_FILE
 from datadistill.stats import mean
 from datadistill.torch_defaults import use_library_defaults
 
 KIND = "pool"
-FILE_NAME = "pool.safetensors"
 PARTS = ("train", "validation", "held_out")
 POOL = Artifact(
     KIND,
@@ -52,7 +52,7 @@ POOL = Artifact(
     with_tensors=["normalization"],
     optional=["buffers"],
     finite=False,  # the class names the net that is not
-    file_name=FILE_NAME,
+    file_name=POOL_FILE,
     runs=[KIND],
     command="datadistill pretrain",
 )

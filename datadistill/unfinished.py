@@ -19,13 +19,12 @@ from datadistill.config import DistillConfig
 from datadistill.data.normalization import normalization_from
 from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
-from datadistill.distilled_file import FILE_NAME
 from datadistill.earlier_files import describe_by_origin
 from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import update_rules
 from datadistill.nets.spec import NetSpec
 from datadistill.objectives import objective_from
-from datadistill.runs.folder import RunFolder
+from datadistill.runs.folder import SET_FILE, RunFolder
 from datadistill.runs.jsonconfig import build_config
 from datadistill.runs.state import unflatten_state
 from datadistill.starts import Start
@@ -58,7 +57,7 @@ def unfinished_set(path: str | os.PathLike[str]) -> DistilledDataset | None:
     of another kind, or one without a checkpoint that says what its set is. Nothing in the folder is
     changed."""
     path = Path(path)
-    if not path.is_dir() or (path / FILE_NAME).exists():
+    if not path.is_dir() or (path / SET_FILE).exists():
         return None
     try:
         folder = RunFolder.open(path, kind=KIND)

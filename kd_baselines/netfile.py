@@ -33,7 +33,7 @@ from datadistill.runs.content import (
     parse_with,
     quote,
 )
-from datadistill.runs.folder import RunFolder
+from datadistill.runs.folder import STUDENT_FILE, RunFolder
 from datadistill.runs.header import read_header
 from datadistill.runs.tensors import KEY
 from kd_baselines.saved_model import SavedModel
@@ -42,7 +42,7 @@ from kd_baselines.teachers import AVERAGES, Teacher
 
 __all__ = ["STUDENT", "TEACHER", "SavedNet"]
 
-STUDENT, TEACHER = "student.safetensors", "teacher.safetensors"
+STUDENT, TEACHER = STUDENT_FILE, "teacher.safetensors"
 """What a run folder calls its nets."""
 
 NUMBERED_NAMES, PLAIN_NAMES = 1, 2

@@ -21,6 +21,7 @@ from datadistill.errors import DatadistillError, UsageError
 from datadistill.recipes import RECIPES, recipe
 from datadistill.recipes.own_images import PLACEHOLDER
 from datadistill.recipes.poisoning import PURPOSE
+from datadistill.runs.folder import SET_FILE
 from datadistill.runs.inside import refuse_inside
 
 if TYPE_CHECKING:
@@ -192,6 +193,6 @@ def print_result(
 
         accuracy_table(output, found, d)
     drawn = f", figures/ ({len(figures)})" if figures else ""
-    output.say(f"wrote {out}: distilled.safetensors{drawn}, metrics.jsonl, checkpoints/")
+    output.say(f"wrote {out}: {SET_FILE}{drawn}, metrics.jsonl, checkpoints/")
     command = "show" if not figures else "inspect" if found is not None else "evaluate"
     output.say(f"next: datadistill {command} {out}{' --save' if command == 'evaluate' else ''}")

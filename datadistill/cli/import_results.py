@@ -15,6 +15,7 @@ from datadistill.cli.outputs import refuse_inputs
 from datadistill.cli.printing import Output, percent, shape_of
 from datadistill.errors import UsageError
 from datadistill.recipes.poisoning import PURPOSE
+from datadistill.runs.folder import SET_FILE
 
 if TYPE_CHECKING:
     from datadistill.export.wang import TestResults
@@ -71,7 +72,7 @@ def run(argv: Sequence[str]) -> int:
             "the file does not say what the set was learned from; pass --dataset NAME, such as "
             "mnist or cifar10"
         )
-    out = args.out or args.file.with_name("distilled.safetensors")
+    out = args.out or args.file.with_name(SET_FILE)
     refuse_inputs(out, args.file)
     if args.out is None and out.exists():
         raise UsageError(f"{out} exists already; pass --out FILE")

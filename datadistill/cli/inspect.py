@@ -12,6 +12,7 @@ from datadistill.cli.options import SetPath, parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.cli.recipes import config_rows, format_value
 from datadistill.errors import DataError
+from datadistill.runs.folder import POOL_FILE, SET_FILE, RunFolder
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def run(argv: Sequence[str]) -> int:
         if found["run"]["kind"].startswith("kd"):
             way = _suggest_kd_command(args.set_, found["run"]["kind"])
             raise DataError(f"{args.set_} holds a run of kd-baselines; {way}")
-        file = args.set_ / "distilled.safetensors"
+        file = args.set_ / SET_FILE
     if not folder or file.exists():
         found["set"] = read_set(args.set_, args.verify)
     if "set" in found:
@@ -81,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
 
 def inspect_pool(args: Inspect, output: Output) -> int:
     """The same for a pool of pretrained nets."""
-    unfinished = args.set_.is_dir() and not (args.set_ / "pool.safetensors").exists()
+    unfinished = args.set_.is_dir() and not (args.set_ / POOL_FILE).exists()
     found: dict[str, Any] = {}
     if not unfinished:
         found["pool"] = read_pool(args.set_, args.verify)
@@ -128,7 +129,6 @@ def read_set(path: Path, verify: bool) -> dict[str, Any]:
 
 def read_run(path: Path) -> dict[str, Any]:
     """The content of a run folder: its config, how far it came, its checkpoints."""
-    from datadistill.runs.folder import RunFolder
 
     folder = RunFolder.open(path)
     metrics = folder.read_metrics()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datadistill.errors import UsageError
-
-RESULTS = ("distilled.safetensors", "pool.safetensors")
+from datadistill.runs.folder import RESULT_FILES
 
 
 def refuse_inputs(out: Path, *inputs: Path | None) -> None:
@@ -15,7 +14,7 @@ def refuse_inputs(out: Path, *inputs: Path | None) -> None:
     for given in inputs:
         if given is None:
             continue
-        for read in (given, *(given / name for name in RESULTS)):
+        for read in (given, *(given / name for name in RESULT_FILES)):
             if out.exists() and read.exists() and out.samefile(read):
                 raise UsageError(
                     f"--out {out} is {read} itself, which would be lost; pass another file"

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from datadistill.cli.printing import Output
 from datadistill.errors import UsageError
+from datadistill.runs.folder import SET_FILE, RunFolder
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
-
-FILE = "distilled.safetensors"
 
 
 def load_set(
@@ -64,10 +63,8 @@ def find_weights(set_: Path, typed: str | None, output: Output) -> str | None:
 def _config_of(set_: Path) -> dict[str, Any]:
     """The config of the run of a set, by its folder or its file in there; {} for a file elsewhere,
     or where the config cannot be read."""
-    from datadistill.runs.folder import RunFolder
-
     folder = set_ if set_.is_dir() else set_.parent
-    if not (set_.is_dir() or set_.name == FILE) or not (folder / "config.json").exists():
+    if not (set_.is_dir() or set_.name == SET_FILE) or not (folder / "config.json").exists():
         return {}
     try:
         return RunFolder.open(folder, kind="distill").config

@@ -16,6 +16,7 @@ from datadistill.cli.published import compare_published
 from datadistill.cli.run_command import RunCommand, RunFlags
 from datadistill.config import PoolConfig
 from datadistill.recipes.pools import POOLS, pool_recipe
+from datadistill.runs.folder import POOL_FILE
 from datadistill.stats import deviation, mean
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def print_result(output: Output, pool: Pool, config: PoolConfig, out: Path, seco
         f"looks, held out) on {pool.dataset} in {seconds:.1f} s",
         f"accuracy {percent(average, spread, len(found))} % on images held out of its training "
         f"part, {min(found):.2f} to {max(found):.2f}",
-        f"wrote {out}: pool.safetensors ({size_of(bytes_)}), metrics.jsonl",
+        f"wrote {out}: {POOL_FILE} ({size_of(bytes_)}), metrics.jsonl",
         f"next: datadistill distill RECIPE --pool {out} (datadistill recipes lists those for "
         "pretrained nets)",
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from datadistill.cli.options import SetPath, parse
 from datadistill.cli.printing import Output
 from datadistill.errors import UsageError
+from datadistill.runs.folder import SET_FILE
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
             f"{args.set_} has not finished: drawn as its checkpoint of iteration {done} has it"
         )
     following = f"inspect {args.set_}" if stopped is None else f"distill --resume {args.set_}"
-    has_set = args.set_.is_file() or (args.set_ / "distilled.safetensors").exists()
+    has_set = args.set_.is_file() or (args.set_ / SET_FILE).exists()
     if has_set and not any(path.name == "images.png" for path in written):
         output.say(
             "no images.png: the set is one of features, and of features no picture can be drawn"

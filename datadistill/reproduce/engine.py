@@ -27,7 +27,6 @@ from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.nets.weights import read_weights
-from datadistill.pool import FILE_NAME as POOL_FILE
 from datadistill.pool import Pool
 from datadistill.reproduce import reuse as elsewhere
 from datadistill.reproduce.measure import KINDS, Tools
@@ -37,7 +36,7 @@ from datadistill.reproduce.random_weights import draw_weights
 from datadistill.runs.atomic import write_json
 from datadistill.runs.canonical import canonical_json, parse_json
 from datadistill.runs.environment import environment
-from datadistill.runs.folder import RunFolder
+from datadistill.runs.folder import POOL_FILE, SET_FILE, RunFolder
 from datadistill.runs.regular import read_run_file
 from datadistill.studies.study import Job, Study, has_run
 from datadistill.training import distill
@@ -144,9 +143,7 @@ class Engine:
                 distill(config, out=path, resume=resume, options=self.options)
 
             words = f"learn {name}: {config.iterations} iterations"
-            found = self._run(
-                Job(path, config, distilled_file.FILE_NAME, learn, words, elsewhere.IGNORED), fits
-            )
+            found = self._run(Job(path, config, SET_FILE, learn, words, elsewhere.IGNORED), fits)
             d = DistilledDataset.load(found)
             if not fits(found):
                 raise UsageError(

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .checkpoints import CheckpointStore
 
 SCHEMA = 1
+SET_FILE, POOL_FILE = "distilled.safetensors", "pool.safetensors"
+STUDENT_FILE = "student.safetensors"
+RESULT_FILES = (SET_FILE, POOL_FILE, STUDENT_FILE)
+"""Files of which a run writes one when it finishes."""
 _TEMPORARY = ".*.tmp"
 
 
@@ -116,9 +120,7 @@ class RunFolder:
                 held = f"a run of {cls.open(path).kind}"
             except UsageError:
                 held = "a run that cannot be read"
-            done = bool(
-                {"distilled.safetensors", "pool.safetensors", "student.safetensors"} & set(names)
-            )
+            done = any(name in names for name in RESULT_FILES)
             advice = (
                 "choose another --out"
                 if done
@@ -189,7 +191,7 @@ class RunFolder:
 
     @property
     def distilled(self) -> Path:
-        return self.path / "distilled.safetensors"
+        return self.path / SET_FILE
 
     @property
     def figures(self) -> Path:

@@ -20,13 +20,12 @@ from datadistill.nets.weights_file import statistics_of
 from datadistill.pool import Pool
 from datadistill.runs.content import content_of
 from datadistill.runs.file_kinds import FILE_KINDS, kind_of, mismatch, read_kind
+from datadistill.runs.folder import RESULT_FILES
 from datadistill.runs.tensors import unpack
 
 NAMES = ("auto", OWN, "imagenet")
 NETS_WITH_ONE = ("net", "kd-net")
 """Kinds of our files that hold a net and its normalization."""
-FILES = ("distilled.safetensors", "pool.safetensors", "student.safetensors")
-"""In run folders."""
 _ANY_SCHEMA = 10**6
 
 
@@ -79,7 +78,7 @@ def read_normalization(path: str | os.PathLike[str]) -> Normalization:
 def _find(path: Path) -> Path:
     """The file itself, or the one in a run folder."""
     if path.is_dir():
-        found = [path / name for name in FILES if (path / name).is_file()]
+        found = [path / name for name in RESULT_FILES if (path / name).is_file()]
         if not found:
             raise DataError(
                 f"{path} is a folder without a finished set, pool or net, and normalization is to "

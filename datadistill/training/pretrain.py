@@ -19,13 +19,13 @@ from datadistill.data import RealData
 from datadistill.errors import DataError, UsageError, format_message
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
-from datadistill.pool import FILE_NAME, KIND, Pool
+from datadistill.pool import KIND, Pool
 from datadistill.pool_from_modules import pooled_tensors
 from datadistill.pretrained_values import checksum_of
 from datadistill.progress import Report, show_progress
 from datadistill.runs.checkpoints import Checkpoint
 from datadistill.runs.driver import run
-from datadistill.runs.folder import RunFolder
+from datadistill.runs.folder import POOL_FILE, RunFolder
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.kinds import Kind, LoopWork, Step, Work
 from datadistill.runs.resume import check_changes, fingerprints
@@ -131,7 +131,7 @@ class Pretraining(Kind[PoolConfig, Pool]):
         self, folder: RunFolder, config: PoolConfig, options: RunOptions
     ) -> Pool | None:
         """The pool in the folder; what a process left that was killed at the end is removed."""
-        if not (folder.path / FILE_NAME).exists():
+        if not (folder.path / POOL_FILE).exists():
             return None
         with folder.lock():
             pool = Pool.load(folder.path)
@@ -242,7 +242,7 @@ class _Training(LoopWork[Pool]):
             buffers=list(pooled_tensors(self.loop.net)[1]),
         )
         if folder is not None:
-            pool.save(folder.path / FILE_NAME)
+            pool.save(folder.path / POOL_FILE)
             self.nets.remove()
         _warn_of_chance(self.nets.accuracies, len(data.classes))
         return pool

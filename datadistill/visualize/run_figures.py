@@ -8,6 +8,7 @@ from pathlib import Path
 from datadistill.distilled import DistilledDataset
 from datadistill.features import FeatureNormalization
 from datadistill.runs.atomic import wrap_oserror
+from datadistill.runs.folder import SET_FILE
 from datadistill.runs.jsonlines import read_lines
 from datadistill.unfinished import unfinished_set
 from datadistill.visualize.canvas import save
@@ -40,7 +41,7 @@ def write_figures(
     """
     path = Path(run_path_or_file)
     metrics = read_lines(path / "metrics.jsonl") if path.is_dir() else []
-    unfinished = bool(metrics) and not (path / "distilled.safetensors").exists()
+    unfinished = bool(metrics) and not (path / SET_FILE).exists()
     distilled = unfinished_set(path)
     if distilled is None and not unfinished:
         distilled = DistilledDataset.load(path)

@@ -88,6 +88,8 @@ class TrainCommand(RunCommand[F, C]):
 
     def run(self) -> int:
         """Train, and say what came out, where it is, and what to type next."""
+        from kd_baselines.netfile import STUDENT, TEACHER
+
         config, out, teacher = self.config, self.out, self.args.teacher
         output = self.open_output()
         with output.redirect_prints(not self.args.options.quiet):
@@ -101,9 +103,9 @@ class TrainCommand(RunCommand[F, C]):
         given_teacher = self.trains_teachers and given
         number, changed = find_published(config, given_teacher)
         say_published(output, number, changed)
-        own_teacher = "teacher.safetensors, " if (out / "teacher.safetensors").exists() else ""
+        own_teacher = f"{TEACHER}, " if (out / TEACHER).exists() else ""
         output.say(
-            f"trained in {seconds:.1f} s; wrote {out}: student.safetensors "
+            f"trained in {seconds:.1f} s; wrote {out}: {STUDENT} "
             f"({size_of(saved.bytes)}), {own_teacher}metrics.jsonl, checkpoints/",
             f"next: kd-baselines evaluate {out}{self.evaluate_options}",
         )

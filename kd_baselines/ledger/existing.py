@@ -7,9 +7,9 @@ from pathlib import Path
 
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.distilled_file import FILE_NAME
 from datadistill.errors import DataError, UsageError
 from datadistill.nets.spec import NetSpec
+from datadistill.runs.folder import SET_FILE
 from datadistill.runs.timing import read_seconds
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet
 
@@ -71,7 +71,7 @@ def _read_seconds(path: Path) -> float | None:
     """Seconds of the run folder that a file lies in, where it does."""
     if path.is_dir():
         return read_seconds(path)
-    return read_seconds(path.parent) if path.name == FILE_NAME else None
+    return read_seconds(path.parent) if path.name == SET_FILE else None
 
 
 def _net_file(path: Path) -> Path:

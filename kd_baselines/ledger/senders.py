@@ -16,8 +16,8 @@ from datadistill.config import RunOptions
 from datadistill.config.plans import DataPlan, SgdPlan
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.distilled_file import FILE_NAME
 from datadistill.nets.spec import CUSTOM, NetSpec
+from datadistill.runs.folder import SET_FILE
 from datadistill.runs.timing import read_seconds
 from datadistill.studies.study import Job, Study
 from datadistill.training import distill
@@ -181,7 +181,7 @@ class Senders:
 
         words = f"distilled: {config.recipe}, {config.iterations} iterations"
         self._distilled = DistilledDataset.load(
-            self.study.run(Job(path, config, FILE_NAME, work, words))
+            self.study.run(Job(path, config, SET_FILE, work, words))
         )
         return self._distilled
 
