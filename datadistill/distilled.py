@@ -35,7 +35,7 @@ from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import NetSpec
 from datadistill.nets.trained_parameters import EVERY, select_trained
 from datadistill.objectives import Classification, Objective
-from datadistill.pretrained_values import complete, is_given_by, refuse_incomplete
+from datadistill.pretrained_values import is_given_by, load_theta_0, refuse_incomplete
 from datadistill.quantization import Quantization
 from datadistill.starts import Random, Start, default_start
 from datadistill.synthetic.decoders import Decoder, decode
@@ -254,7 +254,7 @@ class DistilledDataset:
             return self._replace(normalization=with_backbone)
         if self.is_complete:
             return self
-        theta_0, buffers = complete(self, weights, own, download)
+        theta_0, buffers = load_theta_0(self, weights, own, download)
         device = self.images.device
         return self._replace(theta_0=theta_0, buffers=buffers).to(device)
 

@@ -71,41 +71,60 @@ def finite_copies(tensors: Mapping[str, Tensor]) -> Theta | None:
     return found or None
 
 
-def complete(
+def load_theta_0(
     d: DistilledDataset,
     weights: str | os.PathLike[str] | nn.Module,
     net: nn.Module | None = None,
     download: bool = True,
 ) -> tuple[Theta, Theta | None]:
-    """theta_0 and what goes with it, of a set whose file names its weights.
+    """theta_0 and what goes with it, of a set whose file names its weights. The arguments are those
+    of `load_net`."""
+    module = load_net(d, weights, net, download=download)
+    theta_0 = {k: module.get_parameter(k).detach().clone() for k in trainable(module)}
+    return theta_0, finite_copies(frozen_tensors(module))
+
+
+def load_net(
+    d: DistilledDataset,
+    weights: str | os.PathLike[str] | nn.Module,
+    net: nn.Module | None = None,
+    *,
+    download: bool = True,
+    any_values: bool = False,
+    hint: str = "",
+) -> nn.Module:
+    """The net of a set for one net's values, with the values of the weights and the set's own.
 
     Args:
         d: the set.
         weights: a file, "imagenet", or a net with the values.
         net: the architecture, for a set that was learned with a module of the user's own.
         download: whether torchvision's weights may be fetched.
+        any_values: take others than the set was learned for.
+        hint: the end of the sentence that refuses them.
 
     Raises:
         DataError: weights that do not fit the net, or other ones than the set was learned for.
     """
+    fresh: tuple[str, ...] = ()
     if isinstance(weights, nn.Module):
         module, name = copy_net(weights), "the net's values"
     else:
         module = d.build() if net is None else copy_net(net)
         found = read_weights(weights, module, model=d.net.model, download=download)
-        theta, buffers, _ = found.fit(module, fresh_last=d.start.kind == "weights")
+        theta, buffers, fresh = found.fit(module, fresh_last=d.start.kind == "weights")
         put(module, {**theta, **buffers})
         name = found.source
     select_trained(module, d.trained)
-    own = d.own_values
-    digest = checksum_of(given_values(module, own))
-    if digest != d.start.fingerprint:
-        raise DataError(
-            f"{name} ({digest[:19]}...) is not what the set was learned for: {describe(d)}"
-        )
-    put(module, own)
-    theta_0 = {k: module.get_parameter(k).detach().clone() for k in trainable(module)}
-    return theta_0, finite_copies(frozen_tensors(module))
+    digest = checksum_of(given_values(module, {*d.own, *fresh}))
+    own, is_own = d.own_values, digest == d.start.fingerprint
+    if not (d.by_reference or d.own):  # its file holds all of them
+        given = {k: p for k, p in module.named_parameters() if k not in fresh}
+        is_own = all(torch.equal(x, given[k]) for k, x in d.carried.items() if k in given)
+        own = {k: x for k, x in d.carried.items() if is_own or k in fresh}
+    if not is_own and not any_values:
+        refuse_other_values(d, f"{name} ({digest[:19]}...)", hint)
+    return put(module, own)
 
 
 def is_given_by(d: DistilledDataset, net: nn.Module) -> bool:
@@ -130,3 +149,8 @@ def refuse_incomplete(d: DistilledDataset) -> NoReturn:
         f"the set starts from pretrained values, which its file names and does not hold: "
         f"{describe(d)}"
     )
+
+
+def refuse_other_values(d: DistilledDataset, found: str, hint: str = "") -> NoReturn:
+    """DataError that says what was found in the place of the values a set was learned for."""
+    raise DataError(f"{found} is not what the set was learned for: {describe(d)}{hint}")

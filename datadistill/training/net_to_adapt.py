@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from datadistill.config import Value
@@ -20,11 +19,14 @@ from datadistill.evaluation.tested_nets import fitting_pool
 from datadistill.features import FeatureNormalization
 from datadistill.nets import build
 from datadistill.nets.spec import CUSTOM, NetSpec
-from datadistill.nets.weights import Weights, read_weights
+from datadistill.nets.weights import read_weights
 from datadistill.pool import Pool
-from datadistill.pretrained_values import checksum_of, describe, given_values, is_given_by
+from datadistill.pretrained_values import describe, load_net, refuse_other_values
 from datadistill.runs.file_kinds import read_kind
 from datadistill.theta import Theta, put
+
+ANY_WEIGHTS = ", or --any-weights and expect little"
+"""The end of a sentence that refuses weights."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def net_to_adapt(d: DistilledDataset, choice: NetChoice) -> nn.Module:
         net = build(choice.name, channels=c, size=h, classes=len(d.classes), **arguments)
     if is_for_one and not choice.any_weights and (choice.name, choice.pool_net) != (None, None):
         other = choice.name or f"net {choice.pool_net} of {choice.weights}"
-        raise DataError(f"{other} {other_than(d)}")
+        refuse_other_values(d, other, ANY_WEIGHTS)
     if choice.pool_net is not None:
         return put(net, load_net_of_pool(d, net, Path(choice.weights), choice.pool_net))
     if read_kind(choice.weights) == "pool":
@@ -84,10 +86,17 @@ def net_to_adapt(d: DistilledDataset, choice: NetChoice) -> nn.Module:
             f"{choice.weights} is a pool of nets; choose one of those it holds out, with "
             "--pool-net 0 or above"
         )
+    if is_for_one and choice.name is None:
+        return load_net(
+            d,
+            choice.weights,
+            net,
+            download=choice.download,
+            any_values=choice.any_weights,
+            hint=ANY_WEIGHTS,
+        )
     spec = d.net if choice.name is None else NetSpec(choice.name, dict(choice.arguments or {}))
     weights = read_weights(choice.weights, net, model=spec.model, download=choice.download)
-    if is_for_one and choice.name is None:
-        return load_values_for_set(d, net, weights, choice.any_weights)
     theta, buffers, _ = weights.fit(net, fresh_last=False)
     return put(net, {**theta, **buffers})
 
@@ -102,29 +111,6 @@ def _backbone(features: FeatureNormalization, choice: NetChoice) -> nn.Module:
             "--net, --pool-net and --any-weights out"
         )
     return features.with_backbone(choice.weights, download=choice.download).attached()
-
-
-def load_values_for_set(
-    d: DistilledDataset, net: nn.Module, weights: Weights, any_weights: bool
-) -> nn.Module:
-    """The net of a set for the values of one, from the weights that give them."""
-    theta, buffers, fresh = weights.fit(net, fresh_last=d.start.kind == "weights")
-    put(net, {**theta, **buffers})
-    if d.by_reference or d.own:
-        own, is_own = d.own_values, is_given_by(d, net)
-        digest = checksum_of(given_values(net, own))
-    else:  # its file holds all of them
-        is_own = all(torch.equal(x, theta[k]) for k, x in d.carried.items() if k in theta)
-        own = {k: x for k, x in d.carried.items() if is_own or k in fresh}
-        digest = weights.fingerprint
-    if not is_own and not any_weights:
-        raise DataError(f"{weights.source} ({digest[:19]}...) {other_than(d)}")
-    return put(net, own)
-
-
-def other_than(d: DistilledDataset) -> str:
-    """The rest of a refusal."""
-    return f"is not what the set was learned for: {describe(d)}, or --any-weights and expect little"
 
 
 def load_net_of_pool(d: DistilledDataset, net: nn.Module, path: Path, number: int) -> Theta:
