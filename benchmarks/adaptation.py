@@ -143,19 +143,18 @@ def of_recipe(title: str, name: str) -> Experiment:
     )
 
 
-ADAPT = DistillConfig(
-    theta_0="given",
-    labels="soft",
-    update="adam",
-    step_size=0.001,
-    step_sizes="per-tensor",
-    lr_labels=0.05,
-    lr_step_sizes=0.03,
-    validate_every=50,
-    keep="best",
+def of_both(config: DistillConfig, one: int, ten: int) -> dict[int, DistillConfig]:
+    """One image a class, and ten, with so many iterations each."""
+    return {
+        1: config.with_changes(ipc=1, steps=1, epochs=10, iterations=one),
+        10: config.with_changes(ipc=10, steps=10, epochs=3, iterations=ten),
+    }
+
+
+DIGITS = dd.recipe("usps-to-mnist").with_changes(
+    recipe="custom", dataset="mnist5k", source=None, theta_0="given", nets=1, keep="best"
 )
-DIGITS = ADAPT.with_changes(images_from="kmeans")
-PHOTOS = ADAPT.with_changes(images_from="real", batch=128)
+PHOTOS = DIGITS.with_changes(images_from="real", batch=128)
 POOLED = PHOTOS.with_changes(theta_0="random", norm="frozen")
 RESNET = Pretraining(
     make_resnet,
@@ -172,28 +171,19 @@ EXPERIMENTS = {
             lambda: dd.load("usps", size=28),
             dd.FitPlan(epochs=12, batch=64, lr=1e-3, decay_epochs=8, decay_factor=0.2),
         ),
-        {
-            1: DIGITS.with_changes(ipc=1, steps=1, epochs=10, iterations=400),
-            10: DIGITS.with_changes(ipc=10, steps=10, epochs=3, iterations=300),
-        },
+        of_both(DIGITS, 400, 300),
     ),
     "cifar-halves": Experiment(
         "a small ResNet with BatchNorm pretrained on classes 0 to 4 of CIFAR-10, to classes 5 to 9",
         lambda: load_half(5),
         RESNET,
-        {
-            1: PHOTOS.with_changes(ipc=1, steps=1, epochs=10, iterations=100),
-            10: PHOTOS.with_changes(ipc=10, steps=10, epochs=3, iterations=60),
-        },
+        of_both(PHOTOS, 100, 60),
     ),
     "cifar-pool": Experiment(
         "any small ResNet with BatchNorm pretrained on classes 0 to 4 of CIFAR-10, to 5 to 9",
         lambda: load_half(5),
         RESNET,
-        {
-            1: POOLED.with_changes(ipc=1, steps=1, epochs=10, iterations=100),
-            10: POOLED.with_changes(ipc=10, steps=10, epochs=3, iterations=60),
-        },
+        of_both(POOLED, 100, 60),
         pool=10,
     ),
     "squeezenet-to-cub": of_recipe(
