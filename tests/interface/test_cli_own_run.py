@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from PIL import Image
+from picture_folder import write_pictures
 from safetensors.torch import load_file
 
 from datadistill.cli import main
@@ -22,12 +22,7 @@ LEARN = [*SMALL, "--iterations", "1", "--size", "8", "--batch", "8", "--no-figur
 def here(tmp_path, monkeypatch):
     """Images of two classes and a net's weights."""
     monkeypatch.chdir(tmp_path)
-    generator = torch.Generator().manual_seed(0)
-    for k, name in enumerate(("cat", "dog")):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for i in range(12):
-            pixels = torch.randint(100 * k, 100 * k + 100, (8, 8, 3), generator=generator)
-            Image.fromarray(pixels.to(torch.uint8).numpy()).save(f"pets/{name}/{i}.png")
+    write_pictures(tmp_path / "pets", 12, 8)
     net = build("mlp", channels=3, size=8, classes=2, width=6, depth=1)
     torch.save(net.state_dict(), "net.pt")
     return tmp_path

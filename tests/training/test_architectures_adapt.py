@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from PIL import Image
+from picture_folder import write_pictures
 from safetensors.torch import load_file
 from timm_like import TimmLike
 from torch import nn
@@ -56,13 +56,7 @@ def options(**fields):
 def here(tmp_path_factory):
     """A folder with the images of two classes."""
     place = tmp_path_factory.mktemp("adapt")
-    generator = torch.Generator().manual_seed(0)
-    for k, name in enumerate(("cat", "dog")):
-        (place / "pets" / name).mkdir(parents=True)
-        for i in range(5):
-            pixels = torch.randint(100 * k, 100 * k + 100, (SIZE, SIZE, 3), generator=generator)
-            image = Image.fromarray(pixels.to(torch.uint8).numpy())
-            image.save(place / "pets" / name / f"{i}.png")
+    write_pictures(place / "pets", 5, SIZE)
     return place
 
 

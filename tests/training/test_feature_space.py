@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
+from picture_folder import write_pictures
 from safetensors.torch import load_file
 from torch import nn
 
@@ -240,12 +240,7 @@ def test_a_set_of_images_through_the_body(learned):
 def here(tmp_path, monkeypatch):
     """Images of two classes, and weights of two architectures for a thousand classes."""
     monkeypatch.chdir(tmp_path)
-    generator = torch.Generator().manual_seed(0)
-    for k, name in enumerate(("cat", "dog")):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for i in range(10):
-            pixels = torch.randint(100 * k, 100 * k + 150, (32, 32, 3), generator=generator)
-            Image.fromarray(pixels.to(torch.uint8).numpy()).save(f"pets/{name}/{i}.png")
+    write_pictures(tmp_path / "pets", 10, 32, levels=150)
     return tmp_path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from picture_folder import write_pictures
 
 import datadistill as dd
 from datadistill.cli import main
@@ -28,12 +28,7 @@ QUICK = {"iterations": 1, "epochs": 1, "batch": 4, "validate_every": 1, "validat
 def pets(tmp_path, monkeypatch):
     """A folder of two classes, six images each."""
     monkeypatch.chdir(tmp_path)
-    generator = torch.Generator().manual_seed(0)
-    for k, name in enumerate(("cat", "dog")):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for i in range(6):
-            pixels = torch.randint(100 * k, 100 * k + 100, (8, 8, 3), generator=generator)
-            Image.fromarray(pixels.to(torch.uint8).numpy()).save(f"pets/{name}/{i}.png")
+    write_pictures(tmp_path / "pets", 6, 8)
     return "pets"
 
 
