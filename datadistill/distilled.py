@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,28 +22,24 @@ from datadistill import distilled_file
 from datadistill.data.normalization import Normalization
 from datadistill.data.reference import DataReference
 from datadistill.distilled_checks import check_set, schedule_of
+from datadistill.distilled_start import InitialValues
+from datadistill.distilled_training import train_on
 from datadistill.errors import UsageError
-from datadistill.features import FeatureNormalization
 from datadistill.innerloop.steps import Pair
-from datadistill.innerloop.unroll import unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule
-from datadistill.nets import has_batchnorm, reestimate
-from datadistill.nets.copying import bare_net, copy_net
-from datadistill.nets.factory import NetFactory, as_module
-from datadistill.nets.fits import check_fits
+from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import NetSpec
 from datadistill.nets.trained_parameters import EVERY, select_trained
 from datadistill.objectives import Classification, Objective
-from datadistill.pretrained_values import is_given_by, load_theta_0, refuse_incomplete
 from datadistill.quantization import Quantization
-from datadistill.starts import Random, Start, default_start
+from datadistill.starts import Start, default_start
 from datadistill.synthetic.decoders import Decoder, decode
 from datadistill.synthetic.schedule import Schedule
-from datadistill.theta import Theta, net_with, put
+from datadistill.theta import Theta, put
 from datadistill.torch_defaults import use_library_defaults
 
 
-class DistilledDataset:
+class DistilledDataset(InitialValues):
     """Synthetic images, labels and step sizes that train a net in T gradient steps.
 
     Args:
@@ -171,93 +166,6 @@ class DistilledDataset:
             f"{kind} of {self.net.name})"
         )
 
-    # --- where its steps start
-
-    @property
-    def theta_0(self) -> Theta | None:
-        """The initial parameters that a set for one initialization was learned for; UsageError
-        where its file names them and they have not been passed (`with_weights`)."""
-        self._refuse_incomplete()
-        return self._theta_0
-
-    @theta_0.setter
-    def theta_0(self, theta_0: Theta | None) -> None:
-        self._theta_0 = theta_0
-
-    @property
-    def buffers(self) -> Theta | None:
-        """The buffers and frozen parameters that go with theta_0; see there."""
-        self._refuse_incomplete()
-        return self._buffers
-
-    @buffers.setter
-    def buffers(self, buffers: Theta | None) -> None:
-        self._buffers = buffers
-
-    @property
-    def carried(self) -> Theta:
-        """The tensors of theta_0 and buffers that its file holds."""
-        found = {**(self._theta_0 or {}), **(self._buffers or {})}
-        return {k: x for k, x in found.items() if not self.by_reference or k in self.own}
-
-    @property
-    def own_values(self) -> Theta:
-        """The tensors of `own`."""
-        return {k: x for k, x in self.carried.items() if k in self.own}
-
-    @property
-    def has_reestimated_statistics(self) -> bool:
-        """Whether statistics of BatchNorm were re-estimated for it, and are its own."""
-        return any(k.split(".")[-1] == "running_mean" for k in self.own)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the values that its steps start from are at hand, not only named."""
-        at_hand = len(self._theta_0 or {}) + len(self._buffers or {})
-        return not self.by_reference or at_hand > len(self.own)
-
-    @property
-    def needs_weights(self) -> bool:
-        """Whether its file names values that have not been passed: those that its steps start from,
-        or the backbone's of a set of features."""
-        scale = self.normalization
-        return not self.is_complete or (
-            isinstance(scale, FeatureNormalization) and scale.backbone is None
-        )
-
-    def _refuse_incomplete(self) -> None:
-        if not self.is_complete:
-            refuse_incomplete(self)
-
-    @use_library_defaults()
-    def with_weights(
-        self,
-        weights: str | os.PathLike[str] | nn.Module,
-        net: nn.Module | NetFactory | None = None,
-        *,
-        download: bool = True,
-    ) -> DistilledDataset:
-        """A copy that has the pretrained values which its file names; itself where it has them. Of
-        a set of features they are the backbone's, which `normalization` makes features with.
-
-        Args:
-            weights: their file, "imagenet" for torchvision's, or a net that has the values.
-            net: your module, for a set that was learned with one, where `weights` are a file.
-            download: whether torchvision's weights may be fetched.
-
-        Raises:
-            DataError: weights that do not fit the net, or with another checksum than the file has.
-        """
-        own = None if net is None else as_module(net, 0, "weights", 0, 0)
-        if isinstance(self.normalization, FeatureNormalization):
-            with_backbone = self.normalization.with_backbone(weights, own, download)
-            return self._replace(normalization=with_backbone)
-        if self.is_complete:
-            return self
-        theta_0, buffers = load_theta_0(self, weights, own, download)
-        device = self.images.device
-        return self._replace(theta_0=theta_0, buffers=buffers).to(device)
-
     # --- using it
 
     @property
@@ -277,15 +185,6 @@ class DistilledDataset:
         if self.is_complete:
             put(net, self.buffers or {})
         return net
-
-    def is_for(self, net: nn.Module) -> bool:
-        """Whether the theta_0 that the set carries is one of `net`: the same tensors are
-        trained."""
-        carried = self.buffers or {}
-        values = {
-            k: p.shape for k, p in net.named_parameters() if p.requires_grad and k not in carried
-        }
-        return self.theta_0 is not None and _shapes(self.theta_0) == values
 
     @use_library_defaults()
     def steps(self) -> list[Pair]:
@@ -323,107 +222,12 @@ class DistilledDataset:
         Example:
             `net = DistilledDataset.load("runs/mnist5k-fixed-s0").train()`
         """
-        if not self.is_complete and theta_0 is None:
-            if not isinstance(net, nn.Module):
-                refuse_incomplete(self)
-            return self.with_weights(net).train(net, seed=seed)
-        own = self.build() if net is None else bare_net(as_module(net, seed, "train_theta_0", 0, 0))
-        if net is not None:
-            check_fits(own, tuple(self.images.shape[1:]), len(self.classes))
-            if self.trained != EVERY:
-                own = select_trained(copy_net(own), self.trained)
-        if net is not None and theta_0 is None and self.buffers and self.is_for(own):
-            own = copy_net(own)
-            put(own, self.buffers)
-        if net is None and theta_0 is None and self.theta_0 is None and self.start.kind == "pool":
-            warnings.warn(
-                f"this set was learned for nets pretrained on {self.start.source}, and training "
-                "starts from a fresh draw: expect little; pass your pretrained net",
-                stacklevel=3,
-            )
-        start = self._start(own, net is None, seed) if theta_0 is None else theta_0
-        self.warn_of_other_start(own, start, stacklevel=4)
-        return self.take_steps(own, start, seed=seed)
-
-    def warn_of_other_start(self, net: nn.Module, theta_0: Theta, stacklevel: int = 2) -> None:
-        """Warn where a set for one initialization would start from another."""
-        if not self._is_own_start(net, theta_0):
-            warnings.warn(
-                "this set was learned for one fixed initialization, and the net starts from "
-                "another: expect about chance accuracy; leave net and theta_0 out to start from "
-                "the one it carries",
-                stacklevel=stacklevel,
-            )
-
-    @use_library_defaults()
-    def take_steps(self, net: nn.Module, theta_0: Theta, *, seed: int = 0) -> nn.Module:
-        """The T steps of `train` from theta_0, without its checks: a new net."""
-        set_ = self.to(next(iter(theta_0.values()), self.images).device)
-        with torch.no_grad():
-            theta_T = unroll_with_buffers(
-                net,
-                theta_0,
-                set_.steps(),
-                set_.step_sizes_for(theta_0),
-                self.update,
-                norm=self.norm,
-                stream=seed,
-            )
-        return set_.finish(net, theta_T)
-
-    def _is_own_start(self, net: nn.Module, theta_0: Theta) -> bool:
-        """Whether these are the values that a set for one initialization was learned for."""
-        if not self.is_complete:  # judged by their checksum
-            own = {k: x for k, x in self.own_values.items() if k in theta_0}
-            return _is_same({k: theta_0[k] for k in own}, own) and is_given_by(
-                self, net_with(net, theta_0)
-            )
-        return self.theta_0 is None or _is_same(theta_0, self.theta_0)
-
-    def _start(self, net: nn.Module, built: bool, seed: int) -> Theta:
-        values = {k: p.detach() for k, p in net.named_parameters() if p.requires_grad}
-        if self.theta_0 is not None and self.is_for(net):
-            device = next(iter(values.values())).device
-            return {k: p.to(device) for k, p in self.theta_0.items()}
-        return Random(net, self.net.init, seed, "train_theta_0").draw(0) if built else values
-
-    def finish(self, net: nn.Module, theta_T: Theta) -> nn.Module:
-        """A copy of `net` with trained parameters, from `unroll_with_buffers`, and buffers that fit
-        them."""
-        trained = copy_net(net)
-        owners = dict(trained.named_modules())
-        with torch.no_grad():
-            for name, p in trained.named_parameters():
-                p.grad = None
-                if name in theta_T:
-                    p.copy_(theta_T[name])
-            for name, b in trained.named_buffers():
-                if name in theta_T:  # its shape may be another
-                    owner, _, own = name.rpartition(".")
-                    owners[owner]._buffers[own] = theta_T[name].to(b.device).clone()
-        if has_batchnorm(trained) and self.norm == "batch":
-            # one pass over all steps
-            reestimate(trained, [self.images[i] for i in self.schedule.batches])
-        return trained
+        return train_on(self, net, theta_0, seed)
 
     @property
     def passes(self) -> int:
         """The epochs that it was learned with."""
         return self.schedule.epochs
-
-    def step_sizes_for(self, theta: Theta) -> Tensor:
-        """Step sizes fit for a net with these tensors: (T, P) columns go by name; where the names
-        differ, each step's geometric mean serves all tensors, and this says so."""
-        if self.step_sizes.dim() == 1 or self.tensors is None or tuple(theta) == self.tensors:
-            return self.step_sizes
-        if set(theta) <= set(self.tensors):
-            return self.step_sizes[:, [self.tensors.index(k) for k in theta]]
-        warnings.warn(
-            f"the set has one step size for each tensor of {self.net.name}, and this net has "
-            "others: using each step's geometric mean for all of them",
-            stacklevel=3,
-        )
-        return self.step_sizes.log().mean(dim=1).exp()
 
     def as_tensor_dataset(self) -> TensorDataset:
         """Images (normalized) and labels for a plain loop of your own; order and step sizes stay
@@ -516,11 +320,3 @@ class DistilledDataset:
         """
         found = distilled_file.SET.load(path, cls, verify=verify)
         return found if weights is None else found.with_weights(weights, net)
-
-
-def _shapes(theta: Theta) -> dict[str, torch.Size]:
-    return {k: p.shape for k, p in theta.items()}
-
-
-def _is_same(a: Theta, b: Theta) -> bool:
-    return _shapes(a) == _shapes(b) and all(torch.equal(a[k].cpu(), b[k].cpu()) for k in a)

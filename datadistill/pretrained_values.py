@@ -24,7 +24,7 @@ from datadistill.runs.tensors import checksum, is_finite
 from datadistill.theta import Theta, frozen_tensors, put, trainable
 
 if TYPE_CHECKING:
-    from datadistill.distilled import DistilledDataset
+    from datadistill.distilled_start import InitialValues
 
 TORCHVISION = "torchvision "
 """What the name of weights begins with that torchvision publishes: model and enum follow."""
@@ -72,7 +72,7 @@ def finite_copies(tensors: Mapping[str, Tensor]) -> Theta | None:
 
 
 def load_theta_0(
-    d: DistilledDataset,
+    d: InitialValues,
     weights: str | os.PathLike[str] | nn.Module,
     net: nn.Module | None = None,
     download: bool = True,
@@ -85,7 +85,7 @@ def load_theta_0(
 
 
 def load_net(
-    d: DistilledDataset,
+    d: InitialValues,
     weights: str | os.PathLike[str] | nn.Module,
     net: nn.Module | None = None,
     *,
@@ -127,12 +127,12 @@ def load_net(
     return put(module, own)
 
 
-def is_given_by(d: DistilledDataset, net: nn.Module) -> bool:
+def is_given_by(d: InitialValues, net: nn.Module) -> bool:
     """Whether a net has the values that the set was learned for, but for the set's own."""
     return checksum_of(given_values(net, d.own)) == d.start.fingerprint
 
 
-def describe(d: DistilledDataset) -> str:
+def describe(d: InitialValues) -> str:
     """The weights that a set names, and how to pass them."""
     named = d.start.weights
     digest = f"{(d.start.fingerprint or '')[:19]}..."
@@ -143,7 +143,7 @@ def describe(d: DistilledDataset) -> str:
     return f"{named} ({digest}); pass that file (--weights FILE)"
 
 
-def refuse_incomplete(d: DistilledDataset) -> NoReturn:
+def refuse_incomplete(d: InitialValues) -> NoReturn:
     """UsageError that names the weights a set lacks, and says how to pass them."""
     raise UsageError(
         f"the set starts from pretrained values, which its file names and does not hold: "
@@ -151,6 +151,6 @@ def refuse_incomplete(d: DistilledDataset) -> NoReturn:
     )
 
 
-def refuse_other_values(d: DistilledDataset, found: str, hint: str = "") -> NoReturn:
+def refuse_other_values(d: InitialValues, found: str, hint: str = "") -> NoReturn:
     """DataError that says what was found in the place of the values a set was learned for."""
     raise DataError(f"{found} is not what the set was learned for: {describe(d)}{hint}")

@@ -59,3 +59,13 @@ def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
 def net_with(net: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     """A copy of a net with other values of some parameters and buffers."""
     return put(copy_net(net), tensors)
+
+
+def shapes_of(theta: Theta) -> dict[str, torch.Size]:
+    """The shapes, by name."""
+    return {name: p.shape for name, p in theta.items()}
+
+
+def is_same(a: Theta, b: Theta) -> bool:
+    """Whether two nets have the same tensors, with the same values on any device."""
+    return shapes_of(a) == shapes_of(b) and all(torch.equal(a[k].cpu(), b[k].cpu()) for k in a)

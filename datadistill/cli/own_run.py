@@ -54,7 +54,10 @@ def find_weights(set_: Path, typed: str | None, output: Output) -> str | None:
     if typed is not None:
         return typed
     named = _config_of(set_).get("weights")
-    if not isinstance(named, str) or not (named == "imagenet" or Path(named).is_file()):
+    if not isinstance(named, str):
+        return None
+    if named != "imagenet" and not Path(named).is_file():
+        output.say(f"weights: {named}, those of the set's own run, are not there any more")
         return None
     output.say(f"weights: {named}, those of the set's own run (--weights FILE takes others)")
     return named

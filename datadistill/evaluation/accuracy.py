@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from datadistill.data import RealData, Split
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
+from datadistill.distilled_training import finish, step_sizes_for
 from datadistill.errors import UsageError
 from datadistill.evaluation.attack import AttackScores, get_attack, mean_and_std, measure_of
 from datadistill.evaluation.own_data import check_data, in_space_of, load_own_data
@@ -212,7 +213,7 @@ def measure_training(
     taken: Measure[Any] = measure or accuracy
     first: list[M] = []
     after: list[M] = []
-    step_sizes = d.step_sizes_for(start.draw(0))
+    step_sizes = step_sizes_for(d, start.draw(0))
     with track("testing nets", nets) as task:
         for begin in range(0, nets, CHUNK):
             if poll is not None:
@@ -242,7 +243,7 @@ def measure_training(
 
 def _build_trained(d: DistilledDataset, net: nn.Module, theta: Theta) -> nn.Module:
     """The module to test `theta` with: BatchNorm buffers need a copy of their own."""
-    return d.finish(net, theta) if has_batchnorm(net) else net
+    return finish(d, net, theta) if has_batchnorm(net) else net
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
+from datadistill.distilled_training import take_steps, warn_of_other_start
 from datadistill.errors import NumericalError, UsageError
 from datadistill.evaluation.own_data import check_data
 from datadistill.innerloop import unroll_with_buffers
@@ -39,10 +40,10 @@ def tune_net(d: DistilledDataset, net: nn.Module, data: RealData, *, seed: int) 
         put(start, d.own_values)  # a fresh last layer, or statistics, that the set was learned with
         norm = "reestimated" if d.has_reestimated_statistics else norm
     theta_0 = {k: p.detach() for k, p in start.named_parameters() if p.requires_grad}
-    d.warn_of_other_start(start, theta_0, stacklevel=6)  # where `finetune` is called
+    warn_of_other_start(d, start, theta_0, stacklevel=6)  # where `finetune` is called
     _warm_up(d, start, theta_0)
     began = read_clock(data.device)
-    trained = d.take_steps(start, theta_0, seed=seed)
+    trained = take_steps(d, start, theta_0, seed=seed)
     seconds = read_clock(data.device) - began
     _refuse_not_finite(d, trained)
     before, after = (percent_of(one, data.test) for one in (start, trained))

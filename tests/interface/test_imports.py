@@ -20,6 +20,8 @@ SETS = {
     "distilled",
     "distilled_file",
     "distilled_checks",
+    "distilled_start",
+    "distilled_training",
     "earlier_files",
     "features",
     "pool",

@@ -271,7 +271,9 @@ def test_without_validation_images_the_sets_own_steps_are_taken(digits):
 
 
 def test_what_cannot_be_compared_is_refused_before_any_step(digits, monkeypatch):
-    monkeypatch.setattr(DistilledDataset, "take_steps", lambda *_, **__: pytest.fail("a step"))
+    monkeypatch.setattr(
+        "datadistill.training.net_finetuning.take_steps", lambda *_, **__: pytest.fail("a step")
+    )
     for data, options in ((without_validation(), {}), (digits, {"every": 0})):
         with pytest.raises((DataError, UsageError)):
             finetune(set_of(digits), fresh(), data=data, **options)

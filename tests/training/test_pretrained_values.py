@@ -148,7 +148,7 @@ def test_finetune_takes_the_net_that_it_is_for(digits, weights, other_classes, t
             bare = reload(d, tmp_path)
             tuned = dd.finetune(bare, pretrained(), data=digits, reach=False).net
             assert same(states(tuned), states(d.train()))
-    with pytest.warns(UserWarning, match="starts from another"):
+    with pytest.warns(UserWarning, match=r"learned for net\.safetensors .* from other values"):
         dd.finetune(bare, pretrained(seed=1), data=digits, reach=False)
 
 
