@@ -3,7 +3,8 @@
 Nets 0 .. nets - 1 are there to learn distilled sets with ("train"), the next `validation_nets` for
 validation during a run, the last `held_out` for testing: no net is in two parts. Parameters and
 buffers (the running statistics of BatchNorm) are stacked along a leading axis of all nets; the rest
-is one canonical JSON object, so the same training gives the same bytes.
+is one canonical JSON object, so the same training gives the same bytes. The experts of trajectory
+matching are a pool with a second axis, of epochs: each net at its start and after every epoch.
 `datadistill.training.pretrain` makes pools; `Pool.of` makes one of modules that are trained.
 """
 
@@ -50,7 +51,7 @@ POOL = Artifact(
     # of a net of this library its architecture says them
     values=lambda pool: {"buffers": list(pool.buffers) if pool.net.name == CUSTOM else None},
     with_tensors=["normalization"],
-    optional=["buffers"],
+    optional=["buffers", "epochs"],
     finite=False,  # the class names the net that is not
     file_name=POOL_FILE,
     runs=[KIND],
@@ -64,7 +65,7 @@ class Pool:
 
     Args:
         tensors: name -> (nets + validation_nets + held_out, ...), the parameters and buffers of
-            the nets; see `pooled_tensors`.
+            the nets; see `pooled_tensors`. With `epochs` (nets + ..., epochs + 1, ...).
         nets: nets to learn with, 1 or more.
         validation_nets: nets for validation during a run, 1 or more.
         held_out: nets for testing, 1 or more.
@@ -77,6 +78,8 @@ class Pool:
         record: the config of the training.
         data_fingerprint: `RealData.fingerprint` of what they were trained on.
         buffers: names of the tensors that are buffers; only needed for modules of the user's own.
+        epochs: the number of epochs that each net is kept after, beside its start; None where only
+            its end is kept.
 
     Example:
         >>> net = NetSpec("mlp", {"channels": 1, "size": 2, "classes": 2, "depth": 0})
@@ -110,6 +113,7 @@ class Pool:
     record: Mapping[str, Any] | None = None
     data_fingerprint: str = ""
     buffers: Sequence[str] | None = None
+    epochs: int | None = None
 
     def __post_init__(self) -> None:
         parameters, buffers = check_pool(self)
@@ -121,9 +125,11 @@ class Pool:
 
     def __repr__(self) -> str:
         found = self.accuracies
+        kept = "" if self.epochs is None else f" with every epoch of {self.epochs}"
         return (
             f"Pool({self.nets} + {self.validation_nets} + {self.held_out} nets of {self.net.name} "
-            f"trained on {self.dataset}, {mean(found):.1f}% ({min(found):.1f} to {max(found):.1f}))"
+            f"trained on {self.dataset}{kept}, "
+            f"{mean(found):.1f}% ({min(found):.1f} to {max(found):.1f}))"
         )
 
     @classmethod
@@ -168,7 +174,30 @@ class Pool:
     @use_library_defaults()
     def part(self, name: str) -> dict[str, Tensor]:
         """Stacked parameters and buffers of one part, "train", "validation" or "held_out": name ->
-        (nets of the part, ...); views of `.tensors`."""
+        (nets of the part, ...), after their last epoch; views of `.tensors`."""
+        begin, end = self._range(name)
+        return {k: p[begin:end] for k, p in self.last.items()}
+
+    @property
+    def last(self) -> dict[str, Tensor]:
+        """name -> (nets + validation_nets + held_out, ...): all nets after their last epoch."""
+        if self.epochs is None:
+            return self.tensors
+        return {k: p[:, -1] for k, p in self.tensors.items()}
+
+    @use_library_defaults()
+    def trajectory(self, name: str) -> dict[str, Tensor]:
+        """Stacked parameters and buffers of one part at the start and after every epoch: name ->
+        (nets of the part, epochs + 1, ...); views of `.tensors`.
+
+        Raises:
+            UsageError: a pool that holds the nets at their end alone.
+        """
+        if self.epochs is None:
+            raise UsageError(
+                "the pool holds its nets at the end of their training alone, and their epochs are "
+                "wanted; train it with --keep every-epoch"
+            )
         begin, end = self._range(name)
         return {k: p[begin:end] for k, p in self.tensors.items()}
 
@@ -183,7 +212,7 @@ class Pool:
         parameters, buffers = pooled_tensors(net)
         own = {**parameters, **buffers}
         wanted: dict[str, Any] = {k: tuple(x.shape) for k, x in own.items()}
-        found: dict[str, Any] = {k: tuple(x.shape[1:]) for k, x in self.tensors.items()}
+        found: dict[str, Any] = {k: tuple(x.shape[1:]) for k, x in self.last.items()}
         for k, shape in wanted.items():
             if found.get(k) == shape and self.tensors[k].dtype != own[k].dtype:
                 found[k], wanted[k] = self.tensors[k].dtype, own[k].dtype

@@ -29,6 +29,7 @@ PLAIN: dict[str, Check] = {
     **dict.fromkeys(("nets", "validation_nets", "held_out"), partial(check_whole, least=1)),
     **dict.fromkeys(("dataset", "data_fingerprint"), check_text),
     "record": optional(check_object),
+    "epochs": optional(partial(check_whole, least=1)),
 }
 """Fields of plain values: their checks."""
 
@@ -70,7 +71,8 @@ def check_pool(pool: Pool) -> tuple[list[str], list[str]]:
 def _check_names(pool: Pool) -> tuple[list[str], list[str]]:
     """Names, shapes and dtypes of a net of this library are those of its architecture."""
     parameters, buffers = pooled_tensors(pool.net.shapes(len(pool.tensors)))
-    wanted = {k: x.new_empty(pool.total, *x.shape) for k, x in {**parameters, **buffers}.items()}
+    axes = _leading_axes(pool)
+    wanted = {k: x.new_empty(*axes, *x.shape) for k, x in {**parameters, **buffers}.items()}
     refuse_other_tensors(pool.tensors, wanted, pool.net.name)
     if pool.buffers is not None and set(pool.buffers) != set(buffers):
         raise DataError(
@@ -78,6 +80,11 @@ def _check_names(pool: Pool) -> tuple[list[str], list[str]]:
             f"{pool.net.name}; leave them out"
         )
     return list(parameters), list(buffers)
+
+
+def _leading_axes(pool: Pool) -> tuple[int, ...]:
+    """The axes of every tensor in front of the net's own."""
+    return (pool.total,) if pool.epochs is None else (pool.total, pool.epochs + 1)
 
 
 def _check_own_names(pool: Pool) -> tuple[list[str], list[str]]:
@@ -94,9 +101,11 @@ def _check_own_names(pool: Pool) -> tuple[list[str], list[str]]:
             "of some of them; get the file again"
         )
     for name, x in pool.tensors.items():
-        if x.dtype not in DTYPES or x.dim() == 0 or len(x) != pool.total:
+        axes = _leading_axes(pool)
+        if x.dtype not in DTYPES or x.shape[: len(axes)] != axes:
+            along = "" if pool.epochs is None else f", at {pool.epochs + 1} epochs along the second"
             raise DataError(
                 f"tensor {name!r} is {x.dtype} {tuple(x.shape)}, wanted real numbers of "
-                f"{pool.total} nets along the first axis"
+                f"{pool.total} nets along the first axis{along}"
             )
     return parameters, list(pool.buffers)

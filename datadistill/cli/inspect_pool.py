@@ -51,7 +51,8 @@ def read_pool(path: Path, verify: bool) -> dict[str, Any]:
         "net": pool.net.as_dict(),
         "dataset": pool.dataset,
         "classes": list(pool.classes),
-        "tensors": {name: list(p.shape[1:]) for name, p in pool.tensors.items()},
+        "epochs": pool.epochs,
+        "tensors": {name: list(p.shape[1:]) for name, p in pool.last.items()},
         "buffers": list(pool.buffers or ()),
         "accuracies": list(pool.accuracies),
         "record": dict(pool.record or {}),
@@ -66,6 +67,9 @@ def print_pool(output: Output, p: dict[str, Any]) -> None:
     numbers = f"{sum(sizes.values()) - buffers} parameters"
     if buffers:
         numbers += f", {buffers} numbers in buffers"
+    kept = "at the end of their training"
+    if p["epochs"] is not None:
+        kept = f"at the start and after each of {p['epochs']} epochs"
     args = format_value(net["args"])
     rows = [
         ("file", f"{p['file']} ({size_of(p['file_bytes'])})"),
@@ -75,6 +79,7 @@ def print_pool(output: Output, p: dict[str, Any]) -> None:
             f"{p['nets']} to learn with, {p['validation_nets']} for looks, "
             f"{p['held_out']} held out",
         ),
+        ("kept", kept),
         ("net", f"{net['name']} ({args}), {numbers}, initialization {net['init']}"),
         ("trained on", f"{p['dataset']}, {len(p['classes'])} classes: {', '.join(p['classes'])}"),
         (

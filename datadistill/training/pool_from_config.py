@@ -21,6 +21,7 @@ from datadistill.training.normalization_from_config import choose_normalization
 from datadistill.training.pool_loop import PoolLoop
 
 CPU = torch.device("cpu")  # where the pool is put together
+COPIES = 4  # of all nets, where they are brought together, packed and written
 DRAWS = "pool_theta_0"
 """The stream that its nets are drawn from."""
 
@@ -53,14 +54,7 @@ def pool_loop_of(
     check_fits(given, real.shape, len(real.classes))
     module = copy_net(given)
     _refuse_at_once(config, module)
-    needed = config.total * sum(
-        x.numel() * x.element_size() for part in pooled_tensors(module) for x in part.values()
-    )
-    refuse_too_large(
-        needed,
-        f"for {config.total} nets of {config.net}; lower nets, validation_nets or held_out",
-        CPU,
-    )
+    _refuse_too_large(config, module)
     module = module.to(device)
     if is_factory(net):
         check_draws(net, config.seed, DRAWS)
@@ -71,6 +65,21 @@ def pool_loop_of(
         for norm in norms_of(module):  # of the module's own training, which is not used
             norm.reset_running_stats()
     return PoolLoop(config, real.to(device), module, draws), spec
+
+
+def _refuse_too_large(config: PoolConfig, net: nn.Module) -> None:
+    """All nets are together in memory where the pool is written."""
+    each = sum(x.numel() * x.element_size() for part in pooled_tensors(net) for x in part.values())
+    what, less = f"{config.total} nets of {config.net}", "nets, validation_nets or held_out"
+    if config.kept_epochs is None:
+        refuse_too_large(config.total * each, f"for {what}; lower {less}", CPU)
+        return
+    times = config.kept_epochs + 1
+    refuse_too_large(
+        COPIES * config.total * times * each,
+        f"for {what} as they are at {times} epochs, while they are written; lower epochs, {less}",
+        CPU,
+    )
 
 
 def _refuse_at_once(config: PoolConfig, net: nn.Module) -> None:

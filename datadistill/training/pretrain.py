@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from datadistill.config import PoolConfig, RunOptions
+from datadistill.config.pool import LATER
 from datadistill.data import RealData
 from datadistill.errors import DataError, UsageError, format_message
 from datadistill.nets.factory import NetFactory
@@ -34,8 +35,9 @@ from datadistill.stats import mean
 from datadistill.theta import frozen_tensors
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.before_learning import warn_of_unused_values
+from datadistill.training.finished_nets import FinishedNets, TrainedGroup
 from datadistill.training.pool_from_config import pool_loop_of
-from datadistill.training.pool_loop import FinishedNets, PoolLoop, TrainedGroup, is_near_chance
+from datadistill.training.pool_loop import PoolLoop, is_near_chance
 
 
 @use_library_defaults()
@@ -226,7 +228,10 @@ class _Training(LoopWork[Pool]):
 
     def finish(self, folder: RunFolder | None, broken_off: str) -> Pool:
         config, data = self.loop.config, self.loop.data
-        record = {name: value for name, value in dump_config(config).items() if name != "device"}
+        default = PoolConfig()
+        left_out = [name for name in LATER if getattr(config, name) == getattr(default, name)]
+        stored = dump_config(config).items()
+        record = {name: value for name, value in stored if name not in ("device", *left_out)}
         pool = Pool(
             self.nets.stack(),
             nets=config.nets,
@@ -240,6 +245,7 @@ class _Training(LoopWork[Pool]):
             record=record,
             data_fingerprint=data.fingerprint,
             buffers=list(pooled_tensors(self.loop.net)[1]),
+            epochs=config.kept_epochs,
         )
         if folder is not None:
             pool.save(folder.path / POOL_FILE)

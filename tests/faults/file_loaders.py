@@ -30,7 +30,7 @@ from datadistill.runs.tensors import pack
 from datadistill.starts import Start
 from datadistill.synthetic.decoders import Pixels
 from datadistill.synthetic.schedule import Schedule
-from datadistill.training.pool_loop import FinishedNets, TrainedGroup
+from datadistill.training.finished_nets import FinishedNets, TrainedGroup
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import build_language
 from kd_baselines.ledger.payload import Payload

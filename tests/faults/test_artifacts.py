@@ -10,7 +10,7 @@ from datadistill.runs.file_kinds import FILE_KINDS
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.tensors import pack, unpack
 from datadistill.training.finetune import ADAPTED
-from datadistill.training.pool_loop import NETS
+from datadistill.training.finished_nets import NETS
 from kd_baselines.cache_rows import CACHE
 from kd_baselines.language.netfile import LANGUAGE_NET
 from kd_baselines.ledger.payload_file import PAYLOAD
