@@ -28,8 +28,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datadistill.data import Split
-from datadistill.data.augmentation import AUGMENTATIONS
-from datadistill.errors import DataError, NumericalError, UsageError, suggest
+from datadistill.data.augmentation import check_augmentations
+from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.progress import iterate
 from datadistill.runs.tensors import checksum
 from kd_baselines.batch_dependence import refuse_batch_dependence, refuse_other_answer
@@ -48,7 +48,7 @@ class CachedTeacher:
         split: the real images that the student is trained on, on the teacher's device.
         layers: names of the layers whose outputs are kept beside the logits; of one net only.
         path: file to read where it exists, and to write; None keeps the rows in memory alone.
-        augment: the augmentations of the student's batches: "crop", "flip".
+        augment: the augmentations of the student's batches; see `data.augment`.
         seed: of the student's training; with augmentation only.
         number: the net's number in the student's training; with augmentation only.
         batch: images in one forward of the teacher.
@@ -81,9 +81,7 @@ class CachedTeacher:
         batch: int = 500,
     ) -> None:
         refuse_batch_dependence(teacher)
-        for kind in augment:
-            if kind not in AUGMENTATIONS:
-                raise UsageError(f"unknown augmentation {kind!r}; {suggest(kind, AUGMENTATIONS)}")
+        check_augmentations(augment)
         if batch < 1:
             raise UsageError(f"batch is {batch}, but it must be at least 1")
         split = as_split(split, "split")

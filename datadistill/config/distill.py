@@ -34,7 +34,8 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     skip_bad: bool = False
     """With dataset "folder": leave unreadable images out, and count them, instead of refusing."""
     augment: tuple[str, ...] = ()
-    """Augmentations of the real batches: "crop", "flip"."""
+    """Augmentations of the real batches: "crop", "flip", or a strategy such as
+    "color_crop_rotate"."""
 
     space: Literal["pixels", "features"] = "pixels"
     """What is learned: images, or in their place "features" of a frozen pretrained net, for its

@@ -161,7 +161,7 @@ class TrainingPlan(Config):
     decay_factor: float = 0.5
     """What the learning rate is multiplied by."""
     augment: tuple[str, ...] = ()
-    """Augmentations of the batches: "crop", "flip"."""
+    """Augmentations of the batches: "crop", "flip", or a strategy such as "color_crop_rotate"."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,5 @@
-"""Augmentation of real batches: random crops and horizontal flips, as pure functions of tensors.
+"""Augmentation of real batches: random crops and horizontal flips, and the strategies of `siamese`,
+as pure functions of tensors.
 
 Every image draws its own offset or coin from the generator that is passed in; there is no loop over
 images. The images are the normalized ones, so a crop pads with what is there (reflection), not with
@@ -14,7 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from datadistill.errors import DataError, UsageError, suggest
+from datadistill.data.siamese import Strategy, apply_strategy
+from datadistill.data.transforms import pick
+from datadistill.errors import DataError
 
 PAD = 4  # pixels on each side, as in He et al. 2016 (https://arxiv.org/abs/1512.03385) on CIFAR-10
 
@@ -26,7 +29,7 @@ def crop(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[
     >>> torch.equal(crop(torch.ones(2, 1, 8, 8), torch.Generator()), torch.ones(2, 1, 8, 8))
     True
     """
-    n, c, height, width = images.shape
+    n, _, height, width = images.shape
     if min(height, width) <= PAD:
         raise DataError(
             f"images are {height}x{width}; a crop reflects {PAD} pixels and wants sides above "
@@ -38,9 +41,7 @@ def crop(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[
     ).to(images.device)
     rows = offsets[0] + torch.arange(height, device=images.device)  # (n, h)
     columns = offsets[1] + torch.arange(width, device=images.device)  # (n, w)
-    image = torch.arange(n, device=images.device)[:, None, None, None]
-    channel = torch.arange(c, device=images.device)[None, :, None, None]
-    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    return pick(padded, rows, columns)
 
 
 def flip(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
@@ -55,8 +56,11 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {"crop":
 def augment(
     images: Float[Tensor, "n c h w"], generator: torch.Generator, kinds: Iterable[str]
 ) -> Float[Tensor, "n c h w"]:
-    """Apply the named augmentations, "crop" and "flip", in order; an empty `kinds` returns the
-    images themselves.
+    """Apply the named augmentations, "crop", "flip" and strategies (see `siamese`), in order; an
+    empty `kinds` returns the images themselves.
+
+    Alone, "crop" and "flip" are those of this module; DSA's are "dsa:crop" and "dsa:flip". Of a
+    strategy each image has a draw of its own.
 
     >>> augment(torch.zeros(2, 3, 32, 32), torch.Generator().manual_seed(0), ("crop", "flip")).shape
     torch.Size([2, 3, 32, 32])
@@ -64,7 +68,10 @@ def augment(
     kinds = (kinds,) if isinstance(kinds, str) else kinds
     check_augmentations(kinds)
     for kind in kinds:
-        images = AUGMENTATIONS[kind](images, generator)
+        if kind in AUGMENTATIONS:
+            images = AUGMENTATIONS[kind](images, generator)
+        else:
+            images = apply_strategy(images, kind, generator, same=False)
     return images
 
 
@@ -72,4 +79,4 @@ def check_augmentations(kinds: Iterable[str]) -> None:
     """Refuse the name of an unknown augmentation."""
     for kind in kinds:
         if kind not in AUGMENTATIONS:
-            raise UsageError(f"unknown augmentation {kind!r}; {suggest(kind, AUGMENTATIONS)}")
+            Strategy.parse(kind)

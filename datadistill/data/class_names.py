@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 DIGITS = tuple(str(digit) for digit in range(10))
+DIGIT_SETS = ("mnist", "mnist5k", "digits", "usps", "svhn", "svhn-grey")
+"""The data sets of these classes."""
 
 FASHION = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

@@ -24,7 +24,7 @@ class FitPlan(SgdPlan):
         decay_epochs: epochs after which the learning rate is multiplied by `decay_factor`, again
             and again; None never.
         decay_factor: above 0, at most 1.
-        augment: augmentations of the batches: "crop", "flip".
+        augment: augmentations of the batches; see `data.augment`.
         momentum: of SGD, at least 0 and below 1.
         weight_decay: added to the gradient, 0 or more.
 

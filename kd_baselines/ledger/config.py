@@ -65,7 +65,7 @@ class LedgerConfig(DataPlan):
     net_lr: float = 1e-3
     """Learning rate of these nets."""
     net_augment: tuple[str, ...] = ()
-    """Augmentations of their batches: "crop", "flip"."""
+    """Augmentations of their batches: "crop", "flip", or a strategy such as "color_crop_rotate"."""
     net_storages: tuple[Literal["float32", "float16", "int8"], ...] = ("float32", "float16")
     """How weights are stored, a row each."""
     teachers: Literal["each", "one"] = "each"
