@@ -124,6 +124,10 @@ def adapt_a_pretrained_net(v):
     assert v["tuned.accuracy_end"] > v["tuned.accuracy_after"], "all images go further in the end"
     assert v["(folder / 'own.safetensors').stat().st_size"] < 20_000
     assert "values of a net of your own" in v["said_without"]
+    if (rows := v["with_squeezenet"]) is not None:  # its weights and the pictures were at hand
+        assert rows["adapted"] > rows["random-real"] + 15, "one picture a class is said to do less"
+        assert rows["adapted"] > rows["k-means"] + 3, "so are the mean features"
+        assert rows["adapted"] > rows["all"] - 8, "said to come close to all pictures"
     assert min(v["on_source"]) > 90, "the pool is said to read its source"
     assert min(v["on_target"]) > 10 and max(v["on_target"]) < 50, (
         "badly, though better than guessing"
@@ -300,6 +304,7 @@ CLAIMS = {
             "tuned.accuracy_end",
             "(folder / 'own.safetensors').stat().st_size",
             "said_without",
+            "with_squeezenet",
             "on_source",
             "on_target",
             "measured.accuracy_before_mean",
@@ -424,6 +429,20 @@ def test_stored_notebook_is_clean(path):
         for output in cell.outputs:
             shown = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
             assert not MACHINE_PATH.search(shown), shown
+
+
+@pytest.mark.parametrize("root", [".", "nowhere"])
+def test_without_weights_and_pictures_a_cell_says_so(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATADISTILL_DATA", str(tmp_path / root))
+    notebook = nbformat.read(FOLDER / f"{ADAPT}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    notebook.cells = [code[0], next(c for c in code if "torchvision.models.squeezenet" in c.source)]
+    nbformat.write(notebook, tmp_path / "cells.ipynb")
+    ran, values, _ = executed(tmp_path / "cells.ipynb", tmp_path, ["with_squeezenet"])
+    said = ran.cells[1].outputs[0].text
+    assert values == {"with_squeezenet": None} and len(ran.cells[1].outputs) == 1
+    assert "VOCdevkit/VOC2012" in said and "squeezenet1_0/NAME.pt" in said
+    assert said.count("\n") == 1 and not MACHINE_PATH.search(said)
 
 
 def test_a_failing_cell_is_not_passed_over(tmp_path):
