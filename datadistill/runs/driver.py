@@ -9,6 +9,7 @@ What is trained is described by `kinds.Kind` and `kinds.Work`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -82,12 +83,16 @@ def run(
         with interruptible(_describe_not_begun(kind, config, folder)):
             work = kind.build(config, options)
         fresh = folder is None
-        if folder is None:
-            stop.raise_if_requested(_describe_not_begun(kind, config, None))
-            found = {**environment(work.device), **work.fingerprints}
-            folder = RunFolder.create(path, dump_config(config), found, kind.name)
-        session = _Session(kind, config, work, folder, options, stop)
-        with folder.lock(), undo_create(folder, lambda: not fresh or session.stepped):
+        with contextlib.ExitStack() as held:
+            if folder is None:
+                stop.raise_if_requested(_describe_not_begun(kind, config, None))
+                found = {**environment(work.device), **work.fingerprints}
+                made = RunFolder.create_locked(path, dump_config(config), found, kind.name)
+                folder = held.enter_context(made)
+            else:
+                held.enter_context(folder.lock())
+            session = _Session(kind, config, work, folder, options, stop)
+            held.enter_context(undo_create(folder, lambda: not fresh or session.stepped))
             folder.clean()
             refuse_others(folder, work.device, work.fingerprints, options)
             _run_inputs(work, folder, options, f"go on with: {kind.command(config, path)}")

@@ -14,11 +14,11 @@ import contextlib
 import fnmatch
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ResourceError, UsageError
+from ..errors import ResourceError, UsageError, list_some
 from .atomic import wrap_oserror, write_json
 from .canonical import canonical_json, parse_json
 from .checkpoint_state import newest_state
@@ -88,6 +88,23 @@ class RunFolder:
             kind: what sort of run it is.
             keep_last: how many checkpoints to keep.
         """
+        with cls.create_locked(path, config, environment, kind, keep_last=keep_last) as folder:
+            return folder
+
+    @classmethod
+    @contextlib.contextmanager
+    def create_locked(
+        cls,
+        path: str | os.PathLike[str],
+        config: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        kind: str,
+        *,
+        keep_last: int = 3,
+    ) -> Iterator[RunFolder]:
+        """`create` for whoever writes into the new folder: its lock is held from before config.json
+        is there until the `with` block ends. Of two processes that begin together one is refused.
+        """
         path = Path(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -97,13 +114,13 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise wrap_oserror(error, path) from error
-        with RunLock(path):  # of two runs started at once, one sees the other's config.json
+        with RunLock(path):
             cls.refuse_occupied(path)
             folder = cls(path, kind, dict(config), dict(environment), keep_last)
             folder.clean()
             write_json(path / "environment.json", folder.environment)
             folder._write_config()  # last: from here on the folder is a run
-        return folder
+            yield folder
 
     @classmethod
     def refuse_occupied(cls, path: str | os.PathLike[str]) -> None:
@@ -134,8 +151,9 @@ class RunFolder:
             name for name in names if name not in ours and not fnmatch.fnmatch(name, _TEMPORARY)
         ]
         if others:
-            shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-            raise UsageError(f"{path} is not empty (it holds {shown}); choose another --out")
+            raise UsageError(
+                f"{path} is not empty (it holds {list_some(others, 3)}); choose another --out"
+            )
 
     @classmethod
     def open(

@@ -156,10 +156,12 @@ class Study:
 
     def open(self) -> RunFolder:
         """Create the folder or open it, lock it, and remove what a killed process left."""
-        folder = self.refuse_other() or RunFolder.create(
-            self.path, self.asked, environment(), self.kind
-        )
-        self._stack.enter_context(folder.lock())
+        folder = self.refuse_other()
+        if folder is None:
+            made = RunFolder.create_locked(self.path, self.asked, environment(), self.kind)
+            folder = self._stack.enter_context(made)
+        else:
+            self._stack.enter_context(folder.lock())
         if folder.config != self.asked:
             folder.replace_config(self.asked)
         folder.clean()

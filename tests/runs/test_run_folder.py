@@ -112,6 +112,20 @@ def test_a_folder_in_use_is_refused(tmp_path):
         RunFolder.create(tmp_path, CONFIG, {}, kind="distill")
 
 
+def test_a_new_folder_is_in_use_until_its_writer_is_done(tmp_path):
+    path = tmp_path / "a"
+    with RunFolder.create_locked(path, CONFIG, {}, kind="distill") as folder:
+        assert RunFolder.open(path).config == folder.config == CONFIG
+        with pytest.raises(UsageError, match="in use by pid"):
+            RunFolder.create(path, CONFIG, {}, kind="distill")
+        with pytest.raises(UsageError, match="in use by pid"):
+            folder.lock().acquire()
+    with folder.lock(), pytest.raises(UsageError, match="in use by pid"):
+        RunFolder.create(path, CONFIG, {}, kind="distill")
+    with pytest.raises(UsageError, match="already holds a run"):
+        RunFolder.create(path, CONFIG, {}, kind="distill")
+
+
 def test_a_create_that_fails_leaves_no_run(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "full")
