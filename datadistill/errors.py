@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 
 
@@ -115,6 +115,17 @@ def suggest(name: str, known: Iterable[str], lister: str = "") -> str:
         return listing
     *first, last = close
     return f"did you mean {', '.join(first) + ' or ' if first else ''}{last}? ({listing})"
+
+
+def list_some(names: Sequence[object], most: int = 4) -> str:
+    """The first names of a list, and "..." where more follow.
+
+    Example:
+        >>> list_some(["cat", "cow", "dog"]), list_some(range(10), most=2)
+        ('cat, cow, dog', '0, 1, ...')
+    """
+    shown = ", ".join(map(str, names[:most]))
+    return f"{shown}, ..." if len(names) > most else shown
 
 
 FEW = 8

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from datadistill.errors import UsageError
+from datadistill.errors import UsageError, list_some
 from datadistill.nets.computed import computed_weights
 from datadistill.nets.factory import NetFactory, make_net
 from datadistill.nets.initialization import draw_whole, find_undrawn
@@ -193,7 +193,7 @@ def random_start(
         return Random(net, init, seed, name)
     if spec is not None and spec.name != CUSTOM and init == "default":
         return Built(spec.construct, net, seed, name)
-    named = ", ".join(kept[:5]) + (", ..." if len(kept) > 5 else "")
+    named = list_some(kept, 5)
     way = (
         "net=lambda: MyNet(...)"
         if spec is None or spec.name == CUSTOM

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 
 
 def image_tensor(images: Any, what: str) -> Shaped[Tensor, ...]:
@@ -19,9 +19,7 @@ def image_tensor(images: Any, what: str) -> Shaped[Tensor, ...]:
     if isinstance(images, list | tuple) and images and all(isinstance(x, Tensor) for x in images):
         shapes = sorted({tuple(x.shape) for x in images})
         if len(shapes) > 1:
-            raise DataError(
-                f"{what} have several shapes ({shapes[0]}, {shapes[1]}, ...); wanted one"
-            )
+            raise DataError(f"{what} have several shapes ({list_some(shapes, 2)}); wanted one")
         images = torch.stack([image_tensor(x, what) for x in images])
     if not isinstance(images, Tensor):
         images = torch.from_numpy(_array(images, what))

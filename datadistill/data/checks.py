@@ -7,7 +7,7 @@ from torch import Tensor
 
 from datadistill.data.normalization import Normalization
 from datadistill.device import resolve
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
@@ -73,6 +73,6 @@ def check_part(
     ]
     if every_class and empty:
         raise DataError(
-            f"{what} has no image of class {', '.join(empty[:5])}; counts: {counts[:20]}: "
+            f"{what} has no image of class {list_some(empty, 5)}; counts: {counts[:20]}: "
             "add some or drop the class"
         )

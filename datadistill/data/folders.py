@@ -31,7 +31,7 @@ from datadistill.data.parts import Parts, image_id
 from datadistill.data.real import RealData
 from datadistill.data.source import Pixels
 from datadistill.data.splits import split_stratified
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 from datadistill.progress import iterate
 from datadistill.torch_defaults import use_library_defaults
 
@@ -218,8 +218,8 @@ def _classes(root: Path) -> dict[str, list[Path]]:
     folders = [path for path in entries if path.is_dir()]
     if stray and not folders:
         raise DataError(
-            f"{root} holds files ({stray[0].name}, ...) and no folders; wanted one folder for each "
-            "class, with the images in it"
+            f"{root} holds files ({list_some([path.name for path in stray], 1)}) and no folders; "
+            "wanted one folder for each class, with the images in it"
         )
     if stray:
         raise DataError(

@@ -26,7 +26,7 @@ from torch.utils.data import (
 )
 
 from datadistill.data.labels import class_number
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 
 Names = tuple[str, ...]
 PLACEHOLDER = "N/A"  # EMNIST's letters are numbered from 1, and its list of names begins with this
@@ -131,13 +131,13 @@ class Relabelled:
         if label >= len(self.mapping):
             raise DataError(
                 f"item {index} has the label {label}, but its data set names {len(self.mapping)} "
-                f"classes ({', '.join(self.names[:5])}, ...); name them all"
+                f"classes ({list_some(self.names, 5)}); name them all"
             )
         other = self.mapping[label]
         if other is None:
             raise DataError(
                 f"item {index} is of class {self.names[label]!r}, which is not one of "
-                f"{', '.join(self.wanted[:8])}; leave it out, or name the classes alike"
+                f"{list_some(self.wanted, 8)}; leave it out, or name the classes alike"
             )
         return (item[0], other)
 
@@ -153,8 +153,8 @@ def reorder_labels(dataset: Any, names: Names | None, wanted: Names | None) -> A
         return dataset
     if not any(k is not None for k in mapping):
         raise DataError(
-            f"the classes of the two data sets have no name in common: {', '.join(names[:5])}, ... "
-            f"and {', '.join(wanted[:5])}, ...; name them alike, or set its attribute `classes` to "
+            f"the classes of the two data sets have no name in common: {list_some(names, 5)} "
+            f"and {list_some(wanted, 5)}; name them alike, or set its attribute `classes` to "
             "None, to go by number"
         )
     return Relabelled(dataset, mapping, names, wanted)

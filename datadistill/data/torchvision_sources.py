@@ -27,7 +27,7 @@ from datadistill.data.checked_files import read_cifar, read_svhn
 from datadistill.data.class_names import CIFAR10, CIFAR100, DIGITS, FASHION
 from datadistill.data.source import Pixels, Reader, Source
 from datadistill.data.subsets import MADE_BY_HAND, subsets_of
-from datadistill.errors import DataError, ResourceError, Unavailable
+from datadistill.errors import DataError, ResourceError, Unavailable, list_some
 from datadistill.progress import announce
 
 IDX = (
@@ -164,7 +164,7 @@ def _read(
         # parsers raise RuntimeError, ValueError, EOFError, OSError, zlib.error, ...
         raise DataError(
             f"{title} under {root} is damaged ({type(error).__name__}: {error}); delete its files "
-            f"({entry.files[0]}, ...) and fetch it again"
+            f"({list_some(entry.files, 1)}) and fetch it again"
         ) from error
     if len(images) != wanted or len(labels) != wanted:
         raise DataError(

@@ -11,7 +11,7 @@ from datadistill.data.folders import folder_classes
 from datadistill.data.normalization import Normalization
 from datadistill.data.parts import Parts
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 from datadistill.features import FeatureNormalization
 from datadistill.real_features import to_features
 
@@ -126,6 +126,6 @@ def _is_near(own: Normalization, other: Normalization) -> bool:
 def _check_classes(d: DistilledDataset, name: str, classes: Sequence[str]) -> None:
     if tuple(classes) != d.classes:
         raise DataError(
-            f"the set has {len(d.classes)} classes ({', '.join(d.classes[:4])}, ...), the data "
-            f"{name} has {len(classes)} ({', '.join(classes[:4])}, ...); use its own data"
+            f"the set has {len(d.classes)} classes ({list_some(d.classes)}), the data {name} has "
+            f"{len(classes)} ({list_some(classes)}); use its own data"
         )

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 from datadistill.nets import build
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, check_draws, is_factory
@@ -128,8 +128,8 @@ def fitting_pool(
         )
     if tuple(found.classes) != d.classes:
         raise DataError(
-            f"the pool's nets know the classes {', '.join(found.classes[:4])}, ..., the set has "
-            f"{', '.join(d.classes[:4])}, ...; pass the pool it was learned with"
+            f"the pool's nets know the classes {list_some(found.classes)}, the set has "
+            f"{list_some(d.classes)}; pass the pool it was learned with"
         )
     if fingerprint not in (None, found.fingerprint):
         raise UsageError(

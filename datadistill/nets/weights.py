@@ -14,7 +14,7 @@ where its shape fits.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 from datadistill.nets.positional_embeddings import fit_positions
 from datadistill.nets.weights_content import PREFIXES, check_tensors
 from datadistill.nets.weights_file import imagenet, read_file
@@ -87,7 +87,7 @@ class Weights:
         if missing or unexpected or different:
             fitting = len(shared) - len(different)
             parts = [
-                f"{len(names):,} {what} ({_list_some(names)})"
+                f"{len(names):,} {what} ({list_some(names, SHOWN)})"
                 for what, names in (
                     ("missing", missing),
                     ("unexpected", unexpected),
@@ -107,7 +107,7 @@ class Weights:
         ]
         if bad:
             raise DataError(
-                f"{self.source} has a NaN or infinite value in {_list_some(bad)}; "
+                f"{self.source} has a NaN or infinite value in {list_some(bad, SHOWN)}; "
                 "get the file again"
             )
 
@@ -201,8 +201,3 @@ def _is_own(found: Tensor, own: Tensor) -> bool:
 def _kind(tensor: Tensor) -> str:
     kind = "" if tensor.is_floating_point() else f"{str(tensor.dtype).removeprefix('torch.')} "
     return f"{kind}{tuple(tensor.shape)}"
-
-
-def _list_some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

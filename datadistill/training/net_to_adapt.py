@@ -14,7 +14,7 @@ from torch import nn
 
 from datadistill.config import Value
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 from datadistill.evaluation.tested_nets import fitting_pool
 from datadistill.features import FeatureNormalization
 from datadistill.nets import build
@@ -119,8 +119,8 @@ def load_net_of_pool(d: DistilledDataset, net: nn.Module, path: Path, number: in
     if pool.classes != d.classes:
         raise DataError(
             f"the nets of {path} were trained on {pool.dataset}, {len(pool.classes)} classes "
-            f"({', '.join(pool.classes[:4])}, ...), the set is for {len(d.classes)} "
-            f"({', '.join(d.classes[:4])}, ...); pass a pool of the same classes"
+            f"({list_some(pool.classes)}), the set is for {len(d.classes)} "
+            f"({list_some(d.classes)}); pass a pool of the same classes"
         )
     stacked = fitting_pool(pool, d, net).part("held_out")
     if not 0 <= number < pool.held_out:

@@ -17,7 +17,7 @@ from torch import nn
 from datadistill.config import PoolConfig, RunOptions
 from datadistill.config.pool import LATER
 from datadistill.data import RealData
-from datadistill.errors import DataError, UsageError, format_message
+from datadistill.errors import DataError, UsageError, format_message, list_some
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.pool import KIND, Pool
@@ -263,10 +263,9 @@ def _records(trained: TrainedGroup) -> list[dict[str, Any]]:
 def _warn_of_chance(accuracies: Sequence[float], classes: int) -> None:
     low = [n for n, a in enumerate(accuracies) if is_near_chance(a, classes)]
     if low:
-        shown = ", ".join(map(str, low[:5])) + (", ..." if len(low) > 5 else "")
         message = (
             f"{len(low)} of {len(accuracies)} nets classify hardly better than chance (nets "
-            f"{shown}; the worst {min(accuracies):.1f}%); train longer (--epochs), or with another "
-            "learning rate (--lr)"
+            f"{list_some(low, 5)}; the worst {min(accuracies):.1f}%); train longer (--epochs), or "
+            "with another learning rate (--lr)"
         )
         warnings.warn(format_message(message), stacklevel=4)

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from datadistill.config import DistillConfig
 from datadistill.data import RealData
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 from datadistill.nets import has_batchnorm, reestimate
 from datadistill.nets.factory import NetFactory, check_draws
 from datadistill.nets.initialization import draw_whole
@@ -148,8 +148,8 @@ def _from_pool(
     if tuple(pool.classes) != tuple(data.classes):
         raise DataError(
             f"the source {pool.dataset} has {len(pool.classes)} classes "
-            f"({', '.join(pool.classes[:4])}, ...), the target {data.name} has {len(data.classes)} "
-            f"({', '.join(data.classes[:4])}, ...); adaptation needs the same classes "
+            f"({list_some(pool.classes)}), the target {data.name} has {len(data.classes)} "
+            f"({list_some(data.classes)}); adaptation needs the same classes "
             "in the same order"
         )
     if different := pool.find_differences(net):

@@ -25,7 +25,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from datadistill.data.roots import Root, data_roots
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 from datadistill.nets.layers import check_whole
 from datadistill.runs.tensors import checksum
 
@@ -169,9 +169,7 @@ def _corpus(
     foreign = [[word for word in text if word not in number] for text in texts]
     if UNK not in number and any(foreign):
         kinds = list(dict.fromkeys(word for text in foreign for word in text))
-        listing = ", ".join(repr(word[:40]) for word in kinds[:5]) + (
-            ", ..." if len(kinds) > 5 else ""
-        )
+        listing = list_some([repr(word[:40]) for word in kinds], 5)
         lacking, them = ("1 word", "it") if len(kinds) == 1 else (f"{len(kinds):,} words", "them")
         raise DataError(
             f"{name}: the training text lacks {lacking} of the validation and test texts "

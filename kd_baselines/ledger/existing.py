@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.folder import SET_FILE
 from datadistill.runs.timing import read_seconds
@@ -38,9 +38,9 @@ class Given:
                 continue
             if found.classes != data.classes:
                 raise UsageError(
-                    f"the {what} has {len(found.classes)} classes ({', '.join(found.classes[:3])}, "
-                    f"...), but {data.name} has {len(data.classes)} "
-                    f"({', '.join(data.classes[:3])}, ...); pass a {what} of these"
+                    f"the {what} has {len(found.classes)} classes "
+                    f"({list_some(found.classes, 3)}), but {data.name} has {len(data.classes)} "
+                    f"({list_some(data.classes, 3)}); pass a {what} of these"
                 )
             if found.normalization != data.normalization:
                 raise DataError(
