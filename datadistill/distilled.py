@@ -237,12 +237,10 @@ class DistilledDataset(InitialValues):
     @use_library_defaults()
     def pixels(self) -> Float[Tensor, "n c h w"]:
         """Images in 0..1, for looking only: each image's own smallest value becomes 0, its largest
-        1."""
-        low, high = (
-            self.images.amin((1, 2, 3), keepdim=True),
-            self.images.amax((1, 2, 3), keepdim=True),
-        )
-        return (self.images - low) / (high - low).clamp_min(1e-12)
+        1. Whitened images are shown as before they were."""
+        images = self.normalization.to_view(self.images)
+        low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+        return (images - low) / (high - low).clamp_min(1e-12)
 
     @use_library_defaults()
     def quantized(self, bits: int = 8) -> DistilledDataset:

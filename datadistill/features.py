@@ -68,6 +68,10 @@ class FeatureNormalization(Normalization):
         )
 
     @property
+    def words(self) -> str:
+        return f"a backbone: {self!r}"
+
+    @property
     def named(self) -> str:
         """The backbone and its weights, in words."""
         return f"{self.net.args.get('model', self.net.name)} ({self.weights or 'its own values'})"

@@ -92,6 +92,11 @@ def score(
     net = bare_net(net) if isinstance(net, nn.Module) else _Called(net)
     if not isinstance(data, RealData):
         return _accuracy_alone(net, as_split(data), noise, missing, split, batch)
+    if noise and data.normalization.tensors:
+        raise UsageError(
+            f"noise is added to images of {data.name} where a channel is divided by one deviation, "
+            f"and these went through {data.normalization.words}; leave noise out"
+        )
     for name in missing:
         if name not in data.classes:
             raise UsageError(f"{data.name} has no class {name!r}; {suggest(name, data.classes)}")

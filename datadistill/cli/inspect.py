@@ -11,6 +11,7 @@ from datadistill.cli.inspect_pool import print_net, print_pool, read_net, read_p
 from datadistill.cli.options import SetPath, parse
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.cli.recipes import config_rows, format_value
+from datadistill.config.zca import ZCA_KINDS
 from datadistill.errors import DataError
 from datadistill.runs.folder import POOL_FILE, SET_FILE, RunFolder
 
@@ -248,6 +249,11 @@ def _normalization(scale: dict[str, Any]) -> str:
         return (
             f"{scale['channels']} features of {net}, {named} ({scale['fingerprint']}), of images "
             f"with {_normalization(scale['base'])}"
+        )
+    if scale["kind"] in ZCA_KINDS:
+        return (
+            f"{scale['kind']} whitening, regularization {scale['regularization']:g}, measured on "
+            f"{scale['images']:,} images ({scale['fingerprint']})"
         )
     return f"mean {format_value(scale['mean'])}, std {format_value(scale['std'])}"
 

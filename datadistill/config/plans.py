@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from datadistill.config.choices import Value, change_fields
 from datadistill.config.mean_std import parse_mean_std
 from datadistill.config.values import MOST_PIXELS, check_range, check_types, quote
+from datadistill.config.zca import parse_zca
 from datadistill.errors import UsageError
 
 __all__ = [
@@ -117,15 +118,18 @@ class NormalizationPlan(Config):
     normalization: str = "auto"
     """Mean and deviation that pixels are normalized by: "own", measured on the training images;
     "imagenet", ImageNet's, of torchvision's weights their own; those of a FILE, a distilled set,
-    pool or net of ours; or numbers MEAN/STD, such as 0.5,0.5,0.5/0.2,0.2,0.2. "auto": ImageNet's
-    for a folder with weights imagenet, else the data set's."""
+    pool or net of ours; or numbers MEAN/STD, such as 0.5,0.5,0.5/0.2,0.2,0.2. "zca-kip" (or "zca"),
+    "zca-frepo" and "zca-kornia" whiten, by a matrix measured on the training images, with a
+    regularization of 0.1, or another behind a colon, such as zca-kip:100. "auto": ImageNet's for a
+    folder with weights imagenet, else the data set's."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_mean_std(self.normalization)  # refuses bad numbers
+        parse_zca(self.normalization)
         if not self.normalization:
             raise UsageError(
-                "normalization is empty; wanted auto, own, imagenet, a file, or MEAN/STD"
+                "normalization is empty; wanted auto, own, imagenet, zca, a file, or MEAN/STD"
             )
 
 

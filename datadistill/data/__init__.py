@@ -84,7 +84,9 @@ def load(
         device: where the result lies.
         normalization: instead of the data set's own: an existing one (a distilled set's), which
             sets size and channels; "own" for one that is measured on the training part; "imagenet"
-            for ImageNet's; or numbers MEAN/STD, such as "0.5/0.25".
+            for ImageNet's; numbers MEAN/STD, such as "0.5/0.25"; or a kind of ZCA whitening,
+            "zca-kip" (or "zca"), "zca-frepo" or "zca-kornia", measured on the training part, with a
+            regularization of 0.1, or another behind a colon: "zca:100".
 
     Returns:
         The data, normalized, in memory.

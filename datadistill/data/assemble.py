@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from datadistill import streams
+from datadistill.config.zca import ZcaChoice
 from datadistill.data.batches import Split
 from datadistill.data.checks import check_part, refuse_contradiction
 from datadistill.data.held_out import HeldOut, normalize_part, normalize_test_part
@@ -19,6 +20,7 @@ from datadistill.data.normalization_names import MeanStd
 from datadistill.data.parts import LARGEST, Parts
 from datadistill.data.source import Pixels
 from datadistill.data.splits import split_stratified
+from datadistill.data.whitening_matrix import measure_zca, refuse_shape
 
 
 class Prepared(NamedTuple):
@@ -42,7 +44,7 @@ def prepare(
     size: int | None = None,
     channels: int | None = None,
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
-    normalization: Normalization | MeanStd | None = None,
+    normalization: Normalization | MeanStd | ZcaChoice | None = None,
     split: Sequence[Tensor] | None = None,
     ids: tuple[list[str], list[str]] | None = None,
 ) -> Prepared:
@@ -55,7 +57,8 @@ def prepare(
         statistics: published mean and deviation for the stored channels. Used where the channels
             stay or grey is repeated; after RGB to grey, or where None, both are measured on the
             whole training part (validation included, so that they do not depend on `seed`).
-        normalization: overrides `statistics`, and one for a size and channels these too.
+        normalization: overrides `statistics`, and one for a size and channels these too. A kind of
+            ZCA whitening is measured on the whole training part, likewise.
         split: places of the images to learn from and of the validation images, in place of a draw.
         ids: of the images of the training part and of the test part; see `datadistill.data.parts`.
     """
@@ -71,12 +74,20 @@ def prepare(
         size = images.shape[2]
     if isinstance(normalization, MeanStd):
         normalization = normalization.of(size, channels)
-    elif normalization is None and statistics is not None and native in (channels, 1):
-        mean, std = (values * (channels // native) for values in statistics)
-        normalization = Normalization(mean, std, size, channels)
-    elif normalization is None:
-        images = to_size(to_channels(unit_range(images), channels), size)
-        normalization = measure(images, size)
+    elif not isinstance(normalization, Normalization):
+        zca = normalization
+        if zca is not None:
+            refuse_shape(len(images), channels, size)
+        has_published = statistics is not None and native in (channels, 1)
+        if zca is not None or not has_published:
+            images = to_size(to_channels(unit_range(images), channels), size)
+        if statistics is not None and has_published:
+            mean, std = (values * (channels // native) for values in statistics)
+            normalization = Normalization(mean, std, size, channels)
+        else:
+            normalization = measure(images, size)
+        if zca is not None:
+            normalization = measure_zca(zca, images, normalization)
     part = partial(normalize_part, normalization)
     if isinstance(test, tuple):
         check_part(*test, classes, "the test part", every_class=False)

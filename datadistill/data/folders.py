@@ -72,8 +72,7 @@ def load_folder(
         seed: decides which images are held out.
         skip_bad: leave files that cannot be read out, and say how many, instead of refusing.
         normalization: instead of the mean and deviation measured here: an existing one (a distilled
-            set's), which sets size and channels; "imagenet" for ImageNet's; or numbers MEAN/STD,
-            such as "0.5/0.25". "own" measures.
+            set's), which sets size and channels; or one that `load` knows by name. "own" measures.
         parts: which images are in which part, in place of a draw: `d.data.parts` of a set that was
             learned from this folder. Images are known by their content, whatever the files are
             called now; those that joined the folder since are left out, with a warning.

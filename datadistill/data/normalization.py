@@ -22,6 +22,9 @@ from torch import Tensor
 from datadistill.data.images import from_pil, to_size, unit_range
 from datadistill.errors import DataError
 
+NEAR = 0.1
+"""Deviations by which the means of two normalizations of one data set may differ, and the share by
+which their deviations may."""
 DARKEST = 1e-30
 """Smallest deviation; below about 1e-38 float32 loses digits, and squares far above."""
 
@@ -97,6 +100,14 @@ class Normalization:
             images: (N,C,H,W) or (C,H,W), uint8 0..255 or float 0..1; or a Pillow image, or a list
                 of them.
         """
+        x = self.to_pixels(images)
+        return ((x - self._column(self.mean, x)).div_(self._column(self.std, x))).contiguous()
+
+    def to_pixels(
+        self, images: Tensor | Image.Image | Sequence[Image.Image]
+    ) -> Float[Tensor, "*n c h w"]:
+        """Images as float32 in 0..1, of the channels and the size that are expected: what is
+        normalized."""
         x = self._pixels(images)
         if x.ndim not in (3, 4) or x.shape[-3] != self.channels:
             raise DataError(
@@ -104,8 +115,7 @@ class Normalization:
                 f"or ({self.channels}, height, width): this normalization is for "
                 f"{self.channels} channel(s)"
             )
-        x = to_size(unit_range(x), self.size)
-        return ((x - self._column(self.mean, x)).div_(self._column(self.std, x))).contiguous()
+        return to_size(unit_range(x), self.size)
 
     def inverse(self, images: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c h w"]:
         """Normalized images (N,C,H,W) or (C,H,W) back on the 0..1 scale. Not clipped: learned
@@ -116,6 +126,26 @@ class Normalization:
                 "third from the end"
             )
         return images * self._column(self.std, images) + self._column(self.mean, images)
+
+    def to_view(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Normalized images such that a picture of each, scaled to its own range, shows what is in
+        it: as they are, where every pixel was normalized on its own."""
+        return images
+
+    @property
+    def words(self) -> str:
+        """What it does, in a sentence that begins with "normalized by"."""
+        return f"mean {self.mean} and deviation {self.std}"
+
+    def is_near(self, other: Normalization) -> bool:
+        """Whether another one differs by less than `NEAR` deviations; those that are measured on
+        parts of one data set do."""
+        if self.kind != other.kind or self.channels != other.channels:
+            return False
+        means = zip(self.mean, other.mean, self.std, strict=True)
+        return all(abs(a - b) <= NEAR * std for a, b, std in means) and all(
+            abs(a - b) <= NEAR * a for a, b in zip(self.std, other.std, strict=True)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file; `from_dict` reads them back."""

@@ -1,4 +1,5 @@
-"""Normalizations by name: "own", "imagenet" and numbers, MEAN/STD, which go with any size."""
+"""Normalizations by name: "own", "imagenet" and numbers, MEAN/STD, which go with any size; kinds of
+ZCA whitening."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from typing import NamedTuple
 
 from datadistill.config.mean_std import parse_mean_std
 from datadistill.config.values import quote
+from datadistill.config.zca import ZCA_KINDS, ZcaChoice, parse_zca
 from datadistill.data.normalization import Normalization
 from datadistill.data.photos import IMAGENET
 from datadistill.errors import UsageError
@@ -37,11 +39,11 @@ class MeanStd(NamedTuple):
         return Normalization(mean, std, size, channels)
 
 
-Chosen = Normalization | MeanStd | str | None
-"""What `load` and `load_folder` take as a normalization."""
+Chosen = Normalization | MeanStd | ZcaChoice | str | None
+"""What is taken as a normalization wherever real data are loaded."""
 
 
-def read_choice(chosen: Chosen) -> Normalization | MeanStd | None:
+def read_choice(chosen: Chosen) -> Normalization | MeanStd | ZcaChoice | None:
     """The normalization that is chosen; None for one that is measured, or the data set's own.
 
     >>> read_choice("0.5/0.25")
@@ -49,7 +51,7 @@ def read_choice(chosen: Chosen) -> Normalization | MeanStd | None:
     """
     if chosen is None or chosen == OWN:
         return None
-    if isinstance(chosen, Normalization | MeanStd):
+    if isinstance(chosen, Normalization | MeanStd | ZcaChoice):
         return chosen
     if isinstance(chosen, str):
         if chosen == "imagenet":
@@ -57,7 +59,11 @@ def read_choice(chosen: Chosen) -> Normalization | MeanStd | None:
         numbers = parse_mean_std(chosen)
         if numbers is not None:
             return MeanStd(*numbers, chosen)
+        zca = parse_zca(chosen)
+        if zca is not None:
+            return zca
     raise UsageError(
         f"normalization is {quote(chosen)}; wanted own, imagenet, numbers (MEAN/STD, such as "
-        "0.5/0.25), or a Normalization, such as a distilled set's .normalization"
+        f"0.5/0.25), {', '.join(ZCA_KINDS)}, or a Normalization, such as a distilled set's "
+        ".normalization"
     )

@@ -20,6 +20,7 @@ from datadistill.data.checks import resolve_device
 from datadistill.data.custom import read_dataset, read_tensors, refuse_no_test
 from datadistill.data.held_out import HeldOut
 from datadistill.data.normalization import Normalization
+from datadistill.data.normalization_names import Chosen, read_choice
 from datadistill.data.parts import Parts
 from datadistill.data.source import Pixels
 from datadistill.errors import UsageError, suggest
@@ -31,8 +32,9 @@ class RealData:
     """A data set ready for a run. Made by `load`, `load_folder`, `RealData.from_tensors` or
     `.from_dataset`.
 
-    `.test` is read when it is first asked for. Copies made by `.to` share that reading and
-    `test_was_read`.
+    All parts went through `normalization`, whose statistics, and the matrix of a ZCA whitening, are
+    those of the whole training part or were given. `.test` is read when it is first asked for.
+    Copies made by `.to` share that reading and `test_was_read`.
 
     Example:
         >>> from datadistill.data import load
@@ -157,7 +159,7 @@ class RealData:
         seed: int = 0,
         size: int | None = None,
         channels: int | None = None,
-        normalization: Normalization | None = None,
+        normalization: Chosen = None,
         device: torch.device | str = "cpu",
     ) -> RealData:
         """Your own images as tensors; arrays and lists do as well.
@@ -176,7 +178,8 @@ class RealData:
                 tenth by default.
             seed: decides which.
             size, channels: what the images are brought to; as they are by default.
-            normalization: an existing one instead of the mean and deviation measured here.
+            normalization: instead of the mean and deviation measured here: an existing one, or one
+                that `load` knows by name, such as "zca".
             device: where the result lies.
 
         Raises:
@@ -188,6 +191,7 @@ class RealData:
             >>> RealData.from_tensors(x, y, test_images=x[:8], test_labels=y[:8]).classes
             ('0', '1', '2', '3')
         """
+        chosen = read_choice(normalization)
         train, test, names = read_tensors(
             images,
             labels,
@@ -197,7 +201,7 @@ class RealData:
             test_classes=test_classes,
             size=size,
             channels=channels,
-            normalization=normalization,
+            normalization=chosen if isinstance(chosen, Normalization) else None,
         )
         return cls.assemble(
             name,
@@ -209,7 +213,7 @@ class RealData:
             seed=seed,
             size=size,
             channels=channels,
-            normalization=normalization,
+            normalization=chosen,
             device=device,
         )
 
@@ -227,7 +231,7 @@ class RealData:
         seed: int = 0,
         size: int | None = None,
         channels: int | None = None,
-        normalization: Normalization | None = None,
+        normalization: Chosen = None,
         device: torch.device | str = "cpu",
     ) -> RealData:
         """Your own torch Dataset of (image, label) pairs, read into memory once.
@@ -264,6 +268,7 @@ class RealData:
             >>> len(data.train), len(data.validation), len(data.test)
             (29, 3, 8)
         """
+        chosen = read_choice(normalization)
         own = read_dataset(
             dataset,
             test,
@@ -272,7 +277,7 @@ class RealData:
             seed=seed,
             size=size,
             channels=channels,
-            normalization=normalization,
+            normalization=chosen if isinstance(chosen, Normalization) else None,
         )
         return cls.assemble(
             name,
@@ -284,7 +289,7 @@ class RealData:
             seed=seed,
             size=own.size,
             channels=own.channels,
-            normalization=normalization,
+            normalization=chosen,
             ids=own.ids,
             device=device,
         )

@@ -8,16 +8,11 @@ from collections.abc import Sequence
 
 from datadistill.data import SOURCES, RealData, load, load_folder
 from datadistill.data.folders import folder_classes
-from datadistill.data.normalization import Normalization
 from datadistill.data.parts import Parts
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError, list_some
 from datadistill.features import FeatureNormalization
 from datadistill.real_features import to_features
-
-NEAR = 0.1
-"""Deviations by which the mean of a normalization may differ, and the share by which its deviation
-may."""
 
 
 def load_own_data(
@@ -104,23 +99,11 @@ def check_data(d: DistilledDataset, real: RealData, split: str = "test") -> None
                 "added, edited or renamed; load the folder with parts=d.data.parts, or test on a "
                 "data set of its own (test=)"
             )
-    if not _is_near(own := d.normalization, other := real.normalization):
+    if not d.normalization.is_near(real.normalization):
         raise DataError(
-            f"the images of {real.name} are normalized by mean {other.mean} and deviation "
-            f"{other.std}, those of the set by {own.mean} and {own.std}; load the data with "
-            "normalization=d.normalization"
+            f"the images of {real.name} are normalized by {real.normalization.words}, those of the "
+            f"set by {d.normalization.words}; load the data with normalization=d.normalization"
         )
-
-
-def _is_near(own: Normalization, other: Normalization) -> bool:
-    """Whether two normalizations differ by less than `NEAR` deviations; those that are measured on
-    parts of one data set do."""
-    if own.kind != other.kind or own.channels != other.channels:
-        return False
-    means = zip(own.mean, other.mean, own.std, strict=True)
-    return all(abs(a - b) <= NEAR * std for a, b, std in means) and all(
-        abs(a - b) <= NEAR * a for a, b in zip(own.std, other.std, strict=True)
-    )
 
 
 def _check_classes(d: DistilledDataset, name: str, classes: Sequence[str]) -> None:

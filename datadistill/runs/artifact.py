@@ -189,7 +189,7 @@ class Artifact:
             return make(tensors, values)
         with content_of(path, self.words):
             values = self.upgrade(values, stored["schema"])
-            self._take_tensors(tensors, values)
+            take_tensors(self.with_tensors, tensors, values)
             values = check_fields("", values, self.fields, self.optional)
             return make(**self.arguments(tensors, values, stored["schema"]))
 
@@ -233,19 +233,23 @@ class Artifact:
             f"--resume {path})"
         )
 
-    def _take_tensors(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Move the tensors that values have of their own into these values."""
-        for name in self.with_tensors:
-            if isinstance(values.get(name), dict) and "tensors" in values[name]:
-                names = values[name]["tensors"]
-                check_texts(f"{name}.tensors", names)
-                if missing := [k for k in names if f"{name}.{k}" not in tensors]:
-                    raise DataError(f"the tensor {name}.{missing[0]} is missing")
-                values[name] = {
-                    **values[name],
-                    "tensors": {k: tensors.pop(f"{name}.{k}") for k in names},
-                }
-
     @property
     def _wanted(self) -> str:
         return f"{self.words} ({self.command})" if self.command else self.words
+
+
+def take_tensors(
+    fields: Collection[str], tensors: dict[str, Tensor], values: dict[str, Any]
+) -> None:
+    """Move the tensors that the values of these fields have of their own into these values, where
+    their checks look for them."""
+    for name in fields:
+        if isinstance(values.get(name), dict) and "tensors" in values[name]:
+            names = values[name]["tensors"]
+            check_texts(f"{name}.tensors", names)
+            if missing := [k for k in names if f"{name}.{k}" not in tensors]:
+                raise DataError(f"the tensor {name}.{missing[0]} is missing")
+            values[name] = {
+                **values[name],
+                "tensors": {k: tensors.pop(f"{name}.{k}") for k in names},
+            }

@@ -1,15 +1,15 @@
 """The normalization that a config names: ImageNet's, that of torchvision's weights, a file's,
-numbers."""
+numbers, a kind of ZCA whitening."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from datadistill.config import DistillConfig
 from datadistill.config.mean_std import parse_mean_std
 from datadistill.config.plans import NormalizationPlan
+from datadistill.config.zca import ZCA_KINDS, parse_zca
 from datadistill.data.normalization import Normalization, normalization_from
 from datadistill.data.normalization_names import OWN, Chosen, MeanStd
 from datadistill.distilled import DistilledDataset
@@ -18,12 +18,13 @@ from datadistill.features import FeatureNormalization
 from datadistill.nets.spec import NetSpec
 from datadistill.nets.weights_file import statistics_of
 from datadistill.pool import Pool
+from datadistill.runs.artifact import take_tensors
 from datadistill.runs.content import content_of
 from datadistill.runs.file_kinds import FILE_KINDS, kind_of, mismatch, read_kind
 from datadistill.runs.folder import RESULT_FILES
 from datadistill.runs.tensors import unpack
 
-NAMES = ("auto", OWN, "imagenet")
+NAMES = ("auto", OWN, "imagenet", *ZCA_KINDS)
 NETS_WITH_ONE = ("net", "kd-net")
 """Kinds of our files that hold a net and its normalization."""
 _ANY_SCHEMA = 10**6
@@ -35,7 +36,7 @@ def choose_normalization(plan: NormalizationPlan) -> Chosen:
     chosen = plan.normalization
     if chosen == "auto":
         return None
-    if chosen in NAMES or parse_mean_std(chosen) is not None:
+    if chosen in NAMES or parse_mean_std(chosen) or parse_zca(chosen):
         return chosen
     return read_normalization(chosen)
 
@@ -66,13 +67,13 @@ def read_normalization(path: str | os.PathLike[str]) -> Normalization:
             f"{place} is no file of ours, from which normalization is taken; wanted {wanted} "
             "(.safetensors)"
         )
-    _, stored = unpack(place, schema=_ANY_SCHEMA)
+    tensors, stored = unpack(place, schema=_ANY_SCHEMA)
     if kind_of(stored) not in NETS_WITH_ONE:
         raise DataError(f"{place} holds {mismatch(stored, place, wanted)}")
     assert kind is not None
     with content_of(place, FILE_KINDS[kind][0]):
-        values: Any = stored.get("normalization")
-        return normalization_from(values)
+        take_tensors(["normalization"], tensors, stored)
+        return normalization_from(stored.get("normalization"))
 
 
 def _find(path: Path) -> Path:

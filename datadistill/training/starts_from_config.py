@@ -152,6 +152,12 @@ def _from_pool(
             f"({list_some(data.classes)}); adaptation needs the same classes "
             "in the same order"
         )
+    if pool.normalization.kind != data.normalization.kind:
+        raise UsageError(
+            f"the nets of the pool {config.pool} were trained on images normalized by "
+            f"{pool.normalization.words}, those of {data.name} are by {data.normalization.words}; "
+            "choose one kind for both (--normalization)"
+        )
     if different := pool.find_differences(net):
         name, shapes = next(iter(different.items()))
         way = "net=" if CUSTOM in (spec.name, pool.net.name) else "--net, --size and --channels"
