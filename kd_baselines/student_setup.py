@@ -11,6 +11,7 @@ from torch import nn
 
 from datadistill.config import RunOptions
 from datadistill.data import RealData
+from datadistill.data.augmentation import check_augmentations
 from datadistill.errors import DataError
 from datadistill.nets import draw
 from datadistill.nets.spec import NetSpec
@@ -111,6 +112,7 @@ class Setup:
                 "the shift of the classes left out is chosen on validation images, and there are "
                 "none; hold some out (--validation 500)"
             )
+        check_augmentations(self.config.augment, self.data.shape, self.data.name)
         for n, stage in enumerate(self.stages):
             trial = Distiller(
                 self.student,

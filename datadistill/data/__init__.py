@@ -27,6 +27,7 @@ from datadistill.data.normalization_names import OWN, Chosen, read_choice
 from datadistill.data.photos import Photos
 from datadistill.data.real import RealData
 from datadistill.data.roots import Root, data_roots
+from datadistill.data.siamese import Strategy, apply_strategy, check_strategy
 from datadistill.data.source import Source
 from datadistill.data.torchvision_sources import TORCHVISION_SOURCES
 from datadistill.data.voc import VOC_SOURCES
@@ -40,7 +41,10 @@ __all__ = [
     "RealData",
     "Source",
     "Split",
+    "Strategy",
+    "apply_strategy",
     "augment",
+    "check_strategy",
     "data_roots",
     "load",
     "load_folder",

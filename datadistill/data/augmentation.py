@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from datadistill.data.siamese import Strategy, apply_strategy
+from datadistill.data.siamese import apply_strategy, check_strategy, warn_of_flipped_digits
 from datadistill.data.transforms import pick
 from datadistill.errors import DataError
 
@@ -30,11 +30,7 @@ def crop(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[
     True
     """
     n, _, height, width = images.shape
-    if min(height, width) <= PAD:
-        raise DataError(
-            f"images are {height}x{width}; a crop reflects {PAD} pixels and wants sides above "
-            f"{PAD}: drop 'crop'"
-        )
+    _refuse_too_small(height, width)
     padded = F.pad(images, (PAD, PAD, PAD, PAD), mode="reflect")
     offsets = torch.randint(
         0, 2 * PAD + 1, (2, n, 1), generator=generator, device=generator.device
@@ -75,8 +71,26 @@ def augment(
     return images
 
 
-def check_augmentations(kinds: Iterable[str]) -> None:
-    """Refuse the name of an unknown augmentation."""
+def check_augmentations(
+    kinds: Iterable[str],
+    shape: tuple[int, ...] | None = None,
+    dataset: str = "",
+    stacklevel: int = 2,
+) -> None:
+    """Refuse the name of an unknown augmentation, and where they are given, images of a shape
+    (C,H,W) that are too small; warn of flipped digits (see `check_strategy`)."""
     for kind in kinds:
         if kind not in AUGMENTATIONS:
-            Strategy.parse(kind)
+            check_strategy(kind, shape, dataset, stacklevel + 1)
+        elif kind == "flip":
+            warn_of_flipped_digits(kind, dataset, stacklevel + 1)
+        elif shape is not None:
+            _refuse_too_small(*shape[-2:])
+
+
+def _refuse_too_small(height: int, width: int) -> None:
+    if min(height, width) <= PAD:
+        raise DataError(
+            f"images are {height}x{width}; a crop reflects {PAD} pixels and wants sides above "
+            f"{PAD}: drop 'crop'"
+        )

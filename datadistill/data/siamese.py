@@ -106,6 +106,10 @@ def apply_strategy(
     Returns:
         Images of the same shape; the images themselves where the strategy names no transform.
 
+    Raises:
+        UsageError: an unknown family or name.
+        DataError: images too small for a transform.
+
     Example:
         >>> real, synthetic = torch.randn(8, 3, 32, 32), torch.randn(2, 3, 32, 32)
         >>> synthetic[0] = real[0]
@@ -121,6 +125,7 @@ def apply_strategy(
     named = strategy.transforms
     if not named or not len(images):
         return images
+    _refuse_too_small(strategy, images.shape)
     draws = Draws(images, 1 if same else len(images), generator)
     rule = FAMILIES[strategy.family].rule
     if rule == "each" and not same:
@@ -175,19 +180,28 @@ def check_strategy(
     """
     if isinstance(strategy, str):
         strategy = Strategy.parse(strategy)
+    if shape is not None:
+        _refuse_too_small(strategy, shape)
+    if "flip" in strategy.names:
+        warn_of_flipped_digits(str(strategy), dataset, stacklevel + 1)
+    return strategy
+
+
+def warn_of_flipped_digits(augmentation: str, dataset: str, stacklevel: int = 2) -> None:
+    """Warn that an augmentation mirrors the images of a data set, where these are digits."""
+    if dataset in DIGIT_SETS:
+        warnings.warn(
+            f"{augmentation!r} flips digits ({dataset}), and few are digits in the mirror; drop "
+            "'flip'",
+            stacklevel=stacklevel,
+        )
+
+
+def _refuse_too_small(strategy: Strategy, shape: tuple[int, ...]) -> None:
     for name in strategy.names:
         least = FAMILIES[strategy.family].least.get(name, 1)
-        if shape is not None and min(shape[-2:]) < least:
+        if min(shape[-2:]) < least:
             raise DataError(
                 f"images are {shape[-2]}x{shape[-1]}, and {name!r} of the strategy "
                 f"{str(strategy)!r} wants sides of at least {least} pixels; drop {name!r}"
             )
-    if "flip" in strategy.names and dataset in DIGIT_SETS:
-        rest = Strategy(tuple(n for n in strategy.names if n != "flip"), strategy.family)
-        instead = f"; {str(rest)!r} does not" if rest.names else "; drop 'flip'"
-        warnings.warn(
-            f"the strategy {str(strategy)!r} flips digits ({dataset}), and few are digits in the "
-            f"mirror{instead}",
-            stacklevel=stacklevel,
-        )
-    return strategy

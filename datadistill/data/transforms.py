@@ -97,8 +97,9 @@ def cut_out(images: Images, top: Pixel, left: Pixel, height: int, width: int) ->
 def warp(images: Images, matrix: Matrix, padding: Literal["zeros", "border"] = "zeros") -> Images:
     """Read the images at A p, bilinearly; outside there are zeros, or the nearest pixel of the
     border."""
-    matrix = matrix.to(images.dtype).expand(len(images), 2, 3)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    shape = [len(matrix), *images.shape[1:]]
+    grid = F.affine_grid(matrix.to(images.dtype), shape, align_corners=False)
+    grid = grid.expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 

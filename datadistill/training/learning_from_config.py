@@ -14,6 +14,7 @@ from torch import nn
 from datadistill.config import DistillConfig, RunOptions
 from datadistill.config.choices import check_description, choose
 from datadistill.data import RealData
+from datadistill.data.augmentation import check_augmentations
 from datadistill.data.from_config import load_data
 from datadistill.data.reference import DataReference
 from datadistill.device import refuse_too_large, resolve
@@ -126,6 +127,7 @@ def learning_of(
         )
     real = (data if data is not None else load_run_data(config, options)).to(device)
     _refuse_too_few_images(real)
+    check_augmentations(config.augment, real.shape, real.name)
     if modules is not None:
         pool = Pool.of(modules, data=real, dataset=config.source)
     if config.space == "features":

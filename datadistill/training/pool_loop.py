@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from datadistill.config import PoolConfig
 from datadistill.data import RealData
+from datadistill.data.augmentation import check_augmentations
 from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets.initialization import draw_whole
@@ -49,6 +50,7 @@ class PoolLoop:
     ) -> None:
         self.config, self.data, self.net, self.draws = config, data, net, draws
         self.plan = FitPlan.of(config)
+        check_augmentations(self.plan.augment, data.shape, data.name)
         self.names = [name for tensors in pooled_tensors(net) for name in tensors]
         self.groups = [
             range(first, min(first + config.at_once, config.total))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from datadistill.data import AUGMENTATIONS, augment
+from datadistill.data.augmentation import check_augmentations
 from datadistill.errors import DataError, UsageError
 
 
@@ -63,5 +64,9 @@ def test_refusals():
     assert set(AUGMENTATIONS) == {"crop", "flip"}
     with pytest.raises(UsageError, match="did you mean crop"):
         augment(IMAGES, draw(), ("corp",))
-    with pytest.raises(DataError, match=r"4x9.*above 4"):
-        augment(torch.zeros(1, 1, 4, 9), draw(), ("crop",))
+    for call in (
+        lambda: augment(torch.zeros(1, 1, 4, 9), draw(), ("crop",)),
+        lambda: check_augmentations(("crop",), (1, 4, 9)),
+    ):
+        with pytest.raises(DataError, match=r"4x9.*above 4"):
+            call()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import torchvision.transforms.v2.functional as vision
 
 from datadistill.data import SOURCES, augment, transforms
+from datadistill.data.augmentation import check_augmentations
 from datadistill.data.class_names import DIGIT_SETS, DIGITS
 from datadistill.data.random_transforms import FAMILIES, Draws
 from datadistill.data.siamese import Strategy, apply_strategy, check_strategy
@@ -67,7 +68,7 @@ def test_draws_are_one_a_batch_or_one_an_image(strategy):
 @pytest.mark.parametrize("strategy", EVERY)
 @pytest.mark.parametrize("same", [True, False])
 def test_gradients_against_finite_differences(strategy, same):
-    images = torch.randn(2, 2, 4, 5, dtype=torch.float64, generator=draw(1), requires_grad=True)
+    images = torch.randn(2, 2, 5, 5, dtype=torch.float64, generator=draw(1), requires_grad=True)
 
     def f(x):
         return apply_strategy(x, strategy, draw(5), same)
@@ -324,18 +325,23 @@ def test_unknown_names_are_refused(text, pattern):
     "strategy, side", [("dsa:crop", 3), ("dc:crop", 4), ("cutout_color", 1), ("frepo:cutout", 3)]
 )
 def test_images_too_small_are_refused(strategy, side):
-    with pytest.raises(DataError, match=rf"images are 9x{side}, and '\w+' .*at least {side + 1}"):
+    pattern = rf"images are 9x{side}, and '\w+' .*at least {side + 1}"
+    with pytest.raises(DataError, match=pattern):
         check_strategy(strategy, (1, 9, side))
+    with pytest.raises(DataError, match=pattern):
+        apply_strategy(torch.zeros(1, 1, 9, side), strategy, draw())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert check_strategy(strategy, (1, 9, side + 1)) == Strategy.parse(strategy)
 
 
 def test_flipped_digits_are_warned_of():
-    with pytest.warns(UserWarning, match=r"flips digits \(svhn\).*'color_crop' does not"):
+    with pytest.warns(UserWarning, match=r"'color_flip_crop' flips digits \(svhn\).*drop 'flip'"):
         check_strategy("color_flip_crop", dataset="svhn")
-    with pytest.warns(UserWarning, match="drop 'flip'"):
-        check_strategy("dsa:flip", dataset="mnist5k")
+    for kind in ("dsa:flip", "flip"):
+        with pytest.warns(UserWarning, match=f"'{kind}' flips digits") as record:
+            check_augmentations((kind,), (1, 28, 28), "mnist5k")
+        assert record[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_strategy("color_crop", dataset="mnist")

@@ -195,6 +195,30 @@ def test_an_unknown_augmentation_is_refused_first(tmp_path):
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "command, recipe", [("distill", "digits-random"), ("pretrain", "digits-28-lenet-smoke")]
+)
+@pytest.mark.parametrize(
+    "options, code, said",
+    [
+        (["rotate_crp"], 2, "unknown augmentation 'crp' in 'rotate_crp'; did you mean crop"),
+        (["dsa:crop", "--size", "3", "--net", "mlp"], 3, "images are 3x3, and 'crop' of the strat"),
+        (["crop", "--size", "4", "--net", "mlp"], 3, "images are 4x4; a crop reflects 4 pixels"),
+    ],
+)
+def test_augmentations_that_do_not_fit(command, recipe, options, code, said, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main([command, recipe, "--out", str(out), "--augment", *options]) == code
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_flipped_digits_are_warned_of_before_learning():
+    config = dd.recipe("digits-random").with_changes(iterations=1, augment=("color_flip",))
+    with pytest.warns(UserWarning, match="'color_flip' flips digits"):
+        dd.distill(config)
+
+
 def test_numpy_numbers_lists_and_paths_become_plain():
     config = dd.DistillConfig(
         ipc=np.int64(2), steps=np.int32(2), lr_images=np.float32(0.5), augment=["crop"]

@@ -32,7 +32,7 @@ MIXED = {
     "validate_nets": 3,
     "keep": "best",
     "iterations": 5,
-    "augment": ("crop", "flip"),
+    "augment": ("crop", "color_crop_rotate"),
     "lr_images": 0.3,
     "lr_step_sizes": 0.3,
 }
