@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from datadistill.distilled_checks import check_set, schedule_of
 from datadistill.distilled_start import InitialValues
 from datadistill.distilled_training import train_on
 from datadistill.errors import UsageError
-from datadistill.innerloop.steps import Pair
+from datadistill.innerloop.steps import Pair, Steps, as_steps
 from datadistill.innerloop.update_rules import UpdateRule
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import NetSpec
@@ -45,7 +46,7 @@ class DistilledDataset(InitialValues):
     Args:
         images: (N, C, H, W) floats as trained on: normalized, their values not bounded. None with a
             decoder.
-        labels: (N,) integers, or (N, K) probabilities.
+        labels: (N,) integers, or (N, K) probabilities; see `loss`.
         step_sizes: (T,), or (T, P) with one column for each parameter tensor; positive.
         order: T index tensors into the images, one for each step; or the schedule that has them.
         classes: K names, in the order of the labels.
@@ -62,6 +63,8 @@ class DistilledDataset(InitialValues):
         trained: the parameters that the steps train; see `nets.trained_parameters`.
         tensors: with (T, P) step sizes, the P names; taken from theta_0 or the net where absent.
         norm: what BatchNorm used in the inner loop.
+        loss: of a step, a name of `innerloop.LOSSES`; "squared-error" goes with labels (N, K) of
+            any real numbers.
         start: where the nets that it was learned for start; draws of the net's scheme where absent.
         objective: what was asked of the nets; accuracy where absent.
         data: the real data it was learned from, as far as they can be found again.
@@ -114,6 +117,7 @@ class DistilledDataset(InitialValues):
         trained: Sequence[str] | None = None,
         tensors: Sequence[str] | None = None,
         norm: str = "batch",
+        loss: str = "cross-entropy",
         start: Start | None = None,
         objective: Objective | None = None,
         data: DataReference | None = None,
@@ -146,7 +150,7 @@ class DistilledDataset(InitialValues):
         self.buffers = None if buffers is None else {k: b.detach() for k, b in buffers.items()}
         self.own, self.by_reference = tuple(own), by_reference
         self.trained = tuple(trained or EVERY)
-        self.norm, self.quantization = norm, quantization
+        self.norm, self.loss, self.quantization = norm, loss, quantization
         self.start = start or default_start(net, theta_0 is not None)
         self.objective, self.data = objective or Classification(), data or DataReference()
         self.origin, self.accuracies = dict(origin or {}), dict(accuracies or {})
@@ -160,7 +164,7 @@ class DistilledDataset(InitialValues):
         fixed = self._theta_0 is not None
         kind = "its own fixed initialization" if fixed else "any initialization"
         kind = "the given values" if self.start.kind == "given" else kind
-        steps = f"{len(self.order)} step{'s' if len(self.order) != 1 else ''}"
+        steps = f"{self.schedule.steps} step{'s' if self.schedule.steps != 1 else ''}"
         return (
             f"DistilledDataset({n} images {c}x{h}x{w}, {len(self.classes)} classes, {steps}, "
             f"{kind} of {self.net.name})"
@@ -177,6 +181,13 @@ class DistilledDataset(InitialValues):
     def order(self, order: Sequence[Tensor] | Schedule) -> None:
         self.schedule = schedule_of(order)
 
+    @property
+    def label_kind(self) -> str:
+        """ "hard", "soft" (probabilities) or "raw" (numbers for a squared error)."""
+        if not self.labels.is_floating_point():
+            return "hard"
+        return "raw" if self.loss == "squared-error" else "soft"
+
     @use_library_defaults()
     def build(self) -> nn.Module:
         """The net it was learned with, with the buffers it carries; its parameters have no
@@ -187,9 +198,17 @@ class DistilledDataset(InitialValues):
         return net
 
     @use_library_defaults()
-    def steps(self) -> list[Pair]:
-        """The T pairs (images, labels) in the order of training, for `unroll`."""
-        return [(self.images[i], self.labels[i]) for i in self.order]
+    def steps(self, stream: int = 0) -> Steps:
+        """The T steps of training, for `unroll`: pairs (images, labels). `stream` seeds random
+        minibatches and augmentation."""
+        if not self.schedule.is_random:
+            return as_steps([(self.images[i], self.labels[i]) for i in self.order])
+        kept = {"images": self.images, "labels": self.labels}
+        return Steps(kept, partial(self._pair, stream), self.schedule.steps)
+
+    def _pair(self, stream: int, tensors: Mapping[str, Tensor], t: int) -> Pair:
+        images, labels = tensors["images"], tensors["labels"]
+        return self.schedule.pair(images.__getitem__, labels, t, stream)
 
     @use_library_defaults()
     def train(
@@ -210,7 +229,8 @@ class DistilledDataset(InitialValues):
             net: any module for images of this shape and these classes, or a function without
                 arguments that builds one; default: the net it was learned with.
             theta_0: where to start, name -> tensor; names absent from it stay frozen.
-            seed: stream of the fresh draw, which such a function makes too.
+            seed: stream of the fresh draw, which such a function makes too, and of random
+                minibatches and augmentation.
 
         Returns:
             A new net. BatchNorm buffers are re-estimated on the distilled images and others are

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datadistill.data.normalization import Normalization
 from datadistill.errors import DataError, suggest
+from datadistill.innerloop.losses import LOSSES
 from datadistill.nets import INITIALIZATIONS
 from datadistill.nets.limits import MOST_TENSORS
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec, refuse_other_tensors
@@ -26,7 +27,9 @@ def check_set(d: DistilledDataset) -> None:
     """Refuse parts that do not fit together. The constructor calls this, so a file is checked
     too."""
     check_images(d.images, d.normalization, d.net)
-    check_labels(d.labels, len(d.images), d.classes)
+    if d.loss not in LOSSES:
+        raise DataError(f"loss is {quote(d.loss)}, wanted {' or '.join(LOSSES)}")
+    check_labels(d.labels, len(d.images), d.classes, d.loss)
     _check_steps(d.step_sizes, d.schedule, len(d.images), d.tensors)
     check_origin("origin", d.origin)
     if d.norm not in ("batch", "frozen"):
@@ -89,10 +92,21 @@ def check_images(images: Tensor, normalization: Normalization, net: NetSpec | No
         raise DataError(f"images are {sides}, but the net {net.name} takes {wanted}")
 
 
-def check_labels(labels: Tensor, n: int, classes: Sequence[str]) -> None:
+def check_labels(
+    labels: Tensor, n: int, classes: Sequence[str], loss: str = "cross-entropy"
+) -> None:
     """DataError unless the labels are n int64 below the number of classes, or n rows of
-    probabilities."""
+    probabilities; for a squared error n rows of finite numbers."""
     k = len(check_class_names(classes))
+    if loss == "squared-error":
+        if labels.shape != (n, k) or not labels.is_floating_point():
+            raise DataError(
+                f"labels are {tuple(labels.shape)} {labels.dtype} for a squared error; wanted "
+                f"({n}, {k}) floats"
+            )
+        if not bool(torch.isfinite(labels).all()):
+            raise DataError("labels have values that are not finite; wanted finite numbers")
+        return
     if labels.is_floating_point():
         if labels.shape != (n, k):
             raise DataError(
@@ -139,6 +153,10 @@ def _check_steps(
     if step_sizes.dim() == 2 and len(tensors or ()) != step_sizes.shape[1]:
         raise DataError(
             f"step_sizes has {step_sizes.shape[1]} columns and {len(tensors or ())} tensor names"
+        )
+    if schedule.minibatch is not None and len(schedule.batches[0]) != n:
+        raise DataError(
+            f"minibatches are drawn from {len(schedule.batches[0])} images, but there are {n}"
         )
     for t, index in enumerate(schedule.batches):
         if index.dim() != 1 or not len(index) or not 0 <= int(index.min()) <= int(index.max()) < n:

@@ -10,7 +10,8 @@ With `by_reference` the file holds of theta_0 and buffers the tensors that `own`
 are those of the weights that `start` names (`pretrained_values.py`).
 
 Schema 4: the JSON says start, objective, data and schedule in fields of their own, and a decoder
-and `coded.NAME` may stand in place of images. `earlier_files.py` reads schema 1 to 3; the checksum
+and `coded.NAME` may stand in place of images. A `loss` other than cross-entropy is named.
+`earlier_files.py` reads schema 1 to 3; the checksum
 of schema 1 left the accuracies out.
 """
 
@@ -54,6 +55,7 @@ from datadistill.synthetic.schedule import Schedule
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
 
+CROSS_ENTROPY = "cross-entropy"
 CARRIED = {"theta_0": "theta_0.", "buffers": "buffer."}
 """What a set may carry by name -> what stands before the names of its tensors in a file."""
 
@@ -105,6 +107,7 @@ def _values(d: DistilledDataset) -> dict[str, Any]:
         "own": list(d.own) or None,
         "by_reference": d.by_reference or None,
         "trained": None if d.trained == EVERY else list(d.trained),
+        "loss": None if d.loss == CROSS_ENTROPY else d.loss,
     }
 
 
@@ -143,6 +146,7 @@ def _arguments(tensors: dict[str, Tensor], values: dict[str, Any], schema: int) 
     return {
         **{k: v for k, v in values.items() if k not in ("decoder", "schedule")},
         "own": values["own"] or (),
+        "loss": values["loss"] or CROSS_ENTROPY,
         "by_reference": bool(values["by_reference"]),
         **made_of,
         "order": values["schedule"],
@@ -214,6 +218,7 @@ SET = Artifact(
         "own": check_texts,
         "by_reference": check_truth,
         "trained": check_texts,
+        "loss": check_text,
         "start": parse_with(Start.from_description),
         "objective": check_object,
         "data": parse_with(DataReference.from_description),
@@ -223,7 +228,7 @@ SET = Artifact(
         "decoder": _check_decoder,
     },
     with_tensors=["normalization"],
-    optional=["buffers", "own", "by_reference", "trained", "decoder"],
+    optional=["buffers", "own", "by_reference", "trained", "loss", "decoder"],
     tensors=to_tensors,
     values=_values,
     arguments=_arguments,

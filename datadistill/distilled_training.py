@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from datadistill.innerloop.losses import LOSSES
 from datadistill.innerloop.unroll import unroll_with_buffers
 from datadistill.nets import has_batchnorm, reestimate
 from datadistill.nets.copying import bare_net, copy_net
@@ -74,9 +75,10 @@ def take_steps(d: DistilledDataset, net: nn.Module, theta_0: Theta, *, seed: int
         theta_T = unroll_with_buffers(
             net,
             theta_0,
-            set_.steps(),
+            set_.steps(seed),
             step_sizes_for(set_, theta_0),
             d.update,
+            loss=LOSSES[d.loss],
             norm=d.norm,
             stream=seed,
         )

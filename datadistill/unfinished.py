@@ -44,6 +44,8 @@ def describe_set(d: DistilledDataset) -> dict[str, Any]:
         "labels": None if d.labels.is_floating_point() else d.labels.tolist(),
         "decoder": (d.decoder or Pixels()).describe(),
         "norm": d.norm,
+        "loss": d.loss,
+        "schedule": d.schedule.describe(),
         "start": d.start.describe(),
         "objective": d.objective.describe(),
         "data": replace(d.data, parts=None).describe(),
@@ -93,13 +95,17 @@ def _set_of(
         hard = torch.tensor(about["labels"])
     elif config.objective == "attack":  # of an older version
         hard[hard == config.attack_class] = config.target_class
+    schedule, loss = Schedule.equal(n, config.steps, config.epochs), about.get("loss")
+    if "schedule" in about:  # newer than some checkpoints
+        schedule = Schedule.from_description(about["schedule"])
     set_ = Synthetic(
         decoder_from(about.get("decoder", Pixels().describe())),
         coded,
         hard,
         learned.get("labels"),
-        Schedule.equal(n, config.steps, config.epochs),
+        schedule,
         learned["step_sizes"],
+        "raw" if loss == "squared-error" else "soft",
     )
     return DistilledDataset(
         set_.images(),
@@ -110,6 +116,7 @@ def _set_of(
         normalization=normalization_from(about["normalization"]),
         net=NetSpec.from_dict(about["net"]),
         update=update_rules.from_description(about["update"]),
+        loss=loss or "cross-entropy",
         norm=about.get("norm", config.norm),  # older checkpoints leave it to the config
         start=Start.from_description(about["start"]),
         objective=objective_from(about["objective"], len(classes)),

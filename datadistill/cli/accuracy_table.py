@@ -14,7 +14,7 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
     tested on. `found` has the keys of `Evaluation`."""
     from datadistill.evaluation.accuracy import PLAIN_EPOCHS
 
-    steps = f"its {len(d.order)} steps" if len(d.order) > 1 else "its one step"
+    steps = f"its {d.schedule.steps} steps" if d.schedule.steps > 1 else "its one step"
     if d.theta_0 is not None and found["net"] == d.net.name:
         kinds = {"weights": "net with given weights", "given": "given net"}
         kind = kinds.get(d.start.kind, "fixed initialization")

@@ -98,8 +98,8 @@ def run(argv: Sequence[str]) -> int:
         if config.weights is not None:
             d = d.with_weights(config.weights, download=args.options.download)
         output.say(
-            f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {len(d.order)} "
-            f"step{'s' if len(d.order) != 1 else ''} in {seconds:.1f} s"
+            f"learned {len(d.images)} images {shape_of(d.images.shape[1:])} for {d.schedule.steps} "
+            f"step{'s' if d.schedule.steps != 1 else ''} in {seconds:.1f} s"
         )
         if (said := pretrained_line(d)) is not None:
             output.say(said)

@@ -95,7 +95,7 @@ def run(argv: Sequence[str]) -> int:
     d.save(out)
     scale = d.normalization
     output.say(
-        f"{len(d.images)} images {shape_of(d.images.shape[1:])}, {len(d.order)} steps in "
+        f"{len(d.images)} images {shape_of(d.images.shape[1:])}, {d.schedule.steps} steps in "
         f"{d.passes} epochs, for "
         f"{'the given initialization' if d.theta_0 is not None else 'any initialization'} "
         f"of {d.net.name}",
@@ -108,7 +108,7 @@ def run(argv: Sequence[str]) -> int:
         {
             "out": str(out),
             "images": len(d.images),
-            "steps": len(d.order),
+            "steps": d.schedule.steps,
             "epochs": d.passes,
             "dataset": args.dataset,
             "net": d.net.as_dict(),

@@ -71,8 +71,14 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     """Gradient steps an epoch, each with its own ipc / steps images per class."""
     epochs: int = 3
     """Passes over the steps. Images are used again, step sizes are not."""
-    labels: Literal["hard", "soft"] = "hard"
-    """Fixed integer labels, or learned ones: softmax of logits, started at 0.9 on the class."""
+    minibatch: int | None = None
+    """Images of a step, drawn by shuffled passes over the whole set, as an ordinary loop does; an
+    epoch is one pass. None: the explicit steps of `steps`."""
+    augment_synthetic: tuple[str, ...] = ()
+    """Augmentations of the images of a step, which the set keeps."""
+    labels: Literal["hard", "soft", "raw"] = "hard"
+    """Fixed integer labels, or learned ones: the softmax of logits, started at 0.9 on the class; or
+    raw numbers, which the logits of a net are brought to by a squared error."""
     images_from: Literal["noise", "real", "mean", "kmeans"] = "noise"
     """Start images from unit Gaussian noise, real images, class means, or k-means centres of each
     class."""
@@ -128,10 +134,14 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     """Learning rate of the label logits."""
     lr_step_sizes: float = 0.02
     """Learning rate of the step sizes' free parameters."""
+    optimizer: str = "adam"
+    """Optimizer of the set: adam, or sgd with `momentum`."""
     beta1: float = 0.9
     """Adam's first decay."""
     beta2: float = 0.999
     """Adam's second decay."""
+    momentum: float = 0.5
+    """Momentum of SGD."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the three learning rates fall to zero."""
     warmup: int = 0
@@ -159,12 +169,18 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
             "nets",
             "validate_every",
             "validate_nets",
+            "minibatch",
         )
         check_range(self, counts, least=1)
         if self.inner_steps > MOST_STEPS:
             raise UsageError(
                 f"{self.steps} steps an epoch and {self.epochs} epochs make {self.inner_steps} "
                 f"inner steps, but there can be at most {MOST_STEPS}; lower steps or epochs"
+            )
+        if self.minibatch is not None and self.steps != 1:
+            raise UsageError(
+                f"steps is {self.steps} and minibatch is {self.minibatch}: random minibatches make "
+                "the steps of an epoch; leave steps out"
             )
         if self.ipc % self.steps:
             raise UsageError(
@@ -175,7 +191,7 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
             )
         rates = ("lr_images", "lr_labels", "lr_step_sizes", "clip", "warmup")
         check_range(self, rates, least=0)
-        check_range(self, ("beta1", "beta2"), least=0, below=1)
+        check_range(self, ("beta1", "beta2", "momentum"), least=0, below=1)
         check_range(self, ("step_size",), above=0, hint="the paper starts at 0.02")
         check_range(self, ("holdout",), least=0, below=1)
         if (self.adjoint == "truncated") != (self.window is not None):

@@ -23,7 +23,7 @@ from datadistill.errors import UsageError
 from datadistill.evaluation.attack import AttackScores, get_attack, mean_and_std, measure_of
 from datadistill.evaluation.own_data import check_data, in_space_of, load_own_data
 from datadistill.evaluation.tested_nets import start_of, with_values_of
-from datadistill.innerloop import Steps, momentum, unroll_with_buffers
+from datadistill.innerloop import LOSSES, Steps, momentum, unroll_with_buffers
 from datadistill.innerloop.attributes import keep_attributes
 from datadistill.nets import has_batchnorm
 from datadistill.nets.factory import NetFactory
@@ -215,13 +215,21 @@ def measure_training(
     after: list[M] = []
     step_sizes = step_sizes_for(d, start.draw(0))
     with track("testing nets", nets) as task:
-        for begin in range(0, nets, CHUNK):
+        at_once = 1 if d.schedule.is_random else CHUNK  # each net has minibatches of its own
+        for begin in range(0, nets, at_once):
             if poll is not None:
                 poll()
-            size = min(CHUNK, nets - begin)
+            size = min(at_once, nets - begin)
             for module, theta_0, count in nets_at_once(start, net, 0, size, begin):
                 theta_T = unroll_with_buffers(
-                    module, theta_0, d.steps(), step_sizes, d.update, norm=d.norm, stream=begin
+                    module,
+                    theta_0,
+                    d.steps(begin),
+                    step_sizes,
+                    d.update,
+                    loss=LOSSES[d.loss],
+                    norm=d.norm,
+                    stream=begin,
                 )
                 for one in unstack(theta_0, count) if before else []:
                     # a pretrained net has statistics of its own, which are in the module
@@ -291,12 +299,12 @@ def plain_accuracy(
     step_sizes = torch.full((T,), 0.01, device=n_device)
     step_sizes[(epochs // 2 + 1) * per_epoch :] = 0.001
     steps = Steps({"images": d.images, "labels": d.labels}, pair, T)
-    rule = momentum(0.9, weight_decay=5e-4)
+    rule, loss = momentum(0.9, weight_decay=5e-4), LOSSES[d.loss]
     found = []
     with track("training by the plain loop", T) as task:
         for module, theta_0, count in nets_at_once(start, net, 0, nets):
             theta_T = unroll_with_buffers(
-                module, theta_0, steps, step_sizes, rule, norm=d.norm, stream=0
+                module, theta_0, steps, step_sizes, rule, loss=loss, norm=d.norm, stream=0
             )
             found += [
                 accuracy(_build_trained(d, module, one), one, target)

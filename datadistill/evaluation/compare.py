@@ -176,7 +176,7 @@ def _own_rows(d: DistilledDataset, tester: Trial, pretrained: bool) -> list[Comp
     """The set itself, and the nets as they were where they are more than random draws."""
     pretrained = pretrained or d.start.kind in ("pool", "given")
     before, after = tester.measure_before_and_after(d, before=pretrained)
-    how = f"its own {len(d.order)} step{'s' if len(d.order) != 1 else ''}"
+    how = f"its own {d.schedule.steps} step{'s' if d.schedule.steps != 1 else ''}"
     rows = [_row("distilled", after, d.bytes, how, tester.nets, 1)]
     if pretrained:
         name = "no-adaptation" if get_attack(d) is None else "no-attack"

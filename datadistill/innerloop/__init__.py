@@ -2,6 +2,7 @@
 
 from datadistill.innerloop.adjoints import Adjoint, FullUnroll, StepReplay, Truncated
 from datadistill.innerloop.higher_engine import Higher
+from datadistill.innerloop.losses import LOSSES
 from datadistill.innerloop.steps import Steps
 from datadistill.innerloop.unroll import unroll, unroll_with_buffers
 from datadistill.innerloop.update_rules import UpdateRule, adam, momentum, sgd
@@ -10,6 +11,7 @@ ADJOINTS = {"full": FullUnroll, "step-replay": StepReplay, "truncated": Truncate
 
 __all__ = [
     "ADJOINTS",
+    "LOSSES",
     "Adjoint",
     "FullUnroll",
     "Higher",

@@ -9,8 +9,8 @@ tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -45,6 +45,28 @@ class Steps:
     def __call__(self, t: int) -> Pair:
         poll()
         return self.fn(self.tensors, t)
+
+    def __len__(self) -> int:
+        return self.T
+
+    def __getitem__(self, t: int) -> Pair:
+        if not 0 <= t < self.T:
+            raise IndexError(f"there is no step {t} of {self.T}")
+        return self(t)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self(t) for t in range(self.T))
+
+    def part(self, first: int, last: int) -> Steps:
+        """Steps first .. last - 1.
+
+        >>> import torch
+        >>> steps = Steps({"x": torch.arange(4.0)}, lambda b, t: (b["x"][t], b["x"][t]), T=4)
+        >>> steps.part(2, 4)(0)[0]
+        tensor(2.)
+        """
+        whole = self.fn
+        return replace(self, fn=lambda tensors, t: whole(tensors, first + t), T=last - first)
 
 
 def as_steps(steps: Steps | Sequence[Pair]) -> Steps:

@@ -113,6 +113,7 @@ def unroll_with_buffers(
     update: UpdateRule = Sgd(),  # noqa: B008
     adjoint: Adjoint = FullUnroll(),  # noqa: B008
     *,
+    loss: Loss = cross_entropy,
     norm: str = "batch",
     stream: int | None = None,
 ) -> Theta:
@@ -134,7 +135,7 @@ def unroll_with_buffers(
         ['parametrizations.weight.0._u', 'parametrizations.weight.0._v']
     """
     theta_T, _, buffers_T = _run(
-        net, theta_0, steps, step_sizes, update, adjoint, cross_entropy, None, norm, stream, None
+        net, theta_0, steps, step_sizes, update, adjoint, loss, None, norm, stream, None
     )
     return {**theta_T, **buffers_T}
 

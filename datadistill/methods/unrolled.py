@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from datadistill.data import Split, augment
 from datadistill.innerloop import Adjoint, FullUnroll, unroll, unroll_with_buffers
+from datadistill.innerloop.problem import Loss
 from datadistill.innerloop.update_rules import UpdateRule, sgd
 from datadistill.methods.base import OuterMethod
+from datadistill.nets.logits import cross_entropy
 from datadistill.objectives import Classification, Objective
 from datadistill.starts import InitialDistribution, nets_at_once
 from datadistill.streams import derive, generator, global_stream
@@ -47,6 +49,7 @@ class Unrolled(OuterMethod):
         update: the update rule of the inner loop.
         adjoint: how the gradient comes back.
         norm: what BatchNorm layers use in the inner loop.
+        inner_loss: of a step of the inner loop.
         objective: what theta_T is asked for.
         seed: of real batches, augmentation and the net's own noise.
     """
@@ -60,6 +63,7 @@ class Unrolled(OuterMethod):
     update: UpdateRule = sgd()  # noqa: RUF009  (frozen)
     adjoint: Adjoint = FullUnroll()  # noqa: RUF009  (frozen)
     norm: str = "batch"
+    inner_loss: Loss = cross_entropy
     objective: Objective = Classification()  # noqa: RUF009  (frozen)
     seed: int = 0
 
@@ -68,14 +72,16 @@ class Unrolled(OuterMethod):
         images, labels = self.split.batch(generator(seed, "real_batch", i), self.batch)
         images = augment(images, generator(seed, "augment", i), self.augment)
         losses = []
+        steps = synthetic.steps(stream=derive(seed, "schedule", i))
         for net, theta_0, _ in self._nets(i):
             theta_T = unroll_with_buffers(
                 net,
                 theta_0,
-                synthetic.steps(),
+                steps,
                 synthetic.step_sizes(),
                 self.update,
                 self.adjoint,
+                loss=self.inner_loss,
                 norm=self.norm,
                 stream=derive(seed, "dropout", i),
             )
@@ -97,17 +103,19 @@ class Unrolled(OuterMethod):
     def _first_bad_step(self, synthetic: Synthetic, i: int) -> tuple[int, float, float]:
         """The first inner step after which theta is not finite, else the one after which it is
         largest; the largest step size there; the largest |theta|."""
-        nets, steps, sizes = self._nets(i), synthetic.steps(), synthetic.step_sizes()
+        nets, sizes = self._nets(i), synthetic.step_sizes()
+        steps = synthetic.steps(stream=derive(self.seed, "schedule", i))
         found: list[tuple[float, int]] = []
         # from the start each time: the same masks as in the iteration that failed
-        for t in range(len(steps)):
+        for t in range(steps.T):
             for net, theta_0, _ in nets:
                 theta = unroll(
                     net,
                     theta_0,
-                    steps[: t + 1],
+                    steps.part(0, t + 1),
                     sizes[: t + 1],
                     self.update,
+                    loss=self.inner_loss,
                     norm=self.norm,
                     stream=derive(self.seed, "dropout", i),
                 )

@@ -130,7 +130,7 @@ KINDS: dict[str, Callable[..., list[MeasuredRow]]] = {
 
 
 def _own_steps(d: DistilledDataset) -> str:
-    return f"its own {len(d.order)} step{'s' if len(d.order) != 1 else ''}"
+    return f"its own {d.schedule.steps} step{'s' if d.schedule.steps != 1 else ''}"
 
 
 def _scores_of(d: DistilledDataset) -> Callable[[Any, Any, Split], Scores]:

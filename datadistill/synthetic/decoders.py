@@ -18,6 +18,10 @@ __all__ = ["DECODERS", "Decoder", "Pixels", "decode", "decoder_from"]
 class Decoder(Protocol):
     """A differentiable map from learned tensors to images."""
 
+    def count(self, ipc: int, shape: tuple[int, int, int], classes: int) -> int:
+        """The number of images of each class that it makes in the bytes of `ipc` images of a
+        shape (C, H, W)."""
+
     def init(
         self, start: Float[Tensor, "n c h w"], generator: torch.Generator
     ) -> dict[str, Tensor]:
@@ -34,6 +38,9 @@ class Decoder(Protocol):
 
 class Pixels:
     """Images are learned pixel by pixel."""
+
+    def count(self, ipc: int, shape: tuple[int, int, int], classes: int) -> int:
+        return ipc
 
     def init(
         self, start: Float[Tensor, "n c h w"], generator: torch.Generator

@@ -1,9 +1,16 @@
-"""The schedule of a synthetic set: the images that step t trains on."""
+"""The schedule of a synthetic set: the images that step t trains on, and how they are augmented.
+
+    explicit            step t trains on batches[t mod S], S steps an epoch
+    random minibatches  step t trains on part t mod S of a shuffled pass over all images, in S parts
+                        of `minibatch` images; every pass is shuffled anew
+
+Either may augment the images of a step, each image by a draw of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,31 +18,49 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from datadistill.data.augmentation import augment, check_augmentations
 from datadistill.errors import DataError, UsageError
-from datadistill.runs.content import Check, check_choice, check_fields, check_whole, quote
+from datadistill.innerloop.steps import Pair
+from datadistill.runs.content import (
+    Check,
+    check_choice,
+    check_fields,
+    check_texts,
+    check_whole,
+    quote,
+)
+from datadistill.streams import generator
 
 __all__ = ["Schedule"]
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Explicit steps: the images of each step of an epoch, in order, and the number of epochs.
+    """The images of each step, and the number of epochs.
 
-    Step t trains on `batches[t % len(batches)]`. Images are used again in every epoch; step sizes
-    are not.
+    Images are used again in every epoch; step sizes are not.
 
     Args:
-        batches: index tensors into the images, one for each step of an epoch.
+        batches: index tensors into the images, one for each step of an epoch; with `minibatch` one
+            of all images.
         epochs: passes over them.
+        minibatch: images of a step of a shuffled pass; the last step of a pass may have fewer. None
+            takes the batches as they are.
+        augment: augmentations of a step's images; see `data.augment`.
 
     Example:
         >>> Schedule.equal(images=4, steps=2, epochs=3).order
         [tensor([0, 1]), tensor([2, 3]), tensor([0, 1]), tensor([2, 3]), tensor([0, 1]), tensor([2,
         3])]
+        >>> shuffled = Schedule.shuffled(images=5, minibatch=2, epochs=10)
+        >>> shuffled.steps, torch.cat([shuffled.index(t, stream=0) for t in range(3)]).sort().values
+        (30, tensor([0, 1, 2, 3, 4]))
     """
 
     batches: Sequence[Int[Tensor, " b"]]
     epochs: int = 1
+    minibatch: int | None = None
+    augment: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.batches or self.epochs < 1:
@@ -43,20 +68,72 @@ class Schedule:
                 f"a schedule has {len(self.batches)} batches and {self.epochs} epochs, wanted "
                 "1 or more of each"
             )
+        if self.minibatch is not None and (self.minibatch < 1 or len(self.batches) != 1):
+            raise UsageError(
+                f"minibatches of {self.minibatch} images are drawn from {len(self.batches)} "
+                "batches, wanted 1 or more from one batch of all images"
+            )
+        check_augmentations(self.augment)
 
     @classmethod
-    def equal(cls, images: int, steps: int, epochs: int = 1) -> Schedule:
+    def equal(
+        cls, images: int, steps: int, epochs: int = 1, augment: Sequence[str] = ()
+    ) -> Schedule:
         """Images 0 .. images - 1 cut into `steps` batches of the same size."""
-        return cls(torch.arange(images).split(images // steps), epochs)
+        return cls(torch.arange(images).split(images // steps), epochs, augment=augment)
+
+    @classmethod
+    def shuffled(
+        cls, images: int, minibatch: int, epochs: int, augment: Sequence[str] = ()
+    ) -> Schedule:
+        """Random minibatches of images 0 .. images - 1."""
+        return cls([torch.arange(images)], epochs, min(minibatch, images), augment)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        if self.minibatch is None:
+            return len(self.batches)
+        return -(-len(self.batches[0]) // self.minibatch)
 
     @property
     def steps(self) -> int:
         """T, the gradient steps of one training."""
-        return len(self.batches) * self.epochs
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a step depends on the stream that it is drawn from."""
+        return self.minibatch is not None or bool(self.augment)
+
+    def index(self, t: int, stream: int) -> Int[Tensor, " b"]:
+        """The images of step t, on the CPU where they are drawn from a stream."""
+        epoch, part = divmod(t, self.steps_per_epoch)
+        if self.minibatch is None:
+            return self.batches[part]
+        every = self.batches[0].cpu()
+        order = torch.randperm(len(every), generator=generator(stream, "minibatches", epoch))
+        return every[order[part * self.minibatch : (part + 1) * self.minibatch]]
+
+    def pair(self, images: Callable[[Tensor], Tensor], labels: Tensor, t: int, stream: int) -> Pair:
+        """Images and labels of step t, differentiable: a pure function of the arguments.
+
+        Args:
+            images: makes images (B, C, H, W) of their numbers (B,).
+            labels: of all images.
+            t: the step, from 0.
+            stream: seed of minibatches and augmentation.
+        """
+        index = self.index(t, stream).to(labels.device)
+        found = images(index)
+        if self.augment:
+            draws = generator(stream, "augment_synthetic", t)
+            found = augment(found, draws, self.augment)
+        return found, labels[index]
 
     @property
     def order(self) -> list[Int[Tensor, " b"]]:
-        return list(self.batches) * self.epochs
+        """The images of all T steps; of random minibatches those of stream 0."""
+        return [self.index(t, 0) for t in range(self.steps)]
 
     @classmethod
     def of(cls, order: Sequence[Int[Tensor, " b"]]) -> Schedule:
@@ -75,14 +152,19 @@ class Schedule:
 
     def to(self, device: torch.device | str) -> Schedule:
         """The same with its indices on `device`."""
-        return Schedule([index.to(device) for index in self.batches], self.epochs)
+        return replace(self, batches=[index.to(device) for index in self.batches])
 
     def describe(self) -> dict[str, Any]:
         """As plain values; `from_description` is the inverse."""
+        augmented = {"augment": list(self.augment)} if self.augment else {}
+        if self.minibatch is not None:
+            drawn = {"images": len(self.batches[0]), "minibatch": self.minibatch}
+            return {"name": SHUFFLED, **drawn, "epochs": self.epochs, **augmented}
         return {
             "name": EXPLICIT,
             "batches": [index.tolist() for index in self.batches],
             "epochs": self.epochs,
+            **augmented,
         }
 
     @classmethod
@@ -92,13 +174,21 @@ class Schedule:
         Raises:
             DataError: other fields, or batches that are no lists of whole numbers.
         """
-        found = check_fields("schedule", description, _DESCRIBED)
-        return cls(
-            [torch.tensor(index, dtype=torch.long) for index in found["batches"]], found["epochs"]
-        )
+        name = description.get("name") if isinstance(description, dict) else None
+        own = _SHUFFLED if name == SHUFFLED else _EXPLICIT
+        found = check_fields("schedule", description, own, optional=("augment",))
+        rest = {"epochs": found["epochs"], "augment": tuple(found["augment"] or ())}
+        try:
+            if name == SHUFFLED:
+                return cls.shuffled(found["images"], found["minibatch"], **rest)
+            return cls([torch.tensor(i, dtype=torch.long) for i in found["batches"]], **rest)
+        except UsageError as error:
+            raise DataError(f"schedule: {error}") from None
 
 
-EXPLICIT = "explicit"
+EXPLICIT, SHUFFLED = "explicit", "shuffled"
+MOST_IMAGES = 10_000_000
+"""That a file may say, before its images have been counted."""
 
 
 def check_batches(field: str, value: Any) -> list[list[int]]:
@@ -114,8 +204,14 @@ def check_batches(field: str, value: Any) -> list[list[int]]:
     return value
 
 
-_DESCRIBED: dict[str, Check] = {
-    "name": partial(check_choice, choices=(EXPLICIT,)),
-    "batches": check_batches,
+_SHARED: dict[str, Check] = {
+    "name": partial(check_choice, choices=(EXPLICIT, SHUFFLED)),
     "epochs": partial(check_whole, least=1),
+    "augment": check_texts,
+}
+_EXPLICIT: dict[str, Check] = {**_SHARED, "batches": check_batches}
+_SHUFFLED: dict[str, Check] = {
+    **_SHARED,
+    "images": partial(check_whole, least=1, most=MOST_IMAGES),
+    "minibatch": partial(check_whole, least=1),
 }

@@ -1,12 +1,15 @@
 """A synthetic set while it is learned: the leaves of the outer optimizer.
 
-Soft labels are softmax(logits), step sizes softplus(rho) (innerloop/step_sizes.py). Sets know no
-config.
+Learned labels are softmax(logits), or the numbers themselves (`LABELS`), step sizes softplus(rho)
+(innerloop/step_sizes.py). Sets know no config.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -14,11 +17,11 @@ from torch import Tensor
 
 from datadistill.errors import UsageError
 from datadistill.innerloop import step_sizes
-from datadistill.innerloop.steps import Pair
+from datadistill.innerloop.steps import Pair, Steps, as_steps
 from datadistill.synthetic.decoders import Decoder
 from datadistill.synthetic.schedule import Schedule
 
-__all__ = ["SOFT_START", "Synthetic", "soft_logits"]
+__all__ = ["LABELS", "SOFT_START", "Synthetic", "raw_labels", "soft_logits"]
 
 SOFT_START = 0.9
 """Probability of an image's class at which soft labels start."""
@@ -32,6 +35,29 @@ def soft_logits(classes: Int[Tensor, " n"], k: int, p: float = SOFT_START) -> Fl
     return torch.nn.functional.one_hot(classes, k).float() * height
 
 
+def raw_labels(classes: Int[Tensor, " n"], k: int) -> Float[Tensor, "n k"]:
+    """One-hot rows less their mean, 1/k: what a squared error starts from.
+
+    >>> raw_labels(torch.tensor([1]), 4)
+    tensor([[-0.2500,  0.7500, -0.2500, -0.2500]])
+    """
+    return torch.nn.functional.one_hot(classes, k).float() - 1 / k
+
+
+class LearnedLabels(NamedTuple):
+    """Learned labels: the numbers (N, K) that they start from, of classes (N,) and K, and the
+    labels that numbers stand for."""
+
+    start: Callable[[Tensor, int], Tensor]
+    of: Callable[[Tensor], Tensor]
+
+
+LABELS = {
+    "soft": LearnedLabels(soft_logits, lambda logits: logits.softmax(1)),
+    "raw": LearnedLabels(raw_labels, lambda numbers: numbers),
+}
+
+
 class Synthetic:
     """Images, labels and step sizes that are learned.
 
@@ -40,6 +66,7 @@ class Synthetic:
         tensors: what it makes them of, from its `init`; each becomes a leaf.
         classes: (N,) class of each image, int64.
         logits: (N, K) of learned labels; None keeps the classes as labels.
+        labels: what learned labels are: "soft", the softmax of logits, or "raw", these numbers.
         schedule: which images each step trains on.
         rho: free parameter of the step sizes, from `step_sizes.init`.
 
@@ -50,7 +77,7 @@ class Synthetic:
         >>> s = Synthetic(
         ...     Pixels(), images, torch.tensor([0, 1, 0, 1]), None, Schedule.equal(4, 2), rho
         ... )
-        >>> [x.shape[0] for x, _ in s.steps()], s.step_sizes().shape, list(s.groups())
+        >>> [s.steps()(t)[0].shape[0] for t in range(2)], s.step_sizes().shape, list(s.groups())
         ([2, 2], torch.Size([2]), ['images', 'step_sizes'])
     """
 
@@ -62,6 +89,7 @@ class Synthetic:
         logits: Float[Tensor, "n k"] | None,
         schedule: Schedule,
         rho: Tensor,
+        labels: str = "soft",
     ) -> None:
         for name, x in tensors.items():
             if name in ("labels", "step_sizes") or "." in name or not x.is_floating_point():
@@ -72,6 +100,7 @@ class Synthetic:
         self.decoder, self.classes, self.schedule = decoder, classes, schedule
         self.tensors = {name: x.requires_grad_() for name, x in tensors.items()}
         self.logits = None if logits is None else logits.requires_grad_()
+        self.to_labels = LABELS[labels].of
         self.rho = rho.requires_grad_()
 
     def leaves(self) -> dict[str, Tensor]:
@@ -93,22 +122,39 @@ class Synthetic:
         return self.decoder.images(self.tensors, index)
 
     def labels(self) -> Tensor:
-        """(N,) integers or (N, K) probabilities, differentiable."""
-        return self.classes if self.logits is None else self.logits.softmax(1)
+        """(N,) integers or (N, K) numbers, differentiable."""
+        return self.classes if self.logits is None else self.to_labels(self.logits)
 
-    def steps(self) -> list[Pair]:
-        """T pairs, differentiable. Steps of several epochs on the same images share one pair."""
-        labels = self.labels()
-        pairs = [
-            (self.images(i.to(labels.device)), labels[i.to(labels.device)])
-            for i in self.schedule.batches
-        ]
-        return pairs * self.schedule.epochs
+    def steps(self, T: int | None = None, stream: int = 0) -> Steps:
+        """The first T steps, differentiable; default: all of the schedule. `stream` seeds random
+        minibatches and augmentation."""
+        T = self.schedule.steps if T is None else T
+        if not self.schedule.is_random:
+            labels = self.labels()
+            batches = [index.to(labels.device) for index in self.schedule.batches]
+            # steps of several epochs on the same images share one pair
+            pairs = [(self.images(index), labels[index]) for index in batches]
+            return as_steps([pairs[t % len(pairs)] for t in range(T)])
+        learned = {"labels": self.classes if self.logits is None else self.logits}
+        return Steps({**self.tensors, **learned}, partial(self._pair, stream), T)
 
-    def step_sizes(self) -> Float[Tensor, " T *P"]:
-        """(T,) or (T, P), differentiable and positive."""
+    def _pair(self, stream: int, tensors: Mapping[str, Tensor], t: int) -> Pair:
+        labels = tensors["labels"]
+        if self.logits is not None:
+            labels = self.to_labels(labels)
+        return self.schedule.pair(partial(self.decoder.images, tensors), labels, t, stream)
+
+    def step_sizes(self, T: int | None = None) -> Float[Tensor, " T *P"]:
+        """(T,) or (T, P) of the first T steps, differentiable and positive; more steps than the
+        schedule has for a shared one alone."""
+        T = self.schedule.steps if T is None else T
+        eta = step_sizes.expand(self.rho, T)[:T]
+        if len(eta) != T:
+            raise UsageError(
+                f"there are {len(eta)} step sizes for {T} steps; choose --step-sizes shared, or "
+                "more epochs"
+            )
         # softplus underflows to 0 for rho < -103: a step size stays above 0
-        eta = step_sizes.expand(self.rho, self.schedule.steps)
         return eta.clamp_min(torch.finfo(eta.dtype).tiny)
 
     def of_class(self, k: int) -> Pair:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from datadistill.config import DistillConfig, RunOptions
@@ -16,59 +14,56 @@ from datadistill.config.choices import check_description, choose
 from datadistill.data import RealData
 from datadistill.data.augmentation import check_augmentations
 from datadistill.data.from_config import load_data
-from datadistill.data.reference import DataReference
 from datadistill.device import refuse_too_large, resolve
-from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
-from datadistill.features import load_body
 from datadistill.innerloop import (
     ADJOINTS,
+    LOSSES,
     Adjoint,
     FullUnroll,
     StepReplay,
     Truncated,
-    step_sizes,
     update_rules,
 )
-from datadistill.innerloop.update_rules import UpdateRule
+from datadistill.innerloop.losses import loss_of_labels
 from datadistill.methods import METHODS, Unrolled
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
-from datadistill.nets.head import TRIED, check_linear_head
-from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
-from datadistill.nets.trained_parameters import EVERY, HEAD, parameters_of, select_trained
+from datadistill.nets.spec import CUSTOM
+from datadistill.nets.trained_parameters import HEAD, select_trained
 from datadistill.nets.weights import last_layer
-from datadistill.objectives import OBJECTIVES, Objective
+from datadistill.objectives import OBJECTIVES
 from datadistill.pool import Pool
-from datadistill.real_features import measure_features, to_features
-from datadistill.starts import Fixed
-from datadistill.streams import generator
-from datadistill.synthetic import DECODERS, Decoder, Pixels, Schedule, Synthetic
-from datadistill.synthetic.start_images import start_images
-from datadistill.synthetic.synthetic import soft_logits
+from datadistill.synthetic import DECODERS
 from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
+from datadistill.training.features_from_config import net_spec, take_features
 from datadistill.training.first_step_size import find_first_step_size
 from datadistill.training.learning import Learning, Validation
 from datadistill.training.normalization_from_config import choose_for_weights
 from datadistill.training.outer import OuterLoop
-from datadistill.training.starts_from_config import Starts, norm_of, pool_of, starts_of
+from datadistill.training.outer_optimizers import OPTIMIZERS
+from datadistill.training.set_from_config import build_distilled, synthetic_of
+from datadistill.training.starts_from_config import norm_of, pool_of, starts_of
 
-DECODER_PARTS = ("images", "shape")
+DECODER_PARTS = ("images", "shape", "classes")
 METHOD_PARTS = (
     "net",
     "start",
     "split",
+    "classes",
     "batch",
     "augment",
     "nets",
     "update",
     "adjoint",
     "norm",
+    "inner_loss",
     "objective",
     "seed",
 )
+OPTIMIZER_PARTS = ("groups", "betas", "momentum")
 OBJECTIVE_PARTS = ("attacked", "target", "classes")
 REPLAY_FROM = 200  # inner steps above which "auto" stops keeping every graph
 
@@ -84,16 +79,6 @@ def load_run_data(config: DistillConfig, options: RunOptions) -> RealData:
         normalization=choose_for_weights(config),
         holdout=config.holdout,
         skip_bad=config.skip_bad,
-    )
-
-
-def net_spec(config: DistillConfig, data: RealData, net: nn.Module | NetFactory | None) -> NetSpec:
-    """The spec of the run's net for its file."""
-    if net is not None:
-        built = is_factory(net) and config.pool is None
-        return NetSpec(CUSTOM, {}, FACTORY if built else config.init)
-    return NetSpec.of_images(
-        config.net, config.net_args, config.init, shape=data.shape, classes=len(data.classes)
     )
 
 
@@ -115,6 +100,7 @@ def learning_of(
     make_method = choose(METHODS, "method", config.method, config.method_args, METHOD_PARTS)
     make_decoder = choose(DECODERS, "decoder", config.decoder, config.decoder_args, DECODER_PARTS)
     make_objective = choose(OBJECTIVES, "objective", config.objective, {}, OBJECTIVE_PARTS)
+    make_optimizer = choose(OPTIMIZERS, "optimizer", config.optimizer, {}, OPTIMIZER_PARTS)
     device = resolve(config.device)
     update = update_rules.from_description({"name": config.update, **config.update_args})
     adjoint = adjoint_of(config)
@@ -150,12 +136,14 @@ def learning_of(
         "net": module,
         "start": starts.learning,
         "split": real.train,
+        "classes": len(real.classes),
         "batch": config.batch,
         "augment": config.augment,
         "nets": config.nets if config.theta_0 == "random" else 1,
         "update": update,
         "adjoint": adjoint,
         "norm": norm_of(config, module),
+        "inner_loss": LOSSES[loss_of_labels(config.labels)],
         "objective": objective,
         "seed": config.seed,
     }
@@ -168,7 +156,8 @@ def learning_of(
     make_set = partial(synthetic_of, config, real, len(trainable(module)), objective, make_decoder)
     first = config.step_size
     if first is None:  # other methods do not say how a step size does
-        steps = method if isinstance(method, Unrolled) else Unrolled(**parts)
+        unrolled = choose(METHODS, "method", "unrolled", {}, METHOD_PARTS)
+        steps = method if isinstance(method, Unrolled) else unrolled(**parts)
         first = find_first_step_size(make_set, steps)
     loop = OuterLoop(
         make_set(first),
@@ -177,7 +166,9 @@ def learning_of(
         iterations=config.iterations,
         schedule=config.schedule,
         warmup=config.warmup,
+        optimizer=make_optimizer,
         betas=(config.beta1, config.beta2),
+        momentum=config.momentum,
         clip=config.clip,
         skips=config.skips,
     )
@@ -193,133 +184,6 @@ def learning_of(
         if isinstance(method, Unrolled)
         else None,
         keep_best=config.keep == "best",
-    )
-
-
-def take_features(
-    config: DistillConfig,
-    options: RunOptions,
-    data: RealData,
-    net: nn.Module | NetFactory | None,
-) -> tuple[RealData, DistillConfig]:
-    """The real data as features of the frozen net that a config names, and the config of a linear
-    head on them, which is drawn afresh for every training."""
-    spec = net_spec(config, data, net)
-    given = spec.build() if net is None else as_module(net, config.seed, "theta_0", 0, 0)
-    outputs = len(given.get_parameter(parameters_of(given, HEAD)[0]))
-    check_fits(given, data.shape, outputs)
-    backbone = (given if net is None else copy_net(given)).to(data.device)
-    weights = None
-    if config.weights is not None:
-        weights = load_body(backbone, config.weights, spec, options.download)
-    check_linear_head(backbone, data.train.images[:TRIED], outputs)
-    normalization = measure_features(data, backbone, spec, weights)
-    linear = replace(
-        config,
-        space="pixels",
-        net="mlp",
-        net_args={"depth": 0},
-        theta_0="random",
-        weights=None,
-        train=("all",),
-        head="auto",
-        norm="auto",
-    )
-    return to_features(data, normalization), linear
-
-
-def synthetic_of(
-    config: DistillConfig,
-    data: RealData,
-    tensors: int,
-    objective: Objective,
-    make_decoder: Callable[..., Decoder],
-    step_size: float,
-) -> Synthetic:
-    """The set at its start, for a net of `tensors` parameter tensors."""
-    k, device = len(data.classes), data.device
-    # of an attack, images in the place of class K carry label T
-    classes = objective.labels(torch.arange(k * config.ipc, device=device) % k)
-    decoder = make_decoder(images=k * config.ipc, shape=data.shape)
-    check_description(DECODERS, "decoder", decoder)
-    start = start_images(data, config.ipc, config.images_from, config.seed)
-    rho = step_sizes.init(config.step_sizes, step_size, config.inner_steps, tensors)
-    return Synthetic(
-        decoder,
-        decoder.init(start, generator(config.seed, "decoder")),
-        classes,
-        soft_logits(classes, k) if config.labels == "soft" else None,
-        Schedule.equal(k * config.ipc, config.steps, config.epochs),
-        rho.to(device),
-    )
-
-
-def build_distilled(
-    config: DistillConfig,
-    data: RealData,
-    net: nn.Module,
-    spec: NetSpec,
-    update: UpdateRule,
-    starts: Starts,
-    objective: Objective,
-    synthetic: Synthetic,
-    iteration: int,
-) -> DistilledDataset:
-    """The set after so many iterations, with all that its file says."""
-    origin = {
-        "recipe": config.recipe,
-        "seed": config.seed,
-        "dataset": data.name,
-        "split": "train",
-        "iterations": iteration,
-        "description": data.description,
-    }
-    pixels = isinstance(synthetic.decoder, Pixels)
-    return DistilledDataset(
-        synthetic.images().clone() if pixels else None,
-        synthetic.labels().clone(),
-        synthetic.step_sizes().clone(),
-        synthetic.schedule,
-        classes=data.classes,
-        normalization=data.normalization,
-        net=spec,
-        update=update,
-        theta_0=starts.learning.draw(0) if isinstance(starts.learning, Fixed) else None,
-        buffers=starts.carried,
-        own=starts.own,
-        by_reference=starts.by_reference,
-        trained=trained_names(config, net, starts),
-        tensors=trainable(net),
-        norm=norm_of(config, net),
-        start=starts.start,
-        objective=objective,
-        data=describe_data(config, data),
-        origin=origin,
-        decoder=None if pixels else synthetic.decoder,
-        coded=None if pixels else {k: x.clone() for k, x in synthetic.tensors.items()},
-    )
-
-
-def trained_names(config: DistillConfig, net: nn.Module, starts: Starts) -> tuple[str, ...]:
-    """The parameters that the steps train, as the set says it: of one net of the user's own with
-    frozen parameters their names, for the frozen ones are no part of its values."""
-    has_frozen = len(trainable(net)) < len(list(net.parameters()))
-    if config.train == EVERY and has_frozen and starts.start.kind in ("given", "weights"):
-        return trainable(net)
-    return config.train
-
-
-def describe_data(config: DistillConfig, data: RealData) -> DataReference:
-    """How the set's data are found again."""
-    is_folder = config.dataset == "folder"  # which of the folder's images were held out
-    return DataReference(
-        data.name,
-        config.seed,
-        config.validation,
-        holdout=config.holdout if is_folder else None,
-        skip_bad=is_folder and config.skip_bad,
-        parts=data.parts,
-        fingerprint=data.fingerprint if data.parts is None and config.dataset == CUSTOM else None,
     )
 
 

@@ -11,7 +11,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.distilled_training import take_steps, warn_of_other_start
 from datadistill.errors import NumericalError, UsageError
 from datadistill.evaluation.own_data import check_data
-from datadistill.innerloop import unroll_with_buffers
+from datadistill.innerloop import LOSSES, unroll_with_buffers
 from datadistill.nets import has_batchnorm
 from datadistill.nets.copying import copy_net
 from datadistill.nets.fits import check_fits
@@ -52,7 +52,7 @@ def tune_net(d: DistilledDataset, net: nn.Module, data: RealData, *, seed: int) 
         start=start,
         accuracy_before=before,
         accuracy_after=after,
-        steps=len(d.order),
+        steps=d.schedule.steps,
         seconds=seconds,
         norm=norm if has_batchnorm(start) else None,
         dropout=any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in start.modules()),
@@ -70,8 +70,8 @@ def tune_net(d: DistilledDataset, net: nn.Module, data: RealData, *, seed: int) 
 def _refuse_not_finite(d: DistilledDataset, trained: nn.Module) -> None:
     if broken := [k for k, p in trained.named_parameters() if not is_finite(p)]:
         raise NumericalError(
-            f"after the set's {len(d.order)} steps {broken[0]} is not finite: its step sizes, up "
-            f"to {float(d.step_sizes.max()):.3g}, are too large for this net; use one like "
+            f"after the set's {d.schedule.steps} steps {broken[0]} is not finite: its step sizes, "
+            f"up to {float(d.step_sizes.max()):.3g}, are too large for this net; use one like "
             "those it was made for"
         )
 
@@ -82,9 +82,10 @@ def _warm_up(d: DistilledDataset, net: nn.Module, theta_0: Theta) -> None:
         unroll_with_buffers(
             net,
             theta_0,
-            d.steps()[:1],
+            d.steps().part(0, 1),
             torch.zeros(1, device=d.images.device),
             d.update,
+            loss=LOSSES[d.loss],
             norm=d.norm,
             stream=0,
         )

@@ -1,8 +1,8 @@
-"""The outer loop: Adam on a synthetic set, with whatever loss an outer method gives.
+"""The outer loop: an optimizer on a synthetic set, with whatever loss an outer method gives.
 
     L  = method.loss(set, i)
     g  = clip(grad L)
-    images, labels, rho  <-  Adam(g)
+    images, labels, rho  <-  optimizer(g)
     method.after(set, i)
 
 Nothing is updated before the loss and the gradient have been found finite. Every random choice is
@@ -12,7 +12,7 @@ drawn from a stream named by the iteration, so the loop can be resumed at any it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from datadistill.errors import NumericalError, UsageError
 from datadistill.methods import OuterMethod
 from datadistill.synthetic import Synthetic
+from datadistill.training.outer_optimizers import OPTIMIZERS
 from datadistill.training.schedule import learning_rate_factor
 
 NORM_DECAY = 0.95  # of the running mean of the gradient norm
@@ -37,7 +38,9 @@ class OuterLoop:
         rates: learning rate of each of the set's groups.
         iterations: in all; the learning rates fall to zero over them.
         schedule, warmup: of the learning rates; see `learning_rate_factor`.
+        optimizer: makes the optimizer of groups, betas and momentum; see `OPTIMIZERS`.
         betas: Adam's decays.
+        momentum: of SGD.
         clip: the gradient's norm is limited to this multiple of its own running mean; 0 turns it
             off.
         skips: iterations with a loss or gradient that is not finite that may be passed over.
@@ -71,7 +74,9 @@ class OuterLoop:
         iterations: int,
         schedule: str = "linear",
         warmup: int = 0,
+        optimizer: Callable[..., torch.optim.Optimizer] = OPTIMIZERS["adam"],
         betas: tuple[float, float] = (0.9, 0.999),
+        momentum: float = 0.5,
         clip: float = 0.0,
         skips: int = 0,
     ) -> None:
@@ -80,7 +85,7 @@ class OuterLoop:
         groups = [
             {"params": p, "lr": rates[k], "rate": rates[k]} for k, p in synthetic.groups().items()
         ]
-        self.optimizer = torch.optim.Adam(groups, betas=betas)
+        self.optimizer = optimizer(groups=groups, betas=betas, momentum=momentum)
         self.iteration = 0  # outer iterations done
         self.gradient_norm: float | None = None  # running mean
         self.skipped = 0

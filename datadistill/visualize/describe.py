@@ -21,7 +21,7 @@ MAX_ETAS = 5  # step sizes spelled out in one line
 
 def steps_an_epoch(distilled: DistilledDataset) -> int:
     """S, the batches of the schedule."""
-    return len(distilled.schedule.batches)
+    return distilled.schedule.steps_per_epoch
 
 
 def mean_step_sizes(distilled: DistilledDataset) -> Float[Tensor, " steps"]:
@@ -31,12 +31,12 @@ def mean_step_sizes(distilled: DistilledDataset) -> Float[Tensor, " steps"]:
 
 
 def top_classes(distilled: DistilledDataset) -> tuple[list[int], list[float] | None]:
-    """The (most probable) class of every image and, for soft labels, its probability."""
+    """The (most probable) class of every image and, for labels that are probabilities, its own."""
     labels = distilled.labels.detach().cpu()
     if not labels.is_floating_point():
         return labels.tolist(), None
-    probability, top = labels.max(dim=1)
-    return top.tolist(), probability.tolist()
+    largest, top = labels.max(dim=1)
+    return top.tolist(), largest.tolist() if distilled.label_kind == "soft" else None
 
 
 def step_line(distilled: DistilledDataset, step: int, steps: int, sizes: Tensor) -> str:
@@ -53,7 +53,7 @@ def step_line(distilled: DistilledDataset, step: int, steps: int, sizes: Tensor)
 
 def title(distilled: DistilledDataset, steps: int) -> str:
     """Such as "mnist-fixed: 10 images in 10 classes, 1 step × 3 epochs"."""
-    n, k, epochs = len(distilled.images), len(distilled.classes), len(distilled.order) // steps
+    n, k, epochs = len(distilled.images), len(distilled.classes), distilled.schedule.steps // steps
     return (
         f"{clean(distilled.origin.get('recipe') or 'distilled set', 60)}: {_count(n, 'image')} in "
         f"{k} classes, {_count(steps, 'step')} × {_count(epochs, 'epoch')}"

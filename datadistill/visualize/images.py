@@ -98,8 +98,8 @@ def images_figure(
             raise UsageError(f"{name} is {value}, but at least 1 must be shown")
     steps = describe.steps_an_epoch(distilled)
     top, probability = describe.top_classes(distilled)
-    order = [index.tolist() for index in distilled.order[:steps]]
-    layout = _layout(distilled, order, top, max_steps, max_classes)
+    order = [index.tolist() for index in distilled.schedule.batches]
+    layout = _layout(distilled, order, top, probability is not None, max_steps, max_classes)
     placed = [_place_blocks(layout, index, top) for index in order[: layout.steps]]
     shown = len({image for one in placed for image, *_ in one})
 
@@ -136,6 +136,7 @@ def _layout(
     d: DistilledDataset,
     order: list[list[int]],
     top: list[int],
+    has_probabilities: bool,
     max_steps: int | None,
     max_classes: int | None,
 ) -> Layout:
@@ -159,7 +160,7 @@ def _layout(
         depth = min(-(-longest // columns), cap)
     target = min(room // columns - GAP, LARGEST)
     width = target // w * w if w <= target else target
-    label = LABEL_HEIGHT if d.labels.is_floating_point() else 0
+    label = LABEL_HEIGHT if has_probabilities else 0
     return Layout(
         shown_steps, classes, columns, blocks, depth, by_class, width, round(width * h / w), label
     )

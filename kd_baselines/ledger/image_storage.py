@@ -110,6 +110,11 @@ def pack_schedule(d: DistilledDataset) -> tuple[dict[str, Tensor], dict[str, Any
     """Tensors of a distilled set besides images and labels, and the header's values about its
     use."""
     refuse_own_rule(d)
+    if d.schedule.is_random or d.loss != "cross-entropy":
+        raise UsageError(
+            "the set is trained on in random minibatches, augmented, or by another loss than "
+            "cross-entropy, which this format does not hold; send a set of explicit steps"
+        )
     stored, batch = pack_order(d.order, len(d.images), d.passes)
     carried = {"step_sizes": d.step_sizes.float(), **carried_tensors(d)}
     stored |= {name: t.detach().cpu().clone() for name, t in carried.items()}

@@ -198,7 +198,7 @@ def _train_own_steps(payload: Payload, net: nn.Module, seed: int) -> Received:
             "the parameters are not finite after the distilled set's own steps; train "
             "by a plan instead"
         )
-    return Received(trained.eval(), seconds, len(d.order))
+    return Received(trained.eval(), seconds, d.schedule.steps)
 
 
 def _read_clock(device: torch.device) -> float:

@@ -14,6 +14,7 @@ from datadistill.innerloop import adam, momentum, sgd
 from datadistill.nets.spec import NetSpec
 from datadistill.runs.canonical import canonical_json
 from datadistill.runs.tensors import pack
+from datadistill.synthetic import Schedule
 
 K, N, SIZE, T = 4, 8, 6, 4
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -36,11 +37,14 @@ def distilled(
     bits=None,
     seed=0,
     module=None,
+    order=None,
+    raw=False,
 ):
     """A set of random numbers; the same arguments give the same set."""
     g = torch.Generator().manual_seed(seed)
     named = dict((module or net.build()).named_parameters())
     labels = torch.randn(N, K, generator=g).softmax(1) if soft else torch.arange(N) % K
+    labels = torch.randn(N, K, generator=g) if raw else labels
     columns = [len(named)] if per_tensor else []
     theta_0 = (
         {k: 0.5 * torch.randn(p.shape, generator=g) for k, p in named.items()} if fixed else None
@@ -49,7 +53,7 @@ def distilled(
         2 * torch.randn(N, 1, SIZE, SIZE, generator=g),
         labels,
         0.05 + 0.2 * torch.rand(T, *columns, generator=g),
-        [torch.arange(N)[:K], torch.arange(N)[K:]] * 2,
+        order or [torch.arange(N)[:K], torch.arange(N)[K:]] * 2,
         classes=CLASSES,
         normalization=Normalization((0.25,), (0.5,), size=SIZE, channels=1),
         net=net,
@@ -57,6 +61,7 @@ def distilled(
         theta_0=theta_0,
         tensors=tuple(named) if per_tensor else None,
         norm=norm,
+        loss="squared-error" if raw else "cross-entropy",
         data=DataReference("digits", seed=seed),
         origin={"recipe": "none", "seed": seed, "dataset": "digits"},
         accuracies={"test": 12.5},
@@ -74,6 +79,9 @@ VARIANTS = {
     "batchnorm": {"net": CONVNET, "fixed": True, "norm": "frozen"},
     "eight bits": {"bits": 8, "fixed": True},
     "three bits": {"bits": 3, "soft": True},
+    "random minibatches": {"order": Schedule.shuffled(N, 4, epochs=2)},
+    "augmented steps": {"order": Schedule.equal(N, 2, epochs=2, augment=("flip",))},
+    "raw labels": {"raw": True},
     "custom net": {"net": NetSpec("custom", {}), "module": torch.nn.Linear(3, 4), "fixed": True},
 }
 
@@ -109,6 +117,7 @@ def assert_same_set(a, b):
         "net",
         "update",
         "norm",
+        "loss",
         "own",
         "by_reference",
         "trained",

@@ -39,6 +39,9 @@ class LinearBasis:
     def __init__(self, bases: int = 4):
         self.bases = bases
 
+    def count(self, ipc, shape, classes):
+        return ipc
+
     def init(self, start, generator):
         rows = torch.randn(len(start), self.bases, generator=generator)
         return {

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from training_cases import MIXED, bytes_of, config, loop, through_a_checkpoint
+from training_cases import MIXED, bytes_of, config, drive, loop, through_a_checkpoint
 
 import datadistill as dd
 
@@ -17,16 +17,6 @@ def no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-
-
-def drive(studied, until):
-    """The loop of a run, without folder and signals; the records of its looks."""
-    records = []
-    while studied.iteration < until:
-        studied.advance()
-        if studied.is_test_due():
-            records.append(studied.validate())
-    return records
 
 
 @pytest.fixture(params=RUNS.values(), ids=RUNS.keys())

@@ -75,6 +75,30 @@ def through_a_checkpoint(state):
     return unflatten_state(tensors, json.loads(json.dumps(plain)))
 
 
+def drive(studied, until):
+    """The loop of a run, without folder and signals; the records of its looks."""
+    records = []
+    while studied.iteration < until:
+        studied.advance()
+        if studied.is_test_due():
+            records.append(studied.validate())
+    return records
+
+
+def assert_resumes(data, folder, **changes):
+    """A run of four iterations gives the same bytes twice, and stopped after two and resumed."""
+    changes = {"iterations": 4, "validate_every": 3, **changes}
+    straight, again, stopped, resumed = (loop(data, **changes) for _ in range(4))
+    drive(straight, 4)
+    drive(again, 4)
+    drive(stopped, 2)
+    resumed.load(through_a_checkpoint(stopped.state()))
+    drive(resumed, 4)
+    expected = bytes_of(straight.result(), folder)
+    assert bytes_of(again.result(), folder) == expected
+    assert bytes_of(resumed.result(), folder) == expected
+
+
 def frozen(loop):
     """The bytes of everything an iteration may change."""
     state = loop.state()
