@@ -74,7 +74,7 @@ class FeatureNormalization(Normalization):
     @property
     def named(self) -> str:
         """The backbone and its weights, in words."""
-        return f"{self.net.args.get('model', self.net.name)} ({self.weights or 'its own values'})"
+        return f"{self.net.title} ({self.weights or 'its own values'})"
 
     def __call__(
         self, images: Tensor | Image.Image | Sequence[Image.Image]

@@ -144,7 +144,9 @@ class Pool:
         dataset: str | None = None,
     ) -> Pool:
         """A pool of trained modules of one architecture, which are not changed. The last are held
-        out, and no two have the same values, so no held-out net is learned on.
+        out, and no two have the same values, so no held-out net is learned on. What a module of
+        your own has besides layers and tensors, such as a number that its `forward` reads, is not
+        compared: that of the net that is passed to `distill` counts.
 
         Args:
             modules: three or more.

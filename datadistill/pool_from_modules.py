@@ -131,7 +131,8 @@ def pooled_tensors(net: nn.Module) -> tuple[Theta, Theta]:
 
 
 def _describe(net: nn.Module) -> dict[str, str]:
-    """The class of each layer, and each tensor's shape and kind, by name."""
+    """The class of each layer, each tensor's shape and kind, and the settings of PyTorch's own
+    layers (eps, momentum, dropout's p), by name."""
     pooled_tensors(net)  # refuses what no file holds
     found = {
         name or "the net": f"a {type(m).__module__}.{type(m).__qualname__}"
@@ -141,6 +142,9 @@ def _describe(net: nn.Module) -> dict[str, str]:
         found[name] = f"{'trained' if p.requires_grad else 'frozen'} {p.dtype} {tuple(p.shape)}"
     for name, b in net.named_buffers():
         found[name] = f"a buffer {b.dtype} {tuple(b.shape)}"
+    for name, m in net.named_modules():
+        if type(m).__module__.startswith("torch.nn."):
+            found[f"the settings of {name or 'the net'}"] = f"({m.extra_repr()})"
     return found
 
 

@@ -44,7 +44,7 @@ def measure_features(
     std = float((features - mean).square().mean().sqrt())
     if not (0 < std < float("inf")):
         raise DataError(
-            f"the features of {spec.args.get('model', spec.name)} have the deviation {std} over "
+            f"the features of {spec.title} have the deviation {std} over "
             f"{len(features)} images of {real.name}; pass weights of a trained net"
         )
     return FeatureNormalization(

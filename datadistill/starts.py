@@ -75,6 +75,22 @@ class Start:
             **named,
         }
 
+    def in_words(self, net: str, init: str) -> str:
+        """What nets a set is for; `net` and `init` are names of the architecture and the scheme.
+
+        >>> Start("pool", source="usps").in_words("lenet", "xavier")
+        'any lenet pretrained on usps'
+        >>> Start("weights", weights="net.pt").in_words("lenet", "small")
+        'lenet from net.pt with a fresh last layer (small)'
+        """
+        if self.source is not None:
+            return f"{'one' if self.one else 'any'} {net} pretrained on {self.source}"
+        if self.kind in ("given", "weights"):
+            head = f" with a fresh last layer ({init})" if self.kind == "weights" else ""
+            return f"{net} from {self.weights or 'its given values'}{head}"
+        kind = "one fixed initialization" if self.one else "random initializations"
+        return f"{kind} ({init}) of {net}"
+
     @classmethod
     def from_description(cls, description: Any) -> Start:
         """The start that `describe` described."""

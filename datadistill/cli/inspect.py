@@ -146,26 +146,24 @@ def read_run(path: Path) -> dict[str, Any]:
 
 def print_set(output: Output, s: dict[str, Any]) -> None:
     """The rows of a set."""
+    from datadistill.nets.spec import NetSpec
+    from datadistill.starts import Start
+
     n, *shape = s["images"]
     low, high = s["image_range"]
     net = (
         f"{s['net']['name']} ({format_value(s['net']['args'])}), initialization {s['net']['init']}"
     )
-    kind, source = s["start"]["name"], s["start"]["source"]
-    if s["theta_0"] is not None:
-        one = "one net of given values" if kind == "given" else "one fixed initialization"
-        start = f"{one}, carried along ({size_of(s['bytes_theta_0'])})"
-        if s.get("by_reference"):
-            named = s["start"].get("weights") or "those of a net of the user's own"
-            start = f"one net of given values, by reference: {named} ({s['start']['fingerprint']})"
-            if s.get("own"):
-                start += f"; its own tensors, {size_of(s['bytes_theta_0'])}, are carried along"
-    else:
-        start = (
-            f"any net of this kind pretrained on {source}"
-            if kind == "pool"
-            else "any initialization"
-        )
+    start = Start.from_description(s["start"]).in_words(
+        NetSpec.from_dict(s["net"]).title, s["net"]["init"]
+    )
+    carried = f"carried along ({size_of(s['bytes_theta_0'])})"
+    if s.get("by_reference"):
+        start += f", by reference ({s['start']['fingerprint']})"
+        if s.get("own"):
+            start += f"; its own tensors {carried}"
+    elif s["theta_0"] is not None:
+        start += f", {carried}"
     origin, found = s["origin"], s["accuracies"]
     checked = "matches" if s["verified"] else "not compared"
     if s["uncovered"]:
@@ -245,7 +243,9 @@ def _suggest_kd_command(path: Path, kind: str) -> str:
 def _normalization(scale: dict[str, Any]) -> str:
     if scale["kind"] == "features":
         named = scale["weights"] or "the values of a net of the user's own"
-        net = scale["net"]["args"].get("model", scale["net"]["name"])
+        from datadistill.nets.spec import NetSpec
+
+        net = NetSpec.from_dict(scale["net"]).title
         return (
             f"{scale['channels']} features of {net}, {named} ({scale['fingerprint']}), of images "
             f"with {_normalization(scale['base'])}"

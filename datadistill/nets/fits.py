@@ -44,10 +44,15 @@ def check_fits(net: nn.Module, shape: tuple[int, ...], classes: int) -> None:
                 tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             )
             mode = " in training mode" if logits is not found[0] and net.training else ""
+            way = (
+                f"put a last layer of {classes} outputs in the place of its own first (of any "
+                "values, where the head is drawn afresh: --head fresh)"
+                if isinstance(logits, Tensor) and logits.dim() == 2
+                else "for a net with auxiliary outputs pass a wrapper that returns its logits alone"
+            )
             raise UsageError(
-                f"the net makes {what} of 2 images{mode}, wanted (2, {classes}): one logit a class "
-                "and nothing else (for a net with auxiliary outputs pass a wrapper that returns "
-                "its logits alone)"
+                f"the net makes {what} of 2 images{mode}, wanted (2, {classes}), one logit a class "
+                f"and nothing else; {way}"
             )
 
 

@@ -67,6 +67,15 @@ class NetSpec:
         return cls(name, {**sizes, **args}, init)
 
     @property
+    def title(self) -> str:
+        """The net as sentences call it: by the name of torchvision's model, or of the architecture.
+
+        >>> NetSpec("torchvision", {"model": "resnet18"}).title, NetSpec("custom").title
+        ('resnet18', "a net of the user's own")
+        """
+        return "a net of the user's own" if self.name == CUSTOM else self.model or self.name
+
+    @property
     def model(self) -> str | None:
         """torchvision's name of the model, whose weights fit; None where it is none of theirs.
 

@@ -150,7 +150,8 @@ def _from_pool(
             f"the source {pool.dataset} has {len(pool.classes)} classes "
             f"({list_some(pool.classes)}), the target {data.name} has {len(data.classes)} "
             f"({list_some(data.classes)}); adaptation needs the same classes "
-            "in the same order"
+            "in the same order, as the last layer is kept: pass a pool of these classes, or, where "
+            "its outputs are to stand for other ones, give the target's classes the same names"
         )
     if pool.normalization.kind != data.normalization.kind:
         raise UsageError(

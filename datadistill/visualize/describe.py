@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datadistill.distilled import DistilledDataset
-from datadistill.nets.spec import CUSTOM
 from datadistill.objectives import Attack
 from datadistill.stats import format_mean
 from datadistill.visualize.canvas import clean, is_number
@@ -63,24 +62,9 @@ def title(distilled: DistilledDataset, steps: int) -> str:
 def net_line(distilled: DistilledDataset) -> str:
     """Such as "Learned for one fixed initialization (xavier) of lenet, seed 0, 2,000 outer
     iterations"."""
-    origin, made_for = distilled.origin, distilled.start
-    # of torchvision's nets, the model
-    own = str(distilled.net.args.get("model", distilled.net.name))
-    name = "a net of the user's own" if distilled.net.name == CUSTOM else clean(own, 30)
-    init = clean(distilled.net.init, 30)
-    if made_for.source is not None:
-        start = (
-            f"{'one' if made_for.one else 'any'} {name} pretrained on {clean(made_for.source, 30)}"
-        )
-    elif made_for.kind in ("given", "weights"):
-        values = "its given values" if made_for.weights is None else clean(made_for.weights, 40)
-        head = f" with a fresh last layer ({init})" if made_for.kind == "weights" else ""
-        start = f"{name} from {values}{head}"
-    else:
-        start = (
-            f"{'one fixed initialization' if made_for.one else 'random initializations'} "
-            f"({init}) of {name}"
-        )
+    origin = distilled.origin
+    name, init = clean(distilled.net.title, 30), clean(distilled.net.init, 30)
+    start = clean(distilled.start.in_words(name, init), 120)
     parts = [f"Learned for {start}"]
     if isinstance(distilled.objective, Attack):
         pair = distilled.objective.attacked, distilled.objective.target

@@ -176,7 +176,7 @@ WRONG = {
     "another folder": (
         ["finetune", "run", "--data", "other", "--out", "x"],
         3,
-        ("the set has 2 classes (cat, dog, ...), the data other has 3 (",),
+        ("the set has 2 classes (cat, dog), the data other has 3 (",),
     ),
 }
 

@@ -155,7 +155,7 @@ def test_the_run_measured_the_held_out_nets(made, capsys):
     assert d.start == Start("pool", False, "digits", pool.fingerprint) and d.theta_0 is None
     assert d.accuracies["nets"] == 2 and d.accuracies["source"] == "digits"
     _, said = done(capsys, "inspect", made / "set")
-    assert "any net of this kind pretrained on digits" in said
+    assert "any mlp pretrained on digits" in said
 
 
 def test_evaluate(made, capsys):

@@ -319,7 +319,7 @@ def test_given_weights_as_typed(digits, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "none").exists()
     assert main([*command, "--weights", "net.pt", "--out", "run"]) == 0
     assert main(["inspect", "run"]) == 0
-    assert "one net of given values, by reference: net.pt" in capsys.readouterr().out
+    assert "from net.pt, by reference (sha256:" in capsys.readouterr().out
     assert (
         main(["finetune", "run", "--weights", "net.pt", "--no-reach", "--out", "tuned.safetensors"])
         == 0

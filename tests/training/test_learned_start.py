@@ -165,7 +165,9 @@ def test_data_that_cannot_be_learned_from_is_refused():
 
 
 def test_a_module_that_does_not_fit_is_refused(digits):
-    with pytest.raises(UsageError, match=r"the net makes \(2, 3\) of 2 images, wanted \(2, 10\)"):
+    with pytest.raises(
+        UsageError, match=r"makes \(2, 3\) .*, wanted \(2, 10\).*put a last layer of 10"
+    ):
         loop(digits, torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)))
     with pytest.raises(UsageError, match="the net does not take images 1x8x8"):
         loop(digits, torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(63, 10)))

@@ -209,6 +209,10 @@ REFUSED = [
         lambda m, data, pool: Pool.of([*m, other_activation()], data=data),
         r"not alike: drop is a torch.nn.modules.dropout.Dropout in net 0",
     ),
+    (
+        lambda m, data, pool: Pool.of([*m, build(9, dropout=0.3)], data=data),
+        r"not alike: the settings of drop is \(p=0.2, .*in net 0 and \(p=0.3",
+    ),
     (lambda m, data, pool: Pool.of([*m, Own], data=data), "net 5 is <class .*wanted trained"),
     (lambda m, data, pool: Pool.of(m, data="digits"), "data is 'digits', wanted the images"),
     (lambda m, data, pool: Pool.of(m, data=without_validation(data)), "leaves no image to judge"),

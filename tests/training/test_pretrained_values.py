@@ -297,7 +297,7 @@ def test_as_typed(tmp_path, monkeypatch, capsys, weights):
     said = " ".join(capsys.readouterr().out.split())
     assert "started from net.safetensors; last layer drawn afresh; head trained (2 of" in said
     assert "BatchNorm's statistics the net's own, frozen" in said
-    assert "by reference: net.safetensors" in said and "are carried along" in said
+    assert "from net.safetensors with a fresh last layer" in said and "own tensors carried" in said
     assert "trained head" in said
     assert main([*words.split(), "--weights", "missing.pt", "--out", "none"]) == 3
     assert not (tmp_path / "none").exists()

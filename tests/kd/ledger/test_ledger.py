@@ -252,7 +252,7 @@ def a_set(classes=("0", "1", "2"), size=4, mean=None):
         (
             a_set(("no", "yes")),
             UsageError,
-            r"distilled set has 2 classes \(no, yes, ...\), but custom has 3",
+            r"distilled set has 2 classes \(no, yes\), but custom has 3",
         ),
         (a_set(mean=0.25), DataError, "distilled set is of images normalized by"),
     ],
