@@ -42,9 +42,8 @@ def refuse_too_large(needed: int, what: str, device: torch.device) -> None:
     says what takes them and what to lower: the rest of a sentence that begins with their size."""
     has = memory(device)
     if has is not None and needed > has:
-        raise OutOfMemory(
-            f"out of memory: {needed / 1e12:.1f} TB {what} (this machine has {has / 1e9:.1f} GB)"
-        )
+        size = f"{needed / 1e12:.1f} TB" if needed >= 1e12 else f"{needed / 1e9:.1f} GB"
+        raise OutOfMemory(f"out of memory: {size} {what} (this machine has {has / 1e9:.1f} GB)")
 
 
 def list_devices() -> list[str]:

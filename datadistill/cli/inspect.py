@@ -253,7 +253,7 @@ def _normalization(scale: dict[str, Any]) -> str:
     if scale["kind"] in ZCA_KINDS:
         return (
             f"{scale['kind']} whitening, regularization {scale['regularization']:g}, measured on "
-            f"{scale['images']:,} images ({scale['fingerprint']})"
+            f"{scale['images']:,} images ({scale['data']})"
         )
     return f"mean {format_value(scale['mean'])}, std {format_value(scale['std'])}"
 

@@ -48,9 +48,12 @@ def run(argv: Sequence[str]) -> int:
         )
     following = f"inspect {args.set_}" if stopped is None else f"distill --resume {args.set_}"
     has_set = args.set_.is_file() or (args.set_ / SET_FILE).exists()
-    if has_set and not any(path.name == "images.png" for path in written):
+    if not any(path.name == "images.png" for path in written):
         output.say(
             "no images.png: the set is one of features, and of features no picture can be drawn"
+            if has_set
+            else "no images.png before the run has finished: its checkpoint does not hold the "
+            "tensors of the images' normalization"
         )
     output.say(*(f"wrote {path}" for path in written), f"next: datadistill {following}")
     output.result({"figures": [str(path) for path in written]})

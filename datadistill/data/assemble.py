@@ -20,7 +20,8 @@ from datadistill.data.normalization_names import MeanStd
 from datadistill.data.parts import LARGEST, Parts
 from datadistill.data.source import Pixels
 from datadistill.data.splits import split_stratified
-from datadistill.data.whitening_matrix import measure_zca, refuse_shape
+from datadistill.data.whitening_matrix import digest_of, measure_zca, refuse_shape
+from datadistill.data.zca import ZcaNormalization
 
 
 class Prepared(NamedTuple):
@@ -31,6 +32,8 @@ class Prepared(NamedTuple):
     normalization: Normalization
     held_out: HeldOut
     parts: Parts | None
+    fingerprint: str | None
+    """`RealData.fingerprint`, where it is not that of the normalized images."""
 
 
 def prepare(
@@ -72,22 +75,21 @@ def prepare(
     channels = native if channels is None else channels
     if size is None and images.shape[2] == images.shape[3]:
         size = images.shape[2]
+    zca = None
+    if isinstance(normalization, ZcaChoice):
+        refuse_shape(len(images), channels, size)
+        zca, normalization = normalization, None
     if isinstance(normalization, MeanStd):
         normalization = normalization.of(size, channels)
-    elif not isinstance(normalization, Normalization):
-        zca = normalization
-        if zca is not None:
-            refuse_shape(len(images), channels, size)
-        has_published = statistics is not None and native in (channels, 1)
-        if zca is not None or not has_published:
-            images = to_size(to_channels(unit_range(images), channels), size)
-        if statistics is not None and has_published:
-            mean, std = (values * (channels // native) for values in statistics)
-            normalization = Normalization(mean, std, size, channels)
-        else:
-            normalization = measure(images, size)
-        if zca is not None:
-            normalization = measure_zca(zca, images, normalization)
+    elif normalization is None and statistics is not None and native in (channels, 1):
+        mean, std = (values * (channels // native) for values in statistics)
+        normalization = Normalization(mean, std, size, channels)
+    elif normalization is None:
+        images = _to_shape(images, channels, size)
+        normalization = measure(images, size)
+    if zca is not None:
+        images = _to_shape(images, channels, size)
+        normalization = measure_zca(zca, images, normalization)
     part = partial(normalize_part, normalization)
     if isinstance(test, tuple):
         check_part(*test, classes, "the test part", every_class=False)
@@ -106,4 +108,12 @@ def prepare(
         part(images[kept], labels[kept]),
         part(images[held_out], labels[held_out]),
     )
-    return Prepared(learned_from, validated_on, normalization, rest, parts)
+    digest = None
+    if isinstance(normalization, ZcaNormalization):
+        pixels = _to_shape(images, channels, size)
+        digest = digest_of(normalization, pixels, labels.long(), split)
+    return Prepared(learned_from, validated_on, normalization, rest, parts, digest)
+
+
+def _to_shape(images: Tensor, channels: int, size: int | None) -> Tensor:
+    return to_size(to_channels(unit_range(images), channels), size)

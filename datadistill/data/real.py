@@ -84,8 +84,9 @@ class RealData:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, hex, over the training and validation images (normalized) and labels; no test
-        image."""
+        """SHA-256, hex, over the training and validation images and labels; no test image. The
+        images are as they are normalized, or where they are whitened as before, since another
+        number of threads rounds whitened ones otherwise."""
         if "fingerprint" not in self._kept:
             digest = hashlib.sha256()
             for tensor in (
@@ -128,7 +129,7 @@ class RealData:
         """The one way by which every source becomes a `RealData`: `options` are those of
         `prepare`."""
         where = resolve_device(device)
-        train_split, validation, normalization, held_out, parts = prepare(
+        train_split, validation, normalization, held_out, parts, fingerprint = prepare(
             name, train, test, classes=classes, **options
         )
         data = cls(
@@ -139,7 +140,8 @@ class RealData:
             normalization,
             description,
             held_out,
-            parts=parts,
+            {} if fingerprint is None else {"fingerprint": fingerprint},
+            parts,
         )
         return data if where.type == "cpu" else data.to(where)
 

@@ -3,7 +3,7 @@ formula."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from datadistill.data.zca import BLOCK, ZCA, ZcaNormalization
 from datadistill.device import refuse_too_large
 from datadistill.errors import DataError, UsageError
 from datadistill.progress import iterate
+from datadistill.runs.tensors import checksum
 from datadistill.torch_defaults import use_library_defaults
 
 LARGEST = 3 * 64 * 64
@@ -97,4 +98,18 @@ def measure_zca(
     gains = (values.clamp_min(0) + choice.regularization * unit).rsqrt()
     matrix = (vectors * gains) @ vectors.T
     matrix = ((matrix + matrix.T) / 2).float()
-    return kind(mean, std, size, channels, choice.regularization, n, centre, matrix)
+    data = checksum({"images": pixels})
+    return kind(mean, std, size, channels, choice.regularization, n, data, centre, matrix)
+
+
+def digest_of(
+    normalization: ZcaNormalization,
+    pixels: Float[Tensor, "n c s s"],
+    labels: Tensor,
+    split: Sequence[Tensor],
+) -> str:
+    """SHA-256, hex, over a whitening, the images before it, their labels and their places in the
+    parts, all of which no rounding changes."""
+    kept, held_out = split
+    tensors = {"images": pixels, "labels": labels, "train": kept, "validation": held_out}
+    return checksum(tensors, normalization.as_dict()).removeprefix("sha256:")

@@ -18,8 +18,11 @@ from datadistill.data.whitening_matrix import measure_zca
 from datadistill.data.zca import ZCA
 from datadistill.errors import DataError, OutOfMemory, UsageError
 from datadistill.evaluation.own_data import check_data, load_own_data
+from datadistill.nets.spec import NetSpec
 from datadistill.pool import Pool
 from datadistill.training.normalization_from_config import read_normalization
+from kd_baselines.evaluation import score
+from kd_baselines.netfile import SavedNet
 
 KINDS = tuple(ZCA)
 CHANNELWISE = Normalization((0.5, 0.4, 0.6), (0.2, 0.3, 0.25), 4, 3)
@@ -169,6 +172,18 @@ def test_the_same_data_give_the_same_bytes():
     assert found[0].fingerprint == found[1].fingerprint
 
 
+def test_another_rounding_leaves_the_data_the_same():
+    """As another number of threads gives it."""
+    data = load("digits", normalization="zca")
+    other = replace(data.normalization, matrix=data.normalization.matrix * (1 + 1e-7))
+    again = load("digits", normalization=other)
+    assert not torch.equal(again.train.images, data.train.images)
+    assert other == data.normalization and again.fingerprint == data.fingerprint
+    found = {load("digits", normalization="zca", **o).fingerprint for o in ({}, {"seed": 1})}
+    found |= {load("digits", normalization=n).fingerprint for n in (None, "zca:1", "zca-frepo")}
+    assert len(found) == 5
+
+
 def test_frepo_takes_the_data_sets_own_mean_and_deviation():
     own = load("mnist5k", size=8).normalization
     found = load("mnist5k", size=8, normalization="zca-frepo").normalization
@@ -242,6 +257,27 @@ def test_a_pool_carries_its_matrix(tmp_path):
         dd.distill(plain.with_changes(**NET))
     d = dd.distill(plain.with_changes(normalization=str(tmp_path / "pool"), **NET))
     assert d.normalization == pool.normalization
+
+
+def test_a_net_of_kd_baselines_carries_its_matrix_and_refuses_noise(tmp_path):
+    data = load("digits", normalization="zca-kornia")
+    spec = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 4, "depth": 1})
+    net = spec.build()
+    saved = SavedNet((net.state_dict(),), spec, data.name, data.classes, data.normalization)
+    saved.save(tmp_path / "net.safetensors")
+    assert SavedNet.load(tmp_path / "net.safetensors").normalization == data.normalization
+    found = read_normalization(tmp_path / "net.safetensors")
+    assert torch.equal(found.matrix, data.normalization.matrix)
+    with pytest.raises(UsageError, match=r"went through zca-kornia whitening.*leave noise out"):
+        score(net, data, noise=(0.3,))
+
+
+def test_a_stopped_run_is_drawn_without_its_images(tmp_path, capsys):
+    config = DistillConfig(dataset="digits", normalization="zca", **NET, **QUICK)
+    dd.distill(config, out=tmp_path / "run")
+    (tmp_path / "run" / "distilled.safetensors").unlink()
+    assert main(["show", str(tmp_path / "run")]) == 0
+    assert "no images.png before the run has finished" in capsys.readouterr().out
 
 
 def test_data_whitened_otherwise_are_refused():
@@ -321,7 +357,7 @@ def test_the_dict_is_strict_and_goes_round(kind):
         ({"regularization": 0}, "regularization"),
         ({"std": [0.0] * 3}, "std"),
         ({"tensors": {"matrix": whiten.matrix}}, "matrix is missing"),
-        ({"tensors": {**whiten.tensors, "matrix": matrix}}, "not the stated one"),
+        ({"tensors": {**whiten.tensors, "matrix": matrix}}, "not symmetric"),
         ({"tensors": {**whiten.tensors, "matrix": matrix.double()}}, "not float32"),
     ]
     for change, words in changed:

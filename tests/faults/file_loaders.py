@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from datadistill.config import HARMLESS, DistillConfig, RunOptions
+from datadistill.config.zca import ZcaChoice
 from datadistill.data import Normalization, Split
 from datadistill.data.parts import Parts
 from datadistill.data.reference import DataReference
+from datadistill.data.whitening_matrix import measure_zca
 from datadistill.distilled import DistilledDataset
 from datadistill.export.wang import import_results
 from datadistill.innerloop import momentum
@@ -112,6 +114,12 @@ def distilled(bits: int | None = None) -> DistilledDataset:
         accuracies=measured,
     )
     return d if bits is None else d.quantized(bits)
+
+
+def make_whitened(folder: Path) -> None:
+    pixels = torch.rand(40, 1, 4, 4, generator=drawn(9))
+    normalization = measure_zca(ZcaChoice("zca-frepo"), pixels, SCALE)
+    distilled()._replace(normalization=normalization).save(folder / "file.safetensors")
 
 
 def make_decoded(folder: Path) -> None:
@@ -331,6 +339,7 @@ LOADERS = {
         _read(DistilledDataset),
         save=_write,
     ),
+    "distilled set, whitened": Loader(make_whitened, _read(DistilledDataset), save=_write),
     "distilled set of a decoder": Loader(make_decoded, _read(DistilledDataset), save=_write),
     "pool": Loader(make_pool, _read(Pool), save=_write),
     "nets of an unfinished pool": Loader(make_nets, load_nets, ("net-000000.safetensors",)),
