@@ -62,8 +62,7 @@ FLAT = 1e-5
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ZcaNormalization(Normalization):
-    """Prepares images for a net by ZCA whitening; call it on yours. `measure_zca` makes
-    one.
+    """Prepares images for a net by ZCA whitening; call it on yours. Made by `measure_zca`.
 
     Args:
         mean, std, size, channels: as in `Normalization`.
