@@ -88,10 +88,10 @@ def inspect_pool(args: Inspect, output: Output) -> int:
     if not unfinished:
         found["pool"] = read_pool(args.set_, args.verify)
         print_pool(output, found["pool"])
-        output.say(
-            f"next: pass it to a recipe of pretrained nets: --pool {args.set_} "
-            "(datadistill recipes)"
-        )
+        way = "pass it to a recipe of pretrained nets: --pool"
+        if found["pool"]["epochs"] is not None:
+            way = "pass it to a recipe of trajectory matching: --experts"
+        output.say(f"next: {way} {args.set_} (datadistill recipes)")
     else:
         output.say(f"the pool has not finished; next: datadistill pretrain --resume {args.set_}")
     output.result(found)

@@ -65,6 +65,13 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
+def use_of(pool: Pool, path: Path) -> str:
+    """The option that passes a pool to a recipe, and which recipes take it."""
+    if pool.epochs is not None:
+        return f"--experts {path} (those of trajectory matching take experts)"
+    return f"--pool {path} (datadistill recipes lists those for pretrained nets)"
+
+
 def print_result(output: Output, pool: Pool, config: PoolConfig, out: Path, seconds: float) -> None:
     """Print what was made, where it is, and the next command."""
     found = pool.accuracies
@@ -77,8 +84,7 @@ def print_result(output: Output, pool: Pool, config: PoolConfig, out: Path, seco
         f"accuracy {percent(average, spread, len(found))} % on images held out of its training "
         f"part, {min(found):.2f} to {max(found):.2f}",
         f"wrote {out}: {POOL_FILE} ({size_of(bytes_)}), metrics.jsonl",
-        f"next: datadistill distill RECIPE --pool {out} (datadistill recipes lists those for "
-        "pretrained nets)",
+        f"next: datadistill distill RECIPE {use_of(pool, out)}",
     )
     output.result(
         {

@@ -7,7 +7,16 @@ from typing import Any
 
 from datadistill.runs.jsonconfig import diff_configs
 
-SAME_NUMBER = ("seed", "device", "data", "pool", "at_once", "validate_every", "validate_nets")
+SAME_NUMBER = (
+    "seed",
+    "device",
+    "data",
+    "pool",
+    "experts",
+    "at_once",
+    "validate_every",
+    "validate_nets",
+)
 """Fields that a published number does not depend on: seeds, places, and how a run is carried
 out."""
 

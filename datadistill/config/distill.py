@@ -98,6 +98,9 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     linear-gradient-matching."""
     method_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the method."""
+    experts: str | None = None
+    """Nets with every epoch kept (datadistill pretrain --keep every-epoch) that trajectory matching
+    follows: their file, or run folder; "custom" for those that Python passes."""
     objective: str = "classification"
     """What theta_T is asked for, a name of `objectives.OBJECTIVES`: "classification", accuracy on
     the true labels; or "attack", on labels with one class relabelled (data poisoning)."""
@@ -217,6 +220,7 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
                 "nets; choose fixed for one of them, or random for all"
             )
         self._check_pretrained()
+        self._check_experts()
         self._check_space()
         if self.objective == "attack":
             if self.attack_class == self.target_class:
@@ -247,6 +251,16 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
                     "pass --weights FILE, choose theta_0 given with a net of your own, or pool "
                     "custom where Python passes a pool"
                 )
+
+    def _check_experts(self) -> None:
+        """Refuse other starts of the set's nets than fresh draws, where experts are followed."""
+        if self.experts is None:
+            return
+        if self.theta_0 != "random" or self.source is not None or self.pool is not None:
+            raise UsageError(
+                f"experts are {quote(self.experts)}, and a set that follows experts is for fresh "
+                "draws of a net; choose theta_0 random, without pool and source"
+            )
 
     def _check_space(self) -> None:
         """Refuse choices that features of a frozen net leave no room for."""

@@ -4,10 +4,14 @@
 from datadistill.methods.base import OuterMethod as OuterMethod
 from datadistill.methods.linear import LinearGradientMatching as LinearGradientMatching
 from datadistill.methods.linear import RidgeRegression as RidgeRegression
+from datadistill.methods.tesla import Tesla as Tesla
+from datadistill.methods.trajectory_matching import TrajectoryMatching as TrajectoryMatching
 from datadistill.methods.unrolled import Unrolled as Unrolled
 
 METHODS: dict[str, type[OuterMethod]] = {
     "unrolled": Unrolled,
+    "trajectory-matching": TrajectoryMatching,
+    "tesla": Tesla,
     "ridge-regression": RidgeRegression,
     "linear-gradient-matching": LinearGradientMatching,
 }

@@ -31,6 +31,10 @@ class OuterMethod(abc.ABC):
         """Called after the set was updated, not where an iteration is skipped; matching methods
         train their net here."""
 
+    def is_skipped(self, loss: float) -> bool:
+        """Whether an iteration with this loss changes nothing, by intention."""
+        return False
+
     def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
         """The place where an iteration with a loss or gradient that is not finite went wrong, for
         the error."""

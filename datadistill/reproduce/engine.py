@@ -158,32 +158,34 @@ class Engine:
         return path, d
 
     def _fill_in(self, part: Part, config: DistillConfig) -> DistillConfig:
-        """The config with the paths of its pool and its weights in it."""
+        """The config with the paths of its pools and its weights in it."""
         config = config.with_changes(device=self.device)
-        if config.pool is not None:
-            config = config.with_changes(pool=str(self._pool(part, config.pool)[0]))
+        for field, name in (("pool", config.pool), ("experts", config.experts)):
+            if name is not None:
+                config = config.with_changes(**{field: str(self._pool(part, name)[0])})
         if config.weights == WEIGHTS:
             config = config.with_changes(weights=self._weights(part))
         return config
 
     def _fits(self, part: Part, name: str, config: DistillConfig) -> Callable[[Path], bool]:
-        """Whether the set of a run was learned with the pool and the weights that are wanted, or
+        """Whether the set of a run was learned with the pools and the weights that are wanted, or
         with none."""
-        pool = part.sets[name].pool
+        pool, experts = part.sets[name].pool, part.sets[name].experts
         wanted = {
             "pool": None if pool is None else self._pool(part, pool)[1].fingerprint,
+            "experts": None if experts is None else self._pool(part, experts)[1].fingerprint,
             "weights": None if config.weights is None else self._fingerprint(config),
         }
 
         def fits(path: Path) -> bool:
             d = DistilledDataset.load(path)
-            found = {d.start.kind: d.start.fingerprint}
+            found = {d.start.kind: d.start.fingerprint, "experts": d.origin.get("experts")}
             if not d.is_complete and config.weights is not None:
                 try:
                     d.with_weights(config.weights, download=self.options.download)
                 except DataError:
                     return False
-                found = {"weights": wanted["weights"]}
+                found["weights"] = wanted["weights"]
             return all(found.get(kind) == fingerprint for kind, fingerprint in wanted.items())
 
         return fits

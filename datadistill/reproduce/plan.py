@@ -101,9 +101,8 @@ class Part:
         known = {m.name for m in self.measurements}
         unknown = [r.measurement for r in self.rows if r.measurement not in {None, *known}]
         unknown += [s for m in self.measurements for s in m.sets if s not in self.sets]
-        unknown += [
-            c.pool for c in self.sets.values() if c.pool is not None and c.pool not in self.pools
-        ]
+        pools = [name for c in self.sets.values() for name in (c.pool, c.experts)]
+        unknown += [name for name in pools if name is not None and name not in self.pools]
         if unknown:
             raise UsageError(f"the part {self.name} names {unknown[0]!r}, which it does not have")
 

@@ -32,7 +32,7 @@ from datadistill.runs.environment import environment, find_differences
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import diff_configs
 
-STARTS = ("pool", "weights", "given", "factory", "teacher", "teacher_weights")
+STARTS = ("pool", "experts", "weights", "given", "factory", "teacher", "teacher_weights")
 
 
 class Fingerprinted(Protocol):
@@ -87,6 +87,11 @@ def refuse_others(
                 raise UsageError(
                     f"{folder.path} was started from a net of other values (their "
                     "fingerprint differs); pass that net, with the values it had then"
+                )
+            if name == "experts":
+                raise UsageError(
+                    f"{folder.path} was started from other experts (their fingerprint differs); "
+                    "pass those with --experts"
                 )
             raise UsageError(
                 f"{folder.path} was started from another "

@@ -5,29 +5,32 @@ from __future__ import annotations
 import sys
 import warnings
 
+from torch import nn
+
 from datadistill.data import RealData
 from datadistill.errors import InexactGradients, UsageError, ValuesNotUsed
 from datadistill.innerloop.check_net import check_net, is_cheap
-from datadistill.methods import Unrolled
 from datadistill.nets.spec import CUSTOM
-from datadistill.starts import nets_at_once
+from datadistill.starts import InitialDistribution, nets_at_once
 
 UNKNOWN = (CUSTOM, "torchvision")  # the other architectures of this library are known to be right
 
 
-def check_before_learning(name: str, method: Unrolled, data: RealData) -> str | None:
+def check_before_learning(
+    name: str, net: nn.Module, start: InitialDistribution, norm: str, data: RealData
+) -> str | None:
     """Compare the hypergradient of two steps with finite differences, for nets other than this
     library's, which are known to be right. UsageError, with layer and reason, where the net cannot
     be trained through. Returns a line to print where nothing could be compared, else None."""
     if name not in UNKNOWN:
         return None
-    if not is_cheap(method.net, data.train.images):
+    if not is_cheap(net, data.train.images):
         return (
             "the second derivatives of this net were not checked, which would take long; "
             "dd.check_net(net, data) does it"
         )
-    net, theta_0, _ = nets_at_once(method.start, method.net, 0)[0]
-    found = check_net(net, data, norm=method.norm, theta_0=theta_0)
+    net, theta_0, _ = nets_at_once(start, net, 0)[0]
+    found = check_net(net, data, norm=norm, theta_0=theta_0)
     if found.ok is None:
         return f"the second derivatives of this net were {found}"
     if found.ok:

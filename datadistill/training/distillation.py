@@ -44,6 +44,7 @@ def distill(
     data: RealData | None = None,
     net: nn.Module | NetFactory | Sequence[nn.Module] | None = None,
     pool: Pool | None = None,
+    experts: Pool | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
@@ -66,6 +67,8 @@ def distill(
         pool: pretrained nets that theta_0 is drawn from ("random"; "fixed" takes one of them);
             default: what the config names. Pools of modules of your own need `net` too, which gives
             the architecture.
+        experts: a pool of nets with every epoch kept, for the methods that match them; default:
+            what the config names.
         out: a run folder to write: config, metrics, checkpoints, distilled.safetensors. None writes
             nothing.
         resume: continue the run in `out` from its last checkpoint, to the same bytes as without a
@@ -86,7 +89,7 @@ def distill(
     """
     if isinstance(net, nn.Module) and isinstance(config, DistillConfig) and not resume:
         _warn_of_unused_values(config, pool)
-    return run(Distillation(data, net, pool), config, out, resume=resume, options=options)
+    return run(Distillation(data, net, pool, experts), config, out, resume=resume, options=options)
 
 
 class Distillation(Kind[DistillConfig, DistilledDataset]):
@@ -99,13 +102,16 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
         data: RealData | None = None,
         net: nn.Module | NetFactory | Sequence[nn.Module] | None = None,
         pool: Pool | None = None,
+        experts: Pool | None = None,
     ) -> None:
-        if not isinstance(pool, Pool | None):
-            raise UsageError(
-                f"pool is {pool!r:.80}, wanted a Pool; name its file in the config (pool=FILE), or "
-                "pass dd.Pool.load(FILE), or dd.Pool.of([net, ...], data=...)"
-            )
-        self.data = data
+        for name, value in (("pool", pool), ("experts", experts)):
+            if not isinstance(value, Pool | None):
+                raise UsageError(
+                    f"{name} is {value!r:.80}, wanted a Pool; name its file in the config "
+                    f"({name}=FILE), or pass dd.Pool.load(FILE)"
+                    + (", or dd.Pool.of([net, ...], data=...)" if name == "pool" else "")
+                )
+        self.data, self.experts = data, experts
         self.nets: Pool | Sequence[nn.Module] | None = pool
         if isinstance(net, list | tuple):
             if pool is not None:
@@ -129,6 +135,12 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
                     "one"
                 )
             config = replace(config, pool=CUSTOM)
+        if self.experts is not None:
+            if config.experts not in (None, CUSTOM):
+                raise UsageError(
+                    f"experts are given, and the config names {config.experts}; drop one"
+                )
+            config = replace(config, experts=CUSTOM)
         return replace(config, net=CUSTOM, net_args={}) if self.net is not None else config
 
     def check(
@@ -145,6 +157,7 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
                 ("data", config.dataset, self.data),
                 ("net", config.net, self.net),
                 ("pool", config.pool, self.nets),
+                ("experts", config.experts, self.experts),
             )
             if used == CUSTOM and given is None
         ]
@@ -155,10 +168,15 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
             )
 
     def build(self, config: DistillConfig, options: RunOptions) -> Work[DistilledDataset]:
-        return _Outer(learning_of(config, options, self.data, self.net, self.nets))
+        return _Outer(learning_of(config, options, self.data, self.net, self.nets, self.experts))
 
     def command(self, config: DistillConfig, path: Path) -> str:
-        used = (("data", config.dataset), ("net", config.net), ("pool", config.pool))
+        used = (
+            ("data", config.dataset),
+            ("net", config.net),
+            ("pool", config.pool),
+            ("experts", config.experts),
+        )
         if own := [f"{name}=..." for name, value in used if value == CUSTOM]:
             return f"dd.distill(None, out={str(path)!r}, resume=True, {', '.join(own)})"
         return f"datadistill distill --resume {path}"
@@ -183,9 +201,7 @@ class _Outer(Work[DistilledDataset]):
 
     def __init__(self, learning: Learning) -> None:
         self.learning, self.device = learning, learning.data.device
-        self.fingerprints = fingerprints(
-            learning.data, learning.net, {learning.start.kind: learning.start.fingerprint}
-        )
+        self.fingerprints = fingerprints(learning.data, learning.net, learning.inputs)
         # whether the look at the validation split after this iteration is still to come
         self.due = False
         self.loss: float | None = None  # smoothed, for the bar

@@ -17,7 +17,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import format_message
 from datadistill.evaluation.accuracy import measure_training
 from datadistill.objectives import Objective
-from datadistill.starts import InitialDistribution, Start, nets_of
+from datadistill.starts import InitialDistribution, nets_of
 from datadistill.stats import deviation, mean
 from datadistill.synthetic import Synthetic
 from datadistill.training.outer import OuterLoop
@@ -51,7 +51,7 @@ class Learning:
         to_distilled: makes a `DistilledDataset` of the set after so many iterations.
         data: real data, on the run's device.
         net: the run's module.
-        start: where nets start, as the set says it.
+        inputs: fingerprints of what it learns from beside the data, such as a pool.
         every: iterations between tests.
         check: of the net before the first iteration, which returns a line for the log; None for
             none.
@@ -66,13 +66,13 @@ class Learning:
         *,
         data: RealData,
         net: nn.Module,
-        start: Start,
+        inputs: Mapping[str, str | None],
         every: int,
         check: Callable[[], str | None] | None,
         keep_best: bool,
     ) -> None:
         self.loop, self.validation, self.to_distilled = loop, validation, to_distilled
-        self.data, self.net, self.start = data, net, start
+        self.data, self.net, self.inputs = data, net, inputs
         self.every, self.check, self.keep_best = every, check, keep_best
         self.warned_of_edges = False
         self.loss_sum, self.loss_count = 0.0, 0  # since the last test

@@ -26,7 +26,7 @@ from datadistill.innerloop import (
     update_rules,
 )
 from datadistill.innerloop.losses import loss_of_labels
-from datadistill.methods import METHODS, Unrolled
+from datadistill.methods import METHODS, TrajectoryMatching, Unrolled
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
@@ -38,6 +38,7 @@ from datadistill.pool import Pool
 from datadistill.synthetic import DECODERS
 from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
+from datadistill.training.experts_from_config import load_experts, trajectories_of
 from datadistill.training.features_from_config import net_spec, take_features
 from datadistill.training.first_step_size import find_first_step_size
 from datadistill.training.learning import Learning, Validation
@@ -51,6 +52,7 @@ DECODER_PARTS = ("images", "shape", "classes")
 METHOD_PARTS = (
     "net",
     "start",
+    "experts",
     "split",
     "classes",
     "batch",
@@ -88,9 +90,10 @@ def learning_of(
     data: RealData | None,
     net: nn.Module | NetFactory | None,
     nets: Pool | Sequence[nn.Module] | None = None,
+    experts: Pool | None = None,
 ) -> Learning:
-    """Load the data, build the net and everything that a distillation needs. `nets` are pretrained
-    ones in the place of the pool that the config names."""
+    """Load the data, build the net and everything that a distillation needs. `nets` and `experts`
+    are in the place of the pools that the config names."""
     if config.theta_0 == "given" and net is None and config.weights is None:
         raise UsageError(
             "theta_0 is given, but no values are: pass your net (in Python dd.distill(config, "
@@ -111,6 +114,7 @@ def learning_of(
             f"the pool {config.pool} holds nets of modules of the user's own; pass one of that "
             "architecture as net="
         )
+    experts = load_experts(config, experts)
     real = (data if data is not None else load_run_data(config, options)).to(device)
     _refuse_too_few_images(real)
     check_augmentations(config.augment, real.shape, real.name)
@@ -128,6 +132,9 @@ def learning_of(
     select_trained(module, config.train)
     _refuse_too_large(config, real, module)
     starts = starts_of(config, real, module, spec, pool, options.download, make)
+    inputs = {starts.start.kind: starts.start.fingerprint}
+    if experts is not None:
+        inputs["experts"] = experts.fingerprint
     objective = make_objective(
         attacked=config.attack_class, target=config.target_class, classes=len(real.classes)
     )
@@ -135,6 +142,7 @@ def learning_of(
     parts: dict[str, Any] = {
         "net": module,
         "start": starts.learning,
+        "experts": None if experts is None else trajectories_of(experts, real, module, spec),
         "split": real.train,
         "classes": len(real.classes),
         "batch": config.batch,
@@ -175,13 +183,25 @@ def learning_of(
     return Learning(
         loop,
         Validation(module, starts.validation, real.validation, objective, config.validate_nets),
-        partial(build_distilled, config, real, module, spec, update, starts, objective),
+        partial(
+            build_distilled,
+            config,
+            real,
+            module,
+            spec,
+            update,
+            starts,
+            objective,
+            experts=inputs.get("experts"),
+        ),
         data=real,
         net=module,
-        start=starts.start,
+        inputs=inputs,
         every=config.validate_every,
-        check=partial(check_before_learning, spec.name, method, real)
-        if isinstance(method, Unrolled)
+        check=partial(
+            check_before_learning, spec.name, module, starts.learning, norm_of(config, module), real
+        )
+        if isinstance(method, Unrolled | TrajectoryMatching)
         else None,
         keep_best=config.keep == "best",
     )

@@ -99,6 +99,9 @@ class OuterLoop:
         """
         i = self.iteration
         loss, gradients = self.gradients(i)
+        if self.method.is_skipped(loss):
+            self.iteration += 1
+            return math.nan
         norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._refuse(i, loss, norm)

@@ -74,8 +74,10 @@ def build_distilled(
     objective: Objective,
     synthetic: Synthetic,
     iteration: int,
+    experts: str | None = None,
 ) -> DistilledDataset:
-    """The set after so many iterations, with all that its file says."""
+    """The set after so many iterations, with all that its file says; `experts` is the fingerprint
+    of the pool that was matched."""
     origin = {
         "recipe": config.recipe,
         "seed": config.seed,
@@ -83,6 +85,7 @@ def build_distilled(
         "split": "train",
         "iterations": iteration,
         "description": data.description,
+        **({} if experts is None else {"experts": experts}),
     }
     pixels = isinstance(synthetic.decoder, Pixels)
     return DistilledDataset(
