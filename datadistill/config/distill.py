@@ -88,7 +88,8 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     step_sizes: Literal["per-step", "shared", "per-tensor"] = "per-step"
     """One for each step (the paper's), one for all, or one for each step and parameter tensor."""
     decoder: str = "pixels"
-    """What makes images of learned tensors: a name of `synthetic.DECODERS`."""
+    """What makes images of learned tensors: pixels; mosaic, several images in the bytes of one; or
+    bases, combinations of images that all classes share."""
     decoder_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the decoder."""
 

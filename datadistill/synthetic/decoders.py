@@ -1,4 +1,5 @@
-"""Decoders, from learned tensors to images. A new one is a class here and a line in `DECODERS`."""
+"""Decoders, from learned tensors to images. A new one is a class in a file of its own and a line in
+`DECODERS`."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from datadistill.config.choices import from_description
 from datadistill.errors import DataError, is_out_of_memory
+from datadistill.synthetic.bases import Bases
+from datadistill.synthetic.mosaic import Mosaic
 
 __all__ = ["DECODERS", "Decoder", "Pixels", "decode", "decoder_from"]
 
@@ -88,7 +91,11 @@ def refuse_spare_rows(decoder: Decoder, tensors: Mapping[str, Tensor], n: int) -
     )
 
 
-DECODERS: dict[str, Callable[..., Decoder]] = {"pixels": Pixels}
+DECODERS: dict[str, Callable[..., Decoder]] = {
+    "pixels": Pixels,
+    "mosaic": Mosaic,
+    "bases": Bases,
+}
 
 
 def decoder_from(description: Mapping[str, Any]) -> Decoder:

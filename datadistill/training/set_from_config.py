@@ -12,6 +12,7 @@ from datadistill.config.choices import check_description
 from datadistill.data import RealData
 from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
+from datadistill.errors import UsageError
 from datadistill.innerloop import step_sizes
 from datadistill.innerloop.losses import loss_of_labels
 from datadistill.innerloop.update_rules import UpdateRule
@@ -42,6 +43,11 @@ def synthetic_of(
     ipc = decoder.count(config.ipc, data.shape, k)
     # of an attack, images in the place of class K carry label T
     classes = objective.labels(torch.arange(k * ipc, device=device) % k)
+    if ipc % config.steps:
+        raise UsageError(
+            f"the decoder {config.decoder} makes {ipc} images of each class, which do not divide "
+            f"into {config.steps} steps; choose other steps, or random minibatches (--minibatch)"
+        )
     schedule = schedule_of(config, k * ipc)
     learned = config.labels in LABELS
     start = start_images(data, ipc, config.images_from, config.seed)
