@@ -27,7 +27,7 @@ def start_images(data: RealData, ipc: int, source: str, seed: int) -> Float[Tens
     short = [(data.classes[c], len(s)) for c, s in enumerate(of_class) if len(s) < ipc]
     if short:
         raise DataError(
-            f"class {short[0][0]} has {short[0][1]} training images, but {ipc} "
+            f"class {short[0][0]} has {short[0][1]} training images, but {ipc} images of each "
             f"start from {source}; lower ipc, or start from noise (--images-from noise)"
         )
     parts = []

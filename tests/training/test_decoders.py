@@ -12,7 +12,11 @@ from datadistill.synthetic.bases import Bases
 from datadistill.synthetic.mosaic import Mosaic
 
 SHAPE = (1, 8, 8)
-DECODED = [("mosaic", {"factor": 2}), ("bases", {"bases": 3}), ("bases", {"random": True})]
+DECODED = [
+    ("mosaic", {"factor": 2}),
+    ("bases", {"bases": 3}),
+    ("bases", {"bases": 2, "random": True}),
+]
 
 
 def start(n, generator=None):
@@ -83,7 +87,10 @@ def test_no_image_beyond_the_last(name, args):
 
 @pytest.mark.parametrize(("name", "args"), DECODED)
 def test_a_set_is_learned_saved_and_trained_on(digits, tmp_path, name, args):
-    small = config(decoder=name, decoder_args=args, images_from="real", ipc=4, iterations=3)
+    images_from = "noise" if args.get("random") else "real"
+    small = config(
+        decoder=name, decoder_args=args, images_from=images_from, ipc=4, iterations=3, minibatch=64
+    )
     d = dd.distill(small, data=digits, out=tmp_path / "run")
     again = dd.DistilledDataset.load(tmp_path / "run")
     assert len(d.images) == 10 * DECODERS[name](**args).count(4, SHAPE, 10) == len(again.images)
