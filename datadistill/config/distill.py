@@ -79,9 +79,9 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     labels: Literal["hard", "soft", "raw"] = "hard"
     """Fixed integer labels, or learned ones: the softmax of logits, started at 0.9 on the class; or
     raw numbers, which the logits of a net are brought to by a squared error."""
-    images_from: Literal["noise", "real", "mean", "kmeans"] = "noise"
-    """Start images from unit Gaussian noise, real images, class means, or k-means centres of each
-    class."""
+    images_from: Literal["noise", "unit-noise", "real", "mean", "kmeans"] = "noise"
+    """Start images from unit Gaussian noise, the same with each image scaled to length 1, real
+    images, class means, or k-means centres of each class."""
     step_size: float | None = 0.02
     """Every step size starts here; the paper has 0.02. None tries a grid on real training images
     before learning."""
@@ -123,7 +123,12 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     """How to differentiate, a name of `innerloop.ADJOINTS`: full, step-replay, truncated, higher;
     or auto, which keeps all graphs up to 200 inner steps, and replays steps beyond."""
     window: int | None = None
-    """With adjoint "truncated": how many of the last steps are differentiated."""
+    """The number of steps that are differentiated: the last ones with adjoint "truncated", those at
+    a drawn place with a horizon of "random" or "growing"."""
+    horizon: Literal["whole", "random", "growing"] = "whole"
+    """The steps after which an outer iteration asks for theta: all; or a random number of them, of
+    which the last `window` are differentiated (RaT-BPTT); or the same up to a limit that grows to
+    all of them."""
 
     # --- the outer loop
     iterations: int = 2000
@@ -198,11 +203,7 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
         check_range(self, ("beta1", "beta2", "momentum"), least=0, below=1)
         check_range(self, ("step_size",), above=0, hint="the paper starts at 0.02")
         check_range(self, ("holdout",), least=0, below=1)
-        if (self.adjoint == "truncated") != (self.window is not None):
-            raise UsageError(
-                f"adjoint is {self.adjoint} and window is {self.window}; a window goes with "
-                "adjoint truncated"
-            )
+        self._check_horizon()
         if self.window is not None and self.window < 1:
             raise UsageError(f"window is {self.window}, but at least 1 step must be differentiated")
         if self.pool is not None and self.weights is not None:
@@ -235,6 +236,26 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
                     "classes are counted from 0"
                 )
         self.skips  # noqa: B018  (refuses an on_nan it cannot read)
+
+    def _check_horizon(self) -> None:
+        """Refuse a window that has no place, and a place without a window."""
+        if self.horizon == "whole":
+            if (self.adjoint == "truncated") != (self.window is not None):
+                raise UsageError(
+                    f"adjoint is {self.adjoint} and window is {self.window}; a window goes with "
+                    "adjoint truncated, or with horizon random or growing"
+                )
+            return
+        if self.window is None:
+            raise UsageError(
+                f"horizon is {self.horizon}, but no window was given; pass the number of steps to "
+                "differentiate (--window)"
+            )
+        if self.adjoint not in ("auto", "full", "step-replay"):
+            raise UsageError(
+                f"adjoint is {self.adjoint} and horizon is {self.horizon}, which differentiates a "
+                "window of steps; choose adjoint full or step-replay, or leave it out"
+            )
 
     def _check_pretrained(self) -> None:
         """Refuse choices about pretrained nets where there is none."""
@@ -290,6 +311,11 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     def inner_steps(self) -> int:
         """T, the gradient steps of one training: steps x epochs."""
         return self.steps * self.epochs
+
+    @property
+    def differentiated_steps(self) -> int:
+        """The inner steps that the gradient goes through: the window, or all."""
+        return self.inner_steps if self.window is None else self.window
 
     @property
     def skips(self) -> int:

@@ -6,6 +6,8 @@ Iteration i (Wang et al. 2018, Algorithm 1):
     theta_T^(n) = unroll(theta_0^(n), steps, step sizes)          innerloop/
     L           = mean_n loss(real batch_i; theta_T^(n))          objectives.py
 
+or the same at theta_{N+W}, through a window of W steps at a place that is drawn (windows.py).
+
 Reference: Wang et al., Dataset Distillation, 2018, https://arxiv.org/abs/1811.10959
 """
 
@@ -22,8 +24,10 @@ from torch import Tensor, nn
 from datadistill.data import Split, augment
 from datadistill.innerloop import Adjoint, FullUnroll, unroll, unroll_with_buffers
 from datadistill.innerloop.problem import Loss
+from datadistill.innerloop.steps import Steps
 from datadistill.innerloop.update_rules import UpdateRule, sgd
 from datadistill.methods.base import OuterMethod
+from datadistill.methods.windows import GROWTH, Windows
 from datadistill.nets.logits import cross_entropy
 from datadistill.objectives import Classification, Objective
 from datadistill.starts import InitialDistribution, nets_at_once
@@ -47,11 +51,20 @@ class Unrolled(OuterMethod):
         augment: of these; see `data.augment`.
         nets: drawn an iteration.
         update: the update rule of the inner loop.
-        adjoint: how the gradient comes back.
+        adjoint: how the gradient comes back, from the whole training or through the window.
+        window: steps of the window; with horizon "whole" that of a truncated adjoint.
+        horizon: where the window lies: "whole", "random" or "growing".
+        iterations: outer iterations in all, for a growing horizon.
         norm: what BatchNorm layers use in the inner loop.
         inner_loss: of a step of the inner loop.
         objective: what theta_T is asked for.
-        seed: of real batches, augmentation and the net's own noise.
+        seed: of real batches, augmentation, windows and the net's own noise.
+        window_every: iterations that a drawn window is kept.
+        window_from: the first step at which a window may begin.
+        growth: share of the iterations over which a growing horizon rises.
+
+    Raises:
+        UsageError: windows that cannot be.
     """
 
     net: nn.Module
@@ -62,25 +75,42 @@ class Unrolled(OuterMethod):
     nets: int = 1
     update: UpdateRule = sgd()  # noqa: RUF009  (frozen)
     adjoint: Adjoint = FullUnroll()  # noqa: RUF009  (frozen)
+    window: int | None = None
+    horizon: str = "whole"
+    iterations: int = 1
     norm: str = "batch"
     inner_loss: Loss = cross_entropy
     objective: Objective = Classification()  # noqa: RUF009  (frozen)
     seed: int = 0
+    window_every: int = 1
+    window_from: int = 0
+    growth: float = GROWTH
+
+    def __post_init__(self) -> None:
+        self.windows = Windows(
+            self.window,
+            self.horizon,
+            self.window_every,
+            self.window_from,
+            self.growth,
+            self.iterations,
+            self.seed,
+        )
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
         seed, i = self.seed, iteration
         images, labels = self.split.batch(generator(seed, "real_batch", i), self.batch)
         images = augment(images, generator(seed, "augment", i), self.augment)
         losses = []
-        steps = synthetic.steps(stream=derive(seed, "schedule", i))
+        steps, step_sizes = self._steps(synthetic, i)
         for net, theta_0, _ in self._nets(i):
             theta_T = unroll_with_buffers(
                 net,
                 theta_0,
                 steps,
-                synthetic.step_sizes(),
+                step_sizes,
                 self.update,
-                self.adjoint,
+                self.windows.through(self.adjoint),
                 loss=self.inner_loss,
                 norm=self.norm,
                 stream=derive(seed, "dropout", i),
@@ -90,6 +120,12 @@ class Unrolled(OuterMethod):
                 losses.append(self.objective(net, theta_T, images, labels, self.norm))
         # each is of one net, or all
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def _steps(self, synthetic: Synthetic, i: int) -> tuple[Steps, Float[Tensor, " T *P"]]:
+        """The steps of an iteration, and their sizes: all, or those up to the end of its window."""
+        steps = synthetic.steps(stream=derive(self.seed, "schedule", i))
+        end = self.windows.end(steps.T, i)
+        return steps.part(0, end), synthetic.step_sizes()[:end]
 
     def _nets(self, i: int) -> list[tuple[nn.Module, Theta, int]]:
         return nets_at_once(self.start, self.net, i, self.nets)
@@ -103,8 +139,7 @@ class Unrolled(OuterMethod):
     def _first_bad_step(self, synthetic: Synthetic, i: int) -> tuple[int, float, float]:
         """The first inner step after which theta is not finite, else the one after which it is
         largest; the largest step size there; the largest |theta|."""
-        nets, sizes = self._nets(i), synthetic.step_sizes()
-        steps = synthetic.steps(stream=derive(self.seed, "schedule", i))
+        nets, (steps, sizes) = self._nets(i), self._steps(synthetic, i)
         found: list[tuple[float, int]] = []
         # from the start each time: the same masks as in the iteration that failed
         for t in range(steps.T):

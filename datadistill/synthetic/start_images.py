@@ -1,4 +1,5 @@
-"""Start images: noise, real images, class means, or k-means centres of each class.
+"""Start images: noise, noise of unit length, real images, class means, or k-means centres of each
+class.
 
 Image j is of class j % K, so that every batch of consecutive images sees every class equally often.
 """
@@ -20,8 +21,10 @@ def start_images(data: RealData, ipc: int, source: str, seed: int) -> Float[Tens
     """K * ipc images on the data's device, from a `source` of `DistillConfig.images_from` and the
     stream "start_images"."""
     k = len(data.classes)
-    if source == "noise":
+    if source in ("noise", "unit-noise"):
         noise = torch.randn(k * ipc, *data.shape, generator=generator(seed, "start_images"))
+        if source == "unit-noise":
+            noise /= noise.flatten(1).norm(dim=1)[:, None, None, None]
         return noise.to(data.device)
     of_class = [data.train.of_class(c) for c in range(k)]
     short = [(data.classes[c], len(s)) for c, s in enumerate(of_class) if len(s) < ipc]

@@ -183,8 +183,8 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
 
     def explain_memory(self, config: DistillConfig) -> str:
         return (
-            f"{config.inner_steps} inner steps with every graph kept; try --adjoint step-replay, "
-            f"fewer --epochs, or a --batch below {config.batch}"
+            f"{config.differentiated_steps} inner steps with every graph kept; try --adjoint "
+            f"step-replay, fewer --epochs, or a --batch below {config.batch}"
         )
 
     def describe_end(self, config: DistillConfig, path: Path) -> str:

@@ -60,6 +60,9 @@ METHOD_PARTS = (
     "nets",
     "update",
     "adjoint",
+    "window",
+    "horizon",
+    "iterations",
     "norm",
     "inner_loss",
     "objective",
@@ -150,12 +153,20 @@ def learning_of(
         "nets": config.nets if config.theta_0 == "random" else 1,
         "update": update,
         "adjoint": adjoint,
+        "window": config.window,
+        "horizon": config.horizon,
+        "iterations": config.iterations,
         "norm": norm_of(config, module),
         "inner_loss": LOSSES[loss_of_labels(config.labels)],
         "objective": objective,
         "seed": config.seed,
     }
     method = make_method(**parts)
+    if config.horizon != "whole" and not isinstance(method, Unrolled):
+        raise UsageError(
+            f"horizon is {config.horizon}, which goes with the method unrolled, and the method is "
+            f"{config.method}; leave horizon out"
+        )
     rates = {
         "images": config.lr_images,
         "labels": config.lr_labels,
@@ -163,12 +174,17 @@ def learning_of(
     }
     make_set = partial(synthetic_of, config, real, len(trainable(module)), objective, make_decoder)
     first = config.step_size
-    if first is None:  # other methods do not say how a step size does
+    if first is None:
+        # other methods, and windows of some steps, do not say how a step size does
         unrolled = choose(METHODS, "method", "unrolled", {}, METHOD_PARTS)
-        steps = method if isinstance(method, Unrolled) else unrolled(**parts)
+        is_whole = isinstance(method, Unrolled) and config.horizon == "whole"
+        steps = method if is_whole else unrolled(**{**parts, "horizon": "whole"})
         first = find_first_step_size(make_set, steps)
+    synthetic = make_set(first)
+    if isinstance(method, Unrolled):
+        method.windows.check_steps(synthetic.schedule.steps)
     loop = OuterLoop(
-        make_set(first),
+        synthetic,
         method,
         rates=rates,
         iterations=config.iterations,
@@ -210,7 +226,7 @@ def learning_of(
 def adjoint_of(config: DistillConfig) -> Adjoint:
     """The adjoint that `config.adjoint` names."""
     if config.adjoint == "auto":
-        return FullUnroll() if config.inner_steps <= REPLAY_FROM else StepReplay()
+        return FullUnroll() if config.differentiated_steps <= REPLAY_FROM else StepReplay()
     if config.adjoint == "truncated":
         assert config.window is not None  # the config sees to it
         return Truncated(config.window)

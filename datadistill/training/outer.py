@@ -113,17 +113,24 @@ class OuterLoop:
         return loss
 
     def gradients(self, iteration: int) -> tuple[float, list[Tensor]]:
-        """The loss of an iteration, and its gradient to each leaf, in their order; changes
-        nothing."""
+        """The loss of an iteration, and its gradient to each leaf, in their order, zeros where its
+        learning rate is 0; changes nothing."""
         loss = self.method.loss(self.synthetic, iteration)
-        leaves = list(self.synthetic.leaves().values())
         if not loss.requires_grad:
             raise UsageError(
                 "the loss of the outer method does not depend on what is learned; "
                 "nothing would move"
             )
-        gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-        return float(loss.detach()), list(gradients)
+        rates = [group["rate"] for group in self.optimizer.param_groups for _ in group["params"]]
+        leaves = list(zip(self.synthetic.leaves().values(), rates, strict=True))
+        moving = [leaf for leaf, rate in leaves if rate]
+        found = iter(
+            torch.autograd.grad(loss, moving, allow_unused=True, materialize_grads=True)
+            if moving
+            else ()
+        )
+        gradients = [next(found) if rate else torch.zeros_like(leaf) for leaf, rate in leaves]
+        return float(loss.detach()), gradients
 
     def _update(self, i: int, gradients: list[Tensor], scale: float) -> None:
         factor = learning_rate_factor(self.schedule, i, self.iterations, self.warmup)

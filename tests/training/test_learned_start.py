@@ -35,6 +35,12 @@ def test_noise_is_unit_gaussian_and_the_seeds_own(digits):
     assert not torch.equal(images, images_of(digits, ipc=20, seed=1))
 
 
+def test_unit_noise_is_the_noise_scaled_to_length_one(digits):
+    noise, unit = (images_of(digits, images_from=name) for name in ("noise", "unit-noise"))
+    lengths = noise.flatten(1).norm(dim=1)[:, None, None, None]
+    torch.testing.assert_close(unit, noise / lengths)
+
+
 def test_real_images_are_of_their_class_and_all_different(digits, of_class):
     found = learned(digits, ipc=3, images_from="real")
     for image, k in zip(found.images().detach(), found.classes, strict=True):

@@ -41,6 +41,21 @@ def test_hard_labels_and_a_rate_of_zero_stay(digits):
     assert torch.equal(studied.snapshot().labels, torch.arange(10))
 
 
+def test_a_rate_of_zero_is_no_part_of_the_gradients_norm(digits):
+    learned, kept = loop(digits), loop(digits, lr_step_sizes=0.0)
+    _, (images, rho) = learned.loop.gradients(0)
+    _, (alone, zeros) = kept.loop.gradients(0)
+    assert torch.equal(alone, images)
+    assert bool((rho != 0).all())
+    assert not bool(zeros.any())
+    kept.advance()
+    assert kept.loop.gradient_norm == pytest.approx(float(images.norm()))
+    still = loop(digits, lr_step_sizes=0.0, lr_images=0.0)
+    before = leaves(still)
+    still.advance()
+    assert all(torch.equal(before[name], leaf) for name, leaf in leaves(still).items())
+
+
 @pytest.mark.parametrize("theta_0", ["fixed", "random"])
 def test_the_loss_falls(digits, theta_0):
     studied = loop(
