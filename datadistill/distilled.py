@@ -287,6 +287,13 @@ class DistilledDataset(InitialValues):
             )
         return self._replace(**moved, schedule=self.schedule.to(device))
 
+    def with_training(
+        self, schedule: Schedule, step_sizes: Float[Tensor, " T"], update: UpdateRule
+    ) -> DistilledDataset:
+        """A copy with another schedule, other step sizes and another update rule; accuracies were
+        those of the training before."""
+        return self._replace(schedule=schedule, step_sizes=step_sizes, update=update, accuracies={})
+
     def _replace(self, **changes: Any) -> DistilledDataset:
         twin = copy.copy(self)
         twin.origin, twin.accuracies = dict(self.origin), dict(self.accuracies)

@@ -12,10 +12,9 @@ from datadistill.recipes import RECIPES
 def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -> None:
     """Accuracy before and after, the plain loop, the published number; the set's size; what it was
     tested on. `found` has the keys of `Evaluation`."""
-    from datadistill.evaluation.accuracy import PLAIN_EPOCHS
-
+    own = found["protocol"] == "own"
     steps = f"its {d.schedule.steps} steps" if d.schedule.steps > 1 else "its one step"
-    if d.theta_0 is not None and found["net"] == d.net.name:
+    if own and d.theta_0 is not None and found["net"] == d.net.name:
         kinds = {"weights": "net with given weights", "given": "given net"}
         kind = kinds.get(d.start.kind, "fixed initialization")
         kind = f"net trained on {found['source']}" if found.get("source") else kind
@@ -35,16 +34,16 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
             nets,
         ),
         (
-            f"after {steps}",
+            f"after {steps}" if own else f"protocol {found['protocol']}",
             percent(found["accuracy_mean"], found["accuracy_std"], found["nets"]),
-            "its order and step sizes",
+            "its order and step sizes" if own else found["training"],
         ),
     ]
     if found["accuracy_plain"] is not None:
-        about = f"ordinary SGD on the images, {PLAIN_EPOCHS} epochs"
+        about = "the protocol plain, from the same start"
         rows.append(("plain loop", percent(found["accuracy_plain"]), about))
     page = RECIPES.get(d.origin.get("recipe", ""))
-    if page is not None and page.published != "-":
+    if own and page is not None and page.published != "-":
         number, _, source = page.published.partition("(")
         where = f"({source}" if source else ""
         rows.append(("published", number.strip(), f"{where} with the recipe as it is".strip()))

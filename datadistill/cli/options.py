@@ -3,7 +3,6 @@ default."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,7 +14,7 @@ import tyro.constructors
 
 from datadistill.cli.printing import Output
 from datadistill.config import RunOptions, Value
-from datadistill.config.choices import OWNERS, Arguments
+from datadistill.config.choices import OWNERS, Arguments, read_value
 from datadistill.config.values import LONGEST_PATH, MOST, check_range, check_types
 from datadistill.errors import UsageError
 
@@ -33,17 +32,8 @@ def _values(words: list[str]) -> dict[str, Value]:
     if len(words) % 2:
         raise ValueError(f"names and values must come in pairs, and {words[-1]!r} is left over")
     pairs = dict(zip(words[::2], words[1::2], strict=True))
-    typed = {name: _value(text) for name, text in pairs.items() if text != CLEAR}
+    typed = {name: read_value(text) for name, text in pairs.items() if text != CLEAR}
     return Arguments(typed, [name for name, text in pairs.items() if text == CLEAR])
-
-
-def _value(text: str) -> Value:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
 
 
 NAMES_AND_VALUES = tyro.constructors.PrimitiveConstructorSpec[dict[str, Value]](

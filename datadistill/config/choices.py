@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -49,6 +50,20 @@ class Arguments(dict[str, Value]):
                 )
             del own[name]
         return {**own, **self}
+
+
+def read_value(text: str) -> Value:
+    """A number, true or false, as which a text can be read; else the text.
+
+    >>> read_value("32"), read_value("1e-3"), read_value("true"), read_value("instance")
+    (32, 0.001, True, 'instance')
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def choose(

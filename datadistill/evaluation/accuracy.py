@@ -1,15 +1,17 @@
 """Accuracy of nets trained on a distilled set.
 
 Wang et al. 2018 report mean and deviation over 200 held-out nets, each trained by the set's own
-steps and tested on the full test set. Held-out draws come from a stream of their own, so none was
-seen in training. A set learned for one fixed initialization is tested on that one net.
+steps and tested on the full test set; other papers train them by a protocol (protocols.py).
+Held-out draws come from a stream of their own, so none was seen in training. A set learned for one
+fixed initialization is tested on that one net, but by a protocol on held-out draws of the same
+scheme.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -22,22 +24,23 @@ from datadistill.distilled_training import finish, step_sizes_for
 from datadistill.errors import UsageError
 from datadistill.evaluation.attack import AttackScores, get_attack, mean_and_std, measure_of
 from datadistill.evaluation.own_data import check_data, in_space_of, load_own_data
-from datadistill.evaluation.tested_nets import start_of, with_values_of
-from datadistill.innerloop import LOSSES, Steps, momentum, unroll_with_buffers
+from datadistill.evaluation.protocols import OWN, Protocol, describe_training, find_protocol
+from datadistill.evaluation.tested_nets import net_arguments, net_name, start_of, with_values_of
+from datadistill.innerloop import LOSSES, Steps, unroll_with_buffers
 from datadistill.innerloop.attributes import keep_attributes
+from datadistill.innerloop.steps import Pair
 from datadistill.nets import has_batchnorm
 from datadistill.nets.factory import NetFactory
 from datadistill.objectives import predictions
 from datadistill.pool import Pool
-from datadistill.progress import Report, show_progress, track
+from datadistill.progress import Report, Task, show_progress, track
 from datadistill.starts import Fixed, InitialDistribution, Pretrained, nets_at_once, nets_of
 from datadistill.stats import deviation, mean
-from datadistill.streams import generator
 from datadistill.theta import Theta, unstack
 from datadistill.torch_defaults import use_library_defaults
 
 CHUNK = 10  # nets trained at once
-PLAIN_EPOCHS = 300
+NETS, NETS_OF_PROTOCOL = 200, 5  # tested where nobody says how many
 Poll = Callable[[], None]
 M = TypeVar("M")
 Measure = Callable[[nn.Module, Theta, Split], M]
@@ -66,6 +69,15 @@ class Evaluation:
     attack: dict[str, Any] | None = None
     """Of a set that attacks: the two classes, and mean and deviation of each of `AttackScores`,
     before and after."""
+    protocol: str = OWN
+    epochs: int = 0
+    """Of the training, by the protocol."""
+    training: str = ""
+    """The training in words."""
+    net_args: dict[str, Any] = field(default_factory=dict)
+    """Of the tested architecture, those that have to do with the images left out."""
+    values: tuple[float, ...] = ()
+    """The accuracy of each net after training."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,11 +89,13 @@ def evaluate(
     distilled: DistilledDataset,
     *,
     net: str | nn.Module | NetFactory | None = None,
-    nets: int = 200,
+    nets: int | None = None,
     data: RealData | None = None,
     split: str = "test",
     seed: int = 0,
     device: str = "auto",
+    protocol: str | Protocol = OWN,
+    epochs: int | None = None,
     plain_nets: int = 5,
     data_root: str | None = None,
     pool: Pool | str | os.PathLike[str] | None = None,
@@ -92,17 +106,22 @@ def evaluate(
 
     Args:
         distilled: the set.
-        net: another architecture, by name or as a module, or a function without arguments that
-            builds one (`lambda: MyNet()`), called again for each held-out net; default: the one the
-            set was learned with.
-        nets: how many held-out draws; a set for one fixed initialization has one net.
+        net: another architecture, by name ("resnet18", "convnet:width=128"; see
+            `tested_nets.spec_of`) or as a module, or a function without arguments that builds one
+            (`lambda: MyNet()`), called again for each held-out net; default: the one the set was
+            learned with.
+        nets: how many held-out draws; default 200, and 5 for a protocol. A set for one fixed
+            initialization has one net, but by a protocol as many as any.
         data: real data to test on; default: the set's own, found by name. It must have the set's
             classes.
         split: "test", "validation" or "train".
         seed: stream of the held-out draws.
         device: auto, cpu or cuda.
-        plain_nets: nets of the plain loop (`plain_accuracy`), which takes minutes for large nets; 0
-            leaves it out.
+        protocol: how nets are trained: "own", "plain", "dc" or "dsa", or a protocol of your own;
+            see `evaluation.protocols`.
+        epochs: another number of epochs than the protocol's.
+        plain_nets: beside the set's own training, nets from the same start for the protocol
+            "plain", which takes minutes for large nets; 0 leaves it out.
         data_root: where data sets lie.
         pool: for a set that was learned for pretrained nets: the pool whose held-out nets are
             tested.
@@ -118,40 +137,36 @@ def evaluate(
     Example:
         `dd.evaluate(dd.DistilledDataset.load("runs/mnist-random-s0"), nets=200).accuracy_mean`
     """
+    nets = (NETS if protocol == OWN else NETS_OF_PROTOCOL) if nets is None else nets
     if nets < 1:
         raise UsageError(f"nets is {nets}, but at least 1 must be tested")
     if plain_nets < 0:
         raise UsageError(f"plain_nets is {plain_nets}, but it must be 0 (no plain loop) or more")
     where = resolve(device)
+    chosen = find_protocol(protocol, distilled, epochs)
     real = in_space_of(distilled, (data or load_own_data(distilled, data_root=data_root)).to(where))
     check_data(distilled, real, split)
     distilled = with_values_of(distilled, net)
-    module, start = start_of(distilled, net, seed, where, pool)
+    module, start = start_of(distilled, net, seed, where, pool, fresh=chosen is not None)
     count = nets_of(start, nets)
     target, on_device = real.split(split), distilled.to(where)
+
+    def train_and_test(d: DistilledDataset, nets: int, before: bool = True) -> Any:
+        measure = measure_of(distilled) or accuracy
+        return measure_training(
+            d, module, start, target, nets=nets, poll=poll, before=before, measure=measure
+        )
+
+    trained = on_device if chosen is None else chosen.apply(on_device)
+    found = train_and_test(trained, count)
     attack = None
-    before: list[float]
-    after: list[float]
-    found: tuple[list[Any], list[Any]]
-    found = measure_training(
-        on_device,
-        module,
-        start,
-        target,
-        nets=count,
-        poll=poll,
-        measure=measure_of(distilled) or accuracy,
-    )
     if (pair := get_attack(distilled)) is not None:
         attack = _attack(pair, *found)
-        before, after = ([scores.accuracy for scores in when] for when in found)
-    else:
-        before, after = found
+    before, after = (_accuracies(scores) for scores in found)
     plain: list[float] = []
-    if plain_nets:
-        plain = plain_accuracy(
-            on_device, module, start, target, nets=min(count, plain_nets), poll=poll
-        )
+    if plain_nets and chosen is None and (ordinary := find_protocol("plain", distilled)):
+        _, scores = train_and_test(ordinary.apply(on_device), min(count, plain_nets), before=False)
+        plain = _accuracies(scores)
     return Evaluation(
         accuracy_mean=mean(after),
         accuracy_std=deviation(after),
@@ -159,17 +174,33 @@ def evaluate(
         accuracy_before_std=deviation(before),
         accuracy_plain=mean(plain) if plain else None,
         nets=count,
-        net=net if isinstance(net, str) else distilled.net.name if net is None else "custom",
+        net=net_name(distilled, net),
         images=len(distilled.images),
         bytes=distilled.bytes,
         bytes_theta_0=distilled.bytes_theta_0,
         dataset=real.name,
         split=split,
-        description=real.description,
+        description=real.description + _describe_nets(distilled, start),
         seed=seed,
         source=distilled.start.source,
         attack=attack,
+        protocol=OWN if chosen is None else chosen.name,
+        epochs=trained.schedule.epochs,
+        training=describe_training(distilled, chosen),
+        net_args=net_arguments(distilled, net),
+        values=tuple(after),
     )
+
+
+def _describe_nets(d: DistilledDataset, start: InitialDistribution) -> str:
+    if d.theta_0 is None or isinstance(start, Fixed):
+        return ""
+    return "; the set was learned for one fixed initialization, and is tested on held-out ones"
+
+
+def _accuracies(scores: list[Any]) -> list[float]:
+    """The accuracy of each net, of accuracies or of scores of an attack."""
+    return [one.accuracy if isinstance(one, AttackScores) else one for one in scores]
 
 
 def _attack(
@@ -221,16 +252,17 @@ def measure_training(
                 poll()
             size = min(at_once, nets - begin)
             for module, theta_0, count in nets_at_once(start, net, 0, size, begin):
-                theta_T = unroll_with_buffers(
-                    module,
-                    theta_0,
-                    d.steps(begin),
-                    step_sizes,
-                    d.update,
-                    loss=LOSSES[d.loss],
-                    norm=d.norm,
-                    stream=begin,
-                )
+                with track("training", d.schedule.steps) as training:
+                    theta_T = unroll_with_buffers(
+                        module,
+                        theta_0,
+                        _show_steps(d.steps(begin), training),
+                        step_sizes,
+                        d.update,
+                        loss=LOSSES[d.loss],
+                        norm=d.norm,
+                        stream=begin,
+                    )
                 for one in unstack(theta_0, count) if before else []:
                     # a pretrained net has statistics of its own, which are in the module
                     as_it_is = isinstance(start, Pretrained) or (
@@ -249,6 +281,16 @@ def measure_training(
     return first, after
 
 
+def _show_steps(steps: Steps, task: Task) -> Steps:
+    """The same steps, each told to a task as it is taken."""
+
+    def pair(tensors: dict[str, Tensor], t: int) -> Pair:
+        task.update(t)
+        return steps.fn(tensors, t)
+
+    return Steps(steps.tensors, pair, steps.T)
+
+
 def _build_trained(d: DistilledDataset, net: nn.Module, theta: Theta) -> nn.Module:
     """The module to test `theta` with: BatchNorm buffers need a copy of their own."""
     return finish(d, net, theta) if has_batchnorm(net) else net
@@ -259,55 +301,3 @@ def accuracy(net: nn.Module, theta: Theta, target: Split, batch: int = 1000) -> 
     """Percent of `target` that `net` at `theta` classifies right, in evaluation mode."""
     found, labels, _ = predictions(net, theta, target, batch)
     return 100.0 * int((found == labels).sum()) / len(labels)
-
-
-@torch.no_grad()
-def plain_accuracy(
-    d: DistilledDataset,
-    net: nn.Module,
-    start: InitialDistribution,
-    target: Split,
-    *,
-    nets: int,
-    epochs: int = PLAIN_EPOCHS,
-    poll: Poll | None = None,
-) -> list[float]:
-    """Accuracy in percent after an ordinary loop on `as_tensor_dataset()`, order and step sizes
-    ignored.
-
-    The dataset-condensation protocol: shuffled minibatches of 256, SGD with momentum 0.9, weight
-    decay 5e-4, step size 0.01, divided by 10 after half of 300 epochs; the last epoch counts.
-
-    Reference: Zhao et al., Dataset condensation with gradient matching, 2021,
-    https://arxiv.org/abs/2006.05929
-    """
-    n, batch = len(d.images), min(256, len(d.images))
-    per_epoch = -(-n // batch)
-
-    def pair(bank: dict[str, Tensor], t: int) -> tuple[Tensor, Tensor]:
-        epoch, part = divmod(t, per_epoch)
-        if poll is not None:
-            poll()
-        task.update(max(task.done, t))
-        index = torch.randperm(n, generator=generator(0, "plain", epoch))[
-            part * batch : (part + 1) * batch
-        ]
-        return bank["images"][index.to(n_device)], bank["labels"][index.to(n_device)]
-
-    n_device = d.images.device
-    T = epochs * per_epoch
-    step_sizes = torch.full((T,), 0.01, device=n_device)
-    step_sizes[(epochs // 2 + 1) * per_epoch :] = 0.001
-    steps = Steps({"images": d.images, "labels": d.labels}, pair, T)
-    rule, loss = momentum(0.9, weight_decay=5e-4), LOSSES[d.loss]
-    found = []
-    with track("training by the plain loop", T) as task:
-        for module, theta_0, count in nets_at_once(start, net, 0, nets):
-            theta_T = unroll_with_buffers(
-                module, theta_0, steps, step_sizes, rule, loss=loss, norm=d.norm, stream=0
-            )
-            found += [
-                accuracy(_build_trained(d, module, one), one, target)
-                for one in unstack(theta_T, count)
-            ]
-    return found

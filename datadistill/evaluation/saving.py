@@ -14,6 +14,9 @@ from datadistill.errors import DataError
 from datadistill.runs.lock import RunLock
 from datadistill.runs.regular import refuse_irregular
 
+SAID_BY_THE_SET = ("protocol", "epochs", "training", "net_args", "values")
+"""Keys of an evaluation by the set's own protocol that its file does not repeat."""
+
 
 def save_accuracies(
     path: str | os.PathLike[str], measured: DistilledDataset, accuracies: Mapping[str, Any]
@@ -34,7 +37,7 @@ def save_accuracies(
                 "the accuracies were not written; measure that one: datadistill "
                 f"evaluate {path} --save"
             )
-        now.accuracies = dict(accuracies)
+        now.accuracies = {k: v for k, v in accuracies.items() if k not in SAID_BY_THE_SET}
         now.save(file)
     return file
 

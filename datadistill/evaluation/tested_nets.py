@@ -12,18 +12,20 @@ import warnings
 import torch
 from torch import nn
 
+from datadistill.config.choices import Value, read_value
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError, list_some
-from datadistill.nets import build
+from datadistill.nets import arguments
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, check_draws, is_factory
 from datadistill.nets.fits import check_fits
-from datadistill.nets.spec import FACTORY, NetSpec
+from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.nets.trained_parameters import ALL, EVERY, HEAD, NORM, select_trained
 from datadistill.pool import Pool
 from datadistill.starts import Built, Fixed, InitialDistribution, Pretrained, random_start
 from datadistill.theta import put, trainable
 
+SIZES = ("channels", "size", "classes")
 HELD_OUT = "held_out_theta_0"
 SELECTION = "selection_theta_0"
 
@@ -35,6 +37,8 @@ def start_of(
     device: torch.device | str = "cpu",
     pool: Pool | str | os.PathLike[str] | None = None,
     part: str = "held_out",
+    *,
+    fresh: bool = False,
 ) -> tuple[nn.Module, InitialDistribution]:
     """The module and the distribution of theta_0 to test a set with.
 
@@ -46,11 +50,13 @@ def start_of(
         device: where both go.
         pool: for a set that was learned for pretrained nets.
         part: of the pool: "held_out", "validation" or "train".
+        fresh: draws also for a set that was learned for one fixed initialization.
     """
     module = net_of(d, net).to(device)
-    if d.theta_0 is not None:
+    if d.theta_0 is not None and d.is_for(module):
+        put(module, d.buffers or {})
+    if d.theta_0 is not None and not fresh:
         if d.is_for(module):
-            put(module, d.buffers or {})
             return module, Fixed({k: p.to(device) for k, p in d.theta_0.items()})
         warnings.warn(
             f"the set was learned for one fixed initialization of {d.net.name}; on another "
@@ -101,10 +107,7 @@ def find_any_start(
             "the set was learned for nets as a function of the user's own builds them, and "
             "held-out nets are built by it too; pass that function: net=lambda: MyNet(...)"
         )
-    spec = d.net if asked is None or asked == d.net.name else None
-    if isinstance(asked, str) and spec is None:
-        c, h, _ = d.images.shape[1:]
-        spec = NetSpec(asked, {"channels": c, "size": h, "classes": len(d.classes)})
+    spec = spec_of(d, asked) if asked is None or isinstance(asked, str) else None
     return random_start(
         module, "default" if d.net.init == FACTORY else d.net.init, seed, name, spec
     )
@@ -145,13 +148,51 @@ def fitting_pool(
     return found
 
 
+def spec_of(d: DistilledDataset, net: str | None = None) -> NetSpec:
+    """The architecture of a name for the images of a set; by its own net's name, or without one,
+    that of the set. Arguments may follow, as in "convnet:width=128,norm=batch"; they are put over
+    those of the set's net, where it is of the same name."""
+    name, colon, typed = (net or d.net.name).partition(":")
+    own = {} if name != d.net.name else d.net.args
+    if name == d.net.name and not colon:
+        return d.net
+    pairs = [pair.partition("=") for pair in typed.split(",")] if colon else []
+    for argument, equals, value in pairs:
+        if not (argument and equals and value):
+            raise UsageError(
+                f"net is {net!r}, wanted a name, or a name and arguments such as "
+                "convnet:width=128,depth=4"
+            )
+        if argument in SIZES:
+            raise UsageError(f"net is {net!r}, but {argument} is that of the images; leave it out")
+    channels, size, _ = d.images.shape[1:]
+    typed_args = {argument: read_value(value) for argument, _, value in pairs}
+    sizes = {"channels": channels, "size": size, "classes": len(d.classes)}
+    return NetSpec(name, {**own, **typed_args, **sizes}, d.net.init)
+
+
+def net_name(d: DistilledDataset, net: str | nn.Module | NetFactory | None) -> str:
+    """The name of a tested architecture."""
+    return spec_of(d, net).name if net is None or isinstance(net, str) else CUSTOM
+
+
+def net_arguments(
+    d: DistilledDataset, net: str | nn.Module | NetFactory | None
+) -> dict[str, Value]:
+    """The arguments of a tested architecture, defaults among them; none of a module."""
+    name = net_name(d, net)
+    if name == CUSTOM:
+        return {}
+    every = {**arguments(name), **spec_of(d, net if isinstance(net, str) else None).args}
+    return {argument: value for argument, value in every.items() if argument not in SIZES}
+
+
 def net_of(d: DistilledDataset, net: str | nn.Module | NetFactory | None = None) -> nn.Module:
     """A new module for the test, so that moving it does not reach the caller's."""
-    c, h, _ = d.images.shape[1:]
     if net is None or net == d.net.name:
         return d.build()
     if isinstance(net, str):
-        other = build(net, channels=c, size=h, classes=len(d.classes))
+        other = spec_of(d, net).build()
         # names of parameters are those of the set's own architecture
         return select_trained(
             other, d.trained if {ALL, HEAD, NORM}.issuperset(d.trained) else EVERY

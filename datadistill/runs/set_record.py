@@ -17,12 +17,15 @@ _ORIGIN: dict[str, Check] = {
     **dict.fromkeys(("seed", "iterations"), optional(check_whole)),
 }
 _MEASURED: dict[str, Check] = {
-    **dict.fromkeys(("net", "dataset", "split", "description", "source"), optional(check_text)),
+    **dict.fromkeys(
+        ("net", "dataset", "split", "description", "source", "protocol", "training"),
+        optional(check_text),
+    ),
     **dict.fromkeys(
         ("accuracy_mean", "accuracy_std", "accuracy_before_mean", "accuracy_before_std"), _percent
     ),
     "accuracy_plain": optional(_percent),
-    **dict.fromkeys(("nets", "images", "bytes", "bytes_theta_0"), check_whole),
+    **dict.fromkeys(("nets", "images", "bytes", "bytes_theta_0", "epochs"), check_whole),
 }
 
 
@@ -42,7 +45,9 @@ def check_accuracies(field: str, found: Any) -> dict[str, Any]:
         place = f"{field}.{name[:80]}"
         if name in _MEASURED:
             _MEASURED[name](place, value)
-        elif isinstance(value, dict) and name != "attack" and field == "accuracies":
+        elif (
+            isinstance(value, dict) and name not in ("attack", "net_args") and field == "accuracies"
+        ):
             check_accuracies(place, value)
         elif type(value) in (int, float) and name != "seed":
             _percent(place, value)

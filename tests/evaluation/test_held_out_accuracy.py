@@ -5,7 +5,6 @@ import warnings
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import datadistill as dd
@@ -17,14 +16,13 @@ from datadistill.evaluation.accuracy import (
     Evaluation,
     accuracy,
     measure_training,
-    plain_accuracy,
 )
 from datadistill.evaluation.own_data import load_own_data
+from datadistill.evaluation.protocols import PROTOCOLS, Protocol
 from datadistill.evaluation.tested_nets import HELD_OUT
 from datadistill.innerloop import sgd
 from datadistill.nets.spec import NetSpec
-from datadistill.starts import Fixed, Random
-from datadistill.streams import generator
+from datadistill.starts import Random
 
 SPEC = NetSpec("mlp", {"channels": 1, "size": 8, "classes": 10, "width": 12, "depth": 1})
 CONVNET = NetSpec("convnet", {**SPEC.args, "width": 4, "norm": "instance"})
@@ -38,7 +36,7 @@ def data():
 
 @pytest.fixture(autouse=True)
 def a_short_plain_loop(monkeypatch):
-    monkeypatch.setitem(plain_accuracy.__wrapped__.__kwdefaults__, "epochs", 5)
+    monkeypatch.setitem(PROTOCOLS, "plain", lambda dataset: Protocol("plain", 5))
 
 
 def real_set(
@@ -343,47 +341,6 @@ def test_signals_are_looked_at_between_nets(data):
 
     with pytest.raises(KeyboardInterrupt):
         dd.evaluate(d, nets=2 * CHUNK, data=data, split="validation", poll=poll, **CPU)
-
-
-# --- the plain loop
-
-
-@pytest.mark.parametrize("norm", ["batch", "frozen"])
-def test_the_plain_loop_is_torchs_sgd_in_minibatches(data, norm):
-    """Zhao et al.'s protocol by hand: momentum 0.9, weight decay 5e-4, 0.01 then 0.001, batches of
-    256."""
-    n, epochs = 300, 10
-    module = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10))
-    index = torch.arange(n)
-    d = dd.DistilledDataset(
-        data.train.images[:n],
-        data.train.labels[:n],
-        torch.ones(1),
-        [index],
-        classes=data.classes,
-        normalization=data.normalization,
-        net=NetSpec("custom", {}),
-        update=sgd(),
-        norm=norm,
-    )
-    start = Fixed(Random(module, "xavier", 3).draw(0))
-    (found,) = plain_accuracy(d, module, start, data.validation, nets=1, epochs=epochs)
-
-    module.load_state_dict(start.theta_0, strict=False)
-    module.train(norm == "batch")
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    for epoch in range(epochs):
-        optimizer.param_groups[0]["lr"] = 0.01 if epoch <= epochs // 2 else 0.001
-        for part in torch.randperm(n, generator=generator(0, "plain", epoch)).split(256):
-            optimizer.zero_grad()
-            F.cross_entropy(module(d.images[part]), d.labels[part]).backward()
-            optimizer.step()
-    module[0].reset_running_stats()
-    if norm == "batch":
-        module[0].momentum = None
-        module.train()(d.images)
-    assert found == pytest.approx(by_hand(module, data.validation), abs=0.8)  # one image of 144
-    assert found > 20
 
 
 def test_a_fixed_set_of_a_frozen_net_has_its_own_start(data):
