@@ -168,6 +168,7 @@ class _Session:
         self.kind, self.config, self.work, self.folder = kind, config, work, folder
         self.options, self.stop = options, stop
         self.began = self.saved_time = time.monotonic()
+        self.cpu_began = time.process_time()
         self.saved_step, self.logged, self.stepped = 0, -math.inf, False
 
     def restore(self) -> None:
@@ -176,6 +177,7 @@ class _Session:
         assert folder is not None
         # the runs that this one needs count their own seconds
         self.began = self.saved_time = time.monotonic()
+        self.cpu_began = time.process_time()
         config = dump_config(self.config)
         changed = check_changes(
             folder.path, kind.name, folder.config, config, self.options, kind.resumable
@@ -220,7 +222,7 @@ class _Session:
         if work.step:
             announce(f"going on from {unit} {work.step} of {work.steps}{work.progress()}")
             if self.folder is not None and not work.is_done:
-                self.folder.append_timing({**work.place(), "seconds": 0.0})  # a session begins
+                self.folder.append_timing({**work.place(), "seconds": 0.0, "cpu_seconds": 0.0})  # a session begins
             return
         try:
             with interruptible():
@@ -240,7 +242,7 @@ class _Session:
             return
         if work.step != self.saved_step:
             self._checkpoint(folder)
-        folder.end_session({**work.place(), "seconds": self._seconds()})
+        folder.end_session({**work.place(), **self._seconds()})
         self.stop.raise_if_requested(
             f"saved at {unit} {work.step} of {work.steps}{work.progress()}; go on with: "
             f"{self.kind.command(self.config, folder.path)}"
@@ -260,7 +262,7 @@ class _Session:
             for record in step.metrics:
                 self.folder.append_metrics(record)
             if step.timing is not None:
-                self.folder.append_timing({**step.timing, "seconds": self._seconds()})
+                self.folder.append_timing({**step.timing, **self._seconds()})
 
     def _save_when_due(self, folder: RunFolder, step: Step) -> None:
         unit, interval = self.options.checkpoint_interval
@@ -285,8 +287,12 @@ class _Session:
         }
         save_checkpoint(folder, self.work.step, tensors, record, self.options)
 
-    def _seconds(self) -> float:
-        return time.monotonic() - self.began
+    def _seconds(self) -> dict[str, float]:
+        """Since this session began: on the clock, and of the processor, all cores together."""
+        return {
+            "seconds": time.monotonic() - self.began,
+            "cpu_seconds": time.process_time() - self.cpu_began,
+        }
 
 
 def _draws_bar() -> bool:

@@ -10,13 +10,13 @@ from typing import Any
 from .folder import RunFolder
 
 
-def read_seconds(run: str | os.PathLike[str]) -> float | None:
+def read_seconds(run: str | os.PathLike[str], clock: str = "seconds") -> float | None:
     """Seconds of a run over all its sessions, from timing.jsonl, without those of the runs in
     folders below it; a killed session counts up to its last line. None where no session left a
-    line."""
+    line. The clock "cpu_seconds" is the processor's, all cores together."""
     if not (Path(run) / "config.json").exists():
         return None
-    return sum_sessions(RunFolder.open(run).read_timing())
+    return sum_sessions(RunFolder.open(run).read_timing(), clock)
 
 
 def read_all_seconds(run: str | os.PathLike[str]) -> float:
@@ -26,7 +26,7 @@ def read_all_seconds(run: str | os.PathLike[str]) -> float:
     return sum(read_seconds(one) or 0.0 for one in runs)
 
 
-def sum_sessions(lines: Sequence[Mapping[str, Any]]) -> float | None:
+def sum_sessions(lines: Sequence[Mapping[str, Any]], clock: str = "seconds") -> float | None:
     """Each line tells the seconds since its session began; a new session begins where they fall, or
     where an epoch, iteration or net comes a second time.
 
@@ -38,11 +38,11 @@ def sum_sessions(lines: Sequence[Mapping[str, Any]]) -> float | None:
     total, last = 0.0, 0.0
     seen: set[tuple[Any, ...]] = set()
     for line in lines:
-        if not isinstance(line.get("seconds"), int | float):
+        if not isinstance(line.get(clock), int | float):
             continue
         place = tuple(line.get(name) for name in ("stage", "epoch", "iteration", "net"))
-        if line["seconds"] < last or place in seen:
+        if line[clock] < last or place in seen:
             total, seen = total + last, set()
-        last = line["seconds"]
+        last = line[clock]
         seen.add(place)
-    return total + last if lines else None
+    return total + last if seen else None
