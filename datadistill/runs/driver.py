@@ -222,7 +222,8 @@ class _Session:
         if work.step:
             announce(f"going on from {unit} {work.step} of {work.steps}{work.progress()}")
             if self.folder is not None and not work.is_done:
-                self.folder.append_timing({**work.place(), "seconds": 0.0, "cpu_seconds": 0.0})  # a session begins
+                # a session begins
+                self.folder.append_timing({**work.place(), "seconds": 0.0, "cpu_seconds": 0.0})
             return
         try:
             with interruptible():
