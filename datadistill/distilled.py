@@ -23,6 +23,7 @@ from datadistill import distilled_file
 from datadistill.data.normalization import Normalization
 from datadistill.data.reference import DataReference
 from datadistill.distilled_checks import check_set, schedule_of
+from datadistill.distilled_prefix import take_prefix
 from datadistill.distilled_start import InitialValues
 from datadistill.distilled_training import train_on
 from datadistill.errors import UsageError
@@ -276,6 +277,21 @@ class DistilledDataset(InitialValues):
         return self._replace(  # accuracies were those of other images
             images=images, quantization=quantization, decoder=None, coded=None, accuracies={}
         )
+
+    @use_library_defaults()
+    def prefix(self, ipc: int) -> DistilledDataset:
+        """The first `ipc` images of each class, as a set. Steps keep their own images and step
+        sizes; a step without an image is left out. Random minibatches are drawn from fewer images,
+        so an epoch has fewer steps.
+
+        Every prefix of a boosted set is good for its size (`DistillConfig.boost_from`); that of
+        another set is far from one that was learned for it.
+
+        Raises:
+            UsageError: fewer images, classes in another order, a decoder, or step sizes that do not
+                follow.
+        """
+        return take_prefix(self, ipc)
 
     @use_library_defaults()
     def to(self, device: torch.device | str) -> DistilledDataset:

@@ -13,6 +13,7 @@ SAME_NUMBER = (
     "data",
     "pool",
     "experts",
+    "boost_from",
     "at_once",
     "validate_every",
     "validate_nets",

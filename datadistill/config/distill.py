@@ -82,6 +82,13 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     images_from: Literal["noise", "unit-noise", "real", "mean", "kmeans"] = "noise"
     """Start images from unit Gaussian noise, the same with each image scaled to length 1, real
     images, class means, or k-means centres of each class."""
+    boost_from: str | None = None
+    """A distilled set, by its file or run folder, whose images are the first of this one
+    (boosting): learned so, a set is good for its size, and so is each of the sets before
+    (`DistilledDataset.prefix`)."""
+    boost_rate: float = 0.0
+    """With boost_from: the learning rates of these images and their labels are multiplied by this,
+    from 0, which keeps them as they are, to 1."""
     step_size: float | None = 0.02
     """Every step size starts here; the paper has 0.02. None tries a grid on real training images
     before learning."""
@@ -204,6 +211,12 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
         check_range(self, ("beta1", "beta2", "momentum"), least=0, below=1)
         check_range(self, ("step_size",), above=0, hint="the paper starts at 0.02")
         check_range(self, ("holdout",), least=0, below=1)
+        check_range(self, ("boost_rate",), least=0, most=1)
+        if self.boost_rate and self.boost_from is None:
+            raise UsageError(
+                f"boost_rate is {self.boost_rate}, which goes with the images of an earlier set; "
+                "pass it (--boost-from FILE_OR_DIR)"
+            )
         self._check_horizon()
         if self.window is not None and self.window < 1:
             raise UsageError(f"window is {self.window}, but at least 1 step must be differentiated")

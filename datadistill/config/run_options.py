@@ -8,7 +8,7 @@ from typing import Literal
 from datadistill.config.values import check_types
 from datadistill.errors import UsageError
 
-HARMLESS = ("device", "data", "pool", "experts", "weights")
+HARMLESS = ("device", "data", "pool", "experts", "weights", "boost_from")
 """Fields that a resumed run may change without `resume_with_changes`: they are checked
 elsewhere."""
 

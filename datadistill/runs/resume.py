@@ -32,7 +32,16 @@ from datadistill.runs.environment import environment, find_differences
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import diff_configs
 
-STARTS = ("pool", "experts", "weights", "given", "factory", "teacher", "teacher_weights")
+STARTS = (
+    "pool",
+    "experts",
+    "weights",
+    "given",
+    "factory",
+    "teacher",
+    "teacher_weights",
+    "boost_from",
+)
 
 
 class Fingerprinted(Protocol):
@@ -92,6 +101,11 @@ def refuse_others(
                 raise UsageError(
                     f"{folder.path} was started from other experts (their fingerprint differs); "
                     "pass those with --experts"
+                )
+            if name == "boost_from":
+                raise UsageError(
+                    f"{folder.path} was grown from another set (its fingerprint differs); pass "
+                    "that one with --boost-from"
                 )
             raise UsageError(
                 f"{folder.path} was started from another "

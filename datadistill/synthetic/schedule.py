@@ -150,6 +150,25 @@ class Schedule:
         epoch = next((s for s in range(1, T) if T % s == 0 and steps == steps[:s] * (T // s)), T)
         return cls(list(order[:epoch]), T // max(epoch, 1))
 
+    def first(self, images: int) -> tuple[Schedule, list[int]]:
+        """The schedule of the first images alone, and of which step each of its steps has the step
+        size. A step loses its other images, and is left out where it has none; random minibatches
+        are drawn from fewer images, with as many epochs.
+
+        Example:
+            >>> half, steps = Schedule.equal(images=4, steps=2, epochs=2).first(2)
+            >>> half.order, steps
+            ([tensor([0, 1]), tensor([0, 1])], [0, 2])
+        """
+        if self.minibatch is not None:
+            fewer = Schedule.shuffled(images, self.minibatch, self.epochs, self.augment)
+            return fewer, list(range(fewer.steps))
+        rest = [index[index < images] for index in self.batches]
+        kept = [t for t, index in enumerate(rest) if len(index)]
+        epochs = range(self.epochs)
+        steps = [epoch * self.steps_per_epoch + t for epoch in epochs for t in kept]
+        return replace(self, batches=[rest[t] for t in kept]), steps
+
     def to(self, device: torch.device | str) -> Schedule:
         """The same with its indices on `device`."""
         return replace(self, batches=[index.to(device) for index in self.batches])

@@ -45,16 +45,22 @@ def raw_labels(classes: Int[Tensor, " n"], k: int) -> Float[Tensor, "n k"]:
 
 
 class LearnedLabels(NamedTuple):
-    """Learned labels: the numbers (N, K) that they start from, of classes (N,) and K, and the
-    labels that numbers stand for."""
+    """Learned labels: the numbers (N, K) that they start from, of classes (N,) and K; the labels
+    that numbers stand for; and numbers that stand for labels."""
 
     start: Callable[[Tensor, int], Tensor]
     of: Callable[[Tensor], Tensor]
+    numbers: Callable[[Tensor], Tensor]
 
 
 LABELS = {
-    "soft": LearnedLabels(soft_logits, lambda logits: logits.softmax(1)),
-    "raw": LearnedLabels(raw_labels, lambda numbers: numbers),
+    "soft": LearnedLabels(
+        soft_logits,
+        lambda logits: logits.softmax(1),
+        # log 0 is no logit that could be learned
+        lambda labels: labels.clamp_min(torch.finfo(labels.dtype).tiny).log(),
+    ),
+    "raw": LearnedLabels(raw_labels, lambda numbers: numbers, lambda labels: labels),
 }
 
 
@@ -69,6 +75,10 @@ class Synthetic:
         labels: what learned labels are: "soft", the softmax of logits, or "raw", these numbers.
         schedule: which images each step trains on.
         rho: free parameter of the step sizes, from `step_sizes.init`.
+        older: the number of first images that were learned before (boosting). With some, every
+            tensor of the decoder has a row an image.
+        older_rate: what the learning rates of these images and their labels are multiplied by; at 0
+            they stay.
 
     Example:
         >>> from datadistill.synthetic import Pixels
@@ -90,6 +100,8 @@ class Synthetic:
         schedule: Schedule,
         rho: Tensor,
         labels: str = "soft",
+        older: int = 0,
+        older_rate: float = 0.0,
     ) -> None:
         for name, x in tensors.items():
             if name in ("labels", "step_sizes") or "." in name or not x.is_floating_point():
@@ -102,6 +114,7 @@ class Synthetic:
         self.logits = None if logits is None else logits.requires_grad_()
         self.to_labels = LABELS[labels].of
         self.rho = rho.requires_grad_()
+        self.older, self.older_rate = older, older_rate
 
     def leaves(self) -> dict[str, Tensor]:
         """Name -> leaf, in a fixed order: the decoder's tensors, "labels" (logits), "step_sizes"
@@ -114,6 +127,12 @@ class Synthetic:
         rate."""
         labels = {} if self.logits is None else {"labels": [self.logits]}
         return {"images": list(self.tensors.values()), **labels, "step_sizes": [self.rho]}
+
+    def older_rows(self) -> dict[str, Tensor]:
+        """Name of a leaf -> its rows of the older images and labels, views without a graph; empty
+        where there are none."""
+        rows = {k: x.detach()[: self.older] for k, x in self.leaves().items() if k != "step_sizes"}
+        return rows if self.older else {}
 
     def images(self, index: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b c h w"]:
         """Decoded images, differentiable; all of them, or some."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from datadistill import distilled_file
 from datadistill.config import DistillConfig, RunOptions
 from datadistill.config.choices import check_description, choose
 from datadistill.data import RealData
@@ -38,6 +39,7 @@ from datadistill.pool import Pool
 from datadistill.synthetic import DECODERS
 from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
+from datadistill.training.boosting import check_older, load_older
 from datadistill.training.experts_from_config import load_experts, trajectories_of
 from datadistill.training.features_from_config import net_spec, take_features
 from datadistill.training.first_step_size import find_first_step_size
@@ -118,11 +120,14 @@ def learning_of(
             "architecture as net="
         )
     experts = load_experts(config, experts)
+    older = load_older(config)
     real = (data if data is not None else load_run_data(config, options)).to(device)
     _refuse_too_few_images(real)
     check_augmentations(config.augment, real.shape, real.name)
     if modules is not None:
         pool = Pool.of(modules, data=real, dataset=config.source)
+    if older is not None:
+        older = check_older(older, real)
     if config.space == "features":
         real, config = take_features(config, options, real, net)
         net = None
@@ -138,6 +143,8 @@ def learning_of(
     inputs = {starts.start.kind: starts.start.fingerprint}
     if experts is not None:
         inputs["experts"] = experts.fingerprint
+    if older is not None:
+        inputs["boost_from"] = distilled_file.identity(older)
     objective = make_objective(
         attacked=config.attack_class, target=config.target_class, classes=len(real.classes)
     )
@@ -172,7 +179,8 @@ def learning_of(
         "labels": config.lr_labels,
         "step_sizes": config.lr_step_sizes,
     }
-    make_set = partial(synthetic_of, config, real, len(trainable(module)), objective, make_decoder)
+    tensors = len(trainable(module))
+    make_set = partial(synthetic_of, config, real, tensors, objective, make_decoder, older)
     first = config.step_size
     if first is None:
         # other methods, and windows of some steps, do not say how a step size does
@@ -208,7 +216,7 @@ def learning_of(
             update,
             starts,
             objective,
-            experts=inputs.get("experts"),
+            inputs={k: x for k, x in inputs.items() if k in ("experts", "boost_from")},
         ),
         data=real,
         net=module,

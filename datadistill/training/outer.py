@@ -2,7 +2,7 @@
 
     L  = method.loss(set, i)
     g  = clip(grad L)
-    images, labels, rho  <-  optimizer(g)
+    images, labels, rho  <-  optimizer(g)       older images by a share of it (boosting)
     method.after(set, i)
 
 Nothing is updated before the loss and the gradient have been found finite. Every random choice is
@@ -113,7 +113,7 @@ class OuterLoop:
         return loss
 
     def gradients(self, iteration: int) -> tuple[float, list[Tensor]]:
-        """The loss of an iteration, and its gradient to each leaf, in their order, zeros where its
+        """The loss of an iteration, and its gradient to each leaf, in their order, zeros where the
         learning rate is 0; changes nothing."""
         loss = self.method.loss(self.synthetic, iteration)
         if not loss.requires_grad:
@@ -130,6 +130,10 @@ class OuterLoop:
             else ()
         )
         gradients = [next(found) if rate else torch.zeros_like(leaf) for leaf, rate in leaves]
+        if self.synthetic.older_rate == 0:
+            for n, name in enumerate(self.synthetic.leaves()):
+                if (rows := self.synthetic.older_rows().get(name)) is not None:
+                    gradients[n] = torch.cat([torch.zeros_like(rows), gradients[n][len(rows) :]])
         return float(loss.detach()), gradients
 
     def _update(self, i: int, gradients: list[Tensor], scale: float) -> None:
@@ -139,6 +143,7 @@ class OuterLoop:
         leaves = self.synthetic.leaves()
         for leaf, gradient in zip(leaves.values(), gradients, strict=True):
             leaf.grad = gradient * scale
+        before = {name: rows.clone() for name, rows in self.synthetic.older_rows().items()}
         try:
             self.optimizer.step()
         except RuntimeError as error:
@@ -148,6 +153,9 @@ class OuterLoop:
             raise NumericalError(
                 f"outer iteration {i}: {str(error)[:120]}; {_LOWER_RATES}"
             ) from error
+        share = self.synthetic.older_rate
+        for name, rows in self.synthetic.older_rows().items():
+            rows.copy_(before[name].lerp(rows, share) if share else before[name])
         for name, leaf in leaves.items():
             if not bool(torch.isfinite(leaf).all()):
                 words = name.replace("_", " ")

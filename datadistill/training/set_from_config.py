@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -34,9 +35,11 @@ def synthetic_of(
     tensors: int,
     objective: Objective,
     make_decoder: Callable[..., Decoder],
+    older: DistilledDataset | None,
     step_size: float,
 ) -> Synthetic:
-    """The set at its start, for a net of `tensors` parameter tensors."""
+    """The set at its start, for a net of `tensors` parameter tensors; with an older set its images
+    and learned labels first."""
     k, device = len(data.classes), data.device
     decoder = make_decoder(images=k * config.ipc, shape=data.shape, classes=k)
     check_description(DECODERS, "decoder", decoder)
@@ -51,15 +54,22 @@ def synthetic_of(
     schedule = schedule_of(config, k * ipc)
     learned = config.labels in LABELS
     start = start_images(data, ipc, config.images_from, config.seed)
+    logits = LABELS[config.labels].start(classes, k) if learned else None
+    if older is not None:
+        start[: len(older.images)] = older.images
+        if logits is not None:
+            logits[: len(older.images)] = LABELS[config.labels].numbers(older.labels)
     rho = step_sizes.init(config.step_sizes, step_size, schedule.steps, tensors)
     return Synthetic(
         decoder,
         decoder.init(start, generator(config.seed, "decoder")),
         classes,
-        LABELS[config.labels].start(classes, k) if learned else None,
+        logits,
         schedule,
         rho.to(device),
         config.labels if learned else "soft",
+        0 if older is None else len(older.images),
+        config.boost_rate,
     )
 
 
@@ -80,10 +90,10 @@ def build_distilled(
     objective: Objective,
     synthetic: Synthetic,
     iteration: int,
-    experts: str | None = None,
+    inputs: Mapping[str, str | None] = MappingProxyType({}),
 ) -> DistilledDataset:
-    """The set after so many iterations, with all that its file says; `experts` is the fingerprint
-    of the pool that was matched."""
+    """The set after so many iterations, with all that its file says; `inputs` are the fingerprints
+    of what it was made of, by name."""
     origin = {
         "recipe": config.recipe,
         "seed": config.seed,
@@ -91,7 +101,7 @@ def build_distilled(
         "split": "train",
         "iterations": iteration,
         "description": data.description,
-        **({} if experts is None else {"experts": experts}),
+        **inputs,
     }
     pixels = isinstance(synthetic.decoder, Pixels)
     return DistilledDataset(

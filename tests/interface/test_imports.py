@@ -20,6 +20,7 @@ SETS = {
     "distilled",
     "distilled_file",
     "distilled_checks",
+    "distilled_prefix",
     "distilled_start",
     "distilled_training",
     "earlier_files",
