@@ -2,6 +2,8 @@
 `METHODS`."""
 
 from datadistill.methods.base import OuterMethod as OuterMethod
+from datadistill.methods.distribution_matching import DistributionMatching as DistributionMatching
+from datadistill.methods.gradient_matching import GradientMatching as GradientMatching
 from datadistill.methods.linear import LinearGradientMatching as LinearGradientMatching
 from datadistill.methods.linear import RidgeRegression as RidgeRegression
 from datadistill.methods.tesla import Tesla as Tesla
@@ -10,6 +12,8 @@ from datadistill.methods.unrolled import Unrolled as Unrolled
 
 METHODS: dict[str, type[OuterMethod]] = {
     "unrolled": Unrolled,
+    "gradient-matching": GradientMatching,
+    "distribution-matching": DistributionMatching,
     "trajectory-matching": TrajectoryMatching,
     "tesla": Tesla,
     "ridge-regression": RidgeRegression,

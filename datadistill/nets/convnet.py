@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from datadistill.nets.layers import NORMS, check_choice, check_images, check_whole
+from datadistill.nets.layers import NORMS, AveragePool, check_choice, check_images, check_whole
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leakyrelu": nn.LeakyReLU,
 }
 POOLINGS: dict[str, Callable[[], nn.Module]] = {
-    "avg": lambda: nn.AvgPool2d(2),
+    "avg": AveragePool,
     "max": lambda: nn.MaxPool2d(2),
     "none": nn.Identity,
 }

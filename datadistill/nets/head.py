@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from datadistill.errors import UsageError
 from datadistill.nets.copying import copy_net
+from datadistill.nets.functional import call_with
 from datadistill.nets.weights import last_layer
 from datadistill.streams import global_stream
 
@@ -34,12 +35,17 @@ _LARGE = 100.0
 """Times the largest logit: a bias that no image takes below 0."""
 
 
-def head_input(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+def head_input(
+    net: nn.Module,
+    images: Float[Tensor, "n c h w"],
+    theta: Mapping[str, Tensor] | None = None,
+) -> Float[Tensor, "n d"]:
     """What the last layer of a net gets of images, differentiable in them; in evaluation mode.
 
     Args:
         net: any module. It is not changed.
         images: as the net takes them.
+        theta: parameters by name in the place of the net's own.
 
     Raises:
         UsageError: a net whose last linear or convolution layer is not used as a layer, or gets
@@ -57,7 +63,10 @@ def head_input(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor
     try:
         # a layer of the body may work in place, or draw in evaluation mode too
         with _in_evaluation(net), global_stream(0, "evaluation", 0, everything=True):
-            net(images.clone())
+            if theta is None:
+                net(images.clone())
+            else:
+                call_with(net, dict(theta), (images.clone(),))
     finally:
         handle.remove()
     found = seen[-1] if seen else None
@@ -74,9 +83,14 @@ def head_input(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor
 
 
 @torch.no_grad()
-def features_of(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-    """`head_input` without a graph, a few images at a time."""
-    return torch.cat([head_input(net, x) for x in _chunks(images)])
+def features_of(
+    net: nn.Module,
+    images: Float[Tensor, "n c h w"],
+    theta: Mapping[str, Tensor] | None = None,
+    pixels: int = CHUNK,
+) -> Float[Tensor, "n d"]:
+    """`head_input` without a graph, on images of so many pixels at a time."""
+    return torch.cat([head_input(net, x, theta) for x in _chunks(images, pixels)])
 
 
 @torch.no_grad()
@@ -166,8 +180,8 @@ def _logits(net: nn.Module, images: Tensor) -> Tensor:
         return torch.cat([net(x.clone()) for x in _chunks(images)])
 
 
-def _chunks(images: Tensor) -> tuple[Tensor, ...]:
-    return images.split(max(1, CHUNK // math.prod(images.shape[2:])))
+def _chunks(images: Tensor, pixels: int = CHUNK) -> tuple[Tensor, ...]:
+    return images.split(max(1, pixels // math.prod(images.shape[2:])))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from datadistill.errors import UsageError, suggest
 
@@ -27,6 +30,26 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "group": lambda channels: nn.GroupNorm(4, channels),
     "none": lambda channels: nn.Identity(),
 }
+
+
+class AveragePool(nn.AvgPool2d):
+    """2x2 average pooling.
+
+    On a CPU it is computed as a convolution of each channel, whose values and gradients are the
+    same to the last bit (a quarter is exact, and the four values are added in the same order); for
+    32 channels forward and backward take a quarter of the time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h/2 w/2"]:
+        channels = images.shape[1]
+        # a convolution of one channel alone adds in another order
+        if images.device.type != "cpu" or images.dtype != torch.float32 or channels == 1:
+            return super().forward(images)
+        quarters = torch.full((channels, 1, 2, 2), 0.25)
+        return F.conv2d(images, quarters, stride=2, groups=channels)
 
 
 MOST = {"depth": 2000}

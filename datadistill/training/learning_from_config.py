@@ -68,6 +68,7 @@ METHOD_PARTS = (
     "norm",
     "inner_loss",
     "objective",
+    "labels",
     "seed",
 )
 OPTIMIZER_PARTS = ("groups", "betas", "momentum")
@@ -166,6 +167,7 @@ def learning_of(
         "norm": norm_of(config, module),
         "inner_loss": LOSSES[loss_of_labels(config.labels)],
         "objective": objective,
+        "labels": config.labels,
         "seed": config.seed,
     }
     method = make_method(**parts)
