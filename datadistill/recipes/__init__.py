@@ -53,6 +53,7 @@ RECIPES: dict[str, Page] = {
     "mnist-fixed-fast": Page(mnist.mnist_fixed_fast, f"93.76 with 3 epochs ({PAPER}, fig. 2a)"),
     "mnist-fixed-100": Page(mnist.mnist_fixed_100, f"96.6 ({PAPER}, table 1)"),
     "mnist-random": Page(mnist.mnist_random, f"79.5 ± 8.1 ({PAPER}, table 1)"),
+    "mnist-random-long": Page(mnist.mnist_random_long, "-"),
     "cifar10-fixed": Page(cifar10.cifar10_fixed, f"54.0 ({PAPER}, table 1)"),
     "cifar10-random": Page(cifar10.cifar10_random, f"36.8 ± 1.2 ({PAPER}, table 1)"),
     "mnist-to-usps": Page(adaptation.mnist_to_usps, f"95.4 ± 1.8 ({PAPER}, table 2)"),
