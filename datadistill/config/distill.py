@@ -102,8 +102,9 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
 
     # --- how real data pull on it
     method: str = "unrolled"
-    """Outer method, a name of `methods.METHODS`: unrolled; trajectory-matching and tesla, which
-    follow experts; for the last layer of a frozen net ridge-regression and
+    """Outer method, a name of `methods.METHODS`: unrolled; gradient-matching;
+    distribution-matching; kernel-regression; trajectory-matching and tesla, which follow experts;
+    for the last layer of a frozen net ridge-regression and
     linear-gradient-matching."""
     method_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the method."""
@@ -152,11 +153,11 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     lr_step_sizes: float = 0.02
     """Learning rate of the step sizes' free parameters."""
     optimizer: str = "adam"
-    """Optimizer of the set: adam, or sgd with `momentum`."""
+    """Optimizer of the set: adam, lamb, or sgd with `momentum`."""
     beta1: float = 0.9
-    """Adam's first decay."""
+    """First decay of Adam and LAMB."""
     beta2: float = 0.999
-    """Adam's second decay."""
+    """Second decay of Adam and LAMB."""
     momentum: float = 0.5
     """Momentum of SGD."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"

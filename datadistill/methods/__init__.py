@@ -4,6 +4,7 @@
 from datadistill.methods.base import OuterMethod as OuterMethod
 from datadistill.methods.distribution_matching import DistributionMatching as DistributionMatching
 from datadistill.methods.gradient_matching import GradientMatching as GradientMatching
+from datadistill.methods.kernel_regression import KernelRegression as KernelRegression
 from datadistill.methods.linear import LinearGradientMatching as LinearGradientMatching
 from datadistill.methods.linear import RidgeRegression as RidgeRegression
 from datadistill.methods.tesla import Tesla as Tesla
@@ -16,6 +17,7 @@ METHODS: dict[str, type[OuterMethod]] = {
     "distribution-matching": DistributionMatching,
     "trajectory-matching": TrajectoryMatching,
     "tesla": Tesla,
+    "kernel-regression": KernelRegression,
     "ridge-regression": RidgeRegression,
     "linear-gradient-matching": LinearGradientMatching,
 }

@@ -28,17 +28,13 @@ from torch import Tensor, nn
 from datadistill.data import Split
 from datadistill.methods.base import OuterMethod
 from datadistill.methods.class_batches import ClassBatches, check_matching
-from datadistill.nets.head import CHUNK, features_of, head_input
+from datadistill.nets.head import CHUNK, CPU_CHUNK, features_of, head_input
 from datadistill.objectives import Classification, Objective
 from datadistill.starts import InitialDistribution, nets_at_once
 from datadistill.synthetic import Synthetic
 from datadistill.theta import Theta, in_channels_last
 
 __all__ = ["DistributionMatching", "class_means"]
-
-CPU_CHUNK = 64 * 28 * 28
-"""Pixels of the real images that go through a net at once on a CPU: with 32 channels each map stays
-within 8 MB. Larger ones are mapped by the allocator anew each time, at half the speed."""
 
 
 @dataclass(eq=False)

@@ -2,6 +2,9 @@
 
     depth blocks of  conv width@3x3 -> norm -> activation -> 2x2 pool,  then one linear layer
 
+With `growth` 2 each block has twice the channels of the one before: FRePo's net is width 128,
+growth 2, norm none.
+
 A block whose map is already 1 px does not pool, so any depth fits any size.
 
 References: Gidaris and Komodakis, Dynamic few-shot visual learning without forgetting, 2018,
@@ -38,13 +41,14 @@ class ConvNet(nn.Module):
 
     Args:
         depth: number of blocks, at least 1.
-        width: channels of every block; a multiple of 4 for `norm="group"`.
+        width: channels of the first block; a multiple of 4 for `norm="group"`.
         norm: `instance` (a GroupNorm of one channel a group), `batch`, `group` (4 groups), `layer`
             (over channels and pixels) or `none`; all with a learned scale and shift.
         pooling: `avg`, `max` or `none`; windows of 2x2.
         activation: `relu`, `sigmoid` or `leakyrelu` (slope 0.01).
         first_padding: zero padding of the first convolution; 3 on 28 px images gives the 32 px map
             that the papers use for MNIST.
+        growth: factor of the channels from one block to the next, a whole number.
     """
 
     def __init__(
@@ -59,12 +63,14 @@ class ConvNet(nn.Module):
         pooling: str = "avg",
         activation: str = "relu",
         first_padding: int = 1,
+        growth: int = 1,
     ) -> None:
         super().__init__()
         check_images(channels, size, classes)
         check_whole("depth", depth)
         check_whole("width", width)
         check_whole("first_padding", first_padding, least=1)
+        check_whole("growth", growth)
         check_choice("norm", norm, [*NORMS, "layer"])
         check_choice("pooling", pooling, POOLINGS)
         check_choice("activation", activation, ACTIVATIONS)
@@ -72,8 +78,9 @@ class ConvNet(nn.Module):
             raise UsageError(
                 f"width is {width}, which 4 groups do not divide; take a multiple of 4"
             )
+        check_whole("width in the last block", width * growth ** min(depth - 1, 24))
         layers: list[nn.Module] = []
-        side = size + 2 * (first_padding - 1)
+        side, inputs, outputs = size + 2 * (first_padding - 1), channels, width
         for block in range(depth):
             if norm == "instance" and side == 1:
                 shallower = f"depth={block} or " if block else ""
@@ -81,17 +88,18 @@ class ConvNet(nn.Module):
                     f"block {block + 1} of this convnet sees a map of 1 px, which instance norm "
                     f"zeroes; take {shallower}norm='layer' for images of {size} px"
                 )
-            inputs, padding = (channels, first_padding) if block == 0 else (width, 1)
-            layers.append(nn.Conv2d(inputs, width, 3, padding=padding))
+            padding = first_padding if block == 0 else 1
+            layers.append(nn.Conv2d(inputs, outputs, 3, padding=padding))
             layers.append(
-                nn.LayerNorm([width, side, side]) if norm == "layer" else NORMS[norm](width)
+                nn.LayerNorm([outputs, side, side]) if norm == "layer" else NORMS[norm](outputs)
             )
             layers.append(ACTIVATIONS[activation]())
             if pooling != "none" and side > 1:
                 layers.append(POOLINGS[pooling]())
                 side //= 2
+            inputs, outputs = outputs, outputs * growth
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(width * side * side, classes)
+        self.classifier = nn.Linear(inputs * side * side, classes)
 
     def forward(
         self, images: Float[Tensor, "batch channels size size"]

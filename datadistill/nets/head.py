@@ -27,6 +27,9 @@ from datadistill.streams import global_stream
 
 CHUNK = 16 * 224 * 224
 """Pixels of the images that go through a body at once."""
+CPU_CHUNK = 64 * 28 * 28
+"""The same for small images on a CPU: with 32 channels each map stays within 8 MB. Larger ones are
+mapped by the allocator anew each time, at half the speed."""
 TOLERANCE = 1e-3
 """Largest difference of logits, relative to their range, that is taken for rounding."""
 TRIED = 16

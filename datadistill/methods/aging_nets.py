@@ -1,0 +1,147 @@
+"""A pool of nets that are trained on a synthetic set while it is learned, and grow old.
+
+An iteration takes one net of the pool at random and trains it afterwards, by steps of Adam on the
+squared error of the set's labels. The nets start at ages that are spread evenly: net n of N is
+trained n A // N steps on the set as it starts. One that reaches the largest age A is replaced by a
+fresh draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from datadistill.innerloop import Steps, adam, unroll
+from datadistill.innerloop.losses import squared_error
+from datadistill.innerloop.steps import Pair
+from datadistill.innerloop.update_rules import State
+from datadistill.starts import InitialDistribution, nets_at_once
+from datadistill.streams import derive, generator
+from datadistill.theta import Theta
+
+__all__ = ["AgedNet", "AgingNets"]
+
+RULE = adam()
+
+
+@dataclass(eq=False)
+class AgedNet:
+    """Draw `number` of the start, after `age` steps on the set; `state` is Adam's."""
+
+    number: int
+    net: nn.Module
+    theta: Theta
+    state: State
+    age: int = 0
+
+
+class AgingNets:
+    """The pool, empty until `start_all`.
+
+    Args:
+        net: the architecture; its values are not used.
+        start: draws fresh nets.
+        size: N, the number of nets.
+        max_age: A, the steps after which a net is replaced.
+        lr: the step size.
+        minibatch: at most so many images in a step, drawn anew for each.
+        norm: what BatchNorm uses in the steps.
+        seed: of every random choice.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        start: InitialDistribution,
+        *,
+        size: int,
+        max_age: int,
+        lr: float,
+        minibatch: int,
+        norm: str = "batch",
+        seed: int = 0,
+    ) -> None:
+        self.net, self.start, self.size, self.max_age = net, start, size, max_age
+        self.lr, self.minibatch, self.norm, self.seed = lr, minibatch, norm, seed
+        self.nets: list[AgedNet] = []
+        self.drawn = 0  # nets so far
+
+    def start_all(self, images: Float[Tensor, "n c h w"], labels: Float[Tensor, "n k"]) -> None:
+        """Draw the nets and train them to their first ages; nothing where they are there."""
+        while len(self.nets) < self.size:
+            self.nets.append(self._draw())
+            age = (len(self.nets) - 1) * self.max_age // self.size
+            self._train(self.nets[-1], images, labels, age)
+
+    def of_iteration(self, iteration: int) -> AgedNet:
+        """The net that an iteration takes."""
+        draws = generator(self.seed, "net_of_pool", iteration)
+        return self.nets[int(torch.randint(self.size, (), generator=draws))]
+
+    def age(
+        self, one: AgedNet, images: Float[Tensor, "n c h w"], labels: Float[Tensor, "n k"]
+    ) -> None:
+        """Train a net one step; at the largest age a fresh draw takes its place."""
+        self._train(one, images, labels, 1)
+        if one.age >= self.max_age:
+            self.nets[self.nets.index(one)] = self._draw()
+
+    def state(self) -> dict[str, Any]:
+        nets = [
+            {"age": one.age, "number": one.number, "state": one.state, "theta": one.theta}
+            for one in self.nets
+        ]
+        return {"drawn": self.drawn, "nets": nets}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.drawn = state["drawn"]
+        self.nets = []
+        for found in state["nets"]:
+            one = self._made(found["number"])
+            one.age = found["age"]
+            one.state = {"count": found["state"]["count"]}
+            one.state.update({k: _like(found["state"][k], one.theta) for k in ("m", "n")})
+            one.theta = _like(found["theta"], one.theta)
+            self.nets.append(one)
+
+    def _draw(self) -> AgedNet:
+        self.drawn += 1
+        return self._made(self.drawn - 1)
+
+    def _made(self, number: int) -> AgedNet:
+        ((net, theta, _),) = nets_at_once(self.start, self.net, number)
+        return AgedNet(number, net, theta, RULE.init(theta))
+
+    @torch.no_grad()
+    def _train(self, one: AgedNet, images: Tensor, labels: Tensor, steps: int) -> None:
+        def pair(tensors: Theta, t: int) -> Pair:
+            if len(images) <= self.minibatch:
+                return tensors["images"], tensors["labels"]
+            draws = generator(self.seed, "images_of_age", one.number, one.age + t)
+            index = torch.randperm(len(images), generator=draws)[: self.minibatch]
+            index = index.to(images.device)
+            return tensors["images"][index], tensors["labels"][index]
+
+        one.theta, one.state = unroll(
+            one.net,
+            one.theta,
+            Steps({"images": images.detach(), "labels": labels.detach()}, pair, steps),
+            torch.full((steps,), self.lr, device=images.device),
+            RULE,
+            loss=squared_error,
+            norm=self.norm,
+            stream=derive(self.seed, "dropout", one.number, one.age),
+            state=one.state,
+            return_state=True,
+        )
+        one.age += steps
+
+
+def _like(tensors: Theta, theta: Theta) -> Theta:
+    """Tensors of a file where those of a net are, in its order."""
+    return {k: tensors[k].to(x.device) for k, x in theta.items()}
