@@ -22,6 +22,7 @@ from datadistill.recipes import (
     mnist,
     own_images,
     poisoning,
+    rat,
     small,
 )
 from datadistill.recipes.pools import POOLS
@@ -95,6 +96,11 @@ RECIPES: dict[str, Page] = {
         f"mnist-images-{n}-steps-{1 if one else n}": Page(partial(ablations.figure5, n, one), "-")
         for n in (5, 10, 20, 30)
         for one in (False, True)
+    },
+    **{
+        f"{name}-rat-ipc{ipc}": Page(partial(rat.rat, name, ipc), rat.published(name, ipc))
+        for name in rat.DATA
+        for ipc in rat.IPC
     },
     "own-images": Page(own_images.own_images, "-"),
     "own-images-finetune": Page(own_images.own_images_finetune, "-"),

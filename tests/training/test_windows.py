@@ -221,6 +221,16 @@ def test_a_loss_that_is_not_finite_is_found_before_the_end_of_the_window(digits)
         studied.advance()
 
 
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+def test_the_published_recipe_in_miniature(digits, ipc):
+    net_args = {"depth": 2, "width": 4, "norm": "instance"}
+    short = {"epochs": 3, "window": 2, "iterations": 2, "batch": 32, "validate_nets": 1}
+    recipe = dd.recipe(f"mnist-rat-ipc{ipc}").with_changes(net_args=net_args, **short)
+    d = dd.distill(recipe, data=digits)
+    assert len(d.images) == 10 * ipc
+    assert len(d.step_sizes.unique()) == 1
+
+
 # --- refused
 
 
