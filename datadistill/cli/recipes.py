@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from datadistill.cli.printing import Output
 from datadistill.errors import UsageError, suggest
 from datadistill.recipes import RECIPES
 from datadistill.recipes.pools import POOLS
+from datadistill.recipes.summary import about
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def run(argv: Sequence[str]) -> int:
             f"{suggest(args.name, [*RECIPES, *POOLS], 'datadistill recipes')}"
         )
     found = RECIPES[args.name] if args.name in RECIPES else POOLS[args.name]
-    about, config = inspect.getdoc(found.make) or "", asdict(found.make())
+    words, config = about(found.make), asdict(found.make())
     output.say(
-        args.name, "", *about.splitlines(), "", f"published accuracy (%): {found.published}", ""
+        args.name, "", *words.splitlines(), "", f"published accuracy (%): {found.published}", ""
     )
     output.table(("option", "value"), config_rows(config))
     command = "distill" if args.name in RECIPES else "pretrain"
@@ -63,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
     pool = " --pool POOL" if config.get("source") else ""
     output.say("", f"next: datadistill {command} {args.name}{folder}{pool}")
     output.result(
-        {"name": args.name, "about": about, "published": found.published, "config": config}
+        {"name": args.name, "about": words, "published": found.published, "config": config}
     )
     return 0
 

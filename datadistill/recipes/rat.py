@@ -1,15 +1,6 @@
 """RaT-BPTT, Feng, Vedantam and Kempe, Embarrassingly Simple Dataset Distillation, 2024,
 https://arxiv.org/abs/2311.07025: backpropagation through a window at a random place of a long
 training, with Adam inside.
-
-The authors publish the command of CIFAR-10 with 10 images a class. With 1 and 50 ours follow their
-commands for CIFAR-100 with as many images: the last 90 of 130 steps, and 100 of 300 with 100 images
-a step; labels are hard in all of them. Their accuracy is the best of four lengths of training, of
-all tests during learning on the test set; ours is chosen on the validation split.
-
-Deviations: their gradient is limited to twice its running mean after the mean has taken it in, ours
-before; they draw as many images of each class for a step, ours are parts of shuffled passes over
-all; they learn for 60,000 epochs of ten iterations.
 """
 
 from __future__ import annotations
@@ -46,7 +37,18 @@ def published(name: str, ipc: int) -> str:
 
 
 def rat(name: str, ipc: int) -> DistillConfig:
-    """Images that train any ConvNet by many steps of Adam: RaT-BPTT."""
+    """Images that train any ConvNet by many steps of Adam: RaT-BPTT.
+
+    The authors publish the command of CIFAR-10 with 10 images a class. With 1 and 50 ours follow
+    their commands for CIFAR-100 of another size: the last 90 of 130 steps, and windows of 100 in
+    300 steps of 100 images; labels are hard in all of them, the other data sets have the same
+    settings. Published accuracies are the best of four lengths of training, of all tests during
+    learning on the test set; ours is chosen on the validation split.
+
+    Deviations: the authors limit the gradient to twice its running mean after the mean has taken it
+    in, ours is limited before; they draw as many images of each class for a step, ours are parts of
+    shuffled passes over all; they learn for 60,000 epochs of ten iterations.
+    """
     data = DATA[name]
     grey = data.dataset in ("mnist", "fashion-mnist")
     config = DistillConfig(

@@ -1,4 +1,4 @@
-"""The line about a recipe in a list."""
+"""What a recipe says of itself, and the line about it in a list."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from functools import partial
 from inspect import getdoc
 from typing import Any
 
-__all__ = ["summary_of"]
+__all__ = ["about", "summary_of"]
+
+
+def about(make: Callable[..., Any]) -> str:
+    """The docstring of a recipe, with arguments of its own or without."""
+    function = make.func if isinstance(make, partial) else make
+    return getdoc(function) or ""
 
 
 def summary_of(make: Callable[..., Any]) -> str:
@@ -16,5 +22,4 @@ def summary_of(make: Callable[..., Any]) -> str:
     >>> summary_of(partial(summary_of, print))
     "The first paragraph of a recipe's docstring, in one line."
     """
-    function = make.func if isinstance(make, partial) else make
-    return " ".join((getdoc(function) or "").partition("\n\n")[0].split())
+    return " ".join(about(make).partition("\n\n")[0].split())

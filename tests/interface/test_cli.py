@@ -47,6 +47,8 @@ def test_recipes(capsys):
     assert main(["recipes", "mnist-random", "--json"]) == 0
     one = json.loads(capsys.readouterr().out)
     assert one["config"]["ipc"] == 10 and one["published"].startswith("79.5 ± 8.1")
+    assert main(["recipes", "cifar10-rat-ipc10", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["about"].startswith("Images that train any ConvNet")
     assert main(["recipes", "mnist5k-fixed"]) == 0
     said = capsys.readouterr().out
     assert "not MNIST" in " ".join(said.split()) and "datadistill distill mnist5k-fixed" in said
