@@ -35,13 +35,15 @@ import datadistill as dd
 from datadistill.config import DistillConfig
 from datadistill.data import Split
 from datadistill.evaluation.baselines import (
-    BASELINES,
     STEP_SIZES,
     Combination,
     give_training,
     real_set,
 )
 from datadistill.evaluation.choosing import Trial
+from datadistill.evaluation.coresets import (
+    BASELINES,
+)
 from datadistill.evaluation.tested_nets import find_any_start, start_of
 from datadistill.nets import build, draw
 from datadistill.nets.resnet import BasicBlock

@@ -25,10 +25,12 @@ import datadistill as dd
 from datadistill.data import Split
 from datadistill.evaluation.accuracy import measure_training
 from datadistill.evaluation.baselines import (
-    BASELINES,
     Combination,
     give_training,
     real_set,
+)
+from datadistill.evaluation.coresets import (
+    BASELINES,
 )
 from datadistill.evaluation.own_data import in_space_of
 from datadistill.evaluation.tested_nets import start_of

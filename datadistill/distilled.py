@@ -303,6 +303,25 @@ class DistilledDataset(InitialValues):
             )
         return self._replace(**moved, schedule=self.schedule.to(device))
 
+    def with_images(
+        self, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]
+    ) -> DistilledDataset:
+        """A copy with other images and their classes, trained on all at once in one step of its
+        first step size."""
+        changed = self._replace(
+            images=images,
+            labels=labels,
+            schedule=Schedule([torch.arange(len(images), device=images.device)]),
+            step_sizes=self.step_sizes[:1],
+            loss="cross-entropy",
+            quantization=None,
+            decoder=None,
+            coded=None,
+            accuracies={},
+        )
+        check_set(changed)
+        return changed
+
     def with_training(
         self, schedule: Schedule, step_sizes: Float[Tensor, " T"], update: UpdateRule
     ) -> DistilledDataset:

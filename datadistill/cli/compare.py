@@ -41,7 +41,7 @@ class Compare:
     """Random sets that optimized-real chooses from, the best fifth; the paper's 50."""
     baselines: tuple[str, ...] = ()
     """Only these: random-real, optimized-real, k-means, average-real, knn-random-real,
-    knn-k-means."""
+    knn-k-means; and herding, which is none of the paper's."""
     net: str | None = None
     """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11,
     torchvision."""

@@ -20,13 +20,12 @@ from datadistill.distilled import DistilledDataset
 from datadistill.evaluation.accuracy import Poll, measure_training
 from datadistill.evaluation.attack import AttackScores, mean_and_std
 from datadistill.evaluation.baselines import (
-    BASELINES,
     Combination,
     give_training,
-    random_real,
     real_set,
     stored_bytes,
 )
+from datadistill.evaluation.coresets import BASELINES, DETERMINISTIC, random_real
 from datadistill.evaluation.neighbours import Neighbours, choose_neighbours
 from datadistill.progress import iterate
 from datadistill.starts import InitialDistribution
@@ -41,6 +40,7 @@ NAMES = (
     "knn-random-real",
     "knn-k-means",
 )
+"""Those of the paper; "herding" may be asked for too."""
 SELECTION_IMAGES = 1024
 SELECTION_SETS = 2
 KEPT = 0.2  # of the sets that optimized-real looks at
@@ -122,7 +122,7 @@ def choose(
 
     @functools.cache
     def make_sets(name: str) -> list[DistilledDataset]:
-        count = 1 if name == "average-real" else sets
+        count = 1 if name in DETERMINISTIC else sets
         return [
             trial.poll_and_run(real_set, d, BASELINES[name], train, seed, draw)
             for draw in range(count)

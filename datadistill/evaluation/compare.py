@@ -24,6 +24,7 @@ from datadistill.evaluation.accuracy import Poll
 from datadistill.evaluation.attack import AttackScores, get_attack, mean_and_std, measure_of
 from datadistill.evaluation.baselines import Candidates, combinations
 from datadistill.evaluation.choosing import NAMES, SELECTION_IMAGES, Chosen, Trial, choose, is_knn
+from datadistill.evaluation.coresets import BASELINES
 from datadistill.evaluation.neighbours import Neighbours, neighbours_accuracy
 from datadistill.evaluation.own_data import check_data, in_space_of, load_own_data
 from datadistill.evaluation.tested_nets import find_any_start, start_of, with_values_of
@@ -132,7 +133,7 @@ def compare(
         seed: stream of nets and baselines.
         device: auto, cpu or cuda.
         data_root: where data sets lie.
-        baselines: some of `NAMES`; default: all.
+        baselines: some of `NAMES`, or "herding"; default: all of `NAMES`.
         poll: called between chunks of nets, for signals.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it
             goes on.
@@ -236,13 +237,14 @@ def _nets(trial: Trial) -> str:
 
 
 def _names(baselines: Sequence[str] | None, attack: tuple[int, int] | None) -> list[str]:
+    known = tuple(dict.fromkeys([*NAMES, *BASELINES]))
     for name in baselines or ():
-        if name not in NAMES:
-            raise UsageError(f"baseline {name!r} is unknown; {suggest(name, NAMES)}")
+        if name not in known:
+            raise UsageError(f"baseline {name!r} is unknown; {suggest(name, known)}")
         if attack is not None and is_knn(name):
             raise UsageError(f"{name} trains no net, so an attack cannot reach it; leave it out")
     asked = NAMES if baselines is None else baselines
-    return [name for name in NAMES if name in asked and not (attack is not None and is_knn(name))]
+    return [name for name in known if name in asked and not (attack is not None and is_knn(name))]
 
 
 def _check(**counts: int) -> None:

@@ -9,18 +9,20 @@ import datadistill as dd
 from datadistill.data import Split
 from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.baselines import (
-    BASELINES,
     EPOCHS,
     STEP_SIZES,
     Combination,
-    average_real,
-    classes_of,
     combinations,
     give_training,
-    k_means,
-    random_real,
     real_set,
     stored_bytes,
+)
+from datadistill.evaluation.coresets import (
+    BASELINES,
+    average_real,
+    classes_of,
+    k_means,
+    random_real,
 )
 from datadistill.evaluation.neighbours import (
     CANDIDATES,
@@ -83,7 +85,7 @@ def test_one_centre_is_the_average(train):
     assert torch.allclose(k_means(train, K, 1, 3, 4), average_real(train, K), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["random-real", "k-means"])
+@pytest.mark.parametrize("name", ["random-real", "k-means", "herding"])
 def test_too_few_images_of_a_class_are_refused(train, name):
     few = Split(train.images[:7], train.labels[:7])
     with pytest.raises(

@@ -19,14 +19,17 @@ from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.evaluation.attack import AttackScores, attack_scores
 from datadistill.evaluation.baselines import (
-    BASELINES,
     Combination,
     combinations,
     give_training,
-    random_real,
     real_set,
 )
 from datadistill.evaluation.choosing import NAMES, Trial, choose, rate_values
+from datadistill.evaluation.coresets import (
+    BASELINES,
+    DETERMINISTIC,
+    random_real,
+)
 from datadistill.evaluation.neighbours import choose_neighbours, neighbours_accuracy
 from datadistill.evaluation.tested_nets import HELD_OUT, SELECTION, find_any_start
 from datadistill.pool import Pool
@@ -60,7 +63,7 @@ def test_the_combination_with_the_best_mean_accuracy_wins(data, name):
     (chosen,) = choose(
         d, [name], choices, trial(data), data.train, sets=2, optimized_from=1, seed=0
     )
-    assert len(chosen.sets) == (1 if name == "average-real" else 2)
+    assert len(chosen.sets) == (1 if name in DETERMINISTIC else 2)
     bases = [real_set(d, BASELINES[name], data.train, 0, draw) for draw in range(len(chosen.sets))]
     means = {
         how: mean_accuracy(
