@@ -67,6 +67,13 @@ class DistillCommand(RunCommand[Distill, DistillConfig]):
                 f"{name} learns from your own images, and no folder was given; pass --data FOLDER, "
                 "which holds one sub-folder of images for each class"
             )
+        experts = RECIPES[name].experts
+        given = any(is_given(words, option) for option in ("--experts", "--method"))
+        if experts is not None and not given and not wants_help(words):
+            raise UsageError(
+                f"{name} follows experts, and none were given; type datadistill pretrain "
+                f"{experts} first, and pass --experts runs/{experts}-s0"
+            )
         return config
 
 

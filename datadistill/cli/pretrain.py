@@ -15,6 +15,8 @@ from datadistill.cli.printing import Output, percent, size_of
 from datadistill.cli.published import compare_published
 from datadistill.cli.run_command import RunCommand, RunFlags
 from datadistill.config import PoolConfig
+from datadistill.errors import list_some
+from datadistill.recipes import RECIPES
 from datadistill.recipes.pools import POOLS, pool_recipe
 from datadistill.runs.folder import POOL_FILE
 from datadistill.stats import deviation, mean
@@ -65,11 +67,14 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def use_of(pool: Pool, path: Path) -> str:
+def use_of(pool: Pool, path: Path, recipe: str) -> str:
     """The option that passes a pool to a recipe, and which recipes take it."""
-    if pool.epochs is not None:
-        return f"--experts {path} (those of trajectory matching take experts)"
-    return f"--pool {path} (datadistill recipes lists those for pretrained nets)"
+    if pool.epochs is None:
+        return f"--pool {path} (datadistill recipes lists those for pretrained nets)"
+    followers = [name for name, page in RECIPES.items() if page.experts == recipe]
+    if followers:
+        return f"--experts {path} (RECIPE: {list_some(followers)})"
+    return f"--experts {path} (those of trajectory matching take experts)"
 
 
 def print_result(output: Output, pool: Pool, config: PoolConfig, out: Path, seconds: float) -> None:
@@ -84,7 +89,7 @@ def print_result(output: Output, pool: Pool, config: PoolConfig, out: Path, seco
         f"accuracy {percent(average, spread, len(found))} % on images held out of its training "
         f"part, {min(found):.2f} to {max(found):.2f}",
         f"wrote {out}: {POOL_FILE} ({size_of(bytes_)}), metrics.jsonl",
-        f"next: datadistill distill RECIPE {use_of(pool, out)}",
+        f"next: datadistill distill RECIPE {use_of(pool, out, config.recipe)}",
     )
     output.result(
         {

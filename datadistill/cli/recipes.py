@@ -58,14 +58,25 @@ def run(argv: Sequence[str]) -> int:
         args.name, "", *words.splitlines(), "", f"published accuracy (%): {found.published}", ""
     )
     output.table(("option", "value"), config_rows(config))
-    command = "distill" if args.name in RECIPES else "pretrain"
-    folder = " --data FOLDER" if config["dataset"] == "folder" else ""
-    pool = " --pool POOL" if config.get("source") else ""
-    output.say("", f"next: datadistill {command} {args.name}{folder}{pool}")
+    output.say("", *format_next(args.name, config))
     output.result(
         {"name": args.name, "about": words, "published": found.published, "config": config}
     )
     return 0
+
+
+def format_next(name: str, config: Mapping[str, Any]) -> list[str]:
+    """The commands that carry out a recipe."""
+    if name in POOLS:
+        return [f"next: datadistill pretrain {name}"]
+    if (experts := RECIPES[name].experts) is not None:
+        return [
+            f"first: datadistill pretrain {experts}",
+            f"next: datadistill distill {name} --experts runs/{experts}-s0",
+        ]
+    folder = " --data FOLDER" if config["dataset"] == "folder" else ""
+    pool = " --pool POOL" if config.get("source") else ""
+    return [f"next: datadistill distill {name}{folder}{pool}"]
 
 
 def config_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:

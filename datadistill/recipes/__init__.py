@@ -17,9 +17,11 @@ from datadistill.recipes import (
     ablations,
     adaptation,
     cifar10,
+    experts,
     head,
     imagenet,
     mnist,
+    mtt,
     own_images,
     poisoning,
     rat,
@@ -38,6 +40,8 @@ class Page:
     make: Recipe
     published: str
     """Published accuracy with its source, or a dash."""
+    experts: str | None = None
+    """The pool recipe of the experts that the recipe follows; None for a recipe without experts."""
 
     @property
     def summary(self) -> str:
@@ -102,6 +106,16 @@ RECIPES: dict[str, Page] = {
         for name in rat.DATA
         for ipc in rat.IPC
     },
+    "mnist5k-mtt": Page(mtt.mnist5k_mtt, "-", "mnist5k-experts"),
+    "mnist-mtt-cpu": Page(mtt.mnist_mtt_cpu, "-", "mnist-experts-cpu"),
+    **{
+        f"{name}-mtt-ipc{ipc}": Page(
+            partial(mtt.mtt, name, ipc), mtt.published(name, ipc), f"{name}-experts"
+        )
+        for name in experts.DATA
+        for ipc in mtt.SETTINGS
+    },
+    "cifar10-tesla-ipc1": Page(mtt.cifar10_tesla_ipc1, "-", "cifar10-experts"),
     "own-images": Page(own_images.own_images, "-"),
     "own-images-finetune": Page(own_images.own_images_finetune, "-"),
     "own-images-head": Page(head.own_images_head, "-"),

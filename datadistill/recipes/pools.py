@@ -3,7 +3,7 @@
 The full ones are the schedules that Wang et al. recommend for pretraining (documentation of their
 code, whose default batch is 1024): 2000 nets to learn with and 200 held out. The ones for a CPU
 have 48 and 12 (and 4 for looks) and a few epochs, and reach about 98.8% (MNIST) and 95.7% (USPS) of
-the test set. The smoke ones only show that things work.
+the test set. The smoke ones only show that things work. Those of experts are in experts.py.
 
 Reference: https://arxiv.org/abs/1811.10959
 """
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from datadistill.config import PoolConfig
 from datadistill.errors import UsageError, suggest
+from datadistill.recipes import experts
 from datadistill.recipes.summary import summary_of
 
 
@@ -169,6 +171,9 @@ POOLS: dict[str, PoolPage] = {
     "usps-lenet": PoolPage(usps_lenet, f"97.3 ± 0.3 ({PAPER}, table 2)"),
     "svhn-lenet": PoolPage(svhn_lenet, "-"),
     "cifar10-alexcifarnet": PoolPage(cifar10_alexcifarnet, f"78.2 ± 1.1 ({PAPER}, project page)"),
+    "mnist5k-experts": PoolPage(experts.mnist5k_experts, "-"),
+    "mnist-experts-cpu": PoolPage(experts.mnist_experts_cpu, "-"),
+    **{f"{name}-experts": PoolPage(partial(experts.experts, name), "-") for name in experts.DATA},
 }
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 
 from torch import nn
 
+from datadistill.config import DistillConfig
 from datadistill.data import RealData
 from datadistill.errors import InexactGradients, UsageError, ValuesNotUsed
 from datadistill.innerloop.check_net import check_net, is_cheap
+from datadistill.methods import METHODS
 from datadistill.nets.spec import CUSTOM
 from datadistill.starts import InitialDistribution, nets_at_once
 
@@ -43,6 +46,28 @@ def check_before_learning(
         f"{found}; what is learned follows another direction", InexactGradients, stacklevel=6
     )
     return None
+
+
+def describe_unused(config: DistillConfig) -> str | None:
+    """A sentence about choices of real batches where the method reads none; None where all that is
+    chosen counts.
+
+    >>> describe_unused(DistillConfig(method="tesla", theta_0="random", batch=64))
+    'the method tesla takes no batches of real images, so batch 64 does nothing'
+    """
+    read, default = inspect.signature(METHODS[config.method]).parameters, DistillConfig()
+    unused = [
+        f"{name} {value if isinstance(value, int) else ' '.join(value)}"
+        for name, value in (("batch", config.batch), ("augment", config.augment))
+        if name not in read and value != getattr(default, name)
+    ]
+    if not unused:
+        return None
+    verb = "does" if len(unused) == 1 else "do"
+    return (
+        f"the method {config.method} takes no batches of real images, so {' and '.join(unused)} "
+        f"{verb} nothing"
+    )
 
 
 def warn_of_unused_values(said: str, stacklevel: int) -> None:

@@ -30,7 +30,7 @@ from datadistill.runs.kinds import Kind, Step, Work
 from datadistill.runs.resume import fingerprints
 from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import use_library_defaults
-from datadistill.training.before_learning import warn_of_unused_values
+from datadistill.training.before_learning import describe_unused, warn_of_unused_values
 from datadistill.training.learning import Learning
 from datadistill.training.learning_from_config import learning_of
 from datadistill.unfinished import KIND, describe_set
@@ -168,7 +168,8 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
             )
 
     def build(self, config: DistillConfig, options: RunOptions) -> Work[DistilledDataset]:
-        return _Outer(learning_of(config, options, self.data, self.net, self.nets, self.experts))
+        learning = learning_of(config, options, self.data, self.net, self.nets, self.experts)
+        return _Outer(learning, describe_unused(config))
 
     def command(self, config: DistillConfig, path: Path) -> str:
         used = (
@@ -199,8 +200,9 @@ class _Outer(Work[DistilledDataset]):
 
     what = "learning"
 
-    def __init__(self, learning: Learning) -> None:
+    def __init__(self, learning: Learning, unused: str | None) -> None:
         self.learning, self.device = learning, learning.data.device
+        self.unused = unused
         self.fingerprints = fingerprints(learning.data, learning.net, learning.inputs)
         # whether the look at the validation split after this iteration is still to come
         self.due = False
@@ -220,7 +222,8 @@ class _Outer(Work[DistilledDataset]):
         return self.step >= self.steps and not self.due
 
     def check(self) -> str | None:
-        return None if self.learning.check is None else self.learning.check()
+        checked = None if self.learning.check is None else self.learning.check()
+        return "; ".join(filter(None, (self.unused, checked))) or None
 
     def advance(self) -> Step:
         if not self.due:

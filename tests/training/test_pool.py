@@ -281,5 +281,6 @@ def test_the_schedules_are_the_papers():
     assert found["mnist-lenet"] == found["mnist-lenet-32"] == (40, 20, 2e-4)
     assert found["usps-lenet"] == (130, 40, 2e-4) and found["svhn-lenet"] == (65, 20, 2e-4)
     assert found["cifar10-alexcifarnet"] == (50, 7, 1e-3)
-    full = [pool_recipe(n) for n in found if "cpu" not in n and "smoke" not in n]
-    assert all((c.nets, c.held_out) == (2000, 200) for c in full)
+    last = {n: c for n, c in ((n, pool_recipe(n)) for n in POOLS) if c.keep == "last"}
+    full = [c for n, c in last.items() if "cpu" not in n and "smoke" not in n]
+    assert len(full) == 5 and all((c.nets, c.held_out) == (2000, 200) for c in full)
