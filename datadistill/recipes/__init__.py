@@ -20,6 +20,7 @@ from datadistill.recipes import (
     experts,
     head,
     imagenet,
+    matching,
     mnist,
     mtt,
     own_images,
@@ -116,6 +117,14 @@ RECIPES: dict[str, Page] = {
         for ipc in mtt.SETTINGS
     },
     "cifar10-tesla-ipc1": Page(mtt.cifar10_tesla_ipc1, "-", "cifar10-experts"),
+    **{
+        f"{name}-{method}-ipc{ipc}": Page(
+            partial(make, name, ipc), matching.published(method, name, ipc)
+        )
+        for method, make in matching.METHODS.items()
+        for name in matching.DATA
+        for ipc in matching.IPC
+    },
     "own-images": Page(own_images.own_images, "-"),
     "own-images-finetune": Page(own_images.own_images_finetune, "-"),
     "own-images-head": Page(head.own_images_head, "-"),

@@ -1,15 +1,20 @@
 """Gradient matching and distribution matching: their losses by hand, their gradients, and what is
 refused."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from training_cases import CONVNET, assert_resumes, drive, loop, through_a_checkpoint, to_double
 
+from datadistill.config import RunOptions
 from datadistill.data import Split
 from datadistill.errors import DataError, UsageError
 from datadistill.methods.gradient_matching import LOOPS, cosine_distance
+from datadistill.recipes import recipe
+from datadistill.training.learning_from_config import learning_of
 
 STRATEGY = "color_crop_rotate"
 GRADIENTS = {"method": "gradient-matching", **CONVNET, "batch": 20}
@@ -148,7 +153,12 @@ def test_batches_differ_by_class_and_iteration(digits):
 @pytest.mark.parametrize(
     "changes",
     [
-        {**GRADIENTS, "method_args": {"outer": 3, "inner": 2}, "augment": (STRATEGY,)},
+        {
+            "method": "gradient-matching",
+            "method_args": {"outer": 3, "inner": 2},
+            "augment": (STRATEGY,),
+            "batch": 5,
+        },
         {**FEATURES, "augment": (STRATEGY,), "optimizer": "sgd"},
     ],
     ids=["gradients", "features"],
@@ -246,6 +256,18 @@ def test_what_is_refused(digits, method, changes, error, said):
 def test_what_gradient_matching_refuses(digits, changes, said):
     with pytest.raises(UsageError, match=said):
         loop(digits, **{**GRADIENTS, **changes})
+
+
+@pytest.mark.parametrize("name", ["mnist-dc-ipc10", "fashion-dsa-ipc1", "cifar10-dm-ipc50"])
+def test_recipes_run_in_miniature(digits, name):
+    small = {"net_args": {"width": 4}, "ipc": 2, "batch": 4, "device": "cpu", "dataset": "digits"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # digits are flipped where the recipe's images may be
+        studied = learning_of(recipe(name).with_changes(**small), RunOptions(), digits, None)
+    before = studied.loop.synthetic.images().detach().clone()
+    studied.advance()
+    assert not torch.equal(studied.loop.synthetic.images(), before)
+    assert len(set(studied.snapshot().step_sizes.tolist())) == 1
 
 
 class WithoutSecondDerivative(nn.Module):
