@@ -301,7 +301,7 @@ def _describe_tasks(tasks: Sequence[Task]) -> list[str]:
     """The parts of a line about tasks, in order of worth."""
     first = tasks[0]
     speed = per_second(first.speed()) if first.done > first.start else ""
-    inner = f"{tasks[1].what} {tasks[1].count()}" if len(tasks) > 1 else ""
+    inner = f"{tasks[-1].what} {tasks[-1].count()}" if len(tasks) > 1 else ""
     told = (
         first.count(),
         first.format_left(),

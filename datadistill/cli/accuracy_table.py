@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from datadistill.cli.printing import Output, percent, shape_of, size_of
 from datadistill.distilled import DistilledDataset
 from datadistill.recipes import RECIPES
 
+if TYPE_CHECKING:
+    from datadistill.evaluation.cross_architecture import CrossRow
+
 
 def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -> None:
     """Accuracy before and after, the plain loop, the published number; the set's size; what it was
     tested on. `found` has the keys of `Evaluation`."""
+    from datadistill.evaluation.tested_nets import net_arguments
+
     own = found["protocol"] == "own"
+    same_net = found["net"] == d.net.name and found["net_args"] == net_arguments(d, None)
     steps = f"its {d.schedule.steps} steps" if d.schedule.steps > 1 else "its one step"
-    if own and d.theta_0 is not None and found["net"] == d.net.name:
+    if own and d.theta_0 is not None and same_net:
         kinds = {"weights": "net with given weights", "given": "given net"}
         kind = kinds.get(d.start.kind, "fixed initialization")
         kind = f"net trained on {found['source']}" if found.get("source") else kind
@@ -25,7 +32,7 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
             if found.get("source")
             else ""
         )
-        kind = kind or f"initializations of {found['net']}"
+        kind = kind or f"initializations of {describe_net(found)}"
         nets = f"{found['nets']} held-out {kind}" if found["nets"] > 1 else "one net"
     rows = [
         (
@@ -50,9 +57,52 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
     if found.get("attack"):
         _attack_table(output, found["attack"], d, found["nets"])
     output.table(("", "accuracy (%)", ""), rows, right=(1,))
+    output.say(*_describe(found, d))
+
+
+def cross_table(output: Output, rows: Sequence[CrossRow], d: DistilledDataset) -> None:
+    """The accuracies of a set and of coresets on several architectures."""
+    columns = ("net", "trained on", "accuracy (%)", "distilled - this", "images", "nets", "sets")
+    lines = []
+    for row in rows:
+        found = row.as_dict()
+        over = found["nets"] * found["sets"]
+        lines.append(
+            (
+                describe_net(found),
+                row.name,
+                percent(found["accuracy_mean"], found["accuracy_std"], over),
+                "" if row.difference is None else str(row.difference),
+                *(str(found[key]) for key in ("images", "nets", "sets")),
+            )
+        )
+    output.table(columns, lines, right=range(2, len(columns)))
+    first = rows[0].evaluations[0].as_dict()
+    output.say(
+        f"protocol {first['protocol']}: {first['training']}; deviations over nets and sets, "
+        "differences over nets",
+        *_describe(first, d),
+    )
+
+
+def describe_net(found: Mapping[str, Any]) -> str:
+    """An architecture and those of its arguments that are not the defaults.
+
+    >>> describe_net({"net": "mlp", "net_args": {"width": 20, "depth": 2}})
+    'mlp (width 20)'
+    """
+    from datadistill.nets import arguments
+
+    known = arguments(found["net"]) if found["net"] != "custom" else {}
+    other = [f"{k} {v}" for k, v in found["net_args"].items() if v != known.get(k)]
+    return f"{found['net']} ({', '.join(other)})" if other else str(found["net"])
+
+
+def _describe(found: Mapping[str, Any], d: DistilledDataset) -> tuple[str, str]:
+    """The size of the set, and what it was tested on."""
     carried = f", and {size_of(d.bytes_theta_0)} of initialization" if d.bytes_theta_0 else ""
     shape = shape_of(d.images.shape[1:])
-    output.say(
+    return (
         f"{len(d.images)} images {shape}, {size_of(d.bytes)} with labels and step sizes{carried}",
         f"tested on the {found['split']} split; {found['description']}",
     )

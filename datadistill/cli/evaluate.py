@@ -30,9 +30,14 @@ class Evaluate:
     plain_nets: int = 5
     """With the protocol own: nets of the plain loop beside it, which takes minutes for a large net;
     0 leaves it out."""
-    net: str | None = None
-    """Another architecture: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18, vgg11,
-    torchvision; with arguments: convnet:width=128,depth=4."""
+    net: tuple[str, ...] = ()
+    """Other architectures, one or several: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18,
+    vgg11, torchvision; with arguments: convnet:width=128,depth=4."""
+    beside: tuple[str, ...] = ()
+    """Real images in the place of the set's, by the same protocol: random-real, k-means, herding,
+    average-real."""
+    sets: int = 3
+    """Of random-real and k-means beside the set."""
     split: Literal["test", "validation", "train"] = "test"
     """Which real images to test on."""
     pool: Path | None = None
@@ -55,15 +60,16 @@ class Evaluate:
 def run(argv: Sequence[str]) -> int:
     """Parse, evaluate, print."""
     args = parse(Evaluate, argv, "datadistill evaluate")
-    if args.save and (args.net or args.quantize or args.split != "test" or args.protocol != "own"):
+    other = args.net or args.beside or args.quantize or args.split != "test"
+    if args.save and (other or args.protocol != "own"):
         raise UsageError(
             "--save writes how the set does by its own steps on its own net and the test split; "
-            "leave --net, --quantize, --split and --protocol out"
+            "leave --net, --beside, --quantize, --split and --protocol out"
         )
     options = args.options
     output = open_output(options)
-    from datadistill.cli.accuracy_table import accuracy_table
-    from datadistill.evaluation import evaluate
+    from datadistill.cli.accuracy_table import accuracy_table, cross_table
+    from datadistill.evaluation.cross_architecture import evaluate_across
     from datadistill.evaluation.own_data import load_own_data
     from datadistill.evaluation.saving import save_accuracies
     from datadistill.runs.signals import StopFlag, interruptible
@@ -77,9 +83,11 @@ def run(argv: Sequence[str]) -> int:
         data = load_own_data(
             d, data_root=options.data_root, folder=folder, download=options.download
         )
-        found = evaluate(
+        rows = evaluate_across(
             d,
-            net=args.net,
+            architectures=args.net or (None,),
+            beside=args.beside,
+            sets=args.sets,
             nets=args.nets,
             data=data,
             split=args.split,
@@ -89,11 +97,17 @@ def run(argv: Sequence[str]) -> int:
             epochs=args.epochs,
             pool=args.pool,
             plain_nets=args.plain_nets,
-        ).as_dict()
+        )
+    found = rows[0].evaluations[0].as_dict()
     if found["attack"]:
         output.say(PURPOSE)
-    accuracy_table(output, found, d)
-    output.result({**found, "quantize": args.quantize})  # first: whatever becomes of the file
+    if len(rows) == 1:
+        accuracy_table(output, found, d)
+    else:
+        cross_table(output, rows, d)
+    # first: whatever becomes of the file
+    every = [row.as_dict() for row in rows]
+    output.result({**found, "quantize": args.quantize, "rows": every})
     if args.save:
         output.say(f"wrote the accuracies into {save_accuracies(args.set_, d, found)}")
     output.say(f"next: datadistill show {args.set_}")
