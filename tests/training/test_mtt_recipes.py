@@ -85,7 +85,7 @@ def test_in_miniature(name, digits):
     assert len(d.images) == 10 * config.ipc and d.origin["experts"] == pool.fingerprint
 
 
-TINY = ["--net-args", "width", "4", "--validation", "3500"]
+TINY = ["--net-args", "width", "4", "--size", "8", "--validation", "3000"]
 
 
 @pytest.mark.filterwarnings("ignore:.*hardly better than chance")
