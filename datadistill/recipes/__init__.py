@@ -18,6 +18,7 @@ from datadistill.recipes import (
     adaptation,
     cifar10,
     experts,
+    frepo,
     head,
     imagenet,
     matching,
@@ -124,6 +125,11 @@ RECIPES: dict[str, Page] = {
         for method, make in matching.METHODS.items()
         for name in matching.DATA
         for ipc in matching.IPC
+    },
+    **{
+        f"{name}-frepo-ipc{ipc}": Page(partial(frepo.frepo, name, ipc), frepo.published(name, ipc))
+        for name in frepo.DATA
+        for ipc in frepo.IPC
     },
     "own-images": Page(own_images.own_images, "-"),
     "own-images-finetune": Page(own_images.own_images_finetune, "-"),
