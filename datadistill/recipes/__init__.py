@@ -108,6 +108,8 @@ RECIPES: dict[str, Page] = {
         for name in rat.DATA
         for ipc in rat.IPC
     },
+    "mnist-rat-cpu": Page(rat.mnist_rat_cpu, "-"),
+    "fashion-rat-cpu": Page(rat.fashion_rat_cpu, "-"),
     "mnist5k-mtt": Page(mtt.mnist5k_mtt, "-", "mnist5k-experts"),
     "mnist-mtt-cpu": Page(mtt.mnist_mtt_cpu, "-", "mnist-experts-cpu"),
     **{

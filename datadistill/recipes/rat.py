@@ -91,3 +91,45 @@ def rat(name: str, ipc: int) -> DistillConfig:
     if ipc == 50:
         return config.with_changes(epochs=60, minibatch=100, window=100)  # 5 steps an epoch
     return config
+
+
+def _narrow(recipe: str, dataset: str) -> DistillConfig:
+    return DistillConfig(
+        recipe=recipe,
+        dataset=dataset,
+        net="convnet",
+        net_args={"depth": 3, "width": 16, "norm": "instance", "first_padding": 3},
+        init="default",
+        theta_0="random",
+        ipc=10,
+        minibatch=20,
+        epochs=6,  # 5 steps an epoch
+        labels="soft",
+        images_from="kmeans",
+        update="adam",
+        step_size=0.003,
+        step_sizes="shared",
+        window=8,
+        horizon="random",
+        iterations=2000,
+        batch=128,
+        lr_images=0.05,
+        lr_labels=0.1,
+        lr_step_sizes=0.01,
+        clip=2.0,
+        validate_every=200,
+    )
+
+
+def mnist_rat_cpu() -> DistillConfig:
+    """One hundred MNIST images by RaT-BPTT on two cores, for ConvNets of any width.
+
+    Learned with a ConvNet of width 16 in 30 steps of 20 images, through windows of 8 steps; test it
+    with a wide one in an ordinary loop: --protocol dc.
+    """
+    return _narrow("mnist-rat-cpu", "mnist")
+
+
+def fashion_rat_cpu() -> DistillConfig:
+    """One hundred Fashion-MNIST images by RaT-BPTT on two cores, as `mnist-rat-cpu`."""
+    return _narrow("fashion-rat-cpu", "fashion-mnist")
