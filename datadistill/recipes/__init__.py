@@ -128,6 +128,9 @@ RECIPES: dict[str, Page] = {
         for name in matching.DATA
         for ipc in matching.IPC
     },
+    "mnist5k-frepo": Page(frepo.mnist5k_frepo, "-"),
+    "mnist-frepo-cpu": Page(frepo.mnist_frepo_cpu, "-"),
+    "fashion-frepo-cpu": Page(frepo.fashion_frepo_cpu, "-"),
     **{
         f"{name}-frepo-ipc{ipc}": Page(partial(frepo.frepo, name, ipc), frepo.published(name, ipc))
         for name in frepo.DATA

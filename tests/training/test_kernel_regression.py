@@ -9,6 +9,7 @@ from oracles.finite_differences import compare
 from torch import nn
 from training_cases import assert_resumes, through_a_checkpoint
 
+import datadistill as dd
 from datadistill.data import Split
 from datadistill.errors import NumericalError, UsageError
 from datadistill.innerloop import adam, unroll
@@ -17,6 +18,7 @@ from datadistill.methods import KernelRegression
 from datadistill.methods.kernel_regression import label_margin
 from datadistill.nets import build
 from datadistill.nets.head import head_input
+from datadistill.recipes import recipe
 from datadistill.starts import Random
 from datadistill.synthetic import Pixels, Schedule, Synthetic
 from datadistill.theta import net_with
@@ -211,6 +213,16 @@ def test_runs_resume(digits, tmp_path, changes):
     pool = {"pool_size": 2, "max_age": 3}
     common = {**CONVNET, "method": "kernel-regression", "method_args": pool, "ipc": 2}
     assert_resumes(digits, tmp_path, **{**common, **changes})
+
+
+@pytest.mark.parametrize("name", ["mnist5k-frepo", "mnist-frepo-ipc1"])
+def test_recipes_run_in_miniature(name):
+    small = {"iterations": 2, "validate_every": 2, "validate_nets": 1, "epochs": 2, "batch": 16}
+    net_args = {**recipe(name).net_args, "width": 4, "depth": 2}
+    method_args = {"pool_size": 2, "max_age": 2}
+    changes = {**small, "dataset": "digits", "net_args": net_args, "method_args": method_args}
+    learned = dd.distill(recipe(name).with_changes(augment_synthetic=(), **changes))
+    assert learned.label_kind == recipe(name).labels
 
 
 def test_growth_doubles_the_channels_of_each_block():
