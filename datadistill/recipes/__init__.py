@@ -120,6 +120,9 @@ RECIPES: dict[str, Page] = {
         for ipc in mtt.SETTINGS
     },
     "cifar10-tesla-ipc1": Page(mtt.cifar10_tesla_ipc1, "-", "cifar10-experts"),
+    "mnist5k-dm": Page(matching.mnist5k_dm, "-"),
+    "mnist-dm-cpu": Page(matching.mnist_dm_cpu, "-"),
+    "fashion-dm-cpu": Page(matching.fashion_dm_cpu, "-"),
     **{
         f"{name}-{method}-ipc{ipc}": Page(
             partial(make, name, ipc), matching.published(method, name, ipc)

@@ -155,6 +155,8 @@ def test_batches_differ_by_class_and_iteration(digits):
     [
         {
             "method": "gradient-matching",
+            "net": "convnet",
+            "net_args": {"depth": 1, "width": 2, "norm": "instance"},
             "method_args": {"outer": 3, "inner": 2},
             "augment": (STRATEGY,),
             "batch": 5,
@@ -258,7 +260,9 @@ def test_what_gradient_matching_refuses(digits, changes, said):
         loop(digits, **{**GRADIENTS, **changes})
 
 
-@pytest.mark.parametrize("name", ["mnist-dc-ipc10", "fashion-dsa-ipc1", "cifar10-dm-ipc50"])
+@pytest.mark.parametrize(
+    "name", ["mnist-dc-ipc10", "fashion-dsa-ipc1", "cifar10-dm-ipc50", "mnist5k-dm"]
+)
 def test_recipes_run_in_miniature(digits, name):
     small = {"net_args": {"width": 4}, "ipc": 2, "batch": 4, "device": "cpu", "dataset": "digits"}
     with warnings.catch_warnings():
