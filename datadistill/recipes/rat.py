@@ -125,8 +125,7 @@ def mnist_rat_cpu() -> DistillConfig:
     """One hundred MNIST images by RaT-BPTT on two cores, for ConvNets of any width.
 
     Learned with a ConvNet of width 16 in 50 steps of 20 images, through windows of 5 steps; test it
-    with a wide one in an ordinary loop: --protocol dc. Larger learning rates of the images are
-    better by its own steps, and worse in an ordinary loop.
+    with a wide one in an ordinary loop: --protocol dc.
     """
     return _narrow("mnist-rat-cpu", "mnist")
 
