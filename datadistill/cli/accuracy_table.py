@@ -34,6 +34,8 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
         )
         kind = kind or f"initializations of {describe_net(found)}"
         nets = f"{found['nets']} held-out {kind}" if found["nets"] > 1 else "one net"
+        if not own and found["init"]:
+            nets += f", drawn by the scheme {found['init']}"
     rows = [
         (
             "before training",
@@ -78,8 +80,9 @@ def cross_table(output: Output, rows: Sequence[CrossRow], d: DistilledDataset) -
         )
     output.table(columns, lines, right=range(2, len(columns)))
     first = rows[0].evaluations[0].as_dict()
+    drawn = f", initializations {first['init']}" if first["init"] else ""
     output.say(
-        f"protocol {first['protocol']}: {first['training']}; deviations over nets and sets, "
+        f"protocol {first['protocol']}: {first['training']}{drawn}; deviations over nets and sets, "
         "differences over nets",
         *_describe(first, d),
     )

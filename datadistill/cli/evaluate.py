@@ -30,6 +30,9 @@ class Evaluate:
     plain_nets: int = 5
     """With the protocol own: nets of the plain loop beside it, which takes minutes for a large net;
     0 leaves it out."""
+    init: str | None = None
+    """Another initialization scheme than PyTorch's own, default; with the protocol own than the
+    set's: xavier, kaiming, orthogonal, normal and others."""
     net: tuple[str, ...] = ()
     """Other architectures, one or several: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18,
     vgg11, torchvision; with arguments: convnet:width=128,depth=4."""
@@ -60,11 +63,11 @@ class Evaluate:
 def run(argv: Sequence[str]) -> int:
     """Parse, evaluate, print."""
     args = parse(Evaluate, argv, "datadistill evaluate")
-    other = args.net or args.beside or args.quantize or args.split != "test"
+    other = args.net or args.beside or args.quantize or args.split != "test" or args.init
     if args.save and (other or args.protocol != "own"):
         raise UsageError(
             "--save writes how the set does by its own steps on its own net and the test split; "
-            "leave --net, --beside, --quantize, --split and --protocol out"
+            "leave --net, --init, --beside, --quantize, --split and --protocol out"
         )
     options = args.options
     output = open_output(options)
@@ -95,6 +98,7 @@ def run(argv: Sequence[str]) -> int:
             device=options.device,
             protocol=args.protocol,
             epochs=args.epochs,
+            init=args.init,
             pool=args.pool,
             plain_nets=args.plain_nets,
         )

@@ -30,11 +30,19 @@ from datadistill.innerloop import LOSSES, Steps, unroll_with_buffers
 from datadistill.innerloop.attributes import keep_attributes
 from datadistill.innerloop.steps import Pair
 from datadistill.nets import has_batchnorm
-from datadistill.nets.factory import NetFactory
+from datadistill.nets.factory import NetFactory, is_factory
 from datadistill.objectives import predictions
 from datadistill.pool import Pool
 from datadistill.progress import Report, Task, show_progress, track
-from datadistill.starts import Fixed, InitialDistribution, Pretrained, nets_at_once, nets_of
+from datadistill.starts import (
+    Built,
+    Fixed,
+    InitialDistribution,
+    Pretrained,
+    Random,
+    nets_at_once,
+    nets_of,
+)
 from datadistill.stats import deviation, mean
 from datadistill.theta import Theta, unstack
 from datadistill.torch_defaults import use_library_defaults
@@ -76,6 +84,8 @@ class Evaluation:
     """The training in words."""
     net_args: dict[str, Any] = field(default_factory=dict)
     """Of the tested architecture, those that have to do with the images left out."""
+    init: str | None = None
+    """The initialization scheme; None where nets are given or come of a function."""
     values: tuple[float, ...] = ()
     """The accuracy of each net after training."""
 
@@ -96,6 +106,7 @@ def evaluate(
     device: str = "auto",
     protocol: str | Protocol = OWN,
     epochs: int | None = None,
+    init: str | None = None,
     plain_nets: int = 5,
     data_root: str | None = None,
     pool: Pool | str | os.PathLike[str] | None = None,
@@ -120,6 +131,8 @@ def evaluate(
         protocol: how nets are trained: "own", "plain", "dc" or "dsa", or a protocol of your own;
             see `evaluation.protocols`.
         epochs: another number of epochs than the protocol's.
+        init: another scheme that draws the nets, of `nets.INITIALIZATIONS`, than PyTorch's own,
+            "default", by a protocol, and that of the set by its own steps.
         plain_nets: beside the set's own training, nets from the same start for the protocol
             "plain", which takes minutes for large nets; 0 leaves it out.
         data_root: where data sets lie.
@@ -147,7 +160,15 @@ def evaluate(
     real = in_space_of(distilled, (data or load_own_data(distilled, data_root=data_root)).to(where))
     check_data(distilled, real, split)
     distilled = with_values_of(distilled, net)
-    module, start = start_of(distilled, net, seed, where, pool, fresh=chosen is not None)
+    scheme = chosen.init if init is None and chosen is not None else init
+    module, start = start_of(
+        distilled, net, seed, where, pool, fresh=chosen is not None, init=scheme
+    )
+    if init is not None and (not isinstance(start, Random | Built) or is_factory(net)):
+        raise UsageError(
+            f"init is {init!r}, but the tested nets are given, and not drawn by a scheme; leave "
+            "init out"
+        )
     count = nets_of(start, nets)
     target, on_device = real.split(split), distilled.to(where)
 
@@ -188,6 +209,7 @@ def evaluate(
         epochs=trained.schedule.epochs,
         training=describe_training(distilled, chosen),
         net_args=net_arguments(distilled, net),
+        init=_scheme_of(start, net),
         values=tuple(after),
     )
 
@@ -196,6 +218,13 @@ def _describe_nets(d: DistilledDataset, start: InitialDistribution) -> str:
     if d.theta_0 is None or isinstance(start, Fixed):
         return ""
     return "; the set was learned for one fixed initialization, and is tested on held-out ones"
+
+
+def _scheme_of(start: InitialDistribution, net: str | nn.Module | NetFactory | None) -> str | None:
+    """The scheme that draws the nets."""
+    if isinstance(start, Built):  # of its constructor, where no scheme reaches all parameters
+        return None if is_factory(net) else "default"
+    return start.init if isinstance(start, Random) else None
 
 
 def _accuracies(scores: list[Any]) -> list[float]:

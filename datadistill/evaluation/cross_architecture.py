@@ -53,7 +53,8 @@ class CrossRow:
 
     def as_dict(self) -> dict[str, Any]:
         first, gap = self.evaluations[0], self.difference
-        own = ("net", "net_args", "protocol", "epochs", "training", "nets", "images", "bytes")
+        tested = ("net", "net_args", "init", "nets", "images", "bytes")
+        own = (*tested, "protocol", "epochs", "training")
         return {
             "name": self.name,
             "accuracy_mean": mean(self.values),

@@ -7,7 +7,9 @@
     dsa     1,000 epochs with DSA's strategy, without mirror images of digits
 
 All but `own` are an ordinary training of E epochs: shuffled minibatches of 256, SGD with momentum
-0.9 and weight decay 5e-4, step size 0.01, from epoch E // 2 + 1 on (counted from 0) 0.001. The
+0.9 and weight decay 5e-4, step size 0.01, from epoch E // 2 + 1 on (counted from 0) 0.001. Nets are
+drawn by PyTorch's own initialization, whatever the set was learned with, since another scheme moves
+accuracies by several points. The
 accuracy is that after the last epoch. A set keeps the loss that goes with its labels:
 cross-entropy, or the squared error of raw labels.
 
@@ -56,6 +58,7 @@ class Protocol:
         minibatch: images of a step.
         step_size: of the epochs up to epochs // 2; a tenth of it in the others.
         beta, weight_decay: of the update rule `momentum`.
+        init: the initialization scheme of the nets; see `datadistill.nets.INITIALIZATIONS`.
 
     Example:
         >>> [round(float(eta), 4) for eta in Protocol("short", epochs=4).step_sizes(images=10)]
@@ -69,6 +72,7 @@ class Protocol:
     step_size: float = 0.01
     beta: float = 0.9
     weight_decay: float = 5e-4
+    init: str = "default"
 
     def __post_init__(self) -> None:
         for field in ("epochs", "minibatch"):

@@ -14,7 +14,7 @@ from datadistill.errors import DataError
 from datadistill.runs.lock import RunLock
 from datadistill.runs.regular import refuse_irregular
 
-SAID_BY_THE_SET = ("protocol", "epochs", "training", "net_args", "values")
+SAID_BY_THE_SET = ("protocol", "epochs", "training", "net_args", "init", "values")
 """Keys of an evaluation by the set's own protocol that its file does not repeat."""
 
 

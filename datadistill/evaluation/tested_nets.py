@@ -39,6 +39,7 @@ def start_of(
     part: str = "held_out",
     *,
     fresh: bool = False,
+    init: str | None = None,
 ) -> tuple[nn.Module, InitialDistribution]:
     """The module and the distribution of theta_0 to test a set with.
 
@@ -51,6 +52,7 @@ def start_of(
         pool: for a set that was learned for pretrained nets.
         part: of the pool: "held_out", "validation" or "train".
         fresh: draws also for a set that was learned for one fixed initialization.
+        init: the scheme of the draws; default: the set's.
     """
     module = net_of(d, net).to(device)
     if d.theta_0 is not None and d.is_for(module):
@@ -63,7 +65,7 @@ def start_of(
             "architecture expect about chance accuracy",
             stacklevel=3,
         )
-    return module, find_any_start(d, module, seed, pool, part, net)
+    return module, find_any_start(d, module, seed, pool, part, net, init)
 
 
 def with_values_of(
@@ -81,9 +83,11 @@ def find_any_start(
     pool: Pool | str | os.PathLike[str] | None = None,
     part: str = "held_out",
     asked: str | nn.Module | NetFactory | None = None,
+    init: str | None = None,
 ) -> InitialDistribution:
     """The distribution of theta_0, also for a set that carries one: baselines are tested on many
-    nets. `asked` is what `module` was made of by `net_of`.
+    nets. `asked` is what `module` was made of by `net_of`, `init` the scheme of the draws, by
+    default the set's.
 
     Nets that started from given weights or values have only one: that of the set.
     """
@@ -108,9 +112,8 @@ def find_any_start(
             "held-out nets are built by it too; pass that function: net=lambda: MyNet(...)"
         )
     spec = spec_of(d, asked) if asked is None or isinstance(asked, str) else None
-    return random_start(
-        module, "default" if d.net.init == FACTORY else d.net.init, seed, name, spec
-    )
+    init = init or ("default" if d.net.init == FACTORY else d.net.init)
+    return random_start(module, init, seed, name, spec)
 
 
 def fitting_pool(

@@ -18,7 +18,7 @@ _ORIGIN: dict[str, Check] = {
 }
 _MEASURED: dict[str, Check] = {
     **dict.fromkeys(
-        ("net", "dataset", "split", "description", "source", "protocol", "training"),
+        ("net", "dataset", "split", "description", "source", "protocol", "training", "init"),
         optional(check_text),
     ),
     **dict.fromkeys(

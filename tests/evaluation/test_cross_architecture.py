@@ -142,17 +142,17 @@ def test_one_command_prints_all_rows(file, capsys):
     found = json.loads(capsys.readouterr().out)
     assert len(found["rows"]) == 8 and found["rows"][0]["values"] == found["values"]
     assert (found["protocol"], found["epochs"], found["nets"]) == ("dsa", 2, 2)
+    assert found["init"] == "default" and ", initializations default; dev" in said
 
 
 def test_one_net_by_a_protocol_is_shown_as_ever(file, capsys):
     assert main(["evaluate", file, "--protocol", "plain", "--epochs", "2", "--nets", "2"]) == 0
     said = capsys.readouterr().out
-    assert "2 held-out initializations of mlp (width 12, depth 1)" in said
+    assert "of mlp (width 12, depth 1), drawn by the scheme default" in said
     assert "protocol plain" in said and "2 epochs of SGD without augmentation" in said
 
 
 def test_a_protocol_is_not_saved(file, capsys):
     assert main(["evaluate", file, "--protocol", "plain", "--save"]) == 2
-    assert (
-        "leave --net, --beside, --quantize, --split and --protocol out" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "leave --net, --init, --beside, --quantize, --split and --protocol out" in said

@@ -169,8 +169,9 @@ def test_the_plain_loop_is_the_protocol_plain(data, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "plain", lambda dataset: Protocol("plain", 4))
     d = distilled(data)
     own = dd.evaluate(d, nets=3, plain_nets=2, data=data, **CPU)
-    plain = dd.evaluate(d, nets=2, protocol="plain", data=data, **CPU)
+    plain = dd.evaluate(d, nets=2, protocol="plain", init="xavier", data=data, **CPU)
     assert own.accuracy_plain == plain.accuracy_mean
+    assert (own.init, plain.init) == ("xavier", "xavier")
 
 
 def test_a_fixed_set_is_trained_from_held_out_draws(data):
@@ -179,9 +180,9 @@ def test_a_fixed_set_is_trained_from_held_out_draws(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = dd.evaluate(d, nets=3, protocol=short, data=data, **CPU)
-    start = Random(d.net.build(), "xavier", 0, HELD_OUT)
+    start = Random(d.net.build(), "default", 0, HELD_OUT)  # PyTorch's own
     expected = measure_training(short.apply(d), d.net.build(), start, data.validation, nets=3)
-    assert found.nets == 3 and list(found.values) == expected[1]
+    assert (found.nets, found.init) == (3, "default") and list(found.values) == expected[1]
     assert "learned for one fixed initialization, and is tested on held-out" in found.description
 
 
@@ -205,6 +206,7 @@ REFUSED = {
     "epochs of its own": ({"epochs": 3}, "epochs is 3, but the protocol own trains as"),
     "no epochs": ({"protocol": "dc", "epochs": 0}, "epochs of the protocol dc is 0"),
     "no argument": ({"net": "mlp:width"}, "wanted a name, or a name and arguments"),
+    "no such scheme": ({"protocol": "dc", "init": "xaviar"}, "did you mean xavier"),
     "an unknown argument": ({"net": "mlp:widht=3"}, "'widht'; did you mean width"),
     "a size": ({"net": "mlp:size=3"}, "size is that of the images"),
 }
@@ -215,6 +217,11 @@ def test_what_cannot_be_is_refused(data, name):
     asked, words = REFUSED[name]
     with pytest.raises((DataError, UsageError), match=words):
         dd.evaluate(distilled(data), **{"nets": 1, "plain_nets": 0, "data": data, **CPU, **asked})
+
+
+def test_a_scheme_for_nets_that_are_not_drawn_is_refused(data):
+    with pytest.raises(UsageError, match="init is 'default', but the tested nets are given"):
+        dd.evaluate(distilled(data, fixed=True), init="default", data=data, **CPU)
 
 
 def test_images_too_small_for_a_strategy_are_refused():

@@ -170,7 +170,7 @@ def test_another_net_leaves_the_recipes_arguments_behind(tmp_path, capsys):
     [
         (["--net", "lenett"], 2, "did you mean lenet"),
         (["--dataset", "mnist6k"], 2, "did you mean mnist5k"),
-        (["--ipc", "500", "--images-from", "real"], 3, "but ipc is 500"),
+        (["--ipc", "500", "--images-from", "real"], 3, "128 training images, but 500 images"),
         (["--init", "xaviar"], 2, "did you mean xavier"),  # noticed by the first draw
         # noticed by the first inner loop
         (["--adjoint", "higher", "--update", "adam"], 2, "higher"),
