@@ -90,6 +90,8 @@ ORDINARY: dict[str, Any] = {
     "step_sizes": "shared",
     "lr_step_sizes": 0.0,
 }
+FEW: dict[str, Any] = {"pool_size": 5, "max_age": 60}
+"""A pool whose nets reach their first ages in 120 steps, not 450."""
 
 
 def _short(recipe: str, dataset: str, ipc: int, iterations: int, **changes: Any) -> DistillConfig:
@@ -125,10 +127,10 @@ def mnist5k_frepo() -> DistillConfig:
 def mnist_frepo_cpu() -> DistillConfig:
     """One hundred images train any small ConvNet by an ordinary loop: kernel regression, in a few
     minutes of two cores."""
-    return _short("mnist-frepo-cpu", "mnist", 10, 1500)
+    return _short("mnist-frepo-cpu", "mnist", 10, 1500, method_args=FEW)
 
 
 def fashion_frepo_cpu() -> DistillConfig:
     """One hundred images of clothes train any small ConvNet by an ordinary loop: kernel regression,
     in a few minutes of two cores."""
-    return _short("fashion-frepo-cpu", "fashion-mnist", 10, 1500)
+    return _short("fashion-frepo-cpu", "fashion-mnist", 10, 1500, method_args=FEW)
