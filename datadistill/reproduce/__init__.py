@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from datadistill.errors import UsageError, suggest
-from datadistill.reproduce import attack, figures, table1, table2, table3
+from datadistill.reproduce import attack, figures, methods, table1, table2, table3
 from datadistill.reproduce.plan import SCALES, Plan, Scale
 
 __all__ = ["SCALES", "TABLES", "Plan", "Scale", "plan_of"]
@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[Scale], Plan]] = {
     "attack": attack.plan,
     "figure4": figures.figure4,
     "figure5": figures.figure5,
+    "methods": methods.plan,
 }
 
 

@@ -38,6 +38,7 @@ from datadistill.runs.canonical import canonical_json, parse_json
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import POOL_FILE, SET_FILE, RunFolder
 from datadistill.runs.regular import read_run_file
+from datadistill.runs.timing import read_seconds
 from datadistill.studies.study import Job, Study, has_run
 from datadistill.training import distill
 from datadistill.training.pretrain import pretrain
@@ -101,7 +102,7 @@ class Engine:
     def _measure(self, part: Part, m: Measurement, name: str) -> list[MeasuredRow]:
         """The rows of one measurement on one set."""
         config = part.sets[name]
-        _, d = self._set(part, name)
+        run, d = self._set(part, name)
         pool = self._pool(part, config.pool)[1] if config.pool is not None else None
         arguments = dict(m.arguments)
         if len(m.sets) > 1:  # several runs: each with draws of its own
@@ -120,7 +121,12 @@ class Engine:
             return rows
         self._refuse_to_look()
         tools = Tools(
-            pool, self.options.data_root, self.options.download, self.device, self.study.poll
+            pool,
+            self.options.data_root,
+            self.options.download,
+            self.device,
+            self.study.poll,
+            read_seconds(run, "cpu_seconds"),
         )
         measure = partial(KINDS[m.kind], d, tools, **arguments)
         found = self.study.carry_out(f"{part.name}: {m.name} on {name}", measure)

@@ -7,7 +7,7 @@ carry the scores of `evaluation.attack` in place of the accuracy alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.evaluation.accuracy import accuracy, measure_training
 from datadistill.evaluation.attack import measure_of
 from datadistill.evaluation.compare import compare
+from datadistill.evaluation.cross_architecture import DISTILLED, CrossRow, evaluate_across
 from datadistill.evaluation.own_data import load_own_data
 from datadistill.evaluation.tested_nets import start_of
 from datadistill.pool import Pool
@@ -33,14 +34,15 @@ Scores = dict[str, float]
 @dataclass(frozen=True)
 class Tools:
     """What a measurement is given besides the set and its own arguments: the pool that the set is
-    for, or None; where real data come from; the device; and a function to call now and then, for
-    signals."""
+    for, or None; where real data come from; the device; a function to call now and then, for
+    signals; and the processor's seconds that learning the set took, where they are known."""
 
     pool: Pool | None
     data_root: str | None
     download: bool
     device: str
     poll: Callable[[], None]
+    seconds: float | None = None
 
     def data(self, d: DistilledDataset) -> RealData:
         """The set's own real data, on the device."""
@@ -69,6 +71,42 @@ def train_on_set(
         MeasuredRow("before", _values(before), nets=count),
         MeasuredRow("ours", _values(after), nets=count, bytes=d.bytes, how=_own_steps(d)),
     ]
+
+
+def train_by_protocol(
+    d: DistilledDataset,
+    tools: Tools,
+    *,
+    architectures: Mapping[str, str],
+    seed: int = 0,
+    **how: Any,
+) -> list[MeasuredRow]:
+    """Held-out nets of several architectures trained on the set and on coresets of its size: the
+    rows of `evaluate_across`, with its arguments `how`, and a value for each column of
+    `architectures`, column -> net."""
+    found = evaluate_across(
+        d,
+        architectures=tuple(architectures.values()),
+        data=tools.data(d),
+        seed=seed,
+        device=tools.device,
+        poll=tools.poll,
+        **how,
+    )
+    rows: dict[str, list[CrossRow]] = {}
+    for row in found:  # architecture after architecture
+        rows.setdefault(row.name, []).append(row)
+    measured = []
+    for name, one in rows.items():
+        values = {}
+        for column, row in zip(architectures, one, strict=True):
+            several = len(row.values) > 1
+            values[column] = Value(mean(row.values), deviation(row.values) if several else None)
+        first, sets = one[0].evaluations[0], len(one[0].evaluations)
+        seconds = tools.seconds if name == DISTILLED else None
+        counts = (first.nets, sets, 1, first.bytes)
+        measured.append(MeasuredRow(name, values, *counts, first.training, seconds))
+    return measured
 
 
 def baselines(
@@ -123,6 +161,7 @@ def train_on_all(
 
 KINDS: dict[str, Callable[..., list[MeasuredRow]]] = {
     "ours": train_on_set,
+    "protocol": train_by_protocol,
     "compare": baselines,
     "full": train_on_all,
 }

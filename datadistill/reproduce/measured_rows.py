@@ -30,6 +30,7 @@ class MeasuredRow:
         runs: distilled sets that it was measured on.
         bytes: stored bytes of images, labels and step sizes; None where nothing is stored.
         how: what was chosen: the step size and the epochs, say.
+        seconds: of the processor, for learning a set; None where nothing was learned, or unknown.
     """
 
     name: str
@@ -39,6 +40,7 @@ class MeasuredRow:
     runs: int = 1
     bytes: int | None = None
     how: str = ""
+    seconds: float | None = None
 
     @property
     def over(self) -> str:
@@ -75,9 +77,10 @@ def combine_runs(runs: Sequence[Sequence[MeasuredRow]]) -> list[MeasuredRow]:
             values[column] = Value(mean(means), deviation(means))
         chosen = list(dict.fromkeys(row.how for row in rows if row.how))
         how = chosen[0] if len(chosen) == 1 else "chosen anew in each run" if chosen else ""
-        merged.append(
-            MeasuredRow(first.name, values, first.nets, first.sets, len(rows), first.bytes, how)
-        )
+        known = [row.seconds for row in rows if row.seconds is not None]
+        seconds = mean(known) if len(known) == len(rows) else None
+        counts = (first.nets, first.sets, len(rows), first.bytes)
+        merged.append(MeasuredRow(first.name, values, *counts, how, seconds))
     return merged
 
 

@@ -122,6 +122,8 @@ class Plan:
         title: as printed.
         parts: in the order of printing.
         purpose: what the experiment is for, printed before it runs.
+        is_of_paper: whether the published numbers are all those of Wang et al. 2018; else each says
+            where it stands.
         remarks: of all parts.
     """
 
@@ -131,6 +133,7 @@ class Plan:
     parts: tuple[Part, ...]
     purpose: str = ""
     remarks: tuple[str, ...] = ()
+    is_of_paper: bool = True
 
     def __post_init__(self) -> None:
         for kind in ("pools", "sets"):

@@ -1,6 +1,7 @@
 """The files of a table: Markdown, CSV, and one figure.
 
-They hold no date, duration, host or path: what was measured once gives the same bytes again.
+They hold no date, host or path, and no duration but that of learning a set where methods are
+compared: what was measured once gives the same bytes again.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from datadistill.visualize.tables import (
     CurvePanel,
     Number,
     Point,
+    PointPanel,
     bars_figure,
     lines_figure,
+    points_figure,
 )
 
 FILES = ("table.md", "table.csv", "figure.png")
@@ -50,12 +53,13 @@ FIELDS = (
     "runs",
     "bytes",
     "how",
+    "seconds",
     "published",
     "published_deviation",
     "published_in",
     "read_off_plot",
 )
-COUNTED = ("nets", "sets", "runs", "bytes", "how")
+COUNTED = ("nets", "sets", "runs", "bytes", "how", "seconds")
 READ_OFF = "Numbers with ~ were read by eye off a plot of the paper, ± 2."
 Entry = tuple[TableRow, MeasuredRow | None]
 
@@ -81,7 +85,7 @@ def markdown(plan: Plan, result: Result, command: str) -> str:
         blocks += [f"## {part.title}", to_markdown(_columns(part, entries), entries), part.remarks]
     if result.missing:
         blocks.append(f"Not run here: {', '.join(result.missing)} (`{command} --only NAME`).")
-    blocks += ["## Remarks", [*plan.remarks, *_sources(result)]]
+    blocks += ["## Remarks", [*plan.remarks, *_sources(plan, result)]]
     return join_page(*blocks, "## Machine", describe_machines(result.environments))
 
 
@@ -104,6 +108,8 @@ def _columns(part: Part, entries: Sequence[Entry]) -> list[Column[Entry]]:
             Column("how", lambda entry: "" if entry[1] is None else entry[1].how),
             Column("bytes", _bytes_cell, number=True),
         ]
+    if any(m is not None and m.seconds is not None for _, m in entries):
+        columns.append(Column("CPU s to learn", _seconds_cell, number=True))
     return columns
 
 
@@ -127,14 +133,18 @@ def _bytes_cell(entry: Entry) -> str:
     return f"{entry[1].bytes:,}" if entry[1] is not None and entry[1].bytes else "-"
 
 
-def _sources(result: Result) -> list[str]:
+def _seconds_cell(entry: Entry) -> str:
+    return "-" if entry[1] is None or entry[1].seconds is None else f"{entry[1].seconds:.0f}"
+
+
+def _sources(plan: Plan, result: Result) -> list[str]:
     numbers = [p for part, _ in result.parts for row in part.rows for p in row.published.values()]
     lines = [
         "Deviations are population deviations, over what the column says: sets x nets, or runs."
     ]
     if numbers:
         where = "; ".join(dict.fromkeys(p.where for p in numbers))
-        lines.append(f"Published: {where} of {SOURCE}.")
+        lines.append(f"Published: {where}{f' of {SOURCE}' if plan.is_of_paper else ''}.")
     return [*lines, READ_OFF] if any(p.read_off for p in numbers) else lines
 
 
@@ -164,8 +174,10 @@ def table_of(plan: Plan, result: Result) -> Table:
 
 
 def figure(plan: Plan, result: Result) -> Any:
-    """Bars for a table, lines for an ablation."""
+    """Bars for a table, lines for an ablation, points for methods and the seconds they learn."""
     title = f"{plan.title}, scale {plan.scale}"
+    if any(m is not None and m.seconds for _, rows in result.parts for m in rows):
+        return points_figure(title, [_points(part, rows) for part, rows in result.parts])
     if all(part.x is not None for part, _ in result.parts):
         return lines_figure(title, [_curves(part, rows) for part, rows in result.parts])
     panels = []
@@ -180,6 +192,23 @@ def figure(plan: Plan, result: Result) -> Any:
             ]
             panels.append(BarPanel(named, bars))
     return bars_figure(title, panels)
+
+
+def _points(part: Part, rows: Sequence[MeasuredRow | None]) -> PointPanel:
+    """The first column of a part against the seconds of learning; rows without seconds are
+    lines."""
+    column = part.columns[0]
+    points: dict[str, tuple[float, Number]] = {}
+    lines: dict[str, Number] = {}
+    for row, m in zip(part.rows, rows, strict=True):
+        number = _get_measured(m, column)
+        if m is None or number is None:
+            continue
+        if m.seconds:
+            points[row.label] = m.seconds, number
+        else:
+            lines[row.label] = number
+    return PointPanel(f"{part.title}: {part.headings[column]}", points, lines)
 
 
 def _curves(part: Part, rows: Sequence[MeasuredRow | None]) -> CurvePanel:

@@ -7,7 +7,7 @@ everything else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.artist import Artist
@@ -87,6 +87,16 @@ class CurvePanel:
     title: str
     x: str
     curves: Sequence[Curve]
+
+
+@dataclass(frozen=True)
+class PointPanel:
+    """Methods by seconds of learning and accuracy: label -> both; and accuracies without
+    learning, label -> number, drawn as lines."""
+
+    title: str
+    points: Mapping[str, tuple[float, Number]]
+    lines: Mapping[str, Number]
 
 
 @own_style()
@@ -238,6 +248,45 @@ def _lines(ax: Axes, panel: CurvePanel) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     ax.legend(loc="best")
+
+
+@own_style()
+def points_figure(title: str, panels: Sequence[PointPanel]) -> Figure:
+    """Methods by the processor's seconds of learning and accuracy, two panels side by side.
+
+    Example:
+        >>> panel = PointPanel("MNIST", {"DM": (120.0, Number(94.0, 0.3))}, {"real": Number(70.0)})
+        >>> points_figure("Methods", [panel]).axes[0].get_xscale()
+        'log'
+    """
+    shown = [panel for panel in panels if panel.points]
+    if not shown:
+        raise UsageError("the table has no row to draw; measure one of its parts first")
+    rows = -(-len(shown) // 2)
+    figure = new_figure(WIDTH, HEAD + PANEL * rows, arranged=True)
+    axes = figure.subplots(rows, min(2, len(shown)), squeeze=False)
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, panel in zip(axes.flat, shown, strict=False):
+        for label, (seconds, number) in panel.points.items():
+            spread = number.deviation or 0.0
+            ax.errorbar(seconds, number.value, yerr=spread, color=ORANGE, marker="o", capsize=2)
+            where = (seconds, number.value)
+            ax.annotate(clean(label, 40), where, (6, 4), textcoords="offset points", fontsize=8.5)
+        for label, number in panel.lines.items():
+            ax.axhline(number.value, color=BLUE, linewidth=1)
+            where = (0.995, number.value)
+            at = ax.get_yaxis_transform()
+            text = f"{clean(label, 40)} {number}"
+            ax.text(*where, text, transform=at, ha="right", va="bottom", fontsize=8, color=BLUE)
+        ax.set_xscale("log")
+        ax.set_xlabel("seconds of the processor to learn the set")
+        ax.set_title(clean(panel.title, 60))
+        ax.margins(x=0.25)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("percent of the test images")
+    figure.suptitle(clean(title, 120), x=0.01, ha="left", fontsize=13)
+    return figure
 
 
 def _head(figure: Figure, title: str, drawn: Sequence[Bar | Point]) -> None:

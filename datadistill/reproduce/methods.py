@@ -1,0 +1,141 @@
+"""Methods of the field under one protocol: accuracy, seconds of learning, and other architectures.
+
+Parts by images a class. The sets of `cpu` are learned by the recipes for two cores, with narrow
+nets, and tested on nets of width 128; those of `full` by the recipes with the papers' settings.
+Random real images and coresets of the same size stand beside them.
+
+References: README of https://github.com/VICO-UoE/DatasetCondensation for the published numbers of
+DC and DSA; each method's file has its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from datadistill.config import DistillConfig, PoolConfig
+from datadistill.recipes import recipe
+from datadistill.recipes.pools import pool_recipe
+from datadistill.reproduce.plan import Measurement, Part, Plan, Scale, TableRow
+from datadistill.reproduce.shared_rows import SMOKE, choose_sizes
+from datadistill.studies.table import Published
+
+C = TypeVar("C", DistillConfig, PoolConfig)
+
+METHODS = {
+    "dc": "gradient matching (DC)",
+    "dm": "distribution matching (DM)",
+    "rat": "unrolled, random windows (RaT-BPTT)",
+    "mtt": "trajectory matching (MTT)",
+    "frepo": "kernel regression (FRePo)",
+}
+"""Part of a recipe's name: the method in words."""
+CORESETS = {
+    "random-real": "random real images",
+    "k-means": "k-means centres",
+    "herding": "herding",
+}
+WIDE = "convnet:width=128"
+HEADINGS = {
+    "convnet": "ConvNet, width 128",
+    "mlp": "MLP",
+    "lenet": "LeNet",
+    "resnet18": "ResNet-18",
+}
+ARCHITECTURES = {"convnet": WIDE, "mlp": "mlp", "lenet": "lenet", "resnet18": "resnet18"}
+NARROW = {"convnet": "convnet:width=8", "mlp": "mlp", "lenet": "lenet"}
+_DC = "README of DatasetCondensation"
+PUBLISHED = {
+    ("dc", 1): Published(91.7, 0.5, _DC),
+    ("dc", 10): Published(97.4, 0.2, _DC),
+}
+"""(Method, images a class) -> MNIST, protocol dc."""
+ONE_NET = "Across architectures each row is of one net; the protocol is plain, 300 epochs."
+
+
+EXPERTS = {"smoke": "mnist5k-experts", "cpu": "mnist-experts-cpu", "full": "mnist-experts"}
+
+
+def _sets(scale: Scale, ipc: int) -> dict[str, DistillConfig]:
+    """The set of each method."""
+    if scale == "full":
+        return {name: recipe(f"mnist-{name}-ipc{ipc}") for name in METHODS}
+    found = {
+        "dc": _narrow(recipe(f"mnist-dc-ipc{ipc}"), 32).with_changes(iterations=400),
+        "dm": recipe("mnist-dm-cpu").with_changes(ipc=ipc),
+        "rat": recipe("mnist-rat-cpu").with_changes(ipc=ipc, minibatch=min(20, 10 * ipc)),
+        "mtt": recipe("mnist-mtt-cpu").with_changes(ipc=ipc, minibatch=10 * ipc),
+        "frepo": recipe("mnist-frepo-cpu").with_changes(ipc=ipc),
+    }
+    if scale == "cpu":
+        return found
+    found["rat"] = found["rat"].with_changes(window=1)
+    return {name: _narrow(config, 4).with_changes(**SMOKE_RUN) for name, config in found.items()}
+
+
+SMOKE_RUN: dict[str, Any] = {
+    "dataset": "mnist5k",
+    "iterations": 2,
+    "validate_every": 2,
+    "validate_nets": 1,
+    "batch": 64,
+}
+
+
+def _narrow(config: C, width: int) -> C:
+    """The same with a narrower ConvNet."""
+    return config.with_changes(net_args={**config.net_args, "width": width})
+
+
+def _part(scale: Scale, ipc: int, name: str, title: str, arguments: Mapping[str, Any]) -> Part:
+    """One table; its first column is what the figure shows."""
+    experts = pool_recipe(EXPERTS[scale])
+    if scale == "smoke":
+        experts = _narrow(experts, 4)
+    sets = {}
+    for method, config in _sets(scale, ipc).items():
+        follows = {"experts": "experts"} if config.method == "trajectory-matching" else {}
+        sets[f"{method}-ipc{ipc}"] = config.with_changes(**follows)
+    first, *others = sets
+    columns = tuple(arguments["architectures"])
+    published = PUBLISHED if arguments["protocol"] == "dc" and scale != "smoke" else {}
+    rows = []
+    for method, words in METHODS.items():
+        number = published.get((method, ipc))
+        known = {} if number is None else {columns[0]: number}
+        rows.append(TableRow(words, f"{method}-ipc{ipc}", "distilled", known, ours=True))
+    rows += [TableRow(words, first, coreset) for coreset, words in CORESETS.items()]
+    beside = {**arguments, "beside": tuple(CORESETS)}
+    return Part(
+        name,
+        title,
+        sets=sets,
+        measurements=(
+            Measurement(first, "protocol", (first,), beside),
+            *(Measurement(other, "protocol", (other,), dict(arguments)) for other in others),
+        ),
+        rows=tuple(rows),
+        pools={"experts": experts},
+        columns=columns,
+        headings=HEADINGS,
+    )
+
+
+def plan(scale: Scale) -> Plan:
+    sizes = choose_sizes(scale, nets=(1, 3, 20), sets=(1, 3, 5))
+    short = {"epochs": 2} if scale == "smoke" else {}
+    architectures = NARROW if scale == "smoke" else ARCHITECTURES
+    data = "5,000 MNIST images" if scale == "smoke" else "MNIST"
+    parts = []
+    for ipc in (1,) if scale == "smoke" else (1, 10):
+        first = {"convnet": architectures["convnet"]}
+        arguments = {**sizes, **short, "protocol": "dc", "architectures": first}
+        title = f"{data}, {ipc} image{'s' if ipc > 1 else ''} a class"
+        parts.append(_part(scale, ipc, f"ipc{ipc}", f"{title}, protocol dc", arguments))
+        across = {**arguments, "nets": 1, "sets": 1, "protocol": "plain"}
+        across["architectures"] = architectures
+        words = f"{title}, across architectures"
+        parts.append(_part(scale, ipc, f"ipc{ipc}-across", words, across))
+    remarks = (*((SMOKE,) if scale == "smoke" else ()), ONE_NET)
+    title = "Methods: what a few images teach, and how long they take to learn"
+    return Plan("methods", scale, title, tuple(parts), "", remarks, is_of_paper=False)
