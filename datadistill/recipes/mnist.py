@@ -109,5 +109,5 @@ def mnist_random_long() -> DistillConfig:
         epochs=10,
         window=30,
         horizon="random",
-        iterations=700,
+        iterations=500,
     )
