@@ -89,7 +89,8 @@ def _set_of(
             **describe_by_origin(about["origin"], bool(about["fixed"]), about["net"]["init"]),
         }
     coded = {k: x for k, x in learned.items() if k not in ("labels", "step_sizes")}
-    n = config.ipc * len(classes)
+    # a decoder makes more images than ipc, each with a learned label or a class in `about`
+    n = len(learned["labels"]) if "labels" in learned else config.ipc * len(classes)
     hard = torch.arange(n) % len(classes)
     if about.get("labels") is not None:
         hard = torch.tensor(about["labels"])

@@ -315,6 +315,7 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
             ("norm", ("auto", "frozen"), "the backbone keeps its statistics"),
             ("embed_weights", (False,), "the file names the backbone and does not hold it"),
             ("augment", ((),), "the features of the real images are computed once"),
+            ("augment_synthetic", ((),), "features are no images"),
         ):
             value = getattr(self, name)
             if value not in wanted:

@@ -256,17 +256,17 @@ class InnerProblem:
         check = self.unchecked and not has_passed(self)
         losses, new_buffers = self.losses(theta, buffers, t, pair)
         self.loss_of_step = losses.detach()
+        gradient_of = partial(
+            torch.autograd.grad, losses.sum(), list(theta.values()), materialize_grads=True
+        )
         with refuse_recomputation(self.net):
-            grads = torch.autograd.grad(
-                losses.sum(),
-                list(theta.values()),
-                create_graph=keep or check,
-                materialize_grads=True,
-            )
+            found = gradient_of(create_graph=keep or check)
+            # rounded as in a later step: a resumed run checks in another iteration than one
+            # without a stop
+            grads = found if keep or not check else gradient_of(retain_graph=True)
         self.unchecked = False
         if check:
-            require_derivative(self, grads, theta, buffers, pair, keep)
-            grads = grads if keep else tuple(g.detach() for g in grads)
+            require_derivative(self, found, theta, buffers, pair, keep)
         return dict(zip(theta, grads, strict=True)), new_buffers
 
     def step(

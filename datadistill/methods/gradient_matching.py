@@ -201,7 +201,9 @@ class GradientMatching(OuterMethod):
         """The net of an iteration: fresh in the first of its round, then as it was trained."""
         round_, place = divmod(iteration, self._loops(synthetic)[0])
         net, theta_0, _ = nets_at_once(self.start, self.net, round_)[0]
-        return net, theta_0 if place == 0 or self._trained is None else self._trained
+        if place == 0 or self._trained is None:
+            return net, theta_0
+        return net, {k: self._trained[k].to(p.device) for k, p in theta_0.items()}
 
     def _loops(self, synthetic: Synthetic) -> tuple[int, int]:
         """(O, I) for a set."""

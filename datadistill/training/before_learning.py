@@ -49,25 +49,31 @@ def check_before_learning(
 
 
 def describe_unused(config: DistillConfig) -> str | None:
-    """A sentence about choices of real batches where the method reads none; None where all that is
-    chosen counts.
+    """A sentence about choices that the method does not read; None where all that is chosen counts.
 
     >>> describe_unused(DistillConfig(method="tesla", theta_0="random", batch=64))
     'the method tesla takes no batches of real images, so batch 64 does nothing'
+    >>> describe_unused(DistillConfig(method="distribution-matching", adjoint="step-replay"))
+    'the method distribution-matching differentiates no training, so adjoint step-replay does
+    nothing'
     """
     read, default = inspect.signature(METHODS[config.method]).parameters, DistillConfig()
-    unused = [
-        f"{name} {value if isinstance(value, int) else ' '.join(value)}"
-        for name, value in (("batch", config.batch), ("augment", config.augment))
-        if name not in read and value != getattr(default, name)
-    ]
-    if not unused:
-        return None
-    verb = "does" if len(unused) == 1 else "do"
-    return (
-        f"the method {config.method} takes no batches of real images, so {' and '.join(unused)} "
-        f"{verb} nothing"
-    )
+    said = []
+    for names, why in (
+        (("batch", "augment"), "takes no batches of real images"),
+        (("adjoint", "window"), "differentiates no training"),
+    ):
+        unused = [
+            f"{name} {' '.join(value) if isinstance(value, tuple) else value}"
+            for name, value in ((name, getattr(config, name)) for name in names)
+            if name not in read and value != getattr(default, name)
+        ]
+        if unused:
+            verb = "does" if len(unused) == 1 else "do"
+            said.append(
+                f"the method {config.method} {why}, so {' and '.join(unused)} {verb} nothing"
+            )
+    return "; ".join(said) or None
 
 
 def warn_of_unused_values(said: str, stacklevel: int) -> None:

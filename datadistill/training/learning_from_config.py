@@ -124,7 +124,8 @@ def learning_of(
     older = load_older(config)
     real = (data if data is not None else load_run_data(config, options)).to(device)
     _refuse_too_few_images(real)
-    check_augmentations(config.augment, real.shape, real.name)
+    for augmented in (config.augment, config.augment_synthetic):
+        check_augmentations(augmented, real.shape, real.name)
     if modules is not None:
         pool = Pool.of(modules, data=real, dataset=config.source)
     if older is not None:

@@ -216,6 +216,7 @@ REFUSALS = [
     ({"norm": "batch"}, "the backbone keeps its statistics"),
     ({"embed_weights": True}, "the file names the backbone and does not hold it"),
     ({"augment": ("flip",)}, "the features of the real images are computed once"),
+    ({"augment_synthetic": ("dsa:color",)}, "features are no images"),
 ]
 
 

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from training_cases import MIXED, bytes_of, config, drive, loop, through_a_checkpoint
+from training_cases import CONVNET, MIXED, bytes_of, config, drive, loop, through_a_checkpoint
 
 import datadistill as dd
 
@@ -76,3 +76,14 @@ def test_an_untouched_loop_would_not_pass_for_a_resumed_one(digits, tmp_path):
         fresh.load(state)
         drive(fresh, 5)
         assert bytes_of(fresh.snapshot(), tmp_path) != expected, part
+
+
+@pytest.mark.parametrize(
+    "changes", [{"adjoint": "step-replay"}, {"horizon": "random", "window": 2}], ids=str
+)
+def test_the_first_iteration_of_a_process_rounds_as_any_other(digits, changes):
+    """Its gradients of steps are also found to have a derivative: in a resumed run those of another
+    iteration."""
+    studied = loop(digits, **CONVNET, labels="soft", epochs=5, **changes).loop
+    first, again = studied.gradients(2)[1], studied.gradients(2)[1]
+    assert all(map(torch.equal, first, again))

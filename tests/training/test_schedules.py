@@ -85,6 +85,7 @@ def test_a_set_of_minibatches_trains_as_a_loop_written_by_hand(digits, tmp_path)
     assert is_same({k: p.detach() for k, p in trained.items()}, by_hand)
 
 
+@pytest.mark.filterwarnings("ignore:.*flips digits")
 def test_augmented_steps_reach_the_images(digits):
     d = dd.distill(config(augment_synthetic=("flip",), iterations=3), data=digits)
     assert not torch.equal(pairs_of(d, 0)[0][0], pairs_of(d, 1)[0][0])
@@ -103,6 +104,7 @@ def test_raw_labels_are_learned_by_a_squared_error(digits, tmp_path):
     assert is_same({k: p.detach() for k, p in trained.items()}, by_hand)
 
 
+@pytest.mark.filterwarnings("ignore:.*flips digits")
 @pytest.mark.parametrize(
     "changes",
     [{"minibatch": 4, "augment_synthetic": ("flip",)}, {"labels": "raw", "optimizer": "sgd"}],
@@ -123,3 +125,8 @@ def test_sgd_takes_the_step_of_its_formula(digits):
 def test_an_unknown_optimizer_is_refused(digits):
     with pytest.raises(UsageError, match="did you mean sgd"):
         loop(digits, optimizer="sgdd")
+
+
+def test_flipped_digits_of_the_set_are_warned_of(digits):
+    with pytest.warns(UserWarning, match="'flip' flips digits"):
+        loop(dd.load("digits"), augment_synthetic=("flip",))

@@ -28,6 +28,8 @@ KINDS = {
     "steps": {"ipc": 2, "steps": 2, "epochs": 2},
     "per-tensor": {"step_sizes": "per-tensor"},
     "attack": {"objective": "attack"},
+    "soft mosaic": {"decoder": "mosaic", "labels": "soft"},
+    "raw bases": {"decoder": "bases", "decoder_args": {"bases": 4}, "labels": "raw"},
 }
 
 
