@@ -119,8 +119,8 @@ class KernelRegression(OuterMethod):
             raise UsageError(f"lr of the method is {self.lr}; give a number above 0")
         if self.nets != 1:
             raise UsageError(
-                f"nets is {self.nets}, and an iteration takes one net of the method's pool; leave "
-                "nets out, and say the pool's size with pool_size of --method-args"
+                f"nets is {self.nets}, and an iteration takes one net of the method's pool; choose "
+                "nets 1, and say the pool's size with pool_size of --method-args"
             )
         if not is_linear_head(self.net, self.split.images[:TRIED]):
             raise UsageError(
