@@ -326,8 +326,16 @@ class DistilledDataset(InitialValues):
         self, schedule: Schedule, step_sizes: Float[Tensor, " T"], update: UpdateRule
     ) -> DistilledDataset:
         """A copy with another schedule, other step sizes and another update rule; accuracies were
-        those of the training before."""
-        return self._replace(schedule=schedule, step_sizes=step_sizes, update=update, accuracies={})
+        those of the training before.
+
+        Raises:
+            DataError: a schedule of another number of images, or of steps than there are sizes.
+        """
+        changed = self._replace(
+            schedule=schedule, step_sizes=step_sizes, update=update, accuracies={}
+        )
+        check_set(changed)
+        return changed
 
     def _replace(self, **changes: Any) -> DistilledDataset:
         twin = copy.copy(self)

@@ -130,3 +130,9 @@ def test_an_unknown_optimizer_is_refused(digits):
 def test_flipped_digits_of_the_set_are_warned_of(digits):
     with pytest.warns(UserWarning, match="'flip' flips digits"):
         loop(dd.load("digits"), augment_synthetic=("flip",))
+
+
+def test_another_training_is_of_the_same_images(digits):
+    d = dd.distill(config(iterations=1), data=digits)
+    with pytest.raises(DataError, match="drawn from 5 images, but there are 10"):
+        d.with_training(Schedule.shuffled(5, 5, 2), torch.full((2,), 0.1), d.update)
