@@ -26,7 +26,7 @@ from datadistill.training.schedule import learning_rate_factor
 
 NORM_DECAY = 0.95  # of the running mean of the gradient norm
 _LOWER_RATES = "lower lr_images, lr_labels or lr_step_sizes"
-_SCALARS = ("iteration", "gradient_norm", "skipped")
+_SCALARS = ("iteration", "gradient_norm", "skipped", "passed_over")
 
 
 class OuterLoop:
@@ -88,7 +88,8 @@ class OuterLoop:
         self.optimizer = optimizer(groups=groups, betas=betas, momentum=momentum)
         self.iteration = 0  # outer iterations done
         self.gradient_norm: float | None = None  # running mean
-        self.skipped = 0
+        self.skipped = 0  # for a loss or gradient that is not finite
+        self.passed_over = 0  # by the method
 
     def advance(self) -> float:
         """One outer iteration. Returns its loss; NaN where the iteration was skipped.
@@ -100,6 +101,7 @@ class OuterLoop:
         i = self.iteration
         loss, gradients = self.gradients(i)
         if self.method.is_skipped(loss):
+            self.passed_over += 1
             self.iteration += 1
             return math.nan
         norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients))
@@ -200,4 +202,4 @@ class OuterLoop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load(state.get("method", {}))
         for name in _SCALARS:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, 0))  # older checkpoints lack passed_over

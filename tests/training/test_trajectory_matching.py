@@ -179,7 +179,8 @@ def test_a_loss_above_the_threshold_changes_nothing():
     rates = {"images": 1.0, "labels": 1.0, "step_sizes": 1.0}
     loop = OuterLoop(s, m, rates=rates, iterations=9)
     before = s.images().clone()
-    assert math.isnan(loop.advance()) and loop.iteration == 1 and loop.skipped == 0
+    assert math.isnan(loop.advance()) and loop.iteration == 1
+    assert loop.skipped == 0 and loop.passed_over == 1
     assert torch.equal(before, s.images())
     m.skip_above = 1e9
     loop.advance()
@@ -236,6 +237,12 @@ def test_a_run_comes_nearer_to_the_experts(digits, pool, kind, tmp_path):
     assert after < 0.95 * before
     d.save(tmp_path / "set")
     assert dd.DistilledDataset.load(tmp_path / "set").origin["experts"] == pool.fingerprint
+
+
+def test_a_run_that_passes_over_every_iteration_is_refused(digits, pool):
+    never = {**ARGUMENTS, "skip_above": 1e-9}
+    with pytest.raises(NumericalError, match="all 2 iterations were passed over"):
+        dd.distill(RUN.with_changes(method_args=never, iterations=2), data=digits, experts=pool)
 
 
 def mean_loss(data, pool, d):
