@@ -13,7 +13,7 @@ from training_cases import assert_resumes, config
 import datadistill as dd
 from datadistill.cli import main
 from datadistill.data.normalization import Normalization
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.innerloop import FullUnroll, StepReplay, step_sizes, unroll
 from datadistill.innerloop.losses import squared_error
 from datadistill.methods import Tesla, TrajectoryMatching
