@@ -28,14 +28,14 @@ PROG = "datadistill reproduce"
 @dataclass(frozen=True)
 class Reproduce:
     """Make a table or figure of Wang et al. 2018 again: table1, table2, table3, attack, figure4,
-    figure5.
+    figure5; or compare the methods of the field: methods.
 
     Runs what is missing, uses what is there, and writes table.md, table.csv and figure.png with the
     published numbers beside ours. Typed again it continues.
     """
 
     table: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
-    """table1, table2, table3, attack, figure4 or figure5."""
+    """table1, table2, table3, attack, figure4, figure5 or methods."""
     scale: Scale = "smoke"
     """smoke: two minutes, offline; cpu: two cores, at most 90 minutes; full: the paper's size."""
     out: Path | None = None

@@ -182,5 +182,5 @@ def test_more_images_than_a_class_has(birds, tmp_path, capsys):
         str(tmp_path / "run"),
     ]
     assert main(["distill", *argv]) == 3
-    assert "but ipc is 50" in capsys.readouterr().err
+    assert "but 50 images of each" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
