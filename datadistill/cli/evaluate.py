@@ -23,8 +23,8 @@ class Evaluate:
     """How nets are trained: by the set's own steps; for 300 epochs of plain SGD; or as the papers
     DC and DSA test, for 1,000 augmented epochs (dc: on MNIST alone)."""
     nets: int | None = None
-    """Held-out nets; default 200, and 5 for another protocol than own. By its own steps a set for
-    one fixed initialization has one."""
+    """Held-out nets; default 200, and 5 for another protocol than own and for sets that are trained
+    on in random minibatches. By its own steps a set for one fixed initialization has one."""
     epochs: int | None = None
     """Another number of epochs than the protocol's."""
     plain_nets: int = 5

@@ -48,7 +48,7 @@ from datadistill.theta import Theta, unstack
 from datadistill.torch_defaults import use_library_defaults
 
 CHUNK = 10  # nets trained at once
-NETS, NETS_OF_PROTOCOL = 200, 5  # tested where nobody says how many
+NETS, NETS_OF_LOOP = 200, 5  # tested where nobody says how many: by explicit steps, or by a loop
 Poll = Callable[[], None]
 M = TypeVar("M")
 Measure = Callable[[nn.Module, Theta, Split], M]
@@ -121,8 +121,9 @@ def evaluate(
             `tested_nets.spec_of`) or as a module, or a function without arguments that builds one
             (`lambda: MyNet()`), called again for each held-out net; default: the one the set was
             learned with.
-        nets: how many held-out draws; default 200, and 5 for a protocol. A set for one fixed
-            initialization has one net, but by a protocol as many as any.
+        nets: how many held-out draws; default 200, and 5 where they are trained by a loop of random
+            minibatches, as by a protocol. A set for one fixed initialization has one net, but by a
+            protocol as many as any.
         data: real data to test on; default: the set's own, found by name. It must have the set's
             classes.
         split: "test", "validation" or "train".
@@ -150,7 +151,8 @@ def evaluate(
     Example:
         `dd.evaluate(dd.DistilledDataset.load("runs/mnist-random-s0"), nets=200).accuracy_mean`
     """
-    nets = (NETS if protocol == OWN else NETS_OF_PROTOCOL) if nets is None else nets
+    if nets is None:
+        nets = NETS_OF_LOOP if protocol != OWN or distilled.schedule.is_random else NETS
     if nets < 1:
         raise UsageError(f"nets is {nets}, but at least 1 must be tested")
     if plain_nets < 0:

@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from datadistill.config.strategies import DC_STRATEGY, DSA_STRATEGY, DSA_STRATEGY_OF_DIGITS
 from datadistill.data.augmentation import check_augmentations
 from datadistill.data.class_names import DIGIT_SETS
 from datadistill.distilled import DistilledDataset
@@ -42,9 +43,6 @@ from datadistill.synthetic.schedule import Schedule
 __all__ = ["OWN", "PROTOCOLS", "Protocol", "describe_training", "find_protocol"]
 
 OWN = "own"
-DC_STRATEGY = "dc:crop_scale_rotate"
-DSA_STRATEGY = "color_crop_cutout_flip_scale_rotate"
-DSA_STRATEGY_OF_DIGITS = "color_crop_cutout_scale_rotate"
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 
 from datadistill.config import PoolConfig
 from datadistill.config.choices import Value
-
-STRATEGY = "color_crop_cutout_flip_scale_rotate"
-STRATEGY_OF_DIGITS = "color_crop_cutout_scale_rotate"
+from datadistill.config.strategies import DSA_STRATEGY, DSA_STRATEGY_OF_DIGITS
 
 
 class Data(NamedTuple):
@@ -33,10 +31,10 @@ class Data(NamedTuple):
 
 
 DATA = {
-    "mnist": Data("mnist", "auto", STRATEGY_OF_DIGITS),
-    "fashion": Data("fashion-mnist", "auto", STRATEGY),
-    "svhn": Data("svhn", "auto", STRATEGY_OF_DIGITS),
-    "cifar10": Data("cifar10", "zca-kornia", STRATEGY),
+    "mnist": Data("mnist", "auto", DSA_STRATEGY_OF_DIGITS),
+    "fashion": Data("fashion-mnist", "auto", DSA_STRATEGY),
+    "svhn": Data("svhn", "auto", DSA_STRATEGY_OF_DIGITS),
+    "cifar10": Data("cifar10", "zca-kornia", DSA_STRATEGY),
 }
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from datadistill.config import DistillConfig
+from datadistill.recipes.ordinary_loop import ORDINARY
 
 PAPER = "Zhou et al. 2022, as NCFM and PAD cite it, with a wider net than the other methods"
 PUBLISHED = {("cifar10", 1): 46.8, ("cifar10", 10): 65.5, ("cifar10", 50): 71.7}
@@ -81,15 +82,6 @@ def frepo(name: str, ipc: int) -> DistillConfig:
     )
 
 
-ORDINARY: dict[str, Any] = {
-    "epochs": 300,
-    "minibatch": 256,
-    "update": "momentum",
-    "update_args": {"beta": 0.9, "weight_decay": 5e-4},
-    "step_size": 0.01,
-    "step_sizes": "shared",
-    "lr_step_sizes": 0.0,
-}
 FEW: dict[str, Any] = {"pool_size": 5, "max_age": 60}
 """A pool whose nets reach their first ages in 120 steps, not 450."""
 

