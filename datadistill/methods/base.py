@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +21,13 @@ class OuterMethod(abc.ABC):
     Every random choice is drawn from streams named by the iteration, or kept in `state()`, so that
     a run can be resumed at any iteration.
     """
+
+    differentiates_training: ClassVar[bool] = False
+    """Whether the loss is differentiated through training on the set, which asks the net for second
+    derivatives."""
+
+    def check(self, synthetic: Synthetic) -> None:  # noqa: B027
+        """UsageError for a set that the method cannot learn; called before the first iteration."""
 
     @abc.abstractmethod
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:

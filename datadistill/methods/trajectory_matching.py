@@ -87,7 +87,9 @@ class TrajectoryMatching(OuterMethod):
         """The epochs that experts were trained for."""
         return int(next(iter(self.experts.values())).shape[1]) - 1
 
-    def check_step_sizes(self, synthetic: Synthetic) -> None:
+    differentiates_training = True
+
+    def check(self, synthetic: Synthetic) -> None:
         """Refuse step sizes of which some would never be learned."""
         scheduled, several = synthetic.schedule.steps, len(synthetic.rho) > 1
         if several and scheduled != self.steps:
@@ -97,7 +99,6 @@ class TrajectoryMatching(OuterMethod):
             )
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
-        self.check_step_sizes(synthetic)
         losses = [self.distance(synthetic, iteration, n) for n in range(self.nets)]
         return torch.stack(losses).mean()
 

@@ -97,6 +97,11 @@ class Unrolled(OuterMethod):
             self.seed,
         )
 
+    differentiates_training = True
+
+    def check(self, synthetic: Synthetic) -> None:
+        self.windows.check_steps(synthetic.schedule.steps)
+
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
         seed, i = self.seed, iteration
         images, labels = self.split.batch(generator(seed, "real_batch", i), self.batch)

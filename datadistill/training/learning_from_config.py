@@ -27,7 +27,7 @@ from datadistill.innerloop import (
     update_rules,
 )
 from datadistill.innerloop.losses import loss_of_labels
-from datadistill.methods import METHODS, TrajectoryMatching, Unrolled
+from datadistill.methods import METHODS, Unrolled
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
@@ -192,8 +192,7 @@ def learning_of(
         steps = method if is_whole else unrolled(**{**parts, "horizon": "whole"})
         first = find_first_step_size(make_set, steps)
     synthetic = make_set(first)
-    if isinstance(method, Unrolled):
-        method.windows.check_steps(synthetic.schedule.steps)
+    method.check(synthetic)
     loop = OuterLoop(
         synthetic,
         method,
@@ -228,7 +227,7 @@ def learning_of(
         check=partial(
             check_before_learning, spec.name, module, starts.learning, norm_of(config, module), real
         )
-        if isinstance(method, Unrolled | TrajectoryMatching)
+        if method.differentiates_training
         else None,
         keep_best=config.keep == "best",
     )
