@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MultipleLocator, NullFormatter, NullLocator
 
 from datadistill.errors import UsageError
 from datadistill.stats import format_mean
@@ -252,7 +252,8 @@ def _lines(ax: Axes, panel: CurvePanel) -> None:
 
 @own_style()
 def points_figure(title: str, panels: Sequence[PointPanel]) -> Figure:
-    """Methods by the processor's seconds of learning and accuracy, two panels side by side.
+    """Methods by the processor's seconds of learning and accuracy, one panel below the
+    other.
 
     Example:
         >>> panel = PointPanel("MNIST", {"DM": (120.0, Number(94.0, 0.3))}, {"real": Number(70.0)})
@@ -262,31 +263,46 @@ def points_figure(title: str, panels: Sequence[PointPanel]) -> Figure:
     shown = [panel for panel in panels if panel.points]
     if not shown:
         raise UsageError("the table has no row to draw; measure one of its parts first")
-    rows = -(-len(shown) // 2)
-    figure = new_figure(WIDTH, HEAD + PANEL * rows, arranged=True)
-    axes = figure.subplots(rows, min(2, len(shown)), squeeze=False)
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
-    for ax, panel in zip(axes.flat, shown, strict=False):
-        for label, (seconds, number) in panel.points.items():
-            spread = number.deviation or 0.0
-            ax.errorbar(seconds, number.value, yerr=spread, color=ORANGE, marker="o", capsize=2)
-            where = (seconds, number.value)
-            ax.annotate(clean(label, 40), where, (6, 4), textcoords="offset points", fontsize=8.5)
-        for label, number in panel.lines.items():
-            ax.axhline(number.value, color=BLUE, linewidth=1)
-            where = (0.995, number.value)
-            at = ax.get_yaxis_transform()
-            text = f"{clean(label, 40)} {number}"
-            ax.text(*where, text, transform=at, ha="right", va="bottom", fontsize=8, color=BLUE)
-        ax.set_xscale("log")
-        ax.set_xlabel("seconds of the processor to learn the set")
-        ax.set_title(clean(panel.title, 60))
-        ax.margins(x=0.25)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("percent of the test images")
+    figure = new_figure(WIDTH, HEAD + PANEL * len(shown), arranged=True)
+    axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+    for ax, panel in zip(axes, shown, strict=True):
+        _points(ax, panel)
+    axes[-1].set_xlabel("seconds of the processor to learn the set")
     figure.suptitle(clean(title, 120), x=0.01, ha="left", fontsize=13)
     return figure
+
+
+def _points(ax: Axes, panel: PointPanel) -> None:
+    ax.set_xscale("log")
+    seconds = sorted(x for x, _ in panel.points.values())
+    for label, (x, number) in panel.points.items():
+        ax.errorbar(x, number.value, yerr=number.deviation or 0.0, color=ORANGE, fmt="o", capsize=2)
+        words = f"{clean(label, 40)}  {number}"
+        to_left = x > (seconds[0] * seconds[-1]) ** 0.5  # the middle of a logarithmic axis
+        ax.annotate(
+            words,
+            (x, number.value),
+            (-8 if to_left else 8, 4),
+            textcoords="offset points",
+            ha="right" if to_left else "left",
+            fontsize=8.5,
+        )
+    for label, number in panel.lines.items():
+        ax.axhline(number.value, color=BLUE, linewidth=1)
+        ax.annotate(
+            f"{clean(label, 40)}  {number}",
+            (1.0, number.value),
+            (6, -3),
+            xycoords=ax.get_yaxis_transform(),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=BLUE,
+        )
+    ax.margins(x=0.1, y=0.15)
+    ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_ylabel("percent of the test images")
+    ax.set_title(clean(panel.title, 100), loc="left")
 
 
 def _head(figure: Figure, title: str, drawn: Sequence[Bar | Point]) -> None:
