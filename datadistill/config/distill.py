@@ -130,7 +130,7 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     pretrained nets, else batch."""
     adjoint: str = "auto"
     """How to differentiate, a name of `innerloop.ADJOINTS`: full, step-replay, truncated, higher;
-    or auto, which keeps all graphs up to 200 inner steps, and replays steps beyond."""
+    or auto, which keeps all graphs of up to 200 differentiated steps, and replays more steps."""
     window: int | None = None
     """The number of steps that are differentiated: the last ones with adjoint "truncated", those at
     a drawn place with a horizon of "random" or "growing"."""
@@ -141,7 +141,7 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
 
     # --- the outer loop
     iterations: int = 2000
-    """Outer iterations: Adam updates of images, labels and step sizes."""
+    """Outer iterations: updates of images, labels and step sizes by the `optimizer`."""
     batch: int = 256
     """Real images an outer iteration; of each class in gradient-matching and
     distribution-matching."""
@@ -191,10 +191,11 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
             "minibatch",
         )
         check_range(self, counts, least=1)
-        if self.inner_steps > MOST_STEPS:
+        if self.steps * self.epochs > MOST_STEPS:
             raise UsageError(
-                f"{self.steps} steps an epoch and {self.epochs} epochs make {self.inner_steps} "
-                f"inner steps, but there can be at most {MOST_STEPS}; lower steps or epochs"
+                f"{self.steps} steps an epoch and {self.epochs} epochs make "
+                f"{self.steps * self.epochs} inner steps, but there can be at most {MOST_STEPS}; "
+                "lower steps or epochs"
             )
         if self.minibatch is not None and self.steps != 1:
             raise UsageError(
@@ -325,14 +326,11 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
                 )
 
     @property
-    def inner_steps(self) -> int:
-        """T, the gradient steps of one training: steps x epochs."""
-        return self.steps * self.epochs
-
-    @property
-    def differentiated_steps(self) -> int:
-        """The inner steps that the gradient goes through: the window, or all."""
-        return self.inner_steps if self.window is None else self.window
+    def inner_steps(self) -> int | None:
+        """T, the gradient steps of one training: steps x epochs. None with random minibatches, of
+        which an epoch has one for each `minibatch` images of all classes
+        (`DistilledDataset.schedule.steps`)."""
+        return None if self.minibatch is not None else self.steps * self.epochs
 
     @property
     def skips(self) -> int:

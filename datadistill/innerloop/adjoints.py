@@ -19,6 +19,7 @@ What each keeps from the forward pass, for T steps, a graph of size G a step and
 
     FullUnroll   T (G + |z|)    the graph of every step; fastest
     StepReplay   T |z| + G      z_t; each graph is built again when its turn comes
+    Auto         the first of these for few steps, the second for many
     Truncated    w (G + |z|)    the graphs of the last w steps; a biased gradient, by intention
     Higher       T (G + |z|)    the `higher` library's own engine (higher_engine.py)
 
@@ -105,7 +106,7 @@ class Truncated:
             raise UsageError(
                 f"window is {self.window!r}, but it must be a whole number of steps, at least 1"
             )
-        if not isinstance(self.adjoint, (FullUnroll, StepReplay)):
+        if not isinstance(self.adjoint, (FullUnroll, StepReplay, Auto)):
             raise UsageError(
                 f"Truncated cannot run over {type(self.adjoint).__name__}; use "
                 "FullUnroll() or StepReplay()"
@@ -128,7 +129,10 @@ class Truncated:
         if sources:
             values = _Severed.apply(len(theta_cut), *theta_cut.values(), *sources)
             theta_cut = dict(zip(theta_cut, values, strict=True))
-        if isinstance(self.adjoint, StepReplay):
+        adjoint = self.adjoint
+        if isinstance(adjoint, Auto):
+            adjoint = adjoint.choose(T - cut)
+        if isinstance(adjoint, StepReplay):
             return _replay(problem, theta_cut, state_cut, buffers, step_sizes, cut, T)
         return _loop(problem, theta_cut, state_cut, buffers, step_sizes, cut, T)
 
@@ -177,6 +181,25 @@ class StepReplay:
 
     def run(self, problem: InnerProblem, theta: Theta, state: State, step_sizes: Tensor) -> Result:
         return _replay(problem, theta, state, problem.buffers_0, step_sizes, 0, problem.steps.T)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """`FullUnroll()` for up to `most` differentiated steps, `StepReplay()` for more.
+
+    Example:
+        >>> Auto().choose(200), Auto().choose(201)
+        (FullUnroll(), StepReplay())
+    """
+
+    most: int = 200
+
+    def choose(self, steps: int) -> FullUnroll | StepReplay:
+        """The adjoint of so many differentiated steps."""
+        return FullUnroll() if steps <= self.most else StepReplay()
+
+    def run(self, problem: InnerProblem, theta: Theta, state: State, step_sizes: Tensor) -> Result:
+        return self.choose(problem.steps.T).run(problem, theta, state, step_sizes)
 
 
 def _is_differentiable(x: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,12 +22,13 @@ class OuterMethod(abc.ABC):
     a run can be resumed at any iteration.
     """
 
-    differentiates_training: ClassVar[bool] = False
-    """Whether the loss is differentiated through training on the set, which asks the net for second
-    derivatives."""
-
     def check(self, synthetic: Synthetic) -> None:  # noqa: B027
         """UsageError for a set that the method cannot learn; called before the first iteration."""
+
+    def differentiated_steps(self, synthetic: Synthetic) -> int:
+        """The most steps of training on the set that the loss is differentiated through, which asks
+        the net for second derivatives; 0 for a loss of another kind."""
+        return 0
 
     @abc.abstractmethod
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:

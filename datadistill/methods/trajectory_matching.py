@@ -87,7 +87,8 @@ class TrajectoryMatching(OuterMethod):
         """The epochs that experts were trained for."""
         return int(next(iter(self.experts.values())).shape[1]) - 1
 
-    differentiates_training = True
+    def differentiated_steps(self, synthetic: Synthetic) -> int:
+        return self.steps
 
     def check(self, synthetic: Synthetic) -> None:
         """Refuse step sizes of which some would never be learned."""

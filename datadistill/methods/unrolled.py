@@ -97,7 +97,8 @@ class Unrolled(OuterMethod):
             self.seed,
         )
 
-    differentiates_training = True
+    def differentiated_steps(self, synthetic: Synthetic) -> int:
+        return self.window or synthetic.schedule.steps
 
     def check(self, synthetic: Synthetic) -> None:
         self.windows.check_steps(synthetic.schedule.steps)

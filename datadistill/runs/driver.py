@@ -13,6 +13,7 @@ import contextlib
 import math
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,7 +80,7 @@ def run(
     if folder is None:
         RunFolder.refuse_occupied(path)  # before the data are read, which may take minutes
     kind.check(config, path, options, resume)
-    with name_out_of_memory(kind.explain_memory(config)), StopFlag() as stop:
+    with name_out_of_memory(partial(kind.explain_memory, config)), StopFlag() as stop:
         with interruptible(_describe_not_begun(kind, config, folder)):
             work = kind.build(config, options)
         fresh = folder is None
@@ -113,7 +114,7 @@ def _run_in_memory(kind: Kind[C, R], config: C | None, resume: bool, options: Ru
             "a run in memory cannot be resumed; pass out=FOLDER, and a config to start one"
         )
     kind.check(config, None, options, False)
-    with name_out_of_memory(kind.explain_memory(config)), StopFlag() as stop:
+    with name_out_of_memory(partial(kind.explain_memory, config)), StopFlag() as stop:
         with interruptible(_describe_not_begun(kind, config, None)):
             work = kind.build(config, options)
         _run_inputs(work, None, options, "nothing was saved (no folder)")

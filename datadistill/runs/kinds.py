@@ -214,8 +214,8 @@ class Kind(abc.ABC, Generic[C, R]):
 
     @abc.abstractmethod
     def explain_memory(self, config: C) -> str:
-        """The end of the sentence "out of memory: ...": what takes the memory and what takes
-        less."""
+        """The end of the sentence "out of memory: ...": what takes the memory and what takes less.
+        Called where memory ran out, before or after `build`."""
 
     def describe_end(self, config: C, path: Path) -> str:
         """The sentence for a signal after the last step, when everything is saved."""

@@ -211,11 +211,11 @@ def undo_create(folder: RunFolder, began: Callable[[], bool]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def name_out_of_memory(what: str) -> Iterator[None]:
-    """Turn running out of memory into an `OutOfMemory` whose sentence ends in `what`."""
+def name_out_of_memory(explain: Callable[[], str]) -> Iterator[None]:
+    """Turn running out of memory into an `OutOfMemory` whose sentence ends as `explain` says."""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(f"out of memory: {what} ({str(error)[:120]})") from error
+        raise OutOfMemory(f"out of memory: {explain()} ({str(error)[:120]})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import time
@@ -17,6 +18,7 @@ from datadistill.config import RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
+from datadistill.methods import METHODS
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM
 from datadistill.pool import Pool
@@ -112,6 +114,7 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
                     + (", or dd.Pool.of([net, ...], data=...)" if name == "pool" else "")
                 )
         self.data, self.experts = data, experts
+        self.learning: Learning | None = None  # once it is built
         self.nets: Pool | Sequence[nn.Module] | None = pool
         if isinstance(net, list | tuple):
             if pool is not None:
@@ -168,8 +171,8 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
             )
 
     def build(self, config: DistillConfig, options: RunOptions) -> Work[DistilledDataset]:
-        learning = learning_of(config, options, self.data, self.net, self.nets, self.experts)
-        return _Outer(learning, describe_unused(config))
+        self.learning = learning_of(config, options, self.data, self.net, self.nets, self.experts)
+        return _Outer(self.learning, describe_unused(config))
 
     def command(self, config: DistillConfig, path: Path) -> str:
         used = (
@@ -183,9 +186,19 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
         return f"datadistill distill --resume {path}"
 
     def explain_memory(self, config: DistillConfig) -> str:
+        if self.learning is None:
+            return "real images, net and set; try a smaller --ipc, or fewer --nets"
+        loop = self.learning.loop
+        steps = loop.method.differentiated_steps(loop.synthetic)
+        reads_batch = "batch" in inspect.signature(METHODS[config.method]).parameters
+        smaller = f"a --batch below {config.batch}" if reads_batch else "fewer --nets"
+        if not steps:
+            return f"an iteration of {config.method}; try {smaller}, or a smaller --ipc"
+        if config.adjoint == "step-replay":
+            return f"{steps} inner steps; try fewer of them, or {smaller}"
         return (
-            f"{config.differentiated_steps} inner steps with every graph kept; try --adjoint "
-            f"step-replay, fewer --epochs, or a --batch below {config.batch}"
+            f"{steps} inner steps with every graph kept; try --adjoint step-replay, fewer of them, "
+            f"or {smaller}"
         )
 
     def describe_end(self, config: DistillConfig, path: Path) -> str:

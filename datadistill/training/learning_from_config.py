@@ -21,9 +21,6 @@ from datadistill.innerloop import (
     ADJOINTS,
     LOSSES,
     Adjoint,
-    FullUnroll,
-    StepReplay,
-    Truncated,
     update_rules,
 )
 from datadistill.innerloop.losses import loss_of_labels
@@ -73,7 +70,6 @@ METHOD_PARTS = (
 )
 OPTIMIZER_PARTS = ("groups", "betas", "momentum")
 OBJECTIVE_PARTS = ("attacked", "target", "classes")
-REPLAY_FROM = 200  # inner steps above which "auto" stops keeping every graph
 
 
 def load_run_data(config: DistillConfig, options: RunOptions) -> RealData:
@@ -227,7 +223,7 @@ def learning_of(
         check=partial(
             check_before_learning, spec.name, module, starts.learning, norm_of(config, module), real
         )
-        if method.differentiates_training
+        if method.differentiated_steps(synthetic)
         else None,
         keep_best=config.keep == "best",
     )
@@ -235,12 +231,8 @@ def learning_of(
 
 def adjoint_of(config: DistillConfig) -> Adjoint:
     """The adjoint that `config.adjoint` names."""
-    if config.adjoint == "auto":
-        return FullUnroll() if config.differentiated_steps <= REPLAY_FROM else StepReplay()
-    if config.adjoint == "truncated":
-        assert config.window is not None  # the config sees to it
-        return Truncated(config.window)
-    adjoint: Adjoint = choose({"auto": FullUnroll, **ADJOINTS}, "adjoint", config.adjoint, {})()
+    args = {"window": config.window} if config.adjoint == "truncated" else {}
+    adjoint: Adjoint = choose(ADJOINTS, "adjoint", config.adjoint, args)()
     return adjoint
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from datadistill.config import DistillConfig
 from datadistill.config.choices import check_description
+from datadistill.config.distill import MOST_STEPS
 from datadistill.data import RealData
 from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
@@ -76,7 +77,14 @@ def synthetic_of(
 def schedule_of(config: DistillConfig, images: int) -> Schedule:
     """The schedule of a set of so many images."""
     if config.minibatch is not None:
-        return Schedule.shuffled(images, config.minibatch, config.epochs, config.augment_synthetic)
+        drawn = Schedule.shuffled(images, config.minibatch, config.epochs, config.augment_synthetic)
+        if drawn.steps > MOST_STEPS:
+            raise UsageError(
+                f"{config.epochs} epochs over {images} images in minibatches of "
+                f"{config.minibatch} make {drawn.steps} inner steps, but there can be at most "
+                f"{MOST_STEPS}; lower epochs, or raise minibatch"
+            )
+        return drawn
     return Schedule.equal(images, config.steps, config.epochs, config.augment_synthetic)
 
 

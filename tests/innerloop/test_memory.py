@@ -11,7 +11,16 @@ import pytest
 import torch
 from inner_cases import case
 
-from datadistill.innerloop import FullUnroll, StepReplay, Steps, Truncated, momentum, sgd, unroll
+from datadistill.innerloop import (
+    Auto,
+    FullUnroll,
+    StepReplay,
+    Steps,
+    Truncated,
+    momentum,
+    sgd,
+    unroll,
+)
 
 
 class Meter(torch.autograd.graph.saved_tensors_hooks):
@@ -87,6 +96,17 @@ def test_full_unroll_keeps_a_graph_a_step():
     assert a_step > size  # theta_t and the activations
     assert (saved[8][0] - saved[4][0]) / 4 == pytest.approx(a_step, rel=0.02)
     assert saved[8][2] > 3 * saved[2][2]
+
+
+def test_auto_replays_where_more_steps_are_differentiated():
+    auto = Auto(most=1)
+    for adjoint, T, same in (
+        (auto, 1, FullUnroll()),
+        (auto, 2, StepReplay()),
+        (Truncated(1, auto), 3, Truncated(1, FullUnroll())),
+        (Truncated(2, auto), 3, Truncated(2, StepReplay())),
+    ):
+        assert measure(adjoint, T, sgd())[0] == measure(same, T, sgd())[0]
 
 
 def test_truncation_keeps_the_windows_graphs():

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from training_cases import CONVNET, config, loop, to_double
 
-from datadistill.innerloop import FullUnroll, Higher, StepReplay, Truncated
+from datadistill.innerloop import Auto, Higher, StepReplay, Truncated
 from datadistill.starts import Fixed
-from datadistill.training.learning_from_config import REPLAY_FROM, adjoint_of
+from datadistill.training.learning_from_config import adjoint_of
 
 CASES = {
     "random, soft, per-tensor, momentum": {
@@ -93,9 +93,7 @@ def test_the_adjoint_that_a_config_names():
     def named(**changes):
         return adjoint_of(config(**changes))
 
-    assert named() == FullUnroll()
-    assert named(epochs=REPLAY_FROM) == FullUnroll()
-    assert named(epochs=REPLAY_FROM + 1) == StepReplay()
+    assert named() == Auto()
     assert named(adjoint="step-replay") == StepReplay()
     assert named(adjoint="truncated", window=2) == Truncated(2)
     assert isinstance(named(adjoint="higher"), Higher)

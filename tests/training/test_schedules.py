@@ -9,6 +9,7 @@ from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import LOSSES, momentum, unroll
 from datadistill.synthetic import Schedule
 from datadistill.theta import is_same
+from datadistill.training.distillation import Distillation
 
 
 def pairs_of(d, stream):
@@ -136,3 +137,29 @@ def test_another_training_is_of_the_same_images(digits):
     d = dd.distill(config(iterations=1), data=digits)
     with pytest.raises(DataError, match="drawn from 5 images, but there are 10"):
         d.with_training(Schedule.shuffled(5, 5, 2), torch.full((2,), 0.1), d.update)
+
+
+def test_the_steps_of_random_minibatches_are_counted(digits):
+    """20 images in minibatches of 8: three steps an epoch."""
+    learning = loop(digits, ipc=2, minibatch=8, epochs=5, step_sizes="shared")
+    synthetic = learning.loop.synthetic
+    assert synthetic.schedule.steps == learning.loop.method.differentiated_steps(synthetic) == 15
+    assert config(ipc=2, minibatch=8, epochs=5).inner_steps is None
+    assert config(ipc=2, steps=2, epochs=5).inner_steps == 10
+
+
+def test_too_many_steps_of_random_minibatches_are_refused(digits):
+    with pytest.raises(UsageError, match="make 1000010 inner steps"):
+        loop(digits, minibatch=1, epochs=100_001, step_sizes="shared")
+
+
+def test_out_of_memory_names_the_steps_there_are(digits):
+    for changes, said in (
+        ({"minibatch": 4, "step_sizes": "shared"}, "6 inner steps with every graph kept"),
+        ({"adjoint": "step-replay"}, "2 inner steps; try fewer of them"),
+        ({"net": "convnet", "method": "distribution-matching"}, "of distribution-matching; try a"),
+    ):
+        run, kind = config(**changes), Distillation(digits)
+        assert "inner steps" not in kind.explain_memory(run)
+        kind.build(run, dd.RunOptions())
+        assert said in kind.explain_memory(run)
