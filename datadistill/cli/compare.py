@@ -21,7 +21,8 @@ from datadistill.studies.table import to_csv
 class Compare:
     """Test a distilled set and the baselines of the literature on the same held-out nets.
 
-    How each baseline is trained (step sizes, epochs) is chosen on training images with other nets.
+    Baselines have as many images as have the bytes of the set's. How each is trained (step sizes,
+    epochs) is chosen on training images with other nets.
     """
 
     set_: SetPath

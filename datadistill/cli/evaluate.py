@@ -37,10 +37,10 @@ class Evaluate:
     """Other architectures, one or several: lenet, alexcifarnet, alexnet, convnet, mlp, resnet18,
     vgg11, torchvision; with arguments: convnet:width=128,depth=4."""
     beside: tuple[str, ...] = ()
-    """Real images in the place of the set's, by the same protocol: random-real, k-means, herding,
-    average-real."""
-    sets: int = 3
-    """Of random-real and k-means beside the set."""
+    """Real images in the place of the set's, as many as have the bytes of its images, by the same
+    protocol: random-real, k-means, herding, average-real."""
+    sets: int | None = None
+    """Of random-real and k-means beside the set; default 3."""
     split: Literal["test", "validation", "train"] = "test"
     """Which real images to test on."""
     pool: Path | None = None

@@ -20,7 +20,7 @@ from datadistill.data import Split
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError, suggest
 from datadistill.evaluation.attack import get_attack
-from datadistill.evaluation.coresets import Maker, classes_of
+from datadistill.evaluation.coresets import Maker, classes_of, count_images
 from datadistill.innerloop import sgd
 from datadistill.synthetic.schedule import Schedule
 
@@ -77,12 +77,12 @@ def real_set(
     value of `BASELINES`; `seed` and `draw` say the stream and which set of it. An attacked set's
     images of class K carry label T."""
     classes, k = classes_of(d), len(d.classes)
-    ipc = int(torch.bincount(classes, minlength=k).max())
-    images = maker(split, k, ipc, seed, draw)
+    images = maker(split, k, int(count_images(d).max()), seed, draw)
     labels = torch.arange(k, device=images.device)
     if (pair := get_attack(d)) is not None:
         labels[pair[0]] = pair[1]
-    # the r-th image of class c, for the r-th image of class c in d; a mean image for all of them
+    # the r-th image of class c, for the r-th image of class c in d; where there are fewer they
+    # serve in turn, a mean image for all of them
     rank = torch.stack([(classes[:j] == classes[j]).sum() for j in range(len(classes))])
     place = (rank % images.shape[1]) * k + classes
     epoch = list(d.schedule.batches)

@@ -106,7 +106,8 @@ def compare(
 ) -> Comparison:
     """Test a set and the baselines on held-out nets and the full test split.
 
-    The baselines have the set's layout: as many images of each class in as many steps. Combinations
+    The baselines have the set's layout: as many images of each class in as many steps; a set that a
+    decoder makes is compared with images in the same bytes (`coresets.count_images`). Combinations
     are judged on at most 1024 training images, with the first two sets of a baseline;
     "optimized-real" tries `optimized_from` random sets with the combination that won for
     "random-real", and the best fifth is tested. A set for one fixed initialization is tested on

@@ -154,13 +154,24 @@ def classes_of(d: DistilledDataset) -> Int[Tensor, " n"]:
     return classes
 
 
+def count_images(d: DistilledDataset) -> Int[Tensor, " k"]:
+    """The number of real images of each class that a set is compared with: as many as it has; where
+    a decoder makes its images, as many as its tensors have the bytes of, at least one. The bytes of
+    learned labels are not counted."""
+    classes = len(d.classes)
+    counts = torch.bincount(classes_of(d), minlength=classes)
+    if d.coded is None:
+        return counts
+    stored = sum(x.numel() * x.element_size() for x in d.coded.values())
+    one_of_each = classes * d.images[0].numel() * d.images.element_size()
+    return torch.full_like(counts, max(1, stored // one_of_each))
+
+
 def coreset(
     d: DistilledDataset, maker: Maker, split: Split, seed: int, draw: int
 ) -> DistilledDataset:
-    """Real images in the place of a distilled set's, with hard labels, all in one step.
-
-    Of each class there are as many as the set has; where a decoder makes the set's images, as many
-    as its tensors have the bytes of, at least one. The bytes of learned labels are not counted.
+    """Real images in the place of a distilled set's, with hard labels, all in one step; see
+    `count_images`.
 
     Args:
         d: the set.
@@ -168,13 +179,8 @@ def coreset(
         split: the training images, on the device of the set.
         seed, draw: the stream, and which set of it.
     """
-    classes = len(d.classes)
-    wanted = torch.bincount(classes_of(d), minlength=classes)
-    if d.coded is not None:
-        stored = sum(x.numel() * x.element_size() for x in d.coded.values())
-        one_of_each = classes * d.images[0].numel() * d.images.element_size()
-        wanted = torch.full_like(wanted, max(1, stored // one_of_each))
-    found = maker(split, classes, int(wanted.max()), seed, draw)
+    wanted = count_images(d)
+    found = maker(split, len(d.classes), int(wanted.max()), seed, draw)
     images = [found[k, : int(count)] for k, count in enumerate(wanted)]
     labels = [torch.full((len(of_class),), k) for k, of_class in enumerate(images)]
     return d.with_images(torch.cat(images), torch.cat(labels).to(d.images.device))

@@ -29,6 +29,8 @@ from datadistill.stats import Interval, deviation, mean, paired_difference
 from datadistill.torch_defaults import use_library_defaults
 
 DISTILLED = "distilled"
+SETS = 3
+"""Of each coreset that is drawn, by default."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def evaluate_across(
     *,
     architectures: Sequence[str | nn.Module | NetFactory | None] = (None,),
     beside: Sequence[str] = (),
-    sets: int = 3,
+    sets: int | None = None,
     data: RealData | None = None,
     data_root: str | None = None,
     device: str = "auto",
@@ -91,7 +93,7 @@ def evaluate_across(
         architectures: each as `net` of `evaluate`; None is the one the set was learned with.
         beside: names of `coresets.BASELINES`; not with the protocol "own", by which `compare` tests
             them.
-        sets: how many of each kind of coreset that is drawn.
+        sets: how many of each kind of coreset that is drawn; default 3.
         data, data_root, device, protocol: as of `evaluate`.
         seed: stream of the nets and of the coresets.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it
@@ -102,8 +104,8 @@ def evaluate_across(
         For each architecture a row of the set, and one for each kind of coreset.
 
     Raises:
-        UsageError: an unknown coreset, coresets by the protocol "own", or beside a set that
-            attacks.
+        UsageError: an unknown coreset, a number of sets where none is drawn, coresets by the
+            protocol "own", or beside a set that attacks.
         DataError: fewer real images of a class than the set has.
 
     Example:
@@ -117,7 +119,7 @@ def evaluate_across(
     real = in_space_of(d, (data or load_own_data(d, data_root=data_root)).to(where))
     tested = {DISTILLED: [d]}
     for name in iterate(dict.fromkeys(beside), "choosing real images", len(beside)):
-        count = 1 if name in DETERMINISTIC else sets
+        count = 1 if name in DETERMINISTIC else (sets or SETS)
         made = [coreset(d.to(where), BASELINES[name], real.train, seed, n) for n in range(count)]
         tested[name] = made
     rows: list[CrossRow] = []
@@ -136,12 +138,20 @@ def evaluate_across(
     return tuple(rows)
 
 
-def _check(d: DistilledDataset, beside: Sequence[str], sets: int, protocol: str | Protocol) -> None:
+def _check(
+    d: DistilledDataset, beside: Sequence[str], sets: int | None, protocol: str | Protocol
+) -> None:
     for name in beside:
         if name not in BASELINES:
             raise UsageError(f"there is no coreset {name!r}; {suggest(name, BASELINES)}")
-    if sets < 1:
+    if sets is not None and sets < 1:
         raise UsageError(f"sets is {sets}, but it must be at least 1")
+    if sets is not None and all(name in DETERMINISTIC for name in beside):
+        beside_it = f"{' and '.join(beside)} alone" if beside else "nothing"
+        raise UsageError(
+            f"sets is {sets}, a number of drawn sets of real images, and beside the set stands "
+            f"{beside_it}; add random-real or k-means (--beside random-real), or leave --sets out"
+        )
     if beside and protocol == OWN:
         raise UsageError(
             "the protocol own trains by the set's own step sizes, which are not those for real "

@@ -10,6 +10,7 @@ from comparison_cases import SIZE, K
 import datadistill as dd
 from datadistill.data import Split
 from datadistill.errors import DataError
+from datadistill.evaluation.baselines import real_set
 from datadistill.evaluation.coresets import BASELINES, coreset, herding, random_real
 from datadistill.synthetic.decoders import DECODERS
 
@@ -111,8 +112,12 @@ def test_decoded_images_are_counted_by_their_bytes(train, monkeypatch):
         coded=coded,
     )
     found = coreset(made, random_real, train, 0, 0)
-    assert torch.bincount(found.labels).tolist() == [1, 1, 1]
-    assert found.decoder is None and found.bytes < made.bytes
+    laid_out = real_set(made, random_real, train, 0, 0)
+    for real in (found, laid_out):
+        assert torch.bincount(real.labels).tolist() == [1, 1, 1]
+        assert real.decoder is None and real.bytes < made.bytes
+    trained_on = laid_out.labels[laid_out.order[0]]
+    assert torch.equal(trained_on, made.labels)  # each serves for the four decoded ones
 
 
 def test_too_few_real_images_are_refused(train):

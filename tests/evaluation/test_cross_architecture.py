@@ -101,6 +101,8 @@ REFUSED = {
     "no such coreset": ({"beside": ["herdin"]}, {}, "no coreset 'herdin'; did you mean herding"),
     "by its own steps": ({"beside": ["herding"], "protocol": "own"}, {}, "or use compare"),
     "no set": ({"sets": 0}, {}, "sets is 0"),
+    "sets of nothing": ({"sets": 4}, {}, "stands nothing; add random-real or k-means"),
+    "sets of one": ({"sets": 4, "beside": ["herding"]}, {}, "stands herding alone"),
     "the last net": ({"architectures": ("mlp", "mlp:depht=1")}, {}, "did you mean depth"),
     "an attack": ({"beside": ["herding"]}, {"attack": Attack(0, 1, 10)}, "the set attacks"),
 }
@@ -150,6 +152,12 @@ def test_one_net_by_a_protocol_is_shown_as_ever(file, capsys):
     said = capsys.readouterr().out
     assert "of mlp (width 12, depth 1), drawn by the scheme default" in said
     assert "protocol plain" in said and "2 epochs of SGD without augmentation" in said
+
+
+def test_sets_that_nothing_is_drawn_for(file, capsys):
+    assert main(["evaluate", file, "--sets", "4"]) == 2
+    said = capsys.readouterr().err
+    assert "sets is 4" in said and "(--beside random-real), or leave --sets out" in said
 
 
 def test_a_protocol_is_not_saved(file, capsys):
