@@ -91,7 +91,8 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     from 0, which keeps them as they are, to 1."""
     step_size: float | None = 0.02
     """Every step size starts here; the paper has 0.02. None tries a grid on real training images
-    before learning."""
+    before learning. With boost_from they start at the older set's, where that has as many for the
+    same update rule."""
     step_sizes: Literal["per-step", "shared", "per-tensor"] = "per-step"
     """One for each step (the paper's), one for all, or one for each step and parameter tensor."""
     decoder: str = "pixels"

@@ -236,7 +236,7 @@ class _Outer(Work[DistilledDataset]):
 
     def check(self) -> str | None:
         checked = None if self.learning.check is None else self.learning.check()
-        return "; ".join(filter(None, (self.unused, checked))) or None
+        return "; ".join(filter(None, (self.unused, self.learning.note, checked))) or None
 
     def advance(self) -> Step:
         if not self.due:

@@ -56,6 +56,7 @@ class Learning:
         check: of the net before the first iteration, which returns a line for the log; None for
             none.
         keep_best: whether the set of the best test is the result, not the last.
+        note: a line for the log.
     """
 
     def __init__(
@@ -70,10 +71,11 @@ class Learning:
         every: int,
         check: Callable[[], str | None] | None,
         keep_best: bool,
+        note: str | None = None,
     ) -> None:
         self.loop, self.validation, self.to_distilled = loop, validation, to_distilled
         self.data, self.net, self.inputs = data, net, inputs
-        self.every, self.check, self.keep_best = every, check, keep_best
+        self.every, self.check, self.keep_best, self.note = every, check, keep_best, note
         self.warned_of_edges = False
         self.loss_sum, self.loss_count = 0.0, 0  # since the last test
         self.best: tuple[float, int] | None = None  # accuracy, iteration

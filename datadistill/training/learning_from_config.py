@@ -36,7 +36,7 @@ from datadistill.pool import Pool
 from datadistill.synthetic import DECODERS
 from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
-from datadistill.training.boosting import check_older, load_older
+from datadistill.training.boosting import check_older, continue_step_sizes, load_older
 from datadistill.training.experts_from_config import load_experts, trajectories_of
 from datadistill.training.features_from_config import net_spec, take_features
 from datadistill.training.first_step_size import find_first_step_size
@@ -178,16 +178,18 @@ def learning_of(
         "labels": config.lr_labels,
         "step_sizes": config.lr_step_sizes,
     }
-    tensors = len(trainable(module))
-    make_set = partial(synthetic_of, config, real, tensors, objective, make_decoder, older)
-    first = config.step_size
-    if first is None:
+    tensors = trainable(module)
+    make_set = partial(synthetic_of, config, real, len(tensors), objective, make_decoder, older)
+    first, anew = config.step_size, None
+    synthetic = make_set(1.0 if first is None else first)
+    if older is not None:
+        anew = continue_step_sizes(synthetic, older, update, tensors)
+    if first is None and (older is None or anew is not None):
         # other methods, and windows of some steps, do not say how a step size does
         unrolled = choose(METHODS, "method", "unrolled", {}, METHOD_PARTS)
         is_whole = isinstance(method, Unrolled) and config.horizon == "whole"
         steps = method if is_whole else unrolled(**{**parts, "horizon": "whole"})
-        first = find_first_step_size(make_set, steps)
-    synthetic = make_set(first)
+        synthetic = make_set(find_first_step_size(make_set, steps))
     method.check(synthetic)
     loop = OuterLoop(
         synthetic,
@@ -226,6 +228,7 @@ def learning_of(
         if method.differentiated_steps(synthetic)
         else None,
         keep_best=config.keep == "best",
+        note=anew,
     )
 
 

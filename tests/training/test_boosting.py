@@ -1,10 +1,13 @@
 """Boosting: a set grown from a smaller one, and prefixes of sets."""
 
+import re
+
 import pytest
 import torch
 from training_cases import assert_resumes, config, loop
 
 import datadistill as dd
+from datadistill.data.reference import DataReference
 from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import unroll
 from datadistill.synthetic import Schedule
@@ -106,6 +109,58 @@ def test_another_set_is_refused_on_resume(digits, small, tmp_path):
             resume=True,
             options=options,
         )
+
+
+@pytest.mark.parametrize("form", ["per-step", "shared", "per-tensor"])
+def test_step_sizes_go_on_from_the_older_ones(digits, tmp_path, form):
+    old = dd.distill(config(**SMALL, step_sizes=form), data=digits, out=tmp_path / "old")
+    assert not torch.allclose(old.step_sizes, torch.tensor(0.1))
+    for step_size in (0.3, None):
+        grown = grow(digits, tmp_path / "old", step_sizes=form, step_size=step_size)
+        torch.testing.assert_close(grown.loop.synthetic.step_sizes().detach(), old.step_sizes)
+        assert grown.note is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epochs": 3}, r"has 2 for Sgd.*, wanted 3 for Sgd"),
+        ({"step_sizes": "per-tensor"}, r"has 2 for Sgd.*, wanted 2x4 for Sgd"),
+        ({"step_sizes": "shared"}, r"has 2 for Sgd.*, wanted 1 for Sgd"),
+        ({"update": "adam"}, r"has 2 for Sgd.*, wanted 2 for Adam"),
+    ],
+)
+def test_other_step_sizes_start_anew_and_say_so(digits, small, changes, said):
+    grown = grow(digits, small, **changes)
+    torch.testing.assert_close(
+        grown.loop.synthetic.step_sizes().unique().detach(), torch.tensor([0.1])
+    )
+    assert re.search(said, grown.note)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        (
+            {"data": DataReference("mnist")},
+            DataError,
+            "from mnist, and the data are digits",
+        ),
+        ({"data": DataReference("digits", seed=5)}, UsageError, "with seed 5 and validation"),
+        ({"data": DataReference("digits", fingerprint="0")}, DataError, "fingerprint differs"),
+        ({"classes": tuple("abcdefghij")}, DataError, r"10 classes \(a, b, "),
+    ],
+)
+def test_a_set_of_other_data_is_not_grown(digits, small, tmp_path, changes, error, said):
+    dd.DistilledDataset.load(small)._replace(**changes).save(tmp_path / "other")
+    with pytest.raises(error, match=said):
+        grow(digits, tmp_path / "other")
+
+
+def test_a_set_of_a_decoder_is_not_grown(digits, tmp_path):
+    dd.distill(config(**SMALL, decoder="mosaic"), data=digits, out=tmp_path / "old")
+    with pytest.raises(UsageError, match=r"made by the decoder mosaic.* grow a set of pixels"):
+        grow(digits, tmp_path / "old", ipc=5)
 
 
 def test_windows_grow_sets_too(digits, small):
