@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,12 +22,17 @@ class OuterMethod(abc.ABC):
     a run can be resumed at any iteration.
     """
 
+    takes_second_derivatives: ClassVar[bool] = False
+    """Whether a gradient in the net's parameters is differentiated again, so that nets other than
+    this library's are checked for it before learning."""
+
     def check(self, synthetic: Synthetic) -> None:  # noqa: B027
-        """UsageError for a set that the method cannot learn; called before the first iteration."""
+        """UsageError for a set that the method cannot learn; called by the loop before its first
+        iteration."""
 
     def differentiated_steps(self, synthetic: Synthetic) -> int:
-        """The most steps of training on the set that the loss is differentiated through, which asks
-        the net for second derivatives; 0 for a loss of another kind."""
+        """The most steps of training on the set whose graphs the loss keeps; 0 for a loss that
+        keeps none."""
         return 0
 
     @abc.abstractmethod
@@ -38,10 +43,6 @@ class OuterMethod(abc.ABC):
     def after(self, synthetic: Synthetic, iteration: int) -> None:  # noqa: B027
         """Called after the set was updated, not where an iteration is skipped; matching methods
         train their net here."""
-
-    def is_skipped(self, loss: float) -> bool:
-        """Whether an iteration with this loss changes nothing, by intention."""
-        return False
 
     def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
         """The place where an iteration with a loss or gradient that is not finite went wrong, for

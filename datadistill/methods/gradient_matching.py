@@ -129,7 +129,7 @@ class GradientMatching(OuterMethod):
     distance: str = "cosine"
 
     def __post_init__(self) -> None:
-        self._trained: Theta | None = None  # the net of the round, once it was trained
+        self._trained: tuple[int, Theta] | None = None  # a round, and its net once it was trained
         check_matching(self.net, self.norm, self.augment, self.objective, self.labels)
         if self.nets != 1:
             raise UsageError(
@@ -147,6 +147,8 @@ class GradientMatching(OuterMethod):
         for name, least_value in (("outer", 0), ("inner", 0), ("lr_net", 0)):
             if getattr(self, name) < least_value:
                 raise UsageError(f"{name} is {getattr(self, name)}; give a number of 0 or more")
+
+    takes_second_derivatives = True
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
         net, theta = self._net_of(synthetic, iteration)
@@ -188,7 +190,7 @@ class GradientMatching(OuterMethod):
             schedule.steps,
         )
         rates = torch.full((steps.T,), self.lr_net, dtype=images.dtype, device=images.device)
-        self._trained = unroll(
+        trained = unroll(
             net,
             in_channels_last(theta),
             steps,
@@ -196,14 +198,16 @@ class GradientMatching(OuterMethod):
             norm=self.norm,
             stream=derive(self.seed, "net_dropout", iteration),
         )
+        self._trained = iteration // outer, trained
 
     def _net_of(self, synthetic: Synthetic, iteration: int) -> tuple[nn.Module, Theta]:
-        """The net of an iteration: fresh in the first of its round, then as it was trained."""
-        round_, place = divmod(iteration, self._loops(synthetic)[0])
+        """The net of an iteration: fresh in its round, until it was trained."""
+        round_ = iteration // self._loops(synthetic)[0]
         net, theta_0, _ = nets_at_once(self.start, self.net, round_)[0]
-        if place == 0 or self._trained is None:
+        # iterations that are skipped train no net, and may be the last of a round
+        if self._trained is None or self._trained[0] != round_:
             return net, theta_0
-        return net, {k: self._trained[k].to(p.device) for k, p in theta_0.items()}
+        return net, {k: self._trained[1][k].to(p.device) for k, p in theta_0.items()}
 
     def _loops(self, synthetic: Synthetic) -> tuple[int, int]:
         """(O, I) for a set."""
@@ -216,7 +220,9 @@ class GradientMatching(OuterMethod):
         return ClassBatches(self.split, self.batch, self.augment, self.seed)
 
     def state(self) -> dict[str, Any]:
-        return {} if self._trained is None else {"theta": self._trained}
+        if self._trained is None:
+            return {}
+        return {"round": self._trained[0], "theta": self._trained[1]}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self._trained = dict(state["theta"]) if "theta" in state else None
+        self._trained = (state["round"], dict(state["theta"])) if state else None

@@ -26,12 +26,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from datadistill.errors import UsageError
-from datadistill.innerloop import Truncated
+from datadistill.innerloop import Auto, FullUnroll
 from datadistill.innerloop.adjoints import Result
 from datadistill.innerloop.attributes import keep_attributes
 from datadistill.innerloop.problem import InnerProblem
 from datadistill.innerloop.update_rules import Sgd, State
 from datadistill.methods.trajectory_matching import TrajectoryMatching
+from datadistill.synthetic import Synthetic
 from datadistill.theta import Theta
 
 __all__ = ["CutChain", "Tesla"]
@@ -49,12 +50,16 @@ class Tesla(TrajectoryMatching):
                 f"{type(self.update).__name__.lower()}; choose --update sgd, or --method "
                 "trajectory-matching"
             )
-        if isinstance(self.adjoint, Truncated):
+        if not isinstance(self.adjoint, Auto | FullUnroll):
             raise UsageError(
-                "tesla cuts the chain at every step, so no window of them is differentiated; leave "
-                "--adjoint and --window out, or choose --method trajectory-matching"
+                "tesla cuts the chain at every step, which is an adjoint of its own, and adjoint "
+                f"is {type(self.adjoint).__name__}; leave --adjoint and --window out, or choose "
+                "--method trajectory-matching"
             )
         self.adjoint = CutChain()
+
+    def differentiated_steps(self, synthetic: Synthetic) -> int:
+        return 0  # one graph at a time
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ https://arxiv.org/abs/2203.11932
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -48,7 +47,6 @@ class TrajectoryMatching(OuterMethod):
         steps: N, on the set.
         expert_epochs: M, of the expert.
         max_start: t0 is below this.
-        skip_above: an iteration with a larger loss changes nothing (DATM).
         nets: experts an iteration; their losses are averaged.
         update: the update rule of the steps on the set.
         adjoint: how the gradient comes back.
@@ -62,7 +60,6 @@ class TrajectoryMatching(OuterMethod):
     steps: int = 30
     expert_epochs: int = 2
     max_start: int = 20
-    skip_above: float = math.inf
     nets: int = 1
     update: UpdateRule = sgd()  # noqa: RUF009  (frozen)
     adjoint: Adjoint = FullUnroll()  # noqa: RUF009  (frozen)
@@ -86,6 +83,8 @@ class TrajectoryMatching(OuterMethod):
     def epochs(self) -> int:
         """The epochs that experts were trained for."""
         return int(next(iter(self.experts.values())).shape[1]) - 1
+
+    takes_second_derivatives = True
 
     def differentiated_steps(self, synthetic: Synthetic) -> int:
         return self.steps
@@ -131,9 +130,6 @@ class TrajectoryMatching(OuterMethod):
             return {k: p[expert, epoch].to(device) for k, p in self.experts.items()}
 
         return at(t0), at(t0 + self.expert_epochs)
-
-    def is_skipped(self, loss: float) -> bool:
-        return self.skip_above < loss < math.inf
 
 
 def squared_distance(a: Theta, b: Theta) -> Float[Tensor, ""]:

@@ -97,6 +97,8 @@ class Unrolled(OuterMethod):
             self.seed,
         )
 
+    takes_second_derivatives = True
+
     def differentiated_steps(self, synthetic: Synthetic) -> int:
         return self.window or synthetic.schedule.steps
 

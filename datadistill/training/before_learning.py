@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -15,7 +17,18 @@ from datadistill.innerloop.check_net import check_net, is_cheap
 from datadistill.methods import METHODS
 from datadistill.nets.spec import CUSTOM
 from datadistill.starts import InitialDistribution, nets_at_once
+from datadistill.training.outer_optimizers import OPTIMIZERS
 
+READERS: tuple[tuple[str, Mapping[str, Callable[..., Any]], tuple[str, ...], str], ...] = (
+    ("method", METHODS, ("batch", "augment"), "takes no batches of real images"),
+    ("method", METHODS, ("adjoint", "window"), "differentiates no training"),
+    ("method", METHODS, ("nets",), "draws no nets"),
+    ("optimizer", OPTIMIZERS, ("momentum",), "has no momentum"),
+    ("optimizer", OPTIMIZERS, ("beta1", "beta2"), "has no decays"),
+)
+"""A choice, its table, fields that its constructor may take or not, and what it lacks then."""
+PARTS = {"beta1": "betas", "beta2": "betas"}
+"""Field -> the argument that it becomes a part of."""
 UNKNOWN = (CUSTOM, "torchvision")  # the other architectures of this library are known to be right
 
 
@@ -49,30 +62,29 @@ def check_before_learning(
 
 
 def describe_unused(config: DistillConfig) -> str | None:
-    """A sentence about choices that the method does not read; None where all that is chosen counts.
+    """A sentence about choices that the method or the optimizer does not read; None where all that
+    is chosen counts.
 
     >>> describe_unused(DistillConfig(method="tesla", theta_0="random", batch=64))
     'the method tesla takes no batches of real images, so batch 64 does nothing'
     >>> describe_unused(DistillConfig(method="distribution-matching", adjoint="step-replay"))
     'the method distribution-matching differentiates no training, so adjoint step-replay does
     nothing'
+    >>> describe_unused(DistillConfig(momentum=0.9))
+    'the optimizer adam has no momentum, so momentum 0.9 does nothing'
     """
-    read, default = inspect.signature(METHODS[config.method]).parameters, DistillConfig()
     said = []
-    for names, why in (
-        (("batch", "augment"), "takes no batches of real images"),
-        (("adjoint", "window"), "differentiates no training"),
-    ):
+    for what, table, fields, lacks in READERS:
+        choice = getattr(config, what)
+        read = inspect.signature(table[choice]).parameters
         unused = [
             f"{name} {' '.join(value) if isinstance(value, tuple) else value}"
-            for name, value in ((name, getattr(config, name)) for name in names)
-            if name not in read and value != getattr(default, name)
+            for name, value in ((name, getattr(config, name)) for name in fields)
+            if PARTS.get(name, name) not in read and value != getattr(DistillConfig, name)
         ]
         if unused:
             verb = "does" if len(unused) == 1 else "do"
-            said.append(
-                f"the method {config.method} {why}, so {' and '.join(unused)} {verb} nothing"
-            )
+            said.append(f"the {what} {choice} {lacks}, so {' and '.join(unused)} {verb} nothing")
     return "; ".join(said) or None
 
 

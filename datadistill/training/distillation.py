@@ -18,6 +18,7 @@ from datadistill.config import RESUMABLE_CHANGES, DistillConfig, RunOptions
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
+from datadistill.innerloop import Auto, StepReplay
 from datadistill.methods import METHODS
 from datadistill.nets.factory import NetFactory
 from datadistill.nets.spec import CUSTOM
@@ -34,7 +35,7 @@ from datadistill.runs.signals import interruptible
 from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.before_learning import describe_unused, warn_of_unused_values
 from datadistill.training.learning import Learning
-from datadistill.training.learning_from_config import learning_of
+from datadistill.training.learning_from_config import adjoint_of, learning_of
 from datadistill.unfinished import KIND, describe_set
 
 
@@ -194,7 +195,10 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
         smaller = f"a --batch below {config.batch}" if reads_batch else "fewer --nets"
         if not steps:
             return f"an iteration of {config.method}; try {smaller}, or a smaller --ipc"
-        if config.adjoint == "step-replay":
+        adjoint = adjoint_of(config)
+        if isinstance(adjoint, Auto):
+            adjoint = adjoint.choose(steps)
+        if isinstance(adjoint, StepReplay):
             return f"{steps} inner steps; try fewer of them, or {smaller}"
         return (
             f"{steps} inner steps with every graph kept; try --adjoint step-replay, fewer of them, "

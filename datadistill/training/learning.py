@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from datadistill.data import RealData, Split
 from datadistill.distilled import DistilledDataset
-from datadistill.errors import NumericalError, format_message
+from datadistill.errors import format_message
 from datadistill.evaluation.accuracy import measure_training
 from datadistill.objectives import Objective
 from datadistill.starts import InitialDistribution, nets_of
@@ -115,7 +115,7 @@ class Learning:
             .mean(1)
             .exp()
             .tolist(),
-            "skipped": self.loop.skipped + self.loop.passed_over,
+            "skipped": self.loop.skipped,
         }
         self.loss_sum, self.loss_count = 0.0, 0
         if self.keep_best and (self.best is None or average > self.best[0]):
@@ -144,16 +144,7 @@ class Learning:
         return self.to_distilled(self.loop.synthetic, self.iteration)
 
     def result(self) -> DistilledDataset:
-        """The set to keep, on the CPU: the last, or the best on the validation split.
-
-        Raises:
-            NumericalError: the method passed over every iteration, so that nothing was learned.
-        """
-        if self.loop.passed_over == self.loop.iterations:
-            raise NumericalError(
-                f"all {self.loop.iterations} iterations were passed over, as their losses are "
-                "above skip_above, and nothing was learned; raise it (--method-args)"
-            )
+        """The set to keep, on the CPU: the last, or the best on the validation split."""
         if self.keep_best and self.best is not None:
             self.loop.synthetic.set(self.best_tensors)
         return self.snapshot().to("cpu")

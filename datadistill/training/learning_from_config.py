@@ -24,7 +24,13 @@ from datadistill.innerloop import (
     update_rules,
 )
 from datadistill.innerloop.losses import loss_of_labels
-from datadistill.methods import METHODS, Unrolled
+from datadistill.methods import (
+    METHODS,
+    DistributionMatching,
+    GradientMatching,
+    KernelRegression,
+    Unrolled,
+)
 from datadistill.nets.copying import copy_net
 from datadistill.nets.factory import NetFactory, as_module, is_factory
 from datadistill.nets.fits import check_fits
@@ -47,6 +53,8 @@ from datadistill.training.outer_optimizers import OPTIMIZERS
 from datadistill.training.set_from_config import build_distilled, synthetic_of
 from datadistill.training.starts_from_config import norm_of, pool_of, starts_of
 
+FRESH_NETS = (GradientMatching, DistributionMatching, KernelRegression)
+"""Methods that match a set in many nets."""
 DECODER_PARTS = ("images", "shape", "classes")
 METHOD_PARTS = (
     "net",
@@ -68,7 +76,7 @@ METHOD_PARTS = (
     "labels",
     "seed",
 )
-OPTIMIZER_PARTS = ("groups", "betas", "momentum")
+OPTIMIZER_PARTS = ("params", "betas", "momentum")
 OBJECTIVE_PARTS = ("attacked", "target", "classes")
 
 
@@ -116,6 +124,8 @@ def learning_of(
             f"the pool {config.pool} holds nets of modules of the user's own; pass one of that "
             "architecture as net="
         )
+    if pool is None and modules is None:
+        _refuse_one_net(config)
     experts = load_experts(config, experts)
     older = load_older(config)
     real = (data if data is not None else load_run_data(config, options)).to(device)
@@ -190,7 +200,6 @@ def learning_of(
         is_whole = isinstance(method, Unrolled) and config.horizon == "whole"
         steps = method if is_whole else unrolled(**{**parts, "horizon": "whole"})
         synthetic = make_set(find_first_step_size(make_set, steps))
-    method.check(synthetic)
     loop = OuterLoop(
         synthetic,
         method,
@@ -198,9 +207,9 @@ def learning_of(
         iterations=config.iterations,
         schedule=config.schedule,
         warmup=config.warmup,
-        optimizer=make_optimizer,
-        betas=(config.beta1, config.beta2),
-        momentum=config.momentum,
+        optimizer=partial(
+            make_optimizer, betas=(config.beta1, config.beta2), momentum=config.momentum
+        ),
         clip=config.clip,
         skips=config.skips,
     )
@@ -225,7 +234,7 @@ def learning_of(
         check=partial(
             check_before_learning, spec.name, module, starts.learning, norm_of(config, module), real
         )
-        if method.differentiated_steps(synthetic)
+        if method.takes_second_derivatives
         else None,
         keep_best=config.keep == "best",
         note=anew,
@@ -237,6 +246,19 @@ def adjoint_of(config: DistillConfig) -> Adjoint:
     args = {"window": config.window} if config.adjoint == "truncated" else {}
     adjoint: Adjoint = choose(ADJOINTS, "adjoint", config.adjoint, args)()
     return adjoint
+
+
+def _refuse_one_net(config: DistillConfig) -> None:
+    """Refuse one draw for ever, of nets that are not pretrained, where fresh ones are matched."""
+    if (
+        issubclass(METHODS[config.method], FRESH_NETS)
+        and config.theta_0 == "fixed"
+        and config.weights is None
+    ):
+        raise UsageError(
+            f"theta_0 is fixed, and the method {config.method} matches a set in fresh nets, not in "
+            "one draw; choose theta_0 random, or the method unrolled"
+        )
 
 
 def _refuse_other_head(config: DistillConfig, net: nn.Module, classes: int) -> None:

@@ -21,12 +21,11 @@ from torch import Tensor
 from datadistill.errors import NumericalError, UsageError
 from datadistill.methods import OuterMethod
 from datadistill.synthetic import Synthetic
-from datadistill.training.outer_optimizers import OPTIMIZERS
 from datadistill.training.schedule import learning_rate_factor
 
 NORM_DECAY = 0.95  # of the running mean of the gradient norm
 _LOWER_RATES = "lower lr_images, lr_labels or lr_step_sizes"
-_SCALARS = ("iteration", "gradient_norm", "skipped", "passed_over")
+_SCALARS = ("iteration", "gradient_norm", "skipped")
 
 
 class OuterLoop:
@@ -36,14 +35,15 @@ class OuterLoop:
         synthetic: what is learned.
         method: gives the loss.
         rates: learning rate of each of the set's groups.
-        iterations: in all; the learning rates fall to zero over them.
-        schedule, warmup: of the learning rates; see `learning_rate_factor`.
-        optimizer: makes the optimizer of groups, betas and momentum; see `OPTIMIZERS`.
-        betas: Adam's decays.
-        momentum: of SGD.
+        iterations: in all.
+        schedule, warmup: of the learning rates over them; see `learning_rate_factor`.
+        optimizer: makes the optimizer of groups, `params`.
         clip: the gradient's norm is limited to this multiple of its own running mean; 0 turns it
             off.
         skips: iterations with a loss or gradient that is not finite that may be passed over.
+
+    Raises:
+        UsageError: a set that the method cannot learn.
 
     Example:
         >>> import torch
@@ -74,22 +74,20 @@ class OuterLoop:
         iterations: int,
         schedule: str = "linear",
         warmup: int = 0,
-        optimizer: Callable[..., torch.optim.Optimizer] = OPTIMIZERS["adam"],
-        betas: tuple[float, float] = (0.9, 0.999),
-        momentum: float = 0.5,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
         clip: float = 0.0,
         skips: int = 0,
     ) -> None:
+        method.check(synthetic)
         self.synthetic, self.method, self.iterations = synthetic, method, iterations
         self.schedule, self.warmup, self.clip, self.skips = schedule, warmup, clip, skips
         groups = [
             {"params": p, "lr": rates[k], "rate": rates[k]} for k, p in synthetic.groups().items()
         ]
-        self.optimizer = optimizer(groups=groups, betas=betas, momentum=momentum)
+        self.optimizer = optimizer(params=groups)
         self.iteration = 0  # outer iterations done
         self.gradient_norm: float | None = None  # running mean
         self.skipped = 0  # for a loss or gradient that is not finite
-        self.passed_over = 0  # by the method
 
     def advance(self) -> float:
         """One outer iteration. Returns its loss; NaN where the iteration was skipped.
@@ -100,10 +98,6 @@ class OuterLoop:
         """
         i = self.iteration
         loss, gradients = self.gradients(i)
-        if self.method.is_skipped(loss):
-            self.passed_over += 1
-            self.iteration += 1
-            return math.nan
         norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._refuse(i, loss, norm)
@@ -202,4 +196,4 @@ class OuterLoop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load(state.get("method", {}))
         for name in _SCALARS:
-            setattr(self, name, state.get(name, 0))  # older checkpoints lack passed_over
+            setattr(self, name, state[name])

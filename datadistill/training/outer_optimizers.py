@@ -1,16 +1,14 @@
-"""Optimizers of a synthetic set, by name. A new one is a function here and a line in
-`OPTIMIZERS`."""
+"""Optimizers of a synthetic set, by name. A new one is a class and a line in `OPTIMIZERS`; `betas`
+and `momentum` are passed where its constructor takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 __all__ = ["OPTIMIZERS", "Lamb"]
 
-Groups = list[dict[str, Any]]
 Betas = tuple[float, float]
 
 
@@ -65,20 +63,8 @@ class Lamb(torch.optim.Optimizer):
         p.sub_(group["lr"] * ratio * u)
 
 
-def _adam(groups: Groups, betas: Betas, momentum: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(groups, betas=betas)
-
-
-def _lamb(groups: Groups, betas: Betas, momentum: float) -> torch.optim.Optimizer:
-    return Lamb(groups, betas=betas)
-
-
-def _sgd(groups: Groups, betas: Betas, momentum: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, momentum=momentum)
-
-
-OPTIMIZERS: dict[str, Callable[[Groups, Betas, float], torch.optim.Optimizer]] = {
-    "adam": _adam,
-    "sgd": _sgd,
-    "lamb": _lamb,
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "lamb": Lamb,
 }

@@ -22,17 +22,17 @@ from datadistill.cli.dispatch import main
 from datadistill.errors import InexactGradients, UsageError
 
 
-def learn(layer):
-    return dd.distill(
-        dd.recipe("digits-random").with_changes(**CONFIG), data=real(), net=lambda: build(layer)
-    )
+def learn(layer, **changes):
+    config = dd.recipe("digits-random").with_changes(**CONFIG, **changes)
+    return dd.distill(config, data=real(), net=lambda: build(layer))
 
 
-def test_learning_with_an_approximate_layer_warns():
+@pytest.mark.parametrize("method", ["unrolled", "gradient-matching"])
+def test_learning_with_an_approximate_layer_warns(method):
     with pytest.warns(
         InexactGradients, match=r"layer 2\.1 \(Call\): its gradient is not the derivative"
     ):
-        learn(Call(rounded))
+        learn(Call(rounded), method=method)
 
 
 def test_learning_with_a_right_net_does_not(recwarn):

@@ -7,7 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from training_cases import CONVNET, assert_resumes, drive, loop, through_a_checkpoint, to_double
+from training_cases import (
+    CONVNET,
+    assert_resumes,
+    config,
+    drive,
+    loop,
+    through_a_checkpoint,
+    to_double,
+)
 
 from datadistill.config import RunOptions
 from datadistill.data import Split
@@ -188,6 +196,15 @@ def test_a_net_is_trained_between_and_fresh_after_its_iterations(digits):
     assert method.state() == {}
 
 
+def test_a_skipped_end_of_a_round_leaves_no_net_to_the_next(digits):
+    """The last iteration of a round and the first of the next are skipped, and train no net."""
+    args = {"outer": 2, "inner": 1, "lr_net": 0.1}
+    skipping, fresh = (loop(digits, **GRADIENTS, method_args=args).loop for _ in range(2))
+    skipping.advance()
+    fresh.synthetic.set({k: p.detach() for k, p in skipping.synthetic.leaves().items()})
+    assert skipping.gradients(3)[0] == fresh.gradients(3)[0]
+
+
 def test_loops_are_those_of_the_nearest_ipc(digits):
     def loops(ipc, **args):
         studied = loop(digits, **GRADIENTS, ipc=ipc, method_args=args)
@@ -245,6 +262,21 @@ REFUSED = {
 def test_what_is_refused(digits, method, changes, error, said):
     with pytest.raises(error, match=said):
         loop(digits, **{**CONVNET, "method": method, **changes})
+
+
+@pytest.mark.parametrize(
+    "method", ["gradient-matching", "distribution-matching", "kernel-regression"]
+)
+def test_one_draw_for_ever_is_refused(digits, method):
+    with pytest.raises(UsageError, match=f"theta_0 is fixed, and .* {method} .* theta_0 random"):
+        loop(digits, **CONVNET, method=method, theta_0="fixed")
+
+
+def test_one_pretrained_net_is_matched(digits):
+    nets = [nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(3)]
+    how = config(method="distribution-matching", theta_0="fixed", net="custom", pool="custom")
+    studied = learning_of(how, RunOptions(), digits, nets[0], nets)
+    assert "pool" in studied.inputs
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,7 @@ def test_out_of_memory_names_the_steps_there_are(digits):
     for changes, said in (
         ({"minibatch": 4, "step_sizes": "shared"}, "6 inner steps with every graph kept"),
         ({"adjoint": "step-replay"}, "2 inner steps; try fewer of them"),
+        ({"epochs": 201}, "201 inner steps; try fewer of them"),
         ({"net": "convnet", "method": "distribution-matching"}, "of distribution-matching; try a"),
     ):
         run, kind = config(**changes), Distillation(digits)

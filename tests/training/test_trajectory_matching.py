@@ -1,6 +1,5 @@
 """Trajectory matching and TESLA: losses and gradients by hand, runs, and what is refused."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -13,7 +12,7 @@ from training_cases import assert_resumes, config
 import datadistill as dd
 from datadistill.cli import main
 from datadistill.data.normalization import Normalization
-from datadistill.errors import DataError, NumericalError, UsageError
+from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import FullUnroll, StepReplay, step_sizes, unroll
 from datadistill.innerloop.losses import squared_error
 from datadistill.methods import Tesla, TrajectoryMatching
@@ -171,22 +170,6 @@ def test_teslas_gradient_is_its_formula(rates):
         torch.testing.assert_close(a, 2 * b)
 
 
-# --- iterations that are passed over
-
-
-def test_a_loss_above_the_threshold_changes_nothing():
-    s, m = synthetic(), method(skip_above=1e-9)
-    rates = {"images": 1.0, "labels": 1.0, "step_sizes": 1.0}
-    loop = OuterLoop(s, m, rates=rates, iterations=9)
-    before = s.images().clone()
-    assert math.isnan(loop.advance()) and loop.iteration == 1
-    assert loop.skipped == 0 and loop.passed_over == 1
-    assert torch.equal(before, s.images())
-    m.skip_above = 1e9
-    loop.advance()
-    assert not torch.equal(before, s.images())
-
-
 # --- whole runs
 
 EXPERTS = dd.PoolConfig(
@@ -237,12 +220,6 @@ def test_a_run_comes_nearer_to_the_experts(digits, pool, kind, tmp_path):
     assert after < 0.95 * before
     d.save(tmp_path / "set")
     assert dd.DistilledDataset.load(tmp_path / "set").origin["experts"] == pool.fingerprint
-
-
-def test_a_run_that_passes_over_every_iteration_is_refused(digits, pool):
-    never = {**ARGUMENTS, "skip_above": 1e-9}
-    with pytest.raises(NumericalError, match="all 2 iterations were passed over"):
-        dd.distill(RUN.with_changes(method_args=never, iterations=2), data=digits, experts=pool)
 
 
 def mean_loss(data, pool, d):
@@ -336,6 +313,11 @@ REFUSED = {
         UsageError,
         "tesla cuts the chain at every step",
     ),
+    "tesla with an adjoint": (
+        {"method": "tesla", "adjoint": "step-replay"},
+        UsageError,
+        "adjoint is StepReplay; leave .*adjoint",
+    ),
 }
 
 
@@ -347,6 +329,11 @@ def test_what_cannot_be_matched_is_refused_first(digits, pool, tmp_path, what):
     with pytest.raises(error, match=pattern):
         dd.distill(RUN.with_changes(**rest), data=digits, experts=given, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loop_refuses_a_set_that_its_method_cannot_learn():
+    with pytest.raises(UsageError, match="5 steps are matched of the set's 6"):
+        OuterLoop(synthetic("per-step"), method(), rates={}, iterations=1)
 
 
 OTHER_POOLS = {
