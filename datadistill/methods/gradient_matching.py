@@ -14,8 +14,11 @@ The distance D is summed over the layers, and over the rows of a layer's weight,
 output; biases and the scales of norm layers count nothing:
 
     cosine    sum_rows (|g| |h| - g.h) / (|g| |h| + epsilon)
-    l1        sum |g - h|, over the weights of convolutions alone (IDC)
-    squared   sum (g - h)^2, over the weights of convolutions alone (IDC)
+    l1        sum |g - h|, over the weights of convolutions alone
+    squared   sum (g - h)^2, over the weights of convolutions alone
+
+The last two are IDC's. IDC itself trains the net on real images between two updates; here it is
+trained on the set with every distance, so they alone do not make IDC.
 
 The cosine distance is the authors' 1 - g.h / (|g| |h| + epsilon) less its value at g = h, which
 is not zero there; so that equal gradients have the distance 0 and its derivative is 0.
@@ -109,7 +112,7 @@ class GradientMatching(OuterMethod):
         outer: O, iterations of one net; 0 takes it from `LOOPS`.
         inner: I, epochs of the net's training after an iteration; 0 takes it from `LOOPS`.
         lr_net: learning rate of the net's training.
-        distance: "cosine", "l1" or "squared".
+        distance: "cosine", "l1" or "squared"; the net's training is the same with each.
     """
 
     net: nn.Module
@@ -218,6 +221,15 @@ class GradientMatching(OuterMethod):
     @cached_property
     def _batches(self) -> ClassBatches:
         return ClassBatches(self.split, self.batch, self.augment, self.seed)
+
+    def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
+        _, theta = self._net_of(synthetic, iteration)
+        if all(bool(torch.isfinite(p).all()) for p in theta.values()):
+            return ""
+        return (
+            f"the net stopped being finite while it was trained on the set at the rate "
+            f"{self.lr_net:g}, lower lr_net (--method-args)"
+        )
 
     def state(self) -> dict[str, Any]:
         if self._trained is None:

@@ -114,7 +114,7 @@ def is_linear_head(net: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
     Example:
         >>> body = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
         >>> images = torch.randn(3, 1, 2, 2)
-        >>> is_linear_head(body, images), is_linear_head(nn.Sequential(body, nn.ReLU()), images)
+        >>> is_linear_head(body, images), is_linear_head(nn.Sequential(body, nn.Sigmoid()), images)
         (True, False)
     """
     head = net.get_submodule(last_layer(net))

@@ -24,7 +24,6 @@ from datadistill.synthetic import Synthetic
 from datadistill.training.schedule import learning_rate_factor
 
 NORM_DECAY = 0.95  # of the running mean of the gradient norm
-_LOWER_RATES = "lower lr_images, lr_labels or lr_step_sizes"
 _SCALARS = ("iteration", "gradient_norm", "skipped")
 
 
@@ -100,7 +99,7 @@ class OuterLoop:
         loss, gradients = self.gradients(i)
         norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._refuse(i, loss, norm)
+            self._refuse(i, loss, norm, gradients)
             self.iteration += 1
             return math.nan
         self._update(i, gradients, self._clip_factor(norm))
@@ -147,7 +146,7 @@ class OuterLoop:
             if "overflow" not in str(error):
                 raise
             raise NumericalError(
-                f"outer iteration {i}: {str(error)[:120]}; {_LOWER_RATES}"
+                f"outer iteration {i}: {str(error)[:120]}; try {self._advise(gradients)}"
             ) from error
         share = self.synthetic.older_rate
         for name, rows in self.synthetic.older_rows().items():
@@ -156,7 +155,8 @@ class OuterLoop:
             if not bool(torch.isfinite(leaf).all()):
                 words = name.replace("_", " ")
                 raise NumericalError(
-                    f"outer iteration {i}: the {words} stop being finite; {_LOWER_RATES}"
+                    f"outer iteration {i}: the {words} stop being finite; "
+                    f"try {self._advise(gradients)}"
                 )
 
     def _clip_factor(self, norm: float) -> float:
@@ -169,7 +169,7 @@ class OuterLoop:
         )
         return scale
 
-    def _refuse(self, i: int, loss: float, norm: float) -> None:
+    def _refuse(self, i: int, loss: float, norm: float, gradients: list[Tensor]) -> None:
         if self.skipped < self.skips:
             self.skipped += 1
             return
@@ -178,10 +178,22 @@ class OuterLoop:
         )
         where = self.method.diagnose(self.synthetic, i)
         raise NumericalError(
-            f"outer iteration {i}: {what}; {f'{where}; ' if where else ''}nothing was updated. Try "
-            "smaller learning rates (--lr-step-sizes 0.005), or go on with other nets "
-            "(--on-nan skip:3)"
+            f"outer iteration {i}: {what}; {f'{where}; ' if where else ''}nothing was updated. "
+            f"Try {self._advise(gradients)}, or go on with other nets (--on-nan skip:3)"
         )
+
+    def _advise(self, gradients: list[Tensor]) -> str:
+        """Smaller learning rates of what the loss moves, each a quarter of its own, and a limit of
+        the gradient where there is none."""
+        smaller, of_leaves = [], iter(gradients)
+        for name, group in zip(self.synthetic.groups(), self.optimizer.param_groups, strict=True):
+            own = [next(of_leaves) for _ in group["params"]]
+            if any(bool((g != 0).any()) for g in own):
+                smaller.append(f"--lr-{name.replace('_', '-')} {group['rate'] / 4:.2g}")
+        said = (
+            f"smaller learning rates ({', '.join(smaller)})" if smaller else "a smaller step size"
+        )
+        return said if self.clip else f"{said}, a limit of the gradient (--clip 2)"
 
     def state(self) -> dict[str, Any]:
         return {

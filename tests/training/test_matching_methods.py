@@ -19,7 +19,7 @@ from training_cases import (
 
 from datadistill.config import RunOptions
 from datadistill.data import Split
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.methods.gradient_matching import LOOPS, cosine_distance
 from datadistill.recipes import recipe
 from datadistill.training.learning_from_config import learning_of
@@ -203,6 +203,13 @@ def test_a_skipped_end_of_a_round_leaves_no_net_to_the_next(digits):
     skipping.advance()
     fresh.synthetic.set({k: p.detach() for k, p in skipping.synthetic.leaves().items()})
     assert skipping.gradients(3)[0] == fresh.gradients(3)[0]
+
+
+def test_a_net_that_diverges_between_updates_is_named(digits):
+    studied = loop(digits, **GRADIENTS, method_args={"outer": 2, "inner": 3, "lr_net": 1e20})
+    studied.advance()
+    with pytest.raises(NumericalError, match=r"on the set at the rate 1e\+20, lower lr_net"):
+        studied.advance()
 
 
 def test_loops_are_those_of_the_nearest_ipc(digits):

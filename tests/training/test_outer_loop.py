@@ -293,6 +293,30 @@ def test_what_is_not_finite_is_refused_before_anything_moves(
     assert refusal.value.exit_code == 4
 
 
+@pytest.mark.parametrize(
+    ("changes", "named", "absent"),
+    [
+        ({}, ["lr_images=0.005, lr_step_sizes=0.005)"], ["lr_labels", "clip"]),
+        ({"labels": "soft", "clip": 0.0}, ["lr_labels=0.005", "limit of the gradient (clip=2"], []),
+        ({"lr_step_sizes": 0.0}, ["(lr_images=0.005)"], ["lr_step_sizes"]),
+        (
+            {**CONVNET, "method": "gradient-matching", "lr_images": 0.1},
+            ["(lr_images=0.025)"],
+            ["lr_step_sizes"],
+        ),
+    ],
+)
+def test_the_advice_names_rates_that_the_run_has(digits, monkeypatch, changes, named, absent):
+    studied = loop(digits, **changes)
+    loss = studied.loop.method.loss
+    monkeypatch.setattr(studied.loop.method, "loss", lambda s, i: loss(s, i) * math.nan)
+    with pytest.raises(NumericalError, match="Try smaller learning rates") as refusal:
+        studied.advance()
+    message = str(refusal.value)
+    assert all(words in message for words in named)
+    assert not any(words in message for words in absent)
+
+
 def test_the_net_that_diverges_is_found_among_several(digits):
     """Only the second net of the two blows up: the step it does so at is named all the same."""
     studied = loop(digits, nets=2, step_size=0.1)
