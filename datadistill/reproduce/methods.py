@@ -25,11 +25,18 @@ C = TypeVar("C", DistillConfig, PoolConfig)
 METHODS = {
     "dc": "gradient matching (DC)",
     "dm": "distribution matching (DM)",
+    "dm-mosaic": "distribution matching of mosaics (four images in the bytes of one)",
     "rat": "unrolled, random windows (RaT-BPTT)",
     "mtt": "trajectory matching (MTT)",
     "frepo": "kernel regression (FRePo)",
 }
 """Part of a recipe's name: the method in words."""
+MOSAIC = "dm-mosaic"
+MOSAICS = {
+    1: {"decoder": "mosaic", "lr_images": 10.0},
+    10: {"decoder": "mosaic", "lr_images": 20.0},
+}
+"""Images a class: changes of the recipe for two cores."""
 CORESETS = {
     "random-real": "random real images",
     "k-means": "k-means centres",
@@ -43,25 +50,32 @@ HEADINGS = {
     "lenet": "LeNet",
     "resnet18": "ResNet-18",
 }
-ARCHITECTURES = {"convnet": f"{CONVNET}128", "mlp": "mlp", "lenet": "lenet", "resnet18": "resnet18"}
-NARROW = {"convnet": f"{CONVNET}8", "mlp": "mlp", "lenet": "lenet"}
+ARCHITECTURES = {"convnet": f"{CONVNET}128", "mlp": "mlp", "lenet": "lenet"}
+NARROW = {**ARCHITECTURES, "convnet": f"{CONVNET}8"}
+LARGE = {"resnet18": "resnet18"}
 _DC = "README of DatasetCondensation"
 PUBLISHED = {
     ("dc", 1): Published(91.7, 0.5, _DC),
     ("dc", 10): Published(97.4, 0.2, _DC),
 }
 """(Method, images a class) -> MNIST, protocol dc."""
-ONE_NET = "Across architectures each row is of one net; the protocol is plain, 300 epochs."
+AS_MANY = (
+    "Rows of coresets that are drawn are of several sets, with as many nets in all as a distilled "
+    "set has, and those of ResNet-18 of one net each."
+)
 EXPERTS = {"smoke": "mnist5k-experts", "cpu": "mnist-experts-cpu", "full": "mnist-experts"}
 
 
 def _sets(scale: Scale, ipc: int) -> dict[str, DistillConfig]:
     """The set of each method."""
     if scale == "full":
-        return {name: recipe(f"mnist-{name}-ipc{ipc}") for name in METHODS}
+        found = {name: recipe(f"mnist-{name}-ipc{ipc}") for name in METHODS if name != MOSAIC}
+        found[MOSAIC] = found["dm"].with_changes(decoder="mosaic")
+        return {name: found[name] for name in METHODS}
     found = {
         "dc": _narrow(recipe(f"mnist-dc-ipc{ipc}"), 32).with_changes(iterations=400),
-        "dm": recipe("mnist-dm-cpu").with_changes(ipc=ipc),
+        "dm": recipe("mnist-dm-cpu").with_changes(ipc=ipc, iterations=1000),
+        MOSAIC: recipe("mnist-dm-cpu").with_changes(ipc=ipc, iterations=1000, **MOSAICS[ipc]),
         "rat": recipe("mnist-rat-cpu").with_changes(ipc=ipc, minibatch=min(20, 10 * ipc)),
         "mtt": recipe("mnist-mtt-cpu").with_changes(ipc=ipc, minibatch=10 * ipc),
         "frepo": recipe("mnist-frepo-cpu").with_changes(ipc=ipc),
@@ -87,7 +101,8 @@ def _narrow(config: C, width: int) -> C:
 
 
 def _part(scale: Scale, ipc: int, name: str, title: str, arguments: Mapping[str, Any]) -> Part:
-    """One table; its first column is what the figure shows."""
+    """One table; its first column is what the figure shows. Coresets have as many tests in all as a
+    distilled set."""
     experts = pool_recipe(EXPERTS[scale])
     if scale == "smoke":
         experts = _narrow(experts, 4)
@@ -95,7 +110,6 @@ def _part(scale: Scale, ipc: int, name: str, title: str, arguments: Mapping[str,
     for method, config in _sets(scale, ipc).items():
         follows = {"experts": "experts"} if config.method == "trajectory-matching" else {}
         sets[f"{method}-ipc{ipc}"] = config.with_changes(**follows)
-    first, *others = sets
     columns = tuple(arguments["architectures"])
     published = PUBLISHED if arguments["protocol"] == "dc" and scale != "smoke" else {}
     rows = []
@@ -103,15 +117,16 @@ def _part(scale: Scale, ipc: int, name: str, title: str, arguments: Mapping[str,
         number = published.get((method, ipc))
         known = {} if number is None else {columns[0]: number}
         rows.append(TableRow(words, f"{method}-ipc{ipc}", "distilled", known, ours=True))
-    rows += [TableRow(words, first, coreset) for coreset, words in CORESETS.items()]
-    beside = {**arguments, "beside": tuple(CORESETS)}
+    rows += [TableRow(words, "coresets", coreset) for coreset, words in CORESETS.items()]
+    of_each = max(1, arguments["nets"] // arguments["sets"])
+    beside = {**arguments, "nets": of_each, "beside": tuple(CORESETS)}
     return Part(
         name,
         title,
         sets=sets,
         measurements=(
-            Measurement(first, "protocol", (first,), beside),
-            *(Measurement(other, "protocol", (other,), dict(arguments)) for other in others),
+            Measurement("coresets", "protocol", (next(iter(sets)),), beside),
+            *(Measurement(one, "protocol", (one,), dict(arguments)) for one in sets),
         ),
         rows=tuple(rows),
         pools={"experts": experts},
@@ -123,18 +138,17 @@ def _part(scale: Scale, ipc: int, name: str, title: str, arguments: Mapping[str,
 def plan(scale: Scale) -> Plan:
     sizes = choose_sizes(scale, nets=(1, 3, 20), sets=(1, 3, 5))
     short = {"epochs": 2} if scale == "smoke" else {}
-    architectures = NARROW if scale == "smoke" else ARCHITECTURES
+    protocol = "dc" if scale == "full" else "plain"
     data = "5,000 MNIST images" if scale == "smoke" else "MNIST"
     parts = []
     for ipc in (1,) if scale == "smoke" else (1, 10):
-        first = {"convnet": architectures["convnet"]}
-        arguments = {**sizes, **short, "protocol": "dc", "architectures": first}
-        title = f"{data}, {ipc} image{'s' if ipc > 1 else ''} a class"
-        parts.append(_part(scale, ipc, f"ipc{ipc}", f"{title}, protocol dc", arguments))
-        across = {**arguments, "nets": 1, "sets": 1, "protocol": "plain"}
-        across["architectures"] = architectures
-        words = f"{title}, across architectures"
-        parts.append(_part(scale, ipc, f"ipc{ipc}-across", words, across))
-    remarks = (*((SMOKE,) if scale == "smoke" else ()), ONE_NET)
+        title = f"{data}, {ipc} image{'s' if ipc > 1 else ''} a class, protocol {protocol}"
+        nets = NARROW if scale == "smoke" else ARCHITECTURES
+        arguments = {**sizes, **short, "protocol": protocol, "architectures": nets}
+        parts.append(_part(scale, ipc, f"ipc{ipc}", title, arguments))
+        if scale != "smoke":
+            large = {**arguments, "nets": 1, "sets": 1, "architectures": LARGE}
+            parts.append(_part(scale, ipc, f"ipc{ipc}-resnet18", f"{title}, ResNet-18", large))
+    remarks = (SMOKE,) if scale == "smoke" else (AS_MANY,)
     title = "Methods: what a few images teach, and how long they take to learn"
     return Plan("methods", scale, title, tuple(parts), "", remarks, is_of_paper=False)
