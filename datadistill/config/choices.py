@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from datadistill.errors import DataError, UsageError, suggest
@@ -93,7 +93,9 @@ def choose(
     free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     own = {k: p for k, p in parameters.items() if k not in parts and p.kind not in free}
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    hints = get_type_hints(chosen.__init__ if isinstance(chosen, type) else chosen)  # type: ignore[misc]
+    # a dataclass's __init__ has the hints of its bases, which name what their modules import
+    is_plain = isinstance(chosen, type) and not is_dataclass(chosen)
+    hints = get_type_hints(chosen.__init__ if is_plain else chosen)
     for argument, value in args.items():
         if argument in own:
             _check_argument(f"{argument} of the {what} {name}", value, hints.get(argument))

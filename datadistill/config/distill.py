@@ -104,7 +104,7 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     # --- how real data pull on it
     method: str = "unrolled"
     """Outer method, a name of `methods.METHODS`: unrolled; gradient-matching;
-    distribution-matching; kernel-regression; trajectory-matching and tesla, which follow experts;
+    distribution-matching and improved-distribution-matching; kernel-regression; trajectory-matching and tesla, which follow experts;
     for the last layer of a frozen net ridge-regression and
     linear-gradient-matching."""
     method_args: dict[str, Value] = field(default_factory=dict)

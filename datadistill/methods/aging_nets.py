@@ -1,9 +1,8 @@
-"""A pool of nets that are trained on a synthetic set while it is learned, and grow old.
+"""A pool of nets that are trained while a synthetic set is learned, and grow old.
 
-An iteration takes one net of the pool at random and trains it afterwards, by steps of Adam on the
-squared error of the set's labels. The nets start at ages that are spread evenly: net n of N is
-trained n A // N steps on the set as it starts. One that reaches the largest age A is replaced by a
-fresh draw.
+An iteration takes one net of the pool at random and trains it afterwards, on the set or on real
+images. The nets start at ages that are spread evenly: net n of N is trained n A // N steps before
+it is taken for the first time. One that reaches the largest age A is replaced by a fresh draw.
 """
 
 from __future__ import annotations
@@ -13,25 +12,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from datadistill.innerloop import Steps, adam, unroll
-from datadistill.innerloop.losses import squared_error
+from datadistill.innerloop import Steps, unroll
+from datadistill.innerloop.problem import Loss
 from datadistill.innerloop.steps import Pair
-from datadistill.innerloop.update_rules import State
+from datadistill.innerloop.update_rules import State, UpdateRule
 from datadistill.starts import InitialDistribution, nets_at_once
 from datadistill.streams import derive, generator
 from datadistill.theta import Theta
 
 __all__ = ["AgedNet", "AgingNets"]
 
-RULE = adam()
+
+Labels = Float[Tensor, "n k"] | Int[Tensor, " n"]
 
 
 @dataclass(eq=False)
 class AgedNet:
-    """Draw `number` of the start, after `age` steps on the set; `state` is Adam's."""
+    """Draw `number` of the start, after `age` steps; `state` is the update rule's."""
 
     number: int
     net: nn.Module
@@ -48,7 +48,8 @@ class AgingNets:
         start: draws fresh nets.
         size: N, the number of nets.
         max_age: A, the steps after which a net is replaced.
-        lr: the step size.
+        rule, lr: the update rule of the steps and their size.
+        loss: that the steps lower.
         minibatch: at most so many images in a step, drawn anew for each.
         norm: what BatchNorm uses in the steps.
         seed: of every random choice.
@@ -61,17 +62,20 @@ class AgingNets:
         *,
         size: int,
         max_age: int,
+        rule: UpdateRule,
+        loss: Loss,
         lr: float,
         minibatch: int,
         norm: str = "batch",
         seed: int = 0,
     ) -> None:
         self.net, self.start, self.size, self.max_age = net, start, size, max_age
-        self.lr, self.minibatch, self.norm, self.seed = lr, minibatch, norm, seed
+        self.rule, self.loss, self.lr = rule, loss, lr
+        self.minibatch, self.norm, self.seed = minibatch, norm, seed
         self.nets: list[AgedNet] = []
         self.drawn = 0  # nets so far
 
-    def start_all(self, images: Float[Tensor, "n c h w"], labels: Float[Tensor, "n k"]) -> None:
+    def start_all(self, images: Float[Tensor, "n c h w"], labels: Labels) -> None:
         """Draw the nets and train them to their first ages; nothing where they are there."""
         while len(self.nets) < self.size:
             self.nets.append(self._draw())
@@ -84,10 +88,10 @@ class AgingNets:
         return self.nets[int(torch.randint(self.size, (), generator=draws))]
 
     def age(
-        self, one: AgedNet, images: Float[Tensor, "n c h w"], labels: Float[Tensor, "n k"]
+        self, one: AgedNet, images: Float[Tensor, "n c h w"], labels: Labels, steps: int = 1
     ) -> None:
-        """Train a net one step; at the largest age a fresh draw takes its place."""
-        self._train(one, images, labels, 1)
+        """Train a net some steps; from the largest age on a fresh draw takes its place."""
+        self._train(one, images, labels, steps)
         if one.age >= self.max_age:
             self.nets[self.nets.index(one)] = self._draw()
 
@@ -104,8 +108,10 @@ class AgingNets:
         for found in state["nets"]:
             one = self._made(found["number"])
             one.age = found["age"]
-            one.state = {"count": found["state"]["count"]}
-            one.state.update({k: _like(found["state"][k], one.theta) for k in ("m", "n")})
+            one.state = {
+                k: _like(dict(x), one.theta) if isinstance(x, Mapping) else x
+                for k, x in found["state"].items()
+            }
             one.theta = _like(found["theta"], one.theta)
             self.nets.append(one)
 
@@ -115,7 +121,7 @@ class AgingNets:
 
     def _made(self, number: int) -> AgedNet:
         ((net, theta, _),) = nets_at_once(self.start, self.net, number)
-        return AgedNet(number, net, theta, RULE.init(theta))
+        return AgedNet(number, net, theta, self.rule.init(theta))
 
     @torch.no_grad()
     def _train(self, one: AgedNet, images: Tensor, labels: Tensor, steps: int) -> None:
@@ -132,8 +138,8 @@ class AgingNets:
             one.theta,
             Steps({"images": images.detach(), "labels": labels.detach()}, pair, steps),
             torch.full((steps,), self.lr, device=images.device),
-            RULE,
-            loss=squared_error,
+            self.rule,
+            loss=self.loss,
             norm=self.norm,
             stream=derive(self.seed, "dropout", one.number, one.age),
             state=one.state,

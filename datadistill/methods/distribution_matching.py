@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,17 @@ from datadistill.synthetic import Synthetic
 from datadistill.theta import Theta, in_channels_last
 
 __all__ = ["DistributionMatching", "class_means"]
+
+
+class Features(NamedTuple):
+    """What the last layer of a net gets of images, and their classes."""
+
+    of_images: Float[Tensor, "n d"]
+    classes: Int[Tensor, " n"]
+
+    @property
+    def means(self) -> Float[Tensor, "k d"]:
+        return class_means(self.of_images, self.classes)
 
 
 @dataclass(eq=False)
@@ -71,21 +83,25 @@ class DistributionMatching(OuterMethod):
         check_matching(self.net, self.norm, self.augment, self.objective, self.labels)
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
-        real = [self._batches.real(k, iteration) for k in range(self.classes)]
-        own = [self._batches.synthetic(synthetic, k, iteration) for k in range(self.classes)]
         losses = []
         for n in range(self.nets):
             net, theta_0, _ = nets_at_once(self.start, self.net, iteration, first=n)[0]
-            losses.append(self._distance(net, in_channels_last(theta_0), real, own))
+            real, own = self.features(net, in_channels_last(theta_0), synthetic, iteration)
+            losses.append((real.means - own.means).square().sum())
         return torch.stack(losses).mean()
 
-    def _distance(
-        self, net: nn.Module, theta: Theta, real: list[Tensor], own: list[Tensor]
-    ) -> Float[Tensor, ""]:
+    def features(
+        self, net: nn.Module, theta: Theta, synthetic: Synthetic, iteration: int
+    ) -> tuple[Features, Features]:
+        """Of the real images of an iteration, without a graph, and of all synthetic ones."""
+        classes = range(self.classes)
+        real = [self._batches.real(k, iteration) for k in classes]
+        own = [self._batches.synthetic(synthetic, k, iteration) for k in classes]
         chunk = CPU_CHUNK if real[0].device.type == "cpu" else CHUNK
-        wanted = class_means(features_of(net, torch.cat(real), theta, chunk), _classes_of(real))
-        found = class_means(head_input(net, torch.cat(own), theta), _classes_of(own))
-        return (wanted - found).square().sum()
+        return (
+            Features(features_of(net, torch.cat(real), theta, chunk), _classes_of(real)),
+            Features(head_input(net, torch.cat(own), theta), _classes_of(own)),
+        )
 
     @cached_property
     def _batches(self) -> ClassBatches:

@@ -31,6 +31,8 @@ from torch import Tensor, nn
 
 from datadistill.data import Split, augment
 from datadistill.errors import NumericalError, UsageError
+from datadistill.innerloop import adam
+from datadistill.innerloop.losses import squared_error
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.methods.aging_nets import AgedNet, AgingNets
 from datadistill.methods.base import OuterMethod
@@ -170,6 +172,8 @@ class KernelRegression(OuterMethod):
             self.start,
             size=self.pool_size,
             max_age=self.max_age,
+            rule=adam(),
+            loss=squared_error,
             lr=self.lr,
             minibatch=self.minibatch,
             norm=self.norm,

@@ -96,13 +96,17 @@ def features_of(
     return torch.cat([head_input(net, x, theta) for x in _chunks(images, pixels)])
 
 
-@torch.no_grad()
-def head_logits(net: nn.Module, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-    """The last layer's output on features."""
-    head = net.get_submodule(last_layer(net))
+def head_logits(
+    net: nn.Module, features: Float[Tensor, "n d"], theta: Mapping[str, Tensor] | None = None
+) -> Float[Tensor, "n k"]:
+    """The last layer's output on features; `theta` in the place of the net's own parameters."""
+    name = last_layer(net)
+    head = net.get_submodule(name)
     if isinstance(head, _ConvNd):
         features = features[(...,) + (None,) * len(head.kernel_size)]
-    logits: Tensor = head(features)
+    of_head = f"{name}." if name else ""
+    own = {k.removeprefix(of_head): p for k, p in (theta or {}).items() if k.startswith(of_head)}
+    logits: Tensor = call_with(head, own, (features,))
     return logits.flatten(1)
 
 
