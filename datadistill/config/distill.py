@@ -104,8 +104,8 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     # --- how real data pull on it
     method: str = "unrolled"
     """Outer method, a name of `methods.METHODS`: unrolled; gradient-matching;
-    distribution-matching and improved-distribution-matching; kernel-regression; trajectory-matching and tesla, which follow experts;
-    for the last layer of a frozen net ridge-regression and
+    distribution-matching and improved-distribution-matching; kernel-regression; trajectory-matching
+    and tesla, which follow experts; for the last layer of a frozen net ridge-regression and
     linear-gradient-matching."""
     method_args: dict[str, Value] = field(default_factory=dict)
     """Arguments of the method."""
