@@ -163,7 +163,7 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     momentum: float = 0.5
     """Momentum of SGD."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the three learning rates fall to zero."""
+    """How the three learning rates fall to zero; constant: they stay."""
     warmup: int = 0
     """Iterations over which they rise first."""
     clip: float = 1.5

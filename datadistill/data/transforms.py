@@ -118,7 +118,7 @@ def rotation(degrees: Each, height: int, width: int) -> Matrix:
 
 
 def zoom(factor: Each, x: Each, y: Each) -> Matrix:
-    """The matrix that enlarges by a factor around the point (x, y) / factor."""
+    """The matrix that enlarges by a factor and brings the point (x, y) / factor to the middle."""
     zero = torch.zeros_like(factor)
     return _matrix((1 / factor, zero, x / factor), (zero, 1 / factor, y / factor))
 

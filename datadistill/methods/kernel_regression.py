@@ -36,9 +36,9 @@ from datadistill.innerloop.losses import squared_error
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.methods.aging_nets import AgedNet, AgingNets
 from datadistill.methods.base import OuterMethod
-from datadistill.methods.linear import predict_by_ridge
+from datadistill.methods.ridge import predict_by_ridge
 from datadistill.nets import has_batchnorm
-from datadistill.nets.head import CPU_CHUNK, features_of, head_input, is_linear_head
+from datadistill.nets.head import CPU_CHUNK, features_of, head_input, require_linear_head
 from datadistill.objectives import Classification, Objective
 from datadistill.starts import InitialDistribution
 from datadistill.streams import generator
@@ -46,9 +46,6 @@ from datadistill.synthetic import Synthetic
 from datadistill.theta import in_channels_last
 
 __all__ = ["KernelRegression", "label_margin"]
-
-TRIED = 4
-"""Real images on which the head is found to be linear."""
 
 
 def label_margin(labels: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
@@ -124,12 +121,7 @@ class KernelRegression(OuterMethod):
                 f"nets is {self.nets}, and an iteration takes one net of the method's pool; choose "
                 "nets 1, and say the pool's size with pool_size of --method-args"
             )
-        if not is_linear_head(self.net, self.split.images[:TRIED]):
-            raise UsageError(
-                "the net's logits are not the output of its last layer on features averaged over "
-                "space (SqueezeNet has ReLU behind that layer); choose another net, or the method "
-                "unrolled"
-            )
+        require_linear_head(self.net, self.split.images, "another net, or the method unrolled")
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
         draws = generator(self.seed, "real_batch", iteration)

@@ -14,6 +14,10 @@ In ridge regression every row of Z and R ends in a 1, for the bias. The features
 computed once; images of the set are learned through the body, or are features themselves (space
 "features"), where nothing lies between.
 
+Linear gradient matching is without its authors' augmentation of real and synthetic images, as the
+features are computed once, and without their pyramid, where an image is a sum of upsampled levels
+of decorrelated colours, finer ones added in the course of learning.
+
 References: Nguyen et al., Dataset meta-learning from kernel ridge-regression, 2021,
 https://arxiv.org/abs/2011.00050; Cazenavette et al., Dataset distillation for pre-trained
 self-supervised vision models, 2025, https://arxiv.org/abs/2511.16674
@@ -33,42 +37,18 @@ from torch import Tensor, nn
 from datadistill.data import Split
 from datadistill.errors import UsageError, suggest
 from datadistill.methods.base import OuterMethod
+from datadistill.methods.ridge import predict_by_ridge
 from datadistill.nets import has_batchnorm
-from datadistill.nets.head import features_of, head_input, is_linear_head
+from datadistill.nets.head import features_of, head_input, require_linear_head
 from datadistill.nets.trained_parameters import HEAD, parameters_of
 from datadistill.objectives import Classification, Objective
 from datadistill.streams import generator
 from datadistill.synthetic import Synthetic
 from datadistill.theta import trainable
 
-__all__ = ["LinearGradientMatching", "RidgeRegression", "predict_by_ridge", "weight_gradient"]
+__all__ = ["LinearGradientMatching", "RidgeRegression", "weight_gradient"]
 
 CRITERIA = ("squared-error", "cross-entropy")
-TRIED = 4
-"""Real images on which the head is found to be linear."""
-
-
-def predict_by_ridge(
-    real: Float[Tensor, "b d"],
-    features: Float[Tensor, "n d"],
-    targets: Float[Tensor, "n k"],
-    regularization: float,
-) -> Float[Tensor, "b k"]:
-    """Predictions for `real` of ridge regression on (features, targets), in the dual form, which
-    solves a system of n equations.
-
-    Args:
-        real, features, targets: see the module.
-        regularization: lambda, relative to the mean of the kernel's diagonal.
-
-    Example:
-        >>> predict_by_ridge(torch.tensor([[2.0]]), torch.tensor([[1.0]]), torch.ones(1, 1), 1.0)
-        tensor([[1.]])
-    """
-    kernel = features @ features.T
-    ridge = regularization * kernel.trace() / len(kernel)
-    eye = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
-    return real @ features.T @ torch.linalg.solve(kernel + ridge * eye, targets)
 
 
 def weight_gradient(
@@ -128,12 +108,8 @@ class LinearMethod(OuterMethod):
                 f"norm is {self.norm}, so that the features of an image depend on its batch; "
                 "choose --norm frozen, or the method unrolled"
             )
-        if not is_linear_head(self.net, self.split.images[:TRIED]):
-            raise UsageError(
-                "the net's logits are not the output of its last layer on features averaged over "
-                "space (SqueezeNet has ReLU behind that layer); choose the method unrolled, or "
-                "--space features"
-            )
+        instead = "the method unrolled, or --space features"
+        require_linear_head(self.net, self.split.images, instead)
 
     def features(
         self, synthetic: Synthetic, iteration: int

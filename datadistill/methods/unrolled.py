@@ -118,7 +118,7 @@ class Unrolled(OuterMethod):
                 steps,
                 step_sizes,
                 self.update,
-                self.windows.through(self.adjoint),
+                self.windows.truncate(self.adjoint),
                 loss=self.inner_loss,
                 norm=self.norm,
                 stream=derive(seed, "dropout", i),

@@ -92,8 +92,8 @@ class Windows:
         """Whether the window lies elsewhere in other iterations."""
         return self.horizon != "whole"
 
-    def through(self, adjoint: Adjoint) -> Adjoint:
-        """The adjoint of a horizon, whose window is differentiated by `adjoint`."""
+    def truncate(self, adjoint: Adjoint) -> Adjoint:
+        """The adjoint of a horizon, of which `adjoint` differentiates the window."""
         return Truncated(self.size, adjoint) if self.is_drawn and self.size else adjoint
 
     def check_steps(self, T: int) -> None:

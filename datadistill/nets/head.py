@@ -43,7 +43,8 @@ def head_input(
     images: Float[Tensor, "n c h w"],
     theta: Mapping[str, Tensor] | None = None,
 ) -> Float[Tensor, "n d"]:
-    """What the last layer of a net gets of images, differentiable in them; in evaluation mode.
+    """What the last layer of a net gets of images, differentiable in them; in evaluation mode,
+    without dropout (the authors of distribution matching leave the net in training mode).
 
     Args:
         net: any module. It is not changed.
@@ -125,6 +126,16 @@ def is_linear_head(net: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
     if isinstance(head, _ConvNd) and any(k != 1 for k in head.kernel_size):
         return False
     return _is_near(_logits(net, images), head_logits(net, features_of(net, images)))
+
+
+def require_linear_head(net: nn.Module, images: Float[Tensor, "n c h w"], instead: str) -> None:
+    """Refuse a net that `is_linear_head` finds none in, on the first images; `instead` is what to
+    choose."""
+    if not is_linear_head(net, images[:TRIED]):
+        raise UsageError(
+            "the net's logits are not the output of its last layer on features averaged over space "
+            f"(SqueezeNet has ReLU behind that layer); choose {instead}"
+        )
 
 
 def check_linear_head(net: nn.Module, images: Float[Tensor, "n c h w"], classes: int) -> None:

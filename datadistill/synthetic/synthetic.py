@@ -49,7 +49,7 @@ class LearnedLabels(NamedTuple):
     that numbers stand for; and numbers that stand for labels."""
 
     start: Callable[[Tensor, int], Tensor]
-    of: Callable[[Tensor], Tensor]
+    labels: Callable[[Tensor], Tensor]
     numbers: Callable[[Tensor], Tensor]
 
 
@@ -112,7 +112,7 @@ class Synthetic:
         self.decoder, self.classes, self.schedule = decoder, classes, schedule
         self.tensors = {name: x.requires_grad_() for name, x in tensors.items()}
         self.logits = None if logits is None else logits.requires_grad_()
-        self.to_labels = LABELS[labels].of
+        self.to_labels = LABELS[labels].labels
         self.rho = rho.requires_grad_()
         self.older, self.older_rate = older, older_rate
 

@@ -31,9 +31,7 @@ from datadistill.methods import (
     KernelRegression,
     Unrolled,
 )
-from datadistill.nets.copying import copy_net
-from datadistill.nets.factory import NetFactory, as_module, is_factory
-from datadistill.nets.fits import check_fits
+from datadistill.nets.factory import NetFactory, is_factory
 from datadistill.nets.spec import CUSTOM
 from datadistill.nets.trained_parameters import HEAD, select_trained
 from datadistill.nets.weights import last_layer
@@ -44,9 +42,10 @@ from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
 from datadistill.training.boosting import check_older, continue_step_sizes, load_older
 from datadistill.training.experts_from_config import load_experts, trajectories_of
-from datadistill.training.features_from_config import net_spec, take_features
+from datadistill.training.features_from_config import take_features
 from datadistill.training.first_step_size import find_first_step_size
 from datadistill.training.learning import Learning, Validation
+from datadistill.training.net_from_config import build_net
 from datadistill.training.normalization_from_config import choose_for_weights
 from datadistill.training.outer import OuterLoop
 from datadistill.training.outer_optimizers import OPTIMIZERS
@@ -139,20 +138,17 @@ def learning_of(
     if config.space == "features":
         real, config = take_features(config, options, real, net)
         net = None
-    spec = net_spec(config, real, net)
+    spec, module = build_net(config, real, net, len(real.classes))
     make = net if is_factory(net) else None
-    given = spec.build() if net is None else as_module(net, config.seed, "theta_0", 0, 0)
-    check_fits(given, real.shape, len(real.classes))
-    module = (given if net is None else copy_net(given)).to(device)
     _refuse_other_head(config, module, len(real.classes))
     select_trained(module, config.train)
     _refuse_too_large(config, real, module)
     starts = starts_of(config, real, module, spec, pool, options.download, make)
-    inputs = {starts.start.kind: starts.start.fingerprint}
+    origins = {}
     if experts is not None:
-        inputs["experts"] = experts.fingerprint
+        origins["experts"] = experts.fingerprint
     if older is not None:
-        inputs["boost_from"] = distilled_file.identity(older)
+        origins["boost_from"] = distilled_file.identity(older)
     objective = make_objective(
         attacked=config.attack_class, target=config.target_class, classes=len(real.classes)
     )
@@ -225,11 +221,11 @@ def learning_of(
             update,
             starts,
             objective,
-            inputs={k: x for k, x in inputs.items() if k in ("experts", "boost_from")},
+            inputs=origins,
         ),
         data=real,
         net=module,
-        inputs=inputs,
+        inputs={starts.start.kind: starts.start.fingerprint, **origins},
         every=config.validate_every,
         check=partial(
             check_before_learning, spec.name, module, starts.learning, norm_of(config, module), real

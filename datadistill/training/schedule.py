@@ -13,8 +13,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def learning_rate_factor(schedule: str, iteration: int, iterations: int, warmup: int = 0) -> float:
-    """Factor of iteration 0 .. iterations - 1: a linear rise over `warmup`, then `schedule` down to
-    0.
+    """Factor of iteration 0 .. iterations - 1: a linear rise over `warmup`, then `schedule`,
+    which falls to 0 or stays.
 
     Example:
         >>> [learning_rate_factor("linear", i, 4) for i in range(4)]

@@ -11,9 +11,9 @@ from datadistill.errors import UsageError
 from datadistill.methods.linear import (
     LinearGradientMatching,
     RidgeRegression,
-    predict_by_ridge,
     weight_gradient,
 )
+from datadistill.methods.ridge import predict_by_ridge
 from datadistill.nets import build
 from datadistill.synthetic import Pixels, Schedule, Synthetic
 
