@@ -45,9 +45,11 @@ def rat(name: str, ipc: int) -> DistillConfig:
     settings. Published accuracies are the best of four lengths of training, of all tests during
     learning on the test set; ours is chosen on the validation split.
 
-    Deviations: the authors limit the gradient to twice its running mean after the mean has taken it
-    in, ours is limited before; they draw as many images of each class for a step, ours are parts of
-    shuffled passes over all; they learn for 60,000 epochs of ten iterations.
+    Deviations: the authors limit the gradient of the images to twice the running mean of its norm,
+    which decays by 0.9 and has taken the norm in before; our mean decays by 0.95 and takes it in
+    when it is limited, and the norm is that of all that is learned, here of images alone. They draw
+    as many images of each class for a step, ours are parts of shuffled passes over all; they learn
+    for 60,000 epochs of ten iterations.
     """
     data = DATA[name]
     grey = data.dataset in ("mnist", "fashion-mnist")
@@ -126,10 +128,15 @@ def mnist_rat_cpu() -> DistillConfig:
 
     Learned with a ConvNet of width 16 in 50 steps of 20 images, through windows of 5 steps; test it
     with a wide one in an ordinary loop: --protocol dc.
+
+    The published settings have width 128, windows of 60 in 200 steps on all images by Adam with a
+    fixed step size of 0.001, batches of 5000 real images, augmentation of both, hard labels, and
+    images that start from noise.
     """
     return _narrow("mnist-rat-cpu", "mnist")
 
 
 def fashion_rat_cpu() -> DistillConfig:
-    """One hundred Fashion-MNIST images by RaT-BPTT on two cores, as `mnist-rat-cpu`."""
+    """One hundred Fashion-MNIST images by RaT-BPTT on two cores, as `mnist-rat-cpu`, whose
+    page says how the published settings differ."""
     return _narrow("fashion-rat-cpu", "fashion-mnist")

@@ -37,8 +37,8 @@ class OuterLoop:
         iterations: in all.
         schedule, warmup: of the learning rates over them; see `learning_rate_factor`.
         optimizer: makes the optimizer of groups, `params`.
-        clip: the gradient's norm is limited to this multiple of its own running mean; 0 turns it
-            off.
+        clip: the gradient's norm, over all leaves, is limited to this multiple of its own running
+            mean, which then takes in the limited norm; 0 turns it off.
         skips: iterations with a loss or gradient that is not finite that may be passed over.
 
     Raises:

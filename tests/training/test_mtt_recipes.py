@@ -32,7 +32,7 @@ def test_a_recipe_fits_its_experts(name):
     assert (config.init, config.seed) == (experts.init, experts.seed)
     arguments = config.method_args
     assert arguments["max_start"] - 1 + arguments["expert_epochs"] <= experts.epochs
-    assert config.minibatch == 10 * config.ipc and config.step_sizes == "shared"
+    assert config.step_sizes == "shared"
     assert experts.keep == "every-epoch" and experts.momentum == 0 and experts.optimizer == "sgd"
     if FOLLOWERS[name] in FULL:
         assert config.augment_synthetic == experts.augment
@@ -79,10 +79,12 @@ def test_in_miniature(name, digits):
     kind = experts.normalization
     data = digits if kind == "auto" else dd.load("digits", normalization=kind)
     pool = dd.pretrain(experts, data=data)
-    config = recipe(name).with_changes(**SMALL, iterations=1, epochs=2, validate_nets=1)
+    ipc = recipe(name).ipc + 1
+    config = recipe(name).with_changes(**SMALL, ipc=ipc, iterations=1, epochs=2, validate_nets=1)
     arguments = {"steps": 2, "expert_epochs": 1, "max_start": 2}
     d = dd.distill(replace(config, method_args=arguments), data=data, experts=pool)
-    assert len(d.images) == 10 * config.ipc and d.origin["experts"] == pool.fingerprint
+    assert len(d.images) == d.schedule.minibatch == 10 * ipc
+    assert d.origin["experts"] == pool.fingerprint
 
 
 TINY = ["--net-args", "width", "4", "--size", "8", "--validation", "3000"]
