@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from datadistill.recipes import recipe as recipe
     from datadistill.recipes.pools import pool_recipe as pool_recipe
     from datadistill.training import distill as distill
+    from datadistill.training.dry_run import DryRun as DryRun
+    from datadistill.training.dry_run import dry_run as dry_run
     from datadistill.training.finetune import FineTuning as FineTuning
     from datadistill.training.finetune import finetune as finetune
     from datadistill.training.fit import fit as fit
@@ -84,6 +86,8 @@ _HOME = {
     "recipe": "recipes",
     "pool_recipe": "recipes.pools",
     "distill": "training",
+    "DryRun": "training.dry_run",
+    "dry_run": "training.dry_run",
     "FineTuning": "training.finetune",
     "finetune": "training.finetune",
     "FitPlan": "training.fit_plan",

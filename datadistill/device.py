@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -35,6 +36,18 @@ def memory(device: torch.device | str = "cpu") -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def peak_memory(device: torch.device | str = "cpu") -> int | None:
+    """The most bytes of a GPU that this process has used so far; for the CPU its largest resident
+    size, where the system tells."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(x.split()[1]) for x in lines if x.startswith("VmHWM")), None)
 
 
 def refuse_too_large(needed: int, what: str, device: torch.device) -> None:

@@ -43,6 +43,9 @@ class Config(DistillConfig):
 class Distill(RunFlags):
     """Learn a distilled set, measure it on the test split, and draw it."""
 
+    dry_run: bool = False
+    """Load, build and check everything, make the first iteration in memory, say sizes, steps and
+    memory, and write nothing."""
     nets_tested: int | None = None
     """Held-out initializations of the final measurement (random theta_0); default 200, and 5 for a
     set that is trained on in random minibatches."""
@@ -88,6 +91,16 @@ def run(argv: Sequence[str]) -> int:
         refuse_inside(out, config.data)
         refuse_inside(args.options.rescue_dir, config.data, "--rescue-dir")
     output = command.open_output()
+    if args.dry_run:
+        from datadistill.cli.dry_run import try_out
+
+        if args.resume is not None:
+            raise UsageError(
+                f"--dry-run is of a run that is to begin, and {args.resume} has begun; leave "
+                "--dry-run out to resume it"
+            )
+        try_out(output, config, args.options, argv)
+        return 0
     from datadistill.cli.pretrained_line import pretrained_line
     from datadistill.distilled import DistilledDataset
     from datadistill.runs.signals import StopFlag, interruptible
