@@ -88,6 +88,14 @@ def test_help_lists_every_command(program, capsys):
     assert f"usage: {program} COMMAND" in capsys.readouterr().out
 
 
+def test_help_of_iterations_names_no_optimizer(capsys):
+    """It is a choice of its own, --optimizer."""
+    assert typed("datadistill distill --help") == 0
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    said = words[words.index("--iterations INT") :].partition("--batch INT")[0]
+    assert "by the `optimizer`" in said and "Adam" not in said
+
+
 @pytest.mark.parametrize(("program", "command"), COMMANDS)
 def test_every_command_has_help(program, command, capsys):
     assert typed(f"{program} {command} --help") == 0
