@@ -55,8 +55,8 @@ PUBLISHED = {
 }
 """(Method, images a class) -> MNIST, protocol dc."""
 SHORT = (
-    "At this scale each method learns for some minutes of one core, with narrow nets and settings of "
-    "our own, which are not those of its paper."
+    "At this scale each method learns for some minutes of one core, with narrow nets and settings "
+    "of our own, which are not those of its paper."
 )
 AS_MANY = (
     "Rows of coresets that are drawn are of several sets, with as many nets in all as a distilled "
