@@ -106,7 +106,7 @@ class AgingNets:
         self.drawn = state["drawn"]
         self.nets = []
         for found in state["nets"]:
-            one = self._made(found["number"])
+            one = self._net_of_draw(found["number"])
             one.age = found["age"]
             one.state = {
                 k: _like(dict(x), one.theta) if isinstance(x, Mapping) else x
@@ -117,9 +117,9 @@ class AgingNets:
 
     def _draw(self) -> AgedNet:
         self.drawn += 1
-        return self._made(self.drawn - 1)
+        return self._net_of_draw(self.drawn - 1)
 
-    def _made(self, number: int) -> AgedNet:
+    def _net_of_draw(self, number: int) -> AgedNet:
         ((net, theta, _),) = nets_at_once(self.start, self.net, number)
         return AgedNet(number, net, theta, self.rule.init(theta))
 

@@ -8,7 +8,9 @@ Iteration i:
 
 real_k is a random batch of the real images of class k, x_k are all synthetic images of that class,
 and phi are the features that the last layer of the net gets (nets/head.py). The net is not trained
-on the way, and no second derivative is taken.
+on the way, and no second derivative is taken. Features are those of evaluation mode, without
+dropout; the authors leave the net in training mode. The ConvNets here have no dropout, so that it
+is the same.
 
 Reference: Zhao and Bilen, Dataset condensation with distribution matching, 2023,
 https://arxiv.org/abs/2110.04181

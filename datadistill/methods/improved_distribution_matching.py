@@ -39,7 +39,7 @@ from datadistill.errors import UsageError
 from datadistill.innerloop import momentum
 from datadistill.methods.aging_nets import AgedNet, AgingNets
 from datadistill.methods.distribution_matching import DistributionMatching
-from datadistill.nets.head import TRIED, head_logits, is_linear_head
+from datadistill.nets.head import head_logits, require_linear_head
 from datadistill.nets.logits import cross_entropy
 from datadistill.synthetic import Synthetic
 from datadistill.theta import in_channels_last
@@ -87,12 +87,9 @@ class ImprovedDistributionMatching(DistributionMatching):
                 f"nets is {self.nets}, and an iteration takes one net of the method's pool; choose "
                 "nets 1, and say the pool's size with pool_size of --method-args"
             )
-        if not is_linear_head(self.net, self.split.images[:TRIED]):
-            raise UsageError(
-                "the net's logits are not the output of its last layer on features averaged over "
-                "space (SqueezeNet has ReLU behind that layer); choose another net, or the method "
-                "distribution-matching"
-            )
+        require_linear_head(
+            self.net, self.split.images, "another net, or the method distribution-matching"
+        )
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
         one = self._net(iteration)
