@@ -241,7 +241,7 @@ REFUSALS = [
     ({"regularization": float("nan")}, "regularization of the method is nan; give 0 or more"),
     ({"lr": 0.0}, "lr of the method is 0.0; give a number above 0"),
     ({"nets": 2}, "nets is 2, and an iteration takes one net .* pool_size"),
-    ({"net": nn.Sequential(small_net(), nn.Sigmoid())}, "choose another net, or the method unrolled"),
+    ({"net": nn.Sequential(small_net(), nn.Sigmoid())}, "another net, or the method unrolled"),
 ]
 
 
