@@ -17,7 +17,6 @@ from datadistill.recipes import (
     ablations,
     adaptation,
     cifar10,
-    experts,
     frepo,
     head,
     imagenet,
@@ -29,6 +28,7 @@ from datadistill.recipes import (
     rat,
     small,
 )
+from datadistill.recipes.field import DATA, IPC, published
 from datadistill.recipes.pools import POOLS
 from datadistill.recipes.summary import summary_of
 
@@ -52,6 +52,16 @@ class Page:
 
 
 PAPER = "Wang et al. 2018"
+FIELD: dict[str, Callable[[str, int], DistillConfig]] = {
+    "rat": rat.rat,
+    "mtt": mtt.mtt,
+    "dc": matching.dc,
+    "dsa": matching.dsa,
+    "dm": matching.dm,
+    "frepo": frepo.frepo,
+}
+"""Methods of the field -> a recipe for a data set (`DATA`) and a number of images a class
+(`IPC`)."""
 
 RECIPES: dict[str, Page] = {
     "mnist5k-fixed": Page(small.mnist5k_fixed, "-"),
@@ -104,41 +114,26 @@ RECIPES: dict[str, Page] = {
         for one in (False, True)
     },
     **{
-        f"{name}-rat-ipc{ipc}": Page(partial(rat.rat, name, ipc), rat.published(name, ipc))
-        for name in rat.DATA
-        for ipc in rat.IPC
+        f"{name}-{method}-ipc{ipc}": Page(
+            partial(make, name, ipc),
+            published(method, name, ipc),
+            f"{name}-experts" if method == "mtt" else None,
+        )
+        for method, make in FIELD.items()
+        for name in DATA
+        for ipc in IPC
     },
+    "cifar10-tesla-ipc1": Page(mtt.cifar10_tesla_ipc1, "-", "cifar10-experts"),
     "mnist-rat-cpu": Page(rat.mnist_rat_cpu, "-"),
     "fashion-rat-cpu": Page(rat.fashion_rat_cpu, "-"),
     "mnist5k-mtt": Page(mtt.mnist5k_mtt, "-", "mnist5k-experts"),
     "mnist-mtt-cpu": Page(mtt.mnist_mtt_cpu, "-", "mnist-experts-cpu"),
-    **{
-        f"{name}-mtt-ipc{ipc}": Page(
-            partial(mtt.mtt, name, ipc), mtt.published(name, ipc), f"{name}-experts"
-        )
-        for name in experts.DATA
-        for ipc in mtt.SETTINGS
-    },
-    "cifar10-tesla-ipc1": Page(mtt.cifar10_tesla_ipc1, "-", "cifar10-experts"),
     "mnist5k-dm": Page(matching.mnist5k_dm, "-"),
     "mnist-dm-cpu": Page(matching.mnist_dm_cpu, "-"),
     "fashion-dm-cpu": Page(matching.fashion_dm_cpu, "-"),
-    **{
-        f"{name}-{method}-ipc{ipc}": Page(
-            partial(make, name, ipc), matching.published(method, name, ipc)
-        )
-        for method, make in matching.METHODS.items()
-        for name in matching.DATA
-        for ipc in matching.IPC
-    },
     "mnist5k-frepo": Page(frepo.mnist5k_frepo, "-"),
     "mnist-frepo-cpu": Page(frepo.mnist_frepo_cpu, "-"),
     "fashion-frepo-cpu": Page(frepo.fashion_frepo_cpu, "-"),
-    **{
-        f"{name}-frepo-ipc{ipc}": Page(partial(frepo.frepo, name, ipc), frepo.published(name, ipc))
-        for name in frepo.DATA
-        for ipc in frepo.IPC
-    },
     "own-images": Page(own_images.own_images, "-"),
     "own-images-finetune": Page(own_images.own_images_finetune, "-"),
     "own-images-head": Page(head.own_images_head, "-"),

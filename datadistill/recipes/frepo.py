@@ -17,9 +17,6 @@ from typing import Any, NamedTuple
 from datadistill.config import DistillConfig
 from datadistill.recipes.ordinary_loop import ORDINARY
 
-PAPER = "Zhou et al. 2022, as NCFM and PAD cite it, with a wider net than the other methods"
-PUBLISHED = {("cifar10", 1): 46.8, ("cifar10", 10): 65.5, ("cifar10", 50): 71.7}
-IPC = (1, 10, 50)
 STEPS = {1: 1000, 10: 2000, 50: 5000}
 """Of a net's training on a set of ten classes, by images a class."""
 
@@ -38,12 +35,6 @@ DATA = {
     "svhn": Data("svhn", "zca-frepo", False),
     "cifar10": Data("cifar10", "zca-frepo", True),
 }
-
-
-def published(name: str, ipc: int) -> str:
-    """The published accuracy with its source, or a dash."""
-    number = PUBLISHED.get((name, ipc))
-    return "-" if number is None else f"{number} ({PAPER})"
 
 
 def frepo(name: str, ipc: int) -> DistillConfig:

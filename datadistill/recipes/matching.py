@@ -14,16 +14,13 @@ distribution matching, 2023, https://arxiv.org/abs/2110.04181
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from datadistill.config import DistillConfig
 from datadistill.config.strategies import DSA_STRATEGY, DSA_STRATEGY_OF_DIGITS
+from datadistill.recipes.field import DATA, convnet
 from datadistill.recipes.ordinary_loop import ORDINARY
 
-DATA = {"mnist": "mnist", "fashion": "fashion-mnist", "svhn": "svhn", "cifar10": "cifar10"}
-"""Names in recipes -> data sets."""
-IPC = (1, 10, 50)
 STRATEGIES = {
     "mnist": DSA_STRATEGY_OF_DIGITS,
     "fashion": DSA_STRATEGY,
@@ -62,7 +59,7 @@ def _of_gradients(method: str, name: str, ipc: int, **changes: Any) -> DistillCo
         iterations=iterations,
         validate_every=iterations // 5,
         lr_images=0.1,
-        **_convnet(name, 128),
+        **convnet(DATA[name]),
         **ORDINARY,
         **SGD,
         **changes,
@@ -84,7 +81,7 @@ def dm(name: str, ipc: int) -> DistillConfig:
         iterations=20_000,
         validate_every=4000,
         lr_images=1.0,
-        **_convnet(name, 128),
+        **convnet(DATA[name]),
         **ORDINARY,
         **SGD,
     )
@@ -131,47 +128,7 @@ def _for_two_cores(name: str, recipe: str, iterations: int) -> DistillConfig:
         validate_every=iterations,
         validate_nets=1,
         lr_images=5.0,
-        **_convnet(name, 32),
+        **convnet(DATA.get(name, name), 32),
         **ORDINARY,
         **{**SGD, "schedule": "linear"},
     )
-
-
-def _convnet(name: str, width: int) -> dict[str, Any]:
-    """Fresh ConvNets for a data set; images of 28 pixels make maps of 32, as in the papers."""
-    padded = {"first_padding": 3} if name in ("mnist", "mnist5k", "fashion") else {}
-    return {
-        "dataset": DATA.get(name, name),
-        "net": "convnet",
-        "net_args": {"width": width, **padded},
-        "init": "default",
-        "theta_0": "random",
-    }
-
-
-METHODS: dict[str, Callable[[str, int], DistillConfig]] = {"dc": dc, "dsa": dsa, "dm": dm}
-DC_README = "README of the authors' code"
-NCFM_TABLE = "as quoted by Wang et al. 2025, NCFM"
-# fmt: off
-PUBLISHED = {
-    ("dc", "mnist"): (DC_README, "91.7 ± 0.5", "97.4 ± 0.2", "98.8 ± 0.1"),
-    ("dc", "fashion"): (DC_README, "70.5 ± 0.6", "82.3 ± 0.4", "83.6 ± 0.4"),
-    ("dc", "svhn"): (DC_README, "31.2 ± 1.4", "76.1 ± 0.6", "82.3 ± 0.3"),
-    ("dc", "cifar10"): (DC_README, "28.3", "44.9", "53.9"),
-    ("dsa", "mnist"): (DC_README, "88.7 ± 0.6", "97.8 ± 0.1", "99.2 ± 0.1"),
-    ("dsa", "fashion"): (DC_README, "70.6 ± 0.6", "84.6 ± 0.3", "88.7 ± 0.2"),
-    ("dsa", "svhn"): (DC_README, "27.5 ± 1.4", "79.2 ± 0.5", "84.4 ± 0.4"),
-    ("dsa", "cifar10"): (DC_README, "28.8", "52.1", "60.6"),
-    ("dm", "cifar10"): (NCFM_TABLE, "26.0", "48.9", "63.0"),
-}
-# fmt: on
-"""(Method, data set) -> source and accuracy in percent at 1, 10 and 50 images a class, of the
-protocol dc for sets of DC and dsa for the others."""
-
-
-def published(method: str, name: str, ipc: int) -> str:
-    """The published accuracy with its source, or a dash."""
-    if (method, name) not in PUBLISHED:
-        return "-"
-    source, *accuracies = PUBLISHED[method, name]
-    return f"{accuracies[IPC.index(ipc)]} ({source})"

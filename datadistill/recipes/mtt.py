@@ -35,13 +35,6 @@ from typing import Any
 from datadistill.config import DistillConfig
 from datadistill.recipes.experts import DATA
 
-PAPER = "Cazenavette et al. 2022, quoted in FTD; chosen on the test set"
-PUBLISHED = {
-    ("cifar10", 1): "46.2 ± 0.8",
-    ("cifar10", 10): "65.4 ± 0.7",
-    ("cifar10", 50): "71.6 ± 0.2",
-}
-
 ALL = 10_000
 """Images of a minibatch that holds any of these sets."""
 EXPERT_RATE = 0.01
@@ -63,12 +56,6 @@ def rate_of_rho(rate: float, alpha: float = EXPERT_RATE) -> float:
     0.101
     """
     return float(f"{rate / math.expm1(-alpha) ** 2:.3g}")
-
-
-def published(name: str, ipc: int) -> str:
-    """The published accuracy with its source, or a dash."""
-    number = PUBLISHED.get((name, ipc))
-    return "-" if number is None else f"{number} ({PAPER})"
 
 
 def _mtt(recipe: str, name: str, ipc: int, **changes: Any) -> DistillConfig:

@@ -9,10 +9,6 @@ from typing import NamedTuple
 
 from datadistill.config import DistillConfig
 
-PAPER = "Feng et al. 2024, chosen on the test set"
-PUBLISHED = {("cifar10", 1): 53.2, ("cifar10", 10): 69.4, ("cifar10", 50): 75.3}
-IPC = (1, 10, 50)
-
 
 class Data(NamedTuple):
     """A data set, its normalization, and an augmentation of real and synthetic images."""
@@ -28,12 +24,6 @@ DATA = {
     "svhn": Data("svhn", "zca-kip:100", "dsa:rotate"),
     "cifar10": Data("cifar10", "zca-kip", "flip_rotate"),
 }
-
-
-def published(name: str, ipc: int) -> str:
-    """The published accuracy with its source, or a dash."""
-    number = PUBLISHED.get((name, ipc))
-    return "-" if number is None else f"{number} ({PAPER})"
 
 
 def rat(name: str, ipc: int) -> DistillConfig:
