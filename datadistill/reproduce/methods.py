@@ -116,16 +116,22 @@ def _part(scale: Scale, ipc: int, name: str, title: str, arguments: Mapping[str,
         is_published = method == arguments["protocol"] == "dc" and "convnet" in columns
         known = {"convnet": _published(ipc)} if is_published else {}
         rows.append(TableRow(words, f"{method}-ipc{ipc}", "distilled", known, ours=True))
-    rows += [TableRow(words, "coresets", coreset) for coreset, words in CORESETS.items()]
+    first, *others = sets
+    alone = {k: v for k, v in arguments.items() if k != "sets"}
     of_each = max(1, arguments["nets"] // arguments["sets"])
-    beside = {**arguments, "nets": of_each, "beside": tuple(CORESETS)}
+    drawn = {**arguments, "nets": of_each, "beside": ("random-real", "k-means")}
+    rows += [
+        TableRow(words, "coresets" if coreset in drawn["beside"] else first, coreset)
+        for coreset, words in CORESETS.items()
+    ]
     return Part(
         name,
         title,
         sets=sets,
         measurements=(
-            Measurement("coresets", "protocol", (next(iter(sets)),), beside),
-            *(Measurement(one, "protocol", (one,), dict(arguments)) for one in sets),
+            Measurement(first, "protocol", (first,), {**alone, "beside": ("herding",)}),
+            *(Measurement(other, "protocol", (other,), dict(alone)) for other in others),
+            Measurement("coresets", "protocol", (first,), drawn),
         ),
         rows=tuple(rows),
         pools={"experts": experts},
