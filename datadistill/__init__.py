@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datadistill.allocator import keep_freed_memory as keep_freed_memory
     from datadistill.config import DistillConfig as DistillConfig
     from datadistill.config import PoolConfig as PoolConfig
     from datadistill.config import RunOptions as RunOptions
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "keep_freed_memory": "allocator",
     "DistillConfig": "config",
     "PoolConfig": "config",
     "RunOptions": "config",

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from datadistill.allocator import keep_freed_memory
 from datadistill.cli.printing import close_quietly, prepare, write
 from datadistill.errors import (
     DatadistillError,
@@ -80,6 +81,8 @@ class Program:
         Raises:
             SystemExit: an option that cannot be read (2), or --help (0).
         """
+        if argv is None:  # a process of our own
+            keep_freed_memory()
         arguments = list(sys.argv[1:] if argv is None else argv)
         prepare()
         # a run has a handler of its own meanwhile (StopFlag), which lets it save

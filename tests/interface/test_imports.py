@@ -11,7 +11,7 @@ import pytest
 import datadistill as dd
 
 ROOT = Path(dd.__file__).parent
-BOTTOM = {"errors", "config", "streams", "runs", "progress", "stats"}
+BOTTOM = {"allocator", "errors", "config", "streams", "runs", "progress", "stats"}
 BUILDING = {"innerloop", "nets", "data", "device", "torch_defaults", "synthetic"}
 SETS = {
     "objectives",
