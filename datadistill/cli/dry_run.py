@@ -17,21 +17,29 @@ def try_out(
     from datadistill.runs.signals import StopFlag, interruptible
     from datadistill.training.dry_run import dry_run
 
-    with StopFlag(), interruptible("stopped; nothing was written"), output.redirect_prints():
+    with (
+        StopFlag(),
+        interruptible("stopped; nothing of the run was written"),
+        output.redirect_prints(),
+    ):
         found = dry_run(config, options=options)
-    graphs = f", with {found.differentiated_steps} graphs" if found.differentiated_steps else ""
-    memory = "" if found.memory is None else f", at most {size_of(found.memory)} of memory"
+    steps = found.differentiated_steps
+    through = f", differentiated through {steps} steps" if steps else ""
+    memory = "" if found.memory is None else f", {size_of(found.memory)} of memory so far"
+    loss = "not finite" if found.loss is None else f"{found.loss:.4g}"
     size = f"{found.images[0]} images {shape_of(found.images[1:])}, {size_of(found.set_bytes)}"
     rows = [
         ("real images", f"{found.real_images}, and {found.validation_images} for validation"),
         ("net", f"{config.net}, {found.parameters} trained numbers"),
         ("set", f"{size} with labels and step sizes, {found.steps} steps"),
-        ("iteration", f"the first of {found.iterations}: loss {found.loss:.4g}{graphs}"),
+        ("iteration", f"the first of {found.iterations}: loss {loss}{through}"),
         ("it took", f"{found.seconds:.1f} s on {resolve(config.device).type}{memory}"),
     ]
     output.table(("", ""), rows)
     if found.note is not None:
         output.say(found.note)
-    rest = [word for word in argv if word != "--dry-run"]
-    output.say("nothing was written", f"next: {shlex.join(['datadistill', 'distill', *rest])}")
+    rest = [word for word in argv if word not in ("--dry-run", "--dry_run")]
+    output.say(
+        "nothing of the run was written", f"next: {shlex.join(['datadistill', 'distill', *rest])}"
+    )
     output.result({"recipe": config.recipe, "run_seed": config.seed, **found.as_dict()})

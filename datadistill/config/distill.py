@@ -35,7 +35,8 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     """With dataset "folder": leave unreadable images out, and count them, instead of refusing."""
     augment: tuple[str, ...] = ()
     """Augmentations of the real batches: "crop", "flip", or a strategy such as "color_crop_rotate".
-    gradient-matching and distribution-matching augment the set alike, by one draw for a class."""
+    Methods that match classes (gradient-matching, distribution-matching and its improvement)
+    augment the set alike, by one draw for a class."""
 
     space: Literal["pixels", "features"] = "pixels"
     """What is learned: images, or in their place "features" of a frozen pretrained net, for its
@@ -144,8 +145,7 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     iterations: int = 2000
     """Outer iterations: updates of images, labels and step sizes by the `optimizer`."""
     batch: int = 256
-    """Real images an outer iteration; of each class in gradient-matching and
-    distribution-matching."""
+    """Real images an outer iteration; of each class in methods that match classes."""
     nets: int = 1
     """Nets an outer iteration (random theta_0), trained at once; their gradients are averaged."""
     lr_images: float = 0.02

@@ -11,7 +11,7 @@ Iteration i, with a net of a pool that grows old on real images (aging_nets.py):
     theta     <- SGD with momentum on real images
 
 a is the share of the real images of this iteration that the net classifies right: a net says what a
-class looks like as far as it knows. Fresh nets alone and w = 0 are distribution matching.
+class looks like as far as it knows.
 
 Deviations: the authors compare features averaged over channels by their bare distance; here it is
 relative to the scatter of the classes, as features grow while a net is trained, so that their
@@ -107,6 +107,16 @@ class ImprovedDistributionMatching(DistributionMatching):
         one = self._net(iteration)
         self._pool.age(one, self.split.images, self.split.labels, self.steps)
 
+    @torch.no_grad()
+    def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
+        one = self._net(iteration)
+        real, _ = self.features(one.net, in_channels_last(one.theta), synthetic, iteration)
+        return (
+            f"the features of a net of age {one.age}, trained with steps of lr {self.lr} "
+            f"(--method-args), reach {float(real.of_images.abs().max()):.1e}, and the class means "
+            f"have the scatter {float(scatter(real.means)):.1e}"
+        )
+
     def state(self) -> dict[str, Any]:
         return self._pool.state()
 
@@ -141,5 +151,14 @@ def relative_distance(real: Float[Tensor, "k d"], own: Float[Tensor, "k d"]) -> 
         >>> relative_distance(means, means), relative_distance(means, torch.tensor([[1.0], [5.0]]))
         (tensor(0.), tensor(4.))
     """
-    scatter = (real - real.mean(0)).square().sum(1).mean()
-    return (real - own).square().sum() / scatter
+    return (real - own).square().sum() / scatter(real)
+
+
+def scatter(means: Float[Tensor, "k d"]) -> Float[Tensor, ""]:
+    """The mean squared distance of class means from their own mean.
+
+    Example:
+        >>> scatter(torch.tensor([[1.0], [3.0]]))
+        tensor(1.)
+    """
+    return (means - means.mean(0)).square().sum(1).mean()

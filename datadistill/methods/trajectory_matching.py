@@ -87,7 +87,7 @@ class TrajectoryMatching(OuterMethod):
     takes_second_derivatives = True
 
     def differentiated_steps(self, synthetic: Synthetic) -> int:
-        return self.steps
+        return min(self.steps, getattr(self.adjoint, "window", self.steps))
 
     def check(self, synthetic: Synthetic) -> None:
         """Refuse step sizes of which some would never be learned."""

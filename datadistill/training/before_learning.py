@@ -27,7 +27,7 @@ READERS: tuple[tuple[str, Mapping[str, Callable[..., Any]], tuple[str, ...], str
     ("optimizer", OPTIMIZERS, ("beta1", "beta2"), "has no decays"),
 )
 """A choice, its table, fields that its constructor may take or not, and what it lacks then."""
-PARTS = {"beta1": "betas", "beta2": "betas"}
+PARTS = {"beta1": "betas", "beta2": "betas", "window": "adjoint"}
 """Field -> the argument that it becomes a part of."""
 UNKNOWN = (CUSTOM, "torchvision")  # the other architectures of this library are known to be right
 

@@ -24,7 +24,7 @@ from datadistill.config import DistillConfig
 from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
 from datadistill.distilled_prefix import images_per_class
-from datadistill.errors import DataError, UsageError
+from datadistill.errors import DataError, UsageError, list_some
 from datadistill.evaluation.own_data import check_data
 from datadistill.innerloop.step_sizes import softplus_inverse
 from datadistill.innerloop.update_rules import UpdateRule
@@ -64,7 +64,13 @@ def load_older(config: DistillConfig) -> DistilledDataset | None:
             "the nets of a set for one initialization start from it alone, so another set cannot "
             "share its images; choose --theta-0 random, and grow a set that was learned so"
         )
-    then, is_named = older.data, config.dataset != CUSTOM and older.data.fingerprint is None
+    then, is_named = older.data, older.data.fingerprint is None
+    if is_named and config.dataset == CUSTOM:
+        raise UsageError(
+            f"{config.boost_from} was learned from data found by name ({then.dataset}), and data "
+            "are given, so that other images may be held out; name the data set in the config, or "
+            "grow a set that was learned from the data given"
+        )
     if is_named and (then.seed, then.validation) != (config.seed, config.validation):
         raise UsageError(
             f"{config.boost_from} was learned with seed {then.seed} and validation "
@@ -98,7 +104,7 @@ def continue_step_sizes(
     synthetic: Synthetic, older: DistilledDataset, update: UpdateRule, tensors: Sequence[str]
 ) -> str | None:
     """Let the step sizes of a larger set start at the older ones. Returns a line that says why not,
-    where there are others of them or for another update rule, else None."""
+    where there are others of them, for other tensors or another update rule; else None."""
     wanted, found = synthetic.rho.shape, older.step_sizes
     if wanted == (1,) and bool((found == found[0]).all()):
         found = found[:1]  # one for all steps
@@ -109,8 +115,10 @@ def continue_step_sizes(
     ):
         synthetic.rho.copy_(softplus_inverse(found))
         return None
-    shapes = ["x".join(map(str, shape)) for shape in (found.shape, wanted)]
+    have, want = ("x".join(map(str, shape)) for shape in (found.shape, wanted))
+    if found.dim() > 1 and (ours := older.tensors or ()) != tuple(tensors):
+        have, want = (f"{n} ({list_some(names)})" for n, names in ((have, ours), (want, tensors)))
     return (
-        f"the step sizes start anew: the set to grow has {shapes[0]} for {older.update}, "
-        f"wanted {shapes[1]} for {update}"
+        f"the step sizes start anew: the set to grow has {have} for {older.update}, wanted {want} "
+        f"for {update}"
     )

@@ -200,10 +200,8 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
             adjoint = adjoint.choose(steps)
         if isinstance(adjoint, StepReplay):
             return f"{steps} inner steps; try fewer of them, or {smaller}"
-        return (
-            f"{steps} inner steps with every graph kept; try --adjoint step-replay, fewer of them, "
-            f"or {smaller}"
-        )
+        fewer = "a smaller --window" if config.window else "--adjoint step-replay, fewer of them"
+        return f"{steps} inner steps with every graph kept; try {fewer}, or {smaller}"
 
     def describe_end(self, config: DistillConfig, path: Path) -> str:
         return (

@@ -1,8 +1,9 @@
 """A dry run of a distillation: everything is loaded, built and checked, one outer iteration is made
-in memory, and nothing is written."""
+in memory, and nothing of the run is written; data that are missing may be fetched."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,23 +30,24 @@ class DryRun:
     """What a distillation would work with.
 
     Args:
-        loss: of the first outer iteration; NaN where `on_nan` passes over it.
+        loss: of the first outer iteration; None where it is not finite, and `on_nan` passes over
+            it.
         images: (N, C, H, W) of the set.
         set_bytes: of its images, labels and step sizes.
         real_images: to learn from.
         validation_images: to test on while it learns.
         parameters: numbers of the net that the steps train.
         steps: of one training on the set.
-        differentiated_steps: of them, or of those the method takes in their place, the most whose
-            graphs are kept; 0 for a method that keeps none.
+        differentiated_steps: of them, or of those the method takes in their place, the most that
+            the loss is differentiated through; 0 for a method that differentiates no training.
         iterations: of the run.
         seconds: of the first iteration, which is slower than the others.
-        memory: the most bytes so far, of the process or of its GPU; None where the system does not
-            tell.
+        memory: the most bytes after this iteration, of the process or of its GPU, which tests and
+            later windows may exceed; None where the system does not tell.
         note: what the run would log before its first iteration.
     """
 
-    loss: float
+    loss: float | None
     images: tuple[int, ...]
     set_bytes: int
     real_images: int
@@ -99,7 +101,7 @@ def dry_run(
         seconds = time.monotonic() - began
     d, module, real, loop = learning.snapshot(), learning.net, learning.data, learning.loop
     return DryRun(
-        loss=loss,
+        loss=loss if math.isfinite(loss) else None,
         images=tuple(d.images.shape),
         set_bytes=d.bytes,
         real_images=len(real.train),

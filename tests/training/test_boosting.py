@@ -157,6 +157,14 @@ def test_a_set_of_other_data_is_not_grown(digits, small, tmp_path, changes, erro
         grow(digits, tmp_path / "other")
 
 
+def test_a_set_of_data_found_by_name_is_not_grown_on_data_that_are_given(digits, tmp_path):
+    few = {"iterations": 1, "validate_every": 1}
+    named = tmp_path / "named"
+    dd.distill(config(**SMALL, dataset="digits").with_changes(**few), out=named)
+    with pytest.raises(UsageError, match=r"found by name \(digits\), and data are given"):
+        dd.distill(config(**GROWN, boost_from=str(named)), data=digits)
+
+
 def test_a_set_of_a_decoder_is_not_grown(digits, tmp_path):
     dd.distill(config(**SMALL, decoder="mosaic"), data=digits, out=tmp_path / "old")
     with pytest.raises(UsageError, match=r"made by the decoder mosaic.* grow a set of pixels"):

@@ -19,6 +19,15 @@ UNREAD = {
         {"method": "ridge-regression", "nets": 2},
         "the method ridge-regression draws no nets, so nets 2 does nothing",
     ),
+    "a window is read by an adjoint": (
+        {
+            "method": "trajectory-matching",
+            "theta_0": "random",
+            "adjoint": "truncated",
+            "window": 5,
+        },
+        None,
+    ),
     "what is read": (
         {"optimizer": "sgd", "momentum": 0.9, "nets": 2, "adjoint": "step-replay"},
         None,
