@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from datadistill.data import RealData
 from datadistill.data.augmentation import check_augmentations
 from datadistill.data.from_config import load_data
 from datadistill.device import refuse_too_large, resolve
+from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.innerloop import (
     ADJOINTS,
@@ -29,6 +30,7 @@ from datadistill.methods import (
     DistributionMatching,
     GradientMatching,
     KernelRegression,
+    OuterMethod,
     Unrolled,
 )
 from datadistill.nets.factory import NetFactory, is_factory
@@ -37,7 +39,7 @@ from datadistill.nets.trained_parameters import HEAD, select_trained
 from datadistill.nets.weights import last_layer
 from datadistill.objectives import OBJECTIVES
 from datadistill.pool import Pool
-from datadistill.synthetic import DECODERS
+from datadistill.synthetic import DECODERS, Synthetic
 from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
 from datadistill.training.boosting import check_older, continue_step_sizes, load_older
@@ -174,28 +176,16 @@ def learning_of(
         "seed": config.seed,
     }
     method = make_method(**parts)
-    if config.horizon != "whole" and not isinstance(method, Unrolled):
-        raise UsageError(
-            f"horizon is {config.horizon}, which goes with the method unrolled, and the method is "
-            f"{config.method}; leave horizon out"
-        )
+    _refuse_horizon(config, method)
     rates = {
         "images": config.lr_images,
         "labels": config.lr_labels,
         "step_sizes": config.lr_step_sizes,
     }
-    tensors = trainable(module)
-    make_set = partial(synthetic_of, config, real, len(tensors), objective, make_decoder, older)
-    first, anew = config.step_size, None
-    synthetic = make_set(1.0 if first is None else first)
-    if older is not None:
-        anew = continue_step_sizes(synthetic, older, update, tensors)
-    if first is None and (older is None or anew is not None):
-        # other methods, and windows of some steps, do not say how a step size does
-        unrolled = choose(METHODS, "method", "unrolled", {}, METHOD_PARTS)
-        is_whole = isinstance(method, Unrolled) and config.horizon == "whole"
-        steps = method if is_whole else unrolled(**{**parts, "horizon": "whole"})
-        synthetic = make_set(find_first_step_size(make_set, steps))
+    make_set = partial(
+        synthetic_of, config, real, len(trainable(module)), objective, make_decoder, older
+    )
+    synthetic, anew = _start_set(config, make_set, method, parts, older)
     loop = OuterLoop(
         synthetic,
         method,
@@ -237,11 +227,41 @@ def learning_of(
     )
 
 
+def _start_set(
+    config: DistillConfig,
+    make_set: Callable[[float], Synthetic],
+    method: OuterMethod,
+    parts: Mapping[str, Any],
+    older: DistilledDataset | None,
+) -> tuple[Synthetic, str | None]:
+    """The set at its start, and a line where the step sizes of an older one are not taken over.
+    A step size that the config leaves open is found by trials."""
+    first, anew = config.step_size, None
+    synthetic = make_set(1.0 if first is None else first)
+    if older is not None:
+        anew = continue_step_sizes(synthetic, older, parts["update"], trainable(parts["net"]))
+    if first is None and (older is None or anew is not None):
+        # other methods, and windows of some steps, do not say how a step size does
+        unrolled = choose(METHODS, "method", "unrolled", {}, METHOD_PARTS)
+        is_whole = isinstance(method, Unrolled) and config.horizon == "whole"
+        steps = method if is_whole else unrolled(**{**parts, "horizon": "whole"})
+        synthetic = make_set(find_first_step_size(make_set, steps))
+    return synthetic, anew
+
+
 def adjoint_of(config: DistillConfig) -> Adjoint:
     """The adjoint that `config.adjoint` names."""
     args = {"window": config.window} if config.adjoint == "truncated" else {}
     adjoint: Adjoint = choose(ADJOINTS, "adjoint", config.adjoint, args)()
     return adjoint
+
+
+def _refuse_horizon(config: DistillConfig, method: OuterMethod) -> None:
+    if config.horizon != "whole" and not isinstance(method, Unrolled):
+        raise UsageError(
+            f"horizon is {config.horizon}, which goes with the method unrolled, and the method is "
+            f"{config.method}; leave horizon out"
+        )
 
 
 def _refuse_one_net(config: DistillConfig) -> None:
