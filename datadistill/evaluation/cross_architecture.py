@@ -17,9 +17,9 @@ from datadistill.data import RealData
 from datadistill.device import resolve
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError, suggest
-from datadistill.evaluation.accuracy import Evaluation, evaluate
 from datadistill.evaluation.attack import get_attack
 from datadistill.evaluation.coresets import BASELINES, DETERMINISTIC, coreset
+from datadistill.evaluation.held_out import Evaluation, evaluate
 from datadistill.evaluation.own_data import in_space_of, load_own_data
 from datadistill.evaluation.protocols import OWN, Protocol, find_protocol
 from datadistill.evaluation.tested_nets import net_of, with_values_of

@@ -111,7 +111,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_is_refused_before_any_training(data, name, monkeypatch):
     asked, changes, words = REFUSED[name]
-    monkeypatch.setattr("datadistill.evaluation.accuracy.measure_training", None)
+    monkeypatch.setattr("datadistill.evaluation.held_out.measure_training", None)
     d = distilled(data, **changes)
     with pytest.raises((UsageError, DataError), match=words):
         evaluate_across(d, **{"protocol": SHORT, "nets": 1, "data": data, **CPU, **asked})

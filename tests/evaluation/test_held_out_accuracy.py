@@ -11,12 +11,8 @@ import datadistill as dd
 from datadistill.data import RealData
 from datadistill.data.reference import DataReference
 from datadistill.errors import DataError, UsageError, ValuesNotUsed
-from datadistill.evaluation.accuracy import (
-    CHUNK,
-    Evaluation,
-    accuracy,
-    measure_training,
-)
+from datadistill.evaluation import Evaluation
+from datadistill.evaluation.accuracy import CHUNK, accuracy, measure_training
 from datadistill.evaluation.own_data import load_own_data
 from datadistill.evaluation.protocols import PROTOCOLS, Protocol
 from datadistill.evaluation.tested_nets import HELD_OUT

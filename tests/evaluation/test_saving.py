@@ -7,7 +7,7 @@ import pytest
 import datadistill as dd
 from datadistill.cli import main
 from datadistill.errors import DataError, UsageError
-from datadistill.evaluation import accuracy
+from datadistill.evaluation import held_out
 from datadistill.evaluation.saving import save_accuracies
 from datadistill.runs.folder import RunFolder
 
@@ -36,14 +36,14 @@ def run(tmp_path):
 
 def longer_meanwhile(monkeypatch, run):
     """A longer run is saved while nets are tested."""
-    test = accuracy.measure_training
+    test = held_out.measure_training
 
     def tested(*args, **kwargs):
         options = dd.RunOptions(resume_with_changes=True, quiet=True)
         dd.distill(TINY.with_changes(iterations=2), out=run, resume=True, options=options)
         return test(*args, **kwargs)
 
-    monkeypatch.setattr(accuracy, "measure_training", tested)
+    monkeypatch.setattr(held_out, "measure_training", tested)
 
 
 def test_the_same_set_gets_its_accuracies(run):

@@ -8,7 +8,7 @@ from datadistill import DistilledDataset, objectives
 from datadistill.cli import main
 from datadistill.config import RunOptions
 from datadistill.errors import NumericalError
-from datadistill.evaluation import accuracy
+from datadistill.evaluation import held_out
 from datadistill.methods import unrolled
 from datadistill.recipes import recipe
 from datadistill.runs.folder import RunFolder
@@ -124,7 +124,7 @@ def test_no_memory_while_a_set_is_measured_leaves_its_file(tmp_path, monkeypatch
     def full(*args, **options):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(accuracy, "measure_training", full)
+    monkeypatch.setattr(held_out, "measure_training", full)
     assert main(["evaluate", str(run), "--save"]) == 5
     said = capsys.readouterr().err
     assert "out of memory (CUDA out of memory); use fewer nets" in said and "Traceback" not in said
