@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset as DistilledDataset
     from datadistill.evaluation import AttackScores as AttackScores
     from datadistill.evaluation import Comparison as Comparison
-    from datadistill.evaluation import Evaluation as Evaluation
     from datadistill.evaluation import attack_scores as attack_scores
-    from datadistill.evaluation import evaluate as evaluate
     from datadistill.evaluation.compare import compare as compare
+    from datadistill.evaluation.held_out import Evaluation as Evaluation
+    from datadistill.evaluation.held_out import evaluate as evaluate
     from datadistill.export.wang import import_results as import_results
     from datadistill.innerloop import FullUnroll as FullUnroll
     from datadistill.innerloop import Higher as Higher

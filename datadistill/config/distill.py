@@ -11,12 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from datadistill.config.choices import Value
+from datadistill.config.distill_checks import check_distill
 from datadistill.config.plans import FolderPlan, NetPlan, NormalizationPlan, RunConfig
-from datadistill.config.values import check_range, quote
 from datadistill.errors import UsageError
-
-MOST_STEPS = 1_000_000
-"""Inner steps of one training: each has its batch and its step size."""
 
 
 @dataclass(frozen=True)
@@ -180,151 +177,8 @@ class DistillConfig(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = (
-            "ipc",
-            "steps",
-            "epochs",
-            "iterations",
-            "batch",
-            "nets",
-            "validate_every",
-            "validate_nets",
-            "minibatch",
-        )
-        check_range(self, counts, least=1)
-        if self.steps * self.epochs > MOST_STEPS:
-            raise UsageError(
-                f"{self.steps} steps an epoch and {self.epochs} epochs make "
-                f"{self.steps * self.epochs} inner steps, but there can be at most {MOST_STEPS}; "
-                "lower steps or epochs"
-            )
-        if self.minibatch is not None and self.steps != 1:
-            raise UsageError(
-                f"steps is {self.steps} and minibatch is {self.minibatch}: random minibatches make "
-                "the steps of an epoch; leave steps out"
-            )
-        if self.ipc % self.steps:
-            raise UsageError(
-                f"ipc {self.ipc} does not divide into {self.steps} steps with images of their own; "
-                "make ipc a multiple of steps (say "
-                f"{self.steps * max(1, round(self.ipc / self.steps))}), or use the images "
-                "again with epochs"
-            )
-        rates = ("lr_images", "lr_labels", "lr_step_sizes", "clip", "warmup")
-        check_range(self, rates, least=0)
-        check_range(self, ("beta1", "beta2", "momentum"), least=0, below=1)
-        check_range(self, ("step_size",), above=0, hint="the paper starts at 0.02")
-        check_range(self, ("holdout",), least=0, below=1)
-        check_range(self, ("boost_rate",), least=0, most=1)
-        if self.boost_rate and self.boost_from is None:
-            raise UsageError(
-                f"boost_rate is {self.boost_rate}, which goes with the images of an earlier set; "
-                "pass it (--boost-from FILE_OR_DIR)"
-            )
-        self._check_horizon()
-        if self.window is not None and self.window < 1:
-            raise UsageError(f"window is {self.window}, but at least 1 step must be differentiated")
-        if self.pool is not None and self.weights is not None:
-            raise UsageError(
-                f"theta_0 comes from the pool {self.pool} and from the weights "
-                f"{self.weights}; drop one"
-            )
-        if self.weights is not None and self.theta_0 == "random":
-            raise UsageError(
-                "weights are those of one net, so theta_0 must be fixed (a fresh last layer) or "
-                "given (the file's own); a set for many pretrained nets needs a pool (--pool)"
-            )
-        if self.theta_0 == "given" and (self.pool or self.source) is not None:
-            raise UsageError(
-                f"theta_0 is given, but the pool {self.pool or f'of {self.source}'} holds many "
-                "nets; choose fixed for one of them, or random for all"
-            )
-        self._check_pretrained()
-        self._check_experts()
-        self._check_space()
-        if self.objective == "attack":
-            if self.attack_class == self.target_class:
-                raise UsageError(
-                    f"attack_class and target_class are both {self.attack_class}; the attacked "
-                    "class must differ from the one it is to be taken for"
-                )
-            if min(self.attack_class, self.target_class) < 0:
-                raise UsageError(
-                    f"attack_class is {self.attack_class} and target_class {self.target_class}; "
-                    "classes are counted from 0"
-                )
+        check_distill(self)
         self.skips  # noqa: B018  (refuses an on_nan it cannot read)
-
-    def _check_horizon(self) -> None:
-        """Refuse a window that has no place, and a place without a window."""
-        if self.horizon == "whole":
-            if (self.adjoint == "truncated") != (self.window is not None):
-                raise UsageError(
-                    f"adjoint is {self.adjoint} and window is {self.window}; a window goes with "
-                    "adjoint truncated, or with horizon random or growing"
-                )
-            return
-        if self.window is None:
-            raise UsageError(
-                f"horizon is {self.horizon}, but no window was given; pass the number of steps to "
-                "differentiate (--window)"
-            )
-        if self.adjoint not in ("auto", "full", "step-replay"):
-            raise UsageError(
-                f"adjoint is {self.adjoint} and horizon is {self.horizon}, which differentiates a "
-                "window of steps; choose adjoint full or step-replay, or leave it out"
-            )
-
-    def _check_pretrained(self) -> None:
-        """Refuse choices about pretrained nets where there is none."""
-        one = self.weights is not None or self.theta_0 == "given"
-        pretrained = one or self.pool is not None or self.source is not None
-        for name, value, default, needed in (
-            ("head", self.head, "auto", one),
-            ("embed_weights", self.embed_weights, False, one),
-            ("train", self.train, ("all",), pretrained),
-            ("norm", self.norm == "reestimated", False, one),
-        ):
-            if value != default and not needed:
-                raise UsageError(
-                    f"{name} is {quote(getattr(self, name))}, which goes with a pretrained net; "
-                    "pass --weights FILE, choose theta_0 given with a net of your own, or pool "
-                    "custom where Python passes a pool"
-                )
-
-    def _check_experts(self) -> None:
-        """Refuse other starts of the set's nets than fresh draws, where experts are followed."""
-        if self.experts is None:
-            return
-        if self.theta_0 != "random" or self.source is not None or self.pool is not None:
-            raise UsageError(
-                f"experts are {quote(self.experts)}, and a set that follows experts is for fresh "
-                "draws of a net; choose theta_0 random, without pool and source"
-            )
-
-    def _check_space(self) -> None:
-        """Refuse choices that features of a frozen net leave no room for."""
-        if self.space == "pixels":
-            return
-        if self.weights is None and self.theta_0 != "given":
-            raise UsageError(
-                "space is features, which are those of one pretrained net; pass --weights FILE, or "
-                "choose theta_0 given with a net of your own"
-            )
-        for name, wanted, why in (
-            ("train", (("all",), ("head",)), "a linear head is all that is trained on features"),
-            ("head", ("auto", "fresh"), "the head is drawn afresh"),
-            ("norm", ("auto", "frozen"), "the backbone keeps its statistics"),
-            ("embed_weights", (False,), "the file names the backbone and does not hold it"),
-            ("augment", ((),), "the features of the real images are computed once"),
-            ("augment_synthetic", ((),), "features are no images"),
-        ):
-            value = getattr(self, name)
-            if value not in wanted:
-                raise UsageError(
-                    f"{name} is {quote(value)}, and space is features: {why}; leave {name} out, or "
-                    "choose space pixels"
-                )
 
     @property
     def inner_steps(self) -> int | None:

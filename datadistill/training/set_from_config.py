@@ -10,7 +10,7 @@ from torch import nn
 
 from datadistill.config import DistillConfig
 from datadistill.config.choices import check_description
-from datadistill.config.distill import MOST_STEPS
+from datadistill.config.distill_checks import MOST_STEPS
 from datadistill.data import RealData
 from datadistill.data.reference import DataReference
 from datadistill.distilled import DistilledDataset
