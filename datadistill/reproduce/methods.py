@@ -26,7 +26,7 @@ C = TypeVar("C", DistillConfig, PoolConfig)
 METHODS = {
     "dc": "gradient matching (DC)",
     "dm": "distribution matching (DM)",
-    "dm-mosaic": "distribution matching of mosaics (four images in the bytes of one)",
+    "dm-mosaic": "distribution matching of mosaics",
     "rat": "unrolled, random windows (RaT-BPTT)",
     "mtt": "trajectory matching (MTT)",
     "frepo": "kernel regression (FRePo)",
@@ -53,9 +53,10 @@ SHORT = (
     "At this scale each method learns for some minutes of one core, with narrow nets and settings "
     "of our own, which are not those of its paper."
 )
-AS_MANY = (
-    "Rows of coresets that are drawn are of several sets, with as many nets in all as a distilled "
-    "set has, and those of ResNet-18 of one net each."
+OF_ROWS = (
+    "A mosaic holds four images of half the side in the bytes of one. Coresets that are drawn are "
+    "of several sets, all tested on the same nets; k-means with one image a class is the class "
+    "mean, the same in each. Rows of ResNet-18 are of one net."
 )
 EXPERTS = {"smoke": "mnist5k-experts", "cpu": "mnist-experts-cpu", "full": "mnist-experts"}
 
@@ -161,6 +162,6 @@ def plan(scale: Scale) -> Plan:
         if scale != "smoke":
             large = {**arguments, "nets": 1, "sets": 1, "architectures": LARGE}
             parts.append(_part(scale, ipc, f"ipc{ipc}-resnet18", f"{title}, ResNet-18", large))
-    remarks = {"smoke": (SMOKE,), "cpu": (SHORT, AS_MANY), "full": (AS_MANY,)}[scale]
+    remarks = {"smoke": (SMOKE,), "cpu": (SHORT, OF_ROWS), "full": (OF_ROWS,)}[scale]
     title = "Methods: what a few images teach, and how long they take to learn"
     return Plan("methods", scale, title, tuple(parts), "", remarks, is_of_paper=False)

@@ -24,6 +24,7 @@ from datadistill.studies.table import (
     to_markdown,
 )
 from datadistill.visualize.canvas import save
+from datadistill.visualize.points import PointPanel, points_figure
 from datadistill.visualize.tables import (
     Bar,
     BarPanel,
@@ -31,10 +32,8 @@ from datadistill.visualize.tables import (
     CurvePanel,
     Number,
     Point,
-    PointPanel,
     bars_figure,
     lines_figure,
-    points_figure,
 )
 
 FILES = ("table.md", "table.csv", "figure.png")

@@ -7,7 +7,7 @@ everything else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.artist import Artist
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, MultipleLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator
 
 from datadistill.errors import UsageError
 from datadistill.stats import format_mean
@@ -87,16 +87,6 @@ class CurvePanel:
     title: str
     x: str
     curves: Sequence[Curve]
-
-
-@dataclass(frozen=True)
-class PointPanel:
-    """Methods by seconds of learning and accuracy: label -> both; and accuracies without
-    learning, label -> number, drawn as lines."""
-
-    title: str
-    points: Mapping[str, tuple[float, Number]]
-    lines: Mapping[str, Number]
 
 
 @own_style()
@@ -248,61 +238,6 @@ def _lines(ax: Axes, panel: CurvePanel) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     ax.legend(loc="best")
-
-
-@own_style()
-def points_figure(title: str, panels: Sequence[PointPanel]) -> Figure:
-    """Methods by the processor's seconds of learning and accuracy, one panel below the
-    other.
-
-    Example:
-        >>> panel = PointPanel("MNIST", {"DM": (120.0, Number(94.0, 0.3))}, {"real": Number(70.0)})
-        >>> points_figure("Methods", [panel]).axes[0].get_xscale()
-        'log'
-    """
-    shown = [panel for panel in panels if panel.points]
-    if not shown:
-        raise UsageError("the table has no row to draw; measure one of its parts first")
-    figure = new_figure(WIDTH, HEAD + PANEL * len(shown), arranged=True)
-    axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
-    for ax, panel in zip(axes, shown, strict=True):
-        _points(ax, panel)
-    axes[-1].set_xlabel("seconds of the processor to learn the set")
-    figure.suptitle(clean(title, 120), x=0.01, ha="left", fontsize=13)
-    return figure
-
-
-def _points(ax: Axes, panel: PointPanel) -> None:
-    ax.set_xscale("log")
-    seconds = sorted(x for x, _ in panel.points.values())
-    for label, (x, number) in panel.points.items():
-        ax.errorbar(x, number.value, yerr=number.deviation or 0.0, color=ORANGE, fmt="o", capsize=2)
-        words = f"{clean(label, 40)}  {number}"
-        to_left = x > (seconds[0] * seconds[-1]) ** 0.5  # the middle of a logarithmic axis
-        ax.annotate(
-            words,
-            (x, number.value),
-            (-8 if to_left else 8, 4),
-            textcoords="offset points",
-            ha="right" if to_left else "left",
-            fontsize=8.5,
-        )
-    for label, number in panel.lines.items():
-        ax.axhline(number.value, color=BLUE, linewidth=1)
-        ax.annotate(
-            f"{clean(label, 40)}  {number}",
-            (1.0, number.value),
-            (6, -3),
-            xycoords=ax.get_yaxis_transform(),
-            textcoords="offset points",
-            fontsize=8.5,
-            color=BLUE,
-        )
-    ax.margins(x=0.1, y=0.15)
-    ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_ylabel("percent of the test images")
-    ax.set_title(clean(panel.title, 100), loc="left")
 
 
 def _head(figure: Figure, title: str, drawn: Sequence[Bar | Point]) -> None:
