@@ -37,7 +37,8 @@ class Reproduce:
     table: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
     """table1, table2, table3, attack, figure4, figure5 or methods."""
     scale: Scale = "smoke"
-    """smoke: two minutes, offline; cpu: two cores, at most 90 minutes; full: the paper's size."""
+    """smoke: two minutes, offline; cpu: two cores, at most 90 minutes, hours for methods; full: the
+    paper's size."""
     out: Path | None = None
     """Folder for everything; default: runs/reproduce/TABLE-SCALE."""
     only: tyro.conf.UseAppendAction[tuple[str, ...]] = ()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from datadistill.errors import UsageError
 from datadistill.innerloop import Steps, unroll
 from datadistill.innerloop.problem import Loss
 from datadistill.innerloop.steps import Pair
@@ -23,7 +24,7 @@ from datadistill.starts import InitialDistribution, nets_at_once
 from datadistill.streams import derive, generator
 from datadistill.theta import Theta
 
-__all__ = ["AgedNet", "AgingNets"]
+__all__ = ["AgedNet", "AgingNets", "check_pool", "make_pool"]
 
 
 Labels = Float[Tensor, "n k"] | Int[Tensor, " n"]
@@ -146,6 +147,50 @@ class AgingNets:
             return_state=True,
         )
         one.age += steps
+
+
+class TakesPool(Protocol):
+    """A method that takes one net of a pool an iteration."""
+
+    net: nn.Module
+    start: InitialDistribution
+    nets: int
+    norm: str
+    seed: int
+    pool_size: int
+    max_age: int
+    lr: float
+    minibatch: int
+
+
+def make_pool(method: TakesPool, rule: UpdateRule, loss: Loss) -> AgingNets:
+    """The pool of a method, whose nets are trained by a rule that lowers a loss."""
+    return AgingNets(
+        method.net,
+        method.start,
+        size=method.pool_size,
+        max_age=method.max_age,
+        rule=rule,
+        loss=loss,
+        lr=method.lr,
+        minibatch=method.minibatch,
+        norm=method.norm,
+        seed=method.seed,
+    )
+
+
+def check_pool(method: TakesPool) -> None:
+    """UsageError for settings of a pool that are out of range, or several nets an iteration."""
+    for name in ("pool_size", "max_age", "minibatch"):
+        if getattr(method, name) < 1:
+            raise UsageError(f"{name} of the method is {getattr(method, name)}; give 1 or more")
+    if not method.lr > 0:
+        raise UsageError(f"lr of the method is {method.lr}; give a number above 0")
+    if method.nets != 1:
+        raise UsageError(
+            f"nets is {method.nets}, and an iteration takes one net of the method's pool; choose "
+            "nets 1, and say the pool's size with pool_size of --method-args"
+        )
 
 
 def _like(tensors: Theta, theta: Theta) -> Theta:

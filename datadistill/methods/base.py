@@ -26,6 +26,10 @@ class OuterMethod(abc.ABC):
     """Whether a gradient in the net's parameters is differentiated again, so that nets other than
     this library's are checked for it before learning."""
 
+    matches_in_fresh_nets: ClassVar[bool] = False
+    """Whether a set is matched in nets of all kinds of draws, so that one draw for ever is refused,
+    unless it is a pretrained net."""
+
     def check(self, synthetic: Synthetic) -> None:  # noqa: B027
         """UsageError for a set that the method cannot learn; called by the loop before its first
         iteration."""

@@ -84,6 +84,8 @@ class DistributionMatching(OuterMethod):
     def __post_init__(self) -> None:
         check_matching(self.net, self.norm, self.augment, self.objective, self.labels)
 
+    matches_in_fresh_nets = True
+
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
         losses = []
         for n in range(self.nets):

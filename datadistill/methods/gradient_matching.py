@@ -151,7 +151,7 @@ class GradientMatching(OuterMethod):
             if getattr(self, name) < least_value:
                 raise UsageError(f"{name} is {getattr(self, name)}; give a number of 0 or more")
 
-    takes_second_derivatives = True
+    takes_second_derivatives = matches_in_fresh_nets = True
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
         net, theta = self._net_of(synthetic, iteration)

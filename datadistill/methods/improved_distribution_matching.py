@@ -37,7 +37,7 @@ from torch import Tensor
 
 from datadistill.errors import UsageError
 from datadistill.innerloop import momentum
-from datadistill.methods.aging_nets import AgedNet, AgingNets
+from datadistill.methods.aging_nets import AgedNet, AgingNets, check_pool, make_pool
 from datadistill.methods.distribution_matching import DistributionMatching
 from datadistill.nets.head import head_logits, require_linear_head
 from datadistill.nets.logits import cross_entropy
@@ -75,18 +75,11 @@ class ImprovedDistributionMatching(DistributionMatching):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("pool_size", "max_age", "steps", "minibatch"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} of the method is {getattr(self, name)}; give 1 or more")
+        check_pool(self)
+        if self.steps < 1:
+            raise UsageError(f"steps of the method is {self.steps}; give 1 or more")
         if not 0 <= self.class_weight < float("inf"):
             raise UsageError(f"class_weight of the method is {self.class_weight}; give 0 or more")
-        if not self.lr > 0:
-            raise UsageError(f"lr of the method is {self.lr}; give a number above 0")
-        if self.nets != 1:
-            raise UsageError(
-                f"nets is {self.nets}, and an iteration takes one net of the method's pool; choose "
-                "nets 1, and say the pool's size with pool_size of --method-args"
-            )
         require_linear_head(
             self.net, self.split.images, "another net, or the method distribution-matching"
         )
@@ -125,18 +118,7 @@ class ImprovedDistributionMatching(DistributionMatching):
 
     @cached_property
     def _pool(self) -> AgingNets:
-        return AgingNets(
-            self.net,
-            self.start,
-            size=self.pool_size,
-            max_age=self.max_age,
-            rule=RULE,
-            loss=cross_entropy,
-            lr=self.lr,
-            minibatch=self.minibatch,
-            norm=self.norm,
-            seed=self.seed,
-        )
+        return make_pool(self, RULE, cross_entropy)
 
     def _net(self, iteration: int) -> AgedNet:
         self._pool.start_all(self.split.images, self.split.labels)

@@ -34,7 +34,7 @@ from datadistill.errors import NumericalError, UsageError
 from datadistill.innerloop import adam
 from datadistill.innerloop.losses import squared_error
 from datadistill.innerloop.net_mode import NetMode
-from datadistill.methods.aging_nets import AgedNet, AgingNets
+from datadistill.methods.aging_nets import AgedNet, AgingNets, check_pool, make_pool
 from datadistill.methods.base import OuterMethod
 from datadistill.methods.ridge import predict_by_ridge
 from datadistill.nets import has_batchnorm
@@ -107,21 +107,14 @@ class KernelRegression(OuterMethod):
     mirror: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("pool_size", "max_age", "minibatch"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} of the method is {getattr(self, name)}; give 1 or more")
+        check_pool(self)
         if not self.regularization >= 0:
             raise UsageError(
                 f"regularization of the method is {self.regularization}; give 0 or more"
             )
-        if not self.lr > 0:
-            raise UsageError(f"lr of the method is {self.lr}; give a number above 0")
-        if self.nets != 1:
-            raise UsageError(
-                f"nets is {self.nets}, and an iteration takes one net of the method's pool; choose "
-                "nets 1, and say the pool's size with pool_size of --method-args"
-            )
         require_linear_head(self.net, self.split.images, "another net, or the method unrolled")
+
+    matches_in_fresh_nets = True
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
         draws = generator(self.seed, "real_batch", iteration)
@@ -159,18 +152,7 @@ class KernelRegression(OuterMethod):
 
     @cached_property
     def _pool(self) -> AgingNets:
-        return AgingNets(
-            self.net,
-            self.start,
-            size=self.pool_size,
-            max_age=self.max_age,
-            rule=adam(),
-            loss=squared_error,
-            lr=self.lr,
-            minibatch=self.minibatch,
-            norm=self.norm,
-            seed=self.seed,
-        )
+        return make_pool(self, adam(), squared_error)
 
     def _net(self, images: Tensor, labels: Tensor, iteration: int) -> AgedNet:
         self._pool.start_all(images, labels)

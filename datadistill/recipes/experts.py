@@ -10,32 +10,15 @@ https://arxiv.org/abs/2203.11932
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from datadistill.config import PoolConfig
-from datadistill.config.choices import Value
-from datadistill.config.strategies import DSA_STRATEGY, DSA_STRATEGY_OF_DIGITS
+from datadistill.recipes.field import DATA, STRATEGIES, padding_of
 
 
-class Data(NamedTuple):
-    """A data set, its normalization, and the augmentation of real and synthetic images."""
-
-    dataset: str
-    normalization: str
-    augment: str
-
-    @property
-    def net_args(self) -> dict[str, Value]:
-        """Arguments of the ConvNet: grey images are padded to maps of 32 pixels."""
-        return {"first_padding": 3} if self.dataset in ("mnist", "fashion-mnist") else {}
-
-
-DATA = {
-    "mnist": Data("mnist", "auto", DSA_STRATEGY_OF_DIGITS),
-    "fashion": Data("fashion-mnist", "auto", DSA_STRATEGY),
-    "svhn": Data("svhn", "auto", DSA_STRATEGY_OF_DIGITS),
-    "cifar10": Data("cifar10", "zca-kornia", DSA_STRATEGY),
-}
+def normalization_of(name: str) -> str:
+    """Of a data set by its name in recipes: CIFAR-10 is whitened."""
+    return "zca-kornia" if name == "cifar10" else "auto"
 
 
 def _experts(recipe: str, dataset: str, **changes: Any) -> PoolConfig:
@@ -58,13 +41,12 @@ def _experts(recipe: str, dataset: str, **changes: Any) -> PoolConfig:
 
 def experts(name: str) -> PoolConfig:
     """100 ConvNets of 50 epochs, every one kept: MTT's experts, for an accelerator."""
-    data = DATA[name]
     return _experts(
         f"{name}-experts",
-        data.dataset,
-        normalization=data.normalization,
-        net_args=data.net_args,
-        augment=(data.augment,),
+        DATA[name],
+        normalization=normalization_of(name),
+        net_args=padding_of(DATA[name]),
+        augment=(STRATEGIES[name],),
     )
 
 

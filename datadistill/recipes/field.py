@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from datadistill.config.choices import Value
+from datadistill.config.strategies import DSA_STRATEGY, DSA_STRATEGY_OF_DIGITS
+
 IPC = (1, 10, 50)
 DATA = {"mnist": "mnist", "fashion": "fashion-mnist", "svhn": "svhn", "cifar10": "cifar10"}
 """Names in recipes -> data sets."""
 PADDED = ("mnist", "mnist5k", "fashion-mnist")
 """Data sets of grey images of 28 px, which the papers pad to maps of 32."""
+STRATEGIES = {
+    "mnist": DSA_STRATEGY_OF_DIGITS,
+    "fashion": DSA_STRATEGY,
+    "svhn": DSA_STRATEGY_OF_DIGITS,
+    "cifar10": DSA_STRATEGY,
+}
+"""Siamese augmentation of DSA, DM and MTT, by name in recipes."""
 
 DC_README = "README of the authors' code"
 NCFM = "as quoted by Wang et al. 2025, NCFM"
@@ -51,14 +61,17 @@ def published(method: str, name: str, ipc: int) -> str:
     return f"{accuracies[IPC.index(ipc)]} ({source})"
 
 
-def convnet(dataset: str, width: int = 128, **more: Any) -> dict[str, Any]:
-    """The fields of a config for fresh ConvNets and images of a data set; `more` are further
-    arguments of the net."""
-    padded = {"first_padding": 3} if dataset in PADDED else {}
+def padding_of(dataset: str) -> dict[str, Value]:
+    """The arguments of a ConvNet that say its first padding, where it is not the net's own."""
+    return {"first_padding": 3} if dataset in PADDED else {}
+
+
+def convnet(dataset: str, width: int = 128) -> dict[str, Any]:
+    """The fields of a config for fresh ConvNets and images of a data set."""
     return {
         "dataset": dataset,
         "net": "convnet",
-        "net_args": {"width": width, **padded, **more},
+        "net_args": {"width": width, **padding_of(dataset)},
         "init": "default",
         "theta_0": "random",
     }

@@ -15,37 +15,37 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from datadistill.config import DistillConfig
+from datadistill.recipes.field import DATA
 from datadistill.recipes.ordinary_loop import ORDINARY
 
 STEPS = {1: 1000, 10: 2000, 50: 5000}
 """Of a net's training on a set of ten classes, by images a class."""
 
 
-class Data(NamedTuple):
-    """A data set, its normalization, and whether images are mirrored."""
+class Settings(NamedTuple):
+    """The normalization, and whether images are mirrored."""
 
-    dataset: str
     normalization: str
     mirror: bool
 
 
-DATA = {
-    "mnist": Data("mnist", "auto", False),
-    "fashion": Data("fashion-mnist", "auto", False),
-    "svhn": Data("svhn", "zca-frepo", False),
-    "cifar10": Data("cifar10", "zca-frepo", True),
+SETTINGS = {
+    "mnist": Settings("auto", False),
+    "fashion": Settings("auto", False),
+    "svhn": Settings("zca-frepo", False),
+    "cifar10": Settings("zca-frepo", True),
 }
 
 
 def frepo(name: str, ipc: int) -> DistillConfig:
     """Images and labels that train any ConvNet, by kernel regression on the features of nets that
     age: FRePo."""
-    data = DATA[name]
-    flip = "flip_" if data.mirror else ""
+    settings = SETTINGS[name]
+    flip = "flip_" if settings.mirror else ""
     return DistillConfig(
         recipe=f"{name}-frepo-ipc{ipc}",
-        dataset=data.dataset,
-        normalization=data.normalization,
+        dataset=DATA[name],
+        normalization=settings.normalization,
         net="convnet",
         net_args={"depth": 3, "width": 128, "growth": 2, "norm": "none"},
         init="default",
@@ -59,7 +59,7 @@ def frepo(name: str, ipc: int) -> DistillConfig:
         step_size=3e-4,
         step_sizes="shared",
         method="kernel-regression",
-        method_args={"mirror": data.mirror},
+        method_args={"mirror": settings.mirror},
         iterations=500_000,
         batch=1024,
         optimizer="lamb",

@@ -17,16 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 from datadistill.config import DistillConfig
-from datadistill.config.strategies import DSA_STRATEGY, DSA_STRATEGY_OF_DIGITS
-from datadistill.recipes.field import DATA, convnet
+from datadistill.recipes.field import DATA, STRATEGIES, convnet
 from datadistill.recipes.ordinary_loop import ORDINARY
 
-STRATEGIES = {
-    "mnist": DSA_STRATEGY_OF_DIGITS,
-    "fashion": DSA_STRATEGY,
-    "svhn": DSA_STRATEGY_OF_DIGITS,
-    "cifar10": DSA_STRATEGY,
-}
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.5, "schedule": "constant", "clip": 0.0}
 
 

@@ -33,7 +33,8 @@ import math
 from typing import Any
 
 from datadistill.config import DistillConfig
-from datadistill.recipes.experts import DATA
+from datadistill.recipes.experts import normalization_of
+from datadistill.recipes.field import DATA, STRATEGIES, padding_of
 
 ALL = 10_000
 """Images of a minibatch that holds any of these sets."""
@@ -59,19 +60,18 @@ def rate_of_rho(rate: float, alpha: float = EXPERT_RATE) -> float:
 
 
 def _mtt(recipe: str, name: str, ipc: int, **changes: Any) -> DistillConfig:
-    data = DATA[name]
     steps, max_start, lr_images, lr_alpha, alpha = SETTINGS[ipc]
     settings: dict[str, Any] = {
-        "dataset": data.dataset,
-        "normalization": data.normalization,
+        "dataset": DATA[name],
+        "normalization": normalization_of(name),
         "net": "convnet",
-        "net_args": data.net_args,
+        "net_args": padding_of(DATA[name]),
         "init": "default",
         "theta_0": "random",
         "ipc": ipc,
         "minibatch": ALL,
         "epochs": 1000,
-        "augment_synthetic": (data.augment,),
+        "augment_synthetic": (STRATEGIES[name],),
         "images_from": "real",
         "step_size": alpha,
         "step_sizes": "shared",

@@ -8,21 +8,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from datadistill.config import DistillConfig
+from datadistill.recipes.field import DATA, PADDED
 
 
-class Data(NamedTuple):
-    """A data set, its normalization, and an augmentation of real and synthetic images."""
+class Settings(NamedTuple):
+    """The normalization, and an augmentation of real and synthetic images."""
 
-    dataset: str
     normalization: str
     augment: str
 
 
-DATA = {
-    "mnist": Data("mnist", "auto", "dsa:rotate"),
-    "fashion": Data("fashion-mnist", "auto", "flip_rotate"),
-    "svhn": Data("svhn", "zca-kip:100", "dsa:rotate"),
-    "cifar10": Data("cifar10", "zca-kip", "flip_rotate"),
+SETTINGS = {
+    "mnist": Settings("auto", "dsa:rotate"),
+    "fashion": Settings("auto", "flip_rotate"),
+    "svhn": Settings("zca-kip:100", "dsa:rotate"),
+    "cifar10": Settings("zca-kip", "flip_rotate"),
 }
 
 
@@ -41,18 +41,18 @@ def rat(name: str, ipc: int) -> DistillConfig:
     as many images of each class for a step, ours are parts of shuffled passes over all; they learn
     for 60,000 epochs of ten iterations.
     """
-    data = DATA[name]
-    grey = data.dataset in ("mnist", "fashion-mnist")
+    dataset, settings = DATA[name], SETTINGS[name]
+    padding = 3 if dataset in PADDED else 1
     config = DistillConfig(
         recipe=f"{name}-rat-ipc{ipc}",
-        dataset=data.dataset,
-        normalization=data.normalization,
+        dataset=dataset,
+        normalization=settings.normalization,
         net="convnet",
-        net_args={"depth": 3, "width": 128, "norm": "instance", "first_padding": 3 if grey else 1},
+        net_args={"depth": 3, "width": 128, "norm": "instance", "first_padding": padding},
         init="default",
         theta_0="random",
-        augment=(data.augment,),
-        augment_synthetic=(data.augment,),
+        augment=(settings.augment,),
+        augment_synthetic=(settings.augment,),
         ipc=ipc,
         epochs=200,
         images_from="unit-noise",

@@ -75,10 +75,8 @@ def _sets(scale: Scale, ipc: int) -> dict[str, DistillConfig]:
         ),
         "dm": matched,
         MOSAIC: matched.with_changes(decoder="mosaic", lr_images=10.0 if few else 20.0),
-        "rat": recipe("mnist-rat-cpu").with_changes(
-            ipc=ipc, minibatch=min(20, 10 * ipc), iterations=500
-        ),
-        "mtt": recipe("mnist-mtt-cpu").with_changes(ipc=ipc, minibatch=10 * ipc),
+        "rat": recipe("mnist-rat-cpu").with_changes(ipc=ipc, iterations=500),
+        "mtt": recipe("mnist-mtt-cpu").with_changes(ipc=ipc),
         "frepo": recipe("mnist-frepo-cpu").with_changes(ipc=ipc),
     }
     if scale == "cpu":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -25,14 +26,7 @@ from datadistill.innerloop import (
     update_rules,
 )
 from datadistill.innerloop.losses import loss_of_labels
-from datadistill.methods import (
-    METHODS,
-    DistributionMatching,
-    GradientMatching,
-    KernelRegression,
-    OuterMethod,
-    Unrolled,
-)
+from datadistill.methods import METHODS, OuterMethod, Unrolled
 from datadistill.nets.factory import NetFactory, is_factory
 from datadistill.nets.spec import CUSTOM
 from datadistill.nets.trained_parameters import HEAD, select_trained
@@ -54,8 +48,6 @@ from datadistill.training.outer_optimizers import OPTIMIZERS
 from datadistill.training.set_from_config import build_distilled, synthetic_of
 from datadistill.training.starts_from_config import norm_of, pool_of, starts_of
 
-FRESH_NETS = (GradientMatching, DistributionMatching, KernelRegression)
-"""Methods that match a set in many nets."""
 DECODER_PARTS = ("images", "shape", "classes")
 METHOD_PARTS = (
     "net",
@@ -127,6 +119,7 @@ def learning_of(
         )
     if pool is None and modules is None:
         _refuse_one_net(config)
+    _refuse_horizon(config)
     experts = load_experts(config, experts)
     older = load_older(config)
     real = (data if data is not None else load_run_data(config, options)).to(device)
@@ -176,7 +169,6 @@ def learning_of(
         "seed": config.seed,
     }
     method = make_method(**parts)
-    _refuse_horizon(config, method)
     rates = {
         "images": config.lr_images,
         "labels": config.lr_labels,
@@ -256,8 +248,9 @@ def adjoint_of(config: DistillConfig) -> Adjoint:
     return adjoint
 
 
-def _refuse_horizon(config: DistillConfig, method: OuterMethod) -> None:
-    if config.horizon != "whole" and not isinstance(method, Unrolled):
+def _refuse_horizon(config: DistillConfig) -> None:
+    takes_one = "horizon" in inspect.signature(METHODS[config.method]).parameters
+    if config.horizon != "whole" and not takes_one:
         raise UsageError(
             f"horizon is {config.horizon}, which goes with the method unrolled, and the method is "
             f"{config.method}; leave horizon out"
@@ -267,7 +260,7 @@ def _refuse_horizon(config: DistillConfig, method: OuterMethod) -> None:
 def _refuse_one_net(config: DistillConfig) -> None:
     """Refuse one draw for ever, of nets that are not pretrained, where fresh ones are matched."""
     if (
-        issubclass(METHODS[config.method], FRESH_NETS)
+        METHODS[config.method].matches_in_fresh_nets
         and config.theta_0 == "fixed"
         and config.weights is None
     ):

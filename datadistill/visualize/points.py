@@ -11,9 +11,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from datadistill.errors import UsageError
 from datadistill.visualize.canvas import BLUE, GREY, ORANGE, clean, new_figure, own_style
-from datadistill.visualize.tables import HEAD, PANEL, WIDTH, Number
+from datadistill.visualize.tables import BLACK, HEAD, PANEL, WIDTH, Number
 
-BLACK = "#111111"
 LINE = 18  # pixels from one label to the next
 LABEL = 44  # characters
 

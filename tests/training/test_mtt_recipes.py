@@ -10,7 +10,7 @@ import datadistill as dd
 from datadistill.cli import main
 from datadistill.innerloop import step_sizes
 from datadistill.recipes import RECIPES, recipe
-from datadistill.recipes.experts import DATA
+from datadistill.recipes.field import DATA
 from datadistill.recipes.mtt import rate_of_rho
 from datadistill.recipes.pools import POOLS, pool_recipe
 

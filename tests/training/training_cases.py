@@ -36,6 +36,12 @@ MIXED = {
     "lr_images": 0.3,
     "lr_step_sizes": 0.3,
 }
+FEATURES = {"method": "distribution-matching", **CONVNET, "batch": 20}
+TRAINED = {
+    **FEATURES,
+    "method": "improved-distribution-matching",
+    "method_args": {"pool_size": 2, "max_age": 4, "class_weight": 0.5, "minibatch": 50, "lr": 0.2},
+}
 
 
 def config(**changes):
