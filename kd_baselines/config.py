@@ -6,11 +6,24 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from datadistill.config.choices import Value
-from datadistill.config.plans import FolderPlan, NetPlan, Optimizer, RunConfig, SgdPlan
+from datadistill.config.plans import (
+    FolderPlan,
+    NetPlan,
+    Optimizer,
+    RunConfig,
+    Schedule,
+    SchedulePlan,
+    check_schedule,
+)
 from datadistill.config.values import check_range
 from datadistill.errors import UsageError
 
-__all__ = ["KdConfig"]
+__all__ = ["LATER", "KdConfig"]
+
+SCHEDULES = ("milestones", "schedule", "warmup", "nesterov")
+LATER = (*SCHEDULES, *(f"teacher_{name}" for name in SCHEDULES))
+"""Fields that a net's file leaves out where they are at their defaults: they came later, and the
+same training gives the same bytes as before."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class StudentTask(NetPlan, FolderPlan, RunConfig):
 
 
 @dataclass(frozen=True)
-class KdConfig(SgdPlan, StudentTask):
+class KdConfig(SchedulePlan, StudentTask):
     """One teacher, one student, one method."""
 
     # --- teacher
@@ -83,6 +96,14 @@ class KdConfig(SgdPlan, StudentTask):
     teacher_decay_epochs: int | None = None
     """Epochs after which the teacher's learning rate is multiplied by `decay_factor`; None
     never."""
+    teacher_milestones: tuple[int, ...] = ()
+    """Epochs after which it is multiplied by `decay_factor`, once each."""
+    teacher_schedule: Schedule = "constant"
+    """Schedule of the teacher's learning rate: constant, linear or cosine."""
+    teacher_warmup: int = 0
+    """Epochs over which the teacher's learning rate rises to its value."""
+    teacher_nesterov: bool = False
+    """Whether the momentum of the teacher's SGD is Nesterov's."""
     teacher_augment: tuple[str, ...] = ()
     """Augmentations of the teacher's batches."""
     cache: bool = True
@@ -100,6 +121,7 @@ class KdConfig(SgdPlan, StudentTask):
         )
         check_range(self, ("teacher_number", "teacher_weight_decay"), least=0)
         check_range(self, ("teacher_lr",), above=0, hint="Adam's usual one is 0.001")
+        check_schedule(self, "teacher_")
         if self.teacher_number is not None and self.method != "plain":
             raise UsageError(
                 f"teacher_number is {self.teacher_number}, but the method is {self.method}; a "

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.tensors import checksum
+from kd_baselines.config import LATER
 from kd_baselines.teachers import Teacher
 
 __all__ = ["SavedModel", "copy_state", "to_record"]
@@ -70,9 +71,12 @@ def copy_state(net: nn.Module) -> dict[str, Tensor]:
 
 
 def to_record(config: Any) -> dict[str, Any]:
-    """The config of a training for the net's file: no machine, and of paths the last name alone."""
-    left_out = ("device", "data", "teacher_number")
-    record = {name: value for name, value in dump_config(config).items() if name not in left_out}
+    """The config of a training for the net's file: no machine, of paths the last name alone, and no
+    later field at its default."""
+    record, defaults = dump_config(config), dump_config(type(config)())
+    same = [name for name in LATER if name in record and record[name] == defaults[name]]
+    for name in ("device", "data", "teacher_number", *same):
+        record.pop(name, None)
     for name in ("text", "weights", "teacher_weights"):
         if record.get(name):
             record[name] = Path(record[name]).name

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from datadistill.config import RunOptions
-from datadistill.config.plans import FolderPlan, RunConfig, SgdPlan
+from datadistill.config.plans import FolderPlan, RunConfig, SchedulePlan
 from datadistill.data import RealData
 from datadistill.streams import generator
 from kd_baselines.config import KdConfig
@@ -37,7 +37,7 @@ def teacher_fields(config: KdConfig) -> dict[str, Any]:
     """The teacher's architecture and schedule as the fields of a net that learns from labels
     alone."""
     net = {"net": config.teacher_net, "net_args": config.teacher_args, "init": config.teacher_init}
-    return {"method": "plain", **net, **asdict(SgdPlan.of(config, "teacher_"))}
+    return {"method": "plain", **net, **asdict(SchedulePlan.of(config, "teacher_"))}
 
 
 def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:

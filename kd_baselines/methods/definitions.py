@@ -123,8 +123,7 @@ def fitnets(
         require_layer("hint", hint, "teacher"),
     )
     first = replace(
-        plan,
-        epochs=plan.epochs if hint_epochs is None else hint_epochs,
+        plan.with_epochs(plan.epochs if hint_epochs is None else hint_epochs),
         lr=plan.lr if hint_lr is None else hint_lr,
     )
     (second,) = fitnets_kd(

@@ -133,6 +133,10 @@ def test_a_born_again_student_has_its_teachers_schedule_and_net(name, arm):
         "lr",
         "weight_decay",
         "decay_epochs",
+        "milestones",
+        "schedule",
+        "warmup",
+        "nesterov",
         "augment",
         "init",
     ):
@@ -232,8 +236,10 @@ SMALL = {
     "augment": (),
     "teacher_augment": (),
     "epochs": 2,
+    "milestones": (),
     "batch": 20,
     "teacher_epochs": 1,
+    "teacher_milestones": (),
     "teacher_batch": 256,
 }
 THIN = {

@@ -3,6 +3,7 @@ config."""
 
 import json
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 import torch
@@ -140,7 +141,15 @@ def test_the_mean_of_an_ensemble_is_that_of_the_config(average, data, tmp_path):
     assert SavedNet.load(tmp_path / "run", which="teacher").average == average
 
 
-def test_every_number_of_the_config_reaches_its_plan(data):
+SCHEDULES = (
+    {"decay_epochs": 4, "warmup": 1, "nesterov": False},
+    {"milestones": (1, 2), "schedule": "constant", "nesterov": True},
+    {"schedule": "cosine", "warmup": 2},
+)
+
+
+@pytest.mark.parametrize(("own", "other"), permutations(SCHEDULES, 2))
+def test_every_number_of_the_config_reaches_its_plan(own, other, data):
     student = {
         "epochs": 3,
         "batch": 17,
@@ -148,18 +157,18 @@ def test_every_number_of_the_config_reaches_its_plan(data):
         "lr": 0.02,
         "momentum": 0.7,
         "weight_decay": 0.03,
-        "decay_epochs": 2,
         "decay_factor": 0.4,
         "augment": ("flip",),
+        **own,
     }
     teacher = {
         "epochs": 5,
         "batch": 19,
-        "optimizer": "rmsprop",
+        "optimizer": "sgd" if other.get("nesterov") else "rmsprop",
         "lr": 0.04,
         "weight_decay": 0.06,
-        "decay_epochs": 4,
         "augment": ("crop",),
+        **other,
     }
     changes = {**student, **{f"teacher_{name}": value for name, value in teacher.items()}}
     config = replace(TINY, method="soft-targets", **changes)

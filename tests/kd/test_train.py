@@ -154,6 +154,8 @@ def test_seeds_share_a_teacher_and_not_images(tmp_path):
         ({"method_args": {"temperature": 0.0}}, UsageError, "temperature"),
         ({"method_args": {"soft_weight": -1.0}}, UsageError, "weight"),
         ({"net": "mpl"}, UsageError, "mlp"),
+        ({"teacher_milestones": (1, 9)}, UsageError, "teacher_milestones are 1 9, but teacher_epo"),
+        ({"teacher_nesterov": True}, UsageError, "teacher_nesterov is True, but teacher_optimiz"),
         ({"without": ("eleven",)}, UsageError, "eleven"),
         ({"per_class": 5000}, DataError, "training images"),
         ({"teacher_weights": "nowhere.pt"}, DataError, "does not exist"),
