@@ -176,7 +176,7 @@ class Distiller:
             with self._explain_failure("teacher", images):
                 known = self.teacher.outputs(
                     images,
-                    sorted(needs.teacher_features),
+                    sorted(needs.teacher_features, key=str),
                     logits=needs.teacher_logits,
                     input_gradients=needs.teacher_input_gradients,
                     index=index,

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,16 +29,57 @@ from torch.utils.hooks import RemovableHandle
 from datadistill.errors import UsageError, suggest
 from datadistill.nets.functional import call_with
 
-__all__ = ["Outputs", "cast_images", "layers", "logits_in", "run"]
+__all__ = ["Layer", "Outputs", "Reading", "cast_images", "layers", "logits_in", "read", "run"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A pure function of a layer's output, (B,...) to (B,...), each row of its own image alone:
+    what a term reads of a teacher, so that a cache keeps that and not the whole output.
+
+    Args:
+        layer: its name, as above.
+        what: names the function and its arguments. Readings with equal names are the same.
+        function: of the layer's output; it need not keep a graph.
+
+    Example:
+        >>> import torch
+        >>> pooled = Reading("layer3", "mean of pixels", lambda features: features.mean((2, 3)))
+        >>> str(pooled), pooled(torch.ones(2, 3, 4, 4)).shape
+        ('layer3 (mean of pixels)', torch.Size([2, 3]))
+    """
+
+    layer: str
+    what: str
+    function: Callable[[Tensor], Tensor] = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.layer} ({self.what})"
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return self.function(features)
+
+
+Layer = str | Reading
+"""What is read of a net: a layer's output, or a function of it."""
+
+
+def read(features: Mapping[Any, Tensor], wanted: Collection[Layer]) -> dict[Layer, Tensor]:
+    """What is wanted of some outputs and readings: a reading that is not among them is computed
+    from its layer's output."""
+    return {
+        one: features[one] if isinstance(one, str) or one in features else one(features[one.layer])
+        for one in wanted
+    }
 
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
     """The logits (B,K) of one forward, None where they were not asked for, and the tapped tensors
-    by name."""
+    by name, with the readings of them."""
 
     logits: Float[Tensor, "b k"] | None
-    features: Mapping[str, Tensor]
+    features: Mapping[Layer, Tensor]
 
 
 def layers(net: nn.Module) -> tuple[str, ...]:
@@ -65,7 +106,7 @@ def _modules(net: nn.Module) -> dict[str, nn.Module]:
 def run(
     net: nn.Module,
     images: Float[Tensor, "b c h w"],
-    names: Collection[str] = (),
+    names: Collection[Layer] = (),
     *,
     logits: bool = True,
     tensors: Mapping[str, Tensor] | None = None,
@@ -85,8 +126,8 @@ def run(
     Args:
         net: any module.
         images: (B,C,H,W), or whatever the net takes.
-        names: of layers, as above. A plain name is a module's only call: where the forward calls it
-            again, that is refused, and "#1", "#2" name the calls.
+        names: of layers, as above, or readings of them. A plain name is a module's only call: where
+            the forward calls it again, that is refused, and "#1", "#2" name the calls.
         logits: False stops the forward after the last tapped tensor, so that nothing more is
             computed. A forward that stops cannot see a later call of a plain name; run it once
             whole to have that refused.
@@ -102,10 +143,11 @@ def run(
         >>> torch.equal(out.features["0"].relu(), out.features["1"]), out.logits.shape
         (True, torch.Size([5, 2]))
     """
-    places = {name: _Place.of(name, net) for name in dict.fromkeys(names)}
+    tapped = dict.fromkeys(name if isinstance(name, str) else name.layer for name in names)
+    places = {name: _Place.of(name, net) for name in tapped}
     found: dict[str, Tensor] = {}
     if not places and not logits:
-        return Outputs(None, found)
+        return Outputs(None, {})
 
     def stop_when_found() -> None:
         if not logits and len(found) == len(places):
@@ -130,9 +172,9 @@ def run(
                 "use its parameters directly, or call it fewer times); tap the layer around it"
             )
     if not logits:
-        return Outputs(None, {name: found[name] for name in places})
+        return Outputs(None, read(found, names))
     result = logits_in(result, type(net).__name__, (len(images), classes))
-    return Outputs(result, {name: found[name] for name in places})
+    return Outputs(result, read(found, names))
 
 
 def logits_in(returned: Any, net: str, shape: tuple[int, int | None] = (0, None)) -> Tensor:

@@ -148,7 +148,7 @@ class Setup:
         again = needs.teacher_input_gradients or needs.teacher or stage.plan.augment
         if teacher is None or again or not self.config.cache or stage.plan.epochs < 2:
             return teacher
-        layers = sorted(needs.teacher_features)
+        layers = sorted(needs.teacher_features, key=str)
         if layers:
             found = teacher.outputs(self.split.images[:1], layers).features.values()
             if sum(f.numel() * f.element_size() for f in found) * len(self.split) > CACHE_BYTES:

@@ -6,12 +6,13 @@
                            `datadistill.training.fit_loop`, so a later training with the same key
                            and batch size sees the same images, and finds its rows
 
-The nets' own logits are kept, so a row serves every temperature. With each row goes the mark of the
-image it was computed from, a hash of all its bytes (`kd_baselines.cache_rows`). An image without
-its row's mark is refused, so a row does not stand for an image that was changed, augmented
-otherwise, or that lies elsewhere in the batch. A file states what it was computed from and is
-refused where that differs. A teacher that answers otherwise for an image alone than for the same
-image among others is refused.
+The nets' own logits are kept, so a row serves every temperature, and of a layer what the terms
+read: the whole output, or a `features.Reading` of it, such as an attention map. With each row goes
+the mark of the image it was computed from, a hash of all its bytes (`kd_baselines.cache_rows`). An
+image without its row's mark is refused, so a row does not stand for an image that was changed,
+augmented otherwise, or that lies elsewhere in the batch. A file states what it was computed from
+and is refused where that differs. A teacher that answers otherwise for an image alone than for the
+same image among others is refused.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from datadistill.progress import iterate
 from datadistill.runs.tensors import checksum
 from kd_baselines.batch_dependence import refuse_batch_dependence, refuse_other_answer
 from kd_baselines.cache_rows import View, marks, read_rows, write_rows
+from kd_baselines.features import Layer, read
 from kd_baselines.splits import as_split
 from kd_baselines.teachers import Teacher, TeacherOutputs
 
@@ -46,7 +48,9 @@ class CachedTeacher:
     Args:
         teacher: in the mode "eval", where the answer for an image does not depend on its batch.
         split: the real images that the student is trained on, on the teacher's device.
-        layers: names of the layers whose outputs are kept beside the logits; of one net only.
+        layers: names of the layers whose outputs are kept beside the logits, or readings of them
+            (`kd_baselines.features.Reading`), such as an objective's `needs.teacher_features`; of
+            one net only.
         path: file to read where it exists, and to write; None keeps the rows in memory alone.
         augment: the augmentations of the student's batches; see `data.augment`.
         seed: of the student's training; with augmentation only.
@@ -73,7 +77,7 @@ class CachedTeacher:
         teacher: Teacher,
         split: Split,
         *,
-        layers: Collection[str] = (),
+        layers: Collection[Layer] = (),
         path: str | os.PathLike[str] | None = None,
         augment: Sequence[str] = (),
         seed: int = 0,
@@ -108,7 +112,7 @@ class CachedTeacher:
             "teacher": self.teacher.hash,
             "structure": hashlib.sha256(repr(self.teacher.nets).encode()).hexdigest(),
             "split": checksum({"images": self.split.images, "labels": self.split.labels}),
-            "layers": list(self.layers),
+            "layers": [str(layer) for layer in self.layers],
             "augment": list(self.augment),
             # without augmentation one file serves every seed
             "seed": self.seed if self.augment else None,
@@ -131,7 +135,7 @@ class CachedTeacher:
     def outputs(
         self,
         images: Float[Tensor, "b c h w"],
-        layers: Collection[str] = (),
+        layers: Collection[Layer] = (),
         *,
         logits: bool = True,
         input_gradients: bool = False,
@@ -143,7 +147,7 @@ class CachedTeacher:
 
         Args:
             images: (B,C,H,W), the split's own, augmented where the cache was told so.
-            layers: names among those that the cache keeps.
+            layers: among those that the cache keeps, or readings of these.
             logits: whether they are wanted.
             input_gradients: refused where True.
             index: (B,) places in the split (`Batch.index` of `datadistill.training.fit_loop`).
@@ -154,11 +158,15 @@ class CachedTeacher:
                 "gradients of the teacher to the images are wanted, which no cache can hold; use "
                 "the teacher itself (cache=False)"
             )
-        if unknown := [name for name in layers if name not in self.layers]:
-            kept = ", ".join(self.layers) or "none"
+        # where a whole output is kept, what is read of it is computed from its row
+        names = dict.fromkeys(
+            one if isinstance(one, str) or one in self.layers else one.layer for one in layers
+        )
+        if unknown := [name for name in names if name not in self.layers]:
+            kept = ", ".join(map(str, self.layers)) or "none"
             raise UsageError(
-                f"layers {', '.join(unknown)} are not in the teacher's cache (kept: {kept}); make "
-                "it with layers=..., or use the teacher itself"
+                f"layers {', '.join(map(str, unknown))} are not in the teacher's cache (kept: "
+                f"{kept}); make it with layers=..., or use the teacher itself"
             )
         index = self._index(images, index)
         table = self._table(view)
@@ -166,8 +174,8 @@ class CachedTeacher:
             self._fill(table, images, index)
         self._refuse_other_images(table, images, index, view)
         members = table.rows["members"].index_select(0, index).transpose(0, 1) if logits else None
-        features = {name: table.rows[f"feature.{name}"].index_select(0, index) for name in layers}
-        return TeacherOutputs(members, features, self.teacher.average)
+        rows = {name: table.rows[f"feature.{name}"].index_select(0, index) for name in names}
+        return TeacherOutputs(members, read(rows, layers), self.teacher.average)
 
     def complete(self) -> None:
         """Compute the rows of the whole split now, where images are not augmented; else each step

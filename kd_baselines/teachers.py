@@ -35,7 +35,7 @@ from datadistill.nets.copying import bare_net, copy_net
 from datadistill.runs.canonical import canonical_json
 from datadistill.runs.signals import poll
 from datadistill.runs.tensors import checksum
-from kd_baselines.features import Outputs, run
+from kd_baselines.features import Layer, Outputs, run
 from kd_baselines.losses.divergence import SMALL, exp_rest, to_double
 
 __all__ = ["Teacher", "TeacherOutputs", "drop_graphs"]
@@ -50,12 +50,12 @@ class TeacherOutputs:
 
     Args:
         members: (M,B,K) logits of each net; None where logits were not asked for.
-        features: outputs of layers by name.
+        features: outputs of layers by name, and readings of them (`features.Reading`).
         average: how several nets become one: "arithmetic" or "geometric".
     """
 
     members: Float[Tensor, "m b k"] | None
-    features: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[Layer, Tensor] = field(default_factory=dict)
     average: str = "arithmetic"
 
     @cached_property
@@ -133,7 +133,9 @@ class Teacher:
                 raise UsageError(f"a teacher has no {what} {value!r}; {suggest(str(value), known)}")
         self.nets, self.average, self.mode = nets, average, mode
         self._digests = _digests(nets)
-        self._whole: set[tuple[str, ...]] = set()  # layers that a whole forward has been tapped for
+        self._whole: set[tuple[Layer, ...]] = (
+            set()
+        )  # layers that a whole forward has been tapped for
 
     @cached_property
     def hash(self) -> str:
@@ -176,7 +178,7 @@ class Teacher:
     def outputs(
         self,
         images: Float[Tensor, "b c h w"],
-        layers: Collection[str] = (),
+        layers: Collection[Layer] = (),
         *,
         logits: bool = True,
         input_gradients: bool = False,
@@ -187,8 +189,8 @@ class Teacher:
 
         Args:
             images: (B,C,H,W), on the nets' device.
-            layers: names of layers whose outputs are wanted (`kd_baselines.features`); of one net
-                only.
+            layers: names of layers whose outputs are wanted, or readings of them
+                (`kd_baselines.features`); of one net only.
             logits: False computes the layers alone, and nothing after the last of them.
             input_gradients: keep the graph to the images, which must require a gradient; there is
                 none to the nets' tensors.
@@ -198,9 +200,9 @@ class Teacher:
         names = tuple(dict.fromkeys(layers))
         if names and len(self.nets) > 1:
             raise UsageError(
-                f"layers {', '.join(names)} of an ensemble of {len(self.nets)} nets are asked for, "
-                "but an ensemble has logits only; take one net as the teacher, or a method "
-                "without features"
+                f"layers {', '.join(map(str, names))} of an ensemble of {len(self.nets)} nets are "
+                "asked for, but an ensemble has logits only; take one net as the teacher, or a "
+                "method without features"
             )
         if input_gradients and not images.requires_grad:
             raise UsageError(
@@ -226,7 +228,7 @@ class Teacher:
         return TeacherOutputs(torch.stack(found), each[0].features, self.average)
 
     def _forward(
-        self, net: nn.Module, images: Tensor, names: tuple[str, ...], logits: bool, graph: bool
+        self, net: nn.Module, images: Tensor, names: tuple[Layer, ...], logits: bool, graph: bool
     ) -> Outputs:
         norm = "batch" if self.mode == "batch_stats" else "frozen"
         net = bare_net(net) if graph else net  # replicas take no other tensors

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from datadistill.errors import UsageError
 from datadistill.nets.layers import check_choice
+from kd_baselines.features import Layer, Reading, read
 from kd_baselines.losses.checks import check_layers
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
@@ -131,7 +132,11 @@ def attention_transfer_loss(
 def _pair(s: Tensor, t: Tensor, form: Form, p: float, pool: Pool) -> Tensor:
     if pool == "features" and s.ndim == t.ndim == 4:
         s, t = to_same_size(s, t)
-    student, teacher = to_same_size(attention_map(s, p), attention_map(t, p))
+    return _distance(attention_map(s, p), attention_map(t, p), form)
+
+
+def _distance(student: Tensor, teacher: Tensor, form: Form) -> Float[Tensor, ""]:
+    student, teacher = to_same_size(student, teacher)
     difference = _normalize(student) - _normalize(teacher).to(student.dtype)
     if form == "at_code":
         return difference.square().mean()
@@ -165,7 +170,11 @@ def to_same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 class AttentionTransfer(Term):
     """`attention_transfer_loss` of pairs of layers, the student's -> the teacher's. The weight is
-    beta / 2 for at_paper and beta for at_code; the papers have beta = 1000."""
+    beta / 2 for at_paper and beta for at_code; the papers have beta = 1000.
+
+    Where maps are averaged down (`pool`), the term reads no more of the teacher than its maps, C
+    times less than its features.
+    """
 
     def __init__(
         self,
@@ -182,15 +191,36 @@ class AttentionTransfer(Term):
         check_choice("pool", pool, get_args(Pool))
         check_power(p)
         self.form, self.p, self.pool = form, p, pool
-        self.needs = Needs.layers(self.layers)
+        self.read: dict[str, Layer] = dict(self.layers)
+        if pool == "map":
+            self.read = {mine: _map_of(theirs, p) for mine, theirs in self.layers.items()}
+        self.needs = Needs(
+            student_features=frozenset(self.read), teacher_features=frozenset(self.read.values())
+        )
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         student = [seen.student_features[name] for name in self.layers]
-        teacher = [seen.teacher_features[name] for name in self.layers.values()]
-        return attention_transfer_loss(student, teacher, self.form, p=self.p, pool=self.pool)
+        known = read(seen.teacher_features, self.read.values())
+        teacher = [known[one] for one in self.read.values()]
+        if self.pool == "features":
+            return attention_transfer_loss(student, teacher, self.form, p=self.p, pool=self.pool)
+        maps = zip((attention_map(s, self.p) for s in student), teacher, strict=True)
+        return torch.stack([_distance(mine, theirs, self.form) for mine, theirs in maps]).sum()
 
     def prepare(self, seen: Seen) -> None:
-        check_maps(self.layers, seen)
+        for name in self.layers:
+            _check_map("student", name, seen.student_features[name])
+        for one, found in read(seen.teacher_features, self.read.values()).items():
+            if isinstance(one, str):
+                _check_map("teacher", one, found)
+
+
+def _map_of(layer: str, p: float) -> Reading:
+    def read_map(features: Tensor) -> Tensor:
+        _check_map("teacher", layer, features)
+        return attention_map(features, p)
+
+    return Reading(layer, f"attention map, p = {float(p)!r}", read_map)
 
 
 def check_maps(layers: Mapping[str, str], seen: Seen) -> None:
@@ -200,8 +230,12 @@ def check_maps(layers: Mapping[str, str], seen: Seen) -> None:
         ("teacher", seen.teacher_features, layers.values()),
     ):
         for name in names:
-            if features[name].ndim != 4:
-                raise UsageError(
-                    f"the {side}'s layer {name!r} makes {tuple(features[name].shape)} of a batch; "
-                    "wanted (batch, channels, height, width): name a convolution or pooling layer"
-                )
+            _check_map(side, name, features[name])
+
+
+def _check_map(side: str, name: str, features: Tensor) -> None:
+    if features.ndim != 4:
+        raise UsageError(
+            f"the {side}'s layer {name!r} makes {tuple(features.shape)} of a batch; wanted "
+            "(batch, channels, height, width): name a convolution or pooling layer"
+        )

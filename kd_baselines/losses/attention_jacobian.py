@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datadistill.errors import UsageError
-from kd_baselines.features import run
+from kd_baselines.features import Layer, run
 from kd_baselines.losses.attention import attention_map, check_maps, check_power, to_same_size
 from kd_baselines.losses.checks import check_layers
 from kd_baselines.losses.input_gradients import (
@@ -113,7 +113,7 @@ class AttentionJacobian(Term):
         refuse_mixing(seen.teacher, "teacher")
         check_maps(self.layers, seen)
 
-    def _student_features(self, seen: Seen) -> Mapping[str, Tensor]:
+    def _student_features(self, seen: Seen) -> Mapping[Layer, Tensor]:
         if not mixes_samples(seen.student):
             return seen.student_features
         assert seen.student is not None

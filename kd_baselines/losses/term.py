@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
+from kd_baselines.features import Layer
 from kd_baselines.losses.schedules import Weight, check_weight, weight_at
 
 __all__ = ["Needs", "Objective", "Seen", "Term"]
@@ -30,7 +31,9 @@ class Needs:
 
     Args:
         student_logits, teacher_logits: whether the logits are read.
-        student_features, teacher_features: names of the layers whose outputs are read.
+        student_features: names of the layers whose outputs are read.
+        teacher_features: the same of the teacher; or a `Reading` where a term reads a function of
+            an image's output alone, so that a cache need not keep the whole (`AttentionTransfer`).
         student_input_gradients: whether the images require a gradient in the student's pass.
         teacher_input_gradients: the same in the teacher's pass, so that no cache can stand in for
             it.
@@ -40,7 +43,7 @@ class Needs:
     student_logits: bool = False
     teacher_logits: bool = False
     student_features: frozenset[str] = frozenset()
-    teacher_features: frozenset[str] = frozenset()
+    teacher_features: frozenset[Layer] = frozenset()
     student_input_gradients: bool = False
     teacher_input_gradients: bool = False
     student: bool = False
@@ -85,7 +88,7 @@ class Seen:
         student_logits: (B,K).
         teacher_logits: (B,K), without gradient to the teacher's weights. Of an ensemble: logits of
             its mean.
-        student_features, teacher_features: outputs of layers by name.
+        student_features, teacher_features: outputs of layers by name, and the teacher's readings.
         teacher_at: temperature T -> logits v (B,K) with softmax(v / T) the teacher's probabilities
             at T: of one net and of a geometric mean always `teacher_logits`; an arithmetic mean
             softens each net before it averages.
@@ -100,8 +103,8 @@ class Seen:
     labels: Int[Tensor, " b"]
     student_logits: Float[Tensor, "b k"] | None = None
     teacher_logits: Float[Tensor, "b k"] | None = None
-    student_features: Mapping[str, Tensor] = field(default_factory=dict)
-    teacher_features: Mapping[str, Tensor] = field(default_factory=dict)
+    student_features: Mapping[Layer, Tensor] = field(default_factory=dict)
+    teacher_features: Mapping[Layer, Tensor] = field(default_factory=dict)
     teacher_at: Callable[[float], Tensor] | None = None
     student: nn.Module | None = None
     teacher: Callable[[Tensor], Tensor] | None = None

@@ -15,6 +15,8 @@ from datadistill.runs.tensors import pack, unpack
 from datadistill.training.fit_loop import Fit
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.cache_rows import marks
+from kd_baselines.distiller import Distiller
+from kd_baselines.losses import CE, AttentionTransfer
 from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher
 
@@ -160,6 +162,65 @@ def test_the_teacher_is_as_it_was_and_answers_for_other_images(split, teacher):
     x = torch.zeros(2, 2, 8, 8, requires_grad=True)
     assert torch.equal(cached(x), teacher(x)) and cached(x).requires_grad
     assert all(p.grad is None for p in teacher.nets[0].parameters())
+
+
+# --- what terms read of a layer
+
+
+class Wide(nn.Module):
+    """A layer of 64 channels."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv, self.head = nn.Conv2d(2, 64, 3), nn.Linear(64 * 36, 4)
+
+    def forward(self, x):
+        return self.head(self.conv(x).relu().flatten(1))
+
+
+def count_elements(path):
+    """Numbers of layers in a cache's file."""
+    tensors, _ = unpack(path, schema=1)
+    return sum(rows.numel() for name, rows in tensors.items() if ".feature." in name)
+
+
+@pytest.mark.parametrize(("form", "p"), [("at_paper", 1), ("at_code", 2), ("jm", 3)])
+def test_attention_transfer_keeps_maps_and_gives_the_same(split, tmp_path, form, p):
+    teacher, objective = Teacher(Wide()), CE() + AttentionTransfer({"conv": "conv"}, form, p)
+    read = objective.needs.teacher_features
+    maps = CachedTeacher(teacher, split, layers=read, path=tmp_path / "maps")
+    whole = CachedTeacher(teacher, split, layers=("conv",), path=tmp_path / "whole")
+    index = torch.tensor([4, 0, 11])
+    batch = (split.images[index], split.labels[index], index)
+    losses, gradients = [], []
+    for known in (teacher, maps, whole):
+        student = Wide(1)
+        distiller = Distiller(student, objective, known, sample=split)
+        loss = distiller.step(batch)["loss"]
+        losses.append(loss.detach())
+        gradients.append(torch.autograd.grad(loss, student.conv.weight)[0])
+    for loss, gradient in zip(losses, gradients, strict=True):
+        torch.testing.assert_close(loss, losses[0], rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-5, atol=1e-6)
+    elements = count_elements(tmp_path / "whole"), count_elements(tmp_path / "maps")
+    assert elements == (N * 64 * 36, N * 36)  # 64 channels of 36 pixels
+
+
+def test_a_file_of_readings_is_not_one_of_layers(split, tmp_path):
+    read = AttentionTransfer({"conv": "conv"}).needs.teacher_features
+    path, index = tmp_path / "cache", torch.arange(2)
+    wanted = CachedTeacher(Teacher(Wide()), split, layers=read, path=path).outputs(
+        split.images[:2], read, index=index
+    )
+    again = CachedTeacher(Teacher(Wide()), split, layers=read, path=path)
+    found = again.outputs(split.images[:2], read, index=index)
+    (reading,) = read
+    assert torch.equal(found.features[reading], wanted.features[reading])
+    with pytest.raises(UsageError, match=r"conv are not in .*kept: conv \(attention map, p = 2"):
+        again.outputs(split.images[:2], ["conv"], index=index)
+    with pytest.raises(DataError, match=r"layers was \['conv \(atten.* and is \['conv'\]"):
+        CachedTeacher(Teacher(Wide()), split, layers=("conv",), path=path)
 
 
 # --- images that the rows are not of

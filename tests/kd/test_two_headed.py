@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_refused(call, words):
 def seen_of(student, teacher, needs):
     x = IMAGES.clone().requires_grad_()
     mine = run(student, x, sorted(needs.student_features))
-    theirs = run(teacher.requires_grad_(False).eval(), x, sorted(needs.teacher_features))
+    theirs = run(teacher.requires_grad_(False).eval(), x, sorted(needs.teacher_features, key=str))
     return Seen(
         x,
         LABELS,

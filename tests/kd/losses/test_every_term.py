@@ -20,6 +20,7 @@ from loss_cases import (
 )
 
 from kd_baselines import losses
+from kd_baselines.features import Reading, read
 from kd_baselines.losses import Needs
 from kd_baselines.losses.hints import hint_loss
 from kd_baselines.losses.soft_targets import soft_cross_entropy
@@ -32,6 +33,7 @@ PASSES = Needs(
     student_input_gradients=True, teacher_input_gradients=True, student=True, teacher=True
 )
 PAIR = {"3": "3"}
+MAP_3 = Reading("3", "attention map, p = 3.0", lambda z: losses.attention_map(z, 3))
 
 
 def at_3(s):
@@ -159,6 +161,11 @@ TERMS = {  # name -> a term, what it reads, and its value as a function of that
     ),
     "Hint": (losses.Hint(PAIR, identity=True), LAYERS, lambda s: hint_loss(*at_3(s))),
     "AttentionTransfer": (
+        losses.AttentionTransfer(PAIR, "jm", 3),
+        Needs(student_features=frozenset({"3"}), teacher_features=frozenset({MAP_3})),
+        lambda s: losses.attention_transfer_loss(*at_3(s), "jm", p=3),
+    ),
+    "AttentionTransfer of features": (
         losses.AttentionTransfer(PAIR, "at_code", 1, "features"),
         LAYERS,
         lambda s: losses.attention_transfer_loss(*at_3(s), "at_code", p=1, pool="features"),
@@ -183,7 +190,7 @@ def only(seen, needs):
         if not getattr(needs, name):
             setattr(seen, name, None)
     seen.student_features = {name: seen.student_features[name] for name in needs.student_features}
-    seen.teacher_features = {name: seen.teacher_features[name] for name in needs.teacher_features}
+    seen.teacher_features = read(seen.teacher_features, needs.teacher_features)
     return seen
 
 
