@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from kd_baselines.ledger.table import Ledger as Ledger
     from kd_baselines.losses import CE as CE
     from kd_baselines.losses import CWTM as CWTM
+    from kd_baselines.losses import DIST as DIST
+    from kd_baselines.losses import DKD as DKD
     from kd_baselines.losses import DKPP as DKPP
     from kd_baselines.losses import KD as KD
     from kd_baselines.losses import AttentionJacobian as AttentionJacobian
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
     from kd_baselines.losses import LogitRegression as LogitRegression
     from kd_baselines.losses import NoisyLogits as NoisyLogits
     from kd_baselines.losses import Objective as Objective
+    from kd_baselines.losses import RKDAngle as RKDAngle
+    from kd_baselines.losses import RKDDistance as RKDDistance
+    from kd_baselines.losses import SimilarityPreserving as SimilarityPreserving
     from kd_baselines.losses import Term as Term
     from kd_baselines.netfile import SavedNet as SavedNet
     from kd_baselines.recipes import recipe as recipe
@@ -79,6 +84,11 @@ _HOME = {
     "AttentionJacobian": "losses",
     "AttentionTransfer": "losses",
     "FitNetsKD": "losses",
+    "DIST": "losses",
+    "DKD": "losses",
+    "RKDAngle": "losses",
+    "RKDDistance": "losses",
+    "SimilarityPreserving": "losses",
     "Hint": "losses",
     "InputNoise": "losses",
     "JacobianMatching": "losses",

@@ -22,21 +22,33 @@ from kd_baselines.losses.born_again import (
     cwtm_weights,
     gradient_parts,
 )
+from kd_baselines.losses.correlation import DIST, dist_loss
 from kd_baselines.losses.cross_entropy import CE
 from kd_baselines.losses.dark_knowledge import DKPP, dkpp_targets
+from kd_baselines.losses.decoupled import DKD, dkd_loss
 from kd_baselines.losses.hints import Hint, Regressor, hint_loss
 from kd_baselines.losses.input_noise import InputNoise, input_noise_loss
 from kd_baselines.losses.jacobian import JacobianMatching, jacobian_matching_loss
 from kd_baselines.losses.jacobian_norm import JacobianNorm, jacobian_norm_penalty
 from kd_baselines.losses.logit_regression import LogitRegression, logit_regression_loss
+from kd_baselines.losses.logit_standardization import standardize_logits
 from kd_baselines.losses.noisy_logits import NoisyLogits, noisy_logit_loss
+from kd_baselines.losses.relational import (
+    RKDAngle,
+    RKDDistance,
+    rkd_angle_loss,
+    rkd_distance_loss,
+)
 from kd_baselines.losses.schedules import Linear
+from kd_baselines.losses.similarity import SimilarityPreserving, similarity_loss
 from kd_baselines.losses.soft_targets import KD, FitNetsKD, fitnets_kd_loss, soft_target_loss
 from kd_baselines.losses.term import Needs, Objective, Seen, Term
 
 __all__ = [
     "CE",
     "CWTM",
+    "DIST",
+    "DKD",
     "DKPP",
     "KD",
     "AttentionJacobian",
@@ -53,8 +65,11 @@ __all__ = [
     "Needs",
     "NoisyLogits",
     "Objective",
+    "RKDAngle",
+    "RKDDistance",
     "Regressor",
     "Seen",
+    "SimilarityPreserving",
     "Term",
     "attention_jacobian_loss",
     "attention_map",
@@ -62,6 +77,8 @@ __all__ = [
     "born_again_loss",
     "cwtm_loss",
     "cwtm_weights",
+    "dist_loss",
+    "dkd_loss",
     "dkpp_targets",
     "fitnets_kd_loss",
     "gradient_parts",
@@ -71,5 +88,9 @@ __all__ = [
     "jacobian_norm_penalty",
     "logit_regression_loss",
     "noisy_logit_loss",
+    "rkd_angle_loss",
+    "rkd_distance_loss",
+    "similarity_loss",
     "soft_target_loss",
+    "standardize_logits",
 ]

@@ -24,7 +24,7 @@ from torch import Tensor
 from datadistill.errors import UsageError
 from datadistill.nets.layers import check_choice
 from kd_baselines.features import Layer, Reading, read
-from kd_baselines.losses.checks import check_layers
+from kd_baselines.losses.checks import check_layers, pair_layers
 from kd_baselines.losses.schedules import Weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -117,16 +117,8 @@ def attention_transfer_loss(
     """
     check_choice("form", form, get_args(Form))
     check_choice("pool", pool, get_args(Pool))
-    student = [student_features] if isinstance(student_features, Tensor) else list(student_features)
-    teacher = [teacher_features] if isinstance(teacher_features, Tensor) else list(teacher_features)
-    if len(student) != len(teacher) or not student:
-        raise UsageError(
-            f"attention transfer got {len(student)} layers of the student and {len(teacher)} of "
-            "the teacher; give the same number, at least 1"
-        )
-    return torch.stack(
-        [_pair(s, t.detach(), form, p, pool) for s, t in zip(student, teacher, strict=True)]
-    ).sum()
+    pairs = pair_layers("attention transfer", student_features, teacher_features)
+    return torch.stack([_pair(s, t, form, p, pool) for s, t in pairs]).sum()
 
 
 def _pair(s: Tensor, t: Tensor, form: Form, p: float, pool: Pool) -> Tensor:

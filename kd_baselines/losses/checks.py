@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -136,3 +136,39 @@ def check_layers(layers: Mapping[str, str]) -> dict[str, str]:
             '{"layer3": "layer3"}'
         )
     return dict(layers)
+
+
+def pair_layers(
+    what: str, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """The outputs of one layer, or of a list of layers, of both nets pair by pair, without gradient
+    to the teacher's; another number of them is refused. `what` names the loss."""
+    ours = [student] if isinstance(student, Tensor) else list(student)
+    theirs = [teacher] if isinstance(teacher, Tensor) else list(teacher)
+    if len(ours) != len(theirs) or not ours:
+        raise UsageError(
+            f"{what} got {len(ours)} layers of the student and {len(theirs)} of "
+            "the teacher; give the same number, at least 1"
+        )
+    return [(s, t.detach()) for s, t in zip(ours, theirs, strict=True)]
+
+
+def flat_rows(
+    student: Float[Tensor, "b ..."], teacher: Float[Tensor, "b ..."]
+) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b m"]]:
+    """The outputs of a layer of both nets, one flat row a sample; other samples, and fewer than two
+    of them, are refused."""
+    for whose, rows in (("student", student), ("teacher", teacher)):
+        if rows.dim() < 2 or not rows.is_floating_point() or not rows.numel():
+            raise UsageError(
+                f"the {whose}'s layer gives {tuple(rows.shape)} {rows.dtype}; name a layer that "
+                "gives floats (samples, features...), 1 or more of each"
+            )
+    if len(student) != len(teacher):
+        raise UsageError(
+            f"the student's layer has {len(student)} samples and the teacher's {len(teacher)}; "
+            "pass one batch to both"
+        )
+    if len(student) < 2:
+        raise UsageError("one sample has no relation to others; give batches of 2 or more")
+    return student.flatten(1), teacher.flatten(1)

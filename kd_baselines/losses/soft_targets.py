@@ -25,6 +25,7 @@ from kd_baselines.losses.checks import (
     one_name,
 )
 from kd_baselines.losses.divergence import scaled_divergence, to_double
+from kd_baselines.losses.logit_standardization import standardize_logits
 from kd_baselines.losses.schedules import Weight, check_weight
 from kd_baselines.losses.term import Needs, Seen, Term
 
@@ -119,7 +120,8 @@ def fitnets_kd_loss(
 
 class KD(Term):
     """`soft_target_loss`; an ensemble is softened net by net. T and alpha are other names of
-    temperature and weight."""
+    temperature and weight. With `z_score`, of logits that `standardize_logits` has standardized,
+    an ensemble's those of its mean."""
 
     needs = Needs.both_logits()
 
@@ -131,13 +133,19 @@ class KD(Term):
         *,
         T: float = NOT_GIVEN,
         alpha: Weight = NOT_GIVEN,
+        z_score: bool = False,
     ) -> None:
         super().__init__(one_name("weight", weight, 1.0, alpha=alpha), name)
         self.T = one_name("temperature", temperature, 4.0, T=T)
         check_temperature(self.T)
+        self.z_score = z_score
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return soft_target_loss(seen.require("student_logits"), seen.soften_teacher(self.T), self.T)
+        z = seen.require("student_logits")
+        if self.z_score:
+            v = standardize_logits(seen.require("teacher_logits"))
+            return soft_target_loss(standardize_logits(z), v, self.T)
+        return soft_target_loss(z, seen.soften_teacher(self.T), self.T)
 
 
 class FitNetsKD(Term):

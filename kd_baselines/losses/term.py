@@ -128,6 +128,11 @@ class Seen:
             raise UsageError(f"{found}; name a layer that gives logits (samples, classes)")
         return z
 
+    def features_of(self, layers: Mapping[str, str]) -> tuple[list[Tensor], list[Tensor]]:
+        """The outputs of pairs of layers, the student's -> the teacher's, in order."""
+        ours = [self.student_features[name] for name in layers]
+        return ours, [self.teacher_features[name] for name in layers.values()]
+
     def soften_teacher(self, T: float) -> Float[Tensor, "b k"]:
         """Logits v with softmax(v / T) the teacher's probabilities at temperature T; see
         `teacher_at`."""

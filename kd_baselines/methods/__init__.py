@@ -1,5 +1,5 @@
-"""Methods by name. To add one: write its loss and term in losses/, a function in definitions.py,
-and a line in `METHODS`.
+"""Methods by name. To add one: write its loss and term in losses/, a function in definitions.py
+or comparison_methods.py, and a line in `METHODS`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from datadistill.errors import UsageError, suggest
 from datadistill.training.fit_plan import FitPlan
+from kd_baselines.methods import comparison_methods
 from kd_baselines.methods import definitions as of
 from kd_baselines.stages import Stage
 
@@ -100,6 +101,31 @@ METHODS: dict[str, Method] = {
         of.dkpp,
         "the teacher's probabilities, all but the largest permuted",
         f"{FURLANELLO}, eq. 11",
+    ),
+    "dkd": Method(
+        comparison_methods.dkd,
+        "labels, and soft targets of the true class and of the others, weighted apart",
+        "Zhao et al. 2022 (Decoupled Knowledge Distillation), eq. 7",
+    ),
+    "dist": Method(
+        comparison_methods.dist,
+        "labels, and how the teacher's probabilities correlate",
+        "Huang et al. 2022 (Knowledge Distillation from A Stronger Teacher)",
+    ),
+    "logit-standardization": Method(
+        comparison_methods.logit_standardization,
+        "labels, and soft targets of logits as z-scores",
+        "Sun et al. 2024 (Logit Standardization)",
+    ),
+    "rkd": Method(
+        comparison_methods.rkd,
+        "labels, and the distances and angles between images in a layer",
+        "Park et al. 2019 (Relational Knowledge Distillation), eqs. 5 to 10",
+    ),
+    "similarity-preserving": Method(
+        comparison_methods.similarity_preserving,
+        "labels, and which images are alike in a layer",
+        "Tung and Mori 2019, eq. 4",
     ),
 }
 

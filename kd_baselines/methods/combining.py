@@ -28,15 +28,18 @@ def _is_ever_weighted(term: Term) -> bool:
 def layer_pairs(text: str) -> dict[str, str]:
     """Layers of the student and of the teacher, from the text "student:teacher,student:teacher".
 
-    A name alone means the same name in both.
+    A name alone means the same name in both. With "=" between the two, a name may hold a colon:
+    "fc:in" is the input of a layer (`kd_baselines.features`).
 
     Example:
         >>> layer_pairs("group1:group1, group2:group4,group3")
         {'group1': 'group1', 'group2': 'group4', 'group3': 'group3'}
+        >>> layer_pairs("classifier:in=fc:in")
+        {'classifier:in': 'fc:in'}
     """
     found: dict[str, str] = {}
     for pair in str(text).split(","):
-        sides = [side.strip() for side in pair.split(":")]
+        sides = [side.strip() for side in pair.split("=" if "=" in pair else ":")]
         student, teacher = sides if len(sides) == 2 else (sides[0], sides[0])
         if len(sides) > 2 or not student or not teacher:
             raise UsageError(

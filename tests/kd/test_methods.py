@@ -24,13 +24,15 @@ NEEDED = {
     "fitnets": {"guided": "convs.2", "hint": "convs.1"},
     "fitnets-one-stage": {"guided": "convs.2", "hint": "convs.1"},
     "attention": {"layers": "convs.2:convs.1"},
+    "rkd": {"layers": "classifier:in=classifier:in"},
+    "similarity-preserving": {"layers": "convs.2:convs.1"},
     "lwf": {"jacobian_weight": 0.1, "attention_weight": 1.0, "layers": "convs.2:convs.1"},
 }
 WEIGHTS = [
     (name, a)
     for name in METHODS
     for a in arguments(name)
-    if "weight" in a or a in ("beta", "lam_start")
+    if "weight" in a or a in ("beta", "gamma", "lam_start")
 ]
 
 
@@ -119,6 +121,10 @@ REFUSED = [  # method, arguments, the sentence
         "every weight",
     ),
     ("attention", {"beta": 0.0, "label_weight": 0.0}, r"every weight .* is 0"),
+    ("dkd", {"alpha": 0.0, "beta": 0.0, "label_weight": 0.0}, r"every weight .* is 0"),
+    ("dkd", {"alpha": -0.5}, "0 or more"),
+    ("dkd", {"warmup": -1}, "warmup is -1; give a number of epochs, 0 or more"),
+    ("dist", {"beta": 0.0, "gamma": 0.0, "label_weight": 0.0}, r"every weight .* is 0"),
     ("soft-targets", {"temprature": 3.0}, "no argument 'temprature'; did you mean temperature"),
     ("plain", {"temperature": 3.0}, "it takes none"),
     ("fitnets", {"hint_epochs": 2.5}, r"hint_epochs is 2.5; give a whole number"),
@@ -127,8 +133,9 @@ REFUSED = [  # method, arguments, the sentence
     ("lwf", {"output": "label"}, "the labels are target classes"),
     ("lwf", {"layers": ""}, "layers is ''"),
     *(
-        ("attention", {"layers": wrong}, "layers is")
-        for wrong in ("", "a:", ":b", "a:b:c", "a:b,", "a:b,a:c")
+        (name, {"layers": wrong}, "layers is")
+        for name in ("attention", "rkd", "similarity-preserving")
+        for wrong in ("", "a:", ":b", "a:b:c", "a:b,", "a:b,a:c", "a=b=c", "a=")
     ),
 ]
 
@@ -178,6 +185,14 @@ TERMS = [  # method, arguments, the terms of its last stage with their weights i
     ("born-again", {"label_weight": 0.3}, {"CE": 0.3, "BornAgain": 1.0}),
     ("cwtm", {}, {"CWTM": 1.0}),
     ("dkpp", {}, {"DKPP": 1.0}),
+    ("dkd", {}, {"CE": 1.0, "DKD": 1 / 20}),
+    ("dkd", {"warmup": 0}, {"CE": 1.0, "DKD": 1.0}),
+    ("dkd", {"alpha": 0.0, "beta": 0.0}, {"CE": 1.0}),
+    ("dist", {}, {"CE": 1.0, "DIST": 1.0}),
+    ("dist", {"beta": 0.0, "gamma": 0.0}, {"CE": 1.0}),
+    ("logit-standardization", {}, {"CE": 0.1, "KD": 9.0}),
+    ("rkd", {}, {"CE": 1.0, "RKDDistance": 25.0, "RKDAngle": 50.0}),
+    ("similarity-preserving", {}, {"CE": 1.0, "SimilarityPreserving": 3000.0}),
 ]
 
 
@@ -217,6 +232,7 @@ def test_two_heads_with_every_combination_of_terms(on):
 
 def test_pairs_of_layers():
     assert layer_pairs("a.1:b, c : d,e") == {"a.1": "b", "c": "d", "e": "e"}
+    assert layer_pairs("a:in=b:in, c=d#2") == {"a:in": "b:in", "c": "d#2"}
 
 
 # --- FitNets
@@ -227,6 +243,12 @@ def test_lambda_falls_by_equal_steps_over_the_epochs():
     weight = list(objective(stage).named_terms.values())[1].weight
     assert isinstance(weight, Linear)
     assert [weight(epoch) for epoch in range(8)] == [4.0, 3.5, 3.0, 2.5, 2.0, 1.5, 1.0, 1.0]
+
+
+def test_dkd_warms_up_by_equal_steps():
+    (stage,) = stages("dkd", warmup=4)
+    weight = list(objective(stage).named_terms.values())[1].weight
+    assert [weight(epoch) for epoch in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
 def test_the_first_stage_trains_the_guided_layers_on_the_hint():

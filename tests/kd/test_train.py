@@ -66,6 +66,11 @@ ARGS = {
     "born-again": {"label_weight": 1.0},
     "cwtm": {},
     "dkpp": {"redraw": False},
+    "dkd": {"warmup": 1},
+    "dist": {},
+    "logit-standardization": {},
+    "rkd": {"layers": "classifier:in=classifier:in"},
+    "similarity-preserving": {"layers": "convs.1:convs.0", "weight": 1.0},
 }
 
 

@@ -77,6 +77,25 @@ TENSORS = {
     "born-again and labels": OfTensors(lambda z, v, y: losses.born_again_loss(z, v, y, 0.3)),
     "cwtm": OfTensors(lambda z, v, y: losses.cwtm_loss(z, v, y), mean=False),
     "dkpp": OfTensors(dkpp),
+    **{
+        f"dkd {T}": OfTensors(lambda z, v, y, T=T: losses.dkd_loss(z, v, y, 0.5, 3.0, T))
+        for T in (1.0, 20.0)
+    },
+    "dist over classes": OfTensors(lambda z, v, y: losses.dist_loss(z, v, 2.0, 0.0, 4.0)),
+    "dist": OfTensors(lambda z, v, y: losses.dist_loss(z, v, 1.0, 2.0, 4.0), mean=False),
+    "z-scores": OfTensors(
+        lambda z, v, y: losses.soft_target_loss(
+            losses.standardize_logits(z), losses.standardize_logits(v), 2.0
+        )
+    ),
+    **{
+        name: OfTensors(lambda z, v, y, of=of: of(z, v), (2, 2, 3), (7,), mean=False)
+        for name, of in {
+            "rkd distance": losses.rkd_distance_loss,
+            "rkd angle": losses.rkd_angle_loss,
+            "similarity": losses.similarity_loss,
+        }.items()
+    },
     "hint": OfTensors(lambda z, v, y: hint_loss(z, v), (3, 4, 2), (3, 4, 2)),
     "hint of vectors": OfTensors(lambda z, v, y: hint_loss(z, v), (7,), (7,)),
     **{

@@ -40,6 +40,10 @@ def at_3(s):
     return s.student_features["3"], s.teacher_features["3"]
 
 
+def of_both(s):
+    return s.student_logits, s.teacher_logits
+
+
 def matching(output, form, normalize, layer=None):
     term = losses.JacobianMatching(output, form, normalize=normalize, projections=2, logits=layer)
     return (
@@ -158,6 +162,37 @@ TERMS = {  # name -> a term, what it reads, and its value as a function of that
         lambda s: F.cross_entropy(
             s.student_logits, losses.dkpp_targets(s.teacher_logits, s.noise("dkpp"))
         ),
+    ),
+    "KD, z-scores": (
+        losses.KD(T=2.0, z_score=True),
+        BOTH,
+        lambda s: losses.soft_target_loss(*map(losses.standardize_logits, of_both(s)), 2.0),
+    ),
+    "DKD": (
+        losses.DKD(0.5, 2.0, 3.0),
+        BOTH,
+        lambda s: losses.dkd_loss(*of_both(s), s.labels, 0.5, 2.0, 3.0),
+    ),
+    "DKD, z-scores": (
+        losses.DKD(z_score=True),
+        BOTH,
+        lambda s: losses.dkd_loss(*map(losses.standardize_logits, of_both(s)), s.labels),
+    ),
+    "DIST": (
+        losses.DIST(1.0, 2.0, 4.0),
+        BOTH,
+        lambda s: losses.dist_loss(*of_both(s), 1.0, 2.0, 4.0),
+    ),
+    "RKDDistance": (
+        losses.RKDDistance(PAIR),
+        LAYERS,
+        lambda s: losses.rkd_distance_loss(*at_3(s)),
+    ),
+    "RKDAngle": (losses.RKDAngle(PAIR), LAYERS, lambda s: losses.rkd_angle_loss(*at_3(s))),
+    "SimilarityPreserving": (
+        losses.SimilarityPreserving(PAIR),
+        LAYERS,
+        lambda s: losses.similarity_loss(*at_3(s)),
     ),
     "Hint": (losses.Hint(PAIR, identity=True), LAYERS, lambda s: hint_loss(*at_3(s))),
     "AttentionTransfer": (

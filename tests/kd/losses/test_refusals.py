@@ -106,9 +106,35 @@ LOGITS = [
         lambda: losses.dkpp_targets(V.to("meta"), torch.Generator()),
         "draws on cpu, the logits are on meta",
     ),
+    *(
+        (lambda of=of: of(Z, V[:, :3]), "the student has 5 classes, the teacher 3")
+        for of in (lambda z, v: losses.dkd_loss(z, v, Y), losses.dist_loss)
+    ),
+    (lambda: losses.dkd_loss(Z, V, Y + 1), "labels go from 1 to 5"),
+    (lambda: losses.dkd_loss(Z, V, Y, -1.0), "a weight is -1.0"),
+    (lambda: losses.dkd_loss(Z, V, Y, 1.0, math.nan), "a weight is nan"),
+    (lambda: losses.dkd_loss(Z, V, Y, temperature=0), "the temperature is 0"),
+    (lambda: losses.dist_loss(Z, V, -1.0), "a weight is -1.0"),
+    (lambda: losses.dist_loss(Z, V, 1.0, math.inf), "a weight is inf"),
+    (lambda: losses.dist_loss(Z, V, temperature=-1.0), "the temperature is -1.0"),
+    (lambda: losses.dist_loss(Z[:1], V[:1]), "one sample has no correlation with others"),
+    (lambda: losses.standardize_logits(Z[0]), "the logits are (5,) torch.float64"),
+    (lambda: losses.standardize_logits(Z[:, :1]), "one logit has no standard deviation"),
+    (lambda: losses.standardize_logits(Z.long()), "the logits are (6, 5) torch.int64"),
 ]
 
 FEATURES = [
+    *(
+        case
+        for of in (losses.rkd_distance_loss, losses.rkd_angle_loss, losses.similarity_loss)
+        for case in (
+            (lambda of=of: of([MAPS], []), "got 1 layers of the student and 0 of the teacher"),
+            (lambda of=of: of(MAPS, MAPS[:4]), "has 5 samples and the teacher's 4"),
+            (lambda of=of: of(MAPS[:1], MAPS[:1]), "one sample has no relation to others"),
+            (lambda of=of: of(MAPS, MAPS[:, 0, 0, 0]), "the teacher's layer gives (5,)"),
+            (lambda of=of: of(MAPS.long(), MAPS), "the student's layer gives (5, 3, 4, 6) torch.i"),
+        )
+    ),
     (lambda: hint_loss(torch.zeros(2, 3), torch.zeros(2, 4)), "gives (2, 3) for a hint of (2, 4)"),
     (lambda: hint_loss(torch.zeros(2, 3), torch.zeros(1, 3)), "gives (2, 3) for a hint of (1, 3)"),
     (lambda: hint_loss(torch.zeros(0, 3), torch.zeros(0, 3)), "gives (0, 3)"),
@@ -259,6 +285,11 @@ WEIGHED = [
     partial(kd.Hint, PAIR),
     partial(kd.AttentionTransfer, PAIR),
     partial(kd.AttentionJacobian, PAIR),
+    kd.DKD,
+    kd.DIST,
+    partial(kd.RKDDistance, PAIR),
+    partial(kd.RKDAngle, PAIR),
+    partial(kd.SimilarityPreserving, PAIR),
 ]
 MEAN = kd.Teacher(affine(), mode="batch_stats")
 TERMS = [
@@ -288,7 +319,20 @@ TERMS = [
     (lambda: kd.NoisyLogits(1.0, alpha=2.0), "alpha is 2.0"),
     *(
         (lambda make=make: make()(seen(Z[:, :3], V)), "the student has 3 classes, the teacher 5")
-        for make in (kd.KD, kd.FitNetsKD, kd.LogitRegression, kd.BornAgain, kd.CWTM, kd.DKPP)
+        for make in (
+            *(kd.KD, kd.FitNetsKD, kd.LogitRegression, kd.BornAgain, kd.CWTM, kd.DKPP),
+            *(kd.DKD, kd.DIST, partial(kd.KD, z_score=True)),
+        )
+    ),
+    (lambda: kd.DKD(alpha=-1.0), "a weight is -1.0"),
+    (lambda: kd.DKD(beta=-1.0), "a weight is -1.0"),
+    (lambda: kd.DKD(temperature=0.0), "the temperature is 0.0"),
+    (lambda: kd.DIST(beta=-1.0), "a weight is -1.0"),
+    (lambda: kd.DIST(gamma=-1.0), "a weight is -1.0"),
+    (lambda: kd.DIST(temperature=0.0), "the temperature is 0.0"),
+    *(
+        (lambda make=make: make({}), "the layers are {}")
+        for make in (kd.RKDDistance, kd.RKDAngle, kd.SimilarityPreserving)
     ),
     (lambda: kd.InputNoise(-1.0), "sigma is -1.0"),
     (lambda: kd.InputNoise(0.3, loss="kl"), "loss is 'kl'"),
@@ -365,6 +409,8 @@ ONE_LOGIT = {  # a softmax of one logit is always 1
     "gradient parts": lambda: losses.gradient_parts(ONE, ONE, 0 * Y),
     "cwtm": lambda: losses.cwtm_loss(ONE, ONE, 0 * Y),
     "cwtm weights": lambda: losses.cwtm_weights(ONE),
+    "dkd": lambda: losses.dkd_loss(ONE, ONE, 0 * Y),
+    "dist": lambda: losses.dist_loss(ONE, ONE),
     "input noise": lambda: losses.input_noise_loss(one(), one(), SPLIT.images, 0.1),
     "jacobian": lambda: losses.jacobian_matching_loss(
         one(), one(), SPLIT.images, form="cross-entropy"
@@ -377,6 +423,8 @@ ONE_LOGIT = {  # a softmax of one logit is always 1
     "BornAgain": lambda: step(kd.BornAgain()),
     "CWTM": lambda: step(kd.CWTM()),
     "DKPP": lambda: step(kd.DKPP()),
+    "DKD": lambda: step(kd.DKD()),
+    "DIST": lambda: step(kd.DIST()),
     "InputNoise": lambda: step(kd.InputNoise(0.1)),
     "JacobianMatching": lambda: step(kd.JacobianMatching(form="cross-entropy")),
     "JacobianNorm": lambda: step(kd.JacobianNorm(form="cross-entropy")),

@@ -1,0 +1,105 @@
+"""The methods of after 2018 that papers compare with; see `kd_baselines.methods.definitions`.
+
+Their default weights and temperatures are those of the papers' experiments on CIFAR-100.
+"""
+
+from __future__ import annotations
+
+from datadistill.errors import UsageError
+from datadistill.training.fit_plan import FitPlan
+from kd_baselines.losses import (
+    CE,
+    DIST,
+    DKD,
+    KD,
+    Linear,
+    RKDAngle,
+    RKDDistance,
+    SimilarityPreserving,
+)
+from kd_baselines.losses.schedules import Weight
+from kd_baselines.methods.combining import layer_pairs
+from kd_baselines.methods.definitions import Stages, one_stage
+
+
+def dkd(
+    plan: FitPlan,
+    *,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+    label_weight: float = 1.0,
+    warmup: int = 20,
+    z_score: bool = False,
+) -> Stages:
+    """label_weight * CE + w * DKD, where w grows from 1 / warmup in the first epoch to 1 in epoch
+    number `warmup`.
+
+    alpha, beta   weights of the true class against all others, and of the others among themselves;
+                  the paper takes beta between 2 and 8, by the pair of nets
+    warmup        epochs, of the paper's 240; 0: w is 1
+    z_score       whether logits are standardized; see `standardize_logits`
+    """
+    weight = _warm_up(warmup) if alpha or beta else 0.0
+    term = DKD(alpha, beta, temperature, weight, z_score=z_score)
+    return one_stage(plan, CE(weight=label_weight), term)
+
+
+def dist(
+    plan: FitPlan,
+    *,
+    beta: float = 2.0,
+    gamma: float = 2.0,
+    temperature: float = 4.0,
+    label_weight: float = 1.0,
+) -> Stages:
+    """label_weight * CE + DIST. The paper's temperature on ImageNet is 1.
+
+    beta    weight of the correlation over the classes of a sample
+    gamma   weight of the correlation over the samples of a batch, class by class
+    """
+    term = DIST(beta, gamma, temperature, weight=1.0 if beta or gamma else 0.0)
+    return one_stage(plan, CE(weight=label_weight), term)
+
+
+def logit_standardization(
+    plan: FitPlan, *, temperature: float = 2.0, soft_weight: float = 9.0, label_weight: float = 0.1
+) -> Stages:
+    """label_weight * CE + soft_weight * KD of standardized logits; see `standardize_logits`."""
+    term = KD(temperature, soft_weight, z_score=True)
+    return one_stage(plan, CE(weight=label_weight), term)
+
+
+def rkd(
+    plan: FitPlan,
+    *,
+    layers: str = "",
+    distance_weight: float = 25.0,
+    angle_weight: float = 50.0,
+    label_weight: float = 1.0,
+) -> Stages:
+    """label_weight * CE + distance_weight * RKDDistance + angle_weight * RKDAngle.
+
+    layers   pairs student:teacher with commas between; the papers take the input of the last layer,
+             such as "fc:in=fc:in"
+    """
+    pairs = layer_pairs(layers)
+    distance, angle = RKDDistance(pairs, distance_weight), RKDAngle(pairs, angle_weight)
+    return one_stage(plan, CE(weight=label_weight), distance, angle)
+
+
+def similarity_preserving(
+    plan: FitPlan, *, layers: str = "", weight: float = 3000.0, label_weight: float = 1.0
+) -> Stages:
+    """label_weight * CE + weight * SimilarityPreserving.
+
+    layers   pairs student:teacher with commas between, such as the last maps of both nets
+    """
+    term = SimilarityPreserving(layer_pairs(layers), weight)
+    return one_stage(plan, CE(weight=label_weight), term)
+
+
+def _warm_up(epochs: int) -> Weight:
+    if epochs < 0:
+        raise UsageError(f"warmup is {epochs}; give a number of epochs, 0 or more")
+    return Linear(1 / epochs, 1.0, epochs) if epochs else 1.0
