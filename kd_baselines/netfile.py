@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from datadistill.data import Normalization, RealData
 from datadistill.data.normalization import normalization_from
-from datadistill.errors import DataError
+from datadistill.errors import DataError, UsageError
+from datadistill.nets.copying import copy_net
 from datadistill.nets.limits import LARGEST
-from datadistill.nets.spec import NetSpec, refuse_other_tensors
+from datadistill.nets.spec import CUSTOM, NetSpec, refuse_other_tensors
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.content import (
     check_choice,
@@ -135,15 +136,24 @@ class SavedNet(SavedModel):
     def __repr__(self) -> str:
         return f"SavedNet({len(self.states)} x {self.spec.name} trained on {self.dataset})"
 
-    def net(self, number: int = 0) -> nn.Module:
-        """A new net with these tensors, in evaluation mode, on the CPU."""
-        net = self.spec.build()
+    def net(self, number: int = 0, net: nn.Module | None = None) -> nn.Module:
+        """A new net with these tensors, in evaluation mode, on the CPU. A file cannot build a
+        module of the user's own: pass one as `net`, of which a copy gets the tensors."""
+        if net is None and self.spec.name == CUSTOM:
+            raise UsageError(
+                "the net is a module of the user's own, which no file can build; pass one from "
+                "Python: kd_baselines.SavedNet.load(PATH).net(net=MyNet())"
+            )
+        made = self.spec.build() if net is None else copy_net(net).cpu()
         if self.source_classes is not None:
             from kd_baselines.heads import two_headed
 
-            net = two_headed(net, self.source_classes)
-        net.load_state_dict(dict(self.states[number]))
-        return net.eval()
+            made = two_headed(made, self.source_classes)
+        state = dict(self.states[number])
+        if net is not None:
+            refuse_other_tensors(state, made.state_dict(), type(net).__name__)
+        made.load_state_dict(state)
+        return made.eval()
 
     def to_teacher(self) -> Teacher:
         return Teacher(*(self.net(n) for n in range(len(self.states))), average=self.average)
@@ -204,6 +214,8 @@ def _check(
         )
     if classes and args.get("classes") != len(classes):
         raise DataError(f"the net has {args.get('classes')} outputs for {len(classes)} classes")
+    if spec.name == CUSTOM:  # of which no file knows the tensors
+        return
     net = spec.shapes(max(map(len, states)))
     if source_classes is not None:
         from kd_baselines.heads import two_headed

@@ -86,6 +86,9 @@ class StagedLoop:
     ) -> None:
         self.net, self.stages, self.validation = net, tuple(stages), validation
         self._make = start
+        train_mode(net)
+        # a layer in evaluation mode was frozen on purpose
+        self._modes = [(module, module.training) for module in net.modules()]
         self._steps = [stage.plan.epochs * -(-len(split) // stage.plan.batch) for stage in stages]
         self._start(0)
 
@@ -94,6 +97,8 @@ class StagedLoop:
         nothing."""
         parts: Parts = {}
         if stage < len(self.stages):
+            for module, mode in self._modes:
+                module.training = mode
             self.fit = self._make(stage, parts)
         self.stage, self.parts = stage, parts
         self.sums: dict[str, float] = {}

@@ -92,18 +92,25 @@ class StudentKind(Kind[C, R], Generic[C, R, D, T]):
                 "(--teacher FILE)"
             )
 
+    def own_objects(self, config: C) -> dict[str, bool]:
+        """The arguments of the function that a run of this config was given as Python objects ->
+        whether they are here."""
+        is_own = getattr(config, self.data_field) == CUSTOM
+        return {self.data_argument: self.data is not None} if is_own else {}
+
     def check(self, config: C, path: Path | None, options: RunOptions, resumed: bool) -> None:
-        if path is not None and self.data is None and getattr(config, self.data_field) == CUSTOM:
+        missing = [name for name, is_here in self.own_objects(config).items() if not is_here]
+        if path is not None and missing:
             raise UsageError(
-                f"{path} trains on data of your own from Python; go on from Python with "
-                f"{self.command(config, path)}"
+                f"{path} was started with {' and '.join(missing)} of your own from Python; go on "
+                f"from Python with {self.command(config, path)}"
             )
 
     def command(self, config: C, path: Path) -> str:
-        own_data = getattr(config, self.data_field) == CUSTOM
-        if own_data or (self.teacher is not None and self.teacher_path is None):
-            given = f", {self.data_argument}=..." if own_data else ""
-            given += ", teacher=..." if self.teacher is not None else ""
+        own = list(self.own_objects(config))
+        if own or (self.teacher is not None and self.teacher_path is None):
+            own += ["teacher"] if self.teacher is not None else []
+            given = "".join(f", {name}=..." for name in own)
             return f"{self.function}(None, out={str(path)!r}, resume=True{given})"
         teacher = "" if self.teacher_path is None else f" --teacher {self.teacher_path}"
         return f"kd-baselines train --resume {path}{teacher}"

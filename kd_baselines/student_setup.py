@@ -14,7 +14,7 @@ from datadistill.data import RealData
 from datadistill.data.augmentation import check_augmentations
 from datadistill.errors import DataError
 from datadistill.nets import draw
-from datadistill.nets.spec import NetSpec
+from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.nets.weights import read_weights
 from datadistill.streams import generator
 from datadistill.training.fit_loop import Fit
@@ -22,6 +22,7 @@ from datadistill.training.fit_plan import FitPlan
 from kd_baselines.batch_dependence import DependsOnBatch
 from kd_baselines.config import KdConfig
 from kd_baselines.distiller import Distiller
+from kd_baselines.given_student import NOTHING, GivenStudent
 from kd_baselines.heads import two_headed
 from kd_baselines.losses.term import Needs, Objective, Term
 from kd_baselines.methods import METHODS, stages_of
@@ -34,7 +35,16 @@ from kd_baselines.student_images import student_split
 from kd_baselines.teacher_cache import CachedTeacher
 from kd_baselines.teachers import Teacher
 
-__all__ = ["Setup", "build_initial", "draw_net", "save_net", "spec_for", "wants_teacher"]
+__all__ = [
+    "Setup",
+    "build_initial",
+    "draw_net",
+    "has_two_heads",
+    "make_stages",
+    "save_net",
+    "spec_for",
+    "wants_teacher",
+]
 
 CACHE_BYTES = 2 << 30
 """Features of a teacher are kept where they take at most this much memory."""
@@ -62,40 +72,50 @@ def draw_net(spec: NetSpec, stream: torch.Generator) -> nn.Module:
 
 
 class Initial(NamedTuple):
-    """A net before it is trained, in training mode; how it is built; and the fingerprint of the
-    file of weights that it starts from, None for a draw."""
+    """A net before it is trained, in training mode; how it is built; and the fingerprint of what it
+    starts from by its name: "weights", or "given" or "factory" of a net of the user's own."""
 
     net: nn.Module
     spec: NetSpec
-    weights: str | None
+    origin: Mapping[str, str]
 
 
-def build_initial(config: KdConfig, data: RealData, options: RunOptions) -> Initial:
-    """The net that a config trains, on the device of the data: a draw, or a file of weights with a
-    fresh last layer."""
+def build_initial(
+    config: KdConfig, data: RealData, options: RunOptions, given: GivenStudent = NOTHING
+) -> Initial:
+    """The net that a config trains, on the device of the data: a draw, a file of weights with a
+    fresh last layer, or the given one."""
+    if given.net is not None:
+        return Initial(*given.build(config.seed, data))
     number = config.teacher_number
     spec = spec_for(data, config.net, config.net_args, config.init, own_classes=number is not None)
     name = ("kd_student", 0) if number is None else ("kd_teacher", number)
-    net, found = draw_net(spec, generator(config.seed, *name)), None
+    net, origin = draw_net(spec, generator(config.seed, *name)), {}
     if config.weights is not None:
-        found = load_weights(net, config.weights, spec, options, fresh_last=True)
-    return Initial(net.to(data.device), spec, found)
+        origin["weights"] = load_weights(net, config.weights, spec, options, fresh_last=True)
+    return Initial(net.to(data.device), spec, origin)
 
 
 class Setup:
     """The student of one run and its stages. `teacher` is trained, or untrained to check what fits;
-    None where the method needs none. `data` are on the device of the run."""
+    None where the method needs none. `data` are on the device of the run; `given` has what stands
+    in place of the config's net and method."""
 
     def __init__(
-        self, config: KdConfig, data: RealData, teacher: Teacher | None, options: RunOptions
+        self,
+        config: KdConfig,
+        data: RealData,
+        teacher: Teacher | None,
+        options: RunOptions,
+        given: GivenStudent = NOTHING,
     ) -> None:
         self.config, self.data = config, data
-        self.stages = _stages(config)
-        self.teacher = teacher if wants_teacher(config) else None
+        self.stages = make_stages(config, given)
+        self.teacher = teacher if wants_teacher(config, given) else None
         self.split = student_split(config, data)
-        self.student, self.spec, self.weights = build_initial(config, data, options)
+        self.student, self.spec, self.origin = build_initial(config, data, options, given)
         self.source_classes = None
-        if METHODS[config.method].two_headed and self.teacher is not None:
+        if has_two_heads(config) and self.teacher is not None:
             self.source_classes = int(self.teacher(data.train.images[:2]).shape[1])
             second = generator(config.seed, "kd_second_head")
             self.student = two_headed(self.student.cpu(), self.source_classes, second).to(
@@ -164,15 +184,23 @@ def _get_needs(stage: Stage) -> Needs:
     return objective.needs
 
 
-def _stages(config: KdConfig) -> tuple[Stage, ...]:
-    """The stages of the method; that of a teacher's net has the name of its arm."""
+def has_two_heads(config: KdConfig) -> bool:
+    """Whether the method gives the student a second head."""
+    return config.method != CUSTOM and METHODS[config.method].two_headed
+
+
+def make_stages(config: KdConfig, given: GivenStudent = NOTHING) -> tuple[Stage, ...]:
+    """The stages of the method, or the given ones; that of a teacher's net has the name of its
+    arm."""
+    if found := given.to_stages(config):
+        return found
     stages = stages_of(config.method, FitPlan.of(config), config.method_args)
     return stages if config.teacher_number is None else (replace(stages[0], name=config.arm),)
 
 
-def wants_teacher(config: KdConfig) -> bool:
+def wants_teacher(config: KdConfig, given: GivenStudent = NOTHING) -> bool:
     """Whether any term of the method, with its arguments, needs a teacher."""
-    return any(_get_needs(stage).is_teacher_needed for stage in _stages(config))
+    return any(_get_needs(stage).is_teacher_needed for stage in make_stages(config, given))
 
 
 def save_net(

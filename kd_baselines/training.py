@@ -4,6 +4,7 @@ another such run. The test part of the data is read once, at the end of each."""
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,28 @@ from datadistill.data import RealData, from_config
 from datadistill.device import resolve
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import arguments
+from datadistill.nets.factory import NetFactory
+from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, show_progress
 from datadistill.runs.checkpoints import Checkpoint
 from datadistill.runs.driver import run
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.inside import refuse_inside
+from datadistill.runs.jsonconfig import diff_configs
 from datadistill.runs.kinds import Work
 from datadistill.runs.resume import fingerprints
 from datadistill.studies.study import Job
 from datadistill.torch_defaults import use_library_defaults
-from datadistill.training.fit_plan import FitPlan
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
-from kd_baselines.methods import METHODS, stages_of
+from kd_baselines.given_student import NOTHING, GivenStudent
+from kd_baselines.losses.term import Objective, Term
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet, is_plain_weights
 from kd_baselines.splits import check_real_data
 from kd_baselines.stage_loop import StagedLoop
+from kd_baselines.stages import Stage
 from kd_baselines.student_runs import StudentKind, StudentWork
-from kd_baselines.student_setup import Setup, wants_teacher
+from kd_baselines.student_setup import Setup, has_two_heads, make_stages, wants_teacher
 from kd_baselines.teacher_runs import (
     build_untrained,
     load_pretrained,
@@ -83,11 +88,13 @@ class Trained:
 @use_library_defaults()
 @show_progress
 def train(
-    config: KdConfig | None,
+    config: KdConfig | None = None,
     *,
     data: RealData | None = None,
     teacher: Teacher | str | os.PathLike[str] | None = None,
-    net: None = None,
+    net: nn.Module | NetFactory | None = None,
+    objective: Objective | Term | None = None,
+    stages: Stage | Sequence[Stage] | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
@@ -96,12 +103,20 @@ def train(
     """Train a student, and before it its teacher where the method needs one.
 
     Args:
-        config: what to train; `recipe` returns one. None with `resume` takes the run folder's own.
+        config: what to train; `recipe` returns one. None with `resume` takes the run folder's own,
+            and with `net` and `data` the defaults of `KdConfig`.
         data: your own real data; default: what the config names.
         teacher: a trained one, or its file or run folder; or a file of weights by name (.pt, .pth,
             .safetensors) of the net that `teacher_net` and `teacher_args` name. Default: trained
             here, as the config says.
-        net: none; a module of your own is trained by `kd_baselines.fit`.
+        net: your own student in place of the config's, images (B,C,H,W) to logits (B,K): a module,
+            of which a copy is trained from the values it has, or a function without arguments that
+            builds one (`lambda: MyNet()`), called with the global generators of torch, numpy and
+            random seeded. Layers in evaluation mode inside a module in training mode stay frozen.
+        objective: terms in place of the config's method, such as `CE() + KD(T=4)`, minimized by the
+            config's plan.
+        stages: in place of the config's method and plan: each has an objective and a plan. Pass
+            net, objective and stages again to resume.
         out: a run folder to write: config, metrics (a line an epoch), checkpoints, both nets, and
             in `teacher/` (`teacher-1/`, ...) the runs of the teacher. None writes nothing.
         resume: continue the run in `out` in the middle of the epoch where it stopped, to the same
@@ -129,13 +144,30 @@ def train(
         ... )
         >>> train(tiny).scores.accuracy > 60
         True
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        >>> train(tiny.with_changes(method="plain"), net=net).scores.accuracy > 60
+        True
     """
-    if net is not None:
+    given = GivenStudent.of(net, objective, stages)
+    if config is None and net is not None and not resume:
+        config = _default_config(data, teacher, given)
+    return run(ImageTraining(data, teacher, given), config, out, resume=resume, options=options)
+
+
+def _default_config(data: RealData | None, teacher: object, given: GivenStudent) -> KdConfig:
+    """The config of a net of the user's own where none is passed."""
+    config = KdConfig()
+    if data is None:
         raise UsageError(
-            "train builds the student that its config names and takes no module; train your own by "
-            "kd_baselines.fit(net, data, stages, teacher)"
+            "a net is given, but neither data nor a config that names a data set; pass data=, or "
+            "such as KdConfig(dataset='cifar10')"
         )
-    return run(ImageTraining(data, teacher), config, out, resume=resume, options=options)
+    if teacher is None and wants_teacher(config, given):
+        raise UsageError(
+            "a term needs a teacher, and there is neither one nor a config that says how to train "
+            "it; pass teacher=Teacher(net)"
+        )
+    return config
 
 
 class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
@@ -146,9 +178,13 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
     teacher_class = Teacher
 
     def __init__(
-        self, data: RealData | None = None, teacher: Teacher | str | os.PathLike[str] | None = None
+        self,
+        data: RealData | None = None,
+        teacher: Teacher | str | os.PathLike[str] | None = None,
+        given: GivenStudent = NOTHING,
     ) -> None:
         check_real_data(data)
+        self.given = given
         self.weights: str | None = None
         self.saved_teacher: SavedNet | None = None
         if isinstance(teacher, str | os.PathLike) and is_plain_weights(teacher):
@@ -162,8 +198,17 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
         return self.saved_teacher.to_teacher()
 
     def prepare(self, config: KdConfig) -> KdConfig:
-        config = super().prepare(config)
+        config = self.given.put_in(super().prepare(config))
         return config if self.weights is None else replace(config, teacher_weights=self.weights)
+
+    def own_objects(self, config: KdConfig) -> dict[str, bool]:
+        found, here = super().own_objects(config), self.given.names
+        if config.net == CUSTOM:
+            found["net"] = here["net"]
+        if config.method == CUSTOM:
+            name = "objective" if "objective" in config.method_args else "stages"
+            found[name] = here[name]
+        return found
 
     def check(
         self, config: KdConfig, path: Path | None, options: RunOptions, resumed: bool
@@ -171,12 +216,19 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
         if path is not None and config.dataset == "folder":
             refuse_inside(path, config.data)
         super().check(config, path, options, resumed)
+        # of a resumed run, which has another config than what is given would make
+        if changed := diff_configs(config, self.given.put_in(config)):
+            raise UsageError(
+                f"{path} was started with another net, objective or stages ({'; '.join(changed)}); "
+                "pass those"
+            )
 
     def build(self, config: KdConfig, options: RunOptions) -> Work[Trained]:
         # refused before the data
-        stages = stages_of(config.method, FitPlan(epochs=1), config.method_args)
+        stages = make_stages(config, self.given)
         for net in (config.net, config.teacher_net):
-            arguments(net)
+            if self.given.net is None or net != CUSTOM:
+                arguments(net)
         real = self.load_data(config, options)
         saved = self.saved_teacher
         if saved is not None and saved.normalization != real.normalization:
@@ -187,7 +239,7 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
             )
         needs = [stage.objective.needs for stage in stages]
         # a second head is for the teacher's own classes
-        same = not METHODS[config.method].two_headed
+        same = not has_two_heads(config)
         if saved is not None and same and any(n.teacher_logits or n.teacher for n in needs):
             saved.refuse_other("the teacher", real)
         teacher = None if self.teacher is None else self.teacher.to(real.device)
@@ -235,16 +287,16 @@ class _Training(StudentWork[Trained]):
         self.kind, self.config, self.real, self.device = kind, config, real, real.device
         found = {} if teacher is None else {"teacher": teacher.hash}
         self.pretrained: SavedNet | None = None
-        self.makes_teacher = teacher is None and wants_teacher(config)
+        self.given = kind.given
+        self.makes_teacher = teacher is None and wants_teacher(config, self.given)
         if self.makes_teacher and config.teacher_weights is not None:
             self.pretrained, found["teacher_weights"] = load_pretrained(config, real, options)
             teacher = self.pretrained.to_teacher().to(self.device)
         elif self.makes_teacher:
             teacher = build_untrained(config, real, options)
         # refuses what does not fit before a teacher is trained
-        self.setup = Setup(config, real, teacher, options)
-        if self.setup.weights is not None:
-            found["weights"] = self.setup.weights
+        self.setup = Setup(config, real, teacher, options, self.given)
+        found |= self.setup.origin
         self.fingerprints = fingerprints(real, self.setup.student, found)
 
     def run_inputs(self, folder: RunFolder | None, options: RunOptions) -> None:
@@ -255,7 +307,7 @@ class _Training(StudentWork[Trained]):
             else:
                 saved, new = self.pretrained or self._train_teacher(folder, options), True
             teacher = saved.to_teacher().to(self.device)
-            self.setup = Setup(self.config, self.real, teacher, options)
+            self.setup = Setup(self.config, self.real, teacher, options, self.given)
             if file is not None and new:
                 saved.save(file)
         self.loop, self.teacher = self.setup.loop(), self.setup.teacher

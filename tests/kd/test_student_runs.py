@@ -126,7 +126,9 @@ def test_a_run_without_a_given_teacher_or_data_is_resumed_so(trained):
     case, folder, teacher = trained
     with pytest.raises(UsageError, match="started without a given teacher; leave the teacher out"):
         case.run(None, out=folder / "teacher", resume=True, teacher=teacher)
-    with pytest.raises(UsageError, match=rf"data of your own .*resume=True, {case.given}=\.\.\."):
+    with pytest.raises(
+        UsageError, match=rf"{case.given} of your own .*resume=True, {case.given}=\.\.\."
+    ):
         case.train(None, out=folder / "teacher", resume=True)
 
 
