@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datadistill.cli.options import Hidden, NamesAndValues, is_given, wants_help
+from datadistill.cli.options import Hidden, RecipeArguments, is_given, wants_help
 from datadistill.cli.printing import Output, shape_of
-from datadistill.cli.published import compare_published
 from datadistill.cli.run_command import RunCommand, RunFlags
 from datadistill.config import DistillConfig
 from datadistill.config.values import check_range
@@ -23,6 +22,7 @@ from datadistill.recipes.own_images import PLACEHOLDER
 from datadistill.recipes.poisoning import PURPOSE
 from datadistill.runs.folder import SET_FILE
 from datadistill.runs.inside import refuse_inside
+from datadistill.studies.published import compare_published
 
 if TYPE_CHECKING:
     from datadistill.distilled import DistilledDataset
@@ -33,10 +33,10 @@ class Config(DistillConfig):
     """What to learn. All of it changes the numbers; the defaults are the recipe's."""
 
     recipe: Hidden[str] = "custom"
-    net_args: NamesAndValues = field(default_factory=dict)
-    update_args: NamesAndValues = field(default_factory=dict)
-    decoder_args: NamesAndValues = field(default_factory=dict)
-    method_args: NamesAndValues = field(default_factory=dict)
+    net_args: RecipeArguments = field(default_factory=dict)
+    update_args: RecipeArguments = field(default_factory=dict)
+    decoder_args: RecipeArguments = field(default_factory=dict)
+    method_args: RecipeArguments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import tyro.constructors
 
 from datadistill.cli.printing import Output
 from datadistill.config import RunOptions, Value
-from datadistill.config.choices import OWNERS, Arguments, read_value
+from datadistill.config.choices import CLEAR, OWNERS, Arguments, read_value
 from datadistill.config.values import LONGEST_PATH, MOST, check_range, check_types
 from datadistill.errors import UsageError
 
@@ -22,16 +22,13 @@ T = TypeVar("T")
 C = TypeVar("C", bound=Any)
 
 
-CLEAR = "-"
-"""Typed as the value of an argument: the one that a recipe sets is taken out, and the default
-counts."""
-
-
 def _values(words: list[str]) -> dict[str, Value]:
     """Names and values in turn: numbers and true or false become such."""
     if len(words) % 2:
         raise ValueError(f"names and values must come in pairs, and {words[-1]!r} is left over")
     pairs = dict(zip(words[::2], words[1::2], strict=True))
+    if len(pairs) < len(words) // 2:
+        raise ValueError(f"a name is given twice in {' '.join(words)}; give each one value")
     typed = {name: read_value(text) for name, text in pairs.items() if text != CLEAR}
     return Arguments(typed, [name for name, text in pairs.items() if text == CLEAR])
 
@@ -47,6 +44,17 @@ NAMES_AND_VALUES = tyro.constructors.PrimitiveConstructorSpec[dict[str, Value]](
 each key.)"""
 
 NamesAndValues = Annotated[dict[str, Value], NAMES_AND_VALUES]
+
+
+def _hint(default: str) -> str:
+    known = default.strip() or "none"
+    return f"(go over the recipe's, name by name; NAME {CLEAR} takes one out; default: {known})"
+
+
+RecipeArguments = Annotated[
+    dict[str, Value], NAMES_AND_VALUES, tyro.conf.arg(help_behavior_hint=_hint)
+]
+"""Arguments that are put over those of a recipe; see `with_arguments`."""
 Hidden = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
 """A field that is no flag."""
 SetPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_DIR")]
@@ -145,7 +153,13 @@ def with_arguments(config: C, base: C, argv: Sequence[str]) -> C:
     for arguments, owner in OWNERS.items():
         if not hasattr(base, arguments):
             continue
-        typed, here = getattr(config, arguments), is_given(argv, "--" + arguments.replace("_", "-"))
+        flag = "--" + arguments.replace("_", "-")
+        typed, here = getattr(config, arguments), is_given(argv, flag)
+        if list(argv).count(flag) > 1:
+            raise UsageError(
+                f"{flag} was given twice, and the first would be lost; put all names and "
+                f"values behind one {flag}"
+            )
         if here and isinstance(typed, Arguments):
             changes[arguments] = typed.merge_over(
                 base, {owner: getattr(config, owner), arguments: typed}

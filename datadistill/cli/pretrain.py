@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datadistill.cli.options import Hidden, NamesAndValues
+from datadistill.cli.options import Hidden, RecipeArguments
 from datadistill.cli.printing import Output, percent, size_of
-from datadistill.cli.published import compare_published
 from datadistill.cli.run_command import RunCommand, RunFlags
 from datadistill.config import PoolConfig
 from datadistill.errors import list_some
@@ -20,6 +19,7 @@ from datadistill.recipes import RECIPES
 from datadistill.recipes.pools import POOLS, pool_recipe
 from datadistill.runs.folder import POOL_FILE
 from datadistill.stats import deviation, mean
+from datadistill.studies.published import compare_published
 
 if TYPE_CHECKING:
     from datadistill.pool import Pool
@@ -30,7 +30,7 @@ class Config(PoolConfig):
     """What to train. All of it changes the numbers; the defaults are the recipe's."""
 
     recipe: Hidden[str] = "custom"
-    net_args: NamesAndValues = field(default_factory=dict)
+    net_args: RecipeArguments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,10 @@ OWNERS = {
 }
 """Field with arguments -> the field that names what they are arguments of."""
 
+CLEAR = "-"
+"""Typed as the value of an argument: the one that a recipe sets is taken out, and the default
+counts."""
+
 
 class Arguments(dict[str, Value]):
     """Arguments as they are typed: they are put over those that a config has, name by name;
@@ -34,6 +38,10 @@ class Arguments(dict[str, Value]):
     def __init__(self, typed: Mapping[str, Value], cleared: Collection[str] = ()) -> None:
         super().__init__(typed)
         self.cleared = tuple(cleared)
+
+    def as_typed(self) -> dict[str, Value]:
+        """Names and values as they are typed, cleared ones among them."""
+        return {**self, **dict.fromkeys(self.cleared, CLEAR)}
 
     def merge_over(self, config: Any, changes: Mapping[str, Any]) -> dict[str, Value]:
         """These over the arguments of a config; alone where the net (method, update rule) is

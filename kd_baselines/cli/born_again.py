@@ -46,8 +46,7 @@ class BornAgain(StudyFlags):
 
 @dataclass(frozen=True)
 class ImageConfig(ImageFlagsWithoutSeed):
-    """What to train, in every arm. All of it changes the numbers; the defaults shown are the
-    recipe's own."""
+    __doc__ = ImageFlagsWithoutSeed.__doc__
 
     average: Hidden[Any] = "arithmetic"  # --average is the command's
     teachers: Hidden[int] = 1

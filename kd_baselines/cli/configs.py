@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from datadistill.cli.options import Hidden, NamesAndValues, Options, config_of, is_given, take_name
+from datadistill.cli.options import Hidden, Options, RecipeArguments, config_of, is_given, take_name
 from datadistill.cli.recipes import flag
 from datadistill.config.choices import Arguments
 from datadistill.errors import suggest
@@ -26,15 +26,16 @@ class ImageFlags(KdConfig):
     recipe: Hidden[str] = "custom"
     arm: Hidden[str] = "own"
     teacher_number: Hidden[int | None] = None
-    method_args: NamesAndValues = field(default_factory=dict)
-    net_args: NamesAndValues = field(default_factory=dict)
-    teacher_args: NamesAndValues = field(default_factory=dict)
+    method_args: RecipeArguments = field(default_factory=dict)
+    net_args: RecipeArguments = field(default_factory=dict)
+    teacher_args: RecipeArguments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ImageFlagsWithoutSeed(ImageFlags):
     """What to train, in every arm. All of it changes the numbers; the defaults shown are the
-    recipe's own."""
+    recipe's own. Arguments reach the arms that have the recipe's method (or net) and do not set
+    them themselves."""
 
     seed: Hidden[int] = 0
 
@@ -45,7 +46,7 @@ class TextFlags(LanguageConfig):
 
     recipe: Hidden[str] = "custom"
     arm: Hidden[str] = "own"
-    net_args: NamesAndValues = field(default_factory=dict)
+    net_args: RecipeArguments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from datadistill.cli.options import MachineOptions, NetPath, open_output, parse,
 from datadistill.config import RunOptions
 from datadistill.errors import UsageError
 from kd_baselines.cli.configs import is_net_of_text
+from kd_baselines.cli.published import published_of_run, say_published
 from kd_baselines.cli.score_tables import say_accuracies, say_perplexities
+from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LanguageConfig
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ class EvaluateCommand(abc.ABC, Generic[F]):
     """The command that trains more of such nets."""
     say_scores: ClassVar[Callable[..., dict[str, Any]]]
     """See `kd_baselines.cli.score_tables`."""
+    config_class: ClassVar[type[KdConfig] | type[LanguageConfig]]
+    """Of the runs of such nets."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         self.args = parse(self.flags, argv, "kd-baselines evaluate")
@@ -83,6 +87,11 @@ class EvaluateCommand(abc.ABC, Generic[F]):
     def measure(self) -> Measured:
         """Load the net and its data, and test it."""
 
+    def is_as_published(self) -> bool:
+        """Whether what was tested is what published numbers are of: the student, on the test part
+        of its own data."""
+        return True
+
     def run(self) -> int:
         """Test, and say what came out and what to type next."""
         output = open_output(self.args.options)
@@ -90,12 +99,19 @@ class EvaluateCommand(abc.ABC, Generic[F]):
             saved, scores, about, facts = self.measure()
         found = self.say_scores(output, saved, scores)
         recipe = (saved.record or {}).get("recipe")
+        known: dict[str, Any] = {}
+        # a file alone does not say which teacher it had
+        if self.args.run.is_dir() and self.is_as_published():
+            number, changed = published_of_run(self.args.run, self.config_class)
+            say_published(output, number, changed)
+            known = {"published": number, "changed": changed}
         output.say(
             about,
             f"next: kd-baselines {self.study} "
             f"{recipe if recipe not in (None, 'custom') else 'RECIPE'}",
         )
-        output.result({"bytes": saved.bytes, "fingerprint": saved.fingerprint, **facts, **found})
+        named = {"bytes": saved.bytes, "fingerprint": saved.fingerprint}
+        output.result({**named, **facts, **found, **known})
         return 0
 
 
@@ -103,6 +119,10 @@ class EvaluateImages(EvaluateCommand[Evaluate]):
     """Of an image classifier."""
 
     flags, study, say_scores = Evaluate, "compare", staticmethod(say_accuracies)
+    config_class = KdConfig
+
+    def is_as_published(self) -> bool:
+        return (self.args.which, self.args.split) == ("student", "test")
 
     def measure(self) -> Measured:
         from datadistill.device import resolve
@@ -132,6 +152,10 @@ class EvaluateText(EvaluateCommand[EvaluateLanguage]):
     """Of a language model."""
 
     flags, study, say_scores = EvaluateLanguage, "born-again", staticmethod(say_perplexities)
+    config_class = LanguageConfig
+
+    def is_as_published(self) -> bool:
+        return self.args.text is None
 
     def measure(self) -> Measured:
         from datadistill.device import resolve

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from datadistill.cli.options import (
     Hidden,
-    NamesAndValues,
+    RecipeArguments,
     as_flags,
     open_output,
     parse,
@@ -36,9 +36,9 @@ class Config(LedgerConfig):
     ledger's own."""
 
     name: Hidden[str] = "custom"
-    student_args: NamesAndValues = field(default_factory=dict)
-    teacher_args: NamesAndValues = field(default_factory=dict)
-    distill_changes: NamesAndValues = field(default_factory=dict)
+    student_args: RecipeArguments = field(default_factory=dict)
+    teacher_args: RecipeArguments = field(default_factory=dict)
+    distill_changes: RecipeArguments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from datadistill.cli.options import value_of, wants_help
 from datadistill.cli.printing import size_of
 from datadistill.cli.run_command import RunCommand, RunFlags
-from datadistill.runs.folder import RunFolder
 from kd_baselines.cli.configs import ImageFlags, TextFlags, is_net_of_text
-from kd_baselines.cli.published import find_published, say_published
+from kd_baselines.cli.published import published_of_run, say_published
 from kd_baselines.cli.score_tables import say_accuracies, say_perplexities
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LANGUAGE_KIND, LanguageConfig
@@ -70,9 +69,6 @@ class TrainCommand(RunCommand[F, C]):
     """What to type after `kd-baselines evaluate RUN`."""
     say_scores: ClassVar[Callable[..., dict[str, Any]]]
     """See `kd_baselines.cli.score_tables`."""
-    trains_teachers: ClassVar[bool]
-    """Whether recipes train the teachers they need, so that one from elsewhere is not the
-    recipe's."""
 
     def make(self, name: str, words: Sequence[str]) -> C:
         made = recipe(name, value_of(words, "--arm") or OWN)
@@ -99,9 +95,7 @@ class TrainCommand(RunCommand[F, C]):
             )
             saved = file.load(out)  # from disk: what is told of is what is kept
         scores = self.say_scores(output, saved, saved.scores)
-        given = bool(teacher) or "teacher" in RunFolder.open(out).environment
-        given_teacher = self.trains_teachers and given
-        number, changed = find_published(config, given_teacher)
+        number, changed = published_of_run(out, self.config_class)
         say_published(output, number, changed)
         own_teacher = f"{TEACHER}, " if (out / TEACHER).exists() else ""
         output.say(
@@ -132,7 +126,7 @@ class TrainImages(TrainCommand[Train, KdConfig]):
     """Of images: the net is an image classifier."""
 
     kind, evaluate_options, say_scores = "kd", " --noise 0.3", staticmethod(say_accuracies)
-    config_class, flags, trains_teachers = KdConfig, Train, True
+    config_class, flags = KdConfig, Train
 
     def import_training(self) -> tuple[Callable[..., object], type[SavedModel]]:
         from kd_baselines.netfile import SavedNet
@@ -145,7 +139,7 @@ class TrainText(TrainCommand[TrainLanguage, LanguageConfig]):
     """Of text: the net is a language model."""
 
     kind, evaluate_options, say_scores = LANGUAGE_KIND, "", staticmethod(say_perplexities)
-    config_class, flags, trains_teachers = LanguageConfig, TrainLanguage, False
+    config_class, flags = LanguageConfig, TrainLanguage
 
     def import_training(self) -> tuple[Callable[..., object], type[SavedModel]]:
         from kd_baselines.language.netfile import SavedLanguageModel

@@ -8,6 +8,7 @@ from typing import Any
 
 from datadistill.errors import UsageError, suggest
 from datadistill.recipes.summary import summary_of
+from datadistill.studies.published import published_number
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LanguageConfig
 
@@ -99,6 +100,14 @@ class Page:
     def published_of(self, arm: str = OWN) -> str:
         """The published number of an arm."""
         return self.arm(arm).published
+
+    def published_beside(self, config: Config, row: str | None = None) -> tuple[str, list[str]]:
+        """The published number of the arm that a config says it is, or that of a `row` of its
+        generations; a dash, and what is not the recipe's, where the config is another one. See
+        `datadistill.studies.published.published_number`."""
+        arm = config.arm
+        known = self.published_of(arm) if row is None else self.published_in(row, arm)
+        return published_number(known, self.config(arm), config)
 
     def published_in(self, row: str, arm: str = OWN) -> str:
         """The published error in percent, of text the test perplexity, with its source or a dash,

@@ -24,7 +24,14 @@ from datadistill.data import RealData
 from datadistill.errors import UsageError, suggest
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, show_progress
-from datadistill.studies.arguments import dump_changes, format_command, list_seeds, select_arms
+from datadistill.studies.arguments import (
+    change_arms,
+    dump_changes,
+    format_changes,
+    format_command,
+    list_seeds,
+    select_arms,
+)
 from datadistill.studies.study import Job, Study
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
@@ -97,10 +104,11 @@ def compare(
     name = found.make().recipe
     numbers = list_seeds(seeds)
     changed = dict(changes or {})
-    configs = {arm: found.images(arm).with_changes(**changed) for arm in (OWN, *found.arms)}
+    selected = select_arms(arms, [OWN, *found.arms], name)
+    configs = {arm: found.images(arm) for arm in (OWN, *found.arms)}
+    configs = change_arms(configs, OWN, changed, selected)
     if data is not None:
         configs = {arm: replace(config, dataset=CUSTOM) for arm, config in configs.items()}
-    selected = select_arms(arms, list(configs), name)
     compared_with = _base(base, {arm: configs[arm] for arm in selected})
     some = selected if len(selected) < len(configs) else None
     command = format_command(
@@ -113,25 +121,24 @@ def compare(
         runs.check(selected)
         study.open()
         scores = {arm: [runs.scores(arm, seed) for seed in numbers] for arm in selected}
-        rows = {
-            arm: _row(arm, configs[arm], s, found.published_of(arm)) for arm, s in scores.items()
-        }
+        rows = {arm: _row(configs[arm], s, found) for arm, s in scores.items()}
         arms_rows = [add_differences(row, rows[compared_with]) for row in rows.values()]
         result = Comparison(
             name,
             compared_with,
             numbers,
             (*runs.teacher_rows(selected), *arms_rows),
-            changed,
+            format_changes(changed),
             tuple(study.environments),
         )
         return replace(result, files=write_comparison(result, study.path, command))
 
 
-def _row(arm: str, config: KdConfig, scores: Sequence[Scores], published: str) -> ArmRow:
+def _row(config: KdConfig, scores: Sequence[Scores], found: Page) -> ArmRow:
     columns = [one.columns() for one in scores]
     values = {name: tuple(one[name] for one in columns) for name in columns[0]}
-    return ArmRow(arm, config.method, values, published=published)
+    known, changed = found.published_beside(config)
+    return ArmRow(config.arm, config.method, values, published=known, changed=tuple(changed))
 
 
 def _base(asked: str | None, configs: Mapping[str, KdConfig]) -> str:

@@ -51,6 +51,7 @@ class ArmRow:
             share has one.
         differences: column -> paired difference to the base arm; empty for that arm and teachers.
         published: the paper's number with its source, or a dash.
+        changed: what is not the recipe's, where that is why there is a dash.
     """
 
     arm: str
@@ -58,6 +59,7 @@ class ArmRow:
     values: Mapping[str, tuple[float, ...]]
     differences: Mapping[str, Interval] = field(default_factory=dict)
     published: str = "-"
+    changed: tuple[str, ...] = ()
 
     def mean(self, column: str) -> float:
         return mean_interval(self.values[column]).mean
@@ -203,4 +205,13 @@ def remarks(found: Comparison) -> list[str]:
     if found.changes:
         changed = ", ".join(f"{name} {value}" for name, value in found.changes.items())
         lines.append(f"Not the recipe as it is, but with {changed}.")
+    others = [row for row in found.rows if row.changed]
+    if others:
+        names = ", ".join(row.arm for row in others)
+        different = list(dict.fromkeys(text for row in others for text in row.changed))
+        more = f" and {len(different) - 6} more" if len(different) > 6 else ""
+        lines.append(
+            f"Published numbers are of the recipe as it is, and not given beside {names}: "
+            f"{', '.join(different[:6])}{more}."
+        )
     return lines

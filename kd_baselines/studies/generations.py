@@ -31,7 +31,14 @@ from datadistill.errors import UsageError, suggest
 from datadistill.nets.layers import check_whole
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, show_progress
-from datadistill.studies.arguments import dump_changes, format_command, list_seeds, select_arms
+from datadistill.studies.arguments import (
+    change_arms,
+    dump_changes,
+    format_changes,
+    format_command,
+    list_seeds,
+    select_arms,
+)
 from datadistill.studies.study import Study
 from datadistill.visualize.canvas import save
 from kd_baselines.config import KdConfig
@@ -118,14 +125,13 @@ def born_again_generations(
     name = found.make().recipe
     numbers = list_seeds(seeds)
     changed = dict(changes or {})
-    configs: dict[str, Any] = {
-        arm: found.config(arm).with_changes(**changed) for arm in (OWN, *found.arms)
-    }  # of any class in LINEAGES
+    selected = select_arms(arms, [OWN, *found.arms], name)
+    # of any class in LINEAGES
+    configs: dict[str, Any] = {arm: found.config(arm) for arm in (OWN, *found.arms)}
+    configs = change_arms(configs, OWN, changed, selected)
     if data is not None:
         configs = {arm: _use_own_images(config) for arm, config in configs.items()}
-    names, left_out = _split_arms(
-        select_arms(arms, list(configs), name), configs, asked=arms is not None
-    )
+    names, left_out = _split_arms(selected, configs, asked=arms is not None)
     kind = type(configs[names[0]])
     lineage = _lineage(kind, options, data)
     for arm in names:
@@ -155,7 +161,7 @@ def born_again_generations(
             rows[0].arm,
             numbers,
             rows,
-            changed,
+            format_changes(changed),
             tuple(study.environments),
             unit=unit,
             measure=column,
@@ -187,7 +193,8 @@ def _rows(
         config, name = configs[arm], chains.teacher_of(arm)
         teacher = teachers.setdefault(name, ArmRow(name, "labels alone", scores.nets[0]))
         if teacher.published == "-":
-            teachers[name] = replace(teacher, published=found.published_in("teacher", arm))
+            known, changed = found.published_beside(config, "teacher")
+            teachers[name] = replace(teacher, published=known, changed=tuple(changed))
         last = len(scores.nets) - 1
         own = {str(g): (config.method, values) for g, values in enumerate(scores.nets[1:], start=1)}
         own |= {
@@ -195,10 +202,9 @@ def _rows(
         }
         own[f"BANE({last})+teacher"] = (f"{last + 1} nets, {average}", scores.with_teacher)
         for row, (by, values) in own.items():
-            known = found.published_in(row, arm)
-            rows.append(
-                add_differences(ArmRow(f"{arm}-{row}", by, values, published=known), teacher)
-            )
+            known, changed = found.published_beside(config, row)
+            net = ArmRow(f"{arm}-{row}", by, values, published=known, changed=tuple(changed))
+            rows.append(add_differences(net, teacher))
     return (*teachers.values(), *rows)
 
 

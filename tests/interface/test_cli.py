@@ -38,6 +38,8 @@ def test_the_defaults_shown_are_the_recipes(capsys):
         and "(default: alexcifarnet)" in said
         and "(default: crop flip)" in said
     )
+    over = "(go over the recipe's, name by name; NAME - takes one out; default: none)"
+    assert f"Arguments of the method. {over}" in said
 
 
 def test_recipes(capsys):

@@ -11,9 +11,9 @@ import torch
 
 import datadistill as dd
 from datadistill.cli import main
-from datadistill.cli.published import published_number
 from datadistill.data.reference import DataReference
 from datadistill.recipes import RECIPES
+from datadistill.studies.published import published_number
 
 SMALL = [
     "digits-random",

@@ -9,7 +9,7 @@ from kd_baselines.recipes import Arm, Page
 
 TINY = KdConfig(
     recipe="tiny",
-    dataset="digits",
+    dataset="custom",
     method="soft-targets",
     net_args={"width": 6},
     epochs=2,

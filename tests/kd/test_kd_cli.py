@@ -182,6 +182,8 @@ def test_typed_arguments_go_over_those_of_the_recipe():
     assert other == {"temperature": 5}
     with pytest.raises(UsageError, match="no 'jacobian' to take out; did you mean jacobian_weight"):
         arguments_of("--method-args", "jacobian", "-")
+    with pytest.raises(UsageError, match="method_args was given twice"):
+        arguments_of("--method-args", "output", "top", "--method-args", "jacobian_weight", "5")
 
 
 def test_arguments_go_over_those_of_every_arm():
@@ -209,6 +211,7 @@ def test_evaluate_gives_the_scores_of_the_run(finished, capsys):
     assert main(["evaluate", str(finished), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {key: found[key] for key in stored} == stored
+    assert found["published"] == "-" and "epochs 10 -> 1" in found["changed"]
     assert (
         main(["evaluate", str(finished / "teacher.safetensors"), "--noise", "0", "0.3", "--json"])
         == 0

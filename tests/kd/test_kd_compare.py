@@ -2,10 +2,12 @@
 on with."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
 
+from datadistill.config.choices import Arguments
 from datadistill.data import RealData
 from datadistill.errors import UsageError
 from datadistill.runs.environment import environment
@@ -24,7 +26,7 @@ from kd_baselines.training import KIND, train
 
 TINY = {
     "recipe": "tiny",
-    "dataset": "digits",
+    "dataset": "custom",
     "net_args": {"width": 8},
     "epochs": 1,
     "batch": 128,
@@ -50,6 +52,9 @@ PAGE = Page(
     },
 )
 
+
+ON_DIGITS = replace(PAGE, make=lambda: own().with_changes(dataset="digits"))
+"""The same of named data."""
 
 G = torch.Generator().manual_seed(0)
 IMAGES = torch.rand(60, 1, 4, 4, generator=G)
@@ -181,7 +186,7 @@ def test_a_class_left_out_has_columns_of_its_own(tmp_path):
 
 
 def test_a_named_recipe_and_named_data(monkeypatch, tmp_path):
-    monkeypatch.setitem(RECIPES, "tiny", PAGE)
+    monkeypatch.setitem(RECIPES, "tiny", ON_DIGITS)
     lines = []
     found = compare_named("tiny", seeds=(3,), arms=("own", "hard"), out=tmp_path, say=lines.append)
     assert found.row("own").values["accuracy"] and lines == [
@@ -225,6 +230,28 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 # --- tables
+
+
+def test_published_numbers_are_of_the_recipe_as_it_is(tmp_path):
+    arms = {"seeds": 1, "arms": ("own", "hard", "logits")}
+    found = compare(ON_DIGITS, **arms, changes={"noise": (0.2,)}, out=tmp_path)
+    assert {row.published for row in found.rows} == {"-"}
+    said = "Published numbers are of the recipe as it is, and not given beside own, hard: "
+    page = (tmp_path / "table.md").read_text()
+    assert said + "dataset 'digits' -> 'custom'." in page and "97 (a paper)" not in page
+
+
+def test_typed_arguments_go_to_the_arms_that_have_the_recipes_method(tmp_path):
+    weak = Arm({"method_args": {"temperature": 9.0}})
+    page = replace(PAGE, arms={**PAGE.arms, "weak": weak})
+    changes = {"method_args": Arguments({"soft_weight": 0.5, "temperature": 3.0})}
+    compare(page, seeds=1, out=tmp_path, arms=("own", "hard", "weak"), changes=changes)
+    found = [RunFolder.open(tmp_path / f"{arm}-s0").config for arm in ("own", "hard", "weak")]
+    assert [config["method_args"] for config in found] == [
+        {"soft_weight": 0.5, "temperature": 3.0},
+        {},
+        {"soft_weight": 0.5, "temperature": 9.0},
+    ]
 
 
 def test_deviations_and_differences_on_paper():

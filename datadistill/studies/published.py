@@ -1,15 +1,19 @@
-"""The published number of a recipe stands beside a run only where the run is of that recipe."""
+"""A published number stands beside a run only where the run is of the recipe as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from datadistill.runs.jsonconfig import diff_configs
 
 SAME_NUMBER = (
     "seed",
+    "teacher_seed",
+    "images_seed",
     "device",
+    "cache",
+    "noise",
     "data",
     "pool",
     "experts",
@@ -18,16 +22,13 @@ SAME_NUMBER = (
     "validate_every",
     "validate_nets",
 )
-"""Fields that a published number does not depend on: seeds, places, and how a run is carried
-out."""
+"""Fields of any config that a published number does not depend on: seeds, places, how a run is
+carried out, and what it is tested by besides."""
 
 
-def published_number(
-    published: str, recipe: Any, run: Any, same: Collection[str] = SAME_NUMBER
-) -> tuple[str, list[str]]:
+def published_number(published: str, recipe: Any, run: Any) -> tuple[str, list[str]]:
     """The published number of a recipe, or a dash where the run's config is another one; and what
-    is not the recipe's, as `field recipe -> run`. `same` are fields that the number does not depend
-    on.
+    is not the recipe's, as `field recipe -> run`. Fields in `SAME_NUMBER` may differ.
 
     >>> published_number("79.5", {"ipc": 1, "seed": 0}, {"ipc": 1, "seed": 3})
     ('79.5', [])
@@ -37,7 +38,9 @@ def published_number(
     if published == "-":
         return "-", []
     changed = [
-        text for text in diff_configs(recipe, run) if text.split()[0].partition(".")[0] not in same
+        text
+        for text in diff_configs(recipe, run)
+        if text.split()[0].partition(".")[0] not in SAME_NUMBER
     ]
     return "-" if changed else published, changed
 
