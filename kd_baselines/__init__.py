@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kd_baselines.ledger.ledger_study import make_ledger as make_ledger
     from kd_baselines.ledger.table import Ledger as Ledger
     from kd_baselines.losses import CE as CE
+    from kd_baselines.losses import CRD as CRD
     from kd_baselines.losses import CWTM as CWTM
     from kd_baselines.losses import DIST as DIST
     from kd_baselines.losses import DKD as DKD
@@ -77,6 +78,7 @@ _HOME = {
     "make_ledger": "ledger.ledger_study",
     "Ledger": "ledger.table",
     "CE": "losses",
+    "CRD": "losses",
     "CWTM": "losses",
     "DKPP": "losses",
     "BornAgain": "losses",

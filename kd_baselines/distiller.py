@@ -92,10 +92,12 @@ class Distiller:
         self._classes: int | None = None  # logits of the student in evaluation mode
         # own parameters of terms, when somebody asked for them
         self._listed: set[nn.Parameter] | None = None
+        self._split_labels: Tensor | None = None  # of the sample
         if sample is not None:
             split = as_split(sample)
             if not len(split):
                 raise DataError("there is no image to train on; pass a split that is not empty")
+            self._split_labels = split.labels
             self._prepare(split.images, split.labels)
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -160,6 +162,7 @@ class Distiller:
             epoch=epoch,
             index=index,
             noise=partial(self._noise, step, images.device),
+            split_labels=self._split_labels,
         )
         if needs.student_logits or needs.student_features:
             # once whole: a layer that is called again further on is refused then
@@ -199,10 +202,13 @@ class Distiller:
         ordinary = not any(p.is_inference() for p in self.student.parameters())
         with torch.inference_mode(False), torch.set_grad_enabled(ordinary):
             # clones: of tensors that were made under inference_mode there is no gradient
-            self._show(images[pick[: len(images)]].clone(), labels[pick[: len(images)]].clone())
+            index = torch.tensor(pick[: len(images)], device=images.device)
+            known = None if self._split_labels is None else index  # places in the sample
+            self._show(images[index].clone(), labels[index].clone(), known)
 
-    def _show(self, images: Tensor, labels: Tensor) -> None:
+    def _show(self, images: Tensor, labels: Tensor, index: Tensor | None) -> None:
         modes = [(module, module.training) for module in self.student.modules()]
+        mode = self.objective.training
         online = self.teacher
         try:
             self.student.eval()
@@ -210,7 +216,7 @@ class Distiller:
             self.teacher = getattr(online, "teacher", online)
             draws = global_stream(self.seed, "kd_terms", self.number, everything=True)
             with draws, keep_attributes(self.student):
-                seen = self.see(images, labels)
+                seen = self.see(images, labels, index=index)
                 if seen.student_logits is not None and seen.student_logits.dim() == 2:
                     self._classes = seen.student_logits.shape[1]
                 self.objective.prepare(seen)
@@ -218,14 +224,15 @@ class Distiller:
                     _refuse_mixing("student", seen.student_logits, seen.images)
                 if self.needs.teacher_input_gradients:
                     _refuse_mixing("teacher", seen.teacher_logits, seen.images)
-                self.objective.to(images.device)
+                self.objective.to(images.device).eval()
                 loss = self.objective(seen)["loss"]
                 if self.needs.student_input_gradients:
                     refuse_once_differentiable(loss, self.student, images, labels)
         finally:
             self.teacher = online
-            for module, mode in modes:
-                module.training = mode
+            for module, training in modes:
+                module.training = training
+            self.objective.train(mode)
         if self._listed is not None:
             self._refuse_late_parameters(self._listed)
         self._prepared = True

@@ -22,6 +22,7 @@ from kd_baselines.losses.born_again import (
     cwtm_weights,
     gradient_parts,
 )
+from kd_baselines.losses.contrastive import CRD, crd_loss
 from kd_baselines.losses.correlation import DIST, dist_loss
 from kd_baselines.losses.cross_entropy import CE
 from kd_baselines.losses.dark_knowledge import DKPP, dkpp_targets
@@ -46,6 +47,7 @@ from kd_baselines.losses.term import Needs, Objective, Seen, Term
 
 __all__ = [
     "CE",
+    "CRD",
     "CWTM",
     "DIST",
     "DKD",
@@ -75,6 +77,7 @@ __all__ = [
     "attention_map",
     "attention_transfer_loss",
     "born_again_loss",
+    "crd_loss",
     "cwtm_loss",
     "cwtm_weights",
     "dist_loss",

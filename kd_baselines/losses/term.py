@@ -97,6 +97,7 @@ class Seen:
             numbers.
         epoch: of this step, from 0.
         index: (B,) sample ids, the places of the images in the split; None where unknown.
+        split_labels: labels of the whole split by place; None where it is not known.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -111,6 +112,7 @@ class Seen:
     noise: Callable[[str], torch.Generator] | None = None
     epoch: int = 0
     index: Int[Tensor, " b"] | None = None
+    split_labels: Tensor | None = None
 
     def require(self, name: str) -> Tensor:
         """A field that a term declared in its `needs`; AssertionError where it did not."""
@@ -179,8 +181,8 @@ class Term(nn.Module):
 
     def prepare(self, seen: Seen) -> None:
         """Make what the term owns and refuse what `forward` cannot; called once, before training
-        and a trial of `forward`, with two images seen, torch's global generator seeded. The default
-        does nothing."""
+        and a trial of `forward` in evaluation mode, with two images seen, torch's global generator
+        seeded. The default does nothing."""
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         """The term's value before its weight, mean over the batch."""

@@ -127,6 +127,11 @@ METHODS: dict[str, Method] = {
         "labels, and which images are alike in a layer",
         "Tung and Mori 2019, eq. 4",
     ),
+    "crd": Method(
+        comparison_methods.crd,
+        "labels, and which vector of the teacher belongs to the same image",
+        "Tian et al. 2020 (Contrastive Representation Distillation), sec. 3",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from datadistill.errors import UsageError
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.losses import (
     CE,
+    CRD,
     DIST,
     DKD,
     KD,
@@ -97,6 +98,29 @@ def similarity_preserving(
     """
     term = SimilarityPreserving(layer_pairs(layers), weight)
     return one_stage(plan, CE(weight=label_weight), term)
+
+
+def crd(
+    plan: FitPlan,
+    *,
+    layers: str = "",
+    negatives: int = 16384,
+    temperature: float = 0.1,
+    momentum: float = 0.5,
+    dimension: int = 128,
+    weight: float = 0.8,
+    label_weight: float = 1.0,
+    soft_weight: float = 0.0,
+) -> Stages:
+    """label_weight * CE + soft_weight * KD at temperature 4 + weight * CRD.
+
+    layers   one pair student:teacher; the paper takes the input of the last layer, such as
+             "fc:in=fc:in"
+    negatives, temperature, momentum, dimension   see `CRD`
+    soft_weight   1 in the paper's CRD + KD
+    """
+    term = CRD(layer_pairs(layers), negatives, temperature, momentum, dimension, weight)
+    return one_stage(plan, CE(weight=label_weight), KD(4.0, soft_weight), term)
 
 
 def _warm_up(epochs: int) -> Weight:

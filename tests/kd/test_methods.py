@@ -26,6 +26,7 @@ NEEDED = {
     "attention": {"layers": "convs.2:convs.1"},
     "rkd": {"layers": "classifier:in=classifier:in"},
     "similarity-preserving": {"layers": "convs.2:convs.1"},
+    "crd": {"layers": "classifier:in=classifier:in", "negatives": 8, "dimension": 4},
     "lwf": {"jacobian_weight": 0.1, "attention_weight": 1.0, "layers": "convs.2:convs.1"},
 }
 WEIGHTS = [
@@ -93,9 +94,11 @@ def test_a_step_is_the_weighted_sum_and_reaches_every_weight(name):
     if METHODS[name].two_headed:
         net = two_headed(net, 5).double()
     whom = teacher(classes=5 if METHODS[name].two_headed else 3)
+    data = batch()
     for stage in stages(name):
-        distiller = Distiller(net, stage.objective, whom if METHODS[name].teacher else None)
-        out = distiller.step(batch(), epoch=2)
+        own = whom if METHODS[name].teacher else None
+        distiller = Distiller(net, stage.objective, own, sample=data)
+        out = distiller.step((*data, torch.arange(6)), epoch=2)
         terms = distiller.objective.named_terms
         total = sum(weight_at(term.weight, 2) * out[key] for key, term in terms.items())
         torch.testing.assert_close(out["loss"], total, rtol=1e-12, atol=0)
@@ -134,7 +137,7 @@ REFUSED = [  # method, arguments, the sentence
     ("lwf", {"layers": ""}, "layers is ''"),
     *(
         (name, {"layers": wrong}, "layers is")
-        for name in ("attention", "rkd", "similarity-preserving")
+        for name in ("attention", "rkd", "similarity-preserving", "crd")
         for wrong in ("", "a:", ":b", "a:b:c", "a:b,", "a:b,a:c", "a=b=c", "a=")
     ),
 ]
@@ -193,6 +196,8 @@ TERMS = [  # method, arguments, the terms of its last stage with their weights i
     ("logit-standardization", {}, {"CE": 0.1, "KD": 9.0}),
     ("rkd", {}, {"CE": 1.0, "RKDDistance": 25.0, "RKDAngle": 50.0}),
     ("similarity-preserving", {}, {"CE": 1.0, "SimilarityPreserving": 3000.0}),
+    ("crd", {}, {"CE": 1.0, "CRD": 0.8}),
+    ("crd", {"soft_weight": 1.0}, {"CE": 1.0, "KD": 1.0, "CRD": 0.8}),
 ]
 
 

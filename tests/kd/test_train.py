@@ -69,6 +69,7 @@ ARGS = {
     "dkd": {"warmup": 1},
     "dist": {},
     "logit-standardization": {},
+    "crd": {"layers": "classifier:in=classifier:in", "negatives": 8, "dimension": 4},
     "rkd": {"layers": "classifier:in=classifier:in"},
     "similarity-preserving": {"layers": "convs.1:convs.0", "weight": 1.0},
 }

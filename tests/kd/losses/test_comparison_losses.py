@@ -124,8 +124,7 @@ def test_equal_logits_are_only_centred_and_keep_a_small_gradient():
     assert bool(torch.isfinite(found).all()) and 0 < float(found.abs().max()) < 10
 
 
-def test_relations_do_not_see_where_and_how_large_the_points_are():
-    """Nor by how they are turned."""
+def test_relations_do_not_see_where_the_points_are_nor_how_they_are_turned():
     turn = torch.linalg.qr(normal(4, 4, seed=9)).Q
     for loss in (losses.rkd_distance_loss, losses.rkd_angle_loss):
         close(loss(S, 7 * T @ turn + 100), loss(S, T), 1e-8)

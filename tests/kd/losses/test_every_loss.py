@@ -96,6 +96,12 @@ TENSORS = {
             "similarity": losses.similarity_loss,
         }.items()
     },
+    "crd": OfTensors(
+        lambda z, v, y: losses.crd_loss((z * v.detach()).sum(1), z @ v.detach().T, 0.5, 4.0),
+        (4,),
+        (4,),
+        mean=False,
+    ),
     "hint": OfTensors(lambda z, v, y: hint_loss(z, v), (3, 4, 2), (3, 4, 2)),
     "hint of vectors": OfTensors(lambda z, v, y: hint_loss(z, v), (7,), (7,)),
     **{

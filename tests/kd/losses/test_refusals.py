@@ -290,6 +290,7 @@ WEIGHED = [
     partial(kd.RKDDistance, PAIR),
     partial(kd.RKDAngle, PAIR),
     partial(kd.SimilarityPreserving, PAIR),
+    partial(kd.CRD, PAIR),
 ]
 MEAN = kd.Teacher(affine(), mode="batch_stats")
 TERMS = [
