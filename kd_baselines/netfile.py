@@ -35,7 +35,7 @@ from datadistill.runs.content import (
     quote,
 )
 from datadistill.runs.folder import STUDENT_FILE, RunFolder
-from datadistill.runs.header import read_header
+from datadistill.runs.header import OF_TORCH, read_header
 from datadistill.runs.tensors import KEY
 from kd_baselines.saved_model import SavedModel
 from kd_baselines.scores import Scores
@@ -227,13 +227,16 @@ def _check(
 
 
 def is_plain_weights(path: str | os.PathLike[str]) -> bool:
-    """Whether a file holds weights by name alone: a torch checkpoint, or somebody else's
-    safetensors file."""
+    """Whether a file holds weights by name alone: one of torch.save, or somebody else's safetensors
+    file."""
     path = Path(path)
     if not path.is_file() or path.suffix.lower() in (".pt", ".pth", ".bin"):
         return path.is_file()
     try:
         with open(path, "rb") as file:
+            if file.read(4) in OF_TORCH:
+                return True
+            file.seek(0)
             header = read_header(file, os.fstat(file.fileno()).st_size, str(path))
     except (OSError, DataError):
         return False

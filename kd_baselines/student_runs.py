@@ -86,6 +86,12 @@ class StudentKind(Kind[C, R], Generic[C, R, D, T]):
                 f"{folder.path} was started without a given teacher; leave the teacher out, or "
                 "train in another folder"
             )
+        if self.teacher is None and had_one and (folder.path / STUDENT).exists():
+            raise UsageError(
+                f"{folder.path} has finished, so nothing is left to resume; {STUDENT} there is the "
+                f"student with its scores, and kd-baselines evaluate {folder.path} tests it (to "
+                "have the result in Python again, pass the teacher that it was given)"
+            )
         if self.teacher is None and had_one:
             raise UsageError(
                 f"{folder.path} was started with a teacher that it did not train; pass it again "

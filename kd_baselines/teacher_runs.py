@@ -17,6 +17,7 @@ from typing import Any
 from datadistill.config import RunOptions
 from datadistill.config.plans import FolderPlan, RunConfig, SchedulePlan
 from datadistill.data import RealData
+from datadistill.errors import DataError
 from datadistill.streams import generator
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
@@ -94,7 +95,14 @@ def load_pretrained(config: KdConfig, data: RealData, options: RunOptions) -> tu
     own = teacher_config(config)
     spec = spec_for(data, own.net, own.net_args, own.init, own_classes=True)
     net = draw_net(spec, generator(config.teacher_seed, "kd_teacher", 0))
-    found = load_weights(net, config.teacher_weights, spec, options, fresh_last=False)
+    try:
+        found = load_weights(net, config.teacher_weights, spec, options, fresh_last=False)
+    except DataError as error:
+        raise DataError(
+            f"the teacher's weights were read as those of {config.teacher_net}: {error}; of "
+            "another net, name it and its arguments (--teacher-net, --teacher-args), or from "
+            "Python load them into your module and pass teacher=kd_baselines.Teacher(module)"
+        ) from None
     return save_net(config, data, net, spec), found
 
 

@@ -126,7 +126,9 @@ class Teacher:
         for net in nets:
             if not isinstance(net, nn.Module):
                 raise UsageError(
-                    f"a teacher's net is a {type(net).__name__}; pass modules of torch"
+                    f"a teacher's net is a {type(net).__name__}; pass modules of torch (weights "
+                    "in a file: module.load_state_dict(torch.load(FILE)); a file or run of ours: "
+                    "kd_baselines.SavedNet.load(FILE).to_teacher())"
                 )
         for what, value, known in (("average", average, AVERAGES), ("mode", mode, MODES)):
             if value not in known:

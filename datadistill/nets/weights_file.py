@@ -21,7 +21,7 @@ from datadistill.runs.torchfile import load_torch, read_bytes
 _ANY_SCHEMA = 10**6
 _NETS = {"net": "", "kd-net": "0.", "kd-language-net": ""}
 """Kind of one of our files that holds a net -> what stands before its tensors' names."""
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 
 
 def statistics_of(model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

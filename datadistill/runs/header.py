@@ -35,6 +35,10 @@ LARGEST_HEADER = 10_000_000
 Ours have a few kB; a set whose order has 100,000 steps, or a language model of a large vocabulary,
 some MB."""
 
+OF_TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\n")
+"""The first bytes of a file of torch.save: of a zip archive, and of a pickle before torch 1.6. As
+the length of a header they would be more than `LARGEST_HEADER`."""
+
 
 def read_header(file: BinaryIO, size: int, source: str) -> dict[str, Any]:
     """The header's JSON object; DataError for none, for one that is no strict JSON, and for one
@@ -42,7 +46,13 @@ def read_header(file: BinaryIO, size: int, source: str) -> dict[str, Any]:
     broken = f"{source} is not a complete safetensors file"
     if size < 8:
         raise DataError(f"{broken}: it has {size} bytes")
-    length = int.from_bytes(file.read(8), "little")
+    start = file.read(8)
+    if start.startswith(OF_TORCH):
+        raise DataError(
+            f"{source} is a file of torch.save, which does not say what its tensors are of; wanted "
+            "a safetensors file that this program wrote"
+        )
+    length = int.from_bytes(start, "little")
     if length > size - 8:
         raise DataError(f"{broken}: its header claims {length} bytes, the file has {size}")
     if length > LARGEST_HEADER:

@@ -118,6 +118,11 @@ def _refuse_damaged_archive(path: object, data: bytes) -> None:
             return
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             parts = archive.infolist()
+            if any(part.filename.endswith("/constants.pkl") for part in parts):
+                raise DataError(
+                    f"{path} is TorchScript, as torch.jit.save writes it; wanted a file of "
+                    "torch.save: load it with torch.jit.load, and save its state_dict()"
+                )
             total = sum(part.file_size for part in parts)
             compressed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
             if compressed or total > len(data):

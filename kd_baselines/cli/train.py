@@ -35,8 +35,8 @@ class TrainFlags(RunFlags):
     arm: str = OWN
     """Which of the recipe's nets; kd-baselines recipes RECIPE lists them."""
     teacher: Path | None = None
-    """A teacher that is trained: its file, or a run folder with a teacher; default: trained
-    here."""
+    """A teacher that is trained: its file, or a run folder with a teacher; or weights by name (.pt,
+    .pth, .safetensors) of the net --teacher-net. Default: trained here."""
     out: Path | None = None
     """Run folder to write; default: runs/RECIPE-sSEED, or runs/RECIPE-ARM-sSEED."""
 

@@ -22,6 +22,7 @@ from kd_baselines.language.loop import LanguageFit
 from kd_baselines.language.netfile import SavedLanguageModel
 from kd_baselines.language.nets import LanguageModel, build_language, language_arguments
 from kd_baselines.language.perplexity import COLUMNS, perplexity
+from kd_baselines.netfile import is_plain_weights
 from kd_baselines.saved_model import copy_state, to_record
 from kd_baselines.student_runs import StudentKind, StudentWork
 from kd_baselines.teachers import Teacher
@@ -112,6 +113,11 @@ class LanguageTraining(StudentKind[LanguageConfig, TrainedLanguage, Corpus, Lang
     teacher_class = LanguageModel
 
     def load_teacher(self, path: str | os.PathLike[str]) -> LanguageModel:
+        if is_plain_weights(path):
+            raise UsageError(
+                f"{os.fspath(path)} holds weights by name, and no net or vocabulary; load them "
+                "into a language model of these words (build_language) and pass teacher=model"
+            )
         return SavedLanguageModel.load(path).net()
 
     def check(

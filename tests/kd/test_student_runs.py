@@ -132,6 +132,12 @@ def test_a_run_without_a_given_teacher_or_data_is_resumed_so(trained):
         case.train(None, out=folder / "teacher", resume=True)
 
 
+def test_a_finished_run_is_not_told_to_resume(trained, tmp_path):
+    case, folder, _ = trained
+    with pytest.raises(UsageError, match="student has finished, so nothing is left to resume"):
+        case.run(None, out=folder / "student", resume=True)
+
+
 def test_the_command_that_resumes_names_what_was_given(trained):
     case, folder, teacher = trained
     own = case.config.with_changes(**{case.kind.data_field: "custom"})

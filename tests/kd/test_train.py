@@ -238,11 +238,15 @@ def digits_net(width):
     return build("mlp", channels=1, size=8, classes=10, width=width)
 
 
-@pytest.mark.parametrize("name", ["t.pth", "t.safetensors"])
+@pytest.mark.parametrize("name", ["t.pth", "t.safetensors", "t.pth.tar"])
 def test_a_file_of_weights_is_a_teacher(name, tmp_path):
     teacher = digits_net(16)
     if name == "t.pth":
         torch.save(teacher.state_dict(), tmp_path / name)
+    elif name == "t.pth.tar":
+        named = {f"module.{k}": x for k, x in teacher.state_dict().items()}
+        content = {"state_dict": named, "epoch": 3}
+        torch.save(content, tmp_path / name, _use_new_zipfile_serialization=False)
     else:
         save_file(teacher.state_dict(), tmp_path / name)
     config = KdConfig(
@@ -261,6 +265,30 @@ def test_a_file_of_weights_is_a_teacher(name, tmp_path):
         assert torch.equal(a, b)
     with pytest.raises(DatadistillError, match=r"shape|width|fit"):
         train(replace(config, teacher_args={"width": 8}), teacher=tmp_path / name)
+
+
+class Scripted(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda p: torch.save(Scripted(), p), "pickle that wants the Python object"),
+        (lambda p: torch.jit.script(Scripted()).save(str(p)), "is TorchScript.*torch.jit.load"),
+        (lambda p: torch.save(digits_net(7).state_dict(), p), "does not fit|shape"),
+    ],
+)
+def test_weights_of_no_use_say_how_to_pass_a_module(write, said, tmp_path):
+    write(tmp_path / "t.pth")
+    with pytest.raises(DataError, match=f"{said}.*teacher_net.*Teacher\\(module\\)"):
+        train(TINY, teacher=tmp_path / "t.pth")
+    with pytest.raises(UsageError, match=r"net is a str; pass modules.*load_state_dict"):
+        Teacher("t.pth")
+    with pytest.raises(DataError, match=r"t\.pth is a file of torch\.save, which does not say"):
+        SavedNet.load(tmp_path / "t.pth")
 
 
 def test_a_students_file_is_a_state_dict(tmp_path):

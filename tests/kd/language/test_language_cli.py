@@ -97,7 +97,7 @@ def test_a_taught_run_its_resume_and_its_evaluation(teacher, folder, tmp_path, c
     assert (first["method"], first["fingerprint"]) == ("born-again", saved.fingerprint)
     assert first["perplexity"] == saved.scores["perplexity"]
     assert main(["train", "--resume", str(out), "--quiet"]) == 2
-    assert "pass it again (--teacher FILE)" in capsys.readouterr().err
+    assert "has finished, so nothing is left to resume" in capsys.readouterr().err
     assert (
         main(["train", "--resume", str(out), "--teacher", str(teacher), "--quiet", "--json"]) == 0
     )
