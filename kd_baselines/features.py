@@ -28,6 +28,7 @@ from torch.utils.hooks import RemovableHandle
 
 from datadistill.errors import UsageError, suggest
 from datadistill.nets.functional import call_with
+from datadistill.nets.module_paths import find_path, modules_by_path
 
 __all__ = ["Layer", "Outputs", "Reading", "cast_images", "layers", "logits_in", "read", "run"]
 
@@ -84,23 +85,7 @@ class Outputs:
 
 def layers(net: nn.Module) -> tuple[str, ...]:
     """The module paths that `run` can tap, in the order in which the net registers them."""
-    return tuple(path for path in _modules(net) if path)
-
-
-def _modules(net: nn.Module) -> dict[str, nn.Module]:
-    """Path -> module, the paths without the names that `torch.compile` and DataParallel put in."""
-    found, replicated = {}, set()
-    for path, module in net.named_modules():
-        parts = path.split(".")
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            replicated.add(path)
-        inside = [
-            part
-            for n, part in enumerate(parts)
-            if part != "_orig_mod" and not (part == "module" and ".".join(parts[:n]) in replicated)
-        ]
-        found[".".join(inside)] = module  # of a wrapper and what it holds, the latter
-    return found
+    return tuple(path for path in modules_by_path(net) if path)
 
 
 def run(
@@ -230,9 +215,9 @@ class _Place:
     def of(cls, name: str, net: nn.Module) -> _Place:
         rest, colon, side = name.partition(":")
         path, sharp, call = rest.partition("#")
-        known = _modules(net)
-        known |= {name: module for name, module in net.named_modules() if name}
-        if path == "" or path not in known:
+        known = modules_by_path(net)
+        plain = find_path(net, path)
+        if path == "" or plain is None:
             raise UsageError(
                 f"{type(net).__name__} has no layer {path!r}; {suggest(path, layers(net))}"
             )
@@ -242,8 +227,8 @@ class _Place:
                 f"the layer name {name!r} ends in what is no place; give {path!r} (its output), "
                 f"'{path}:in' (its input), or '{path}#2' (of its second call)"
             )
-        _refuse_hookless(net, known[path], path)
-        return cls(known[path], bool(colon), int(call) if sharp else None)
+        _refuse_hookless(net, known[plain], path)
+        return cls(known[plain], bool(colon), int(call) if sharp else None)
 
 
 def _refuse_hookless(net: nn.Module, module: nn.Module, path: str) -> None:

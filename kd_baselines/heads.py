@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from datadistill.nets.copying import copy_net
+from datadistill.nets.copying import bare_net, copy_net
 from datadistill.nets.initialization import draw
 from datadistill.nets.weights import last_layer
 from kd_baselines.losses.cross_entropy import CE
@@ -144,6 +144,7 @@ def two_headed(
         True
     """
     _at_least_one("source_classes", source_classes)
+    net = bare_net(net)
     path = last_layer(net)
     trunk = copy_net(net)
     old = trunk.get_submodule(path)
@@ -161,6 +162,9 @@ def two_headed(
         new.load_state_dict(draw(new, "default", generator))
     beside = _Beside(old, new, dim=-1 if isinstance(old, nn.Linear) else 1)
     beside.train(old.training)
+    # a compiled layer is replaced with its wrapper
+    while path.endswith("._orig_mod"):
+        path = path.removesuffix("._orig_mod")
     if path:
         trunk.set_submodule(path, beside)
     else:

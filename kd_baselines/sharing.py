@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from datadistill.errors import UsageError
+from datadistill.nets.module_paths import find_path, modules_by_path, parameters_by_path
 from kd_baselines.methods.combining import layer_pairs
 from kd_baselines.teachers import Teacher
 
@@ -69,6 +70,10 @@ def share_layers(
         ['2.weight', '2.bias']
     """
     net = _get_net(teacher, pairs)
+    pairs = {
+        _get_path(student, mine, "student"): _get_path(net, theirs, "teacher")
+        for mine, theirs in pairs.items()
+    }
     for first, second in combinations(pairs, 2):
         inner, outer = sorted((first, second), key=len, reverse=True)
         if inner.startswith(f"{outer}."):
@@ -109,13 +114,18 @@ def _get_net(teacher: nn.Module | Teacher | None, pairs: Mapping[str, str]) -> n
     return teacher.nets[0]
 
 
+def _get_path(net: nn.Module, path: str, whose: str) -> str:
+    """The path of a layer without the names of wrappers."""
+    found = find_path(net, path)
+    if not found:
+        offers = _list_offers(path, modules_by_path(net))
+        raise UsageError(f"the {whose} has no layer {path!r} to share; {offers}")
+    return found
+
+
 def _parameters(net: nn.Module, path: str, whose: str) -> dict[str, nn.Parameter]:
-    modules = dict(net.named_modules())
-    if path == "" or path not in modules:
-        raise UsageError(
-            f"the {whose} has no layer {path!r} to share; {_list_offers(path, modules)}"
-        )
-    found, buffers = dict(modules[path].named_parameters()), dict(modules[path].named_buffers())
+    layer = modules_by_path(net)[path]
+    found, buffers = parameters_by_path(layer), dict(layer.named_buffers())
     if buffers:
         raise UsageError(
             f"the {whose}'s layer {path} holds buffers ({', '.join(buffers)}), which training "

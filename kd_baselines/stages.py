@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from datadistill.errors import UsageError, suggest
+from datadistill.nets.module_paths import (
+    find_path,
+    modules_by_path,
+    parameters_by_path,
+    plain_paths,
+)
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.losses.term import Objective, Term
 
@@ -45,11 +51,8 @@ class Stage:
 def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[dict[str, Any]]:
     """Optimizer groups: the student's parameters that train, one group a learning rate, and the
     objective's."""
-    modules = {name for name, _ in student.named_modules()}
+    stage = _with_plain_paths(stage, student)
     until = () if stage.until is None else (stage.until,)
-    for path in (*stage.train, *until, *stage.multipliers, *stage.multipliers_until):
-        if path not in modules:
-            raise UsageError(f"the student has no module {path!r}; {suggest(path, modules - {''})}")
     for path, factor in (*stage.multipliers.items(), *stage.multipliers_until.items()):
         if not 0 <= factor < math.inf:
             raise UsageError(
@@ -57,7 +60,7 @@ def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[di
             )
     groups: dict[float, list[nn.Parameter]] = {}
     up_to = {path: _list_up_to(student, path) for path in (*until, *stage.multipliers_until)}
-    for name, parameter in student.named_parameters():
+    for name, parameter in parameters_by_path(student).items():
         owner = name.rpartition(".")[0]
         if not parameter.requires_grad or any(owner not in up_to[path] for path in until):
             continue
@@ -79,10 +82,29 @@ def groups_of(stage: Stage, student: nn.Module, objective: Objective) -> list[di
     return [*found, {"params": own, "lr": stage.plan.lr}] if own else found
 
 
+def _with_plain_paths(stage: Stage, student: nn.Module) -> Stage:
+    """The stage with the student's modules by their paths without the names of wrappers; an unknown
+    one is refused."""
+
+    def find(path: str) -> str:
+        if (plain := find_path(student, path)) is None:
+            known = [name for name in modules_by_path(student) if name]
+            raise UsageError(f"the student has no module {path!r}; {suggest(path, known)}")
+        return plain
+
+    return replace(
+        stage,
+        train=tuple(map(find, stage.train)),
+        until=None if stage.until is None else find(stage.until),
+        multipliers={find(path): f for path, f in stage.multipliers.items()},
+        multipliers_until={find(path): f for path, f in stage.multipliers_until.items()},
+    )
+
+
 def _list_up_to(student: nn.Module, path: str) -> set[str]:
     """Names of the modules up to the last one within `path`, in the order in which they are
     registered."""
-    names = [name for name, _ in student.named_modules()]
+    names = list(plain_paths(student).values())
     return set(names[: 1 + max(i for i, name in enumerate(names) if _is_within(name, path))])
 
 

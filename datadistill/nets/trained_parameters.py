@@ -17,6 +17,7 @@ from torch import nn
 
 from datadistill.errors import UsageError, suggest
 from datadistill.nets.initialization import NORM_LAYERS
+from datadistill.nets.module_paths import parameters_by_path
 from datadistill.nets.weights import last_layer
 
 ALL, HEAD, NORM = "all", "head", "norm"
@@ -77,7 +78,13 @@ def parameters_of(net: nn.Module, name: str) -> tuple[str, ...]:
     module = last_layer(net) if name == HEAD else name
     if module == "":  # the net is a single layer
         return tuple(parameters)
-    return tuple(k for k in parameters if k == module or k.startswith(f"{module}."))
+    # by their names with and without those of wrappers such as torch.compile
+    named = zip(parameters, parameters_by_path(net), strict=True)
+    return tuple(
+        own
+        for own, plain in named
+        if any(k == module or k.startswith(f"{module}.") for k in (own, plain))
+    )
 
 
 def _explain(net: nn.Module, name: str) -> str:

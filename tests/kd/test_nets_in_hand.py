@@ -3,7 +3,7 @@ off."""
 
 import copy
 from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -14,7 +14,9 @@ import datadistill as dd
 import kd_baselines as kd
 from datadistill.data import Split
 from datadistill.errors import UsageError
+from datadistill.nets.trained_parameters import select_trained
 from kd_baselines.features import layers, run
+from kd_baselines.stages import groups_of
 
 X = torch.randn(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 5
@@ -89,6 +91,38 @@ def test_layers_of_a_wrapped_net_have_their_plain_names(wrap):
     assert layers(wrapped) == layers(module)
     torch.testing.assert_close(run(wrapped, X, ["0"]).features["0"], module[0](X))
     assert kd.score(wrapped, (X, Y)) == kd.score(module, (X, Y))
+
+
+def compiled(module, place=None):
+    """A net that is compiled, as a whole or in one of its layers."""
+    if place is None:
+        return torch.compile(module, backend="eager")
+    module[place] = torch.compile(module[place], backend="eager")
+    return module
+
+
+PATHS = {"train": ("0", "4"), "until": "4", "multipliers": {"0": 0.5}}
+STAGE = kd.Stage("s", kd.CE(), PLAN, multipliers_until={"0": 0.1}, **PATHS)
+
+
+def rates(stage, student):
+    groups = groups_of(stage, student, kd.Objective(kd.CE()))
+    return [([tuple(p.shape) for p in group["params"]], group["lr"]) for group in groups]
+
+
+@pytest.mark.parametrize("place", [None, 0, 4])
+def test_compiled_layers_are_named_as_they_were(place):
+    student = compiled(net(), place)
+    assert rates(STAGE, student) == rates(STAGE, net()) and len(rates(STAGE, net())) == 2
+    with pytest.raises(UsageError, match=r"no module '9'; .*known: 0, 1"):
+        rates(replace(STAGE, until="9"), student)
+    kd.share_layers(student, compiled(net(1), place), {"0": "0"})
+    assert torch.equal(next(student.parameters()), next(net(1).parameters()))
+    trained = select_trained(compiled(net(), place), ["4"])
+    assert [p.requires_grad for p in trained.parameters()] == [False] * 4 + [True] * 2
+    heads, wanted = kd.two_headed(compiled(net(), place).eval(), 3), net().eval()
+    assert {"trunk.4.target", "trunk.4.source"} <= set(layers(heads))
+    torch.testing.assert_close(heads(X), wanted(X))
 
 
 def test_a_scripted_net_gives_logits_and_input_gradients_only():
