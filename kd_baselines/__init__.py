@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kd_baselines.losses import AttentionTransfer as AttentionTransfer
     from kd_baselines.losses import BornAgain as BornAgain
     from kd_baselines.losses import FitNetsKD as FitNetsKD
+    from kd_baselines.losses import GradientAttention as GradientAttention
     from kd_baselines.losses import Hint as Hint
     from kd_baselines.losses import InputNoise as InputNoise
     from kd_baselines.losses import JacobianMatching as JacobianMatching
@@ -91,6 +92,7 @@ _HOME = {
     "RKDAngle": "losses",
     "RKDDistance": "losses",
     "SimilarityPreserving": "losses",
+    "GradientAttention": "losses",
     "Hint": "losses",
     "InputNoise": "losses",
     "JacobianMatching": "losses",

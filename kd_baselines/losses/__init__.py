@@ -27,6 +27,7 @@ from kd_baselines.losses.correlation import DIST, dist_loss
 from kd_baselines.losses.cross_entropy import CE
 from kd_baselines.losses.dark_knowledge import DKPP, dkpp_targets
 from kd_baselines.losses.decoupled import DKD, dkd_loss
+from kd_baselines.losses.gradient_attention import GradientAttention, gradient_attention_loss
 from kd_baselines.losses.hints import Hint, Regressor, hint_loss
 from kd_baselines.losses.input_noise import InputNoise, input_noise_loss
 from kd_baselines.losses.jacobian import JacobianMatching, jacobian_matching_loss
@@ -57,6 +58,7 @@ __all__ = [
     "AttentionTransfer",
     "BornAgain",
     "FitNetsKD",
+    "GradientAttention",
     "GradientParts",
     "Hint",
     "InputNoise",
@@ -84,6 +86,7 @@ __all__ = [
     "dkd_loss",
     "dkpp_targets",
     "fitnets_kd_loss",
+    "gradient_attention_loss",
     "gradient_parts",
     "hint_loss",
     "input_noise_loss",

@@ -102,6 +102,11 @@ METHODS: dict[str, Method] = {
         "the teacher's probabilities, all but the largest permuted",
         f"{FURLANELLO}, eq. 11",
     ),
+    "gradient-attention": Method(
+        comparison_methods.gradient_attention,
+        "labels, and the gradient of the teacher's loss in the image",
+        "Zagoruyko and Komodakis 2017, sec. 3.2",
+    ),
     "dkd": Method(
         comparison_methods.dkd,
         "labels, and soft targets of the true class and of the others, weighted apart",

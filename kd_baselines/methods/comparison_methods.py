@@ -13,6 +13,7 @@ from kd_baselines.losses import (
     DIST,
     DKD,
     KD,
+    GradientAttention,
     Linear,
     RKDAngle,
     RKDDistance,
@@ -121,6 +122,11 @@ def crd(
     """
     term = CRD(layer_pairs(layers), negatives, temperature, momentum, dimension, weight)
     return one_stage(plan, CE(weight=label_weight), KD(4.0, soft_weight), term)
+
+
+def gradient_attention(plan: FitPlan, *, beta: float = 1.0, label_weight: float = 1.0) -> Stages:
+    """label_weight * CE + beta / 2 * GradientAttention."""
+    return one_stage(plan, CE(weight=label_weight), GradientAttention(beta / 2))
 
 
 def _warm_up(epochs: int) -> Weight:

@@ -196,6 +196,7 @@ TERMS = [  # method, arguments, the terms of its last stage with their weights i
     ("logit-standardization", {}, {"CE": 0.1, "KD": 9.0}),
     ("rkd", {}, {"CE": 1.0, "RKDDistance": 25.0, "RKDAngle": 50.0}),
     ("similarity-preserving", {}, {"CE": 1.0, "SimilarityPreserving": 3000.0}),
+    ("gradient-attention", {"beta": 0.5}, {"CE": 1.0, "GradientAttention": 0.25}),
     ("crd", {}, {"CE": 1.0, "CRD": 0.8}),
     ("crd", {"soft_weight": 1.0}, {"CE": 1.0, "KD": 1.0, "CRD": 0.8}),
 ]

@@ -70,6 +70,7 @@ ARGS = {
     "dist": {},
     "logit-standardization": {},
     "crd": {"layers": "classifier:in=classifier:in", "negatives": 8, "dimension": 4},
+    "gradient-attention": {},
     "rkd": {"layers": "classifier:in=classifier:in"},
     "similarity-preserving": {"layers": "convs.1:convs.0", "weight": 1.0},
 }

@@ -1,12 +1,13 @@
-"""DKD, DIST, logit standardization, RKD and SP against the formulas written out in numpy and
-scipy."""
+"""DKD, DIST, logit standardization, RKD, SP and gradient-based attention against the formulas
+written out in numpy and scipy, or by torch.func."""
 
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from loss_cases import close, gradient, labels, logits, normal
+import torch.nn.functional as F
+from loss_cases import close, gradient, jacobians, labels, logits, normal, smooth_conv
 from scipy.spatial.distance import pdist
 from scipy.special import softmax
 from scipy.stats import entropy, pearsonr, zscore
@@ -66,6 +67,18 @@ def similarity():
     return np.linalg.norm(rows[1] - rows[0], "fro") ** 2 / len(S) ** 2
 
 
+def gradient_attention():
+    x, y, total = normal(3, 1, 4, 4), (2, 0, 1), 0.0
+    for b, label in enumerate(y):
+        student, teacher = (
+            jacobians(smooth_conv(seed), x, lambda z, k=label: -F.log_softmax(z, 0)[k, None])[b]
+            for seed in (0, 1)
+        )
+        total += float((student - teacher).detach().norm()) / len(y)
+    found = losses.gradient_attention_loss(smooth_conv(0), smooth_conv(1), x, torch.tensor(y))
+    return found.detach(), total
+
+
 CASES = {
     **{
         f"dkd {case}": (losses.dkd_loss(Z, V, Y, *case), dkd(*case))
@@ -79,6 +92,7 @@ CASES = {
     "rkd distance": (losses.rkd_distance_loss(S, T), distances()),
     "rkd angle": (losses.rkd_angle_loss(S, T), angles()),
     "similarity": (losses.similarity_loss(S, T), similarity()),
+    "gradient attention": gradient_attention(),
 }
 
 

@@ -169,6 +169,7 @@ NETS = {
     **{f"matching {c[0]}, {c[1]}{', unit' * c[2]}": jacobian(*c) for c in MATCHING},
     **{f"norm {output}, {form}": norm(output, form) for output, form in NORMS},
     "attention jacobian": OfNets(attention_jacobian),
+    "gradient attention": OfNets(losses.gradient_attention_loss),
     "input noise, soft": input_noise("kd"),
     "input noise, logits": input_noise("logits"),
 }

@@ -212,6 +212,11 @@ TERMS = {  # name -> a term, what it reads, and its value as a function of that
             Maps(s.student[:4]), Maps(s.teacher[:4]), s.images
         ),
     ),
+    "GradientAttention": (
+        losses.GradientAttention(),
+        BOTH | PASSES,
+        lambda s: losses.gradient_attention_loss(s.student, s.teacher, s.images, s.labels),
+    ),
     "JacobianMatching of a layer": matching("full", "squared", False, "5"),
     **{f"JacobianMatching {c}": matching(*c) for c in MATCHING},
     **{f"JacobianNorm {c}": penalty(*c) for c in NORMS},
@@ -252,7 +257,7 @@ def test_a_term_is_its_function_of_what_it_declares(name):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in TERMS if "Jacobian" in name])
+@pytest.mark.parametrize("name", [n for n in TERMS if "Jacobian" in n or "Gradient" in n])
 def test_terms_of_input_gradients_take_batchnorm_per_sample(name):
     term, _, function = TERMS[name]
     student, teacher = norm_conv(0), smooth_conv(1)

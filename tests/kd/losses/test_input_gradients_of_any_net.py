@@ -9,12 +9,14 @@ from datadistill.errors import UsageError
 from kd_baselines import CE, Teacher
 from kd_baselines.distiller import Distiller
 from kd_baselines.losses.attention_jacobian import AttentionJacobian
+from kd_baselines.losses.gradient_attention import GradientAttention
 from kd_baselines.losses.jacobian import JacobianMatching
 from kd_baselines.losses.jacobian_norm import JacobianNorm, jacobian_norm_penalty
 
 TERMS = {
     "JacobianMatching": lambda: JacobianMatching(),
     "JacobianNorm": lambda: JacobianNorm(),
+    "GradientAttention": lambda: GradientAttention(),
     "AttentionJacobian": lambda: AttentionJacobian({"maps": "maps"}),
 }
 

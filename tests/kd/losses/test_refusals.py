@@ -162,6 +162,11 @@ def matching(student=None, teacher=None, x=X, **given):
     return losses.jacobian_matching_loss(*nets, x, **given)
 
 
+def gradients(student=None, teacher=None, x=X, labels=Y[:5] % 3):
+    nets = affine(0) if student is None else student, affine(1) if teacher is None else teacher
+    return losses.gradient_attention_loss(*nets, x, labels)
+
+
 def penalty(student=None, x=X, **given):
     return losses.jacobian_norm_penalty(affine(0) if student is None else student, x, **given)
 
@@ -212,6 +217,14 @@ NETS = [
     (lambda: matching(student=lambda x: x[:, None] * 2), "student's logits"),
     (lambda: matching(student=NO_STATISTICS), "running statistics"),
     (lambda: matching(teacher=NO_STATISTICS), "running statistics"),
+    (lambda: gradients(teacher=affine(0, 4, 4)), "student has 3 classes, the teacher 4"),
+    (lambda: gradients(labels=Y[:2]), "labels are"),
+    (lambda: gradients(labels=torch.arange(5)), "labels go from 0 to 4"),
+    (lambda: gradients(x=X.long()), "floating point"),
+    (lambda: gradients(teacher=lambda x: affine(1)(x).detach()), "teacher's logits have no grad"),
+    (lambda: gradients(student=lambda x: affine(1)(x.detach())), "student's logits have no grad"),
+    (lambda: gradients(student=NO_STATISTICS), "running statistics"),
+    (lambda: gradients(teacher=NO_STATISTICS), "running statistics"),
     (lambda: penalty(output="best"), "output is 'best'"),
     (lambda: penalty(form="kl"), "form is 'kl'"),
     (lambda: penalty(output="projected", form="cross-entropy"), '"projected" does not go'),
@@ -291,6 +304,7 @@ WEIGHED = [
     partial(kd.RKDAngle, PAIR),
     partial(kd.SimilarityPreserving, PAIR),
     partial(kd.CRD, PAIR),
+    kd.GradientAttention,
 ]
 MEAN = kd.Teacher(affine(), mode="batch_stats")
 TERMS = [
@@ -373,13 +387,17 @@ TERMS = [
     (lambda: kd.JacobianNorm("top", "fisher"), '"top" does not go'),
     *(
         (lambda make=make, teacher=teacher: make().prepare(mixing(teacher)), said)
-        for make in (kd.JacobianMatching, lambda: kd.AttentionJacobian({"3": "3"}))
+        for make in (
+            *(kd.JacobianMatching, kd.GradientAttention),
+            lambda: kd.AttentionJacobian({"3": "3"}),
+        )
         for teacher, said in (
             (MEAN, "batch_stats"),
             (kd.Teacher(NO_STATISTICS), "running statistics"),
         )
     ),
     (lambda: bare_norm(kd.JacobianMatching()), "running statistics"),
+    (lambda: bare_norm(kd.GradientAttention()), "running statistics"),
     (lambda: bare_norm(kd.AttentionJacobian({"0": "0"})), "running statistics"),
     (Loss, "another name"),
     (lambda: kd.Objective(), "an objective has no term"),
@@ -427,6 +445,7 @@ ONE_LOGIT = {  # a softmax of one logit is always 1
     "DKD": lambda: step(kd.DKD()),
     "DIST": lambda: step(kd.DIST()),
     "InputNoise": lambda: step(kd.InputNoise(0.1)),
+    "GradientAttention": lambda: step(kd.GradientAttention()),
     "JacobianMatching": lambda: step(kd.JacobianMatching(form="cross-entropy")),
     "JacobianNorm": lambda: step(kd.JacobianNorm(form="cross-entropy")),
     "LogitRegression": lambda: step(kd.LogitRegression(standardize=True)),
