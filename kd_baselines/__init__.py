@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from kd_baselines.losses import LogitRegression as LogitRegression
     from kd_baselines.losses import NoisyLogits as NoisyLogits
     from kd_baselines.losses import Objective as Objective
+    from kd_baselines.losses import ReviewKD as ReviewKD
     from kd_baselines.losses import RKDAngle as RKDAngle
     from kd_baselines.losses import RKDDistance as RKDDistance
     from kd_baselines.losses import SimilarityPreserving as SimilarityPreserving
@@ -91,6 +92,7 @@ _HOME = {
     "DKD": "losses",
     "RKDAngle": "losses",
     "RKDDistance": "losses",
+    "ReviewKD": "losses",
     "SimilarityPreserving": "losses",
     "GradientAttention": "losses",
     "Hint": "losses",

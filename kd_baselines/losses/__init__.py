@@ -41,6 +41,7 @@ from kd_baselines.losses.relational import (
     rkd_angle_loss,
     rkd_distance_loss,
 )
+from kd_baselines.losses.review import Fusion, ReviewKD, hierarchical_context_loss
 from kd_baselines.losses.schedules import Linear
 from kd_baselines.losses.similarity import SimilarityPreserving, similarity_loss
 from kd_baselines.losses.soft_targets import KD, FitNetsKD, fitnets_kd_loss, soft_target_loss
@@ -58,6 +59,7 @@ __all__ = [
     "AttentionTransfer",
     "BornAgain",
     "FitNetsKD",
+    "Fusion",
     "GradientAttention",
     "GradientParts",
     "Hint",
@@ -72,6 +74,7 @@ __all__ = [
     "RKDAngle",
     "RKDDistance",
     "Regressor",
+    "ReviewKD",
     "Seen",
     "SimilarityPreserving",
     "Term",
@@ -88,6 +91,7 @@ __all__ = [
     "fitnets_kd_loss",
     "gradient_attention_loss",
     "gradient_parts",
+    "hierarchical_context_loss",
     "hint_loss",
     "input_noise_loss",
     "jacobian_matching_loss",

@@ -132,6 +132,11 @@ METHODS: dict[str, Method] = {
         "labels, and which images are alike in a layer",
         "Tung and Mori 2019, eq. 4",
     ),
+    "reviewkd": Method(
+        comparison_methods.review,
+        "labels, and the teacher's layers from the student's own and deeper ones, fused",
+        "Chen et al. 2021 (Knowledge Review)",
+    ),
     "crd": Method(
         comparison_methods.crd,
         "labels, and which vector of the teacher belongs to the same image",

@@ -15,6 +15,7 @@ from kd_baselines.losses import (
     KD,
     GradientAttention,
     Linear,
+    ReviewKD,
     RKDAngle,
     RKDDistance,
     SimilarityPreserving,
@@ -42,7 +43,7 @@ def dkd(
     warmup        epochs, of the paper's 240; 0: w is 1
     z_score       whether logits are standardized; see `standardize_logits`
     """
-    weight = _warm_up(warmup) if alpha or beta else 0.0
+    weight = _warm_up(1.0 if alpha or beta else 0.0, warmup)
     term = DKD(alpha, beta, temperature, weight, z_score=z_score)
     return one_stage(plan, CE(weight=label_weight), term)
 
@@ -124,12 +125,32 @@ def crd(
     return one_stage(plan, CE(weight=label_weight), KD(4.0, soft_weight), term)
 
 
+def review(
+    plan: FitPlan,
+    *,
+    layers: str = "",
+    weight: float = 5.0,
+    label_weight: float = 1.0,
+    warmup: int = 20,
+) -> Stages:
+    """label_weight * CE + w * ReviewKD, where w grows from weight / warmup in the first epoch to
+    weight in epoch number `warmup`.
+
+    layers   pairs student:teacher with commas between, from shallow to deep
+    weight   the paper's code has 0.6 to 8, by the pair of nets
+    warmup   epochs, of the paper's 240; 0: w is the weight
+    """
+    term = ReviewKD(layer_pairs(layers), weight=_warm_up(weight, warmup))
+    return one_stage(plan, CE(weight=label_weight), term)
+
+
 def gradient_attention(plan: FitPlan, *, beta: float = 1.0, label_weight: float = 1.0) -> Stages:
     """label_weight * CE + beta / 2 * GradientAttention."""
     return one_stage(plan, CE(weight=label_weight), GradientAttention(beta / 2))
 
 
-def _warm_up(epochs: int) -> Weight:
+def _warm_up(weight: float, epochs: int) -> Weight:
+    """From weight / epochs in the first epoch to the weight by equal steps."""
     if epochs < 0:
         raise UsageError(f"warmup is {epochs}; give a number of epochs, 0 or more")
-    return Linear(1 / epochs, 1.0, epochs) if epochs else 1.0
+    return Linear(weight / epochs, weight, epochs) if epochs else weight

@@ -26,6 +26,7 @@ NEEDED = {
     "attention": {"layers": "convs.2:convs.1"},
     "rkd": {"layers": "classifier:in=classifier:in"},
     "similarity-preserving": {"layers": "convs.2:convs.1"},
+    "reviewkd": {"layers": "convs.1:convs.0,convs.2:convs.1"},
     "crd": {"layers": "classifier:in=classifier:in", "negatives": 8, "dimension": 4},
     "lwf": {"jacobian_weight": 0.1, "attention_weight": 1.0, "layers": "convs.2:convs.1"},
 }
@@ -126,7 +127,10 @@ REFUSED = [  # method, arguments, the sentence
     ("attention", {"beta": 0.0, "label_weight": 0.0}, r"every weight .* is 0"),
     ("dkd", {"alpha": 0.0, "beta": 0.0, "label_weight": 0.0}, r"every weight .* is 0"),
     ("dkd", {"alpha": -0.5}, "0 or more"),
-    ("dkd", {"warmup": -1}, "warmup is -1; give a number of epochs, 0 or more"),
+    *(
+        (name, {"warmup": -1}, "warmup is -1; give a number of epochs, 0 or more")
+        for name in ("dkd", "reviewkd")
+    ),
     ("dist", {"beta": 0.0, "gamma": 0.0, "label_weight": 0.0}, r"every weight .* is 0"),
     ("soft-targets", {"temprature": 3.0}, "no argument 'temprature'; did you mean temperature"),
     ("plain", {"temperature": 3.0}, "it takes none"),
@@ -137,7 +141,7 @@ REFUSED = [  # method, arguments, the sentence
     ("lwf", {"layers": ""}, "layers is ''"),
     *(
         (name, {"layers": wrong}, "layers is")
-        for name in ("attention", "rkd", "similarity-preserving", "crd")
+        for name in ("attention", "rkd", "similarity-preserving", "crd", "reviewkd")
         for wrong in ("", "a:", ":b", "a:b:c", "a:b,", "a:b,a:c", "a=b=c", "a=")
     ),
 ]
@@ -196,6 +200,8 @@ TERMS = [  # method, arguments, the terms of its last stage with their weights i
     ("logit-standardization", {}, {"CE": 0.1, "KD": 9.0}),
     ("rkd", {}, {"CE": 1.0, "RKDDistance": 25.0, "RKDAngle": 50.0}),
     ("similarity-preserving", {}, {"CE": 1.0, "SimilarityPreserving": 3000.0}),
+    ("reviewkd", {}, {"CE": 1.0, "ReviewKD": 5.0 / 20}),
+    ("reviewkd", {"warmup": 0, "weight": 0.6}, {"CE": 1.0, "ReviewKD": 0.6}),
     ("gradient-attention", {"beta": 0.5}, {"CE": 1.0, "GradientAttention": 0.25}),
     ("crd", {}, {"CE": 1.0, "CRD": 0.8}),
     ("crd", {"soft_weight": 1.0}, {"CE": 1.0, "KD": 1.0, "CRD": 0.8}),

@@ -102,6 +102,9 @@ TENSORS = {
         (4,),
         mean=False,
     ),
+    "hierarchical context": OfTensors(
+        lambda z, v, y: losses.hierarchical_context_loss(z, v), (2, 5, 3), (2, 5, 3)
+    ),
     "hint": OfTensors(lambda z, v, y: hint_loss(z, v), (3, 4, 2), (3, 4, 2)),
     "hint of vectors": OfTensors(lambda z, v, y: hint_loss(z, v), (7,), (7,)),
     **{

@@ -305,6 +305,7 @@ WEIGHED = [
     partial(kd.SimilarityPreserving, PAIR),
     partial(kd.CRD, PAIR),
     kd.GradientAttention,
+    partial(kd.ReviewKD, PAIR),
 ]
 MEAN = kd.Teacher(affine(), mode="batch_stats")
 TERMS = [
@@ -347,7 +348,7 @@ TERMS = [
     (lambda: kd.DIST(temperature=0.0), "the temperature is 0.0"),
     *(
         (lambda make=make: make({}), "the layers are {}")
-        for make in (kd.RKDDistance, kd.RKDAngle, kd.SimilarityPreserving)
+        for make in (kd.RKDDistance, kd.RKDAngle, kd.SimilarityPreserving, kd.ReviewKD)
     ),
     (lambda: kd.InputNoise(-1.0), "sigma is -1.0"),
     (lambda: kd.InputNoise(0.3, loss="kl"), "loss is 'kl'"),
