@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from datadistill.config.choices import Value
 from datadistill.config.plans import (
     FolderPlan,
     NetPlan,
+    NormalizationPlan,
     Optimizer,
     RunConfig,
     Schedule,
@@ -20,14 +22,18 @@ from datadistill.errors import UsageError
 
 __all__ = ["LATER", "KdConfig"]
 
+CORESETS = ("random", "herding", "k-means")
+"""Coresets that `data_from` names, with the images of a class behind a colon."""
+
 SCHEDULES = ("milestones", "schedule", "warmup", "nesterov")
-LATER = (*SCHEDULES, *(f"teacher_{name}" for name in SCHEDULES))
+IMAGES = ("normalization", "data_from", "data_schedule", "data_labels", "teacher_images")
+LATER = (*SCHEDULES, *(f"teacher_{name}" for name in SCHEDULES), *IMAGES)
 """Fields that a net's file leaves out where they are at their defaults: they came later, and the
 same training gives the same bytes as before."""
 
 
 @dataclass(frozen=True)
-class StudentTask(NetPlan, FolderPlan, RunConfig):
+class StudentTask(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     """What a student is, and what it learns from by which method."""
 
     arm: str = "own"
@@ -41,6 +47,16 @@ class StudentTask(NetPlan, FolderPlan, RunConfig):
     images."""
     without: tuple[str, ...] = ()
     """Classes, by name, of which the student sees no image; the teacher sees them."""
+    data_from: str | None = None
+    """Images that the student sees in place of the real training images: the file or run folder of
+    a distilled set, or random:IPC, herding:IPC or k-means:IPC, coresets of IPC images a class. The
+    teacher learns from the real ones."""
+    data_schedule: Literal["plain", "own"] = "plain"
+    """How the student is trained on a distilled set: by the epochs, batch and learning rate here,
+    or in the set's own steps, with its step sizes and update rule."""
+    data_labels: Literal["own", "hard"] = "own"
+    """Labels of a distilled set: as it has them, probabilities where they are learned; or the class
+    of the largest."""
 
     # --- method and net
     method: str = "plain"
@@ -60,6 +76,42 @@ class StudentTask(NetPlan, FolderPlan, RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, ("per_class",), least=1)
+        if self.data_from is None:
+            for name, default in (("data_schedule", "plain"), ("data_labels", "own")):
+                if getattr(self, name) != default:
+                    raise UsageError(
+                        f"{name} is {getattr(self, name)}, but the images are the real ones; say "
+                        "which set with --data-from"
+                    )
+            return
+        for name in ("per_class", "without"):
+            if value := getattr(self, name):
+                option = "--without" if name == "without" else "--per-class None"
+                raise UsageError(
+                    f"{name} is {value}, but the student sees the images of {self.data_from}; take "
+                    f"it out ({option})"
+                )
+        if parse_coreset(self.data_from) and self.data_schedule == "own":
+            raise UsageError(
+                f"{self.data_from} are real images, which have no steps of their own; take "
+                "--data-schedule plain"
+            )
+
+
+def parse_coreset(data_from: str) -> tuple[str, int] | None:
+    """The name and the images a class of a coreset; None where a file is named.
+
+    >>> parse_coreset("herding:10"), parse_coreset("runs/mnist")
+    (('herding', 10), None)
+    """
+    name, colon, count = data_from.partition(":")
+    if name not in CORESETS or Path(data_from).exists():
+        return None
+    if not colon or not count.isascii() or not count.isdigit() or int(count) < 1:
+        raise UsageError(
+            f"data_from is {data_from!r}; say how many images of each class, such as {name}:10"
+        )
+    return name, int(count)
 
 
 @dataclass(frozen=True)
@@ -75,6 +127,8 @@ class KdConfig(SchedulePlan, StudentTask):
     """Initialization of the teacher."""
     teacher_weights: str | None = None
     """The teacher is not trained: a file of weights, or "imagenet" for torchvision's."""
+    teacher_images: int | None = None
+    """Images of each class that the teacher sees, drawn by its seed; None: all of them."""
     teacher_seed: int = 0
     """Seed of the teacher; students of several seeds share it."""
     teacher_number: int | None = None
@@ -117,7 +171,15 @@ class KdConfig(SchedulePlan, StudentTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(
-            self, ("teachers", "teacher_epochs", "teacher_batch", "teacher_decay_epochs"), least=1
+            self,
+            (
+                "teachers",
+                "teacher_epochs",
+                "teacher_batch",
+                "teacher_decay_epochs",
+                "teacher_images",
+            ),
+            least=1,
         )
         check_range(self, ("teacher_number", "teacher_weight_decay"), least=0)
         check_range(self, ("teacher_lr",), above=0, hint="Adam's usual one is 0.001")
@@ -126,6 +188,11 @@ class KdConfig(SchedulePlan, StudentTask):
             raise UsageError(
                 f"teacher_number is {self.teacher_number}, but the method is {self.method}; a "
                 "teacher's net learns from labels alone (method plain), and of a student it is None"
+            )
+        if self.teacher_weights is not None and self.teacher_images is not None:
+            raise UsageError(
+                f"teacher_images is {self.teacher_images}, but the teacher is not trained here "
+                f"(teacher_weights {self.teacher_weights}); drop one"
             )
         if self.teacher_weights is not None and self.teachers > 1:
             raise UsageError(

@@ -1,13 +1,16 @@
-"""A student of one's own: a module, and the objective or the stages that it learns by.
+"""A student of one's own: a module, the objective or the stages that it learns by, and a distilled
+set that it learns from.
 
-`kd_baselines.train` takes them from Python beside its config, whose fields `net` and `method` are
-then "custom". The config says in words what the objective is, so a resumed run is compared with the
-one that was started.
+`kd_baselines.train` takes them from Python beside its config, whose fields `net`, `method` and
+`data_from` are then "custom". The config says in words what the objective is, so a resumed run is
+compared with the one that was started.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -16,6 +19,7 @@ from torch import nn
 
 from datadistill.config import Value
 from datadistill.data import RealData
+from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 from datadistill.nets.copying import copy_net, keep_hooks
 from datadistill.nets.factory import NetFactory, as_module, is_factory
@@ -34,18 +38,20 @@ GIVEN = "given"  # the initialization of a module that starts from the values it
 
 @dataclass(frozen=True, eq=False)
 class GivenStudent:
-    """What a training was given in place of the net and the method of its config.
+    """What a training was given in place of the net, the method and the images of its config.
 
     Args:
         net: a module, of which a copy is trained from the values it has; or a function that builds
             one, called under the stream of the student's seed. None: the config's.
         objective: of a single stage, by the config's plan.
         stages: one after the other, each by its own plan. Neither: the config's method.
+        data_from: a distilled set, or what the config's field names.
     """
 
     net: nn.Module | NetFactory | None = None
     objective: Objective | Term | None = None
     stages: tuple[Stage, ...] = ()
+    data_from: DistilledDataset | str | os.PathLike[str] | None = None
 
     @classmethod
     def of(
@@ -53,8 +59,9 @@ class GivenStudent:
         net: nn.Module | NetFactory | None,
         objective: Objective | Term | None,
         stages: Stage | Sequence[Stage] | None,
+        data_from: DistilledDataset | str | os.PathLike[str] | None = None,
     ) -> GivenStudent:
-        """Refuses what is no net, no objective and no stage."""
+        """Refuses what is no net, no objective, no stage and no set."""
         if net is not None and not isinstance(net, nn.Module) and not is_factory(net):
             raise UsageError(
                 f"net is {net!r:.60}, wanted a torch module, or a function that builds one"
@@ -73,7 +80,17 @@ class GivenStudent:
         if wrong or (stages is not None and not listed):
             found = f"{wrong[0]!r:.60}" if wrong else "empty"
             raise UsageError(f"stages is {found}, wanted one kd_baselines.Stage or more")
-        return cls(net, objective, listed)
+        if not isinstance(data_from, DistilledDataset | str | os.PathLike | None):
+            raise UsageError(
+                f"data_from is a {type(data_from).__name__}, wanted a DistilledDataset, its file, "
+                "or such as 'random:10'; real images are passed as data="
+            )
+        return cls(net, objective, listed, data_from)
+
+    @property
+    def distilled(self) -> DistilledDataset | None:
+        """The set, where it was given itself."""
+        return self.data_from if isinstance(self.data_from, DistilledDataset) else None
 
     @property
     def names(self) -> dict[str, bool]:
@@ -82,6 +99,7 @@ class GivenStudent:
             "net": self.net is not None,
             "objective": self.objective is not None,
             "stages": bool(self.stages),
+            "data_from": self.distilled is not None,
         }
 
     def put_in(self, config: KdConfig) -> KdConfig:
@@ -94,6 +112,9 @@ class GivenStudent:
                     "them into it, and leave weights out"
                 )
             changes |= {"net": CUSTOM, "net_args": {}}
+        if self.data_from is not None:
+            own = self.distilled is not None
+            changes["data_from"] = CUSTOM if own else os.fspath(self.data_from)  # type: ignore[arg-type]
         if described := self.describe():
             changes |= {"method": CUSTOM, "method_args": described}
         return config.with_changes(**changes)
@@ -104,11 +125,12 @@ class GivenStudent:
             return {"objective": describe_objective(self.objective)}
         return describe_stages(self.stages)
 
-    def to_stages(self, config: KdConfig) -> tuple[Stage, ...]:
-        """The stages with objectives that are copies: what terms own is of one training."""
+    def to_stages(self, plan: FitPlan) -> tuple[Stage, ...]:
+        """The stages with objectives that are copies: what terms own is of one training. `plan` is
+        that of an objective alone."""
         stages = self.stages
         if self.objective is not None:
-            stages = (Stage("student", self.objective, FitPlan.of(config)),)
+            stages = (Stage("student", self.objective, plan),)
         return tuple(replace(s, objective=copy.deepcopy(s.objective)) for s in stages)
 
     def build(self, seed: int, data: RealData) -> tuple[nn.Module, NetSpec, dict[str, str]]:
@@ -135,7 +157,7 @@ def describe_stages(stages: Sequence[Stage]) -> dict[str, Value]:
 
     >>> from kd_baselines.losses import CE, KD
     >>> describe_stages([Stage("student", CE() + KD(T=4), FitPlan(epochs=3), train=("fc",))])
-    {'1 student': 'CE(weight=1) + KD(T=4, weight=1); epochs 3; train fc'}
+    {'1 student': 'CE() + KD(T=4); epochs 3; train fc'}
     """
     found: dict[str, Value] = {}
     default = FitPlan()
@@ -153,17 +175,21 @@ def describe_stages(stages: Sequence[Stage]) -> dict[str, Value]:
 
 
 def describe_objective(objective: Objective | Term) -> str:
-    """The terms of an objective with their arguments, the same for equal objectives."""
+    """The terms of an objective with their arguments that are not the defaults, the same for equal
+    objectives."""
     terms = objective.terms if isinstance(objective, Objective) else [objective]
     return " + ".join(map(_describe_term, terms))
 
 
 def _describe_term(term: nn.Module) -> str:
-    known = {k: v for k, v in sorted(vars(term).items()) if not k.startswith("_")}
+    defaults = {k: p.default for k, p in inspect.signature(type(term)).parameters.items()}
+    defaults["name"] = type(term).__name__.lower()
     parts = [
-        f"{k}={_describe_value(v)}" for k, v in known.items() if k not in ("training", "needs")
+        f"{name}={_describe_value(value)}"
+        for name, value in sorted(vars(term).items())
+        if not name.startswith("_") and name not in ("training", "needs")
+        if name not in defaults or _describe_value(value) != _describe_value(defaults[name])
     ]
-    parts = [part for part in parts if part != f"name={type(term).__name__.lower()}"]
     if state := term.state_dict():
         parts.append(f"tensors={checksum(state)[:16]}")
     return f"{type(term).__name__}({', '.join(parts)})"

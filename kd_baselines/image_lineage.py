@@ -25,7 +25,16 @@ class ImageLineage(Lineage[KdConfig, RealData, SavedNet]):
     """The lineage of `KdConfig`; a score is an error in percent."""
 
     unit = "%"
-    data_fields = ("dataset", "data", "size", "channels", "validation", "teacher_seed", "device")
+    data_fields = (
+        "dataset",
+        "data",
+        "size",
+        "channels",
+        "validation",
+        "normalization",
+        "teacher_seed",
+        "device",
+    )
     kind, file = ImageTraining, SavedNet
 
     def build_first(self, config: KdConfig, seed: int) -> KdConfig:
@@ -50,6 +59,12 @@ class ImageLineage(Lineage[KdConfig, RealData, SavedNet]):
                 raise UsageError(
                     f"{name} is {getattr(config, name)!r}, but every generation starts from a "
                     f"fresh draw; leave --{way} out"
+                )
+        for name in ("data_from", "teacher_images"):
+            if (value := getattr(config, name)) is not None:
+                raise UsageError(
+                    f"{name} is {value!r}, but all generations see the same real images; leave "
+                    f"--{name.replace('_', '-')} out (--per-class takes fewer)"
                 )
         if config.teachers != 1:
             raise UsageError(

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
+from datadistill.config.mean_std import parse_mean_std
 from datadistill.runs.artifact import Artifact
 from datadistill.runs.jsonconfig import dump_config
 from datadistill.runs.tensors import checksum
@@ -77,7 +78,7 @@ def to_record(config: Any) -> dict[str, Any]:
     same = [name for name in LATER if name in record and record[name] == defaults[name]]
     for name in ("device", "data", "teacher_number", *same):
         record.pop(name, None)
-    for name in ("text", "weights", "teacher_weights"):
-        if record.get(name):
+    for name in ("text", "weights", "teacher_weights", "data_from", "normalization"):
+        if record.get(name) and (name != "normalization" or not parse_mean_std(record[name])):
             record[name] = Path(record[name]).name
     return record

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from datadistill.data import RealData, Split
 from datadistill.data.user_split import float_images, split_of
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 
-__all__ = ["as_split", "check_real_data", "float_images", "refuse_distilled"]
+__all__ = ["as_split", "check_real_data", "float_images", "labels_of", "refuse_distilled"]
 
 
 def as_split(data: Any, what: str = "the data") -> Split:
@@ -31,8 +33,22 @@ def as_split(data: Any, what: str = "the data") -> Split:
     if isinstance(data, RealData):
         data = data.train
     if isinstance(data, DistilledDataset):
-        data = (data.images, data.labels)
+        data = (data.images, labels_of(data))
     return split_of(data, what)
+
+
+def labels_of(d: DistilledDataset, which: str = "own") -> Tensor:
+    """Labels of a distilled set to learn: its "own", class numbers or probabilities, or "hard", the
+    class of the largest. Labels for a squared error are refused as its own."""
+    if which == "hard":
+        return d.labels.argmax(1) if d.labels.is_floating_point() else d.labels
+    if d.label_kind == "raw":
+        raise UsageError(
+            "the distilled set's labels are numbers for a squared error, of which there is no "
+            "cross-entropy; take the class of the largest (--data-labels hard, or in fit the pair "
+            "(d.images, d.labels.argmax(1)))"
+        )
+    return d.labels
 
 
 def refuse_distilled(data: Any, why: str) -> None:
@@ -47,8 +63,8 @@ def check_real_data(data: object) -> None:
         return
     refuse_distilled(
         data,
-        "and no test images to score a student on; train on it with kd_baselines.fit(net, data, "
-        "stages), or pass real data",
+        "and no test images to score a student on; pass it as data_from=, beside real data or a "
+        "config that names them",
     )
     raise UsageError(
         f"data is a {type(data).__name__}, wanted a RealData with training and test images; make "

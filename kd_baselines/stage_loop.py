@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from datadistill.data import Split
+from datadistill.distilled import DistilledDataset
 from datadistill.errors import NumericalError
 from datadistill.evaluation.accuracy import accuracy
 from datadistill.nets.copying import bare_net, copy_net, keep_hooks
@@ -21,6 +22,7 @@ from datadistill.torch_defaults import use_library_defaults
 from datadistill.training.fit_loop import Batch, Fit, lay_out, train_mode
 from kd_baselines.distiller import Distiller, TeacherLike
 from kd_baselines.losses.term import Objective
+from kd_baselines.own_steps import OwnSteps
 from kd_baselines.splits import as_split
 from kd_baselines.stages import Stage, groups_of
 from kd_baselines.teacher_cache import CachedTeacher
@@ -38,9 +40,10 @@ def stage_fit(
     seed: int,
     number: int,
     parts: Parts,
+    own_steps: DistilledDataset | None = None,
 ) -> Fit:
     """The fit of one stage. At each step it writes the loss and each term's value, (), into
-    `parts`."""
+    `parts`. A set as `own_steps` has its own schedule in place of the stage's plan."""
     distiller = Distiller(student, stage.objective, teacher, sample=split, seed=seed, number=number)
     objective: Objective = distiller.objective
     train_mode(student)
@@ -59,6 +62,9 @@ def stage_fit(
     ):
         with interruptible():  # here and not in the first step, in which nothing may be broken off
             teacher.complete()
+    if own_steps is not None:
+        own: Fit = OwnSteps(tensors, loss, split, own_steps, seed=seed)
+        return own
     groups = groups_of(stage, student, objective)
     own = Fit(tensors, loss, split, stage.plan, groups=groups, seed=seed, nets=number)
     return own
@@ -74,6 +80,8 @@ class StagedLoop:
             parts of each batch into the dictionary.
         split: training images.
         validation: the split on which accuracy is measured after each epoch.
+        test_every: of so many epochs after one alone, and after the last.
+        steps: of a stage where its plan does not say.
     """
 
     def __init__(
@@ -83,13 +91,20 @@ class StagedLoop:
         start: Callable[[int, Parts], Fit],
         split: Split,
         validation: Split,
+        *,
+        test_every: int = 1,
+        steps: int | None = None,
     ) -> None:
         self.net, self.stages, self.validation = net, tuple(stages), validation
+        self.test_every = test_every
         self._make = start
         train_mode(net)
         # a layer in evaluation mode was frozen on purpose
         self._modes = [(module, module.training) for module in net.modules()]
-        self._steps = [stage.plan.epochs * -(-len(split) // stage.plan.batch) for stage in stages]
+        self._steps = [
+            stage.plan.epochs * -(-len(split) // stage.plan.batch) if steps is None else steps
+            for stage in stages
+        ]
         self._start(0)
 
     def _start(self, stage: int) -> None:
@@ -144,8 +159,9 @@ class StagedLoop:
             "epoch": self.fit.step // self.fit.steps_per_epoch,
             **means,
         }
+        is_tested = self.fit.is_done or line["epoch"] % self.test_every == 0
         with interruptible():
-            if len(self.validation):
+            if len(self.validation) and is_tested:
                 line["accuracy"] = accuracy(self.net, {}, self.validation)
         if self.fit.is_done:
             _reset_net(self.net)

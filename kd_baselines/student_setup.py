@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +13,8 @@ from torch import nn
 from datadistill.config import RunOptions
 from datadistill.data import RealData
 from datadistill.data.augmentation import check_augmentations
-from datadistill.errors import DataError
-from datadistill.nets import draw
+from datadistill.errors import DataError, UsageError
+from datadistill.nets import draw, has_batchnorm, reestimate
 from datadistill.nets.spec import CUSTOM, NetSpec
 from datadistill.nets.weights import read_weights
 from datadistill.streams import generator
@@ -24,6 +25,7 @@ from kd_baselines.config import KdConfig
 from kd_baselines.distiller import Distiller
 from kd_baselines.given_student import NOTHING, GivenStudent
 from kd_baselines.heads import two_headed
+from kd_baselines.image_source import ImageSource, find_source, refuse_own_steps, start_at
 from kd_baselines.losses.term import Needs, Objective, Term
 from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import SavedNet
@@ -46,6 +48,8 @@ __all__ = [
     "wants_teacher",
 ]
 
+TESTS = 20
+"""Tests on the validation images in a training on a distilled set or a coreset."""
 CACHE_BYTES = 2 << 30
 """Features of a teacher are kept where they take at most this much memory."""
 
@@ -99,7 +103,7 @@ def build_initial(
 class Setup:
     """The student of one run and its stages. `teacher` is trained, or untrained to check what fits;
     None where the method needs none. `data` are on the device of the run; `given` has what stands
-    in place of the config's net and method."""
+    in place of the config's net and method, `source` of its images where they have been found."""
 
     def __init__(
         self,
@@ -108,12 +112,22 @@ class Setup:
         teacher: Teacher | None,
         options: RunOptions,
         given: GivenStudent = NOTHING,
+        source: ImageSource | None = None,
     ) -> None:
         self.config, self.data = config, data
-        self.stages = make_stages(config, given)
+        self.source = source or find_source(config, data, given.distilled)
+        self.own = None if self.source is None else self.source.own
+        plan = FitPlan.of(config)
+        if self.own is not None:
+            plan = FitPlan(epochs=self.own.schedule.epochs)
+        self.stages = make_stages(config, given, plan)
         self.teacher = teacher if wants_teacher(config, given) else None
-        self.split = student_split(config, data)
+        self.split = student_split(config, data) if self.source is None else self.source.split
         self.student, self.spec, self.origin = build_initial(config, data, options, given)
+        if self.own is not None:
+            _refuse_stages(self.stages)
+            refuse_own_steps(self.own, self.student)
+            start_at(self.own, self.student)
         self.source_classes = None
         if has_two_heads(config) and self.teacher is not None:
             self.source_classes = int(self.teacher(data.train.images[:2]).shape[1])
@@ -151,21 +165,35 @@ class Setup:
         def start(number: int, parts: dict[str, Any]) -> Fit:
             stage = self.stages[number]
             teacher = self._cache_teacher(stage) if _get_needs(stage).is_teacher_needed else None
-            return stage_fit(
-                self.student, stage, teacher, self.split, self.config.seed, first + number, parts
-            )
+            seed, net = self.config.seed, first + number
+            return stage_fit(self.student, stage, teacher, self.split, seed, net, parts, self.own)
 
-        return StagedLoop(self.student, self.stages, start, self.split, self.data.validation)
+        loop = partial(StagedLoop, self.student, self.stages, start, self.split)
+        if self.source is None:
+            return loop(self.data.validation)
+        # epochs of a few images take less than a test
+        every = max(1, max(stage.plan.epochs for stage in self.stages) // TESTS)
+        steps = None if self.own is None else self.own.schedule.steps
+        return loop(self.data.validation, test_every=every, steps=steps)
+
+    def reestimate(self) -> None:
+        """Estimate the statistics of BatchNorm on the images of a set in whose own steps the
+        student was trained."""
+        if self.own is not None and has_batchnorm(self.student):
+            reestimate(self.student, [self.split.images[i] for i in self.own.schedule.batches])
 
     def to_saved(self, scores: dict[str, Any] | None) -> SavedNet:
-        return save_net(
+        saved = save_net(
             self.config, self.data, self.student, self.spec, scores, self.source_classes
         )
+        if self.source is None:
+            return saved
+        return replace(saved, record={**(saved.record or {}), **self.source.record()})
 
     def _cache_teacher(self, stage: Stage) -> Teacher | CachedTeacher | None:
         """The teacher's outputs kept, where that gives the same and fits into memory."""
         needs, teacher = _get_needs(stage), self.teacher
-        again = needs.teacher_input_gradients or needs.teacher or stage.plan.augment
+        again = needs.teacher_input_gradients or needs.teacher or stage.plan.augment or self.own
         if teacher is None or again or not self.config.cache or stage.plan.epochs < 2:
             return teacher
         layers = sorted(needs.teacher_features, key=str)
@@ -189,12 +217,24 @@ def has_two_heads(config: KdConfig) -> bool:
     return config.method != CUSTOM and METHODS[config.method].two_headed
 
 
-def make_stages(config: KdConfig, given: GivenStudent = NOTHING) -> tuple[Stage, ...]:
-    """The stages of the method, or the given ones; that of a teacher's net has the name of its
-    arm."""
-    if found := given.to_stages(config):
+def _refuse_stages(stages: Sequence[Stage]) -> None:
+    if len(stages) > 1 or any(s.train or s.until or s.multipliers for s in stages):
+        names = ", ".join(stage.name for stage in stages)
+        raise UsageError(
+            f"the stages are {names}, and the own steps of a set are one training of the whole "
+            "net; take the plain schedule (--data-schedule plain)"
+        )
+
+
+def make_stages(
+    config: KdConfig, given: GivenStudent = NOTHING, plan: FitPlan | None = None
+) -> tuple[Stage, ...]:
+    """The stages of the method, or the given ones; that of a teacher's net has the name of its arm.
+    `plan` stands in place of the config's."""
+    plan = FitPlan.of(config) if plan is None else plan
+    if found := given.to_stages(plan):
         return found
-    stages = stages_of(config.method, FitPlan.of(config), config.method_args)
+    stages = stages_of(config.method, plan, config.method_args)
     return stages if config.teacher_number is None else (replace(stages[0], name=config.arm),)
 
 

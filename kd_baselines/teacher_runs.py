@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from datadistill.config import RunOptions
-from datadistill.config.plans import FolderPlan, RunConfig, SchedulePlan
+from datadistill.config.plans import FolderPlan, NormalizationPlan, RunConfig, SchedulePlan
 from datadistill.data import RealData
 from datadistill.errors import DataError
 from datadistill.streams import generator
@@ -42,8 +42,8 @@ def teacher_fields(config: KdConfig) -> dict[str, Any]:
 
 
 def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:
-    """The run of net `number` of the teacher of a student's config: on all training images and
-    their labels.
+    """The run of net `number` of the teacher of a student's config: on the real training images,
+    all or `teacher_images` of each class, and their labels.
 
     Example:
         >>> teacher = teacher_config(
@@ -56,7 +56,9 @@ def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:
     return KdConfig(
         **asdict(run),
         **asdict(FolderPlan.of(config)),
+        **asdict(NormalizationPlan.of(config)),
         **teacher_fields(config),
+        per_class=config.teacher_images,
         noise=config.noise,
         arm=net_names("teacher", config)[number],
         teacher_seed=run.seed,

@@ -14,6 +14,7 @@ from torch import nn
 from datadistill.config import HARMLESS, RunOptions
 from datadistill.data import RealData, from_config
 from datadistill.device import resolve
+from datadistill.distilled import DistilledDataset
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import arguments
 from datadistill.nets.factory import NetFactory
@@ -28,6 +29,7 @@ from datadistill.runs.kinds import Work
 from datadistill.runs.resume import fingerprints
 from datadistill.studies.study import Job
 from datadistill.torch_defaults import use_library_defaults
+from datadistill.training.normalization_from_config import choose_normalization
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
 from kd_baselines.given_student import NOTHING, GivenStudent
@@ -95,6 +97,7 @@ def train(
     net: nn.Module | NetFactory | None = None,
     objective: Objective | Term | None = None,
     stages: Stage | Sequence[Stage] | None = None,
+    data_from: DistilledDataset | str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     options: RunOptions = RunOptions(quiet=True),  # noqa: B008  (frozen)
@@ -117,6 +120,9 @@ def train(
             config's plan.
         stages: in place of the config's method and plan: each has an objective and a plan. Pass
             net, objective and stages again to resume.
+        data_from: a distilled set, or its file or run folder, whose images the student sees in
+            place of the real training images; or such as "random:10" (see `KdConfig.data_from`).
+            The teacher and the tests have the real images.
         out: a run folder to write: config, metrics (a line an epoch), checkpoints, both nets, and
             in `teacher/` (`teacher-1/`, ...) the runs of the teacher. None writes nothing.
         resume: continue the run in `out` in the middle of the epoch where it stopped, to the same
@@ -148,7 +154,7 @@ def train(
         >>> train(tiny.with_changes(method="plain"), net=net).scores.accuracy > 60
         True
     """
-    given = GivenStudent.of(net, objective, stages)
+    given = GivenStudent.of(net, objective, stages, data_from)
     if config is None and net is not None and not resume:
         config = _default_config(data, teacher, given)
     return run(ImageTraining(data, teacher, given), config, out, resume=resume, options=options)
@@ -208,6 +214,8 @@ class ImageTraining(StudentKind[KdConfig, Trained, RealData, Teacher]):
         if config.method == CUSTOM:
             name = "objective" if "objective" in config.method_args else "stages"
             found[name] = here[name]
+        if config.data_from == CUSTOM:
+            found["data_from"] = here["data_from"]
         return found
 
     def check(
@@ -297,6 +305,8 @@ class _Training(StudentWork[Trained]):
         # refuses what does not fit before a teacher is trained
         self.setup = Setup(config, real, teacher, options, self.given)
         found |= self.setup.origin
+        if self.setup.source is not None:
+            found["data_from"] = self.setup.source.fingerprint
         self.fingerprints = fingerprints(real, self.setup.student, found)
 
     def run_inputs(self, folder: RunFolder | None, options: RunOptions) -> None:
@@ -307,7 +317,8 @@ class _Training(StudentWork[Trained]):
             else:
                 saved, new = self.pretrained or self._train_teacher(folder, options), True
             teacher = saved.to_teacher().to(self.device)
-            self.setup = Setup(self.config, self.real, teacher, options, self.given)
+            source = self.setup.source
+            self.setup = Setup(self.config, self.real, teacher, options, self.given, source)
             if file is not None and new:
                 saved.save(file)
         self.loop, self.teacher = self.setup.loop(), self.setup.teacher
@@ -352,6 +363,7 @@ class _Training(StudentWork[Trained]):
 
     def test(self) -> Trained:
         setup, config = self.setup, self.config
+        setup.reestimate()
         student, scores = setup.student.eval(), None
         if setup.spec.args["classes"] == len(self.real.classes):
             scores = score(
@@ -364,5 +376,11 @@ class _Training(StudentWork[Trained]):
 def load_data(config: KdConfig, options: RunOptions, data: RealData | None = None) -> RealData:
     """The data of a run, on its device: yours, or those that its config names."""
     if data is None:
-        data = from_config.load_data(config, options, seed=config.teacher_seed, folder=config.data)
+        data = from_config.load_data(
+            config,
+            options,
+            seed=config.teacher_seed,
+            folder=config.data,
+            normalization=choose_normalization(config),
+        )
     return data.to(resolve(config.device))

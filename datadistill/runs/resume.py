@@ -41,6 +41,7 @@ STARTS = (
     "teacher",
     "teacher_weights",
     "boost_from",
+    "data_from",
 )
 
 
@@ -106,6 +107,11 @@ def refuse_others(
                 raise UsageError(
                     f"{folder.path} was grown from another set (its fingerprint differs); pass "
                     "that one with --boost-from"
+                )
+            if name == "data_from":
+                raise UsageError(
+                    f"{folder.path} was started on another set of images (its fingerprint "
+                    "differs); restore its file, or pass data_from= that set"
                 )
             raise UsageError(
                 f"{folder.path} was started from another "

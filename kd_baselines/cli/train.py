@@ -95,6 +95,12 @@ class TrainCommand(RunCommand[F, C]):
             )
             saved = file.load(out)  # from disk: what is told of is what is kept
         scores = self.say_scores(output, saved, saved.scores)
+        images = {k: v for k, v in (saved.record or {}).items() if k.startswith("data_")}
+        if images:
+            output.say(
+                f"learned from the {images['data_from_images']} images of {images['data_from']} "
+                f"({images['data_from_bytes']:,} bytes, {images['data_from_fingerprint'][:19]})"
+            )
         number, changed = published_of_run(out, self.config_class)
         say_published(output, number, changed)
         own_teacher = f"{TEACHER}, " if (out / TEACHER).exists() else ""
@@ -116,6 +122,7 @@ class TrainCommand(RunCommand[F, C]):
                 "seconds": seconds,
                 "published": number,
                 "changed": changed,
+                **images,
                 **scores,
             }
         )

@@ -148,7 +148,7 @@ SCHEDULES = (
 )
 
 
-@pytest.mark.parametrize(("own", "other"), permutations(SCHEDULES, 2))
+@pytest.mark.parametrize(("own", "other"), list(permutations(SCHEDULES, 2)))
 def test_every_number_of_the_config_reaches_its_plan(own, other, data):
     student = {
         "epochs": 3,
