@@ -75,7 +75,13 @@ def _points(ax: Axes, panel: PointPanel) -> None:
             va="center",
             fontsize=8.5,
             color=color,
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkB": 3},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": GREY,
+                "linewidth": 0.6,
+                "relpos": (0.0, 0.5),  # from the middle of the label's left side
+                "shrinkB": 3,
+            },
         )
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
