@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from datadistill.pool import Pool as Pool
     from datadistill.recipes import recipe as recipe
     from datadistill.recipes.pools import pool_recipe as pool_recipe
+    from datadistill.teacher_labels import relabel as relabel
     from datadistill.training import distill as distill
     from datadistill.training.dry_run import DryRun as DryRun
     from datadistill.training.dry_run import dry_run as dry_run
@@ -87,6 +88,7 @@ _HOME = {
     "Pool": "pool",
     "recipe": "recipes",
     "pool_recipe": "recipes.pools",
+    "relabel": "teacher_labels",
     "distill": "training",
     "DryRun": "training.dry_run",
     "dry_run": "training.dry_run",

@@ -322,6 +322,19 @@ class DistilledDataset(InitialValues):
         check_set(changed)
         return changed
 
+    def with_labels(self, labels: Tensor, **origin: Any) -> DistilledDataset:
+        """A copy with other labels, (N,) integers or (N, K) probabilities, and more in its origin;
+        accuracies were those of the labels before.
+
+        Raises:
+            DataError: labels that do not fit the images and classes.
+        """
+        changed = self._replace(
+            labels=labels, loss="cross-entropy", origin={**self.origin, **origin}, accuracies={}
+        )
+        check_set(changed)
+        return changed
+
     def with_training(
         self, schedule: Schedule, step_sizes: Float[Tensor, " T"], update: UpdateRule
     ) -> DistilledDataset:

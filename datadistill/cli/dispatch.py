@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("distill", "learn a distilled set: a recipe, or --resume DIR"),
     "evaluate": ("evaluate", "train held-out nets on a set and test them"),
     "compare": ("compare", "put a set beside real images, k-means, averages and neighbours"),
+    "relabel": ("relabel", "give a set soft labels of trained nets"),
     "finetune": ("finetune", "adapt your own net with a set, beside ordinary fine-tuning"),
     "reproduce": ("reproduce", "make a table or figure of the paper again, beside its own numbers"),
     "pretrain": ("pretrain", "train a pool of nets to start from: a pool recipe, or --resume DIR"),

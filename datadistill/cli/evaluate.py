@@ -41,6 +41,11 @@ class Evaluate:
     protocol: random-real, k-means, herding, average-real."""
     sets: int | None = None
     """Of random-real and k-means beside the set; default 3."""
+    teachers: Path | None = None
+    """A pool whose nets give the set, and the real images beside it, soft labels in the place of
+    their own; see datadistill relabel."""
+    temperature: float = 4.0
+    """Of these labels."""
     split: Literal["test", "validation", "train"] = "test"
     """Which real images to test on."""
     pool: Path | None = None
@@ -64,10 +69,10 @@ def run(argv: Sequence[str]) -> int:
     """Parse, evaluate, print."""
     args = parse(Evaluate, argv, "datadistill evaluate")
     other = args.net or args.beside or args.quantize or args.split != "test" or args.init
-    if args.save and (other or args.protocol != "own"):
+    if args.save and (other or args.teachers or args.protocol != "own"):
         raise UsageError(
             "--save writes how the set does by its own steps on its own net and the test split; "
-            "leave --net, --init, --beside, --quantize, --split and --protocol out"
+            "leave --net, --init, --beside, --quantize, --teachers, --split and --protocol out"
         )
     options = args.options
     output = open_output(options)
@@ -75,12 +80,18 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.evaluation.cross_architecture import evaluate_across
     from datadistill.evaluation.own_data import load_own_data
     from datadistill.evaluation.saving import save_accuracies
+    from datadistill.pool import Pool
     from datadistill.runs.signals import StopFlag, interruptible
 
     folder = find_folder(args.set_, args.data, output)
     d = load_set(args.set_, output, args.weights, options.download)
     if args.quantize is not None:
         d = d.quantized(args.quantize)
+    teachers = None if args.teachers is None else Pool.load(args.teachers)
+    if teachers is not None:
+        output.say(
+            f"labels: of the {teachers.total} nets of {args.teachers}, T = {args.temperature:g}"
+        )
     stopped = "stopped; nothing was measured to the end, and no file was changed"
     with StopFlag(), interruptible(stopped), output.redirect_prints():
         data = load_own_data(
@@ -97,6 +108,8 @@ def run(argv: Sequence[str]) -> int:
             seed=args.seed,
             device=options.device,
             protocol=args.protocol,
+            teachers=teachers,
+            temperature=args.temperature,
             epochs=args.epochs,
             init=args.init,
             pool=args.pool,
@@ -111,7 +124,8 @@ def run(argv: Sequence[str]) -> int:
         cross_table(output, rows, d)
     # first: whatever becomes of the file
     every = [row.as_dict() for row in rows]
-    output.result({**found, "quantize": args.quantize, "rows": every})
+    labels = {"teachers": None if teachers is None else teachers.total}
+    output.result({**found, "quantize": args.quantize, **labels, "rows": every})
     if args.save:
         output.say(f"wrote the accuracies into {save_accuracies(args.set_, d, found)}")
     output.say(f"next: datadistill show {args.set_}")

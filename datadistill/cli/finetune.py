@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Literal
 
 from datadistill.cli.finetuning_table import finetuning_table
 from datadistill.cli.options import MachineOptions, NamesAndValues, SetPath, open_output, parse
-from datadistill.cli.outputs import refuse_inputs
+from datadistill.cli.outputs import name_beside, refuse_inputs, refuse_taken
 from datadistill.cli.own_run import find_folder, find_weights
 from datadistill.config.values import check_range
 from datadistill.errors import UsageError
@@ -141,14 +140,9 @@ def choose_out(args: Finetune, weights: str | None, folder: Path | None) -> Path
     """The file for the net: a new one, in a folder that is there."""
     from datadistill.training.adapted_net import refuse_suffix
 
-    beside = Path(os.path.abspath(args.set_)) if args.set_.name in ("", "..") else args.set_
-    name = beside.name if args.set_.is_dir() else beside.stem
-    out = args.out or beside.with_name(f"{name}-finetuned.safetensors")
+    out = args.out or name_beside(args.set_, "finetuned")
     refuse_suffix(out)
     refuse_inputs(out, args.set_, None if weights is None else Path(weights))
     refuse_inside(out, folder)
-    if out.exists():
-        raise UsageError(f"{out} exists already; pass --out FILE, one that does not exist")
-    if not out.parent.is_dir():
-        raise UsageError(f"cannot write to {out}: {out.parent} is no folder; make it first")
+    refuse_taken(out)
     return out

@@ -26,6 +26,7 @@ from datadistill.evaluation.tested_nets import net_of, with_values_of
 from datadistill.nets.factory import NetFactory
 from datadistill.progress import Report, iterate, show_progress
 from datadistill.stats import Interval, deviation, mean, paired_difference
+from datadistill.teacher_labels import TEMPERATURE, Teachers, relabel
 from datadistill.torch_defaults import use_library_defaults
 
 DISTILLED = "distilled"
@@ -82,6 +83,8 @@ def evaluate_across(
     data_root: str | None = None,
     device: str = "auto",
     protocol: str | Protocol = OWN,
+    teachers: Teachers | None = None,
+    temperature: float = TEMPERATURE,
     seed: int = 0,
     progress: bool | Report = False,
     **how: Any,
@@ -95,6 +98,8 @@ def evaluate_across(
             them.
         sets: how many of each kind of coreset that is drawn; default 3.
         data, data_root, device, protocol: as of `evaluate`.
+        teachers, temperature: give the set, and the coresets beside it, their soft labels, as
+            `relabel` does.
         seed: stream of the nets and of the coresets.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it
             goes on.
@@ -105,7 +110,7 @@ def evaluate_across(
 
     Raises:
         UsageError: an unknown coreset, a number of sets where none is drawn, coresets by the
-            protocol "own", or beside a set that attacks.
+            protocol "own", or beside a set that attacks; what `relabel` refuses.
         DataError: fewer real images of a class than the set has.
 
     Example:
@@ -122,6 +127,11 @@ def evaluate_across(
         count = 1 if name in DETERMINISTIC else (sets or SETS)
         made = [coreset(d.to(where), BASELINES[name], real.train, seed, n) for n in range(count)]
         tested[name] = made
+    if teachers is not None:
+        tested = {
+            k: [relabel(one, teachers, temperature=temperature) for one in v]
+            for k, v in tested.items()
+        }
     rows: list[CrossRow] = []
     pairs = [(net, name) for net in architectures for name in tested]
     for net, name in iterate(pairs, "testing sets", len(pairs)):

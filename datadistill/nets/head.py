@@ -22,6 +22,7 @@ from torch.nn.modules.conv import _ConvNd
 from datadistill.errors import UsageError
 from datadistill.nets.copying import copy_net
 from datadistill.nets.functional import call_with
+from datadistill.nets.logits import refuse_no_logits
 from datadistill.nets.weights import last_layer
 from datadistill.streams import global_stream
 
@@ -66,7 +67,7 @@ def head_input(
     handle = head.register_forward_pre_hook(lambda _, args: seen.append(args[0] if args else None))
     try:
         # a layer of the body may work in place, or draw in evaluation mode too
-        with _in_evaluation(net), global_stream(0, "evaluation", 0, everything=True):
+        with in_evaluation(net), global_stream(0, "evaluation", 0, everything=True):
             if theta is None:
                 net(images.clone())
             else:
@@ -125,7 +126,7 @@ def is_linear_head(net: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
     head = net.get_submodule(last_layer(net))
     if isinstance(head, _ConvNd) and any(k != 1 for k in head.kernel_size):
         return False
-    return _is_near(_logits(net, images), head_logits(net, features_of(net, images)))
+    return _is_near(logits_of(net, images), head_logits(net, features_of(net, images)))
 
 
 def require_linear_head(net: nn.Module, images: Float[Tensor, "n c h w"], instead: str) -> None:
@@ -179,7 +180,7 @@ def put_linear_head(
         head.weight.copy_(weight.view_as(head.weight))
         for shift in (0.0, _LARGE * float(wanted.abs().max())):
             head.bias.copy_(bias + shift)
-            if _is_near(_logits(trained, images) - shift, wanted):
+            if _is_near(logits_of(trained, images) - shift, wanted):
                 return trained
     raise UsageError(
         f"a linear head cannot take the place of the net's last layer {name} "
@@ -193,9 +194,13 @@ def _is_near(found: Tensor, wanted: Tensor) -> bool:
     return found.shape == wanted.shape and float((found - wanted).abs().max()) <= TOLERANCE * size
 
 
-def _logits(net: nn.Module, images: Tensor) -> Tensor:
-    with _in_evaluation(net):
-        return torch.cat([net(x.clone()) for x in _chunks(images)])
+@torch.no_grad()
+def logits_of(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """The logits in evaluation mode, computed in chunks."""
+    with in_evaluation(net):
+        found = [net(x.clone()) for x in _chunks(images)]
+    refuse_no_logits(found[0], mode="evaluation")
+    return torch.cat(found)
 
 
 def _chunks(images: Tensor, pixels: int = CHUNK) -> tuple[Tensor, ...]:
@@ -203,7 +208,7 @@ def _chunks(images: Tensor, pixels: int = CHUNK) -> tuple[Tensor, ...]:
 
 
 @contextlib.contextmanager
-def _in_evaluation(net: nn.Module) -> Iterator[None]:
+def in_evaluation(net: nn.Module) -> Iterator[None]:
     """Every layer in evaluation mode, for a while."""
     modes = [(m, m.training) for m in net.modules()]
     try:

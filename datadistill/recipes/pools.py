@@ -18,6 +18,7 @@ from typing import Any
 from datadistill.config import PoolConfig
 from datadistill.errors import UsageError, suggest
 from datadistill.recipes import experts
+from datadistill.recipes.field import convnet
 from datadistill.recipes.summary import summary_of
 
 
@@ -158,6 +159,37 @@ def digits_28_lenet_smoke() -> PoolConfig:
     )
 
 
+def mnist5k_teachers() -> PoolConfig:
+    """3 narrow ConvNets trained on 5,000 MNIST images, to label distilled sets with (datadistill
+    relabel): under a minute of a core, offline."""
+    return PoolConfig(
+        recipe="mnist5k-teachers", **_THREE, **_narrow_convnet("mnist5k"), epochs=6, decay_epochs=5
+    )
+
+
+def mnist_teachers_cpu() -> PoolConfig:
+    """3 narrow ConvNets trained on MNIST, to label distilled sets with (datadistill relabel): some
+    minutes of a core."""
+    return PoolConfig(
+        recipe="mnist-teachers-cpu", **_THREE, **_narrow_convnet("mnist"), epochs=2, decay_epochs=1
+    )
+
+
+def _narrow_convnet(dataset: str) -> dict[str, Any]:
+    """The narrow ConvNet that sets are learned with on two cores."""
+    fields = convnet(dataset, 32)
+    return {name: fields[name] for name in ("dataset", "net", "net_args", "init")}
+
+
+_THREE: dict[str, Any] = {
+    "nets": 1,
+    "validation_nets": 1,
+    "held_out": 1,
+    "batch": 64,
+    "lr": 2e-3,
+    "decay_factor": 0.2,
+}
+
 PAPER = "Wang et al. 2018"
 
 POOLS: dict[str, PoolPage] = {
@@ -171,6 +203,8 @@ POOLS: dict[str, PoolPage] = {
     "usps-lenet": PoolPage(usps_lenet, f"97.3 ± 0.3 ({PAPER}, table 2)"),
     "svhn-lenet": PoolPage(svhn_lenet, "-"),
     "cifar10-alexcifarnet": PoolPage(cifar10_alexcifarnet, f"78.2 ± 1.1 ({PAPER}, project page)"),
+    "mnist5k-teachers": PoolPage(mnist5k_teachers, "-"),
+    "mnist-teachers-cpu": PoolPage(mnist_teachers_cpu, "-"),
     "mnist5k-experts": PoolPage(experts.mnist5k_experts, "-"),
     "mnist-experts-cpu": PoolPage(experts.mnist_experts_cpu, "-"),
     **{f"{name}-experts": PoolPage(partial(experts.experts, name), "-") for name in experts.DATA},

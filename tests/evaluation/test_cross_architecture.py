@@ -163,4 +163,4 @@ def test_sets_that_nothing_is_drawn_for(file, capsys):
 def test_a_protocol_is_not_saved(file, capsys):
     assert main(["evaluate", file, "--protocol", "plain", "--save"]) == 2
     said = capsys.readouterr().err
-    assert "leave --net, --init, --beside, --quantize, --split and --protocol out" in said
+    assert "--beside, --quantize, --teachers, --split and --protocol out" in said

@@ -31,6 +31,7 @@ SETS = {
     "pretrained_values",
     "quantization",
     "real_features",
+    "teacher_labels",
     "unfinished",
 }
 BELOW_METHODS = BOTTOM | BUILDING | SETS
