@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from kd_baselines.losses import AttentionJacobian as AttentionJacobian
     from kd_baselines.losses import AttentionTransfer as AttentionTransfer
     from kd_baselines.losses import BornAgain as BornAgain
+    from kd_baselines.losses import DeepMutual as DeepMutual
     from kd_baselines.losses import FitNetsKD as FitNetsKD
     from kd_baselines.losses import GradientAttention as GradientAttention
     from kd_baselines.losses import Hint as Hint
@@ -87,6 +88,7 @@ _HOME = {
     "KD": "losses",
     "AttentionJacobian": "losses",
     "AttentionTransfer": "losses",
+    "DeepMutual": "losses",
     "FitNetsKD": "losses",
     "DIST": "losses",
     "DKD": "losses",

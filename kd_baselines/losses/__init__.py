@@ -34,6 +34,7 @@ from kd_baselines.losses.jacobian import JacobianMatching, jacobian_matching_los
 from kd_baselines.losses.jacobian_norm import JacobianNorm, jacobian_norm_penalty
 from kd_baselines.losses.logit_regression import LogitRegression, logit_regression_loss
 from kd_baselines.losses.logit_standardization import standardize_logits
+from kd_baselines.losses.mutual import DeepMutual, mutual_loss
 from kd_baselines.losses.noisy_logits import NoisyLogits, noisy_logit_loss
 from kd_baselines.losses.relational import (
     RKDAngle,
@@ -58,6 +59,7 @@ __all__ = [
     "AttentionJacobian",
     "AttentionTransfer",
     "BornAgain",
+    "DeepMutual",
     "FitNetsKD",
     "Fusion",
     "GradientAttention",
@@ -97,6 +99,7 @@ __all__ = [
     "jacobian_matching_loss",
     "jacobian_norm_penalty",
     "logit_regression_loss",
+    "mutual_loss",
     "noisy_logit_loss",
     "rkd_angle_loss",
     "rkd_distance_loss",

@@ -137,6 +137,12 @@ METHODS: dict[str, Method] = {
         "labels, and the teacher's layers from the student's own and deeper ones, fused",
         "Chen et al. 2021 (Knowledge Review)",
     ),
+    "mutual": Method(
+        comparison_methods.mutual,
+        "labels, and peers that are trained with the student, no teacher",
+        "Zhang et al. 2018 (Deep Mutual Learning)",
+        teacher=False,
+    ),
     "crd": Method(
         comparison_methods.crd,
         "labels, and which vector of the teacher belongs to the same image",

@@ -13,6 +13,7 @@ from kd_baselines.losses import (
     DIST,
     DKD,
     KD,
+    DeepMutual,
     GradientAttention,
     Linear,
     ReviewKD,
@@ -142,6 +143,23 @@ def review(
     """
     term = ReviewKD(layer_pairs(layers), weight=_warm_up(weight, warmup))
     return one_stage(plan, CE(weight=label_weight), term)
+
+
+def mutual(
+    plan: FitPlan,
+    *,
+    peers: int = 1,
+    init: str = "default",
+    weight: float = 1.0,
+    label_weight: float = 1.0,
+) -> Stages:
+    """label_weight * CE + weight * DeepMutual: nets like the student are trained with it and teach
+    each other; there is no teacher.
+
+    peers   nets beside the student, thrown away at the end
+    init    distribution of their first weights
+    """
+    return one_stage(plan, CE(weight=label_weight), DeepMutual(peers, init, weight))
 
 
 def gradient_attention(plan: FitPlan, *, beta: float = 1.0, label_weight: float = 1.0) -> Stages:

@@ -15,6 +15,7 @@ from kd_baselines.recipes.fitnets import PAGES as FITNETS
 from kd_baselines.recipes.hinton import PAGES as HINTON
 from kd_baselines.recipes.jacobian import PAGES as JACOBIAN
 from kd_baselines.recipes.language import PAGES as LANGUAGE
+from kd_baselines.recipes.mutual import PAGES as MUTUAL
 from kd_baselines.recipes.recipe_page import NOT_VERIFIED, OWN, Arm, Config, Page
 from kd_baselines.recipes.transfer import PAGES as TRANSFER
 
@@ -27,6 +28,7 @@ RECIPES: dict[str, Page] = {
     **ATTENTION,
     **TRANSFER,
     **BORN_AGAIN,
+    **MUTUAL,
     **LANGUAGE,
 }
 

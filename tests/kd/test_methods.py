@@ -202,6 +202,7 @@ TERMS = [  # method, arguments, the terms of its last stage with their weights i
     ("similarity-preserving", {}, {"CE": 1.0, "SimilarityPreserving": 3000.0}),
     ("reviewkd", {}, {"CE": 1.0, "ReviewKD": 5.0 / 20}),
     ("reviewkd", {"warmup": 0, "weight": 0.6}, {"CE": 1.0, "ReviewKD": 0.6}),
+    ("mutual", {"peers": 2}, {"CE": 1.0, "DeepMutual": 1.0}),
     ("gradient-attention", {"beta": 0.5}, {"CE": 1.0, "GradientAttention": 0.25}),
     ("crd", {}, {"CE": 1.0, "CRD": 0.8}),
     ("crd", {"soft_weight": 1.0}, {"CE": 1.0, "KD": 1.0, "CRD": 0.8}),

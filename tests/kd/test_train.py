@@ -71,6 +71,7 @@ ARGS = {
     "logit-standardization": {},
     "crd": {"layers": "classifier:in=classifier:in", "negatives": 8, "dimension": 4},
     "gradient-attention": {},
+    "mutual": {},
     "reviewkd": {"layers": "convs.1:convs.0,convs.2:convs.1", "warmup": 1},
     "rkd": {"layers": "classifier:in=classifier:in"},
     "similarity-preserving": {"layers": "convs.1:convs.0", "weight": 1.0},

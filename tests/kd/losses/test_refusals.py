@@ -306,6 +306,7 @@ WEIGHED = [
     partial(kd.CRD, PAIR),
     kd.GradientAttention,
     partial(kd.ReviewKD, PAIR),
+    kd.DeepMutual,
 ]
 MEAN = kd.Teacher(affine(), mode="batch_stats")
 TERMS = [
@@ -445,6 +446,7 @@ ONE_LOGIT = {  # a softmax of one logit is always 1
     "DKPP": lambda: step(kd.DKPP()),
     "DKD": lambda: step(kd.DKD()),
     "DIST": lambda: step(kd.DIST()),
+    "DeepMutual": lambda: step(kd.DeepMutual()),
     "InputNoise": lambda: step(kd.InputNoise(0.1)),
     "GradientAttention": lambda: step(kd.GradientAttention()),
     "JacobianMatching": lambda: step(kd.JacobianMatching(form="cross-entropy")),
