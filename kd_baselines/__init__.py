@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from kd_baselines.losses import RKDDistance as RKDDistance
     from kd_baselines.losses import SimilarityPreserving as SimilarityPreserving
     from kd_baselines.losses import Term as Term
+    from kd_baselines.net_export import export as export
     from kd_baselines.netfile import SavedNet as SavedNet
     from kd_baselines.recipes import recipe as recipe
     from kd_baselines.sharing import share_layers as share_layers
@@ -106,6 +107,7 @@ _HOME = {
     "NoisyLogits": "losses",
     "Objective": "losses",
     "Term": "losses",
+    "export": "net_export",
     "SavedNet": "netfile",
     "recipe": "recipes",
     "share_layers": "sharing",

@@ -177,6 +177,19 @@ def two_headed(
     return student
 
 
+def take_target(student: nn.Module) -> nn.Module:
+    """A copy of the classifier of the target classes in a student that `two_headed` made: the net
+    that it was given, as it is trained now."""
+    assert isinstance(student, _Split)
+    net = copy_net(student.trunk)
+    for path, module in list(net.named_modules()):
+        if isinstance(module, _Beside):
+            if not path:
+                return module.target
+            net.set_submodule(path, module.target)
+    return net
+
+
 _MIXING = (nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Softmin)
 
 

@@ -34,6 +34,7 @@ from datadistill.runs.content import (
     parse_with,
     quote,
 )
+from datadistill.runs.file_kinds import read_kind
 from datadistill.runs.folder import STUDENT_FILE, RunFolder
 from datadistill.runs.header import OF_TORCH, read_header
 from datadistill.runs.tensors import KEY
@@ -227,8 +228,8 @@ def _check(
 
 
 def is_plain_weights(path: str | os.PathLike[str]) -> bool:
-    """Whether a file holds weights by name alone: one of torch.save, or somebody else's safetensors
-    file."""
+    """Whether a file holds weights by name alone: one of torch.save, somebody else's safetensors
+    file, or one of `datadistill finetune` or `kd-baselines export`."""
     path = Path(path)
     if not path.is_file() or path.suffix.lower() in (".pt", ".pth", ".bin"):
         return path.is_file()
@@ -240,4 +241,4 @@ def is_plain_weights(path: str | os.PathLike[str]) -> bool:
             header = read_header(file, os.fstat(file.fileno()).st_size, str(path))
     except (OSError, DataError):
         return False
-    return KEY not in header.get("__metadata__", {})
+    return KEY not in header.get("__metadata__", {}) or read_kind(path) == "net"

@@ -126,11 +126,12 @@ def run(argv: Sequence[str]) -> int:
                     seed=ordinary.seed,
                 )
     finetuning_table(output, tuning, ordinary.batch, ordinary.every)
-    read = "torch.load" if out.suffix.lower() in (".pt", ".pth") else "safetensors.torch.load_file"
+    from datadistill.nets.export import format_load
+
     output.say(
         f"tested on the test split; {tuning.description}",
         f"wrote {out}",
-        f'next: net.load_state_dict({read}("{out}"))',
+        f"next: {format_load(out)}",
     )
     output.result({**tuning.as_dict(), "out": str(out)})
     return 0
@@ -138,7 +139,7 @@ def run(argv: Sequence[str]) -> int:
 
 def choose_out(args: Finetune, weights: str | None, folder: Path | None) -> Path:
     """The file for the net: a new one, in a folder that is there."""
-    from datadistill.training.adapted_net import refuse_suffix
+    from datadistill.nets.export import refuse_suffix
 
     out = args.out or name_beside(args.set_, "finetuned")
     refuse_suffix(out)

@@ -12,16 +12,17 @@ from datadistill.stats import mean
 
 
 def read_net(path: Path, verify: bool) -> dict[str, Any]:
-    """The content of an adapted net's file (`datadistill finetune`), tensors by their shapes."""
-    from datadistill.training.finetune import ADAPTED
+    """The content of a file of weights (of `datadistill finetune`, `kd-baselines export`), tensors
+    by their shapes."""
+    from datadistill.nets.export import NET
 
-    tensors, stored = ADAPTED.read(path, verify=verify)
+    tensors, stored = NET.read(path, verify=verify)
     shapes = {name: list(p.shape) for name, p in tensors.items()}
     return {**stored, "file": str(path), "verified": verify, "tensors": shapes}
 
 
 def print_net(output: Output, n: dict[str, Any]) -> None:
-    """The rows of an adapted net."""
+    """The rows of a file of weights."""
     plain = {
         k: v for k, v in n.items() if k not in ("file", "checksum", "verified", "tensors", "schema")
     }

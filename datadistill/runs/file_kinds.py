@@ -21,7 +21,7 @@ FILE_KINDS = {
         "trained nets of an unfinished pool",
         "datadistill pretrain --resume, on its run folder",
     ),
-    "net": ("an adapted net", "datadistill inspect {}"),
+    "net": ("the weights of a net", "datadistill inspect {}"),
     "kd-net": ("an image classifier", "kd-baselines evaluate {}"),
     "kd-language-net": ("a language model", "kd-baselines evaluate {}"),
     "kd-payload": ("a payload of kd-baselines ledger", "Payload.load({!r})"),

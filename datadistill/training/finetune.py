@@ -27,7 +27,7 @@ from datadistill.evaluation.own_data import load_own_data
 from datadistill.features import FeatureNormalization
 from datadistill.progress import Report, show_progress
 from datadistill.torch_defaults import use_library_defaults
-from datadistill.training.adapted_net import ADAPTED, FineTuning
+from datadistill.training.adapted_net import FineTuning
 from datadistill.training.head_finetuning import tune_head
 from datadistill.training.net_finetuning import tune_net
 from datadistill.training.ordinary_finetuning import (
@@ -36,7 +36,7 @@ from datadistill.training.ordinary_finetuning import (
     run_ordinary,
 )
 
-__all__ = ["ADAPTED", "FineTuning", "check_comparison", "compare_ordinary", "finetune"]
+__all__ = ["FineTuning", "check_comparison", "compare_ordinary", "finetune"]
 
 
 @use_library_defaults()

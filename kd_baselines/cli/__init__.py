@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "born_again",
         "train generations, each net taught by the one before, and test their ensembles",
     ),
+    "export": ("export", "write a trained net for other programs: weights, or its graph"),
     "ledger": ("ledger", "bytes that are sent against accuracy: images, distilled sets, nets"),
     "recipes": ("recipes", "list the recipes and their arms, or show one"),
     "methods": ("methods", "list the methods, or show one with its arguments"),

@@ -9,8 +9,8 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 from datadistill.innerloop import sgd
 from datadistill.nets import build
+from datadistill.nets.export import write_weights
 from datadistill.nets.spec import NetSpec
-from datadistill.training.adapted_net import save_net
 from datadistill.training.finetune import finetune
 
 READ = {
@@ -79,7 +79,7 @@ def test_a_net_of_torchvision_loads_into_torchvisions_own(tmp_path):
 
     net = build("torchvision", channels=3, size=32, classes=4, model="mobilenet_v3_small")
     for name in ("net.safetensors", "net.pt"):
-        save_net(net, tmp_path / name, {})
+        write_weights(net.state_dict(), tmp_path / name, {})
         fresh = torchvision.models.mobilenet_v3_small(num_classes=4)
         fresh.load_state_dict(READ[name](tmp_path / name), strict=True)
         images = torch.ones(2, 3, 32, 32)
@@ -111,10 +111,10 @@ REFUSED = {
 def test_what_a_file_cannot_hold_is_refused(name, tmp_path):
     make, path, pattern = REFUSED[name]
     with pytest.raises(UsageError, match=pattern):
-        save_net(make(), tmp_path / path, {})
+        write_weights(make().state_dict(), tmp_path / path, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_torchs_own_format_holds_complex_tensors(tmp_path):
-    save_net(Complex(), tmp_path / "net.pt", {})
+    write_weights(Complex().state_dict(), tmp_path / "net.pt", {})
     Complex().load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True), strict=True)
