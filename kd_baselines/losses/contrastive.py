@@ -45,7 +45,7 @@ def crd_loss(
     noise: float | Float[Tensor, ""],
     temperature: float = 0.1,
 ) -> Float[Tensor, ""]:
-    """-log h(s, t) - sum_n log(1 - h(s, t_n)), mean over the batch (Tian et al. 2020, section 3).
+    """-log h(s, t) - sum_n log(1 - h(s, t_n)), mean over the batch (Tian et al. 2020).
 
     It is one of two sides: the student's vectors with the teacher's, or the other way round.
 

@@ -5,7 +5,7 @@ Notation: logits z of the student and v of the teacher, (B,K); Q = softmax(z/T) 
 softmax(v/T), (B,K); r(a, b) the Pearson correlation of two vectors.
 
 Reference: Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022,
-https://arxiv.org/abs/2205.10536, section 3
+https://arxiv.org/abs/2205.10536
 """
 
 from __future__ import annotations

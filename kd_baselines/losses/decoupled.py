@@ -12,7 +12,7 @@ In soft targets a confident teacher, p_y near 1, takes the second part away; DKD
 that does not depend on p.
 
 Reference: Zhao et al., Decoupled Knowledge Distillation, CVPR 2022,
-https://arxiv.org/abs/2203.08679, section 3
+https://arxiv.org/abs/2203.08679
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def dkd_loss(
     beta: float = 8.0,
     temperature: float = 4.0,
 ) -> Float[Tensor, ""]:
-    """T^2 (alpha TCKD + beta NCKD), mean over the batch (Zhao et al. 2022, eq. 7).
+    """T^2 (alpha TCKD + beta NCKD), mean over the batch (Zhao et al. 2022).
 
     The factor T^2 is that of the authors' code, as in `soft_target_loss`. With alpha 1 and beta
     replaced by 1 - p_y of each sample it would be that loss. Of two classes NCKD is 0.

@@ -33,8 +33,9 @@ __all__ = ["DeepMutual", "mutual_loss"]
 
 
 def mutual_loss(logits: Sequence[Float[Tensor, "b k"]]) -> Float[Tensor, ""]:
-    """sum_k 1/(K - 1) sum_(l != k) KL(p_l || p_k), mean over the batch (Zhang et al. 2018, eqs. 5
-    and 8). The gradient of net k is that of its own summands alone.
+    """sum_k 1/(K - 1) sum_(l != k) KL(p_l || p_k), mean over the batch (Zhang et al. 2018).
+
+    The gradient of net k is that of its own summands alone, so it is not the derivative of the sum.
 
     Args:
         logits: z_1 to z_K, (B,C) each, of the same samples and classes; K at least 2.

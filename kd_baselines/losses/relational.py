@@ -8,7 +8,7 @@ vectors; mu the mean distance of two different samples of the batch; H the Huber
     psi_A(i, j, k) = cos of the angle at t_j between t_i and t_k
 
 Reference: Park et al., Relational Knowledge Distillation, CVPR 2019,
-https://arxiv.org/abs/1904.05068, section 3.2
+https://arxiv.org/abs/1904.05068
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Features = Tensor | Sequence[Tensor]
 
 def rkd_distance_loss(student_features: Features, teacher_features: Features) -> Float[Tensor, ""]:
     """1/B^2 sum_ij H(psi_D of the student - psi_D of the teacher), summed over the pairs of layers
-    (Park et al. 2019, eqs. 5 to 7).
+    (Park et al. 2019).
 
     The paper prints a sum over the pairs of a batch; the mean over B^2 pairs, of which B are 0, is
     the authors' code's, to which the usual weight 25 belongs. Samples that are the same point have
@@ -56,7 +56,7 @@ def rkd_distance_loss(student_features: Features, teacher_features: Features) ->
 
 def rkd_angle_loss(student_features: Features, teacher_features: Features) -> Float[Tensor, ""]:
     """1/B^3 sum_ijk H(psi_A of the student - psi_A of the teacher), summed over the pairs of layers
-    (Park et al. 2019, eqs. 8 to 10).
+    (Park et al. 2019).
 
     The paper prints a sum over the triplets of a batch; the mean over B^3, in which triplets with a
     sample twice are 0, is the authors' code's, to which the usual weight 50 belongs. Two samples

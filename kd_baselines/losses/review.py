@@ -11,7 +11,7 @@ where C is a convolution of kernel 1 and D one of kernel 3, both followed by Bat
 attention maps (a_i, b_i) = sigmoid(convolution of kernel 1 of [C(x_i), resize(m_(i+1))]).
 
 Reference: Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021,
-https://arxiv.org/abs/2104.09044, section 3
+https://arxiv.org/abs/2104.09044
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def hierarchical_context_loss(
 ) -> Float[Tensor, ""]:
     """Mean squared differences of maps as they are, and averaged down to 4 x 4, 2 x 2 and 1 x 1,
     with the weights 1, 1/2, 1/4, 1/8 over their sum; added up over the pairs of layers (Chen et al.
-    2021, section 3.3; the weights are the authors' code's).
+    2021; the weights are the authors' code's).
 
     Levels that are not smaller than the map are left out.
 

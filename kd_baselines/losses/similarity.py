@@ -4,7 +4,7 @@ Notation: Q (B,N) the outputs of a layer, one flat row a sample; G(Q) (B,B) the 
 as a unit vector: how similar a sample is to each sample of its batch.
 
 Reference: Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019,
-https://arxiv.org/abs/1907.09682, section 3.1
+https://arxiv.org/abs/1907.09682
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["SimilarityPreserving", "similarity_loss"]
 def similarity_loss(
     student_features: Tensor | Sequence[Tensor], teacher_features: Tensor | Sequence[Tensor]
 ) -> Float[Tensor, ""]:
-    """1/B^2 || G(Q_T) - G(Q_S) ||_F^2, summed over the pairs of layers (Tung and Mori 2019, eq. 4,
-    without its weight gamma).
+    """1/B^2 || G(Q_T) - G(Q_S) ||_F^2, summed over the pairs of layers (Tung and Mori 2019, without
+    its weight gamma).
 
     Channels and sizes of maps may differ; only the similarities are compared. A sample whose
     outputs are all 0 is similar to none.

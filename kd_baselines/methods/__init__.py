@@ -110,7 +110,7 @@ METHODS: dict[str, Method] = {
     "dkd": Method(
         comparison_methods.dkd,
         "labels, and soft targets of the true class and of the others, weighted apart",
-        "Zhao et al. 2022 (Decoupled Knowledge Distillation), eq. 7",
+        "Zhao et al. 2022 (Decoupled Knowledge Distillation)",
     ),
     "dist": Method(
         comparison_methods.dist,
@@ -125,12 +125,12 @@ METHODS: dict[str, Method] = {
     "rkd": Method(
         comparison_methods.rkd,
         "labels, and the distances and angles between images in a layer",
-        "Park et al. 2019 (Relational Knowledge Distillation), eqs. 5 to 10",
+        "Park et al. 2019 (Relational Knowledge Distillation)",
     ),
     "similarity-preserving": Method(
         comparison_methods.similarity_preserving,
         "labels, and which images are alike in a layer",
-        "Tung and Mori 2019, eq. 4",
+        "Tung and Mori 2019 (Similarity-Preserving Knowledge Distillation)",
     ),
     "reviewkd": Method(
         comparison_methods.review,
@@ -146,7 +146,7 @@ METHODS: dict[str, Method] = {
     "crd": Method(
         comparison_methods.crd,
         "labels, and which vector of the teacher belongs to the same image",
-        "Tian et al. 2020 (Contrastive Representation Distillation), sec. 3",
+        "Tian et al. 2020 (Contrastive Representation Distillation)",
     ),
 }
 

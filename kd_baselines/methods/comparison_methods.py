@@ -1,6 +1,7 @@
 """The methods of after 2018 that papers compare with; see `kd_baselines.methods.definitions`.
 
-Their default weights and temperatures are those of the papers' experiments on CIFAR-100.
+Their default weights and temperatures are those of the papers, or of the code of their authors or
+of later benchmarks, on CIFAR; those of gradient-attention are ours.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ def dkd(
     beta: float = 8.0,
     temperature: float = 4.0,
     label_weight: float = 1.0,
-    warmup: int = 20,
+    warmup_epochs: int = 20,
     z_score: bool = False,
 ) -> Stages:
-    """label_weight * CE + w * DKD, where w grows from 1 / warmup in the first epoch to 1 in epoch
-    number `warmup`.
+    """label_weight * CE + w * DKD, where w grows by equal steps to 1 in epoch number
+    `warmup_epochs`.
 
-    alpha, beta   weights of the true class against all others, and of the others among themselves;
-                  the paper takes beta between 2 and 8, by the pair of nets
-    warmup        epochs, of the paper's 240; 0: w is 1
-    z_score       whether logits are standardized; see `standardize_logits`
+    alpha, beta     weights of the true class against all others, and of the others among
+                    themselves; the authors' code has beta from 2 to 8, by the pair of nets
+    warmup_epochs   20 of the paper's 240; 0: w is 1
+    z_score         whether logits are standardized; see `standardize_logits`
     """
-    weight = _warm_up(1.0 if alpha or beta else 0.0, warmup)
+    weight = _warm_up(1.0 if alpha or beta else 0.0, warmup_epochs)
     term = DKD(alpha, beta, temperature, weight, z_score=z_score)
     return one_stage(plan, CE(weight=label_weight), term)
 
@@ -57,7 +58,7 @@ def dist(
     temperature: float = 4.0,
     label_weight: float = 1.0,
 ) -> Stages:
-    """label_weight * CE + DIST. The paper's temperature on ImageNet is 1.
+    """label_weight * CE + DIST. The authors' temperature on ImageNet is 1.
 
     beta    weight of the correlation over the classes of a sample
     gamma   weight of the correlation over the samples of a batch, class by class
@@ -132,16 +133,16 @@ def review(
     layers: str = "",
     weight: float = 5.0,
     label_weight: float = 1.0,
-    warmup: int = 20,
+    warmup_epochs: int = 20,
 ) -> Stages:
-    """label_weight * CE + w * ReviewKD, where w grows from weight / warmup in the first epoch to
-    weight in epoch number `warmup`.
+    """label_weight * CE + w * ReviewKD, where w grows by equal steps to `weight` in epoch number
+    `warmup_epochs`.
 
-    layers   pairs student:teacher with commas between, from shallow to deep
-    weight   the paper's code has 0.6 to 8, by the pair of nets
-    warmup   epochs, of the paper's 240; 0: w is the weight
+    layers          pairs student:teacher with commas between, from shallow to deep
+    weight          the authors' code has 0.6 to 8, by the pair of nets
+    warmup_epochs   20 of the paper's 240; 0: w is the weight
     """
-    term = ReviewKD(layer_pairs(layers), weight=_warm_up(weight, warmup))
+    term = ReviewKD(layer_pairs(layers), weight=_warm_up(weight, warmup_epochs))
     return one_stage(plan, CE(weight=label_weight), term)
 
 
@@ -168,7 +169,8 @@ def gradient_attention(plan: FitPlan, *, beta: float = 1.0, label_weight: float 
 
 
 def _warm_up(weight: float, epochs: int) -> Weight:
-    """From weight / epochs in the first epoch to the weight by equal steps."""
+    """From weight / epochs in the first epoch to the weight in the last of so many, by equal
+    steps."""
     if epochs < 0:
-        raise UsageError(f"warmup is {epochs}; give a number of epochs, 0 or more")
+        raise UsageError(f"warmup_epochs is {epochs}; give a number of epochs, 0 or more")
     return Linear(weight / epochs, weight, epochs) if epochs else weight

@@ -128,7 +128,7 @@ REFUSED = [  # method, arguments, the sentence
     ("dkd", {"alpha": 0.0, "beta": 0.0, "label_weight": 0.0}, r"every weight .* is 0"),
     ("dkd", {"alpha": -0.5}, "0 or more"),
     *(
-        (name, {"warmup": -1}, "warmup is -1; give a number of epochs, 0 or more")
+        (name, {"warmup_epochs": -1}, "warmup_epochs is -1; give a number of epochs, 0 or more")
         for name in ("dkd", "reviewkd")
     ),
     ("dist", {"beta": 0.0, "gamma": 0.0, "label_weight": 0.0}, r"every weight .* is 0"),
@@ -193,7 +193,7 @@ TERMS = [  # method, arguments, the terms of its last stage with their weights i
     ("cwtm", {}, {"CWTM": 1.0}),
     ("dkpp", {}, {"DKPP": 1.0}),
     ("dkd", {}, {"CE": 1.0, "DKD": 1 / 20}),
-    ("dkd", {"warmup": 0}, {"CE": 1.0, "DKD": 1.0}),
+    ("dkd", {"warmup_epochs": 0}, {"CE": 1.0, "DKD": 1.0}),
     ("dkd", {"alpha": 0.0, "beta": 0.0}, {"CE": 1.0}),
     ("dist", {}, {"CE": 1.0, "DIST": 1.0}),
     ("dist", {"beta": 0.0, "gamma": 0.0}, {"CE": 1.0}),
@@ -201,7 +201,7 @@ TERMS = [  # method, arguments, the terms of its last stage with their weights i
     ("rkd", {}, {"CE": 1.0, "RKDDistance": 25.0, "RKDAngle": 50.0}),
     ("similarity-preserving", {}, {"CE": 1.0, "SimilarityPreserving": 3000.0}),
     ("reviewkd", {}, {"CE": 1.0, "ReviewKD": 5.0 / 20}),
-    ("reviewkd", {"warmup": 0, "weight": 0.6}, {"CE": 1.0, "ReviewKD": 0.6}),
+    ("reviewkd", {"warmup_epochs": 0, "weight": 0.6}, {"CE": 1.0, "ReviewKD": 0.6}),
     ("mutual", {"peers": 2}, {"CE": 1.0, "DeepMutual": 1.0}),
     ("gradient-attention", {"beta": 0.5}, {"CE": 1.0, "GradientAttention": 0.25}),
     ("crd", {}, {"CE": 1.0, "CRD": 0.8}),
@@ -259,7 +259,7 @@ def test_lambda_falls_by_equal_steps_over_the_epochs():
 
 
 def test_dkd_warms_up_by_equal_steps():
-    (stage,) = stages("dkd", warmup=4)
+    (stage,) = stages("dkd", warmup_epochs=4)
     weight = list(objective(stage).named_terms.values())[1].weight
     assert [weight(epoch) for epoch in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
