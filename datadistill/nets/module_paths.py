@@ -33,9 +33,8 @@ def modules_by_path(net: nn.Module) -> dict[str, nn.Module]:
     """Plain path -> module; of a wrapper and what it holds, the latter.
 
     Example:
-        >>> import torch
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
-        >>> list(modules_by_path(torch.compile(net)))
+        >>> list(modules_by_path(nn.DataParallel(net)))
         ['', '0', '1']
     """
     plain = plain_paths(net)
