@@ -52,8 +52,9 @@ class StudentTask(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     a distilled set, or random:IPC, herding:IPC or k-means:IPC, coresets of IPC images a class. The
     teacher learns from the real ones."""
     data_schedule: Literal["plain", "own"] = "plain"
-    """How the student is trained on a distilled set: by the epochs, batch and learning rate here,
-    or in the set's own steps, with its step sizes and update rule."""
+    """How the student is trained on a distilled set: by the epochs, batch, learning rate and
+    augmentations here, or in the set's own steps, with its step sizes, update rule and
+    augmentations."""
     data_labels: Literal["own", "hard"] = "own"
     """Labels of a distilled set: as it has them, probabilities where they are learned; or the class
     of the largest."""

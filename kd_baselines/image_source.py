@@ -97,7 +97,7 @@ def _draw_coreset(config: KdConfig, data: RealData, name: str, ipc: int) -> Imag
     labels = torch.arange(len(data.classes), device=images.device).repeat_interleave(ipc)
     tensors = {"images": images.flatten(0, 1), "labels": labels}
     size = sum(t.numel() * t.element_size() for t in tensors.values())
-    return ImageSource(Split(**tensors), f"sha256:{checksum(tensors)}", size)
+    return ImageSource(Split(**tensors), checksum(tensors), size)
 
 
 def refuse_own_steps(d: DistilledDataset, net: nn.Module) -> None:
@@ -110,7 +110,7 @@ def refuse_own_steps(d: DistilledDataset, net: nn.Module) -> None:
             f"the set's own steps have BatchNorm {d.norm}, and the student's is trained with "
             f"statistics of the batch; {PLAIN}, or a net without BatchNorm"
         )
-    if not d.is_complete or d.start.kind in ("pool", "weights"):
+    if not d.is_complete or (d.theta_0 is None and d.start.kind in ("pool", "weights")):
         raise UsageError(
             f"the set's own steps start from pretrained nets ({d.start.source}); {PLAIN}"
         )

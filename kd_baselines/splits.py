@@ -63,8 +63,8 @@ def check_real_data(data: object) -> None:
         return
     refuse_distilled(
         data,
-        "and no test images to score a student on; pass it as data_from=, beside real data or a "
-        "config that names them",
+        "and no test images to score a student on; pass real data here, and the set as data_from= "
+        "of kd_baselines.train (its file in a config)",
     )
     raise UsageError(
         f"data is a {type(data).__name__}, wanted a RealData with training and test images; make "

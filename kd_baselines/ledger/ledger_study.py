@@ -39,6 +39,7 @@ from kd_baselines.ledger.plot import ledger_figure
 from kd_baselines.ledger.rows import IMAGE_ROWS, Record, Rows
 from kd_baselines.ledger.senders import LABELS_SEED, Senders, net_spec, real_data, refuse_nets
 from kd_baselines.ledger.table import ABOUT, FULL, Entry, Ledger
+from kd_baselines.splits import check_real_data
 
 __all__ = ["FILES", "make_ledger"]
 
@@ -79,6 +80,7 @@ def make_ledger(
     Example:
         `make_ledger("mnist5k", seeds=2, out="runs/ledger").entry("student", "float16").bytes`
     """
+    check_real_data(data)
     base = ledger_config(plan) if isinstance(plan, str) else plan
     if not isinstance(base, LedgerConfig):
         raise UsageError(f"plan is {plan!r:.60}, wanted the name of a ledger or a LedgerConfig")

@@ -63,8 +63,8 @@ def class_labels(
         if labels.dim() == 2 and labels.shape[1] > 1:
             raise UsageError(
                 f"{what}, probabilities, and this loss reads one true class a sample; pass class "
-                "numbers (labels.argmax(1) takes the likeliest), or leave its term out: CE() "
-                "takes probabilities"
+                "numbers (labels.argmax(1) takes the likeliest, and of a distilled set "
+                "--data-labels hard), or leave its term out: CE() takes probabilities"
             )
         raise UsageError(f"{what}; pass one int64 a sample, ({len(logits)},)")
     found = to_labels(labels, len(logits))

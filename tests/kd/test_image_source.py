@@ -197,6 +197,7 @@ def test_a_coreset_is_that_of_the_real_training_images(digits):
     for a, b in zip(again.parameters(), other.student.parameters(), strict=True):
         torch.testing.assert_close(a, b)
     assert trained.saved.record["data_from_bytes"] == 30 * (64 * 4 + 8)
+    assert trained.saved.record["data_from_fingerprint"].startswith("sha256:")
 
 
 def test_a_set_for_one_initialization_starts_the_student_there(digits):
@@ -267,7 +268,8 @@ def test_fields_that_do_not_go_together_are_refused(changes, said):
 def test_data_of_other_kinds_are_refused_in_a_sentence(digits):
     d = make_set(digits)
     for call, said in (
-        (lambda: kd.train(CONFIG, data=d), r"pass it as data_from="),
+        (lambda: kd.train(CONFIG, data=d), "pass real data here, and the set as data_from="),
+        (lambda: kd.make_ledger(kd.LedgerConfig(), data=d, out="x"), "the set as data_from="),
         (lambda: kd.train(CONFIG, data_from=digits), "real images are passed as data="),
         (lambda: kd.score(own_net(), d), "on which nothing is tested"),
         (lambda: kd.train(CONFIG, data_from="nowhere"), "nowhere"),
