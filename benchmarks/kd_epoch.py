@@ -56,7 +56,8 @@ def measure(name: str, batch: int, epochs: int, repeats: int) -> None:
     split = load(data).train
     torch.manual_seed(0)
     net = build(architecture, classes=10, **args)
-    cached = kd.CachedTeacher(kd.Teacher(build(architecture, classes=10, **args)), split)
+    teacher = kd.fit(net, split, kd.Stage("teacher", kd.CE(), FitPlan(epochs=2, batch=32)), seed=1)
+    cached = kd.CachedTeacher(kd.Teacher(teacher), split)
     cached.complete()
     kept = cached.outputs(split.images, index=torch.arange(len(split))).logits
     plan = FitPlan(epochs=epochs, batch=batch, optimizer="sgd", **SGD)

@@ -31,11 +31,38 @@ CACHE = Artifact("teacher outputs")
 @dataclass(eq=False)
 class View:
     """Rows of all images of a split: name -> (N,...), of which `have` (N,) bool are computed.
-    `complete` is have.all(), known without asking the device at every step."""
+    `complete` is have.all(), known without asking the device at every step. `images` is the version
+    of the split's images of which all rows were seen to be; None where they were not compared."""
 
     have: Tensor
     rows: dict[str, Tensor]
     complete: bool = False
+    images: int | None = None
+
+    def compare(self, images: Tensor) -> None:
+        """Note whether all rows are those of the split's images as they are now."""
+        if self.complete and torch.equal(marks(images), self.rows["mark"]):
+            self.images = get_version(images)
+
+    def is_of(self, batch: Tensor, images: Tensor, index: Tensor) -> bool:
+        """Whether the batch is to the bit what the split has at these places and had when its rows
+        were compared. False where that is not known: marks tell then."""
+        if self.images is None or self.images != get_version(images):
+            return False
+        whole = _WHOLE[images.element_size()]
+        return batch.dtype == images.dtype and torch.equal(
+            batch.detach().view(whole), images.index_select(0, index).view(whole)
+        )
+
+
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Types whose equality is that of bits, by bytes."""
+
+
+def get_version(images: Tensor) -> int | None:
+    """A number that torch changes with every change of the tensor in place; None where it keeps
+    none."""
+    return None if images.is_inference() else images._version
 
 
 def marks(images: Shaped[Tensor, "b c h w"]) -> Int[Tensor, "b 2"]:

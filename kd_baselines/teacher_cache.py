@@ -103,6 +103,8 @@ class CachedTeacher:
         self._saved = True  # nothing to write yet
         if self.path is not None and self.path.exists():
             self._views = read_rows(self.path, self._meta, self._like, split.images)
+            if not self.augment:
+                self._table(None).compare(split.images)
         self._refuse_mixing()
 
     @cached_property
@@ -246,6 +248,7 @@ class CachedTeacher:
                 self._saved = False
         table.complete = bool(table.have.all())
         if not self.augment:
+            table.compare(self.split.images)
             self.save()
 
     def _compute(self, images: Tensor) -> dict[str, Tensor]:
@@ -292,6 +295,8 @@ class CachedTeacher:
                 f"images are {tuple(images.shape[1:])}, those of the cached split "
                 f"{tuple(self.split.images.shape[1:])}; pass the split's own"
             )
+        if not self.augment and table.is_of(images, self.split.images, index):
+            return  # a tenth of the time of marks
         other = (marks(images) != table.rows["mark"].index_select(0, index)).any(1)
         if bool(other.any()):
             place = int(index[other][0])

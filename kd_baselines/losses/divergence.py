@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__ = ["exp_rest", "scaled_divergence", "to_double"]
 
@@ -76,8 +77,8 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor, v: Tensor, T: float, single: bool) -> tuple[Tensor, Tensor]:
-        log_p, log_q = _log_softmax(v, T), _log_softmax(z, T)  # times T
-        p, q = (log_p / T).exp(), (log_q / T).exp()
+        log_p, log_q = logs = _log_softmax(torch.stack((v, z)), T)  # times T
+        p, q = (logs / T).exp()
         if single and T <= LARGEST_USUAL:
             usual = (p * (log_p - log_q)).sum(1)  # T KL; not a number where a logit is -inf
             if bool((usual > T * SMALLEST_USUAL).all()):
@@ -105,7 +106,9 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         z, gradient = ctx.saved_tensors
-        return grads[0].unsqueeze(1) * _make_differentiable(z, gradient, ctx.T), None, None, None
+        if torch.is_grad_enabled() or forward_ad.unpack_dual(z).tangent is not None:
+            gradient = _make_differentiable(z, gradient, ctx.T)
+        return grads[0].unsqueeze(1) * gradient, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
@@ -121,8 +124,8 @@ def _make_differentiable(z: Tensor, gradient: Tensor, T: float) -> Tensor:
 
 def _log_softmax(z: Tensor, T: float) -> Tensor:
     """T log softmax(z/T), of z that may be far beyond T."""
-    z = z - z.amax(1, keepdim=True)
-    return z - T * (z / T).logsumexp(1, keepdim=True)
+    z = z - z.amax(-1, keepdim=True)
+    return z - T * (z / T).exp().sum(-1, keepdim=True).log()  # the largest is 0
 
 
 def _series(x: Tensor) -> Tensor:

@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from datadistill.config import RunOptions
-from datadistill.data import load
+from datadistill.data import Split, load
 from datadistill.errors import UsageError
+from datadistill.nets import build
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.config import KdConfig
 from kd_baselines.losses import CE
 from kd_baselines.losses.term import Needs, Term
 from kd_baselines.methods import METHODS, Method
 from kd_baselines.netfile import SavedNet
+from kd_baselines.stage_loop import stage_fit
 from kd_baselines.stages import Stage
 from kd_baselines.student_setup import Setup
 from kd_baselines.teacher_runs import build_untrained, teacher_config
@@ -202,3 +204,13 @@ def test_batchnorm_sees_the_steps_and_no_validation_image(data):
     while not teacher.is_done:
         teacher.advance()
     assert {int(layer[1].num_batches_tracked) for layer in teacher.net.convs} == {teacher.steps}
+
+
+@pytest.mark.parametrize(("channels", "last"), [(1, False), (3, True)])
+def test_images_of_one_channel_keep_the_usual_memory_layout(channels, last):
+    """Channels last would cost them time."""
+    net = build("thin-cnn", channels=channels, size=8, classes=2, width=4)
+    split = Split(torch.rand(4, channels, 8, 8), torch.arange(4) % 2)
+    stage_fit(net, Stage("student", CE(), FitPlan()), None, split, 0, 0, {})
+    weight = net.get_parameter("convs.1.0.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last) == last

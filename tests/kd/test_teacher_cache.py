@@ -269,6 +269,16 @@ def test_an_image_changed_in_one_bit_is_refused(split, teacher, place):
         cached.outputs(split.images[:2], index=torch.arange(2))
 
 
+@torch.inference_mode()
+def test_images_whose_changes_torch_does_not_count_are_told_by_marks():
+    split, index = Split(torch.rand(4, 2, 8, 8), torch.arange(4)), torch.arange(2)
+    cached = CachedTeacher(Teacher(Counted()), split)
+    cached.outputs(split.images[:2], index=index)
+    split.images[1] += 0.1
+    with pytest.raises(DataError, match="1 of 2 images are not those"):
+        cached.outputs(split.images[:2], index=index)
+
+
 def test_marks_tell_signs_types_and_shapes_apart():
     image = torch.randn(1, 2, 4, 4)
     images = [image, -image, image.double(), image.view(1, 1, 8, 4), image.transpose(2, 3)]

@@ -4,6 +4,7 @@ from decimal import Decimal, localcontext
 
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 from loss_cases import close
 
 from kd_baselines.losses import fitnets_kd_loss, soft_target_loss
@@ -93,6 +94,16 @@ def test_a_vmapped_gradient_is_each_nets_own():
     gradient = torch.func.grad(lambda z: scaled_divergence(z, v, 4.0).sum())
     found = torch.func.vmap(gradient)(torch.stack([z, other]))
     torch.testing.assert_close(found, torch.stack([gradient(z), gradient(other)]))
+
+
+def test_a_gradient_without_a_graph_has_a_forward_derivative():
+    z, v = draw()
+    direction = v.flip(0)
+    wanted = torch.autograd.functional.hvp(lambda z: soft_target_loss(z, v, 2.0), z, direction)[1]
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(z.requires_grad_(), direction)
+        (gradient,) = torch.autograd.grad(soft_target_loss(dual, v, 2.0), dual)
+        torch.testing.assert_close(forward_ad.unpack_dual(gradient).tangent, wanted)
 
 
 def test_a_class_that_the_teacher_excludes_costs_its_q():
