@@ -171,7 +171,7 @@ def attention(
     *,
     layers: str = "",
     form: Literal["at_paper", "at_code", "jm"] = "at_code",
-    beta: float = 1e3,
+    beta: float = 10.0,
     p: float = 2,
     pool: Literal["map", "features"] = "map",
     label_weight: float = 1.0,
@@ -183,8 +183,9 @@ def attention(
 
     layers          pairs student:teacher with commas between, such as "group1:group1,group2:group2"
     form, p, pool   see `attention_transfer_loss`
-    beta            the default is that of the authors' code, for its form; on H x W maps the other
-                    forms want about 1 / (H W) of it
+    beta            the default is ours, for at_code, whose share of a map of H x W pixels is beta /
+                    (H W): the authors' 1000 for maps of 8 to 32 pixels a side is too much for maps
+                    of 2 to 4. The other forms want about 1 / (H W) of it
     """
     weight = beta / 2 if form == "at_paper" else beta
     soft = KD(T=temperature, weight=soft_weight)

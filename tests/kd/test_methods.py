@@ -185,7 +185,7 @@ TERMS = [  # method, arguments, the terms of its last stage with their weights i
     ("attention", {"form": "at_paper", "beta": 10.0}, {"CE": 1.0, "AttentionTransfer": 5.0}),
     ("attention", {"form": "at_code", "beta": 10.0}, {"CE": 1.0, "AttentionTransfer": 10.0}),
     ("attention", {"form": "jm", "beta": 10.0}, {"CE": 1.0, "AttentionTransfer": 10.0}),
-    ("attention", {"soft_weight": 0.5}, {"CE": 1.0, "KD": 0.5, "AttentionTransfer": 1000.0}),
+    ("attention", {"soft_weight": 0.5}, {"CE": 1.0, "KD": 0.5, "AttentionTransfer": 10.0}),
     ("jacobian-norm", {"weight": 0.1}, {"CE": 1.0, "JacobianNorm": 0.1}),
     ("input-noise", {"weight": 0.3}, {"CE": 1.0, "InputNoise": 0.3}),
     ("born-again", {}, {"BornAgain": 1.0}),
