@@ -8,6 +8,9 @@
     distiller = kd.Distiller(student, kd.CE() + kd.KD(temperature=4, weight=0.9), teacher)
     distiller.step((images, labels))["loss"].backward()
 
+    kd.train(config, net=net, objective=kd.CE() + kd.KD(), teacher=teacher, out="runs/mine")
+    kd.train(config, data_from="runs/mnist-dm")                    # a student of a distilled set
+
 Losses as pure functions are in `kd_baselines.losses`. What does not fit raises a
 `datadistill.errors.UsageError` that says what was found and what to pass. Names are loaded when
 they are first used, so that the command line answers `--help` without torch.

@@ -22,7 +22,7 @@ from datadistill.data import RealData
 from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError
 from datadistill.nets.copying import copy_net, keep_hooks
-from datadistill.nets.factory import NetFactory, as_module, is_factory
+from datadistill.nets.factory import NetFactory, as_module, is_factory, refuse_lazy
 from datadistill.nets.fits import check_fits
 from datadistill.nets.spec import CUSTOM, FACTORY, NetSpec
 from datadistill.runs.tensors import checksum
@@ -138,6 +138,7 @@ class GivenStudent:
         frozen in evaluation mode; its spec; and the fingerprint of its values."""
         assert self.net is not None
         given = as_module(self.net, seed, "kd_student", 0)
+        refuse_lazy(given)
         check_fits(given, data.shape, len(data.classes))
         net = keep_hooks(copy_net(given), given)
         if not net.training:

@@ -61,7 +61,8 @@ def refuse_lazy(net: nn.Module) -> None:
     for parameter, value in net.named_parameters():
         if nn.parameter.is_lazy(value):
             raise UsageError(
-                f"{parameter} has no shape yet; run one batch through the net in its factory"
+                f"{parameter} has no shape yet; run one batch through the net first (in its "
+                "factory, where there is one)"
             )
 
 

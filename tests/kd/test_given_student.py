@@ -169,6 +169,10 @@ REFUSED = {
         "weights is 'a.pt', but the net is given",
     ),
     "classes": ({"net": own(classes=7)}, r"the net makes \(2, 7\) of 2 images, wanted \(2, 10\)"),
+    "lazy": (
+        {"net": nn.Sequential(nn.Flatten(), nn.LazyLinear(10))},
+        "1.weight has no shape yet; run one batch through the net",
+    ),
     "no data": ({"net": own(), "config": None}, "pass data=, or such as KdConfig"),
     "no teacher": (
         {"net": own(), "config": None, "objective": objective(), "data": load("digits")},

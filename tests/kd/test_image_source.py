@@ -30,8 +30,8 @@ CONFIG = kd.KdConfig(
     epochs=6,
     batch=8,
     lr=0.01,
-    teacher_net="convnet",
-    teacher_args={"width": 8, "depth": 2},
+    teacher_net="mlp",
+    teacher_args={"width": 16},
     teacher_epochs=1,
 )
 
@@ -118,7 +118,8 @@ KNOWLEDGE = {
 
 @pytest.fixture(scope="module")
 def teacher():
-    return kd.train(CONFIG.with_changes(method="soft-targets", epochs=1)).teacher
+    torch.manual_seed(9)
+    return kd.Teacher(build("convnet", **SIZES, width=8, depth=2))
 
 
 @pytest.mark.parametrize("method", KNOWLEDGE)
