@@ -147,7 +147,8 @@ def read_weights(
             by name, alone or under "state_dict" (Lightning). Prefixes of wrappers (see
             `weights_content`) and DenseNet's older names are understood; a file of ours
             (`finetune`, `kd-baselines train`) must be of the checksum that it states.
-        net: the net they are for; `Weights.fit` compares. Positional embeddings of a vision
+        net: the net they are for; `Weights.fit` compares. Names go through its `to_own_name`, where
+            it has one (a `kd_baselines.nets.WideResNet` has). Positional embeddings of a vision
             transformer are interpolated, with a warning, where its images have another size.
         model: with "imagenet", torchvision's name of the model; not needed for `AlexNet`.
         download: with "imagenet", whether they may be fetched where torch's cache does not have
@@ -158,6 +159,9 @@ def read_weights(
     else:
         path, name, digest = Path(source).expanduser(), str(source), ""
     tensors = check_tensors(read_file(path, digest), name, net.state_dict())
+    rename = getattr(net, "to_own_name", None)
+    if callable(rename):  # of other code's checkpoints of the same architecture
+        tensors = {rename(theirs): tensor for theirs, tensor in tensors.items()}
     return Weights(name, fit_positions(tensors, net, name), checksum(tensors))
 
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from torch import nn
 
 from datadistill.nets import arguments, build
+from kd_baselines.nets.cifar_resnet import CIFAR_RESNETS, CifarResNet
+from kd_baselines.nets.cifar_vgg import CIFAR_VGGS, CifarVGG
 from kd_baselines.nets.counting import multiplications, parameters
 from kd_baselines.nets.dense_residual import DenseResidualNet
 from kd_baselines.nets.densenet import DenseNet
@@ -22,14 +24,18 @@ from kd_baselines.nets.hints import HINTS, hints
 from kd_baselines.nets.maxout import MaxoutConv2d, MaxoutLayer, MaxoutLinear, MaxoutNet
 from kd_baselines.nets.maxout_teachers import maxout_cifar10, maxout_mnist, maxout_svhn
 from kd_baselines.nets.mlp_dropout import MLPDropout
+from kd_baselines.nets.mobilenet_v2 import MobileNetV2
 from kd_baselines.nets.preresnet import PreResNet
+from kd_baselines.nets.shufflenet import ShuffleNetV1, ShuffleNetV2
 from kd_baselines.nets.small_vgg import SmallVGG, vgg4, vgg9
 from kd_baselines.nets.thin_deep import PlainCNN, thin_cnn, wide_cnn
-from kd_baselines.nets.wide_resnet import WideResNet
+from kd_baselines.nets.wide_resnet import CIFAR_WIDE_RESNETS, WideResNet
 
 __all__ = [
     "HINTS",
     "KD_NETS",
+    "CifarResNet",
+    "CifarVGG",
     "DenseNet",
     "DenseResidualNet",
     "MLPDropout",
@@ -37,8 +43,11 @@ __all__ = [
     "MaxoutLayer",
     "MaxoutLinear",
     "MaxoutNet",
+    "MobileNetV2",
     "PlainCNN",
     "PreResNet",
+    "ShuffleNetV1",
+    "ShuffleNetV2",
     "SmallVGG",
     "WideResNet",
     "arguments",
@@ -67,4 +76,11 @@ KD_NETS: dict[str, Callable[..., nn.Module]] = {
     "densenet": DenseNet,
     "preresnet": PreResNet,
     "dense-residual": DenseResidualNet,
+    # of RepDistiller, by its names
+    **CIFAR_RESNETS,
+    **CIFAR_VGGS,
+    **CIFAR_WIDE_RESNETS,
+    "MobileNetV2": MobileNetV2,
+    "ShuffleV1": ShuffleNetV1,
+    "ShuffleV2": ShuffleNetV2,
 }

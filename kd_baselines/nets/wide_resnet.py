@@ -15,6 +15,8 @@ the same, Paying more attention to attention, 2017, https://arxiv.org/abs/1612.0
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,7 +25,16 @@ from datadistill.errors import UsageError
 from datadistill.nets.layers import check_images, check_whole
 from datadistill.nets.layers import dropout as dropout_layer
 
-__all__ = ["WideResNet"]
+__all__ = ["CIFAR_WIDE_RESNETS", "WideResNet"]
+
+REPDISTILLER = {
+    "block1": "group1",
+    "block2": "group2",
+    "block3": "group3",
+    "bn1": "norm",
+    "fc": "classifier",
+}
+"""Names of RepDistiller's modules -> the names here."""
 
 
 class WideBlock(nn.Module):
@@ -106,3 +117,27 @@ class WideResNet(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         h = self.group3(self.group2(self.group1(self.conv1(images))))
         return self.classifier(F.relu(self.norm(h)).mean((2, 3)))
+
+    @staticmethod
+    def to_own_name(name: str) -> str:
+        """The name here of a tensor of a RepDistiller checkpoint; any other name stays.
+
+        >>> WideResNet.to_own_name("block2.layer.0.convShortcut.weight")
+        'group2.0.shortcut.weight'
+        """
+        module, dot, rest = name.partition(".")
+        if module.startswith("block"):
+            rest = rest.removeprefix("layer.").replace("bn", "norm")
+            rest = rest.replace("convShortcut", "shortcut")
+        return REPDISTILLER.get(module, module) + dot + rest
+
+
+def _wide(depth: int, widen: int, *, channels: int, size: int, classes: int) -> WideResNet:
+    return WideResNet(channels=channels, size=size, classes=classes, depth=depth, widen=widen)
+
+
+CIFAR_WIDE_RESNETS = {
+    f"wrn_{depth}_{widen}": partial(_wide, depth, widen)
+    for depth, widen in ((16, 1), (16, 2), (40, 1), (40, 2))
+}
+"""The nets of RepDistiller by its names; its checkpoints load by `to_own_name`."""

@@ -33,6 +33,12 @@ SMALL = {  # arguments that make a net fast to test
     "vgg4": {"width": 4},
     "wrn": {"depth": 10, "widen": 1},
 }
+DEEPER = {  # of the classes of resnet8, vgg8 and wrn
+    *(f"resnet{depth}" for depth in ("14", "20", "32", "44", "56", "110", "8x4", "32x4")),
+    *("cifar-vgg11", "vgg13", "vgg16", "vgg19"),
+    *("wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2"),
+}
+BUILT = [name for name in kd.KD_NETS if name not in DEEPER]
 
 
 def test_names_are_new_and_build_through_datadistill():
@@ -42,11 +48,13 @@ def test_names_are_new_and_build_through_datadistill():
         assert all_nets()[name] is make
         for default in arguments(name).values():
             assert isinstance(default, bool | int | float | str), name
+        if name in DEEPER:
+            continue
         spec = NetSpec(name, {"channels": 1, "size": 28, "classes": 3, **SMALL.get(name, {})})
         assert NetSpec.from_dict(spec.as_dict()).build()(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("name", kd.KD_NETS)
+@pytest.mark.parametrize("name", BUILT)
 def test_logits_have_one_column_a_class_at_every_size(name):
     for size, channels in [(8, 1), (27, 3), (28, 1), (32, 3), (33, 3), (48, 3)]:
         with torch.device("meta"):
@@ -57,7 +65,7 @@ def test_logits_have_one_column_a_class_at_every_size(name):
             )
 
 
-@pytest.mark.parametrize("name", kd.KD_NETS)
+@pytest.mark.parametrize("name", BUILT)
 def test_gradients_reach_every_parameter_and_evaluation_repeats(name):
     net = build(name, channels=1, size=28, classes=3, **SMALL.get(name, {}))
     # as large as is needed for the signal to come through the deepest net
@@ -74,7 +82,7 @@ def test_gradients_reach_every_parameter_and_evaluation_repeats(name):
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, key
 
 
-@pytest.mark.parametrize("name", kd.KD_NETS)
+@pytest.mark.parametrize("name", BUILT)
 def test_layers_run_in_the_order_in_which_they_are_registered(name):
     """So that "the parameters up to the guided layer" are those that it depends on."""
     net = build(name, channels=1, size=28, classes=3, **SMALL.get(name, {})).eval()
@@ -234,7 +242,7 @@ def test_norms_and_dropout_only_where_asked_for():
         net = kd.KD_NETS[name](channels=1, size=28, classes=10, **SMALL.get(name, {}), **args)
         return [m for m in net.modules() if isinstance(m, kind)]
 
-    for name in kd.KD_NETS:
+    for name in BUILT:
         asked = "mlp-dropout" in name
         assert bool(kinds(name, nn.Dropout)) == asked, name
     for name in ("vgg9", "vgg4", "thin-cnn", "wide-cnn"):
