@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kd_baselines.evaluation import Scores as Scores
     from kd_baselines.evaluation import score as score
     from kd_baselines.heads import two_headed as two_headed
+    from kd_baselines.image_training import Trained as Trained
     from kd_baselines.language.config import LanguageConfig as LanguageConfig
     from kd_baselines.language.netfile import SavedLanguageModel as SavedLanguageModel
     from kd_baselines.language.training import train_language as train_language
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from kd_baselines.studies.generations import born_again_generations as born_again_generations
     from kd_baselines.teacher_cache import CachedTeacher as CachedTeacher
     from kd_baselines.teachers import Teacher as Teacher
-    from kd_baselines.training import Trained as Trained
     from kd_baselines.training import train as train
 
 _HOME = {
@@ -118,7 +118,7 @@ _HOME = {
     "Stage": "stages",
     "CachedTeacher": "teacher_cache",
     "Teacher": "teachers",
-    "Trained": "training",
+    "Trained": "image_training",
     "train": "training",
     "two_headed": "heads",
     "born_again_generations": "studies.generations",

@@ -13,10 +13,8 @@ from datadistill.config.plans import (
     NormalizationPlan,
     Optimizer,
     RunConfig,
-    Schedule,
-    SchedulePlan,
-    check_schedule,
 )
+from datadistill.config.schedule_plan import Schedule, SchedulePlan, check_schedule
 from datadistill.config.values import check_range
 from datadistill.errors import UsageError
 

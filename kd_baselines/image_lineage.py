@@ -12,11 +12,11 @@ from datadistill.data import RealData
 from datadistill.errors import UsageError
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import Scores, score
+from kd_baselines.image_training import ImageTraining
 from kd_baselines.lineage import Lineage
 from kd_baselines.netfile import SavedNet
 from kd_baselines.teacher_runs import teacher_fields
 from kd_baselines.teachers import Teacher
-from kd_baselines.training import ImageTraining
 
 __all__ = ["ImageLineage"]
 

@@ -15,7 +15,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from datadistill.config import RunOptions
-from datadistill.config.plans import FolderPlan, NormalizationPlan, RunConfig, SchedulePlan
+from datadistill.config.plans import FolderPlan, NormalizationPlan, RunConfig
+from datadistill.config.schedule_plan import SchedulePlan
 from datadistill.data import RealData
 from datadistill.errors import DataError
 from datadistill.streams import generator

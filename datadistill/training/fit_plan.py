@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import torch
 
-from datadistill.config.plans import SchedulePlan
+from datadistill.config.schedule_plan import SchedulePlan
 from datadistill.data.augmentation import check_augmentations
 from datadistill.training.schedule import learning_rate_factor
 

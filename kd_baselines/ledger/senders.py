@@ -22,13 +22,14 @@ from datadistill.runs.timing import read_seconds
 from datadistill.studies.study import Job, Study
 from datadistill.training import distill
 from kd_baselines.config import KdConfig
+from kd_baselines.image_training import load_data
 from kd_baselines.ledger.config import LedgerConfig, distill_config
 from kd_baselines.ledger.existing import Given
 from kd_baselines.netfile import STUDENT
 from kd_baselines.student_images import student_split
 from kd_baselines.student_setup import spec_for
 from kd_baselines.studies.chains import seed_of
-from kd_baselines.training import load_data, train
+from kd_baselines.training import train
 
 __all__ = [
     "LABELS_SEED",

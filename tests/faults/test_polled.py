@@ -28,7 +28,7 @@ AT = {
         "reading data": "datadistill.data:load",
         "testing after an epoch": "kd_baselines.stage_loop:accuracy",
         "asking the teacher": "kd_baselines.teacher_cache:CachedTeacher._fill",
-        "testing at the end": "kd_baselines.training:score",
+        "testing at the end": "kd_baselines.image_training:score",
     },
     "language": {
         "testing after an epoch": "kd_baselines.language.loop:perplexity",

@@ -76,7 +76,7 @@ def test_every_net_starts_from_a_fresh_draw(monkeypatch, tmp_path):
             starts[name] = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
             return super().loop()
 
-    monkeypatch.setattr("kd_baselines.training.Setup", Spy)
+    monkeypatch.setattr("kd_baselines.image_training.Setup", Spy)
     # the teacher's net, so that draws can be equal
     same = PAGE.make().with_changes(net_args={"width": 10})
     born_again(tmp_path / "g", Page(lambda: same, "-"), generations=2, seeds=2)
@@ -156,7 +156,7 @@ def test_generations_see_the_same_images(tmp_path, monkeypatch):
             seen.append(self.split.images)
             return super().loop()
 
-    monkeypatch.setattr("kd_baselines.training.Setup", Spy)
+    monkeypatch.setattr("kd_baselines.image_training.Setup", Spy)
     born_again(tmp_path, generations=2, seeds=2, changes={"per_class": 7})
     assert len(seen) == 6 and all(
         len(images) == 21 and torch.equal(images, seen[0]) for images in seen

@@ -16,13 +16,14 @@ from datadistill.runs.jsonconfig import dump_config
 from datadistill.stats import paired_difference
 from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import score
+from kd_baselines.image_training import KIND
 from kd_baselines.netfile import SavedNet
 from kd_baselines.recipes import RECIPES, Arm, Page
 from kd_baselines.studies import compare as compare_module
 from kd_baselines.studies.compare import compare as compare_named
 from kd_baselines.studies.comparison_table import ArmRow, Comparison, markdown
 from kd_baselines.teacher_runs import teacher_config
-from kd_baselines.training import KIND, train
+from kd_baselines.training import train
 
 TINY = {
     "recipe": "tiny",

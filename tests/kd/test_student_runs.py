@@ -12,12 +12,13 @@ from generations_cases import DATA, TINY
 from datadistill.config import RunOptions
 from datadistill.errors import Interrupted, UsageError
 from datadistill.training.fit_loop import Fit
+from kd_baselines.image_training import ImageTraining
 from kd_baselines.language.config import LanguageConfig
 from kd_baselines.language.corpus import make_corpus
 from kd_baselines.language.loop import LanguageFit
 from kd_baselines.language.training import LanguageTraining, train_language
 from kd_baselines.teachers import Teacher
-from kd_baselines.training import ImageTraining, train
+from kd_baselines.training import train
 
 WORDS = ("the cat sat on the mat\n", "a dog ran\n", "the dog sat\n")
 TEXT = make_corpus(

@@ -206,7 +206,7 @@ def test_a_resumed_run_wants_the_same_file_of_teacher_weights(tmp_path, monkeypa
     config = replace(TINY, teacher_weights=str(tmp_path / "teacher.pt"))
     whole = train(config).saved.fingerprint
     with monkeypatch.context() as patch:
-        patch.setattr("kd_baselines.training.score", break_off)
+        patch.setattr("kd_baselines.image_training.score", break_off)
         with pytest.raises(UsageError, match="stop here"):
             train(config, out=tmp_path / "run")
     torch.save({name: 2 * value for name, value in state.items()}, tmp_path / "teacher.pt")
@@ -322,7 +322,7 @@ def test_a_resumed_student_wants_the_teacher_it_had(tmp_path, monkeypatch):
     small = replace(TINY, epochs=1, teacher_epochs=1)
     train(replace(small, teacher_seed=1), out=tmp_path / "other")
     with monkeypatch.context() as patch:
-        patch.setattr("kd_baselines.training.score", break_off)
+        patch.setattr("kd_baselines.image_training.score", break_off)
         with pytest.raises(UsageError, match="stop here"):
             train(small, out=tmp_path / "run")  # in the test of the teacher
     whole = train(small, out=tmp_path / "run", resume=True).saved.fingerprint
