@@ -66,6 +66,8 @@ if TYPE_CHECKING:
     from kd_baselines.sharing import share_layers as share_layers
     from kd_baselines.stage_loop import fit as fit
     from kd_baselines.stages import Stage as Stage
+    from kd_baselines.studies.bridge import make_bridge as make_bridge
+    from kd_baselines.studies.bridge_table import Bridge as Bridge
     from kd_baselines.studies.compare import compare as compare
     from kd_baselines.studies.generations import born_again_generations as born_again_generations
     from kd_baselines.teacher_cache import CachedTeacher as CachedTeacher
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
     from kd_baselines.training import train as train
 
 _HOME = {
+    "make_bridge": "studies.bridge",
+    "Bridge": "studies.bridge_table",
     "compare": "studies.compare",
     "KdConfig": "config",
     "Distiller": "distiller",

@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "export": ("export", "write a trained net for other programs: weights, or its graph"),
     "ledger": ("ledger", "bytes that are sent against accuracy: images, distilled sets, nets"),
+    "bridge": (
+        "bridge",
+        "few images, real or distilled, crossed with kinds of a teacher's knowledge",
+    ),
     "recipes": ("recipes", "list the recipes and their arms, or show one"),
     "methods": ("methods", "list the methods, or show one with its arguments"),
 }

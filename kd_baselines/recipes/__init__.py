@@ -11,6 +11,7 @@ from __future__ import annotations
 from datadistill.errors import UsageError, suggest
 from kd_baselines.recipes.attention import PAGES as ATTENTION
 from kd_baselines.recipes.born_again import PAGES as BORN_AGAIN
+from kd_baselines.recipes.bridge import PAGES as BRIDGE
 from kd_baselines.recipes.fitnets import PAGES as FITNETS
 from kd_baselines.recipes.hinton import PAGES as HINTON
 from kd_baselines.recipes.jacobian import PAGES as JACOBIAN
@@ -29,6 +30,7 @@ RECIPES: dict[str, Page] = {
     **TRANSFER,
     **BORN_AGAIN,
     **MUTUAL,
+    **BRIDGE,
     **LANGUAGE,
 }
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from datadistill.config import RunOptions
 from datadistill.data import RealData
+from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError, suggest
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, show_progress
@@ -173,15 +174,28 @@ class Runs:
 
     def scores(self, arm: str, seed: int) -> Scores:
         """Scores of an arm's student, which is trained if it does not exist yet."""
-        name, config = f"{arm}-s{seed}", self.configs[arm].with_changes(seed=seed)
-        teacher = None
-        if wants_teacher(config) and not self._job(name, config).is_finished():
-            teacher = self._teacher(config)
-        return Scores.from_dict(
-            SavedNet.load(self.study.run(self._job(name, config, teacher))).scores or {}
-        )
+        return Scores.from_dict(self.student(arm, seed).scores or {})
 
-    def _job(self, name: str, config: KdConfig, teacher: Path | None = None) -> Job:
+    def student(self, arm: str, seed: int) -> SavedNet:
+        """An arm's student, which is trained if it does not exist yet."""
+        name, config = f"{arm}-s{seed}", self.configs[arm].with_changes(seed=seed)
+        teacher, images = None, None
+        if not self._job(name, config).is_finished():
+            teacher = self._teacher(config) if wants_teacher(config) else None
+            images = self.images(arm)
+        return SavedNet.load(self.study.run(self._job(name, config, teacher, images)))
+
+    def images(self, arm: str) -> DistilledDataset | None:
+        """The distilled set that an arm's student sees; None: what its config says."""
+        return None
+
+    def _job(
+        self,
+        name: str,
+        config: KdConfig,
+        teacher: Path | None = None,
+        images: DistilledDataset | None = None,
+    ) -> Job:
         path = self.study.path / name
 
         def run(resume: bool) -> None:
@@ -189,6 +203,7 @@ class Runs:
                 config,
                 data=self.data,
                 teacher=teacher,
+                data_from=images,
                 out=path,
                 resume=resume,
                 options=self.options,

@@ -45,6 +45,7 @@ SIZES = {
     "cifar10": (3, 32, 10),
     "cifar100": (3, 32, 100),
     "cub-20": (3, 64, 20),
+    "digits": (1, 8, 10),
 }
 
 
@@ -263,6 +264,7 @@ BOTH_CONVNETS = {
     "teacher_args": {"width": 4},
 }
 BOTH_DENSE = {"net_args": TINY_DENSE, "teacher_args": TINY_DENSE, "batch": 40}
+FEW = {**PLAIN_NETS, "per_class": None, "data_from": "random:4"}
 MINIATURES = {
     "hinton-missing-digit": PLAIN_NETS,
     "fitnets-mnist": THIN,
@@ -289,6 +291,9 @@ MINIATURES = {
         "teacher_weights": None,
     },
     "mutual-mnist5k": {"net": "thin-cnn", "net_args": {"width": 4, "depth": 2, "pools": 1}},
+    "bridge-mnist5k": FEW,
+    "bridge-mnist": FEW,
+    "bridge-digits": FEW,
     "ban-cifar10": BOTH_DENSE,
     "ban-cifar100": BOTH_DENSE,
     "ban-cross-architecture": {
