@@ -18,6 +18,7 @@ from kd_baselines.recipes.jacobian import PAGES as JACOBIAN
 from kd_baselines.recipes.language import PAGES as LANGUAGE
 from kd_baselines.recipes.mutual import PAGES as MUTUAL
 from kd_baselines.recipes.recipe_page import NOT_VERIFIED, OWN, Arm, Config, Page
+from kd_baselines.recipes.repdistiller import PAGES as REPDISTILLER
 from kd_baselines.recipes.transfer import PAGES as TRANSFER
 
 __all__ = ["NOT_VERIFIED", "OWN", "RECIPES", "Arm", "Config", "Page", "page", "recipe"]
@@ -31,6 +32,7 @@ RECIPES: dict[str, Page] = {
     **BORN_AGAIN,
     **MUTUAL,
     **BRIDGE,
+    **REPDISTILLER,
     **LANGUAGE,
 }
 
