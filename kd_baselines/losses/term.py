@@ -228,8 +228,9 @@ class Objective(nn.Module):
     def forward(self, seen: Seen) -> dict[str, Tensor]:
         """The weighted sum under "loss", and each term's value before its weight under its name,
         detached."""
-        parts = {name: term(seen) for name, term in self.named_terms.items()}
-        weights = [weight_at(term.weight, seen.epoch) for term in self.named_terms.values()]
+        terms = self.named_terms
+        parts = {name: term(seen) for name, term in terms.items()}
+        weights = [weight_at(term.weight, seen.epoch) for term in terms.values()]
         total = sum(weight * value for weight, value in zip(weights, parts.values(), strict=True))
         return {"loss": total, **{name: value.detach() for name, value in parts.items()}}  # type: ignore[dict-item]
 
