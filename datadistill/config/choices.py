@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from datadistill.config.values import type_hints_of
 from datadistill.errors import DataError, UsageError, suggest
 
 Value = int | float | str | bool
@@ -187,7 +188,7 @@ def _check_argument(which: str, value: Any, hint: Any) -> None:
 
 def refuse_unknown_choices(config: Any) -> None:
     """UsageError for a field declared as a `Literal` that holds none of its values."""
-    for name, hint in get_type_hints(type(config)).items():
+    for name, hint in type_hints_of(type(config)).items():  # type: ignore[arg-type]
         if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
             value = getattr(config, name)
             raise UsageError(

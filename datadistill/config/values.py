@@ -10,6 +10,7 @@ import math
 import numbers
 import os
 from collections.abc import Iterable, Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -32,6 +33,17 @@ _WORDS = {
 }
 
 
+@cache
+def type_hints_of(cls: type[Any]) -> Mapping[str, Any]:
+    """The types of a config's fields by name, found out once for each class.
+
+    >>> from datadistill.config import PoolConfig
+    >>> type_hints_of(PoolConfig)["epochs"]
+    <class 'int'>
+    """
+    return get_type_hints(cls)
+
+
 def check_types(config: Any) -> None:
     """Bring every field of a frozen dataclass to the type it declares. Numbers of numpy become
     Python's, lists become tuples and paths texts where such a thing is declared; anything else is
@@ -46,7 +58,7 @@ def check_types(config: Any) -> None:
         ...
         datadistill.errors.UsageError: ipc is '3', wanted a whole number
     """
-    for name, hint in get_type_hints(type(config)).items():
+    for name, hint in type_hints_of(type(config)).items():  # type: ignore[arg-type]
         value = getattr(config, name)
         typed = _convert(name, value, hint)
         if typed is not value:

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from ..config.values import type_hints_of
 from ..errors import UsageError, suggest
 from .canonical import parse_json
 
@@ -96,7 +97,7 @@ def diff_configs(a: Any, b: Any) -> list[str]:
 def _build(cls: Any, value: Any, source: str, where: str) -> Any:
     if not isinstance(value, dict):
         raise _make_error(source, where, value, "an object of keys and values")
-    hints = typing.get_type_hints(cls)
+    hints = type_hints_of(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     prefix = f"{where}." if where else ""
     for key in value:
