@@ -76,14 +76,13 @@ class BridgePlan:
 
 def _sets(iterations: int, dm: int, frepo: int) -> dict[str, SetPlan]:
     """The three methods for small greyscale digits, in so many iterations each. The last two learn
-    images alone; their own schedules are
-    shortened, by which they are tested once at the end."""
+    images alone; their own schedules, by which they are tested once at the end, are shortened."""
     last: dict[str, Any] = {"epochs": 50, "validate_nets": 1}
     unrolled = {"nets": 1, "iterations": iterations, "validate_nets": 1}
     return {
         "unrolled": SetPlan("mnist-random", unrolled, {1: {"steps": 1, "epochs": 10}}),
         "dm": SetPlan("mnist5k-dm", {**last, "iterations": dm, "validate_every": dm}),
-        "frepo": SetPlan("mnist5k-frepo", {**last, "iterations": frepo, "validate_every": frepo}),
+        "frepo": SetPlan("mnist-frepo-cpu", {**last, "iterations": frepo, "validate_every": frepo}),
     }
 
 
