@@ -104,6 +104,8 @@ def suggest(name: str, known: Iterable[str], lister: str = "") -> str:
     """
     known, name = sorted(known), name[:100]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close and difflib.SequenceMatcher(None, close[0], name).ratio() > 0.9:
+        close = close[:1]  # a slip of the fingers
     if len(known) <= FEW:
         listing = f"known: {', '.join(known)}"
     else:

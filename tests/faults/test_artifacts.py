@@ -5,11 +5,11 @@ from file_loaders import LOADERS
 
 from datadistill.distilled_file import SET
 from datadistill.errors import DataError
+from datadistill.nets.export import NET as EXPORTED
 from datadistill.pool import POOL
 from datadistill.runs.file_kinds import FILE_KINDS
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.tensors import pack, unpack
-from datadistill.training.finetune import ADAPTED
 from datadistill.training.finished_nets import NETS
 from kd_baselines.cache_rows import CACHE
 from kd_baselines.language.netfile import LANGUAGE_NET
@@ -52,7 +52,7 @@ CASES = {
     ),
     "of another kind": (
         lambda a, data: edit(a, data, **{a.name_key: "net"}),
-        "holds an adapted net, wanted .*; to use it: datadistill inspect .*file",
+        "holds the weights of a net, wanted .*; to use it: datadistill inspect .*file",
     ),
     "a key gone": (
         lambda a, data: edit(a, data, **{k: None for k in sorted(a.fields or ["layers"])[-1:]}),
@@ -89,7 +89,7 @@ def test_saving_and_loading_is_the_identity(name, tmp_path):
 
 
 def test_every_kind_of_file_is_in_the_table():
-    kinds = {artifact.kind for artifact in (*ARTIFACTS.values(), ADAPTED)}
+    kinds = {artifact.kind for artifact in (*ARTIFACTS.values(), EXPORTED)}
     assert kinds == FILE_KINDS.keys()
 
 

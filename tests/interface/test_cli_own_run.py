@@ -15,7 +15,8 @@ from datadistill.recipes import recipe
 from datadistill.training import distill
 
 SMALL = ["--net", "mlp", "--net-args", "width", "6", "depth", "1", "--device", "cpu"]
-LEARN = [*SMALL, "--iterations", "1", "--size", "8", "--batch", "8", "--no-figures"]
+REST = ["--iterations", "1", "--size", "8", "--batch", "8", "--no-figures"]
+LEARN = [*SMALL, *REST]
 
 
 @pytest.fixture
@@ -216,7 +217,8 @@ def test_weights_of_a_set_that_holds_them_with_other_statistics(here, capsys):
     torch.save(build("convnet", **args).state_dict(), "bn.pt")
     given = ["--weights", "bn.pt", "--theta-0", "given", "--norm", "reestimated"]
     net = ["--net", "convnet", "--net-args", "width", "4", "depth", "1", "norm", "batch"]
-    learn(*given, *net, "--embed-weights", "--out", "run", "--no-evaluate")
+    argv = ["distill", "own-images", "--data", "pets", "--device", "cpu", *REST, *given, *net]
+    assert main([*argv, "--embed-weights", "--out", "run", "--no-evaluate"]) == 0
     capsys.readouterr()
     argv = ["finetune", "run", "--no-reach", "--weights", "bn.pt", "--out", "tuned.pt"]
     assert main(argv) == 0

@@ -302,18 +302,8 @@ def test_a_pool_of_other_data(made, here, capsys):
 
 
 def test_a_pool_of_other_nets(made, here, capsys):
-    argv = [
-        *ADAPT,
-        "--net-args",
-        "width",
-        "9",
-        "depth",
-        "1",
-        "--source",
-        "digits",
-        "--pool",
-        made / "pool",
-    ]
+    wider = ["9" if typed == "16" else typed for typed in ADAPT]
+    argv = [*wider, "--source", "digits", "--pool", made / "pool"]
     code, said = refused(capsys, "distill", *argv, "--out", "x")
     assert (
         code == 2
