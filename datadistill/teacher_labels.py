@@ -33,7 +33,7 @@ from datadistill.pool import Pool
 from datadistill.theta import put
 from datadistill.torch_defaults import use_library_defaults
 
-__all__ = ["TEMPERATURE", "relabel"]
+__all__ = ["TEMPERATURE", "agreement", "relabel"]
 
 TEMPERATURE = 4.0
 Teachers = nn.Module | Sequence[nn.Module] | Pool
@@ -99,6 +99,14 @@ def relabel(
         raise UsageError("there is no teacher; pass a trained net, or a pool of some")
     named = {"teachers": len(found), "temperature": float(temperature), **_record(teachers)}
     return d.with_labels(torch.stack(found).mean(0).to(d.images.dtype), labels_of=named)
+
+
+def agreement(d: DistilledDataset, other: DistilledDataset) -> float:
+    """Percent of the images whose likeliest class is the same by the labels of two sets."""
+    first, second = (
+        one.labels.argmax(1) if one.labels.is_floating_point() else one.labels for one in (d, other)
+    )
+    return 100.0 * float((first == second).float().mean())
 
 
 def _logits(d: DistilledDataset, net: nn.Module, number: int) -> Float[Tensor, "n k"]:

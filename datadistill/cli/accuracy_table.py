@@ -103,10 +103,12 @@ def describe_net(found: Mapping[str, Any]) -> str:
 
 def _describe(found: Mapping[str, Any], d: DistilledDataset) -> tuple[str, str]:
     """The size of the set, and what it was tested on."""
-    carried = f", and {size_of(d.bytes_theta_0)} of initialization" if d.bytes_theta_0 else ""
+    theta_0 = found["bytes_theta_0"]
+    carried = f", and {size_of(theta_0)} of initialization" if theta_0 else ""
     shape = shape_of(d.images.shape[1:])
     return (
-        f"{len(d.images)} images {shape}, {size_of(d.bytes)} with labels and step sizes{carried}",
+        f"{len(d.images)} images {shape}, {size_of(found['bytes'])} with labels and step sizes"
+        f"{carried}",
         f"tested on the {found['split']} split; {found['description']}",
     )
 

@@ -82,7 +82,6 @@ def run(argv: Sequence[str]) -> int:
     from datadistill.evaluation.saving import save_accuracies
     from datadistill.pool import Pool
     from datadistill.runs.signals import StopFlag, interruptible
-    from datadistill.teacher_labels import relabel
 
     folder = find_folder(args.set_, args.data, output)
     d = load_set(args.set_, output, args.weights, options.download)
@@ -93,7 +92,6 @@ def run(argv: Sequence[str]) -> int:
         output.say(
             f"labels: of the {teachers.total} nets of {args.teachers}, T = {args.temperature:g}"
         )
-        d = relabel(d, teachers, temperature=args.temperature)  # as its size is told of, too
     stopped = "stopped; nothing was measured to the end, and no file was changed"
     with StopFlag(), interruptible(stopped), output.redirect_prints():
         data = load_own_data(

@@ -44,20 +44,18 @@ def run(argv: Sequence[str]) -> int:
     refuse_taken(out)
     from datadistill.distilled import DistilledDataset
     from datadistill.pool import Pool
-    from datadistill.teacher_labels import relabel
+    from datadistill.stats import mean
+    from datadistill.teacher_labels import agreement, relabel
 
     with output.redirect_prints():
         d, pool = DistilledDataset.load(args.set_), Pool.load(args.teachers)
         relabelled = relabel(d, pool, temperature=args.temperature)
         relabelled.save(out)
-    surest = relabelled.labels.max(1)
-    hard = d.labels.argmax(1) if d.labels.is_floating_point() else d.labels
-    agree = 100.0 * float((surest.indices == hard).float().mean())
+    agree, sure = agreement(d, relabelled), 100.0 * float(relabelled.labels.amax(1).mean())
     output.say(
-        f"labels of {pool.total} nets of {pool.net.name} (mean accuracy "
-        f"{sum(pool.accuracies) / pool.total:.1f}%) at T = {args.temperature:g}: the likeliest "
-        f"class has {100.0 * float(surest.values.mean()):.0f}% on average, and is the set's own "
-        f"for {agree:.0f}% of the images",
+        f"labels of {pool.total} nets of {pool.net.name} (mean accuracy {mean(pool.accuracies):.1f}"
+        f"%) at T = {args.temperature:g}: the likeliest class has {sure:.0f}% on average, and is "
+        f"the set's own for {agree:.0f}% of the images",
         f"wrote {out}, {relabelled.bytes / 1000:.1f} kB with labels ({d.bytes / 1000:.1f} before)",
         f"next: datadistill evaluate {out} --protocol plain",
     )

@@ -109,7 +109,8 @@ def evaluate_across(
         For each architecture a row of the set, and one for each kind of coreset.
 
     Raises:
-        UsageError: an unknown coreset, a number of sets where none is drawn, coresets by the
+        UsageError: an unknown coreset, a number of sets where none is drawn, a temperature without
+            teachers, coresets by the
             protocol "own", or beside a set that attacks; what `relabel` refuses.
         DataError: fewer real images of a class than the set has.
 
@@ -117,6 +118,11 @@ def evaluate_across(
         `evaluate_across(d, protocol="dc", architectures=("convnet:width=128", "mlp"), nets=3)`
     """
     _check(d, beside, sets, protocol)
+    if teachers is None and temperature != TEMPERATURE:
+        raise UsageError(
+            f"temperature is {temperature}, which is that of teachers' labels, and there are no "
+            "teachers; pass some (--teachers POOL), or leave it out"
+        )
     find_protocol(protocol, d)
     for net in architectures:
         net_of(with_values_of(d, net), net)  # refused before anything is trained

@@ -67,7 +67,7 @@ def head_input(
     handle = head.register_forward_pre_hook(lambda _, args: seen.append(args[0] if args else None))
     try:
         # a layer of the body may work in place, or draw in evaluation mode too
-        with in_evaluation(net), global_stream(0, "evaluation", 0, everything=True):
+        with _in_evaluation(net), global_stream(0, "evaluation", 0, everything=True):
             if theta is None:
                 net(images.clone())
             else:
@@ -197,7 +197,7 @@ def _is_near(found: Tensor, wanted: Tensor) -> bool:
 @torch.no_grad()
 def logits_of(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
     """The logits in evaluation mode, computed in chunks."""
-    with in_evaluation(net):
+    with _in_evaluation(net):
         found = [net(x.clone()) for x in _chunks(images)]
     refuse_no_logits(found[0], mode="evaluation")
     return torch.cat(found)
@@ -208,7 +208,7 @@ def _chunks(images: Tensor, pixels: int = CHUNK) -> tuple[Tensor, ...]:
 
 
 @contextlib.contextmanager
-def in_evaluation(net: nn.Module) -> Iterator[None]:
+def _in_evaluation(net: nn.Module) -> Iterator[None]:
     """Every layer in evaluation mode, for a while."""
     modes = [(m, m.training) for m in net.modules()]
     try:

@@ -13,17 +13,16 @@ https://arxiv.org/abs/1904.05068
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from kd_baselines.losses.checks import at_least_float32, check_layers, flat_rows, pair_layers
+from kd_baselines.losses.checks import at_least_float32, flat_rows, pair_layers
 from kd_baselines.losses.divergence import to_double
-from kd_baselines.losses.schedules import Weight
-from kd_baselines.losses.term import Needs, Seen, Term
+from kd_baselines.losses.layer_pairs import LayerPairs
 
 __all__ = ["RKDAngle", "RKDDistance", "rkd_angle_loss", "rkd_distance_loss"]
 
@@ -73,32 +72,18 @@ def rkd_angle_loss(student_features: Features, teacher_features: Features) -> Fl
     return _compare(_angles, student_features, teacher_features)
 
 
-class RKDDistance(Term):
+class RKDDistance(LayerPairs):
     """`rkd_distance_loss` of pairs of layers, the student's -> the teacher's."""
 
-    def __init__(
-        self, layers: Mapping[str, str], weight: Weight = 1.0, name: str | None = None
-    ) -> None:
-        super().__init__(weight, name)
-        self.layers = check_layers(layers)
-        self.needs = Needs.layers(self.layers)
-
-    def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return rkd_distance_loss(*seen.features_of(self.layers))
+    def loss(self, student: list[Tensor], teacher: list[Tensor]) -> Float[Tensor, ""]:
+        return rkd_distance_loss(student, teacher)
 
 
-class RKDAngle(Term):
+class RKDAngle(LayerPairs):
     """`rkd_angle_loss` of pairs of layers, the student's -> the teacher's."""
 
-    def __init__(
-        self, layers: Mapping[str, str], weight: Weight = 1.0, name: str | None = None
-    ) -> None:
-        super().__init__(weight, name)
-        self.layers = check_layers(layers)
-        self.needs = Needs.layers(self.layers)
-
-    def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return rkd_angle_loss(*seen.features_of(self.layers))
+    def loss(self, student: list[Tensor], teacher: list[Tensor]) -> Float[Tensor, ""]:
+        return rkd_angle_loss(student, teacher)
 
 
 def _compare(

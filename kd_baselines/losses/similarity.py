@@ -9,15 +9,14 @@ https://arxiv.org/abs/1907.09682
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kd_baselines.losses.checks import at_least_float32, check_layers, flat_rows, pair_layers
-from kd_baselines.losses.schedules import Weight
-from kd_baselines.losses.term import Needs, Seen, Term
+from kd_baselines.losses.checks import at_least_float32, flat_rows, pair_layers
+from kd_baselines.losses.layer_pairs import LayerPairs
 
 __all__ = ["SimilarityPreserving", "similarity_loss"]
 
@@ -44,19 +43,12 @@ def similarity_loss(
     return torch.stack([_pair(*flat_rows(s, t)) for s, t in pairs]).sum()
 
 
-class SimilarityPreserving(Term):
+class SimilarityPreserving(LayerPairs):
     """`similarity_loss` of pairs of layers, the student's -> the teacher's. The weight is the
     paper's gamma, there 3000."""
 
-    def __init__(
-        self, layers: Mapping[str, str], weight: Weight = 1.0, name: str | None = None
-    ) -> None:
-        super().__init__(weight, name)
-        self.layers = check_layers(layers)
-        self.needs = Needs.layers(self.layers)
-
-    def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        return similarity_loss(*seen.features_of(self.layers))
+    def loss(self, student: list[Tensor], teacher: list[Tensor]) -> Float[Tensor, ""]:
+        return similarity_loss(student, teacher)
 
 
 def _pair(s: Float[Tensor, "b n"], t: Float[Tensor, "b m"]) -> Float[Tensor, ""]:

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 
 import datadistill as dd
 from datadistill.cli import main
+from datadistill.cli.evaluate import Evaluate
+from datadistill.cli.relabel import Relabel
 from datadistill.data import Normalization
 from datadistill.errors import DataError, UsageError
 from datadistill.evaluation.coresets import coreset, random_real
@@ -19,6 +22,7 @@ from datadistill.evaluation.cross_architecture import evaluate_across
 from datadistill.objectives import Attack
 from datadistill.starts import Random
 from datadistill.synthetic.decoders import Mosaic
+from datadistill.teacher_labels import TEMPERATURE, agreement
 from datadistill.theta import put
 
 
@@ -206,3 +210,14 @@ def test_evaluate_takes_teachers(files, capsys):
     again = dd.evaluate(d, protocol="plain", epochs=2, nets=1, split="validation")
     assert found["values"] == list(again.values) and found["teachers"] == 3
     assert main([*pooled, "--save"]) == 2 and "--teachers" in capsys.readouterr().err
+    assert main([*argv, "--temperature", "2"]) == 2 and "no teachers" in capsys.readouterr().err
+
+
+def test_commands_have_the_temperature_of_the_library():
+    assert {TEMPERATURE} == {Evaluate(Path()).temperature, Relabel(Path()).temperature}
+
+
+def test_agreement_counts_the_likeliest_classes(data):
+    d = distilled(data)
+    other = d.with_labels(torch.arange(10).roll(1))
+    assert agreement(d, other) == 0 and agreement(d, d.with_labels(torch.eye(10))) == 100
