@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "born_again",
         "train generations, each net taught by the one before, and test their ensembles",
     ),
+    "speed": ("speed", "set the accuracy of nets beside parameters, multiplications, seconds"),
     "export": ("export", "write a trained net for other programs: weights, or its graph"),
     "ledger": ("ledger", "bytes that are sent against accuracy: images, distilled sets, nets"),
     "bridge": (

@@ -16,6 +16,7 @@ from kd_baselines.recipes.fitnets import PAGES as FITNETS
 from kd_baselines.recipes.hinton import PAGES as HINTON
 from kd_baselines.recipes.jacobian import PAGES as JACOBIAN
 from kd_baselines.recipes.language import PAGES as LANGUAGE
+from kd_baselines.recipes.methods import PAGES as METHODS
 from kd_baselines.recipes.mutual import PAGES as MUTUAL
 from kd_baselines.recipes.recipe_page import NOT_VERIFIED, OWN, Arm, Config, Page
 from kd_baselines.recipes.repdistiller import PAGES as REPDISTILLER
@@ -32,6 +33,7 @@ RECIPES: dict[str, Page] = {
     **BORN_AGAIN,
     **MUTUAL,
     **BRIDGE,
+    **METHODS,
     **REPDISTILLER,
     **LANGUAGE,
 }

@@ -243,6 +243,30 @@ def test_evaluate_refuses_what_is_no_net_or_unfinished(finished, tmp_path, capsy
     assert "kd-baselines train --resume" in capsys.readouterr().err
 
 
+def test_speed_sets_a_teacher_before_its_student(finished, capsys):
+    assert main(["speed", str(finished), str(finished), "--batch", "2", "--passes", "1"]) == 0
+    assert "speed-up over run, teacher" in capsys.readouterr().out
+    assert main(["speed", str(finished), str(finished), "--batch", "2", "--json"]) == 0
+    teacher, student, _ = json.loads(capsys.readouterr().out)["rows"]  # the teacher once
+    assert (teacher["compression"], teacher["speed_up"]) == (1, 1)
+    nets = {name: SavedNet.load(finished, which=name) for name in ("teacher", "student")}
+    counts = {
+        name: sum(t.numel() for t in saved.states[0].values()) for name, saved in nets.items()
+    }
+    assert (teacher["parameters"], student["parameters"]) == tuple(counts.values())
+    assert student["compression"] == counts["teacher"] / counts["student"] > 1
+    assert student["accuracy"] == nets["student"].scores["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"), [([], "no net is named"), (["--batch", "0"], "batch is 0")]
+)
+def test_speed_refuses(argv, said, finished, capsys):
+    runs = [str(finished)] if argv else []
+    assert main(["speed", *runs, *argv]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_compare_prints_what_it_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     argv = ["compare", NAME, *SMALL, "--seeds", "1", "--arms", "own", "hard", "--without"]

@@ -296,6 +296,7 @@ MINIATURES = {
         "teacher_weights": None,
     },
     "mutual-mnist5k": {"net": "thin-cnn", "net_args": {"width": 4, "depth": 2, "pools": 1}},
+    "methods-mnist5k": FEW,
     "bridge-mnist5k": FEW,
     "bridge-mnist": FEW,
     "bridge-digits": FEW,
