@@ -36,18 +36,16 @@ def accuracy_table(output: Output, found: dict[str, Any], d: DistilledDataset) -
         nets = f"{found['nets']} held-out {kind}" if found["nets"] > 1 else "one net"
         if not own and found["init"]:
             nets += f", drawn by the scheme {found['init']}"
-    rows = [
-        (
-            "before training",
-            percent(found["accuracy_before_mean"], found["accuracy_before_std"], found["nets"]),
-            nets,
-        ),
-        (
-            f"after {steps}" if own else f"protocol {found['protocol']}",
-            percent(found["accuracy_mean"], found["accuracy_std"], found["nets"]),
-            "its order and step sizes" if own else found["training"],
-        ),
-    ]
+    after = percent(found["accuracy_mean"], found["accuracy_std"], found["nets"])
+    rows = []
+    if own:
+        before = percent(found["accuracy_before_mean"], found["accuracy_before_std"], found["nets"])
+        rows = [
+            ("before training", before, nets),
+            (f"after {steps}", after, "its order and step sizes"),
+        ]
+    else:
+        rows = [(f"protocol {found['protocol']}", after, found["training"]), ("", "", nets)]
     if found["accuracy_plain"] is not None:
         about = "the protocol plain, from the same start"
         rows.append(("plain loop", percent(found["accuracy_plain"]), about))

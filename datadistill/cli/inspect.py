@@ -199,11 +199,12 @@ def print_set(output: Output, s: dict[str, Any]) -> None:
             for name in ("start", "objective", "data")
         ),
     ]
-    if found.keys() >= {"accuracy_before_mean", "accuracy_mean", "accuracy_std", "nets", "split"}:
-        before, nets = found["accuracy_before_mean"], found["nets"]
+    if found.keys() >= {"accuracy_mean", "accuracy_std", "nets", "split"}:
+        before, nets = found.get("accuracy_before_mean"), found["nets"]
+        first = "" if before is None else f"{before:.2f} -> "
         after = percent(found["accuracy_mean"], found["accuracy_std"], nets)
         over = f"{nets} net{'s' if nets != 1 else ''} ({found['split']})"
-        rows.append(("accuracy (%)", f"{before:.2f} -> {after} over {over}"))
+        rows.append(("accuracy (%)", f"{first}{after} over {over}"))
     elif found:  # measured by other means
         rows.append(("accuracy (%)", format_value(found)))
     else:

@@ -124,6 +124,7 @@ def evaluate_across(
             "teachers; pass some (--teachers POOL), or leave it out"
         )
     find_protocol(protocol, d)
+    how.setdefault("before", False)  # no row shows it
     for net in architectures:
         net_of(with_values_of(d, net), net)  # refused before anything is trained
     where = resolve(device)

@@ -42,12 +42,13 @@ NETS, NETS_OF_LOOP = 200, 5  # tested where nobody says how many: by explicit st
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of `evaluate`; accuracies in percent, deviations over nets (population)."""
+    """The result of `evaluate`; accuracies in percent, deviations over nets (population). Those
+    before training are None where it was told to leave them out."""
 
     accuracy_mean: float
     accuracy_std: float
-    accuracy_before_mean: float
-    accuracy_before_std: float
+    accuracy_before_mean: float | None
+    accuracy_before_std: float | None
     accuracy_plain: float | None
     nets: int
     net: str
@@ -94,6 +95,7 @@ def evaluate(
     epochs: int | None = None,
     init: str | None = None,
     plain_nets: int = 5,
+    before: bool = True,
     data_root: str | None = None,
     pool: Pool | str | os.PathLike[str] | None = None,
     poll: Poll | None = None,
@@ -122,6 +124,8 @@ def evaluate(
             "default", by a protocol, and that of the set by its own steps.
         plain_nets: beside the set's own training, nets from the same start for the protocol
             "plain", which takes minutes for large nets; 0 leaves it out.
+        before: False leaves out the test of each net before it is trained, except that of a set
+            that attacks.
         data_root: where data sets lie.
         pool: for a set that was learned for pretrained nets: the pool whose held-out nets are
             tested.
@@ -167,11 +171,10 @@ def evaluate(
         )
 
     trained = on_device if chosen is None else chosen.apply(on_device)
-    found = train_and_test(trained, count)
-    attack = None
-    if (pair := get_attack(distilled)) is not None:
-        attack = _attack(pair, *found)
-    before, after = (_accuracies(scores) for scores in found)
+    pair = get_attack(distilled)
+    found = train_and_test(trained, count, before or pair is not None)
+    attack = None if pair is None else _attack(pair, *found)
+    untrained, after = (_accuracies(scores) for scores in found)
     plain: list[float] = []
     if plain_nets and chosen is None and (ordinary := find_protocol("plain", distilled)):
         _, scores = train_and_test(ordinary.apply(on_device), min(count, plain_nets), before=False)
@@ -179,8 +182,8 @@ def evaluate(
     return Evaluation(
         accuracy_mean=mean(after),
         accuracy_std=deviation(after),
-        accuracy_before_mean=mean(before),
-        accuracy_before_std=deviation(before),
+        accuracy_before_mean=mean(untrained) if untrained else None,
+        accuracy_before_std=deviation(untrained) if untrained else None,
         accuracy_plain=mean(plain) if plain else None,
         nets=count,
         net=net_name(distilled, net),

@@ -1,6 +1,6 @@
 """ResNet-18 in its CIFAR form: a 3x3 stem of stride 1 and no pooling before the residual stages.
 
-    conv 64@3x3, then 4 stages of 2 basic blocks with 64, 128, 256, 512 channels;
+    conv 64@3x3, then 4 stages of 2 basic blocks with 64, 128, 256, 512 channels (64 is the width);
     stages 2 to 4 halve the map; mean over pixels; one linear layer
 
 Reference: He et al., Deep residual learning for image recognition, 2016,
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datadistill.errors import UsageError
-from datadistill.nets.layers import NORMS, check_choice, check_images
+from datadistill.nets.layers import NORMS, check_choice, check_images, check_whole
 
 SMALLEST_WITH_INSTANCE_NORM = 9  # px: 9 -> 5 -> 3 -> 2; at 8 px the last map is 1 px
 
@@ -46,13 +46,21 @@ class BasicBlock(nn.Module):
 class ResNet18(nn.Module):
     """ResNet-18 for small images: 11,173,962 parameters for three channels and 10 classes, whatever
     the size. `norm` is `batch` or `instance` (a GroupNorm of one channel a group), which wants at
-    least 9 px."""
+    least 9 px. `width` is the channels of the first stage, 64 in the paper; the others have 2, 4
+    and 8 times as many."""
 
     def __init__(
-        self, *, channels: int = 3, size: int = 32, classes: int = 10, norm: str = "batch"
+        self,
+        *,
+        channels: int = 3,
+        size: int = 32,
+        classes: int = 10,
+        norm: str = "batch",
+        width: int = 64,
     ) -> None:
         super().__init__()
         check_images(channels, size, classes)
+        check_whole("width", width)
         check_choice("norm", norm, ["batch", "instance"])
         if norm == "instance" and size < SMALLEST_WITH_INSTANCE_NORM:
             raise UsageError(
@@ -60,18 +68,19 @@ class ResNet18(nn.Module):
                 "map of 1 px that the norm sets to zero; it works from "
                 f"{SMALLEST_WITH_INSTANCE_NORM} px on: resize the images, or take norm='batch'"
             )
-        self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-        self.norm1 = NORMS[norm](64)
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.norm1 = NORMS[norm](width)
         self.stages = nn.Sequential()
-        inputs = 64
-        for outputs, stride in [(64, 1), (128, 2), (256, 2), (512, 2)]:
+        inputs = width
+        for times, stride in [(1, 1), (2, 2), (4, 2), (8, 2)]:
+            outputs = times * width
             blocks = (
                 BasicBlock(inputs, outputs, stride, norm),
                 BasicBlock(outputs, outputs, 1, norm),
             )
             self.stages.append(nn.Sequential(*blocks))
             inputs = outputs
-        self.classifier = nn.Linear(512, classes)
+        self.classifier = nn.Linear(inputs, classes)
 
     def forward(
         self, images: Float[Tensor, "batch channels size size"]

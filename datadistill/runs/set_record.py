@@ -21,10 +21,10 @@ _MEASURED: dict[str, Check] = {
         ("net", "dataset", "split", "description", "source", "protocol", "training", "init"),
         optional(check_text),
     ),
+    **dict.fromkeys(("accuracy_mean", "accuracy_std"), _percent),
     **dict.fromkeys(
-        ("accuracy_mean", "accuracy_std", "accuracy_before_mean", "accuracy_before_std"), _percent
+        ("accuracy_before_mean", "accuracy_before_std", "accuracy_plain"), optional(_percent)
     ),
-    "accuracy_plain": optional(_percent),
     **dict.fromkeys(("nets", "images", "bytes", "bytes_theta_0", "epochs"), check_whole),
 }
 

@@ -41,6 +41,7 @@ VARIANTS = [
     ("mlp", {"depth": 0}),
     ("mlp", {"depth": 3, "width": 7}),
     ("resnet18", {"norm": "instance"}),
+    ("resnet18", {"width": 4}),
     ("vgg11", {"norm": "instance"}),
     ("vgg11", {"norm": "none", "dropout": 0.5}),
 ]
@@ -110,16 +111,17 @@ def test_parameter_counts_against_the_arithmetic():
     assert count("vgg11", 3, 32, norm="none") == vgg
     assert count("vgg11", 3, 32) == vgg + 2 * sum(widths[1:]) == 9231114
 
-    resnet = 27 * 64 + 2 * 64 + linear(512, 10)  # stem with its norm; linear layer
-    inputs = 64
-    for width in (64, 128, 256, 512):
-        resnet += 9 * inputs * width + 3 * 9 * width * width + 4 * 2 * width
-        if inputs != width:
-            resnet += inputs * width + 2 * width  # 1x1 shortcut with its norm
-        inputs = width
-    assert (
-        count("resnet18", 3, 32) == count("resnet18", 3, 32, norm="instance") == resnet == 11173962
-    )
+    def resnet(inputs):
+        total = 27 * inputs + 2 * inputs + linear(8 * inputs, 10)  # stem with norm; linear layer
+        for width in (inputs, 2 * inputs, 4 * inputs, 8 * inputs):
+            total += 9 * inputs * width + 3 * 9 * width * width + 4 * 2 * width
+            if inputs != width:
+                total += inputs * width + 2 * width  # 1x1 shortcut with its norm
+            inputs = width
+        return total
+
+    assert resnet(64) == count("resnet18", 3, 32, norm="instance") == 11173962
+    assert (count("resnet18", 3, 32), count("resnet18", 3, 32, width=5)) == (resnet(64), resnet(5))
 
 
 def test_alexnet_at_224_px_is_torchvisions():
@@ -268,6 +270,7 @@ FAULTS = [
     ("mlp", {"classes": 0}, "classes is 0"),
     ("mlp", {"channels": True}, "channels is True"),
     ("resnet18", {"norm": "instance", "size": 8}, "works from 9 px"),
+    ("resnet18", {"width": 0}, "width is 0"),
     ("vgg11", {"norm": "group"}, "known: batch, instance, none"),
     ("alexnet", {"dropout": 1.0}, "dropout is 1.0"),
 ]
