@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from datadistill.config.choices import Value
+from datadistill.config.mean_std import parse_mean_std
 from datadistill.config.plans import (
     FolderPlan,
     NetPlan,
@@ -23,9 +24,13 @@ __all__ = ["LATER", "KdConfig"]
 CORESETS = ("random", "herding", "k-means")
 """Coresets that `data_from` names, with the images of a class behind a colon."""
 
+FROM_TEACHER = "teacher"
+"""What `weights` is for a student that starts from its teacher's tensors."""
+
 SCHEDULES = ("milestones", "schedule", "warmup", "nesterov")
 IMAGES = ("normalization", "data_from", "data_schedule", "data_labels", "teacher_images")
-LATER = (*SCHEDULES, *(f"teacher_{name}" for name in SCHEDULES), *IMAGES)
+SOURCE = ("source", "source_part", "target")
+LATER = (*SCHEDULES, *(f"teacher_{name}" for name in SCHEDULES), *IMAGES, *SOURCE)
 """Fields that a net's file leaves out where they are at their defaults: they came later, and the
 same training gives the same bytes as before."""
 
@@ -66,8 +71,8 @@ class StudentTask(NetPlan, NormalizationPlan, FolderPlan, RunConfig):
     """Architecture of the student."""
     init: str = "default"
     weights: str | None = None
-    """The student starts from a file of weights, or from "imagenet", torchvision's; its last layer
-    is fresh."""
+    """The student starts from a file of weights, from "imagenet", torchvision's, or from its
+    "teacher", a net of the same kind; its last layer is fresh."""
     shared: tuple[str, ...] = ()
     """Layers whose tensors are the teacher's and stay frozen: the student's name, or
     STUDENT:TEACHER."""
@@ -116,6 +121,18 @@ def parse_coreset(data_from: str) -> tuple[str, int] | None:
 @dataclass(frozen=True)
 class KdConfig(SchedulePlan, StudentTask):
     """One teacher, one student, one method."""
+
+    # --- source
+    source: str | None = None
+    """Data set that the teacher is trained on and whose classes it knows; None: the student's. Its
+    images are brought to the size, the channels and the normalization of the student's."""
+    source_part: tuple[float, float] = (0.0, 1.0)
+    """Which of the source's images the teacher sees: of each class those between two shares in the
+    order of their distance to the nearest training image of the student's data set, such as 0 0.2
+    for the nearest fifth."""
+    target: str | None = None
+    """Of the run of a teacher: the data set that distances are measured to; None: a student.
+    `teacher_config` sets it."""
 
     # --- teacher
     teacher_net: str = "mlp"
@@ -193,6 +210,7 @@ class KdConfig(SchedulePlan, StudentTask):
                 f"teacher_images is {self.teacher_images}, but the teacher is not trained here "
                 f"(teacher_weights {self.teacher_weights}); drop one"
             )
+        self._check_source()
         if self.teacher_weights is not None and self.teachers > 1:
             raise UsageError(
                 f"teachers is {self.teachers}, but the weights {self.teacher_weights} are one "
@@ -201,3 +219,29 @@ class KdConfig(SchedulePlan, StudentTask):
         for value in self.noise:
             if not 0 <= value < float("inf"):
                 raise UsageError(f"noise is {value}, but a deviation is 0 or more")
+
+    def _check_source(self) -> None:
+        low, high = self.source_part
+        if not 0 <= low < high <= 1:
+            raise UsageError(
+                f"source_part is {low:g} to {high:g}; give two shares from 0 to 1, the lower one "
+                "first, such as 0 0.2"
+            )
+        if self.source is None and self.target is None and self.source_part != (0, 1):
+            raise UsageError(
+                f"source_part is {low:g} to {high:g}, but there is no source; name the data set "
+                "that the teacher is trained on (--source usps)"
+            )
+        if self.source is None:
+            return
+        if self.teacher_weights is not None:
+            raise UsageError(
+                f"source is {self.source}, but the teacher is not trained here (teacher_weights "
+                f"{self.teacher_weights}); drop one"
+            )
+        if parse_mean_std(self.normalization) is None and self.normalization != "imagenet":
+            raise UsageError(
+                f"source is {self.source}, whose images are normalized as the student's are; "
+                f"normalization is {self.normalization!r}, which may differ between data sets; "
+                "give numbers, such as --normalization 0.5/0.25"
+            )

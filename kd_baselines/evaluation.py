@@ -31,11 +31,12 @@ from datadistill.objectives import evaluation_logits
 from datadistill.progress import Report, iterate, show_progress
 from datadistill.streams import generator
 from datadistill.torch_defaults import use_library_defaults
-from kd_baselines.features import cast_images, logits_in
+from kd_baselines.features import cast_images, logits_in, run
 from kd_baselines.scores import LeftOut, Scores
 from kd_baselines.splits import as_split, refuse_distilled
+from kd_baselines.teachers import Teacher
 
-__all__ = ["LeftOut", "Scores", "choose_shift", "score"]
+__all__ = ["LeftOut", "Scores", "choose_shift", "score", "score_second_head"]
 
 
 @use_library_defaults()
@@ -125,6 +126,43 @@ def score(
         },
         split=split,
     )
+
+
+@use_library_defaults()
+def score_second_head(
+    student: nn.Module,
+    teacher: Teacher,
+    data: RealData,
+    source: RealData | None = None,
+    *,
+    batch: int = 500,
+) -> dict[str, float]:
+    """What the second head of a student (`kd_baselines.heads`) has of its teacher's knowledge, in
+    percent.
+
+    Args:
+        student: with a layer "source", in evaluation mode.
+        teacher: on the student's device.
+        data: the student's own; "source agreement" is how often, on the test images, the largest
+            logit of the second head is the teacher's.
+        source: the teacher's data, where they are at hand; "source accuracy" is the second head's
+            on their test images.
+        batch: images at once.
+    """
+
+    def second_head(images: Tensor) -> Tensor:
+        return run(student, images, ["source"]).features["source"]
+
+    images = data.test.images
+    with torch.no_grad():
+        alike = [
+            second_head(x).argmax(1) == teacher(x).argmax(1)
+            for x in iterate(images.split(batch), "testing the second head")
+        ]
+    found = {"source agreement": _percent(torch.cat(alike))}
+    if source is not None:
+        found["source accuracy"] = score(second_head, source, batch=batch).accuracy
+    return found
 
 
 def choose_shift(

@@ -33,16 +33,17 @@ __all__ = [
     "asymmetric_hausdorff",
     "choose_source",
     "lipschitz_bound",
+    "nearest",
     "nearest_distances",
     "source_bound",
 ]
 
 
 @torch.no_grad()
-def nearest_distances(
+def nearest(
     a: Float[Tensor, "n ..."], b: Float[Tensor, "m ..."], *, chunk: int = 1024
-) -> Float[Tensor, " n"]:
-    """inf_b ||a - b||_2 of each point of A, (n,).
+) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """inf_b ||a - b||_2 of each point of A, (n,), and the place in B of a nearest point, (n,).
 
     Args:
         a: n points of any shape, 1 or more.
@@ -62,17 +63,24 @@ def nearest_distances(
         for points in (a, b)
     )
     # differences and not the product form, which loses half the digits of a small distance
-    return torch.cat(
-        [
-            torch.stack(
-                [
-                    torch.cdist(part, other, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
-                    for other in y.split(chunk)
-                ]
-            ).amin(0)
-            for part in x.split(chunk)
+    distances, places = [], []
+    for part in x.split(chunk):
+        found = [
+            torch.cdist(part, other, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+            for other in y.split(chunk)
         ]
-    )
+        least = torch.stack([one.values for one in found]).min(0)
+        inside = torch.stack([one.indices for one in found]).gather(0, least.indices[None])[0]
+        distances.append(least.values)
+        places.append(least.indices * chunk + inside)
+    return torch.cat(distances), torch.cat(places)
+
+
+def nearest_distances(
+    a: Float[Tensor, "n ..."], b: Float[Tensor, "m ..."], *, chunk: int = 1024
+) -> Float[Tensor, " n"]:
+    """The distances of `nearest`, with its arguments."""
+    return nearest(a, b, chunk=chunk)[0]
 
 
 def asymmetric_hausdorff(

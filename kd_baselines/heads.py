@@ -226,11 +226,24 @@ def lwf_objective(
     attention_jacobian: Weight = 0.0,
     layers: Mapping[str, str] | None = None,
     output: Output = "top",
+    balanced: bool = True,
 ) -> Objective:
     """Cross-entropy on the target head, and any of four terms that keep what the teacher knows, by
     weight.
 
-    Srinivas and Fleuret 2018, section 5; the columns of its table on MIT Scenes.
+    Srinivas and Fleuret 2018, section 5; the columns of its table on MIT Scenes. As plain sums of
+    squares the terms are of any size: the logits of an ImageNet SqueezeNet on photographs of 64 px
+    begin at 87,000, beside 3.0 of the labels of 20 classes. Balanced, a fresh student begins with
+    numbers that depend neither on the number of classes, nor on the size of images and maps, nor on
+    the scale of the teacher's logits:
+
+        labels                 log K of K target classes
+        activations            near 1: 1 for no knowledge, 0 at the end (`relative`)
+        Jacobian               near 2: 2 - 2 cos, from 0 to 4 (`normalize`)
+        attention              below sqrt(2), a pair of layers
+        attention-Jacobian     near 2: 2 - 2 cos, from 0 to 4, a pair of layers
+
+    so that weights of 1 give all terms a say.
 
     Args:
         activations: of `LogitRegression` on the source head; 0 leaves a term out, here and below.
@@ -241,6 +254,8 @@ def lwf_objective(
             below `trunk`.
         output: of `JacobianMatching`: "top", "full" or "projected"; the labels are no source
             classes.
+        balanced: False takes half the squared distance of the logits and the squared distance of
+            the Jacobians as they are; the other two terms are normalized anyway.
     """
     from kd_baselines.losses.attention import AttentionTransfer
     from kd_baselines.losses.attention_jacobian import AttentionJacobian
@@ -254,9 +269,9 @@ def lwf_objective(
         )
     terms: list[Term] = [CE()]
     if activations != 0:
-        terms.append(LogitRegression(weight=activations, output="source"))
+        terms.append(LogitRegression(weight=activations, output="source", relative=balanced))
     if jacobian != 0:
-        terms.append(JacobianMatching(output=output, weight=jacobian, logits="source"))
+        terms.append(JacobianMatching(output, weight=jacobian, normalize=balanced, logits="source"))
     if attention != 0:
         terms.append(AttentionTransfer(layers or {}, form="jm", weight=attention))
     if attention_jacobian != 0:

@@ -60,7 +60,7 @@ class ImageLineage(Lineage[KdConfig, RealData, SavedNet]):
                     f"{name} is {getattr(config, name)!r}, but every generation starts from a "
                     f"fresh draw; leave --{way} out"
                 )
-        for name in ("data_from", "teacher_images"):
+        for name in ("data_from", "teacher_images", "source"):
             if (value := getattr(config, name)) is not None:
                 raise UsageError(
                     f"{name} is {value!r}, but all generations see the same real images; leave "

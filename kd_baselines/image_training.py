@@ -26,9 +26,10 @@ from datadistill.runs.resume import fingerprints
 from datadistill.studies.study import Job
 from datadistill.training.normalization_from_config import choose_normalization
 from kd_baselines.config import KdConfig
-from kd_baselines.evaluation import Scores, score
+from kd_baselines.evaluation import Scores, score, score_second_head
 from kd_baselines.given_student import NOTHING, GivenStudent
 from kd_baselines.netfile import STUDENT, TEACHER, SavedNet, is_plain_weights
+from kd_baselines.source_data import load_source
 from kd_baselines.splits import check_real_data
 from kd_baselines.stage_loop import StagedLoop
 from kd_baselines.student_runs import StudentKind, StudentWork
@@ -197,6 +198,7 @@ class _Training(StudentWork[Trained]):
         options: RunOptions,
     ) -> None:
         self.kind, self.config, self.real, self.device = kind, config, real, real.device
+        self.options = options
         found = {} if teacher is None else {"teacher": teacher.hash}
         self.pretrained: SavedNet | None = None
         self.given = kind.given
@@ -233,7 +235,8 @@ class _Training(StudentWork[Trained]):
                 f"{folder.path} was begun by an earlier version, in which the run of a student "
                 "trained the teacher too, and cannot be resumed; train in another folder"
             )
-        kind = TeacherTraining(self.kind.data, self.real)
+        data = None if self.config.source is not None else self.kind.data
+        kind = TeacherTraining(data, load_source(self.config, self.real, options))
 
         def train_net(name: str, config: KdConfig) -> SavedNet:
             if folder is None:
@@ -273,6 +276,12 @@ class _Training(StudentWork[Trained]):
             scores = score(
                 student, self.real, noise=config.noise, missing=config.without, seed=config.seed
             )
+            if setup.source_classes is not None and setup.teacher is not None:
+                source = None
+                if config.source is not None:
+                    source = load_source(config, self.real, self.options)
+                second = score_second_head(student, setup.teacher, self.real, source)
+                scores = replace(scores, second=second)
         saved = setup.to_saved(None if scores is None else scores.as_dict())
         return Trained(student, setup.teacher, scores, config, saved)
 

@@ -44,6 +44,8 @@ class Scores:
         noise: deviation of the noise -> accuracy.
         missing: name of a class that was left out of the training -> what the net makes of it.
         split: which images: "test", "validation" or "train".
+        second: of the second head of a student with two: "source agreement" with the teacher, and
+            "source accuracy" where the teacher's data are at hand (`score_second_head`).
     """
 
     accuracy: float
@@ -53,11 +55,15 @@ class Scores:
     noise: Mapping[float, float] = field(default_factory=dict)
     missing: Mapping[str, LeftOut] = field(default_factory=dict)
     split: str = "test"
+    second: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; deviations become texts."""
         noise = {f"{deviation:g}": value for deviation, value in self.noise.items()}
-        return {**asdict(self), "per_class": list(self.per_class), "noise": noise}
+        found = {**asdict(self), "per_class": list(self.per_class), "noise": noise}
+        if not self.second:  # the bytes of the files of other nets stay as they were
+            del found["second"]
+        return found
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Scores:
@@ -81,7 +87,7 @@ class Scores:
 
     def columns(self) -> dict[str, float]:
         """The accuracies in percent by the words over their columns."""
-        found = {"accuracy": self.accuracy}
+        found = {"accuracy": self.accuracy, **self.second}
         found |= {f"with noise {deviation:g}": value for deviation, value in self.noise.items()}
         for name, one in self.missing.items():
             found[f"of class {name}"] = one.accuracy
@@ -97,6 +103,7 @@ def _check(scores: Scores) -> None:
         **{f"noise.{k:g}": v for k, v in scores.noise.items()},
     }
     accuracies |= {f"per_class[{k}]": v for k, v in enumerate(scores.per_class) if v is not None}
+    accuracies |= {f"second.{name[:80]}": value for name, value in scores.second.items()}
     counts = {"images": scores.images, "errors": scores.errors}
     for name, one in scores.missing.items():
         place = f"missing.{name[:80]}"

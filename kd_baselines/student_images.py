@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from datadistill.data import RealData, Split
@@ -9,13 +11,18 @@ from datadistill.data.batches import draw_distinct
 from datadistill.errors import DataError, UsageError, suggest
 from datadistill.streams import generator
 from kd_baselines.config import KdConfig
+from kd_baselines.source_data import rank_part
 
 __all__ = ["student_split"]
 
 
-def student_split(config: KdConfig, data: RealData) -> Split:
+def student_split(config: KdConfig, data: RealData, target: RealData | None = None) -> Split:
     """The images that the student sees: without some classes, and so many of each other, drawn by
-    the seed."""
+    the seed. A teacher sees those of its `source_part`, by distances to the training images of
+    `target`."""
+    if target is not None:
+        part = rank_part(data.train, target.train, config.source_part)
+        data = replace(data, train=Split(data.train.images[part], data.train.labels[part]))
     labels = data.train.labels.cpu()
     left_out = [_class(name, data) for name in config.without]
     index = torch.arange(len(labels))[

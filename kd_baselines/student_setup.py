@@ -16,12 +16,12 @@ from datadistill.data.augmentation import check_augmentations
 from datadistill.errors import DataError, UsageError
 from datadistill.nets import draw, has_batchnorm, reestimate
 from datadistill.nets.spec import CUSTOM, NetSpec
-from datadistill.nets.weights import read_weights
+from datadistill.nets.weights import Weights, read_weights
 from datadistill.streams import generator
 from datadistill.training.fit_loop import Fit
 from datadistill.training.fit_plan import FitPlan
 from kd_baselines.batch_dependence import DependsOnBatch
-from kd_baselines.config import KdConfig
+from kd_baselines.config import FROM_TEACHER, KdConfig
 from kd_baselines.distiller import Distiller
 from kd_baselines.given_student import NOTHING, GivenStudent
 from kd_baselines.heads import two_headed
@@ -31,6 +31,7 @@ from kd_baselines.methods import METHODS, stages_of
 from kd_baselines.netfile import SavedNet
 from kd_baselines.saved_model import copy_state, to_record
 from kd_baselines.sharing import parse_pairs, share_layers
+from kd_baselines.source_data import load_target
 from kd_baselines.stage_loop import StagedLoop, stage_fit
 from kd_baselines.stages import Stage, groups_of
 from kd_baselines.student_images import student_split
@@ -95,7 +96,7 @@ def build_initial(
     spec = spec_for(data, config.net, config.net_args, config.init, own_classes=number is not None)
     name = ("kd_student", 0) if number is None else ("kd_teacher", number)
     net, origin = draw_net(spec, generator(config.seed, *name)), {}
-    if config.weights is not None:
+    if config.weights not in (None, FROM_TEACHER):
         origin["weights"] = load_weights(net, config.weights, spec, options, fresh_last=True)
     return Initial(net.to(data.device), spec, origin)
 
@@ -122,8 +123,15 @@ class Setup:
             plan = FitPlan(epochs=self.own.schedule.epochs)
         self.stages = make_stages(config, given, plan)
         self.teacher = teacher if wants_teacher(config, given) else None
-        self.split = student_split(config, data) if self.source is None else self.source.split
+        target = load_target(config, options)
+        self.split = (
+            student_split(config, data, target) if self.source is None else self.source.split
+        )
         self.student, self.spec, self.origin = build_initial(config, data, options, given)
+        if target is not None:
+            self.origin = {**self.origin, "target": target.fingerprint}
+        if config.weights == FROM_TEACHER and self.teacher is not None:
+            start_from(self.student, self.teacher)
         if self.own is not None:
             _refuse_stages(self.stages)
             refuse_own_steps(self.own, self.student)
@@ -239,8 +247,11 @@ def make_stages(
 
 
 def wants_teacher(config: KdConfig, given: GivenStudent = NOTHING) -> bool:
-    """Whether any term of the method, with its arguments, needs a teacher."""
-    return any(_get_needs(stage).is_teacher_needed for stage in make_stages(config, given))
+    """Whether any term of the method, with its arguments, needs a teacher, or the student starts
+    from its tensors."""
+    return config.weights == FROM_TEACHER or any(
+        _get_needs(stage).is_teacher_needed for stage in make_stages(config, given)
+    )
 
 
 def save_net(
@@ -264,6 +275,17 @@ def save_net(
         scores,
         to_record(config),
     )
+
+
+def start_from(student: nn.Module, teacher: Teacher) -> None:
+    """Write the teacher's tensors into a student of the same kind, all but the last layer's."""
+    if len(teacher.nets) > 1:
+        raise UsageError(
+            f"weights is {FROM_TEACHER}, but the teacher is an ensemble of {len(teacher.nets)} "
+            "nets; take one (--teachers 1)"
+        )
+    theta, buffers, _ = Weights("the teacher", teacher.nets[0].state_dict(), "").fit(student)
+    student.load_state_dict({**theta, **buffers}, strict=False)
 
 
 def load_weights(

@@ -15,13 +15,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from datadistill.config import RunOptions
-from datadistill.config.plans import FolderPlan, NormalizationPlan, RunConfig
+from datadistill.config.plans import DataPlan, FolderPlan, NormalizationPlan, RunConfig
 from datadistill.config.schedule_plan import SchedulePlan
 from datadistill.data import RealData
 from datadistill.errors import DataError
 from datadistill.streams import generator
 from kd_baselines.config import KdConfig
 from kd_baselines.netfile import SavedNet
+from kd_baselines.source_data import load_source
 from kd_baselines.student_setup import build_initial, draw_net, load_weights, save_net, spec_for
 from kd_baselines.teachers import Teacher
 
@@ -43,8 +44,9 @@ def teacher_fields(config: KdConfig) -> dict[str, Any]:
 
 
 def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:
-    """The run of net `number` of the teacher of a student's config: on the real training images,
-    all or `teacher_images` of each class, and their labels.
+    """The run of net `number` of the teacher of a student's config: on the real training images of
+    the student's data or of the `source`, all, those of its `source_part`, or `teacher_images` of
+    each class, and their labels.
 
     Example:
         >>> teacher = teacher_config(
@@ -54,9 +56,14 @@ def teacher_config(config: KdConfig, number: int = 0) -> KdConfig:
         ('plain', 'lenet', 3, 0)
     """
     run = RunConfig(config.recipe, config.teacher_seed, config.device)
+    data = asdict(FolderPlan.of(config))
+    if config.source is not None:
+        data = asdict(replace(DataPlan.of(config), dataset=config.source))
+        if config.source_part != (0, 1):
+            data |= {"source_part": config.source_part, "target": config.dataset}
     return KdConfig(
         **asdict(run),
-        **asdict(FolderPlan.of(config)),
+        **data,
         **asdict(NormalizationPlan.of(config)),
         **teacher_fields(config),
         per_class=config.teacher_images,
@@ -86,9 +93,9 @@ def build_untrained(config: KdConfig, data: RealData, options: RunOptions) -> Te
     before anything is trained."""
     if config.teacher_weights is not None:
         return load_pretrained(config, data, options)[0].to_teacher().to(data.device)
-    nets = [
-        build_initial(teacher_config(config, n), data, options).net for n in range(config.teachers)
-    ]
+    source = load_source(config, data, options)
+    numbers = range(config.teachers)
+    nets = [build_initial(teacher_config(config, n), source, options).net for n in numbers]
     return Teacher(*nets, average=config.average)
 
 

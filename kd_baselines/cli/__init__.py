@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "bridge",
         "few images, real or distilled, crossed with kinds of a teacher's knowledge",
     ),
+    "bound": ("bound", "how far a student may be from its teacher on the teacher's images"),
     "recipes": ("recipes", "list the recipes and their arms, or show one"),
     "methods": ("methods", "list the methods, or show one with its arguments"),
 }

@@ -21,6 +21,7 @@ def say_accuracies(output: Output, saved: SavedNet, found: Mapping[str, Any]) ->
 
     scores = Scores.from_dict(found)
     rows = [("accuracy", percent(scores.accuracy), _errors(scores.errors, scores.images))]
+    rows += [(name, percent(value), "second head") for name, value in scores.second.items()]
     rows += [(f"with noise {d:g}", percent(value), "") for d, value in scores.noise.items()]
     if len(saved.classes) <= MOST_CLASSES and not scores.missing:
         named = zip(saved.classes, scores.per_class, strict=False)

@@ -31,6 +31,7 @@ def logit_regression_loss(
     *,
     mean: Statistic | None = None,
     std: Statistic | None = None,
+    relative: bool = False,
 ) -> Float[Tensor, ""]:
     """1/(2B) sum_b || z_b - v_b ||^2: half the squared distance of the logits (Ba and Caruana 2014,
     section 2).
@@ -45,6 +46,14 @@ def logit_regression_loss(
     standardized scale: logits are s_k z_k + m_k, and the largest z_k is the teacher's choice for
     sure only where m and s are one number for all classes.
 
+    With `relative` the result is the share of the teacher's logits that the student leaves
+    unexplained, whatever their number and size:
+
+        sum_b || z_b - v_b ||^2 / sum_b || v_b - mean_k v_bk ||^2
+
+    It is 0 where the logits are equal, and 1 for a student that gives each sample the mean of its
+    teacher's logits, and so tells no class from another.
+
     Args:
         student_logits: z, (B,K).
         teacher_logits: v, (B,K); no gradient flows to it.
@@ -52,6 +61,8 @@ def logit_regression_loss(
             or more.
         mean: m, a number or (K,); together with `std`, and only with `standardize`.
         std: s, above 0, a number or (K,).
+        relative: divide as above; not with `standardize`. Teacher's logits that are all equal
+            divide by 1.
 
     Example:
         >>> z, v = torch.zeros(2, 2), torch.tensor([[1.0, 6.0], [3.0, 2.0]])
@@ -61,13 +72,22 @@ def logit_regression_loss(
         tensor(1.)
         >>> logit_regression_loss(z, v, standardize=True, mean=3.0, std=2.0)
         tensor(0.8750)
+        >>> logit_regression_loss(torch.tensor([[3.5, 3.5], [2.5, 2.5]]), v, relative=True)
+        tensor(1.)
     """
     check_logits(student_logits, teacher_logits)
     _check_statistics(standardize, mean, std)
+    _check_relative(relative, standardize)
     z, v = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
     if standardize:
         v = _standardize(v, mean, std)
-    return (z - v).square().sum(1).mean() / 2
+    squared = (z - v).square().sum(1).mean()
+    if not relative:
+        return squared / 2
+    scatter = (v - v.mean(1, keepdim=True)).square().sum(1).mean()
+    # exact, as a mean is not: equal logits may differ from theirs
+    constant = (v.amax(1) == v.amin(1)).all()
+    return squared / torch.where(constant, torch.ones_like(scatter), scatter)
 
 
 class LogitRegression(Term):
@@ -82,10 +102,12 @@ class LogitRegression(Term):
         mean: Statistic | None = None,
         std: Statistic | None = None,
         name: str | None = None,
+        relative: bool = False,
     ) -> None:
         super().__init__(weight, name)
         _check_statistics(standardize, mean, std)
-        self.standardize, self.output = standardize, output
+        _check_relative(relative, standardize)
+        self.standardize, self.output, self.relative = standardize, output, relative
         self.mean, self.std = mean, std
         self.needs = Needs.both_logits(output)
 
@@ -99,7 +121,9 @@ class LogitRegression(Term):
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         z, v = seen.student_output(self.output), seen.require("teacher_logits")
-        return logit_regression_loss(z, v, self.standardize, mean=self.mean, std=self.std)
+        return logit_regression_loss(
+            z, v, self.standardize, mean=self.mean, std=self.std, relative=self.relative
+        )
 
 
 def _standardize(
@@ -123,6 +147,14 @@ def _standardize(
                 "number, or one a class"
             )
     return (v - m) / s
+
+
+def _check_relative(relative: bool, standardize: bool) -> None:
+    if relative and standardize:
+        raise UsageError(
+            "relative and standardize are both on, and each brings the logits to a scale of its "
+            "own; turn one off"
+        )
 
 
 def _check_statistics(standardize: bool, mean: Statistic | None, std: Statistic | None) -> None:

@@ -71,6 +71,11 @@ METHODS: dict[str, Method] = {
         "labels and the teacher's attention maps",
         "Zagoruyko and Komodakis 2017, eq. 2",
     ),
+    "attention-jacobian": Method(
+        of.attention_jacobian,
+        "labels, and the Jacobian of the teacher's attention maps at their largest pixel",
+        f"{SRINIVAS}, sec. 5.2.1",
+    ),
     "jacobian": Method(
         of.jacobian,
         "labels, logits and Jacobians, in every combination",

@@ -17,6 +17,7 @@ from kd_baselines.losses import (
     CWTM,
     DKPP,
     KD,
+    AttentionJacobian,
     AttentionTransfer,
     BornAgain,
     FitNetsKD,
@@ -197,6 +198,26 @@ def attention(
     )
 
 
+def attention_jacobian(
+    plan: FitPlan,
+    *,
+    layers: str = "",
+    weight: float = 1.0,
+    attention_weight: float = 0.0,
+    p: float = 2,
+    label_weight: float = 1.0,
+) -> Stages:
+    """label_weight * CE + weight * AttentionJacobian + attention_weight * AttentionTransfer in its
+    form "jm". The teacher may know other classes: no logits are compared.
+
+    layers   pairs student:teacher with commas between, for both terms
+    p        of the attention maps: 1, or 2 and more
+    """
+    pairs = layer_pairs(layers)
+    maps = AttentionTransfer(pairs, "jm", p, weight=attention_weight)
+    return one_stage(plan, CE(weight=label_weight), AttentionJacobian(pairs, p, weight), maps)
+
+
 def jacobian(
     plan: FitPlan,
     *,
@@ -253,6 +274,7 @@ def lwf(
     attention_jacobian_weight: float = 0.0,
     layers: str = "",
     output: Output = "top",
+    balanced: bool = True,
 ) -> Stages:
     """CE on the target head, and on the same images any of four terms that follow the teacher: its
     logits on the source head (LogitRegression), their Jacobian (JacobianMatching), attention maps
@@ -262,6 +284,7 @@ def lwf(
              those that the net has without a second head
     output   which rows of the Jacobian; the labels are no source classes, so "label" is of no use
              here
+    balanced terms begin at numbers near 1, whatever the teacher; see `lwf_objective`
     """
     wanted = attention_weight or attention_jacobian_weight
     objective = lwf_objective(
@@ -273,6 +296,7 @@ def lwf(
         if wanted
         else None,
         output=output,
+        balanced=balanced,
     )
     return (Stage("student", objective, plan),)
 

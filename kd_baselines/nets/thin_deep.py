@@ -85,6 +85,10 @@ class PlainCNN(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         return self.classifier(self.dropout(self.convs(images).flatten(1)))
 
+    def as_sequential(self) -> nn.Sequential:
+        """The same modules as a Sequential, for `kd_baselines.hausdorff.lipschitz_bound`."""
+        return nn.Sequential(self.convs, self.dropout, nn.Flatten(), self.classifier)
+
 
 def thin_cnn(
     *,

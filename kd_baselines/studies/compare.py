@@ -40,6 +40,7 @@ from kd_baselines.image_lineage import ImageLineage
 from kd_baselines.methods import has_teacher
 from kd_baselines.netfile import STUDENT, SavedNet
 from kd_baselines.recipes import OWN, Page, page
+from kd_baselines.source_data import load_source
 from kd_baselines.student_setup import Setup, wants_teacher
 from kd_baselines.studies.comparison_table import (
     ArmRow,
@@ -201,7 +202,7 @@ class Runs:
         def run(resume: bool) -> None:
             train(
                 config,
-                data=self.data,
+                data=self.data if config.dataset == CUSTOM else None,
                 teacher=teacher,
                 data_from=images,
                 out=path,
@@ -228,6 +229,7 @@ class Runs:
         # none for a teacher of other classes (ImageNet's)
         if saved.scores is None and saved.classes:
             teacher = saved.to_teacher().to(real.device)
+            real = load_source(config, real, self.options)
             found = score(teacher, real, noise=config.noise, seed=config.teacher_seed)
             saved = replace(saved, scores=found.as_dict())
         saved.save(file)
@@ -253,6 +255,8 @@ class Runs:
                 continue
             found = Scores.from_dict(saved.scores)
             columns = found.columns()
+            if config.source is not None:  # of other images and classes than the students'
+                columns = {"source accuracy": columns["accuracy"]}
             for name in config.without:
                 accuracy = found.per_class[saved.classes.index(name)]
                 columns |= {} if accuracy is None else {f"of class {name}": accuracy}

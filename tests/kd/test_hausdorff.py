@@ -14,6 +14,7 @@ from kd_baselines.hausdorff import (
     asymmetric_hausdorff,
     choose_source,
     lipschitz_bound,
+    nearest,
     nearest_distances,
     source_bound,
 )
@@ -40,6 +41,13 @@ def test_images_and_points_are_the_same():
     assert torch.equal(as_images, asymmetric_hausdorff(a, b))
     every = (a[:, None] - b[None]).square().sum(-1).sqrt()
     assert torch.allclose(nearest_distances(a, b), every.amin(1), rtol=1e-14)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 1024])
+def test_the_nearest_point_is_at_the_distance(chunk):
+    a, b = points(0, 9), points(1, 7)
+    distances, places = nearest(a, b, chunk=chunk)
+    torch.testing.assert_close((a - b[places]).norm(dim=1), distances, rtol=ROUNDING, atol=0)
 
 
 def test_small_distances_between_large_points_keep_their_digits():

@@ -28,6 +28,7 @@ NEEDED = {
     "similarity-preserving": {"layers": "convs.2:convs.1"},
     "reviewkd": {"layers": "convs.1:convs.0,convs.2:convs.1"},
     "crd": {"layers": "classifier:in=classifier:in", "negatives": 8, "dimension": 4},
+    "attention-jacobian": {"layers": "convs.2:convs.1"},
     "lwf": {"jacobian_weight": 0.1, "attention_weight": 1.0, "layers": "convs.2:convs.1"},
 }
 WEIGHTS = [
@@ -139,9 +140,17 @@ REFUSED = [  # method, arguments, the sentence
     *((name, {"hint": ""}, "hint is empty") for name in ("fitnets", "fitnets-one-stage")),
     ("lwf", {"output": "label"}, "the labels are target classes"),
     ("lwf", {"layers": ""}, "layers is ''"),
+    ("attention-jacobian", {"layers": "a:b", "p": 1.5}, "no second derivative"),
     *(
         (name, {"layers": wrong}, "layers is")
-        for name in ("attention", "rkd", "similarity-preserving", "crd", "reviewkd")
+        for name in (
+            "attention",
+            "attention-jacobian",
+            "rkd",
+            "similarity-preserving",
+            "crd",
+            "reviewkd",
+        )
         for wrong in ("", "a:", ":b", "a:b:c", "a:b,", "a:b,a:c", "a=b=c", "a=")
     ),
 ]
@@ -186,6 +195,12 @@ TERMS = [  # method, arguments, the terms of its last stage with their weights i
     ("attention", {"form": "at_code", "beta": 10.0}, {"CE": 1.0, "AttentionTransfer": 10.0}),
     ("attention", {"form": "jm", "beta": 10.0}, {"CE": 1.0, "AttentionTransfer": 10.0}),
     ("attention", {"soft_weight": 0.5}, {"CE": 1.0, "KD": 0.5, "AttentionTransfer": 10.0}),
+    ("attention-jacobian", {}, {"CE": 1.0, "AttentionJacobian": 1.0}),
+    (
+        "attention-jacobian",
+        {"weight": 0.5, "attention_weight": 2.0},
+        {"CE": 1.0, "AttentionJacobian": 0.5, "AttentionTransfer": 2.0},
+    ),
     ("jacobian-norm", {"weight": 0.1}, {"CE": 1.0, "JacobianNorm": 0.1}),
     ("input-noise", {"weight": 0.3}, {"CE": 1.0, "InputNoise": 0.3}),
     ("born-again", {}, {"BornAgain": 1.0}),

@@ -238,6 +238,8 @@ def test_accuracies_are_the_printed_errors():
 SMALL = {
     "dataset": "digits",
     "size": None,
+    "source": None,
+    "source_part": (0.0, 1.0),
     "validation": 50,
     "per_class": 4,
     "augment": (),
@@ -295,6 +297,8 @@ MINIATURES = {
         "teacher_args": {"width": 4, "classes": 12},
         "teacher_weights": None,
     },
+    "lwf-mnist5k": {**THIN, "normalization": "auto"},
+    "lwf-source-parts": {**THIN, "normalization": "auto"},
     "mutual-mnist5k": {"net": "thin-cnn", "net_args": {"width": 4, "depth": 2, "pools": 1}},
     "methods-mnist5k": FEW,
     "bridge-mnist5k": FEW,

@@ -62,6 +62,7 @@ ARGS = {
     "jacobian": {"activation_weight": 0.1, "jacobian_weight": 0.1},
     "jacobian-norm": {"weight": 0.01},
     "input-noise": {"sigma": 0.1},
+    "attention-jacobian": {"layers": "convs.1:convs.0"},
     "lwf": {"jacobian_weight": 0.1},
     "born-again": {"label_weight": 1.0},
     "cwtm": {},

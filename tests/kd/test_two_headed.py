@@ -194,8 +194,9 @@ def test_every_combination_of_terms(chosen):
     assert torch.allclose(parts["loss"], expected, rtol=1e-12)
     if chosen[0]:
         source = seen.student_features["source"]
-        half = (source - teacher(IMAGES)).square().sum(1).mean() / 2
-        assert torch.allclose(parts["logitregression"], half, rtol=1e-12)
+        v = teacher(IMAGES)
+        share = (source - v).square().sum() / (v - v.mean(1, keepdim=True)).square().sum()
+        assert torch.allclose(parts["logitregression"], share, rtol=1e-12)
     parts["loss"].backward()
     head = student.trunk.fc
     assert float(head.target.weight.grad.abs().max()) > 0
@@ -204,10 +205,27 @@ def test_every_combination_of_terms(chosen):
     assert all(p.grad is None for p in teacher.parameters())
 
 
+def test_terms_begin_at_the_size_of_the_label_loss():
+    """Whatever the scale of the teacher's logits and the number of its classes."""
+    weights = dict.fromkeys(WEIGHTS, 1.0)
+    for classes, scale in ((6, 1.0), (200, 100.0)):
+        student = seeded(lambda k=classes: two_headed(Convolutions(3), k)).double()
+        teacher = seeded(lambda k=classes: Convolutions(k), 1).double()
+        for p in teacher.fc.parameters():
+            p.data.mul_(scale)
+        found = {}
+        for balanced in (True, False):
+            objective = lwf_objective(**weights, layers=LAYERS, balanced=balanced)
+            found[balanced] = objective(seen_of(student, teacher, objective.needs))
+        for name in NAMES:
+            assert 0.01 < found[True][name] < 4.0, name
+    assert found[False]["logitregression"] > 1000 * found[True]["logitregression"]
+
+
 def test_the_source_jacobian_is_that_of_the_second_head():
     student = seeded(lambda: two_headed(Convolutions(3), 6)).double()
     teacher = seeded(lambda: Convolutions(6), 1).double()
-    objective = lwf_objective(activations=0.0, jacobian=1.0, output="full")
+    objective = lwf_objective(activations=0.0, jacobian=1.0, output="full", balanced=False)
     found = objective(seen_of(student, teacher, objective.needs))["jacobianmatching"]
     expected = [
         torch.func.jacrev(lambda x: run(student, x, ["source"]).features["source"] - teacher(x))(

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from loss_cases import close, gradient, seen
 from sklearn.preprocessing import StandardScaler
 
+from datadistill.errors import UsageError
 from datadistill.streams import generator
 from kd_baselines.losses import CE
 from kd_baselines.losses.logit_regression import LogitRegression, logit_regression_loss
@@ -52,6 +53,22 @@ def test_standardized_by_the_batch_as_scikit_learn_does():
     torch.testing.assert_close(
         gradient(lambda z: logit_regression_loss(z, v, True), z), (z - targets) / B
     )
+
+
+def test_relative_is_the_share_left_unexplained_at_any_scale():
+    generator = torch.Generator().manual_seed(0)
+    z, v = (torch.randn(6, 5, dtype=torch.float64, generator=generator) for _ in range(2))
+    found = logit_regression_loss(z, v, relative=True)
+    scatter = (v - v.mean(1, keepdim=True)).square().sum()
+    torch.testing.assert_close(found, (z - v).square().sum() / scatter)
+    torch.testing.assert_close(logit_regression_loss(9 * z, 9 * v, relative=True), found)
+    ignorant = v.mean(1, keepdim=True).expand_as(v)
+    torch.testing.assert_close(
+        logit_regression_loss(ignorant, v, relative=True), torch.ones_like(found)
+    )
+    assert logit_regression_loss(z, torch.zeros_like(v), relative=True).isfinite()
+    with pytest.raises(UsageError, match="turn one off"):
+        logit_regression_loss(z, v, True, relative=True)
 
 
 def test_standardized_by_the_statistics_of_a_training_set():
