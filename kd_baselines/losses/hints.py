@@ -15,6 +15,7 @@ section 2.2 and algorithm 1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
@@ -30,6 +31,8 @@ __all__ = ["Hint", "Regressor", "hint_loss"]
 
 ACTIVATIONS = {"none": 1, "relu": 1, "maxout": 2}
 """What may follow the regressor's sum, and how many sums it takes for one output."""
+KINDS = ("convolution", "linear")
+"""What the regressor's sum is."""
 
 
 def hint_loss(regressed: Float[Tensor, "b ..."], hint: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
@@ -59,7 +62,8 @@ class Regressor(nn.Module):
     1, no padding, with bias (Romero et al. 2015, eq. 4).
 
     Vectors get a linear layer instead. A convolution has k1 k2 O_h O_g weights; a linear layer
-    between the same maps would have N_h1 N_h2 O_h N_g1 N_g2 O_g.
+    between the same maps, `kind` "linear", has N_h1 N_h2 O_h N_g1 N_g2 O_g. Section 2.2 names that
+    as what the convolution saves.
 
     Args:
         guided: shape of the student's features without the batch: (O_g,N_g1,N_g2), or (O_g,).
@@ -70,10 +74,15 @@ class Regressor(nn.Module):
             others.
         activation: "none", "relu" or "maxout" (of two pieces) on the output. The paper wants the
             regressor to have the hint's own: a ReLU cannot predict a hint taken before one.
+        kind: "convolution"; or "linear", a fully connected layer between the flattened maps.
 
     Example:
         >>> Regressor(guided=(16, 12, 12), hint=(32, 8, 8)).predict
         Conv2d(16, 32, kernel_size=(5, 5), stride=(1, 1))
+        >>> import torch
+        >>> full = Regressor(guided=(16, 12, 12), hint=(32, 8, 8), kind="linear")
+        >>> full.predict, full(torch.ones(5, 16, 12, 12)).shape
+        (Linear(in_features=2304, out_features=2048, bias=True), torch.Size([5, 32, 8, 8]))
     """
 
     def __init__(
@@ -83,10 +92,12 @@ class Regressor(nn.Module):
         *,
         identity: bool = False,
         activation: str = "none",
+        kind: str = "convolution",
     ) -> None:
         super().__init__()
         guided, hint = tuple(guided), tuple(hint)
         check_choice("activation", activation, ACTIVATIONS)
+        check_choice("kind", kind, KINDS)
         if len(guided) != len(hint) or len(hint) not in (1, 3):
             raise UsageError(
                 f"the student's layer gives {guided} a sample, the hint is {hint}; "
@@ -100,9 +111,13 @@ class Regressor(nn.Module):
             )
         self.activation = activation if not (identity and guided == hint) else "none"
         outputs = hint[0] * ACTIVATIONS[activation]
+        self.flat = kind == "linear" and len(hint) == 3
+        self.maps = hint[1:]
         self.predict: nn.Module
         if identity and guided == hint:
-            self.predict = nn.Identity()
+            self.predict, self.flat = nn.Identity(), False
+        elif self.flat:
+            self.predict = nn.Linear(math.prod(guided), outputs * math.prod(self.maps))
         elif len(hint) == 1:
             self.predict = nn.Linear(guided[0], outputs)
         else:
@@ -110,7 +125,9 @@ class Regressor(nn.Module):
             self.predict = nn.Conv2d(guided[0], outputs, kernel)
 
     def forward(self, features: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-        predicted = self.predict(features)
+        predicted = self.predict(features.flatten(1) if self.flat else features)
+        if self.flat:
+            predicted = predicted.unflatten(1, (-1, *self.maps))
         if self.activation == "relu":
             predicted = predicted.relu()
         if self.activation == "maxout":
@@ -120,8 +137,8 @@ class Regressor(nn.Module):
 
 class Hint(Term):
     """`hint_loss` of each pair of layers, the student's guided layer -> the teacher's hint, summed
-    over pairs. `prepare` makes one `Regressor` a pair, with the arguments `identity` and
-    `activation`."""
+    over pairs. `prepare` makes one `Regressor` a pair, with the arguments `identity`, `activation`
+    and, as `regressor`, `kind`."""
 
     def __init__(
         self,
@@ -130,10 +147,13 @@ class Hint(Term):
         identity: bool = False,
         activation: str = "none",
         name: str | None = None,
+        regressor: str = "convolution",
     ) -> None:
         super().__init__(weight, name)
         check_choice("activation", activation, ACTIVATIONS)
+        check_choice("regressor", regressor, KINDS)
         self.layers, self.identity, self.activation = check_layers(layers), identity, activation
+        self.regressor = regressor
         self.regressors = nn.ModuleList()
         self.needs = Needs.layers(self.layers)
 
@@ -147,6 +167,7 @@ class Hint(Term):
                     hint.shape[1:],
                     identity=self.identity,
                     activation=self.activation,
+                    kind=self.regressor,
                 )
             except UsageError as error:
                 raise UsageError(f"hint {hint_name!r} for {guided_name!r}: {error}") from None

@@ -6,7 +6,7 @@ from datadistill.errors import UsageError
 from kd_baselines.losses.schedules import Linear
 from kd_baselines.losses.term import Objective, Term
 
-__all__ = ["layer_pairs", "require_layer", "sum_terms"]
+__all__ = ["layer_lists", "layer_pairs", "require_layer", "sum_terms"]
 
 
 def sum_terms(*terms: Term) -> Objective:
@@ -61,3 +61,20 @@ def require_layer(argument: str, name: str, of: str) -> str:
             f"{argument} is empty; give the name of a layer of the {of}, such as convs.3"
         )
     return name
+
+
+def layer_lists(guided: str, hint: str) -> list[tuple[str, str]]:
+    """Pairs of a guided layer and its hint, from two texts with as many names, commas between.
+
+    Example:
+        >>> layer_lists("convs.2,convs.5", "convs.0,convs.1")
+        [('convs.2', 'convs.0'), ('convs.5', 'convs.1')]
+    """
+    mine = [name.strip() for name in require_layer("guided", guided, "student").split(",")]
+    theirs = [name.strip() for name in require_layer("hint", hint, "teacher").split(",")]
+    if len(mine) != len(theirs) or "" in (*mine, *theirs):
+        raise UsageError(
+            f"guided is {guided!r} and hint {hint!r}; give as many layers of the student as of "
+            "the teacher, with commas between"
+        )
+    return list(zip(mine, theirs, strict=True))

@@ -30,11 +30,12 @@ from kd_baselines.losses import (
     NoisyLogits,
     Term,
 )
-from kd_baselines.methods.combining import layer_pairs, require_layer, sum_terms
+from kd_baselines.methods.combining import layer_lists, layer_pairs, require_layer, sum_terms
 from kd_baselines.stages import Stage
 
 Stages = tuple[Stage, ...]
 Activation = Literal["none", "relu", "maxout"]
+Kind = Literal["convolution", "linear"]
 Form = Literal["squared", "cross-entropy"]
 Output = Literal["full", "top", "label", "projected"]
 
@@ -107,22 +108,24 @@ def fitnets(
     lam_end: float = 1.0,
     student_temperature: float | None = None,
     guided_multiplier: float = 1.0,
+    regressor: Kind = "convolution",
 ) -> Stages:
     """First Hint over the student's layers up to the guided one, then fitnets-kd over the whole
     student.
 
     guided, hint           the student's layer and the teacher's, whose map must not be larger; "up
-                           to" goes by the order in which the student registers its modules
+                           to" goes by the order in which the student registers its modules.
+                           Several with commas between are cascaded: a stage of hints for each pair
+                           in turn, which the paper does not have
     activation             of the regressor; the paper gives it that of the hint
-    hint_epochs, hint_lr   of the first stage; None: as the second's
-    guided_multiplier      factor on the second stage's learning rate of the layers up to the guided
-                           one, 0 or more; 0 freezes their parameters
+    hint_epochs, hint_lr   of a stage of hints; None: as the last stage's
+    guided_multiplier      factor on the last stage's learning rate of the layers up to the last
+                           guided one, 0 or more; 0 freezes their parameters
+    regressor              "linear" is fully connected, what section 2.2 compares the convolution
+                           with
     the others             see fitnets-kd
     """
-    guided, hint = (
-        require_layer("guided", guided, "student"),
-        require_layer("hint", hint, "teacher"),
-    )
+    pairs = layer_lists(guided, hint)
     first = replace(
         plan.with_epochs(plan.epochs if hint_epochs is None else hint_epochs),
         lr=plan.lr if hint_lr is None else hint_lr,
@@ -134,11 +137,17 @@ def fitnets(
         lam_end=lam_end,
         student_temperature=student_temperature,
     )
-    slower = {} if guided_multiplier == 1 else {guided: guided_multiplier}
-    return (
-        Stage("hints", Hint({guided: hint}, activation=activation), first, until=guided),
-        replace(second, multipliers_until=slower),
-    )
+    hinted = [
+        Stage(
+            "hints" if len(pairs) == 1 else f"hints-{n + 1}",
+            Hint({mine: theirs}, activation=activation, regressor=regressor),
+            first,
+            until=mine,
+        )
+        for n, (mine, theirs) in enumerate(pairs)
+    ]
+    slower = {} if guided_multiplier == 1 else {pairs[-1][0]: guided_multiplier}
+    return (*hinted, replace(second, multipliers_until=slower))
 
 
 def fitnets_one_stage(

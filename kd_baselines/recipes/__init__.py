@@ -13,6 +13,7 @@ from kd_baselines.recipes.attention import PAGES as ATTENTION
 from kd_baselines.recipes.born_again import PAGES as BORN_AGAIN
 from kd_baselines.recipes.bridge import PAGES as BRIDGE
 from kd_baselines.recipes.fitnets import PAGES as FITNETS
+from kd_baselines.recipes.fitnets_small import PAGES as FITNETS_SMALL
 from kd_baselines.recipes.hinton import PAGES as HINTON
 from kd_baselines.recipes.jacobian import PAGES as JACOBIAN
 from kd_baselines.recipes.language import PAGES as LANGUAGE
@@ -28,6 +29,7 @@ RECIPES: dict[str, Page] = {
     **JACOBIAN,
     **HINTON,
     **FITNETS,
+    **FITNETS_SMALL,
     **ATTENTION,
     **TRANSFER,
     **BORN_AGAIN,

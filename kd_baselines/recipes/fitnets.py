@@ -76,6 +76,29 @@ def fitnets_cifar10() -> KdConfig:
     )
 
 
+def fitnets_cifar100() -> KdConfig:
+    """FitNet-4, of 19 layers, learns from a maxout net, by hints, on CIFAR-100."""
+    return fitnets_cifar10().with_changes(recipe="fitnets-cifar100", dataset="cifar100")
+
+
+def fitnets_svhn() -> KdConfig:
+    """FitNet-3, of 13 layers, learns from a maxout net, by hints, on SVHN.
+
+    The optimizer, its learning rate and the epochs are those of CIFAR-10, without flips. The guided
+    layer is the seventh convolution: the map of the eighth, which FitNet-3 has on CIFAR-10, is
+    smaller than the teacher's.
+    """
+    return fitnets_cifar10().with_changes(
+        recipe="fitnets-svhn",
+        dataset="svhn",
+        augment=(),
+        method_args=_hints("convs.6", hint_epochs=500),
+        net="fitnet3",
+        teacher_net="maxout-svhn",
+        teacher_augment=(),
+    )
+
+
 def fitnets_depth() -> KdConfig:
     """Nets of 5 to 11 layers with the same number of multiplications, by labels, soft targets or
     hints."""
@@ -186,6 +209,16 @@ PAGES = {
                 {"net": "fitnet3", "method_args": _hints("convs.7", 500)}, f"91.10 ({PAPER})"
             ),
         },
+    ),
+    "fitnets-cifar100": Page(
+        fitnets_cifar100,
+        f"64.96, teacher 63.54 ({PAPER})",
+        {"hard": Arm(HARD), "kd": Arm(_KD)},
+    ),
+    "fitnets-svhn": Page(
+        fitnets_svhn,
+        f"97.58, teacher 97.62 ({PAPER})",
+        {"hard": Arm(HARD), "kd": Arm(_KD)},
     ),
     "fitnets-depth": Page(
         fitnets_depth,

@@ -42,7 +42,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "logit-standardization": {},
     "rkd": {"layers": LAST},
     "similarity-preserving": {"layers": "convs.2:convs.2"},
-    "crd": {"layers": LAST},
+    "crd": {"layers": LAST, "negatives": 256},  # of 100 images; the default is for 50,000
     "reviewkd": {"layers": ALL_MAPS},
 }
 """Arms by the names of their methods, with the layers that they read."""
@@ -64,7 +64,7 @@ def methods_mnist5k() -> KdConfig:
         data_from="random:10",
         net="thin-cnn",
         net_args={"width": 16, "depth": 3, "pools": 3},
-        epochs=150,
+        epochs=100,
         batch=50,
         lr=3e-3,
         teacher_net="wide-cnn",
@@ -81,9 +81,8 @@ def _arms(weighted: Mapping[str, Mapping[str, Any]]) -> dict[str, Arm]:
         for name, args in DEFAULTS.items()
     }
     with_labels = {"method": "born-again", "method_args": {"label_weight": 1.0}}
-    # as long as both stages of fitnets
     return {
-        "labels-300": Arm({"epochs": 300}),
+        "labels-200": Arm({"epochs": 200}),  # as many as both stages of fitnets
         **found,
         "born-again-labels": Arm(with_labels),
     }

@@ -291,6 +291,16 @@ def test_the_first_stage_trains_the_guided_layers_on_the_hint():
     assert first.plan == PLAN
 
 
+def test_cascaded_hints_are_a_stage_for_each_pair():
+    first, second, last = stages("fitnets", guided="convs.0,convs.2", hint="convs.0,convs.1")
+    assert (first.name, second.name, last.plan) == ("hints-1", "hints-2", PLAN)
+    net = student()
+    assert {name.split(".")[1] for name in trained(first, net)} == {"0"}
+    assert {name.split(".")[1] for name in trained(second, net)} == {"0", "1", "2"}
+    with pytest.raises(UsageError, match="as many layers of the student as of the teacher"):
+        stages("fitnets", guided="convs.0,convs.2", hint="convs.1")
+
+
 def test_a_step_of_the_first_stage_leaves_the_rest_alone():
     net = student()
     before = {name: value.clone() for name, value in net.state_dict().items()}

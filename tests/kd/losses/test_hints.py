@@ -39,6 +39,19 @@ def test_half_the_squared_distance_a_sample_summed_over_the_map(shape):
     assert torch.autograd.gradcheck(lambda r: hint_loss(r, u), (r,))
 
 
+@pytest.mark.parametrize("activation", ["none", "relu", "maxout"])
+def test_a_linear_regressor_does_what_a_convolution_does(activation):
+    full = Regressor((2, 3, 3), (4, 2, 2), activation=activation, kind="linear")
+    part = Regressor((2, 3, 3), (4, 2, 2), activation=activation)
+    unit = torch.eye(18).view(18, 2, 3, 3)
+    with torch.no_grad():  # the convolution's matrix, from what it makes of each pixel
+        bias = part.predict(torch.zeros(1, 2, 3, 3)).flatten()
+        full.predict.weight.copy_((part.predict(unit).flatten(1) - bias).T)
+        full.predict.bias.copy_(bias)
+        maps = torch.randn(5, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(full(maps), part(maps))
+
+
 @pytest.mark.parametrize(
     "guided, hint", [((6, 5), (4, 3)), ((6, 6), (6, 6)), ((9, 7), (1, 7)), ((8, 8), (5, 8))]
 )
@@ -53,7 +66,7 @@ def test_the_kernel_is_the_difference_of_sides_plus_one(guided, hint):
         (0, 0),
     )
     weights, bias = (p.numel() for p in regressor.parameters())
-    full = nn.Linear(O_g * guided[0] * guided[1], O_h * hint[0] * hint[1]).weight.numel()
+    full = Regressor((O_g, *guided), (O_h, *hint), kind="linear").predict.weight.numel()
     assert (weights, bias) == (k1 * k2 * O_h * O_g, O_h)
     assert full == hint[0] * hint[1] * O_h * guided[0] * guided[1] * O_g >= weights
 
