@@ -60,7 +60,10 @@ class ImageLineage(Lineage[KdConfig, RealData, SavedNet]):
                     f"{name} is {getattr(config, name)!r}, but every generation starts from a "
                     f"fresh draw; leave --{way} out"
                 )
-        for name in ("data_from", "teacher_images", "source"):
+        # a teacher on as many images sees the same ones
+        others = ["data_from", "source"]
+        others += ["teacher_images"] if config.teacher_images != config.per_class else []
+        for name in others:
             if (value := getattr(config, name)) is not None:
                 raise UsageError(
                     f"{name} is {value!r}, but all generations see the same real images; leave "

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train generations, each net taught by the one before, and test their ensembles",
     ),
     "speed": ("speed", "set the accuracy of nets beside parameters, multiplications, seconds"),
+    "curves": ("curves", "draw the metrics of runs by epoch, over the seeds of each arm"),
     "export": ("export", "write a trained net for other programs: weights, or its graph"),
     "ledger": ("ledger", "bytes that are sent against accuracy: images, distilled sets, nets"),
     "bridge": (

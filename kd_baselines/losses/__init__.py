@@ -28,6 +28,7 @@ from kd_baselines.losses.cross_entropy import CE
 from kd_baselines.losses.dark_knowledge import DKPP, dkpp_targets
 from kd_baselines.losses.decoupled import DKD, dkd_loss
 from kd_baselines.losses.gradient_attention import GradientAttention, gradient_attention_loss
+from kd_baselines.losses.gradient_log import GradientLog, log_gradient
 from kd_baselines.losses.hints import Hint, Regressor, hint_loss
 from kd_baselines.losses.input_noise import InputNoise, input_noise_loss
 from kd_baselines.losses.jacobian import JacobianMatching, jacobian_matching_loss
@@ -63,6 +64,7 @@ __all__ = [
     "FitNetsKD",
     "Fusion",
     "GradientAttention",
+    "GradientLog",
     "GradientParts",
     "Hint",
     "InputNoise",
@@ -98,6 +100,7 @@ __all__ = [
     "input_noise_loss",
     "jacobian_matching_loss",
     "jacobian_norm_penalty",
+    "log_gradient",
     "logit_regression_loss",
     "mutual_loss",
     "noisy_logit_loss",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from datadistill.errors import UsageError, suggest
 from kd_baselines.recipes.attention import PAGES as ATTENTION
 from kd_baselines.recipes.born_again import PAGES as BORN_AGAIN
+from kd_baselines.recipes.born_again_small import PAGES as BORN_AGAIN_SMALL
 from kd_baselines.recipes.bridge import PAGES as BRIDGE
 from kd_baselines.recipes.fitnets import PAGES as FITNETS
 from kd_baselines.recipes.fitnets_small import PAGES as FITNETS_SMALL
@@ -33,6 +34,7 @@ RECIPES: dict[str, Page] = {
     **ATTENTION,
     **TRANSFER,
     **BORN_AGAIN,
+    **BORN_AGAIN_SMALL,
     **MUTUAL,
     **BRIDGE,
     **METHODS,

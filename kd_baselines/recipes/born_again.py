@@ -1,5 +1,5 @@
 """The image experiments of Furlanello et al., Born-Again neural networks, 2018,
-https://arxiv.org/abs/1805.04770, and small ones like them.
+https://arxiv.org/abs/1805.04770. Small ones like them are in born_again_small.py.
 
 The paper's: nets by name, losses at T = 1, a student's schedule that is its teacher's, training "as
 for Wide-ResNet", dropout for Wide-ResNets alone. Wide-ResNet's: SGD with learning rate 0.1,
@@ -30,7 +30,7 @@ from kd_baselines.recipes.born_again_tables import (
 from kd_baselines.recipes.recipe_page import HARD, Arm, Page
 
 
-def _nets(net: str, args: dict[str, Any]) -> dict[str, Any]:
+def nets_of(net: str, args: dict[str, Any]) -> dict[str, Any]:
     """The same net on both sides."""
     return {"net": net, "net_args": args, "teacher_net": net, "teacher_args": args}
 
@@ -45,13 +45,13 @@ def _wide_args(widen: int) -> dict[str, Any]:
     return {"depth": 28, "widen": widen, "dropout": 0.3}
 
 
-def _both(epochs: int, **schedule: Any) -> dict[str, Any]:
+def same_schedule(epochs: int, **schedule: Any) -> dict[str, Any]:
     """The same training on both sides."""
     both = {"epochs": epochs, **schedule}
     return {**both, **{f"teacher_{name}": value for name, value in both.items()}}
 
 
-_AS_WIDE_RESNET = _both(
+_AS_WIDE_RESNET = same_schedule(
     200,
     batch=128,
     optimizer="sgd",
@@ -72,7 +72,7 @@ def ban_cifar10() -> KdConfig:
         dataset="cifar10",
         method="born-again",
         method_args={"label_weight": 0.0},
-        **_nets("densenet", _dense("90-60")),
+        **nets_of("densenet", _dense("90-60")),
         **_AS_WIDE_RESNET,
     )
 
@@ -107,98 +107,12 @@ def _residual(units: int, ratio: float, kind: str) -> dict[str, Any]:
     return {"net": "dense-residual", "net_args": args}
 
 
-def ban_mnist() -> KdConfig:
-    """A net of two hidden layers is born again, on MNIST: half a minute a net on a CPU.
-
-    Nothing but the method is the paper's. In the chains tried, students of a LeNet (the arm) were
-    0.2 to 0.3 points worse than their teachers. The net was so chosen by test errors, of one chain
-    each (seed 0): measure it with other seeds.
-    """
-    return KdConfig(
-        recipe="ban-mnist",
-        dataset="mnist",
-        method="born-again",
-        method_args={"label_weight": 0.0},
-        **_nets("mlp", {"width": 300, "depth": 2}),
-        **_both(8, batch=64, optimizer="adam", lr=1e-3, decay_epochs=3),
-        decay_factor=0.2,
-    )
-
-
-def ban_mnist5k() -> KdConfig:
-    """The net of `ban-mnist` is born again on small MNIST: seconds a net, offline."""
-    return ban_mnist().with_changes(
-        recipe="ban-mnist5k",
-        dataset="mnist5k",
-        **_both(20, batch=64, optimizer="adam", lr=1e-3, decay_epochs=8),
-    )
-
-
-def ban_cifar10_small() -> KdConfig:
-    """A small ConvNet is born again, on 500 CIFAR-10 images a class at 16 pixels: a minute a net on
-    a CPU.
-
-    Nothing but the method is the paper's. `kd-baselines born-again` gives all generations the same
-    images, the first one too; the teacher that `train` and `compare` make sees all 49,000. The
-    schedule was chosen among three, by the test accuracy of one chain each (seeds from 100): 58.1
-    and born again 59.2; with 30 epochs at 0.05, times 0.2 every 10, 57.7 and 56.3.
-    """
-    return KdConfig(
-        recipe="ban-cifar10-small",
-        dataset="cifar10",
-        size=16,
-        per_class=500,
-        validation=1000,
-        method="born-again",
-        method_args={"label_weight": 0.0},
-        **_nets("convnet", {"width": 32, "norm": "batch"}),
-        **_both(
-            40,
-            batch=128,
-            optimizer="sgd",
-            lr=0.1,
-            weight_decay=5e-4,
-            decay_epochs=30,
-            augment=("flip",),
-        ),
-        decay_factor=0.1,
-    )
-
-
-_TINY_DENSE: dict[str, Any] = {"depth": 16, "growth": 8, "last_transition": True}
-
-
-def ban_cross_architecture_small() -> KdConfig:
-    """A small DenseNet is born again as a residual net with its first and last layer, on small
-    MNIST, offline.
-
-    A quarter of a minute a net on a CPU, at 14 pixels. Nothing but method and kinds of net is the
-    paper's.
-    """
-    return KdConfig(
-        recipe="ban-cross-architecture-small",
-        dataset="mnist5k",
-        size=14,
-        method="born-again",
-        method_args={"label_weight": 0.0},
-        shared=("conv1", "classifier"),
-        net="dense-residual",
-        net_args={**_TINY_DENSE, "units": 1, "ratio": 1.0, "kind": "wide"},
-        teacher_net="densenet",
-        teacher_args=_TINY_DENSE,
-        **_both(6, batch=64, optimizer="sgd", lr=0.05, weight_decay=5e-4, decay_epochs=2),
-        decay_factor=0.2,
-    )
-
-
 METHODS: dict[str, dict[str, Any]] = {
     "ban+l": {"method": "born-again", "method_args": {"label_weight": 1.0}},
     "cwtm": {"method": "cwtm", "method_args": {}},
     "dkpp": {"method": "dkpp", "method_args": {"redraw": True}},
     "dkpp-fixed": {"method": "dkpp", "method_args": {"redraw": False}},
 }
-_SMALL_ARMS = {name: Arm(changes) for name, changes in METHODS.items()}
-_LENET = Arm(_nets("lenet", {}) | _both(5, batch=128, optimizer="adam", lr=3e-3, decay_epochs=3))
 _HARD = {**HARD, "shared": ()}
 _TEACHER = TABLE_2["90-60"][0]  # of tables 4 and 5 too
 
@@ -220,9 +134,9 @@ def _arms_of_table_1() -> dict[str, Arm]:
     for name in TABLE_1:
         kind, _, size = name.partition("-")
         nets = (
-            _nets("wrn", _wide_args(int(size[3:])))
+            nets_of("wrn", _wide_args(int(size[3:])))
             if kind == "wrn"
-            else _nets("densenet", _dense(size))
+            else nets_of("densenet", _dense(size))
         )
         found[name] = Arm(nets, *_of_table_1(name))
     del found["dense-90-60"]  # the recipe itself
@@ -233,7 +147,7 @@ def _arms_of_cifar100() -> dict[str, Arm]:
     found: dict[str, Arm] = {}
     for size, row in TABLE_2.items():
         own = "" if size == "90-60" else f"dense-{size}"
-        nets = _nets("densenet", _dense(size)) if own else {}
+        nets = nets_of("densenet", _dense(size)) if own else {}
         if own:
             found[own] = Arm(nets, published_chain(size), cells(2, chain(size)))
         for method, error in zip(("ban+l", "cwtm", "dkpp"), row[2:5], strict=True):
@@ -242,7 +156,7 @@ def _arms_of_cifar100() -> dict[str, Arm]:
         if not own:
             found["dkpp-fixed"] = Arm(METHODS["dkpp-fixed"], *told)  # one row of the table is both
     for widen, (teacher, ban, dense) in TABLE_3.items():
-        nets = _nets("wrn", _wide_args(widen))
+        nets = nets_of("wrn", _wide_args(widen))
         found[f"wrn-28-{widen}"] = Arm(nets, cite(3, ban, teacher), _cite_once(3, ban, teacher))
         student = {**nets, "net": "densenet", "net_args": _dense("90-60")}
         found[f"wrn-28-{widen}-dense"] = Arm(
@@ -284,20 +198,4 @@ PAGES = {
         ban_cifar100, published_chain("90-60"), _arms_of_cifar100(), cells(2, chain("90-60"))
     ),
     "ban-cross-architecture": _page_of_table_5(),
-    "ban-mnist": Page(ban_mnist, "-", {**_SMALL_ARMS, "lenet": _LENET}),
-    "ban-mnist5k": Page(ban_mnist5k, "-", _SMALL_ARMS),
-    "ban-cifar10-small": Page(ban_cifar10_small, "-", _SMALL_ARMS),
-    "ban-cross-architecture-small": Page(
-        ban_cross_architecture_small,
-        "-",
-        {
-            "bottleneck": Arm(
-                {"net_args": {**_TINY_DENSE, "units": 1, "ratio": 1.0, "kind": "bottleneck"}}
-            ),
-            "half": Arm({"net_args": {**_TINY_DENSE, "units": 1, "ratio": 0.5, "kind": "wide"}}),
-            "own-layers": Arm({"shared": ()}),
-            "same": Arm({"net": "densenet", "net_args": _TINY_DENSE, "shared": ()}),
-            "hard": Arm(_HARD),
-        },
-    ),
 }

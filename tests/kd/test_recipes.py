@@ -132,6 +132,7 @@ def test_guided_and_hint_layers_are_the_papers(name, arm):
         assert (config.method_args["guided"], config.method_args["hint"]) == wanted
 
 
+BAN_IMAGES = {"ban-cifar10-small": 500, "ban-cross-architecture-mnist": 100}
 BAN = [(name, arm) for name, arm in EVERY if name.startswith("ban-")]
 OF_ANOTHER_NET = (
     "depth-",
@@ -162,9 +163,11 @@ def test_a_born_again_student_has_its_teachers_schedule_and_net(name, arm):
     ):
         assert getattr(config, field) == getattr(config, f"teacher_{field}"), field
     assert config.without == ()
-    assert config.per_class == (500 if name == "ban-cifar10-small" else None)
+    assert config.per_class == config.teacher_images == BAN_IMAGES.get(name)
+    assert config.images_seed == (config.teacher_seed if config.per_class else None)
     same = (config.net, config.net_args) == (config.teacher_net, config.teacher_args)
-    cross = name.startswith("ban-cross-architecture") and arm != "same"
+    cross = name.startswith("ban-cross-architecture")
+    cross = cross and arm not in ("dense-by-dense", "dense-hard", "wide-by-wide")
     assert same != (cross or arm.startswith(OF_ANOTHER_NET))
 
 
@@ -255,6 +258,7 @@ SMALL = {
     "source_part": (0.0, 1.0),
     "validation": 50,
     "per_class": 4,
+    "teacher_images": None,
     "augment": (),
     "teacher_augment": (),
     "epochs": 2,
@@ -284,6 +288,12 @@ BOTH_CONVNETS = {
     "teacher_args": {"width": 4},
 }
 BOTH_DENSE = {"net_args": TINY_DENSE, "teacher_args": TINY_DENSE, "batch": 40}
+RESIDUAL = {
+    "size": 8,
+    "net_args": {**TINY_DENSE, "units": 1},
+    "teacher_args": TINY_DENSE,
+    "batch": 40,
+}
 FEW_IMAGES = {"per_class": None, "data_from": "random:4"}
 FEW = {**PLAIN_NETS, **FEW_IMAGES}
 MINIATURES = {
@@ -332,12 +342,8 @@ MINIATURES = {
     "ban-mnist": BOTH_CONVNETS,
     "ban-mnist5k": BOTH_CONVNETS,
     "ban-cifar10-small": {"net_args": {"width": 4}, "teacher_args": {"width": 4}},
-    "ban-cross-architecture-small": {
-        "size": 8,
-        "net_args": {**TINY_DENSE, "units": 1},
-        "teacher_args": TINY_DENSE,
-        "batch": 40,
-    },
+    "ban-cross-architecture-small": RESIDUAL,
+    "ban-cross-architecture-mnist": RESIDUAL,
 }
 
 
