@@ -35,8 +35,8 @@ class Compare(StudyFlags):
     arms: tuple[str, ...] = ()
     """Only these; kd-baselines recipes RECIPE lists them, "own" is the recipe itself."""
     base: str | None = None
-    """The arm that the others are compared with; default: the first without a teacher, else the
-    first."""
+    """The arm that the others are compared with; default: of a recipe that is a grid one in each
+    row, else the first without a teacher, else the first."""
     config: ImageFlagsWithoutSeed = field(default_factory=ImageFlagsWithoutSeed)
 
 
@@ -70,19 +70,24 @@ def run(argv: Sequence[str]) -> int:
 def say_comparison(output: Output, found: Comparison, out: Path, seconds: float) -> dict[str, Any]:
     """A table for each score, what it is over, and what was written; returns what --json prints."""
     from datadistill.studies.table import format_difference
+    from kd_baselines.studies.comparison_grid import grid_tables
     from kd_baselines.studies.comparison_table import remarks
 
     for column in found.columns:
         known = any(row.published != "-" for row in found.rows) and column == found.measure
         rows = []
-        for row in found.rows:
+        for row in found.listed:
             score = row.score(column)
             cells = [row.arm, row.method, str(score), format_difference(score)]
             rows.append([*cells, row.published] if known else cells)
         heads = [found.title(column), "method", "ours", f"minus {found.base}"]
         heads += ["published"] if known else []
-        output.table(heads, rows, right=(2, 3))
-        output.say("")
+        if rows:
+            output.table(heads, rows, right=(2, 3))
+            output.say("")
+        for heads, texts in grid_tables(found, column):
+            output.table(heads, texts, right=range(1, len(heads)))
+            output.say("")
     output.say(*remarks(found))
     say_files(output, found.files, out, seconds)
     return {

@@ -17,6 +17,15 @@ that are linear about x, for every y: the Hessian of -log q_y in the logits is d
 Fisher's identity, sum_d Var_{i~q}(dS_i/dx_d) = sum_i q_i ||grad log q_i||^2, it is the mean of the
 first over labels drawn from q.
 
+Weight decay is this penalty layer by layer: the Jacobian of z = W x + b is W. For L such layers
+with activations whose slope is at most 1, by the chain rule and as norms are submultiplicative,
+
+    ||grad S||_F <= prod_l ||W_l||_F <= ((1/L) sum_l ||W_l||_F^2)^(L/2)
+
+so weight decay lowers a bound on what the penalty measures, at every x and not at the images alone.
+The first step has room: `kd_baselines.hausdorff.lipschitz_bound`, with spectral norms, bounds the
+largest singular value of grad S.
+
 Reference: Srinivas and Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018,
 https://arxiv.org/abs/1803.00443
 """

@@ -17,17 +17,19 @@ from kd_baselines.recipes.fitnets import PAGES as FITNETS
 from kd_baselines.recipes.fitnets_small import PAGES as FITNETS_SMALL
 from kd_baselines.recipes.hinton import PAGES as HINTON
 from kd_baselines.recipes.jacobian import PAGES as JACOBIAN
+from kd_baselines.recipes.jacobian_small import PAGES as JACOBIAN_SMALL
 from kd_baselines.recipes.language import PAGES as LANGUAGE
 from kd_baselines.recipes.methods import PAGES as METHODS
 from kd_baselines.recipes.mutual import PAGES as MUTUAL
-from kd_baselines.recipes.recipe_page import NOT_VERIFIED, OWN, Arm, Config, Page
+from kd_baselines.recipes.recipe_page import NOT_VERIFIED, OWN, Arm, Config, Grid, Page
 from kd_baselines.recipes.repdistiller import PAGES as REPDISTILLER
 from kd_baselines.recipes.transfer import PAGES as TRANSFER
 
-__all__ = ["NOT_VERIFIED", "OWN", "RECIPES", "Arm", "Config", "Page", "page", "recipe"]
+__all__ = ["NOT_VERIFIED", "OWN", "RECIPES", "Arm", "Config", "Grid", "Page", "page", "recipe"]
 
 RECIPES: dict[str, Page] = {
     **JACOBIAN,
+    **JACOBIAN_SMALL,
     **HINTON,
     **FITNETS,
     **FITNETS_SMALL,

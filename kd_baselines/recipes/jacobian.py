@@ -14,7 +14,8 @@ from kd_baselines.config import KdConfig
 from kd_baselines.recipes.recipe_page import HARD, NOT_VERIFIED, Arm, Page
 
 
-def _terms(labels: float, activations: float, jacobian: float) -> dict[str, Any]:
+def terms(labels: float, activations: float, jacobian: float) -> dict[str, Any]:
+    """Arguments of the method "jacobian": weights of its terms, of the label's output alone."""
     weights = {
         "label_weight": labels,
         "activation_weight": activations,
@@ -34,7 +35,7 @@ def jacobian_lowdata_cifar100() -> KdConfig:
         dataset="cifar100",
         per_class=10,
         method="jacobian",
-        method_args=_terms(1.0, 0.1, 0.1),
+        method_args=terms(1.0, 0.1, 0.1),
         net="vgg4",
         net_args={"norm": "none"},
         init="kaiming",
@@ -65,7 +66,7 @@ def jacobian_lowdata_mnist() -> KdConfig:
         dataset="mnist",
         per_class=10,
         method="jacobian",
-        method_args=_terms(1.0, 0.1, 10.0),
+        method_args=terms(1.0, 0.1, 10.0),
         net="lenet",
         epochs=100,
         batch=20,
@@ -137,10 +138,10 @@ def jacobian_noise_mnist() -> KdConfig:
 def _combinations(activations: float, jacobian: float, published: str) -> dict[str, Arm]:
     """The rows of the low-data table that are not the recipe itself."""
     rows = {
-        "ce+act": _terms(1.0, activations, 0.0),
-        "ce+jac": _terms(1.0, 0.0, jacobian),
-        "act": _terms(0.0, activations, 0.0),
-        "act+jac": _terms(0.0, activations, jacobian),
+        "ce+act": terms(1.0, activations, 0.0),
+        "ce+jac": terms(1.0, 0.0, jacobian),
+        "act": terms(0.0, activations, 0.0),
+        "act+jac": terms(0.0, activations, jacobian),
     }
     return {
         "ce": Arm(HARD, published),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from datadistill.studies.published import published_number
 from kd_baselines.config import KdConfig
 from kd_baselines.language.config import LanguageConfig
 
-__all__ = ["HARD", "NOT_VERIFIED", "OWN", "Arm", "Config", "Page"]
+__all__ = ["HARD", "NOT_VERIFIED", "OWN", "Arm", "Config", "Grid", "Page"]
 
 Config = KdConfig | LanguageConfig
 """What a recipe is of: images, or text."""
@@ -44,6 +44,36 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """The arms of a recipe as the cells of a table, which `kd-baselines compare` prints.
+
+    Args:
+        rows: heading of the first column, such as "images a class".
+        base: the column that the other cells of a row are compared with.
+        cells: arm -> its row and its column; both stand in the order in which they come up.
+
+    Example:
+        >>> grid = Grid("images", "ce", {"own": ("1", "kd"), "1-ce": ("1", "ce")})
+        >>> grid.bases(["own", "1-ce"])
+        {'own': '1-ce', '1-ce': '1-ce'}
+    """
+
+    rows: str
+    base: str
+    cells: Mapping[str, tuple[str, str]]
+
+    def bases(self, arms: Collection[str]) -> dict[str, str]:
+        """Of some arms, each that has the base of its row among them -> that base."""
+        found = {
+            row: arm
+            for arm, (row, column) in self.cells.items()
+            if column == self.base and arm in arms
+        }
+        rows = {arm: self.cells[arm][0] for arm in arms}
+        return {arm: found[row] for arm, row in rows.items() if row in found}
+
+
+@dataclass(frozen=True)
 class Page:
     """A recipe, the number it is compared with, and its arms.
 
@@ -54,12 +84,14 @@ class Page:
         arms: the paper's other rows by name.
         rows: published values of the recipe's own chain of generations, as `published_in` gives
             them.
+        grid: the arms, the recipe itself among them, as the cells of a table; None: a list.
     """
 
     make: Callable[[], Config]
     published: str
     arms: Mapping[str, Arm] = field(default_factory=dict)
     rows: Mapping[str, str] = field(default_factory=dict)
+    grid: Grid | None = None
 
     @property
     def measure(self) -> str:

@@ -83,8 +83,8 @@ def compare(
         recipe: its name, or a page of your own.
         seeds: of the students: how many, from 0, or which.
         arms: some of the recipe's; default: all.
-        base: the arm that the others are compared with, paired by seed; default: the first without
-            a teacher, else the first.
+        base: the arm that the others are compared with, paired by seed; default: of a recipe with a
+            grid the base of the arm's row, else the first without a teacher, else the first.
         out: the study's folder; an interrupted study is resumed.
         options: of the runs.
         changes: fields of every config, and their values.
@@ -112,6 +112,9 @@ def compare(
     if data is not None:
         configs = {arm: replace(config, dataset=CUSTOM) for arm, config in configs.items()}
     compared_with = _base(base, {arm: configs[arm] for arm in selected})
+    bases = dict.fromkeys(selected, compared_with)
+    if found.grid is not None and base is None:
+        bases, compared_with = found.grid.bases(selected), found.grid.base
     some = selected if len(selected) < len(configs) else None
     command = format_command(
         "kd-baselines compare", name, numbers, {"arms": some, "base": base}, changed
@@ -124,7 +127,10 @@ def compare(
         study.open()
         scores = {arm: [runs.scores(arm, seed) for seed in numbers] for arm in selected}
         rows = {arm: _row(configs[arm], s, found) for arm, s in scores.items()}
-        arms_rows = [add_differences(row, rows[compared_with]) for row in rows.values()]
+        arms_rows = [
+            add_differences(row, rows[bases[arm]]) if arm in bases else row
+            for arm, row in rows.items()
+        ]
         result = Comparison(
             name,
             compared_with,
@@ -132,6 +138,7 @@ def compare(
             (*runs.teacher_rows(selected), *arms_rows),
             format_changes(changed),
             tuple(study.environments),
+            grid=found.grid,
         )
         return replace(result, files=write_comparison(result, study.path, command))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from datadistill.studies.table import (
     join_page,
     to_markdown,
 )
+from kd_baselines.recipes import Grid
+from kd_baselines.studies.comparison_grid import grid_tables
 
 __all__ = ["FILES", "ArmRow", "Comparison", "add_differences", "write_comparison"]
 
@@ -52,6 +55,7 @@ class ArmRow:
         differences: column -> paired difference to the base arm; empty for that arm and teachers.
         published: the paper's number with its source, or a dash.
         changed: what is not the recipe's, where that is why there is a dash.
+        base: the arm that the differences are to; None: the comparison's.
     """
 
     arm: str
@@ -60,6 +64,7 @@ class ArmRow:
     differences: Mapping[str, Interval] = field(default_factory=dict)
     published: str = "-"
     changed: tuple[str, ...] = ()
+    base: str | None = None
 
     def mean(self, column: str) -> float:
         return mean_interval(self.values[column]).mean
@@ -80,7 +85,7 @@ def add_differences(row: ArmRow, base: ArmRow) -> ArmRow:
     found = {
         column: paired_difference(row.values[column], base.values[column]) for column in shared
     }
-    return replace(row, differences=found)
+    return replace(row, differences=found, base=base.arm)
 
 
 SHARED_TEACHER = (
@@ -95,7 +100,7 @@ class Comparison:
 
     Args:
         recipe: its name.
-        base: the arm that the others are compared with.
+        base: the arm that the others are compared with, or with a grid the column.
         seeds: of the students.
         rows: teachers first, then the arms.
         changes: fields of every config that were changed, and their values.
@@ -104,6 +109,7 @@ class Comparison:
         unit: of the scores: "%", or nothing (a perplexity).
         measure: the column that published numbers are of.
         about: what the numbers are over, the first remark; {seeds} stands for the seeds.
+        grid: the arms as the cells of a table; None: a list.
     """
 
     recipe: str
@@ -116,11 +122,17 @@ class Comparison:
     unit: str = "%"
     measure: str = "accuracy"
     about: str = SHARED_TEACHER
+    grid: Grid | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The scores that some row has, in order."""
         return tuple(dict.fromkeys(column for row in self.rows for column in row.values))
+
+    @property
+    def listed(self) -> tuple[ArmRow, ...]:
+        """The rows that are no cells of a grid: the teachers where there is one, else all."""
+        return tuple(r for r in self.rows if self.grid is None or r.arm not in self.grid.cells)
 
     def title(self, column: str) -> str:
         """A column with its unit."""
@@ -147,7 +159,7 @@ class Comparison:
         for row in self.rows:
             for column in row.values:
                 score = self.score(row, column)
-                base = None if score.difference is None else self.base
+                base = None if score.difference is None else row.base or self.base
                 labels = {
                     "recipe": self.recipe,
                     "arm": row.arm,
@@ -173,8 +185,13 @@ def markdown(found: Comparison, command: str) -> str:
     """The page: a table for each score, remarks, hardware."""
     blocks: list[str | Sequence[str]] = [f"# {found.recipe}", f"`{command}`"]
     for column in found.columns:
-        entries = [(row, found.score(row, column)) for row in found.rows]
-        blocks += [f"## {found.title(column)}", to_markdown(_columns(found.base), entries)]
+        blocks.append(f"## {found.title(column)}")
+        if listed := found.listed:
+            entries = [(row, found.score(row, column)) for row in listed]
+            blocks.append(to_markdown(_columns(found.base), entries))
+        for heads, rows in grid_tables(found, column):
+            texts = [Column(head, itemgetter(n), number=n > 0) for n, head in enumerate(heads)]
+            blocks.append(to_markdown(texts, rows))
     blocks += ["## Remarks", remarks(found)]
     return join_page(*blocks, "## Machine", describe_machines(found.environments))
 

@@ -18,7 +18,7 @@ from kd_baselines.config import KdConfig
 from kd_baselines.evaluation import score
 from kd_baselines.image_training import KIND
 from kd_baselines.netfile import SavedNet
-from kd_baselines.recipes import RECIPES, Arm, Page
+from kd_baselines.recipes import RECIPES, Arm, Grid, Page
 from kd_baselines.studies import compare as compare_module
 from kd_baselines.studies.compare import compare as compare_named
 from kd_baselines.studies.comparison_table import ArmRow, Comparison, markdown
@@ -79,6 +79,37 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(compare_module, "train", counting)
     return calls
+
+
+# --- a grid
+
+CELLS = {"own": ("4", "kd"), "4-ce": ("4", "ce"), "8-ce": ("8", "ce"), "8-kd": ("8", "kd")}
+
+
+def test_a_grid_compares_the_cells_of_a_row_with_its_base(tmp_path):
+    hard = {"method": "plain"}
+    arms = {
+        "4-ce": Arm({**hard, "per_class": 4}),
+        "8-ce": Arm({**hard, "per_class": 8}),
+        "8-kd": Arm({"per_class": 8}),
+    }
+    page = Page(
+        lambda: own().with_changes(per_class=4), "-", arms, grid=Grid("images", "ce", CELLS)
+    )
+    found = compare(page, seeds=2, out=tmp_path / "c")
+    bases = {row.arm: row.base for row in found.rows}
+    assert bases == {"teacher": None, "own": "4-ce", "4-ce": None, "8-ce": None, "8-kd": "8-ce"}
+    assert [row.arm for row in found.listed] == ["teacher"]
+    text = (tmp_path / "c/table.md").read_text()
+    kd, ce = found.row("8-kd").score("accuracy"), found.row("8-ce").score("accuracy")
+    assert "| images | kd | ce |" in text and "| images; minus ce | kd |" in text
+    assert f"| 8 | {kd} | {ce} |" in text and f"| 8 | {kd.difference} |" in text
+    records = {r["arm"]: r["base"] for r in found.records()}
+    assert records == bases
+    one = compare(page, seeds=2, arms=("own", "8-kd"), base="own", out=tmp_path / "c")
+    assert one.base == "own" and one.row("8-kd").base == "own"
+    alone = compare(page, seeds=2, arms=("own", "8-ce"), out=tmp_path / "c")
+    assert alone.row("own").differences == {}  # the base of its row was not asked for
 
 
 # --- runs

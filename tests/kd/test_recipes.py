@@ -79,6 +79,15 @@ def test_no_two_arms_are_the_same_student(name):
     assert len(same) == (1 if name == "fitnets-depth" else 0)
 
 
+def test_a_grid_has_a_cell_for_each_arm_and_a_base_in_each_row():
+    grids = {name: p for name, p in RECIPES.items() if p.grid is not None}
+    assert grids
+    for name, p in grids.items():
+        assert set(p.grid.cells) == {"own", *p.arms}, name
+        assert len(set(p.grid.cells.values())) == len(p.grid.cells), name
+        assert set(p.grid.bases(p.grid.cells)) == set(p.grid.cells), name
+
+
 @pytest.mark.parametrize(("name", "arm"), EVERY)
 def test_nets_methods_and_layers_exist_and_fit(name, arm):
     """On the meta device: shapes alone."""
@@ -319,6 +328,10 @@ MINIATURES = {
     "mnist5k-few-images": {**THIN, "net_args": {"width": 4, "depth": 2, "pools": 1}},
     "jacobian-noise": {"net_args": {"width": 4, "norm": "none"}},
     "jacobian-noise-mnist": {"net_args": {"width": 4, "norm": "none"}, "noise": (0.3,)},
+    "jacobian-grid-mnist": {**PLAIN_NETS, "net_args": {"width": 8, "depth": 2}},
+    "jacobian-outputs-mnist": {**PLAIN_NETS, "net_args": {"width": 8, "depth": 2}},
+    "jacobian-input-noise-mnist": {**PLAIN_NETS, "net_args": {"width": 8, "depth": 2}},
+    "jacobian-noise-mnist5k": {"net_args": {"width": 4, "depth": 2, "norm": "none"}},
     "jacobian-transfer": {
         "net_args": {"width": 4, "norm": "none"},
         "teacher_net": "wide-cnn",

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from datadistill.streams import generator
+from kd_baselines.hausdorff import lipschitz_bound
 from kd_baselines.losses.jacobian_norm import jacobian_norm_penalty
 from kd_baselines.losses.term import Seen
 
@@ -56,6 +57,23 @@ def test_affine_closed_form():
     loss.backward()
     assert loss.item() == pytest.approx(student.weight.square().sum().item(), rel=1e-12)
     assert torch.allclose(student.weight.grad, 2 * student.weight, rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [cases.smooth, cases.relu])
+def test_weight_decay_bounds_the_jacobian(make):
+    """Layer by layer it is the penalty; over layers the product of norms is a bound."""
+    student, x = make(0), cases.normal(5, 4)
+    layers = [layer for layer in student if isinstance(layer, torch.nn.Linear)]
+    squares = [layer.weight.square().sum() for layer in layers]
+    for layer, square in zip(layers, squares, strict=True):
+        own = jacobian_norm_penalty(layer, cases.normal(5, layer.in_features))
+        assert own.item() == pytest.approx(square.item(), rel=1e-12)
+    norms, product = cases.jacobians(student, x), torch.stack(squares).prod()
+    assert (norms.square().sum((1, 2)) <= product).all()
+    assert product <= torch.stack(squares).mean() ** len(layers)
+    assert (torch.linalg.matrix_norm(norms, ord=2) <= lipschitz_bound(student)).all()
+    layers[0].weight.data /= 2  # the bound falls with it
+    assert cases.jacobians(student, x).square().sum((1, 2)).max() <= product / 4
 
 
 def test_fisher_identity():
