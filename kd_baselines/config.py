@@ -15,7 +15,7 @@ from datadistill.config.plans import (
     Optimizer,
     RunConfig,
 )
-from datadistill.config.schedule_plan import Schedule, SchedulePlan, check_schedule
+from datadistill.config.schedule_plan import Precision, Schedule, SchedulePlan, check_schedule
 from datadistill.config.values import check_range
 from datadistill.errors import UsageError
 
@@ -27,7 +27,7 @@ CORESETS = ("random", "herding", "k-means")
 FROM_TEACHER = "teacher"
 """What `weights` is for a student that starts from its teacher's tensors."""
 
-SCHEDULES = ("milestones", "schedule", "warmup", "nesterov")
+SCHEDULES = ("milestones", "schedule", "warmup", "nesterov", "precision")
 IMAGES = ("normalization", "data_from", "data_schedule", "data_labels", "teacher_images")
 SOURCE = ("source", "source_part", "target")
 LATER = (*SCHEDULES, *(f"teacher_{name}" for name in SCHEDULES), *IMAGES, *SOURCE)
@@ -174,6 +174,8 @@ class KdConfig(SchedulePlan, StudentTask):
     """Epochs over which the teacher's learning rate rises to its value."""
     teacher_nesterov: bool = False
     """Whether the momentum of the teacher's SGD is Nesterov's."""
+    teacher_precision: Precision = "float32"
+    """Of the teacher's passes while it is trained: float32 or bfloat16."""
     teacher_augment: tuple[str, ...] = ()
     """Augmentations of the teacher's batches."""
     cache: bool = True
@@ -200,6 +202,11 @@ class KdConfig(SchedulePlan, StudentTask):
         check_range(self, ("teacher_number", "teacher_weight_decay"), least=0)
         check_range(self, ("teacher_lr",), above=0, hint="Adam's usual one is 0.001")
         check_schedule(self, "teacher_")
+        if self.precision != "float32" and self.data_schedule == "own":
+            raise UsageError(
+                f"precision is {self.precision}, but a set's own steps are taken in float32; take "
+                "--data-schedule plain, or --precision float32"
+            )
         if self.teacher_number is not None and self.method != "plain":
             raise UsageError(
                 f"teacher_number is {self.teacher_number}, but the method is {self.method}; a "

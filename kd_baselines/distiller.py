@@ -15,6 +15,7 @@ from datadistill.data.user_split import to_labels
 from datadistill.errors import DataError, UsageError, is_out_of_memory
 from datadistill.innerloop.attributes import keep_attributes
 from datadistill.innerloop.second_derivatives import TwiceDifferentiable
+from datadistill.precision import full_precision
 from datadistill.streams import generator, global_stream
 from datadistill.training.fit_loop import Batch
 from kd_baselines.features import run
@@ -31,6 +32,13 @@ TeacherLike = Teacher | CachedTeacher
 
 class Distiller:
     """A student, an objective and, where the objective needs one, a teacher.
+
+    Under `torch.autocast` nets compute in its type, and losses in float32 from what they computed;
+    float16 wants a `torch.amp.GradScaler` around "loss". The student may be a
+    `DistributedDataParallel`: with equal parts of a batch in every process gradients are those of
+    the whole batch where a loss is a mean over images (DIST, RKD, SP, CRD and CWTM compare the
+    images of one process). What terms own is not synchronized: all-reduce its
+    gradients, or put it in the same wrapper.
 
     Args:
         student: images (B,C,H,W) to logits (B,K), on the device of the batches; trained in place.
@@ -138,9 +146,9 @@ class Distiller:
         labels = to_labels(labels, len(images))
         if not self._prepared:
             self._prepare(images, labels)
-        return self.objective(
-            self.see(images, labels, index=index, step=step, epoch=epoch, view=view)
-        )
+        seen = self.see(images, labels, index=index, step=step, epoch=epoch, view=view)
+        with full_precision(images.device):
+            return self.objective(seen)
 
     def see(
         self,

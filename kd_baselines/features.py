@@ -29,6 +29,7 @@ from torch.utils.hooks import RemovableHandle
 from datadistill.errors import UsageError, suggest
 from datadistill.nets.functional import call_with
 from datadistill.nets.module_paths import find_path, modules_by_path
+from datadistill.precision import whole
 
 __all__ = ["Layer", "Outputs", "Reading", "cast_images", "layers", "logits_in", "read", "run"]
 
@@ -156,10 +157,11 @@ def run(
                 f"the forward of {type(net).__name__} ends without reaching layer {name!r} (it may "
                 "use its parameters directly, or call it fewer times); tap the layer around it"
             )
+    found = {name: whole(value) for name, value in found.items()}
     if not logits:
         return Outputs(None, read(found, names))
     result = logits_in(result, type(net).__name__, (len(images), classes))
-    return Outputs(result, read(found, names))
+    return Outputs(whole(result), read(found, names))
 
 
 def logits_in(returned: Any, net: str, shape: tuple[int, int | None] = (0, None)) -> Tensor:

@@ -10,9 +10,10 @@ from datadistill.config.plans import SgdPlan
 from datadistill.config.values import check_range, quote
 from datadistill.errors import UsageError
 
-__all__ = ["Schedule", "SchedulePlan", "check_schedule"]
+__all__ = ["Precision", "Schedule", "SchedulePlan", "check_schedule"]
 
 Schedule = Literal["constant", "linear", "cosine"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class SchedulePlan(SgdPlan):
     """Epochs over which the learning rate rises to its value in equal steps; of 5, from a fifth."""
     nesterov: bool = False
     """Whether the momentum of SGD is Nesterov's."""
+    precision: Precision = "float32"
+    """Of the net's passes: float32, or bfloat16 by autocast; weights, losses and steps are float32
+    in both."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,6 +28,7 @@ from datadistill.errors import DataError, NumericalError, UsageError
 from datadistill.nets.fits import refuse_script
 from datadistill.nets.functional import call_with
 from datadistill.nets.logits import cross_entropy, explain_failure
+from datadistill.precision import passes_in, whole
 from datadistill.runs.signals import poll
 from datadistill.streams import generator, get_other_generators, global_stream, is_same_state
 from datadistill.training.fit_plan import OPTIMIZERS, FitPlan
@@ -139,8 +140,11 @@ class Fit:
             group["lr"] = rate * self.plan.factor(self.epoch)
         batch = self.batch(self.step)
         self.optimizer.zero_grad()
-        with global_stream(
-            self.seed, "fit_dropout", self.step, everything=self.every_generator is not False
+        with (
+            global_stream(
+                self.seed, "fit_dropout", self.step, everything=self.every_generator is not False
+            ),
+            passes_in(self.plan.precision, batch.images.device),
         ):
             loss = self._first_loss(batch) if self.every_generator is None else self.loss(batch)
         found = loss.detach()
@@ -244,7 +248,7 @@ def of_module(
     def of_batch(batch: Batch) -> Tensor:
         with explain_failure(net, batch.images):
             logits = net(batch.images)
-        return loss(logits, batch.labels)
+        return loss(whole(logits), batch.labels)
 
     return Fit(tensors, of_batch, split, plan, seed=seed, nets=number)
 
@@ -273,7 +277,7 @@ def of_stack(
     leaves = {name: p.detach().clone().requires_grad_() for name, p in theta.items()}
 
     def one(theta: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        return loss(call_with(net, theta, (images,)), labels)
+        return loss(whole(call_with(net, theta, (images,))), labels)
 
     def losses(batch: Batch) -> Tensor:
         # the same dropout mask for every net, as each would draw alone

@@ -36,6 +36,8 @@ class FitPlan(SchedulePlan):
             falling schedule.
         warmup: W epochs, of which number e from 0 has the factor (e + 1) / W besides.
         nesterov: whether the momentum of SGD is Nesterov's.
+        precision: of the net's passes: "float32", or "bfloat16" by autocast; weights, losses and
+            steps are float32 in both.
 
     Example:
         >>> plan = FitPlan(epochs=6, lr=0.1, decay_epochs=2, decay_factor=0.5)

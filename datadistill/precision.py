@@ -1,0 +1,40 @@
+"""Mixed precision: the passes of a net in bfloat16, its weights, losses and steps in float32.
+
+bfloat16 has the range of float32, so that gradients need no scaling.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datadistill.config.schedule_plan import Precision
+
+__all__ = ["full_precision", "passes_in", "whole"]
+
+
+def passes_in(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which the passes of a net are computed: `torch.autocast`, or nothing."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which losses are computed: without autocast."""
+    if not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """What a net computed, in float32 where autocast made it shorter; else the tensor itself."""
+    if torch.is_autocast_enabled(tensor.device.type) and tensor.dtype in (
+        torch.bfloat16,
+        torch.float16,
+    ):
+        return tensor.float()
+    return tensor
