@@ -34,6 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "fitnets": HINT,
     "fitnets-one-stage": HINT,
     "attention": {"layers": MAPS},
+    "attention-jacobian": {"layers": MAPS},
     "jacobian": {},
     "input-noise": {},
     "gradient-attention": {},
@@ -46,7 +47,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "reviewkd": {"layers": ALL_MAPS},
 }
 """Arms by the names of their methods, with the layers that they read."""
-WEIGHTED: dict[str, dict[str, Any]] = {}
+WEIGHTED: dict[str, dict[str, Any]] = {
+    "attention": {"beta": 1.0},
+    "attention-jacobian": {"weight": 0.01},
+    "fitnets-one-stage": {"hint_weight": 0.01},
+}
 """Weights in place of the defaults."""
 
 
@@ -71,7 +76,7 @@ def methods_mnist5k() -> KdConfig:
         teacher_args={"width": 16},
         teacher_epochs=6,
         teacher_batch=64,
-        teacher_lr=1e-3,
+        teacher_lr=3e-3,
     )
 
 

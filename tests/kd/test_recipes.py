@@ -122,7 +122,7 @@ def test_nets_methods_and_layers_exist_and_fit(name, arm):
 
 OTHER_HINTS = [
     ("fitnets-svhn", "own"),
-    *(("fitnets-hints-mnist5k", arm) for arm in ("first", "last", "cascade-2", "cascade-3")),
+    *(("fitnets-depth-mnist5k", arm) for arm in ("first", "last", "cascade-2", "cascade-3")),
 ]
 
 
@@ -313,7 +313,6 @@ MINIATURES = {
     "fitnets-cifar100": THIN,
     "fitnets-svhn": THIN,
     "fitnets-depth-mnist5k": {**THIN, **FEW_IMAGES},
-    "fitnets-hints-mnist5k": {**THIN, **FEW_IMAGES},
     "fitnets-thin-mnist": THIN,
     "attention-cifar10": {
         "net_args": {"depth": 10, "widen": 1},
