@@ -15,7 +15,7 @@ from kd_baselines.recipes.recipe_page import Arm, Page
 
 SOFT: dict[str, Any] = {
     "method": "soft-targets",
-    "method_args": {"temperature": 4.0, "soft_weight": 0.9, "label_weight": 0.1},
+    "method_args": {"temperature": 32.0, "soft_weight": 0.5, "label_weight": 0.5},
 }
 
 
@@ -33,9 +33,9 @@ def bridge_mnist5k() -> KdConfig:
     """A LeNet learns from 10 digits a class and their labels, and by its arms from one kind of
     knowledge of a teacher beside them: seconds, offline.
 
-    The images are random ones; --data-from takes others, also a distilled set. T = 4 with weights
-    0.9 and 0.1 and beta = 1000 in the form of the authors' code are what these papers' codes have;
-    the weight of the Jacobian is that of mnist5k-few-images.
+    The images are random ones; --data-from takes others, also a distilled set. Temperature and
+    weights of the terms are the best of 12, 7 and 5 settings by the validation accuracy of three
+    students (seeds 100 to 102) of 10 random images a class.
     """
     return KdConfig(
         recipe="bridge-mnist5k",
@@ -97,7 +97,7 @@ LENET = "conv1:convs.0,conv2:convs.1"
 CONVNET = "features.2:features.2,features.5:features.5"
 
 PAGES = {
-    "bridge-mnist5k": _page(bridge_mnist5k, LENET, 10.0, 1000.0),
-    "bridge-mnist": _page(bridge_mnist, LENET, 10.0, 1000.0),
+    "bridge-mnist5k": _page(bridge_mnist5k, LENET, 30.0, 1000.0),
+    "bridge-mnist": _page(bridge_mnist, LENET, 30.0, 1000.0),
     "bridge-digits": _page(bridge_digits, CONVNET, 0.1, 1000.0),
 }
