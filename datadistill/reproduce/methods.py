@@ -54,7 +54,7 @@ DEEP = {
     "full": {"resnet18": "resnet18:norm=instance"},
 }
 """With the norm that the field tests it with: with BatchNorm it learned nothing from ten distilled
-images. A quarter of its width is a sixteenth of its time."""
+images. A quarter of its width has a sixteenth of the multiplications."""
 SHORT = (
     "At this scale each method learns for some minutes of one core, with narrow nets and settings "
     "of our own, which are not those of its paper. Rows of ResNet-18 are of one net, with "
