@@ -141,8 +141,9 @@ def bound_by_layers(teacher: nn.Module, student: nn.Module, head: str = "source"
     the head that `two_headed` gave it; None for others."""
     found = []
     for net in (teacher, getattr(student, "trunk", student)):
-        if not hasattr(net, "as_sequential"):
+        as_sequential = getattr(net, "as_sequential", None)
+        if as_sequential is None:
             return None
-        *layers, last = net.as_sequential().eval()
+        *layers, last = as_sequential().eval()
         found.append(lipschitz_bound(nn.Sequential(*layers, getattr(last, head, last))))
     return sum(found)
