@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,11 @@ MEASURES = {
     "H_a": "distance",
     "the bound": "right",
     "the mean gap on the source": "mean_source_gap",
+}
+
+SCORES = {
+    "accuracy": "accuracy",
+    "source_accuracy": "second head's accuracy on the source",
 }
 
 
@@ -77,14 +83,14 @@ def run(argv: Sequence[str]) -> int:
     found: dict[str, Any] = {}
     over = "comparisons" if len({row.study for row in rows}) > 1 else "seeds"
     if args.parts == 1:
-        for words, name in MEASURES.items():
-            interval = correlate(rows, name)
+        for (words, name), score in product(MEASURES.items(), SCORES):
+            interval = correlate(rows, name, score)
             if interval is None:
                 continue
-            found[name] = asdict(interval)
+            found[f"{name}, {score}"] = asdict(interval)
             output.say(
-                f"rank correlation of a small value of {words} with accuracy, over the arms: "
-                f"{interval} (95% interval over {over})"
+                f"rank correlation of a small value of {words} with the {SCORES[score]}, over the "
+                f"arms: {interval} (95% interval over {over})"
             )
     output.say(f"{len(rows)} rows; distances between {args.layer or 'normalized images'}")
     output.result({"rows": [_record(row) for row in rows], "correlations": found})
@@ -108,4 +114,5 @@ def _cells(group: Sequence[BoundRow]) -> list[str]:
 def _record(row: BoundRow) -> dict[str, Any]:
     both = {"bound": row.bound.right, "bound_by_layers": row.bound.right_by_layers}
     about = {"study": str(row.study), "arm": row.arm, "seed": row.seed, "part": row.part}
-    return {**about, "accuracy": row.accuracy, **asdict(row.bound), **both}
+    scores = {"accuracy": row.accuracy, "source_accuracy": row.source_accuracy}
+    return {**about, **scores, **asdict(row.bound), **both}

@@ -22,6 +22,7 @@ from kd_baselines.hausdorff import nearest_distances
 from kd_baselines.image_source import find_source
 from kd_baselines.image_training import load_data
 from kd_baselines.netfile import STUDENT, SavedNet
+from kd_baselines.scores import Scores
 from kd_baselines.source_bound import Bound, bound_by_layers, measure_bound
 from kd_baselines.source_data import load_source, load_target
 from kd_baselines.student_images import student_split
@@ -42,6 +43,8 @@ class BoundRow:
         part: of the source images, "all" or "1/5".
         accuracy: on the target's test images, in percent.
         bound: what was measured.
+        source_accuracy: of the second head on the source's test images; None where there are none
+            at hand.
     """
 
     study: Path
@@ -50,6 +53,7 @@ class BoundRow:
     part: str
     accuracy: float
     bound: Bound
+    source_accuracy: float | None = None
 
 
 def find_students(path: Path) -> list[Path]:
@@ -104,7 +108,8 @@ def measure_student(
     order = nearest_distances(between(source), between(target)).sort(stable=True).indices
     if not 1 <= parts <= len(order):
         raise UsageError(f"parts is {parts} of {len(order)} source images; give 1 to {len(order)}")
-    accuracy = float((saved.scores or {}).get("accuracy", float("nan")))
+    scores = Scores.from_dict(saved.scores or {})
+    known_on_source = scores.second.get("source accuracy")
     single = folder.parent if (folder.parent / "config.json").exists() else folder
     rows = []
     for number, part in enumerate(order.tensor_split(parts)):
@@ -117,7 +122,8 @@ def measure_student(
             by_layers=known,
         )
         name = "all" if parts == 1 else f"{number + 1}/{parts}"
-        rows.append(BoundRow(single, config.arm, config.seed, name, accuracy, bound))
+        about = (single, config.arm, config.seed, name, scores.accuracy)
+        rows.append(BoundRow(*about, bound, known_on_source))
     return rows
 
 
@@ -149,16 +155,23 @@ def _find_teacher(folder: Path) -> Teacher:
     )
 
 
-def correlate(rows: Sequence[BoundRow], by: str = "distance") -> Interval | None:
-    """Spearman's rank correlation over the arms between minus a part of the bound and accuracy:
-    mean and 95% interval over comparisons, each with teachers of its own, whose students are
-    averaged; of a single comparison over its students' seeds. 1 where a smaller value goes with a
-    higher accuracy throughout; None for fewer than 3 arms.
+def correlate(
+    rows: Sequence[BoundRow], by: str = "distance", score: str = "accuracy"
+) -> Interval | None:
+    """Spearman's rank correlation over the arms between minus a part of the bound and a score.
+
+    The mean and its 95% interval are over comparisons, each with teachers of its own, whose
+    students are averaged; of a single comparison over its students' seeds. It is 1 where a smaller
+    value goes with a higher score throughout, and None for fewer than 3 arms and for a score that
+    is not known.
 
     Args:
         rows: of students of several arms, each arm with the same seeds.
         by: "distance", "right" or "mean_source_gap", as `Bound` has them.
+        score: "accuracy" or "source_accuracy".
     """
+    if any(getattr(row, score) is None for row in rows):
+        return None
     several = len({row.study for row in rows}) > 1
     groups: dict[Path | int, dict[str, list[BoundRow]]] = {}
     for row in rows:
@@ -166,7 +179,9 @@ def correlate(rows: Sequence[BoundRow], by: str = "distance") -> Interval | None
         arms.setdefault(row.arm, []).append(row)
     found = []
     for arms in groups.values():
-        pairs = [(-mean_of(own, by), mean([r.accuracy for r in own])) for own in arms.values()]
+        pairs = [
+            (-mean_of(own, by), mean([getattr(r, score) for r in own])) for own in arms.values()
+        ]
         if len(pairs) < 3 or any(len(set(column)) == 1 for column in zip(*pairs, strict=True)):
             continue
         found.append(float(spearmanr(*zip(*pairs, strict=True)).statistic))

@@ -165,4 +165,7 @@ def test_the_correlation_is_over_arms_and_its_interval_over_seeds(tmp_path):
     other = [replace(r, study=tmp_path / "other", accuracy=-r.accuracy) for r in ordered]
     assert correlate([*ordered, *other]).mean == pytest.approx(0.0)  # one of each comparison
     assert correlate(ordered[:4]) is None  # two arms
+    assert correlate(ordered, score="source_accuracy") is None  # not known
+    known = [replace(r, source_accuracy=r.bound.distance) for r in ordered]
+    assert correlate(known, score="source_accuracy").mean == pytest.approx(-1.0)
     assert nearest_distances(torch.zeros(1, 1), torch.ones(2, 1)).tolist() == [1.0]
