@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -24,6 +25,7 @@ __all__ = ["metrics_figure", "read_metrics"]
 
 PANEL_WIDTH, PANEL_HEIGHT, LEGEND = 500, 320, 180  # pixels
 NOT_DRAWN = {"epoch", "stage"}
+NARROW = 0.02  # smallest height of an axis, over the largest value on it
 WIDE_RANGE = 30  # ratio of largest to smallest value from which an axis is logarithmic
 
 Lines = dict[str, list[list[float]]]
@@ -114,6 +116,8 @@ def metrics_figure(title: str, arms: Mapping[str, Lines]) -> Figure:
             values += centre
         if min(values) > 0 and max(values) / min(values) > WIDE_RANGE:
             log_axis(ax, values)
+        else:
+            _widen(ax)
         ax.set(xlabel="epoch", ylabel=clean(name, 40))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     for ax in axes[len(names) :]:
@@ -123,3 +127,12 @@ def metrics_figure(title: str, arms: Mapping[str, Lines]) -> Figure:
     )
     figure.suptitle(clean(title, 110), x=0.02, ha="left", fontsize=10.5)
     return figure
+
+
+def _widen(ax: Axes) -> None:
+    """Give a metric that hardly moves an axis on which it is seen to hardly move."""
+    low, high = ax.get_ylim()
+    missing = NARROW * max(abs(low), abs(high)) - (high - low)
+    if missing > 0:
+        ax.set_ylim(low - missing / 2, high + missing / 2)
+    ax.ticklabel_format(axis="y", useOffset=False)
