@@ -15,8 +15,10 @@ from kd_baselines.config import KdConfig
 from kd_baselines.recipes.jacobian import terms
 from kd_baselines.recipes.recipe_page import HARD, OWN, Arm, Grid, Page
 
-ACTIVATIONS, JACOBIAN = 0.1, 0.3
-"""Weights of the two terms."""
+ACTIVATIONS, JACOBIAN = 0.03, 0.3
+"""Weights of the two terms, the Jacobian's of the label's output."""
+ALL_OUTPUTS = 0.1
+"""Weight of the Jacobian of all outputs."""
 COMBINATIONS = {
     "ce": (1.0, 0.0, 0.0),
     "ce+act": (1.0, ACTIVATIONS, 0.0),
@@ -131,11 +133,11 @@ def _outputs() -> dict[str, Arm]:
     return {
         "hard": Arm(HARD),
         "top": arm("top", JACOBIAN),
-        "projected": arm("projected", JACOBIAN),
-        "full": arm("full", JACOBIAN),
-        "label-cross-entropy": arm("label", JACOBIAN, "cross-entropy"),
-        "projected-cross-entropy": arm("projected", JACOBIAN, "cross-entropy"),
-        "gradient-attention": Arm({"method": "gradient-attention", "method_args": {"beta": 1.0}}),
+        "projected": arm("projected", ALL_OUTPUTS),
+        "full": arm("full", ALL_OUTPUTS),
+        "label-cross-entropy": arm("label", 1.0, "cross-entropy"),
+        "projected-cross-entropy": arm("projected", 1.0, "cross-entropy"),
+        "gradient-attention": Arm({"method": "gradient-attention", "method_args": {"beta": 10.0}}),
     }
 
 
