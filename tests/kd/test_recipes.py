@@ -330,7 +330,7 @@ MINIATURES = {
     "jacobian-grid-mnist": {**PLAIN_NETS, "net_args": {"width": 8, "depth": 2}},
     "jacobian-outputs-mnist": {**PLAIN_NETS, "net_args": {"width": 8, "depth": 2}},
     "jacobian-input-noise-mnist": {**PLAIN_NETS, "net_args": {"width": 8, "depth": 2}},
-    "jacobian-noise-mnist5k": {"net_args": {"width": 4, "depth": 2, "norm": "none"}},
+    "jacobian-noise-mnist5k": {"net_args": {"width": 8, "depth": 2}},
     "jacobian-transfer": {
         "net_args": {"width": 4, "norm": "none"},
         "teacher_net": "wide-cnn",
