@@ -66,7 +66,7 @@ def fit_curves(
     points: int = 5,
     seeds: int = 5,
     *,
-    steps: int = 2000,
+    steps: int = 1000,
     lr: float = 0.01,
     sigma: float = 0.1,
     weight: float = 1.0,
