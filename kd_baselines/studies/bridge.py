@@ -100,7 +100,7 @@ def make_bridge(
         "images": images,
         "knowledge": knowledge,
         "steps": steps,
-        "distill_changes": distill_changes,
+        "distill_changes": distill_changes or None,
     }
     command = format_command("kd-baselines bridge", found.name, numbers, flags, changed)
     own = {

@@ -192,3 +192,4 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert shown["run"] == "runs/bridge/bridge-digits"
     page = (tmp_path / "runs/bridge/bridge-digits/table.md").read_text()
     assert "One seed: nothing follows" in page and "--teacher-epochs 1" in page
+    assert "--distill-changes" not in page
