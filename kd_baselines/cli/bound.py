@@ -20,6 +20,7 @@ Runs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="
 HEADS = (
     "source images",
     "accuracy (%)",
+    "teacher's",
     "H_a",
     "K, pairs",
     "max gap, target",
@@ -37,6 +38,7 @@ MEASURES = {
 SCORES = {
     "accuracy": "accuracy",
     "source_accuracy": "second head's accuracy on the source",
+    "teacher_accuracy": "teacher's own accuracy on the target",
 }
 
 
@@ -105,14 +107,22 @@ def _cells(group: Sequence[BoundRow]) -> list[str]:
     known = all(bound.by_layers is not None for bound in bounds)
     return [
         str(bounds[0].source_images),
-        f"{sum(row.accuracy for row in group) / len(group):.2f}",
+        *(
+            _mean([getattr(row, name) for row in group])
+            for name in ("accuracy", "teacher_accuracy")
+        ),
         *(f"{mean_of(group, name):.2f}" for name in names),
         f"{mean_of(group, 'by_layers'):.3g}" if known else "-",
     ]
 
 
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.2f}" if known else "-"
+
+
 def _record(row: BoundRow) -> dict[str, Any]:
     both = {"bound": row.bound.right, "bound_by_layers": row.bound.right_by_layers}
     about = {"study": str(row.study), "arm": row.arm, "seed": row.seed, "part": row.part}
-    scores = {"accuracy": row.accuracy, "source_accuracy": row.source_accuracy}
+    scores = {name: getattr(row, name) for name in SCORES}
     return {**about, **scores, **asdict(row.bound), **both}

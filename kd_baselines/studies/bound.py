@@ -17,6 +17,7 @@ from datadistill.runs.folder import RunFolder
 from datadistill.stats import Interval, mean, mean_interval
 from datadistill.studies.study import read_run_config
 from kd_baselines.config import KdConfig
+from kd_baselines.evaluation import score
 from kd_baselines.features import run
 from kd_baselines.hausdorff import nearest_distances
 from kd_baselines.image_source import find_source
@@ -45,6 +46,8 @@ class BoundRow:
         bound: what was measured.
         source_accuracy: of the second head on the source's test images; None where there are none
             at hand.
+        teacher_accuracy: of the teacher itself on the target's test images; None where it knows
+            other classes.
     """
 
     study: Path
@@ -54,6 +57,7 @@ class BoundRow:
     accuracy: float
     bound: Bound
     source_accuracy: float | None = None
+    teacher_accuracy: float | None = None
 
 
 def find_students(path: Path) -> list[Path]:
@@ -104,6 +108,9 @@ def measure_student(
     known = None
     if layer is None and len(teacher.nets) == 1:
         known = bound_by_layers(teacher.nets[0], student)
+    known_of_teacher = None
+    if load_source(config, data, options).classes == data.classes:
+        known_of_teacher = score(teacher, data).accuracy
     between = (lambda images: images) if layer is None else features
     order = nearest_distances(between(source), between(target)).sort(stable=True).indices
     if not 1 <= parts <= len(order):
@@ -123,7 +130,7 @@ def measure_student(
         )
         name = "all" if parts == 1 else f"{number + 1}/{parts}"
         about = (single, config.arm, config.seed, name, scores.accuracy)
-        rows.append(BoundRow(*about, bound, known_on_source))
+        rows.append(BoundRow(*about, bound, known_on_source, known_of_teacher))
     return rows
 
 
@@ -156,7 +163,7 @@ def _find_teacher(folder: Path) -> Teacher:
 
 
 def correlate(
-    rows: Sequence[BoundRow], by: str = "distance", score: str = "accuracy"
+    rows: Sequence[BoundRow], by: str = "distance", which: str = "accuracy"
 ) -> Interval | None:
     """Spearman's rank correlation over the arms between minus a part of the bound and a score.
 
@@ -168,9 +175,9 @@ def correlate(
     Args:
         rows: of students of several arms, each arm with the same seeds.
         by: "distance", "right" or "mean_source_gap", as `Bound` has them.
-        score: "accuracy" or "source_accuracy".
+        which: "accuracy", "source_accuracy" or "teacher_accuracy".
     """
-    if any(getattr(row, score) is None for row in rows):
+    if any(getattr(row, which) is None for row in rows):
         return None
     several = len({row.study for row in rows}) > 1
     groups: dict[Path | int, dict[str, list[BoundRow]]] = {}
@@ -180,7 +187,7 @@ def correlate(
     found = []
     for arms in groups.values():
         pairs = [
-            (-mean_of(own, by), mean([getattr(r, score) for r in own])) for own in arms.values()
+            (-mean_of(own, by), mean([getattr(r, which) for r in own])) for own in arms.values()
         ]
         if len(pairs) < 3 or any(len(set(column)) == 1 for column in zip(*pairs, strict=True)):
             continue

@@ -126,8 +126,9 @@ class Comparison:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The scores that some row has, in order."""
-        return tuple(dict.fromkeys(column for row in self.rows for column in row.values))
+        """The scores that some row has, in order, the measure of published numbers first."""
+        found = dict.fromkeys(column for row in self.rows for column in row.values)
+        return tuple(sorted(found, key=lambda column: column != self.measure))
 
     @property
     def listed(self) -> tuple[ArmRow, ...]:

@@ -134,6 +134,7 @@ def test_the_bound_of_a_trained_student_holds(trained):
     assert row.bound.source_images == 40 and row.bound.target_images == 30
     assert row.bound.source_gap <= row.bound.right * (1 + 1e-6)
     assert row.bound.lipschitz <= row.bound.by_layers
+    assert 0 <= row.teacher_accuracy <= 100  # the same classes
     near, far = measure_student(folder, RunOptions(), parts=2)
     assert near.bound.distance <= far.bound.distance == pytest.approx(row.bound.distance)
     (between,) = measure_student(folder, RunOptions(), layer="convs.0")
@@ -165,7 +166,7 @@ def test_the_correlation_is_over_arms_and_its_interval_over_seeds(tmp_path):
     other = [replace(r, study=tmp_path / "other", accuracy=-r.accuracy) for r in ordered]
     assert correlate([*ordered, *other]).mean == pytest.approx(0.0)  # one of each comparison
     assert correlate(ordered[:4]) is None  # two arms
-    assert correlate(ordered, score="source_accuracy") is None  # not known
+    assert correlate(ordered, which="source_accuracy") is None  # not known
     known = [replace(r, source_accuracy=r.bound.distance) for r in ordered]
-    assert correlate(known, score="source_accuracy").mean == pytest.approx(-1.0)
+    assert correlate(known, which="source_accuracy").mean == pytest.approx(-1.0)
     assert nearest_distances(torch.zeros(1, 1), torch.ones(2, 1)).tolist() == [1.0]
