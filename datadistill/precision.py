@@ -25,16 +25,15 @@ def passes_in(precision: Precision, device: torch.device) -> AbstractContextMana
 
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     """The context in which losses are computed: without autocast."""
-    if not torch.is_autocast_enabled(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, enabled=False) if _is_on(device) else nullcontext()
 
 
 def whole(tensor: Tensor) -> Tensor:
     """What a net computed, in float32 where autocast made it shorter; else the tensor itself."""
-    if torch.is_autocast_enabled(tensor.device.type) and tensor.dtype in (
-        torch.bfloat16,
-        torch.float16,
-    ):
-        return tensor.float()
-    return tensor
+    is_short = tensor.dtype in (torch.bfloat16, torch.float16)
+    return tensor.float() if is_short and _is_on(tensor.device) else tensor
+
+
+def _is_on(device: torch.device) -> bool:
+    """Whether autocast is on; the device "meta" has none."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)

@@ -111,7 +111,7 @@ def test_the_set_goes_through_a_file_with_its_decoder(data, tmp_path):
 
 def test_real_images_beside_a_set_get_labels_of_the_same_teachers(data):
     d, teachers = distilled(data), pool(data)
-    how = {"protocol": SHORT, "nets": 2, "data": data, **CPU}
+    how = {"protocol": SHORT, "nets": 2, "data": data, "before": False, **CPU}
     ours, real = evaluate_across(
         d, beside=["random-real"], sets=1, teachers=teachers, temperature=2.0, **how
     )

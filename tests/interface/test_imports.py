@@ -12,7 +12,7 @@ import datadistill as dd
 
 ROOT = Path(dd.__file__).parent
 BOTTOM = {"allocator", "errors", "config", "streams", "runs", "progress", "stats"}
-BUILDING = {"innerloop", "nets", "data", "device", "torch_defaults", "synthetic"}
+BUILDING = {"innerloop", "nets", "data", "device", "precision", "torch_defaults", "synthetic"}
 SETS = {
     "objectives",
     "starts",

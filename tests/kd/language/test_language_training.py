@@ -214,7 +214,7 @@ SMALL = {
 
 
 def test_the_recipes_that_were_promised_are_there():
-    assert {name for name, _ in EVERY} == {"ban-ptb", "ban-ptb-small"}
+    assert {name for name, _ in EVERY} == {"ban-ptb", "ban-ptb-small", "ban-ptb-tiny"}
     configs = [recipe(name, arm).with_changes(arm="x") for name, arm in EVERY if name == "ban-ptb"]
     assert all(a != b for i, a in enumerate(configs) for b in configs[:i])
 
