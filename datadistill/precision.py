@@ -28,10 +28,12 @@ def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, enabled=False) if _is_on(device) else nullcontext()
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """What a net computed, in float32 where autocast made it shorter; else the tensor itself."""
-    is_short = tensor.dtype in (torch.bfloat16, torch.float16)
-    return tensor.float() if is_short and _is_on(tensor.device) else tensor
+def whole(output: Any) -> Any:
+    """What a net returned, a tensor in float32 where autocast made it shorter; all else as it
+    is."""
+    if not isinstance(output, Tensor) or output.dtype not in (torch.bfloat16, torch.float16):
+        return output
+    return output.float() if _is_on(output.device) else output
 
 
 def _is_on(device: torch.device) -> bool:

@@ -33,12 +33,11 @@ TeacherLike = Teacher | CachedTeacher
 class Distiller:
     """A student, an objective and, where the objective needs one, a teacher.
 
-    Under `torch.autocast` nets compute in its type, and losses in float32 from what they computed;
-    float16 wants a `torch.amp.GradScaler` around "loss". The student may be a
-    `DistributedDataParallel`: with equal parts of a batch in every process gradients are those of
-    the whole batch where a loss is a mean over images (DIST, RKD, SP, CRD and CWTM compare the
-    images of one process). What terms own is not synchronized: all-reduce its
-    gradients, or put it in the same wrapper.
+    Under `torch.autocast` (tested with bfloat16) nets compute in its type, and losses in float32
+    from what they computed. The student may be a `DistributedDataParallel`: with equal parts of a
+    batch in every process gradients are those of the whole batch where a loss is a mean over images
+    (DIST, RKD, SP, CRD and CWTM compare the images of one process). What terms own is in no
+    wrapper: average its gradients over the processes yourself.
 
     Args:
         student: images (B,C,H,W) to logits (B,K), on the device of the batches; trained in place.

@@ -114,7 +114,7 @@ def run(argv: Sequence[str]) -> int:
             init=args.init,
             pool=args.pool,
             plain_nets=args.plain_nets,
-            before=args.protocol == "own",
+            before=args.protocol == "own" and not args.beside and len(args.net) <= 1,
         )
     found = rows[0].evaluations[0].as_dict()
     if found["attack"]:

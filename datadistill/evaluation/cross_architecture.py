@@ -103,15 +103,15 @@ def evaluate_across(
         seed: stream of the nets and of the coresets.
         progress: True shows progress on stderr; or a function of (what, done, total), called as it
             goes on.
-        **how: more arguments of `evaluate`.
+        **how: more arguments of `evaluate`, whose `before` is False here.
 
     Returns:
         For each architecture a row of the set, and one for each kind of coreset.
 
     Raises:
         UsageError: an unknown coreset, a number of sets where none is drawn, a temperature without
-            teachers, coresets by the
-            protocol "own", or beside a set that attacks; what `relabel` refuses.
+            teachers, coresets by the protocol "own", or beside a set that attacks; what `relabel`
+            refuses.
         DataError: fewer real images of a class than the set has.
 
     Example:
@@ -124,7 +124,7 @@ def evaluate_across(
             "teachers; pass some (--teachers POOL), or leave it out"
         )
     find_protocol(protocol, d)
-    how.setdefault("before", False)  # no row shows it
+    how.setdefault("before", False)
     for net in architectures:
         net_of(with_values_of(d, net), net)  # refused before anything is trained
     where = resolve(device)

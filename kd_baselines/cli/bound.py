@@ -100,25 +100,20 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _cells(group: Sequence[BoundRow]) -> list[str]:
+    from datadistill.stats import mean
     from kd_baselines.studies.bound import mean_of
 
+    known_teacher = [row.teacher_accuracy for row in group if row.teacher_accuracy is not None]
     bounds = [row.bound for row in group]
     names = ("distance", "lipschitz", "target_gap", "right", "source_gap", "mean_source_gap")
     known = all(bound.by_layers is not None for bound in bounds)
     return [
         str(bounds[0].source_images),
-        *(
-            _mean([getattr(row, name) for row in group])
-            for name in ("accuracy", "teacher_accuracy")
-        ),
+        f"{mean([row.accuracy for row in group]):.2f}",
+        f"{mean(known_teacher):.2f}" if known_teacher else "-",
         *(f"{mean_of(group, name):.2f}" for name in names),
         f"{mean_of(group, 'by_layers'):.3g}" if known else "-",
     ]
-
-
-def _mean(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{sum(known) / len(known):.2f}" if known else "-"
 
 
 def _record(row: BoundRow) -> dict[str, Any]:

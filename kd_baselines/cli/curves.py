@@ -38,6 +38,7 @@ def run(argv: Sequence[str]) -> int:
     args = parse(Curves, argv, "kd-baselines curves")
     output = Output(args.json)
     from datadistill.errors import suggest
+    from datadistill.stats import mean
     from datadistill.visualize.canvas import save
     from kd_baselines.studies.metric_curves import metrics_figure, read_metrics
 
@@ -58,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
         for arm, lines in arms.items()
     }
     for arm, lines in last.items():
-        told = ", ".join(f"{k} {sum(v) / len(v):.4g}" for k, v in lines.items())
+        told = ", ".join(f"{k} {mean(v):.4g}" for k, v in lines.items())
         output.say(f"{arm}: after the last epoch {told}")
     output.say(f"wrote {args.out}")
     output.result({"out": str(args.out), "last": last})

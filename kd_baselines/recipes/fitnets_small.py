@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from kd_baselines.config import KdConfig
+from kd_baselines.recipes.methods import methods_mnist5k
 from kd_baselines.recipes.recipe_page import HARD, Arm, Page
 
 EPOCHS, HINT_EPOCHS = 42, 18
@@ -46,22 +47,14 @@ def fitnets_depth_mnist5k() -> KdConfig:
     """Nets of 3 to 18 thin layers with the same number of multiplications learn from a wide one of
     3, by labels, soft targets or hints: seconds an arm, offline.
 
-    `fitnets-depth` in small. Of 12 layers there are also hints elsewhere, through a fully connected
-    regressor and one after another, and ensembles of teachers.
+    `fitnets-depth` in small, with the teacher of `methods-mnist5k`. Of 12 layers there are also
+    hints elsewhere, through a fully connected regressor and one after another, and ensembles of
+    teachers.
     """
-    return KdConfig(
+    return methods_mnist5k().with_changes(
         recipe="fitnets-depth-mnist5k",
-        dataset="mnist5k",
-        size=14,
         data_from="random:20",
-        net="thin-cnn",
         batch=20,
-        lr=3e-3,
-        teacher_net="wide-cnn",
-        teacher_args={"width": 16},
-        teacher_epochs=6,
-        teacher_batch=64,
-        teacher_lr=3e-3,
         **_net(12),
         **_middle(12),
     )

@@ -149,7 +149,8 @@ def _combinations(activations: float, jacobian: float, published: str) -> dict[s
     }
 
 
-def _strengths(weights: tuple[float, ...], output: str, published: str) -> dict[str, Arm]:
+def strengths(weights: tuple[float, ...], output: str, published: str = "-") -> dict[str, Arm]:
+    """Arms of the method "jacobian-norm": labels alone, and other weights of the penalty."""
     return {
         "hard": Arm(HARD, published),
         **{
@@ -168,9 +169,7 @@ PAGES = {
     ),
     "jacobian-lowdata-mnist": Page(jacobian_lowdata_mnist, "-", _combinations(0.1, 10.0, "-")),
     "jacobian-noise": Page(
-        jacobian_noise, NOT_VERIFIED, _strengths((0.1, 10.0), "label", NOT_VERIFIED)
+        jacobian_noise, NOT_VERIFIED, strengths((0.1, 10.0), "label", NOT_VERIFIED)
     ),
-    "jacobian-noise-mnist": Page(
-        jacobian_noise_mnist, "-", _strengths((0.01, 0.1), "projected", "-")
-    ),
+    "jacobian-noise-mnist": Page(jacobian_noise_mnist, "-", strengths((0.01, 0.1), "projected")),
 }

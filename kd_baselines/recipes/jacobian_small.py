@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kd_baselines.config import KdConfig
-from kd_baselines.recipes.jacobian import terms
+from kd_baselines.recipes.jacobian import strengths, terms
 from kd_baselines.recipes.recipe_page import HARD, OWN, Arm, Grid, Page
 
 ACTIVATIONS, JACOBIAN = 0.03, 0.3
@@ -155,19 +155,11 @@ def _noise_page(sigmas: Sequence[float]) -> Page:
     return Page(jacobian_input_noise_mnist, "-", arms, grid=Grid("sigma", "noise", cells))
 
 
-def _strengths(*weights: float) -> dict[str, Arm]:
-    return {
-        "hard": Arm(HARD),
-        **{
-            f"weight-{weight:g}": Arm({"method_args": {"weight": weight, "output": "projected"}})
-            for weight in weights
-        },
-    }
-
-
 PAGES = {
     "jacobian-grid-mnist": _grid_page(),
     "jacobian-outputs-mnist": Page(jacobian_outputs_mnist, "-", _outputs()),
     "jacobian-input-noise-mnist": _noise_page(SIGMAS),
-    "jacobian-noise-mnist5k": Page(jacobian_noise_mnist5k, "-", _strengths(0.001, 0.1)),
+    "jacobian-noise-mnist5k": Page(
+        jacobian_noise_mnist5k, "-", strengths((0.001, 0.1), "projected")
+    ),
 }

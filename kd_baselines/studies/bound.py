@@ -101,8 +101,9 @@ def measure_student(
     def second_head(images: Tensor) -> Tensor:
         return run(student, images, ["source"]).features["source"]
 
-    def features(images: Tensor) -> Tensor:
-        assert layer is not None
+    def between(images: Tensor) -> Tensor:
+        if layer is None:
+            return images
         return teacher.outputs(images, [layer], logits=False).features[layer]
 
     known = None
@@ -111,7 +112,6 @@ def measure_student(
     known_of_teacher = None
     if load_source(config, data, options).classes == data.classes:
         known_of_teacher = score(teacher, data).accuracy
-    between = (lambda images: images) if layer is None else features
     order = nearest_distances(between(source), between(target)).sort(stable=True).indices
     if not 1 <= parts <= len(order):
         raise UsageError(f"parts is {parts} of {len(order)} source images; give 1 to {len(order)}")
@@ -125,7 +125,7 @@ def measure_student(
             second_head,
             source[part],
             target,
-            features=None if layer is None else features,
+            features=None if layer is None else between,
             by_layers=known,
         )
         name = "all" if parts == 1 else f"{number + 1}/{parts}"

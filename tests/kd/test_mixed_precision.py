@@ -103,6 +103,20 @@ def test_labels_alone_too(digits):
     assert 0 < gap < 0.1
 
 
+def test_what_returns_no_logits_is_told_as_ever(digits):
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net(0)
+
+        def forward(self, x):
+            return self.net(x), x
+
+    for precision in ("float32", "bfloat16"):
+        with pytest.raises(UsageError, match="logits"):
+            plain_fit(Pair(), digits.train, FitPlan(epochs=1, precision=precision))
+
+
 def test_what_is_no_precision_or_has_none_is_refused():
     with pytest.raises(UsageError, match="precision is 'float16'"):
         FitPlan(precision="float16")

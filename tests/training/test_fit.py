@@ -9,9 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
-from training_cases import through_a_checkpoint
+from training_cases import through_a_checkpoint, torch_scheduler
 
 from datadistill.data import Split
 from datadistill.errors import DataError, NumericalError, UsageError
@@ -68,86 +67,6 @@ def values(net):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def torch_scheduler(optimizer, plan):
-    """The schedule of a plan, made of torch's own."""
-    found = []
-    if plan.warmup:
-        found.append(lr_scheduler.LinearLR(optimizer, 1 / plan.warmup, total_iters=plan.warmup - 1))
-    if plan.schedule == "linear":
-        found.append(lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=plan.epochs))
-    if plan.schedule == "cosine":
-        found.append(lr_scheduler.CosineAnnealingLR(optimizer, plan.epochs))
-    if plan.milestones:
-        found.append(
-            lr_scheduler.MultiStepLR(optimizer, list(plan.milestones), gamma=plan.decay_factor)
-        )
-    if plan.decay_epochs:
-        found.append(lr_scheduler.StepLR(optimizer, plan.decay_epochs, plan.decay_factor))
-    return lr_scheduler.ChainedScheduler(found or [lr_scheduler.ConstantLR(optimizer, 1.0)])
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"decay_epochs": 60, "decay_factor": 0.2},
-        {"milestones": (60, 120, 160), "decay_factor": 0.2},  # Wide-ResNet's
-        {"epochs": 240, "milestones": (150, 180, 210), "decay_factor": 0.1},  # RepDistiller's
-        {"schedule": "cosine"},
-        {"schedule": "linear", "warmup": 5},
-        {"schedule": "cosine", "warmup": 20},
-        {"milestones": (1, 199), "warmup": 10},
-    ],
-    ids=str,
-)
-def test_every_epochs_learning_rate_is_that_of_torch(changes):
-    plan = FitPlan(**{"epochs": 200, "lr": 0.1, "optimizer": "sgd", **changes})
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], plan.lr)
-    scheduler, theirs = torch_scheduler(optimizer, plan), []
-    for _ in range(plan.epochs):
-        theirs.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    ours = [plan.lr * plan.factor(epoch) for epoch in range(plan.epochs)]
-    assert ours == pytest.approx(theirs, rel=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"milestones": (4, 4)}, "milestones are 4 4; give epochs from 1 on, each later"),
-        ({"milestones": (0, 4)}, "milestones are 0 4; give epochs from 1"),
-        (
-            {"milestones": (4, 8, 9)},
-            r"milestones are 4 8 9, but epochs is 8; train for more, or give those before .* \(4\)",
-        ),
-        ({"warmup": 9}, "warmup is 9, but epochs is 8"),
-        ({"warmup": -1}, "warmup is -1, but it must be 0 or more"),
-        (
-            {"milestones": (4,), "decay_epochs": 2},
-            r"falls by decay_epochs \(2\) and milestones \(\(4,\)\); take one",
-        ),
-        (
-            {"milestones": (4,), "schedule": "cosine"},
-            r"milestones \(\(4,\)\) and schedule \('cosine'\)",
-        ),
-        ({"nesterov": True}, "nesterov is True, but optimizer is adam"),
-        ({"nesterov": True, "optimizer": "sgd", "momentum": 0.0}, "sgd with momentum 0; it is"),
-        ({"schedule": "cosin"}, "did you mean cosine"),
-    ],
-)
-def test_schedules_that_do_not_fit_are_refused(changes, said):
-    with pytest.raises(UsageError, match=said):
-        FitPlan(**{"epochs": 8, **changes})
-
-
-def test_a_plan_for_fewer_epochs_keeps_what_it_reaches():
-    plan = FitPlan(epochs=9, milestones=(3, 6), warmup=2)
-    assert plan.with_epochs(9) == plan
-    assert plan.with_epochs(6) == FitPlan(epochs=6, milestones=(3,), warmup=2)
-    assert plan.with_epochs(1) == FitPlan(epochs=1, warmup=1)
 
 
 @PLANS
@@ -324,25 +243,6 @@ def test_parameters_that_the_last_step_spoils_are_refused(split):
     loop = Fit({"w": w}, lambda batch: w.abs().sqrt().sum(), split, plan)
     with pytest.raises(NumericalError, match="the parameters are not finite"):
         loop.advance()
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"epochs": 0}, "epochs is 0, but it must be at least 1"),
-        ({"batch": 0}, "batch is 0"),
-        ({"decay_epochs": 0}, "decay_epochs is 0"),
-        ({"optimizer": "adm"}, "optimizer is 'adm'; did you mean adam"),
-        ({"lr": 0.0}, "lr is 0.0, but it must be positive"),
-        ({"lr": float("nan")}, "lr is nan"),
-        ({"momentum": 1.0}, "momentum is 1.0"),
-        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
-        ({"decay_factor": 0.0}, "decay_factor is 0.0"),
-    ],
-)
-def test_plans_are_checked(changes, sentence):
-    with pytest.raises(UsageError, match=sentence):
-        FitPlan(**{"epochs": 1, **changes})
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from torch.optim import lr_scheduler
+
 from datadistill.config import DistillConfig, RunOptions
 from datadistill.runs.state import flatten_state, unflatten_state
 from datadistill.runs.tensors import pack, unpack
@@ -137,3 +139,21 @@ def to_double(learning):
     if fixed:
         method.start = Fixed(method.start.draw(0))
     return learning
+
+
+def torch_scheduler(optimizer, plan):
+    """The schedule of a plan, made of torch's own."""
+    found = []
+    if plan.warmup:
+        found.append(lr_scheduler.LinearLR(optimizer, 1 / plan.warmup, total_iters=plan.warmup - 1))
+    if plan.schedule == "linear":
+        found.append(lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=plan.epochs))
+    if plan.schedule == "cosine":
+        found.append(lr_scheduler.CosineAnnealingLR(optimizer, plan.epochs))
+    if plan.milestones:
+        found.append(
+            lr_scheduler.MultiStepLR(optimizer, list(plan.milestones), gamma=plan.decay_factor)
+        )
+    if plan.decay_epochs:
+        found.append(lr_scheduler.StepLR(optimizer, plan.decay_epochs, plan.decay_factor))
+    return lr_scheduler.ChainedScheduler(found or [lr_scheduler.ConstantLR(optimizer, 1.0)])
