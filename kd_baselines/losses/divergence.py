@@ -15,7 +15,7 @@ Every summand of (1) is 0 or more, so nothing cancels: an error e of l costs (q 
 usual sum p log p - sum p log q is a difference of two numbers near log K, whose rounding is
 multiplied by T^2. (3) is taken where |C| <= T/8 in all classes; else k is a difference of two
 logsumexp. Half precision and float32 are computed in float64, where the device has it; there the
-usual sum is taken as long as T is at most 1,000 and no sample's KL is below 1e-6.
+usual sum is taken as long as T is 0.001 to 1,000 and no sample's KL is below 1e-6.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ __all__ = ["exp_rest", "scaled_divergence", "to_double"]
 
 SMALL = 0.125  # up to here the series; beyond, e^x - 1 - x cancels at most four bits
 _TERMS = 11  # of the series: the next, 2 SMALL^10 / 12!, is below the rounding of float64
-# the rounding of the usual sum, about 10 log(K) 2^-53, is below 1e-7 of a divergence above the
-# first; that of its gradient T (q - p) is below 1e-7 of a typical entry up to the second
-SMALLEST_USUAL, LARGEST_USUAL = 1e-6, 1e3
+# the rounding of the usual sum, about 10 log(K) 2^-53, is below 1e-7 of a divergence above this
+SMALLEST_USUAL = 1e-6
+# logits of float32 over the first are numbers; the rounding of the gradient T (q - p) is below 1e-7
+# of a typical entry up to the second
+USUAL = (1e-3, 1e3)
 _SMALLEST = 1e-300  # below it 1/T is no number; the divergence is then T times what stands
 
 
@@ -61,28 +63,27 @@ def scaled_divergence(
         tensor([2.0000], dtype=torch.float64)
     """
     T = max(float(temperature), _SMALLEST)
-    single = student.dtype is not torch.float64
-    found: Tensor = _Divergence.apply(to_double(student), to_double(teacher.detach()), T, single)[0]  # type: ignore[no-untyped-call]
+    z, v = to_double(student), to_double(teacher.detach())
+    # what is below branches on values, which no transform of torch.func lets it see
+    plain = torch._C._functorch.peek_interpreter_stack() is None
+    if plain and student.dtype is not torch.float64 and USUAL[0] <= T <= USUAL[1]:
+        log_p, log_q = (v / T).log_softmax(1), (z / T).log_softmax(1)
+        usual = (log_p.exp() * (log_p - log_q)).sum(1)  # not a number where a logit is -inf
+        if bool((usual.detach() > SMALLEST_USUAL).all()):
+            return T * T * usual
+    found: Tensor = _Divergence.apply(z, v, T)[0]  # type: ignore[no-untyped-call]
     return found if temperature == T else found * (float(temperature) / T)
 
 
 class _Divergence(torch.autograd.Function):
-    """(z, v, T) to the divergences (B,) and their gradients (B,K), which are computed together.
-
-    `single`: the logits were of float32 or less, for which the usual sum in float64 is right to
-    rounding where no divergence is tiny; that takes a third of the time.
-    """
+    """(z, v, T) to the divergences (B,) and their gradients (B,K), which are computed together."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, v: Tensor, T: float, single: bool) -> tuple[Tensor, Tensor]:
+    def forward(z: Tensor, v: Tensor, T: float) -> tuple[Tensor, Tensor]:
         log_p, log_q = logs = _log_softmax(torch.stack((v, z)), T)  # times T
         p, q = (logs / T).exp()
-        if single and T <= LARGEST_USUAL:
-            usual = (p * (log_p - log_q)).sum(1)  # T KL; not a number where a logit is -inf
-            if bool((usual > T * SMALLEST_USUAL).all()):
-                return T * usual, T * (q - p)
         present = p > 0  # else -inf, or too far below the largest: the summand is q alone
         difference = torch.where(present, z - v, 0.0)
         centred = torch.where(present, difference - (p * difference).sum(1, keepdim=True), 0.0)
@@ -98,17 +99,17 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        z, _, ctx.T, _ = inputs
+        z, _, ctx.T = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(z, output[1])
         ctx.save_for_forward(z, output[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         z, gradient = ctx.saved_tensors
         if torch.is_grad_enabled() or forward_ad.unpack_dual(z).tangent is not None:
             gradient = _make_differentiable(z, gradient, ctx.T)
-        return grads[0].unsqueeze(1) * gradient, None, None, None
+        return grads[0].unsqueeze(1) * gradient, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:

@@ -89,8 +89,9 @@ def test_the_hessian_is_the_softmax_covariance():
     close(found, q.diag() - q.outer(q))
 
 
-def test_a_vmapped_gradient_is_each_nets_own():
-    (z, other), v = draw(), draw(seed=1)[0]
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_vmapped_gradient_is_each_nets_own(dtype):
+    z, other, v = (x.to(dtype) for x in (*draw(), draw(seed=1)[0]))
     gradient = torch.func.grad(lambda z: scaled_divergence(z, v, 4.0).sum())
     found = torch.func.vmap(gradient)(torch.stack([z, other]))
     torch.testing.assert_close(found, torch.stack([gradient(z), gradient(other)]))
