@@ -55,14 +55,15 @@ def global_stream(seed: int, name: str, *indices: int, everything: bool = False)
     """
     cuda = torch.cuda.is_available()
     seed = derive(seed, name, *indices)
-    with (
-        contextlib.ExitStack() as after,
-        torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if cuda else []),
-    ):
-        # torch.manual_seed also visits devices that are not there
-        torch.default_generator.manual_seed(seed)
+    cpu = torch.default_generator
+    with contextlib.ExitStack() as after:
+        after.callback(cpu.set_state, cpu.get_state())
         if cuda:
+            devices = list(range(torch.cuda.device_count()))
+            after.enter_context(torch.random.fork_rng(devices=devices))
             torch.cuda.manual_seed_all(seed)
+        # torch.manual_seed also visits devices that are not there
+        cpu.manual_seed(seed)
         if everything:
             after.callback(set_other_generators, get_other_generators())
             random.seed(seed)

@@ -13,6 +13,7 @@ rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,11 +149,12 @@ class Fit:
         ):
             loss = self._first_loss(batch) if self.every_generator is None else self.loss(batch)
         found = loss.detach()
-        if not bool(torch.isfinite(found).all()):
-            self._refuse(f"the loss became {found.tolist()}")
+        values = found.tolist()
+        if not all(map(math.isfinite, values if found.dim() else (values,))):
+            self._refuse(f"the loss became {values}")
         # into .grad and not by autograd.grad: there it takes the memory layout of the parameter,
         # which a fused optimizer relies on
-        torch.autograd.backward(loss.sum(), inputs=self.trained)
+        torch.autograd.backward(loss.sum() if loss.dim() else loss, inputs=self.trained)
         try:
             self.optimizer.step()
         except RuntimeError as error:  # a learning rate that a bias correction takes beyond float32

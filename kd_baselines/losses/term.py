@@ -228,11 +228,15 @@ class Objective(nn.Module):
     def forward(self, seen: Seen) -> dict[str, Tensor]:
         """The weighted sum under "loss", and each term's value before its weight under its name,
         detached."""
-        terms = self.named_terms
-        parts = {name: term(seen) for name, term in terms.items()}
-        weights = [weight_at(term.weight, seen.epoch) for term in terms.values()]
-        total = sum(weight * value for weight, value in zip(weights, parts.values(), strict=True))
-        return {"loss": total, **{name: value.detach() for name, value in parts.items()}}  # type: ignore[dict-item]
+        total: Tensor | None = None
+        parts: dict[str, Tensor] = {}
+        for name, term in self.named_terms.items():
+            value = parts[name] = term(seen)
+            weight = weight_at(term.weight, seen.epoch)
+            part = value if weight == 1 else weight * value
+            total = part if total is None else total + part
+        assert total is not None
+        return {"loss": total, **{name: value.detach() for name, value in parts.items()}}
 
     def __add__(self, other: Term | Objective) -> Objective:
         more = list(other.terms) if isinstance(other, Objective) else [other]
