@@ -54,6 +54,11 @@ class OutOfMemory(ResourceError):
     """The device or the machine ran out of memory (exit code 5)."""
 
 
+class RankLost(ResourceError):
+    """Another process of a run that several carry out together ended, or did not answer (exit code
+    5)."""
+
+
 class Unavailable(DatadistillError):
     """Something is not on this machine: a device, a data set, an optional package (exit code 6)."""
 

@@ -7,7 +7,9 @@ only when it has parsed its options. To add one, write its file in this folder a
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -15,7 +17,7 @@ import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, ModuleType
 
 from datadistill.allocator import keep_freed_memory
 from datadistill.cli.printing import close_quietly, prepare, write
@@ -23,6 +25,7 @@ from datadistill.errors import (
     DatadistillError,
     Interrupted,
     OutOfMemory,
+    RankLost,
     UsageError,
     command_line,
     escape,
@@ -61,6 +64,7 @@ class Program:
         commands: command -> its module in the package, and one line about it.
         about: one sentence.
         first: what to start with.
+        shared: commands that several ranks may carry out together.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Program:
     commands: Mapping[str, tuple[str, str]]
     about: str
     first: str
+    shared: tuple[str, ...] = ()
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run one command.
@@ -147,8 +152,36 @@ class Program:
                 f"{suggest(command, self.commands, f'{self.name} --help')}"
             )
         module = importlib.import_module(f"{self.package}.{self.commands[command][0]}")
+        if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
+            return self._run_as_rank(command, module, rest)
         code: int = module.run(rest)
         return code
+
+    def _run_as_rank(self, command: str, module: ModuleType, rest: list[str]) -> int:
+        """Run a command as one of several processes, of which the first speaks."""
+        from datadistill.progress import reporting
+        from datadistill.runs.ranks import join
+
+        with contextlib.ExitStack() as held:
+            ranks = held.enter_context(join())
+            if not ranks.writes:
+                close_quietly(sys.stdout)
+                warnings.simplefilter("ignore")
+                held.enter_context(reporting(lambda what, done, total: None))
+            try:
+                if ranks.size > 1 and command not in self.shared:
+                    raise UsageError(
+                        f"{command} is one process, and these are {ranks.size} ranks; start it "
+                        f"without torchrun (with it: {', '.join(self.shared)})"
+                    )
+                code: int = module.run(rest)
+                return code
+            except RankLost:
+                raise
+            except DatadistillError as error:
+                if ranks.writes:
+                    raise
+                return error.exit_code
 
     def usage(self) -> str:
         width = max(map(len, self.commands))
@@ -176,6 +209,7 @@ DATADISTILL = Program(
     COMMANDS,
     "Learn a few synthetic images, labels and step sizes that train a net in seconds.",
     "datadistill distill mnist5k-fixed",
+    ("distill", "evaluate"),
 )
 
 

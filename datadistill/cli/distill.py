@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datadistill.cli.launch import count_processes, launch
 from datadistill.cli.options import Hidden, RecipeArguments, is_given, wants_help
 from datadistill.cli.printing import Output, shape_of
 from datadistill.cli.run_command import RunCommand, RunFlags
@@ -55,6 +56,9 @@ class Distill(RunFlags):
     """Measure the result on the test split; --no-evaluate leaves that out."""
     figures: bool = True
     """Draw the figures; --no-figures leaves that out."""
+    processes: str = "1"
+    """Processes that share out the nets of an iteration and of the tests; auto: one a core, where
+    there are so many nets. Numbers are those of one process to rounding."""
     config: Config = field(default_factory=Config)
 
 
@@ -90,6 +94,8 @@ def run(argv: Sequence[str]) -> int:
     if config.dataset == "folder":
         refuse_inside(out, config.data)
         refuse_inside(args.options.rescue_dir, config.data, "--rescue-dir")
+    nets = config.nets if config.theta_0 == "random" else 1
+    processes = count_processes(args.processes, nets)
     output = command.open_output()
     if args.dry_run:
         from datadistill.cli.dry_run import try_out
@@ -101,8 +107,11 @@ def run(argv: Sequence[str]) -> int:
             )
         try_out(output, config, args.options, argv)
         return 0
+    if (code := launch("datadistill", ["distill", *argv], processes)) is not None:
+        return code
     from datadistill.cli.pretrained_line import pretrained_line
     from datadistill.distilled import DistilledDataset
+    from datadistill.runs.ranks import current
     from datadistill.runs.signals import StopFlag, interruptible
     from datadistill.training import distill
 
@@ -110,7 +119,7 @@ def run(argv: Sequence[str]) -> int:
     stopped += f"datadistill evaluate {out} --save"
     with (
         output.redirect_prints(not args.options.quiet),
-        StopFlag() as stop,
+        StopFlag(deferred=current().size > 1) as stop,
     ):  # no gap between learning and measuring
         if config.objective == "attack":
             output.say(PURPOSE)
@@ -128,6 +137,9 @@ def run(argv: Sequence[str]) -> int:
         if args.evaluate:
             with interruptible(stopped):
                 found = measure(d, config, args)
+        if not current().writes:
+            return 0
+        if found is not None:
             unsaved = store_accuracies(found, d, out)
         figures = draw(out) if args.figures else []
     if args.evaluate or args.figures:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from datadistill.cli.launch import count_processes, launch
 from datadistill.cli.options import MachineOptions, SetPath, open_output, parse
 from datadistill.cli.own_run import find_folder, load_set
 from datadistill.errors import UsageError
@@ -60,6 +61,8 @@ class Evaluate:
     """Seed of the held-out initializations."""
     quantize: int | None = None
     """Test the set with its images stored in this many bits, 1 to 8."""
+    processes: str = "1"
+    """Processes that share out the nets of the protocol own; auto: one a core."""
     save: bool = False
     """Write the accuracies into the file, if it still holds the set that was measured."""
     options: MachineOptions = field(default_factory=MachineOptions)
@@ -75,12 +78,16 @@ def run(argv: Sequence[str]) -> int:
             "leave --net, --init, --beside, --quantize, --teachers, --split and --protocol out"
         )
     options = args.options
+    processes = count_processes(args.processes, args.nets or 200)
     output = open_output(options)
+    if (code := launch("datadistill", ["evaluate", *argv], processes)) is not None:
+        return code
     from datadistill.cli.accuracy_table import accuracy_table, cross_table
     from datadistill.evaluation.cross_architecture import evaluate_across
     from datadistill.evaluation.own_data import load_own_data
     from datadistill.evaluation.saving import save_accuracies
     from datadistill.pool import Pool
+    from datadistill.runs.ranks import current
     from datadistill.runs.signals import StopFlag, interruptible
 
     folder = find_folder(args.set_, args.data, output)
@@ -93,7 +100,8 @@ def run(argv: Sequence[str]) -> int:
             f"labels: of the {teachers.total} nets of {args.teachers}, T = {args.temperature:g}"
         )
     stopped = "stopped; nothing was measured to the end, and no file was changed"
-    with StopFlag(), interruptible(stopped), output.redirect_prints():
+    deferred = current().size > 1
+    with StopFlag(deferred=deferred), interruptible(stopped), output.redirect_prints():
         data = load_own_data(
             d, data_root=options.data_root, folder=folder, download=options.download
         )
@@ -116,6 +124,8 @@ def run(argv: Sequence[str]) -> int:
             plain_nets=args.plain_nets,
             before=args.protocol == "own" and not args.beside and len(args.net) <= 1,
         )
+    if not current().writes:
+        return 0
     found = rows[0].evaluations[0].as_dict()
     if found["attack"]:
         output.say(PURPOSE)

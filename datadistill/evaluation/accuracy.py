@@ -17,6 +17,7 @@ from datadistill.innerloop.steps import Pair
 from datadistill.nets import has_batchnorm
 from datadistill.objectives import predictions
 from datadistill.progress import Task, track
+from datadistill.runs.ranks import current
 from datadistill.starts import (
     Fixed,
     InitialDistribution,
@@ -50,7 +51,7 @@ def measure_training(
         net: the architecture.
         start: where theta_0 comes from. Net n is the same whatever `nets` is.
         target: real images to test on.
-        nets: how many.
+        nets: how many; ranks (`runs.ranks`) share them out.
         poll: called between chunks of nets, for signals.
         before: False leaves the first list empty.
         measure: a function of (net, theta, target) in place of `accuracy`.
@@ -59,9 +60,12 @@ def measure_training(
     first: list[M] = []
     after: list[M] = []
     step_sizes = step_sizes_for(d, start.draw(0))
-    with track("testing nets", nets) as task:
-        at_once = 1 if d.schedule.is_random else CHUNK  # each net has minibatches of its own
-        for begin in range(0, nets, at_once):
+    at_once = 1 if d.schedule.is_random else CHUNK  # each net has minibatches of its own
+    chunks = range(0, nets, at_once)
+    ranks = current()
+    own = ranks.share(len(chunks))
+    with ranks.together(), track("testing nets", nets) as task:
+        for begin in chunks[own.start : own.stop]:
             if poll is not None:
                 poll()
             size = min(at_once, nets - begin)
@@ -92,7 +96,8 @@ def measure_training(
                     with keep_attributes(module):
                         after.append(taken(_build_trained(d, module, one), one, target))
                     task.advance()
-    return first, after
+    found = ranks.gather((first, after))
+    return [m for one, _ in found for m in one], [m for _, one in found for m in one]
 
 
 def _show_steps(steps: Steps, task: Task) -> Steps:

@@ -54,6 +54,7 @@ class AgingNets:
         minibatch: at most so many images in a step, drawn anew for each.
         norm: what BatchNorm uses in the steps.
         seed: of every random choice.
+        number: of the pool, where there are several; other numbers, other nets and choices.
     """
 
     def __init__(
@@ -69,8 +70,11 @@ class AgingNets:
         minibatch: int,
         norm: str = "batch",
         seed: int = 0,
+        number: int = 0,
     ) -> None:
         self.net, self.start, self.size, self.max_age = net, start, size, max_age
+        self.number = number
+        self._beside = (number,) if number else ()  # in the names of streams
         self.rule, self.loss, self.lr = rule, loss, lr
         self.minibatch, self.norm, self.seed = minibatch, norm, seed
         self.nets: list[AgedNet] = []
@@ -85,7 +89,7 @@ class AgingNets:
 
     def of_iteration(self, iteration: int) -> AgedNet:
         """The net that an iteration takes."""
-        draws = generator(self.seed, "net_of_pool", iteration)
+        draws = generator(self.seed, "net_of_pool", iteration, *self._beside)
         return self.nets[int(torch.randint(self.size, (), generator=draws))]
 
     def age(
@@ -121,7 +125,7 @@ class AgingNets:
         return self._net_of_draw(self.drawn - 1)
 
     def _net_of_draw(self, number: int) -> AgedNet:
-        ((net, theta, _),) = nets_at_once(self.start, self.net, number)
+        ((net, theta, _),) = nets_at_once(self.start, self.net, number, first=self.number)
         return AgedNet(number, net, theta, self.rule.init(theta))
 
     @torch.no_grad()
@@ -129,7 +133,8 @@ class AgingNets:
         def pair(tensors: Theta, t: int) -> Pair:
             if len(images) <= self.minibatch:
                 return tensors["images"], tensors["labels"]
-            draws = generator(self.seed, "images_of_age", one.number, one.age + t)
+            at = (one.number, one.age + t, *self._beside)
+            draws = generator(self.seed, "images_of_age", *at)
             index = torch.randperm(len(images), generator=draws)[: self.minibatch]
             index = index.to(images.device)
             return tensors["images"][index], tensors["labels"][index]
@@ -142,7 +147,7 @@ class AgingNets:
             self.rule,
             loss=self.loss,
             norm=self.norm,
-            stream=derive(self.seed, "dropout", one.number, one.age),
+            stream=derive(self.seed, "dropout", one.number, one.age, *self._beside),
             state=one.state,
             return_state=True,
         )
@@ -163,8 +168,9 @@ class TakesPool(Protocol):
     minibatch: int
 
 
-def make_pool(method: TakesPool, rule: UpdateRule, loss: Loss) -> AgingNets:
-    """The pool of a method, whose nets are trained by a rule that lowers a loss."""
+def make_pool(method: TakesPool, rule: UpdateRule, loss: Loss, number: int = 0) -> AgingNets:
+    """The pool of a method, or one of its pools, whose nets are trained by a rule that lowers a
+    loss."""
     return AgingNets(
         method.net,
         method.start,
@@ -176,17 +182,19 @@ def make_pool(method: TakesPool, rule: UpdateRule, loss: Loss) -> AgingNets:
         minibatch=method.minibatch,
         norm=method.norm,
         seed=method.seed,
+        number=number,
     )
 
 
-def check_pool(method: TakesPool) -> None:
-    """UsageError for settings of a pool that are out of range, or several nets an iteration."""
+def check_pool(method: TakesPool, *, several: bool = False) -> None:
+    """UsageError for settings of a pool that are out of range, or, unless the method takes
+    `several`, for several nets an iteration."""
     for name in ("pool_size", "max_age", "minibatch"):
         if getattr(method, name) < 1:
             raise UsageError(f"{name} of the method is {getattr(method, name)}; give 1 or more")
     if not method.lr > 0:
         raise UsageError(f"lr of the method is {method.lr}; give a number above 0")
-    if method.nets != 1:
+    if method.nets != 1 and not several:
         raise UsageError(
             f"nets is {method.nets}, and an iteration takes one net of the method's pool; choose "
             "nets 1, and say the pool's size with pool_size of --method-args"

@@ -11,7 +11,11 @@ from torch import Tensor
 
 from datadistill.synthetic import Synthetic
 
-__all__ = ["OuterMethod"]
+__all__ = ["OF_NETS", "OuterMethod"]
+
+OF_NETS = "of_nets"
+"""In the state of a method that keeps something for each of several nets of an iteration: number ->
+what it keeps."""
 
 
 class OuterMethod(abc.ABC):
@@ -20,6 +24,10 @@ class OuterMethod(abc.ABC):
 
     Every random choice is drawn from streams named by the iteration, or kept in `state()`, so that
     a run can be resumed at any iteration.
+
+    A method with fields `nets` and `own` takes several nets an iteration, 0 .. nets - 1, of which
+    `own` are this process's: its loss is the sum over these, divided by `nets`, and its state has
+    what it keeps of each below `OF_NETS` where nets is not 1.
     """
 
     takes_second_derivatives: ClassVar[bool] = False

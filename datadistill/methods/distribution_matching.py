@@ -63,6 +63,7 @@ class DistributionMatching(OuterMethod):
         batch: real images of each class an iteration.
         augment: strategies, applied to real and synthetic images alike (DSA).
         nets: drawn an iteration; the loss is their mean.
+        own: numbers of the nets that this process takes; None: all.
         norm: must be "frozen" for a net with BatchNorm.
         objective: must be accuracy.
         labels: of the set, must be "hard".
@@ -76,6 +77,7 @@ class DistributionMatching(OuterMethod):
     batch: int = 256
     augment: Sequence[str] = ()
     nets: int = 1
+    own: range | None = None
     norm: str = "batch"
     objective: Objective = Classification()  # noqa: RUF009  (frozen)
     labels: str = "hard"
@@ -88,11 +90,11 @@ class DistributionMatching(OuterMethod):
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
         losses = []
-        for n in range(self.nets):
+        for n in range(self.nets) if self.own is None else self.own:
             net, theta_0, _ = nets_at_once(self.start, self.net, iteration, first=n)[0]
             real, own = self.features(net, in_channels_last(theta_0), synthetic, iteration)
             losses.append((real.means - own.means).square().sum())
-        return torch.stack(losses).mean()
+        return torch.stack(losses).sum() / self.nets
 
     def features(
         self, net: nn.Module, theta: Theta, synthetic: Synthetic, iteration: int

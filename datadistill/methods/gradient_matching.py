@@ -1,6 +1,7 @@
 """Gradient matching (DC), with siamese augmentation DSA.
 
-A net lives for O iterations; iteration i, with class k's augmentation A_k (none in DC):
+A net lives for O iterations; iteration i, with class k's augmentation A_k (none in DC), for one
+net, or as the mean over several side by side, each trained by itself:
 
     theta ~ p(theta_0)                                              where i is a multiple of O
     G_k   = grad_theta CE(net(theta, A_k(real_k)), k)               detached
@@ -45,7 +46,7 @@ from datadistill.errors import UsageError, suggest
 from datadistill.innerloop import Steps, sgd, unroll
 from datadistill.innerloop.problem import InnerProblem
 from datadistill.innerloop.steps import as_steps
-from datadistill.methods.base import OuterMethod
+from datadistill.methods.base import OF_NETS, OuterMethod
 from datadistill.methods.class_batches import ClassBatches, check_matching
 from datadistill.nets.logits import cross_entropy
 from datadistill.objectives import Classification, Objective
@@ -104,7 +105,8 @@ class GradientMatching(OuterMethod):
         batch: real images of each class an iteration.
         augment: strategies, applied to real and synthetic images alike (DSA), and image by image
             where the net is trained.
-        nets: must be 1.
+        nets: side by side; the loss is their mean.
+        own: numbers of the nets that this process takes; None: all.
         norm: must be "frozen" for a net with BatchNorm.
         objective: must be accuracy.
         labels: of the set, must be "hard".
@@ -122,6 +124,7 @@ class GradientMatching(OuterMethod):
     batch: int = 256
     augment: Sequence[str] = ()
     nets: int = 1
+    own: range | None = None
     norm: str = "batch"
     objective: Objective = Classification()  # noqa: RUF009  (frozen)
     labels: str = "hard"
@@ -132,13 +135,9 @@ class GradientMatching(OuterMethod):
     distance: str = "cosine"
 
     def __post_init__(self) -> None:
-        self._trained: tuple[int, Theta] | None = None  # a round, and its net once it was trained
+        # number of a net -> a round, and what it is once it was trained in it
+        self._trained: dict[int, tuple[int, Theta]] = {}
         check_matching(self.net, self.norm, self.augment, self.objective, self.labels)
-        if self.nets != 1:
-            raise UsageError(
-                f"nets is {self.nets}, and gradient matching trains one net at a time; choose "
-                "nets 1"
-            )
         if self.distance not in DISTANCES:
             raise UsageError(f"distance is {self.distance!r}; {suggest(self.distance, DISTANCES)}")
         least = DISTANCES[self.distance][0]
@@ -154,7 +153,16 @@ class GradientMatching(OuterMethod):
     takes_second_derivatives = matches_in_fresh_nets = True
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
-        net, theta = self._net_of(synthetic, iteration)
+        distances = [self._distance(synthetic, iteration, n) for n in self._own]
+        return torch.stack(distances).sum() / self.nets
+
+    @property
+    def _own(self) -> range:
+        return range(self.nets) if self.own is None else self.own
+
+    def _distance(self, synthetic: Synthetic, iteration: int, n: int) -> Float[Tensor, ""]:
+        """The loss of net n."""
+        net, theta = self._net_of(synthetic, iteration, n)
         theta = {k: p.detach().requires_grad_() for k, p in in_channels_last(theta).items()}
         stream = derive(self.seed, "dropout", iteration)
         problem = InnerProblem(
@@ -178,12 +186,16 @@ class GradientMatching(OuterMethod):
 
     @torch.no_grad()
     def after(self, synthetic: Synthetic, iteration: int) -> None:
-        """Train the net on the set, unless its last iteration is over."""
-        outer, inner = self._loops(synthetic)
-        if (iteration + 1) % outer == 0:
-            self._trained = None
+        """Train the nets on the set, unless their last iteration is over."""
+        if (iteration + 1) % self._loops(synthetic)[0] == 0:
+            self._trained = {}
             return
-        net, theta = self._net_of(synthetic, iteration)
+        for n in self._own:
+            self._train(synthetic, iteration, n)
+
+    def _train(self, synthetic: Synthetic, iteration: int, n: int) -> None:
+        outer, inner = self._loops(synthetic)
+        net, theta = self._net_of(synthetic, iteration, n)
         images, labels = synthetic.images(), synthetic.labels()
         schedule = Schedule.shuffled(len(images), NET_BATCH, inner, self.augment)
         stream = derive(self.seed, "schedule", iteration)
@@ -201,16 +213,16 @@ class GradientMatching(OuterMethod):
             norm=self.norm,
             stream=derive(self.seed, "net_dropout", iteration),
         )
-        self._trained = iteration // outer, trained
+        self._trained[n] = iteration // outer, trained
 
-    def _net_of(self, synthetic: Synthetic, iteration: int) -> tuple[nn.Module, Theta]:
-        """The net of an iteration: fresh in its round, until it was trained."""
+    def _net_of(self, synthetic: Synthetic, iteration: int, n: int) -> tuple[nn.Module, Theta]:
+        """Net n of an iteration: fresh in its round, until it was trained."""
         round_ = iteration // self._loops(synthetic)[0]
-        net, theta_0, _ = nets_at_once(self.start, self.net, round_)[0]
+        net, theta_0, _ = nets_at_once(self.start, self.net, round_, first=n)[0]
         # iterations that are skipped train no net, and may be the last of a round
-        if self._trained is None or self._trained[0] != round_:
+        if n not in self._trained or self._trained[n][0] != round_:
             return net, theta_0
-        return net, {k: self._trained[1][k].to(p.device) for k, p in theta_0.items()}
+        return net, {k: self._trained[n][1][k].to(p.device) for k, p in theta_0.items()}
 
     def _loops(self, synthetic: Synthetic) -> tuple[int, int]:
         """(O, I) for a set."""
@@ -223,8 +235,8 @@ class GradientMatching(OuterMethod):
         return ClassBatches(self.split, self.batch, self.augment, self.seed)
 
     def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
-        _, theta = self._net_of(synthetic, iteration)
-        if all(bool(torch.isfinite(p).all()) for p in theta.values()):
+        thetas = [self._net_of(synthetic, iteration, n)[1] for n in self._own]
+        if all(bool(torch.isfinite(p).all()) for theta in thetas for p in theta.values()):
             return ""
         return (
             f"the net stopped being finite while it was trained on the set at the rate "
@@ -232,9 +244,11 @@ class GradientMatching(OuterMethod):
         )
 
     def state(self) -> dict[str, Any]:
-        if self._trained is None:
-            return {}
-        return {"round": self._trained[0], "theta": self._trained[1]}
+        kept = {n: {"round": at, "theta": theta} for n, (at, theta) in self._trained.items()}
+        return {OF_NETS: kept} if self.nets > 1 else kept.get(0, {})
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self._trained = (state["round"], dict(state["theta"])) if state else None
+        kept = state.get(OF_NETS, {0: state} if state else {})
+        self._trained = {
+            n: (one["round"], dict(one["theta"])) for n, one in kept.items() if n in self._own
+        }

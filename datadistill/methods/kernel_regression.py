@@ -35,7 +35,7 @@ from datadistill.innerloop import adam
 from datadistill.innerloop.losses import squared_error
 from datadistill.innerloop.net_mode import NetMode
 from datadistill.methods.aging_nets import AgedNet, AgingNets, check_pool, make_pool
-from datadistill.methods.base import OuterMethod
+from datadistill.methods.base import OF_NETS, OuterMethod
 from datadistill.methods.ridge import predict_by_ridge
 from datadistill.nets import has_batchnorm
 from datadistill.nets.head import CPU_CHUNK, features_of, head_input, require_linear_head
@@ -71,14 +71,15 @@ class KernelRegression(OuterMethod):
         classes: K.
         batch: of these images, an iteration.
         augment: of these; see `data.augment`.
-        nets: must be 1: one of the pool an iteration.
+        nets: an iteration, each of a pool of its own; the loss is their mean.
+        own: numbers of the nets that this process takes; None: all.
         norm: what BatchNorm uses: "batch", statistics of the images that go through it together
             (the real ones, or the set's), or "frozen".
         objective: gives the labels that are asked for.
         labels: of the set: "hard", "soft" or "raw".
         seed: of every random choice.
         regularization: lambda, relative to the mean of the kernel's diagonal; 0 is least squares.
-        pool_size: nets in the pool.
+        pool_size: nets in a pool.
         max_age: steps after which a net is replaced.
         lr: step size of Adam in a net's training.
         minibatch: at most so many images of the set in a step of a net's training.
@@ -95,6 +96,7 @@ class KernelRegression(OuterMethod):
     batch: int = 1024
     augment: Sequence[str] = ()
     nets: int = 1
+    own: range | None = None
     norm: str = "batch"
     objective: Objective = Classification()  # noqa: RUF009  (frozen)
     labels: str = "hard"
@@ -107,7 +109,7 @@ class KernelRegression(OuterMethod):
     mirror: bool = False
 
     def __post_init__(self) -> None:
-        check_pool(self)
+        check_pool(self, several=True)
         if not self.regularization >= 0:
             raise UsageError(
                 f"regularization of the method is {self.regularization}; give 0 or more"
@@ -120,43 +122,51 @@ class KernelRegression(OuterMethod):
         draws = generator(self.seed, "real_batch", iteration)
         images, classes = self.split.batch(draws, self.batch)
         images = augment(images, generator(self.seed, "augment", iteration), self.augment)
-        own, labels = self._pair(synthetic)
-        one = self._net(own, labels, iteration)
-        with torch.no_grad():
-            real = self._features(one, images, CPU_CHUNK)
-        if self.mirror:
-            both = torch.cat([own, own.flip(-1)])
-            found = self._predict(real, self._features(one, both), torch.cat([labels, labels]))
-        else:
-            found = self._predict(real, self._features(one, own), labels)
         wanted = F.one_hot(self.objective.labels(classes), self.classes) - 1 / self.classes
-        return (found - wanted).square().sum(1).mean() / 2 - label_margin(labels)
+        own, labels = self._pair(synthetic)
+        losses = []
+        for pool in self._pools.values():
+            one = _net(pool, own, labels, iteration)
+            with torch.no_grad():
+                real = self._features(one, images, CPU_CHUNK)
+            if self.mirror:
+                both = torch.cat([own, own.flip(-1)])
+                found = self._predict(real, self._features(one, both), torch.cat([labels, labels]))
+            else:
+                found = self._predict(real, self._features(one, own), labels)
+            losses.append((found - wanted).square().sum(1).mean() / 2 - label_margin(labels))
+        return torch.stack(losses).sum() / self.nets
 
     @torch.no_grad()
     def after(self, synthetic: Synthetic, iteration: int) -> None:
         images, labels = self._pair(synthetic)
-        self._pool.age(self._net(images, labels, iteration), images, labels)
+        for pool in self._pools.values():
+            pool.age(_net(pool, images, labels, iteration), images, labels)
 
     @torch.no_grad()
     def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
         images, labels = self._pair(synthetic)
-        one = self._net(images, labels, iteration)
-        largest = float(self._features(one, images).abs().max())
-        return f"the features of a net of age {one.age} reach {largest:.1e}"
+        found = []
+        for pool in self._pools.values():
+            one = _net(pool, images, labels, iteration)
+            found.append((float(self._features(one, images).abs().max()), one.age))
+        largest, age = max(found)
+        return f"the features of a net of age {age} reach {largest:.1e}"
 
     def state(self) -> dict[str, Any]:
-        return self._pool.state()
+        kept = {n: pool.state() for n, pool in self._pools.items()}
+        return {OF_NETS: kept} if self.nets > 1 else kept[0]
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self._pool.load(state)
+        kept = state.get(OF_NETS, {0: state})
+        for n, pool in self._pools.items():
+            pool.load(kept[n])
 
     @cached_property
-    def _pool(self) -> AgingNets:
-        return make_pool(self, adam(), squared_error)
-
-    def _net(self, images: Tensor, labels: Tensor, iteration: int) -> AgedNet:
-        self._pool.start_all(images, labels)
-        return self._pool.of_iteration(iteration)
+    def _pools(self) -> dict[int, AgingNets]:
+        """The pools of this process, by the numbers of their nets."""
+        own = range(self.nets) if self.own is None else self.own
+        return {n: make_pool(self, adam(), squared_error, n) for n in own}
 
     def _pair(self, synthetic: Synthetic) -> tuple[Tensor, Float[Tensor, "n k"]]:
         """Images of the set, and Y."""
@@ -198,3 +208,9 @@ class KernelRegression(OuterMethod):
                 "images are equal or features zero; give the method a larger regularization"
             ) from error
         return found.to(labels.dtype)
+
+
+def _net(pool: AgingNets, images: Tensor, labels: Tensor, iteration: int) -> AgedNet:
+    """The net of a pool that an iteration takes."""
+    pool.start_all(images, labels)
+    return pool.of_iteration(iteration)

@@ -48,6 +48,7 @@ class TrajectoryMatching(OuterMethod):
         expert_epochs: M, of the expert.
         max_start: t0 is below this.
         nets: experts an iteration; their losses are averaged.
+        own: numbers of those that this process takes; None: all.
         update: the update rule of the steps on the set.
         adjoint: how the gradient comes back.
         norm: what norm layers use in the steps on the set.
@@ -61,6 +62,7 @@ class TrajectoryMatching(OuterMethod):
     expert_epochs: int = 2
     max_start: int = 20
     nets: int = 1
+    own: range | None = None
     update: UpdateRule = sgd()  # noqa: RUF009  (frozen)
     adjoint: Adjoint = FullUnroll()  # noqa: RUF009  (frozen)
     norm: str = "batch"
@@ -99,8 +101,9 @@ class TrajectoryMatching(OuterMethod):
             )
 
     def loss(self, synthetic: Synthetic, iteration: int) -> Float[Tensor, ""]:
-        losses = [self.distance(synthetic, iteration, n) for n in range(self.nets)]
-        return torch.stack(losses).mean()
+        own = range(self.nets) if self.own is None else self.own
+        losses = [self.distance(synthetic, iteration, n) for n in own]
+        return torch.stack(losses).sum() / self.nets
 
     def distance(self, synthetic: Synthetic, i: int, n: int) -> Float[Tensor, ""]:
         """L for expert n of an iteration."""

@@ -50,6 +50,7 @@ class Unrolled(OuterMethod):
         batch: of these, an iteration.
         augment: of these; see `data.augment`.
         nets: drawn an iteration.
+        own: numbers of the nets that this process takes; None: all.
         update: the update rule of the inner loop.
         adjoint: how the gradient comes back, from the whole training or through the window.
         window: steps of the window; with horizon "whole" that of a truncated adjoint.
@@ -73,6 +74,7 @@ class Unrolled(OuterMethod):
     batch: int = 256
     augment: Sequence[str] = ()
     nets: int = 1
+    own: range | None = None
     update: UpdateRule = sgd()  # noqa: RUF009  (frozen)
     adjoint: Adjoint = FullUnroll()  # noqa: RUF009  (frozen)
     window: int | None = None
@@ -127,7 +129,8 @@ class Unrolled(OuterMethod):
             with global_stream(seed, "outer_noise", i, everything=True):
                 losses.append(self.objective(net, theta_T, images, labels, self.norm))
         # each is of one net, or all
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        mean = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        return mean if self.own is None else mean * (len(self.own) / self.nets)
 
     def _steps(self, synthetic: Synthetic, i: int) -> tuple[Steps, Float[Tensor, " T *P"]]:
         """The steps of an iteration, and their sizes: all, or those up to the end of its window."""
@@ -136,7 +139,8 @@ class Unrolled(OuterMethod):
         return steps.part(0, end), synthetic.step_sizes()[:end]
 
     def _nets(self, i: int) -> list[tuple[nn.Module, Theta, int]]:
-        return nets_at_once(self.start, self.net, i, self.nets)
+        own = range(self.nets) if self.own is None else self.own
+        return nets_at_once(self.start, self.net, i, len(own), own.start)
 
     def diagnose(self, synthetic: Synthetic, iteration: int) -> str:
         t, eta, largest = self._first_bad_step(synthetic, iteration)

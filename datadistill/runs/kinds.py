@@ -187,6 +187,8 @@ class Kind(abc.ABC, Generic[C, R]):
     """What is counted."""
     resumable: ClassVar[tuple[str, ...]] = ()
     """Fields that `--resume-with-changes` lets a resumed run change."""
+    takes_ranks: ClassVar[bool] = False
+    """Whether several processes may carry out one run together (`runs.ranks`)."""
     wanted: ClassVar[str] = "a recipe's config"
     """What to pass as a config, for error sentences."""
 

@@ -43,6 +43,9 @@ class StopFlag:
     Flags nest: only the innermost sees a signal, hands it to the one around it at its end, and
     starts set where that one is.
 
+    `deferred`: a signal is `pending`, and nothing sees it until somebody sets `requested`: ranks
+    that work together must all break off at the same place, on which they agree.
+
     Signals that the process was started with ignored (a background job of a shell script, `nohup`)
     stay ignored. Outside the main thread Python allows no handlers: the block then does nothing,
     and `requested` can be set by hand (as it can to pass on another rank's signal).
@@ -54,8 +57,10 @@ class StopFlag:
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, deferred: bool = False) -> None:
         self.requested: int | None = None
+        self.pending: int | None = None
+        self.deferred = deferred
         self._previous: dict[int, Any] = {}
         self._sentences: list[str] = []  # of the `interruptible` blocks around
         self._around: StopFlag | None = None
@@ -63,7 +68,7 @@ class StopFlag:
     def __enter__(self) -> StopFlag:
         self._around, _current.flag = getattr(_current, "flag", None), self
         if self._around is not None and self.requested is None:
-            self.requested = self._around.requested
+            self._take(self._around.requested or self._around.pending)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -78,7 +83,7 @@ class StopFlag:
     ) -> None:
         _current.flag = self._around
         if self._around is not None and self._around.requested is None:
-            self._around.requested = self.requested
+            self._around._take(self.requested or self.pending)
         while self._previous:
             number, handler = self._previous.popitem()
             # None: installed by other than Python, which cannot put it back
@@ -93,9 +98,15 @@ class StopFlag:
         if self.requested is not None:
             raise Interrupted(message, self.requested)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested is None:
+    def _take(self, number: int | None) -> None:
+        if self.deferred:
+            self.pending = number
+        else:
             self.requested = number
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is None and self.pending is None:
+            self._take(number)
             _say(_LINE)
         elif number == signal.SIGINT:
             for stream in (sys.stdout, sys.stderr):

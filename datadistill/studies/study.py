@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +26,7 @@ from datadistill.runs.atomic import wrap_oserror
 from datadistill.runs.environment import environment
 from datadistill.runs.folder import RunFolder
 from datadistill.runs.jsonconfig import build_config, diff_configs, dump_config
+from datadistill.runs.ranks import alone, current
 from datadistill.runs.signals import StopFlag, interruptible
 
 __all__ = ["Job", "Study", "config_changes", "has_run", "read_run_config"]
@@ -155,7 +156,15 @@ class Study:
         return folder
 
     def open(self) -> RunFolder:
-        """Create the folder or open it, lock it, and remove what a killed process left."""
+        """Create the folder or open it, lock it, and remove what a killed process left. Of several
+        ranks the first does so, before the others open it."""
+        ranks = current()
+        with ranks.together():
+            if ranks.writes:
+                return self._open()
+        return RunFolder.open(self.path, kind=self.kind)
+
+    def _open(self) -> RunFolder:
         folder = self.refuse_other()
         if folder is None:
             made = RunFolder.create_locked(self.path, self.asked, environment(), self.kind)
@@ -199,6 +208,19 @@ class Study:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             self._folder.append_timing({"step": words, "seconds": seconds, "finished": at})
         return done
+
+    def share_out(self, first: Callable[[], object], jobs: Sequence[Callable[[], object]]) -> None:
+        """Let ranks do the jobs, each its part, once rank 0 has done what comes before them. One
+        process leaves it all for later: a job that is done is loaded then."""
+        ranks = current()
+        if ranks.size == 1:
+            return
+        with ranks.together(), alone():
+            if ranks.writes:
+                first()
+        with ranks.together(), alone():
+            for n in range(ranks.rank, len(jobs), ranks.size):
+                jobs[n]()
 
     def run(self, job: Job) -> Path:
         """The file that a job leaves: of a finished run, of one that is resumed, or of a new

@@ -99,6 +99,7 @@ class Distillation(Kind[DistillConfig, DistilledDataset]):
     """The kind of run that learns a distilled set."""
 
     name, unit, config, resumable = KIND, "iteration", DistillConfig, RESUMABLE_CHANGES
+    takes_ranks = True
 
     def __init__(
         self,

@@ -26,13 +26,14 @@ from datadistill.innerloop import (
     update_rules,
 )
 from datadistill.innerloop.losses import loss_of_labels
-from datadistill.methods import METHODS, OuterMethod, Unrolled
+from datadistill.methods import METHODS
 from datadistill.nets.factory import NetFactory, is_factory
 from datadistill.nets.spec import CUSTOM
 from datadistill.nets.trained_parameters import HEAD, select_trained
 from datadistill.nets.weights import last_layer
 from datadistill.objectives import OBJECTIVES
 from datadistill.pool import Pool
+from datadistill.runs.ranks import current
 from datadistill.synthetic import DECODERS, Synthetic
 from datadistill.theta import trainable
 from datadistill.training.before_learning import check_before_learning
@@ -58,6 +59,7 @@ METHOD_PARTS = (
     "batch",
     "augment",
     "nets",
+    "own",
     "update",
     "adjoint",
     "window",
@@ -148,6 +150,8 @@ def learning_of(
         attacked=config.attack_class, target=config.target_class, classes=len(real.classes)
     )
     check_description(OBJECTIVES, "objective", objective, classes=len(real.classes))
+    nets_each = config.nets if config.theta_0 == "random" else 1
+    _refuse_ranks(config, nets_each)
     parts: dict[str, Any] = {
         "net": module,
         "start": starts.learning,
@@ -156,7 +160,8 @@ def learning_of(
         "classes": len(real.classes),
         "batch": config.batch,
         "augment": config.augment,
-        "nets": config.nets if config.theta_0 == "random" else 1,
+        "nets": nets_each,
+        "own": current().share(nets_each),
         "update": update,
         "adjoint": adjoint,
         "window": config.window,
@@ -177,7 +182,7 @@ def learning_of(
     make_set = partial(
         synthetic_of, config, real, len(trainable(module)), objective, make_decoder, older
     )
-    synthetic, anew = _start_set(config, make_set, method, parts, older)
+    synthetic, anew = _start_set(config, make_set, parts, older)
     loop = OuterLoop(
         synthetic,
         method,
@@ -222,7 +227,6 @@ def learning_of(
 def _start_set(
     config: DistillConfig,
     make_set: Callable[[float], Synthetic],
-    method: OuterMethod,
     parts: Mapping[str, Any],
     older: DistilledDataset | None,
 ) -> tuple[Synthetic, str | None]:
@@ -235,8 +239,8 @@ def _start_set(
     if first is None and (older is None or anew is not None):
         # other methods, and windows of some steps, do not say how a step size does
         unrolled = choose(METHODS, "method", "unrolled", {}, METHOD_PARTS)
-        is_whole = isinstance(method, Unrolled) and config.horizon == "whole"
-        steps = method if is_whole else unrolled(**{**parts, "horizon": "whole"})
+        # every rank tries the nets of all, and finds the same
+        steps = unrolled(**{**parts, "horizon": "whole", "own": None})
         synthetic = make_set(find_first_step_size(make_set, steps))
     return synthetic, anew
 
@@ -246,6 +250,24 @@ def adjoint_of(config: DistillConfig) -> Adjoint:
     args = {"window": config.window} if config.adjoint == "truncated" else {}
     adjoint: Adjoint = choose(ADJOINTS, "adjoint", config.adjoint, args)()
     return adjoint
+
+
+def _refuse_ranks(config: DistillConfig, nets: int) -> None:
+    """Refuse more ranks than an iteration has nets that can be shared out."""
+    ranks = current()
+    if ranks.size == 1:
+        return
+    if "own" not in inspect.signature(METHODS[config.method]).parameters:
+        raise UsageError(
+            f"the method {config.method} takes one net an iteration, which cannot be shared out "
+            f"among {ranks.size} ranks; run it in one process"
+        )
+    if nets < ranks.size:
+        more = "" if config.theta_0 == "random" else " and theta_0 random"
+        raise UsageError(
+            f"an iteration has {nets} net{'s' if nets > 1 else ''}, fewer than the {ranks.size} "
+            f"ranks; choose nets {ranks.size} or more{more}, or fewer ranks"
+        )
 
 
 def _refuse_horizon(config: DistillConfig) -> None:

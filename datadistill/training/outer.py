@@ -20,6 +20,8 @@ from torch import Tensor
 
 from datadistill.errors import NumericalError, UsageError
 from datadistill.methods import OuterMethod
+from datadistill.methods.base import OF_NETS
+from datadistill.runs.ranks import current
 from datadistill.synthetic import Synthetic
 from datadistill.training.schedule import learning_rate_factor
 
@@ -40,6 +42,9 @@ class OuterLoop:
         clip: the gradient's norm, over all leaves, is limited to this multiple of its own running
             mean, which then takes in the limited norm; 0 turns it off.
         skips: iterations with a loss or gradient that is not finite that may be passed over.
+
+    The ranks that the process joined (`runs.ranks`) each give the loss and gradient of their nets,
+    and make the same update of their sum.
 
     Raises:
         UsageError: a set that the method cannot learn.
@@ -80,6 +85,7 @@ class OuterLoop:
         method.check(synthetic)
         self.synthetic, self.method, self.iterations = synthetic, method, iterations
         self.schedule, self.warmup, self.clip, self.skips = schedule, warmup, clip, skips
+        self.ranks = current()
         groups = [
             {"params": p, "lr": rates[k], "rate": rates[k]} for k, p in synthetic.groups().items()
         ]
@@ -96,10 +102,13 @@ class OuterLoop:
                 update that left the range of float32, and the last checkpoint stays as it is.
         """
         i = self.iteration
-        loss, gradients = self.gradients(i)
+        with self.ranks.together():
+            own, gradients = self.gradients(i)
+        summed, *gradients = self.ranks.sum([gradients[0].new_tensor(own), *gradients])
+        loss = own if self.ranks.size == 1 else float(summed)
         norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._refuse(i, loss, norm, gradients)
+            self._refuse(i, loss, norm, gradients, math.isfinite(own))
             self.iteration += 1
             return math.nan
         self._update(i, gradients, self._clip_factor(norm))
@@ -169,14 +178,18 @@ class OuterLoop:
         )
         return scale
 
-    def _refuse(self, i: int, loss: float, norm: float, gradients: list[Tensor]) -> None:
+    def _refuse(
+        self, i: int, loss: float, norm: float, gradients: list[Tensor], is_well: bool
+    ) -> None:
+        """Pass over the iteration, or end. `is_well`: this rank's own loss is finite."""
         if self.skipped < self.skips:
             self.skipped += 1
             return
         what = (
             f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {norm} (loss {loss:.4g})"
         )
-        where = self.method.diagnose(self.synthetic, i)
+        told = self.ranks.gather((is_well, self.method.diagnose(self.synthetic, i)))
+        where = min(told)[1]  # of the first that is not well
         raise NumericalError(
             f"outer iteration {i}: {what}; {f'{where}; ' if where else ''}nothing was updated. "
             f"Try {self._advise(gradients)}, or go on with other nets (--on-nan skip:3)"
@@ -199,7 +212,7 @@ class OuterLoop:
         return {
             "learned": {k: p.detach() for k, p in self.synthetic.leaves().items()},
             "optimizer": self.optimizer.state_dict(),
-            "method": self.method.state(),
+            "method": _merge(self.ranks.gather(self.method.state())),
             **{k: getattr(self, k) for k in _SCALARS},
         }
 
@@ -209,3 +222,10 @@ class OuterLoop:
         self.method.load(state.get("method", {}))
         for name in _SCALARS:
             setattr(self, name, state[name])
+
+
+def _merge(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """The state of a method whose nets are shared out by number, from those of all ranks."""
+    if all(OF_NETS not in state for state in states):
+        return states[0]
+    return {OF_NETS: {n: one for state in states for n, one in state.get(OF_NETS, {}).items()}}

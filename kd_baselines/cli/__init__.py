@@ -49,6 +49,7 @@ PROGRAM = Program(
     COMMANDS,
     "Train a student network on what a teacher network knows, by the methods of the literature.",
     "kd-baselines train mnist5k-few-images",
+    ("compare",),
 )
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datadistill.cli.launch import count_processes, launch
 from datadistill.cli.options import as_flags, open_output, parse
 from datadistill.cli.printing import Output
 from datadistill.cli.study_command import carry_out, say_files
@@ -37,6 +38,8 @@ class Compare(StudyFlags):
     base: str | None = None
     """The arm that the others are compared with; default: of a recipe that is a grid one in each
     row, else the first without a teacher, else the first."""
+    processes: str = "1"
+    """Processes that share out the students, whose numbers stay the same; auto: one a core."""
     config: ImageFlagsWithoutSeed = field(default_factory=ImageFlagsWithoutSeed)
 
 
@@ -47,7 +50,11 @@ def run(argv: Sequence[str]) -> int:
     default = Compare(config=as_flags(ImageFlagsWithoutSeed, base))
     args = parse(Compare, words, f"{PROG} {name or 'RECIPE'}", default)
     assert name is not None  # --help has left
+    processes = count_processes(args.processes, nets=len(args.arms or page(name).arms))
     output = open_output(args.options)
+    if (code := launch("kd_baselines", ["compare", *argv], processes)) is not None:
+        return code
+    from datadistill.runs.ranks import current
     from kd_baselines.studies.compare import compare
 
     out = args.out or Path("runs") / "compare" / name
@@ -60,6 +67,8 @@ def run(argv: Sequence[str]) -> int:
         changes=find_changes(args.config, base, words),
     )
     found, seconds = carry_out(study, output, args.options, out, [*PROG.split(), *argv])
+    if not current().writes:
+        return 0
     result = say_comparison(output, found, out, seconds)
     last = found.rows[-1].arm
     output.say(f"next: kd-baselines evaluate {out / f'{last}-s{found.seeds[-1]}'} --noise 0.3")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from datadistill.distilled import DistilledDataset
 from datadistill.errors import UsageError, suggest
 from datadistill.nets.spec import CUSTOM
 from datadistill.progress import Report, show_progress
+from datadistill.runs.ranks import current
 from datadistill.studies.arguments import (
     change_arms,
     dump_changes,
@@ -125,6 +127,8 @@ def compare(
         runs = Runs(study, configs, options, data)
         runs.check(selected)
         study.open()
+        students = [partial(runs.student, arm, seed) for arm in selected for seed in numbers]
+        study.share_out(partial(runs.teach, selected), students)
         scores = {arm: [runs.scores(arm, seed) for seed in numbers] for arm in selected}
         rows = {arm: _row(configs[arm], s, found) for arm, s in scores.items()}
         arms_rows = [
@@ -140,6 +144,8 @@ def compare(
             tuple(study.environments),
             grid=found.grid,
         )
+        if not current().writes:
+            return result
         return replace(result, files=write_comparison(result, study.path, command))
 
 
@@ -179,6 +185,12 @@ class Runs:
             if wants_teacher(config) and not self._teacher_file(config).exists():
                 real = self.lineage.load_data(config)
                 Setup(config, real, build_untrained(config, real, self.options), self.options)
+
+    def teach(self, arms: Sequence[str]) -> None:
+        """Train the teachers of arms."""
+        for config in (self.configs[arm] for arm in arms):
+            if wants_teacher(config):
+                self._teacher(config)
 
     def scores(self, arm: str, seed: int) -> Scores:
         """Scores of an arm's student, which is trained if it does not exist yet."""

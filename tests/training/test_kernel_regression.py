@@ -75,7 +75,11 @@ def test_the_loss_is_that_of_an_augmented_least_squares_problem(labels, mirror):
         method(labels=labels, regularization=0.2, mirror=mirror, pool_size=1, batch=20),
     )
     found = m.loss(s, 4)  # of all real images, so that their order does not count
-    net, images, classes = net_with(m.net, m._pool.nets[0].theta), m.split.images, m.split.labels
+    net, images, classes = (
+        net_with(m.net, m._pools[0].nets[0].theta),
+        m.split.images,
+        m.split.labels,
+    )
     y = F.one_hot(s.labels(), 3).double() if labels == "hard" else s.labels().detach()
     y = y if labels == "raw" else y - 1 / 3
     own = s.images().detach()
@@ -138,14 +142,14 @@ def test_label_margin_is_counted_up_to_one_in_k():
 
 
 def ages(m):
-    return [one.age for one in m._pool.nets]
+    return [one.age for one in m._pools[0].nets]
 
 
 def test_the_pool_starts_at_ages_spread_evenly():
     s, m = synthetic(), method(pool_size=4, max_age=10)
     m.loss(s, 0)
     assert ages(m) == [0, 2, 5, 7]
-    start, one = m.start.draw(2), m._pool.nets[2]
+    start, one = m.start.draw(2), m._pools[0].nets[2]
     pairs = [(s.images().detach(), s.labels().detach())] * 5
     sizes = torch.full((5,), 0.01)
     theta = unroll(m.net, start, pairs, sizes, adam(), loss=squared_error)
@@ -157,13 +161,13 @@ def test_a_net_at_the_largest_age_is_replaced_by_a_fresh_draw():
     numbers, taken = {0, 1}, set()
     m.loss(s, 0)
     for i in range(40):
-        before = list(m._pool.nets)
-        one = m._pool.of_iteration(i)
+        before = list(m._pools[0].nets)
+        one = m._pools[0].of_iteration(i)
         age, place = one.age, before.index(one)
         m.after(s, i)
         taken.add(place)
-        new = m._pool.nets[place]
-        assert m._pool.nets[1 - place] is before[1 - place]
+        new = m._pools[0].nets[place]
+        assert m._pools[0].nets[1 - place] is before[1 - place]
         if age == 5:
             assert (new.age, new.number) == (0, max(numbers) + 1)
             fresh = m.start.draw(new.number)
@@ -182,7 +186,7 @@ def test_a_step_takes_some_of_many_images():
         m.loss(s, 0)
         m.after(s, 0)
     name = "0.weight"
-    assert not torch.equal(whole._pool.nets[0].theta[name], some._pool.nets[0].theta[name])
+    assert not torch.equal(whole._pools[0].nets[0].theta[name], some._pools[0].nets[0].theta[name])
 
 
 def test_the_state_is_all_that_there_is():
@@ -240,7 +244,6 @@ REFUSALS = [
     ({"regularization": -1.0}, "regularization of the method is -1.0; give 0 or more"),
     ({"regularization": float("nan")}, "regularization of the method is nan; give 0 or more"),
     ({"lr": 0.0}, "lr of the method is 0.0; give a number above 0"),
-    ({"nets": 2}, "nets is 2, and an iteration takes one net .* pool_size"),
     ({"net": nn.Sequential(small_net(), nn.Sigmoid())}, "another net, or the method unrolled"),
 ]
 

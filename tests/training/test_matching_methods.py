@@ -308,7 +308,6 @@ def test_one_pretrained_net_is_matched(digits):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"nets": 2}, "nets is 2, and gradient matching trains one net"),
         ({"method_args": {"distance": "cosin"}}, "did you mean cosine"),
         ({"method_args": {"inner": -1}}, "inner is -1"),
     ],
