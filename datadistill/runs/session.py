@@ -127,7 +127,8 @@ class Session:
     def _agree(self, due: bool = False) -> bool:
         """Whether a checkpoint is due in any rank. A signal to one of them is one to all."""
         signal, any_due = self.ranks.most(self.stop.requested or self.stop.pending or 0, due)
-        self.stop.requested = signal or None
+        if signal:  # else one that comes just now would be lost
+            self.stop.requested = signal
         return bool(any_due)
 
     def _begin(self) -> None:
