@@ -25,7 +25,6 @@ from datadistill.errors import (
     DatadistillError,
     Interrupted,
     OutOfMemory,
-    RankLost,
     UsageError,
     command_line,
     escape,
@@ -159,15 +158,15 @@ class Program:
 
     def _run_as_rank(self, command: str, module: ModuleType, rest: list[str]) -> int:
         """Run a command as one of several processes, of which the first speaks."""
-        from datadistill.progress import reporting
+        from datadistill.runs.rank_errors import SHARED
         from datadistill.runs.ranks import join
 
         with contextlib.ExitStack() as held:
             ranks = held.enter_context(join())
             if not ranks.writes:
-                close_quietly(sys.stdout)
-                warnings.simplefilter("ignore")
-                held.enter_context(reporting(lambda what, done, total: None))
+                nowhere = held.enter_context(open(os.devnull, "w"))
+                held.enter_context(contextlib.redirect_stdout(nowhere))
+                held.enter_context(contextlib.redirect_stderr(nowhere))
             try:
                 if ranks.size > 1 and command not in self.shared:
                     raise UsageError(
@@ -176,10 +175,9 @@ class Program:
                     )
                 code: int = module.run(rest)
                 return code
-            except RankLost:
-                raise
             except DatadistillError as error:
-                if ranks.writes:
+                told = isinstance(error, Interrupted) or SHARED in getattr(error, "__notes__", ())
+                if ranks.writes or not told:
                     raise
                 return error.exit_code
 

@@ -137,6 +137,7 @@ def run(argv: Sequence[str]) -> int:
         if args.evaluate:
             with interruptible(stopped):
                 found = measure(d, config, args)
+        current().heed_signals()
         if not current().writes:
             return 0
         if found is not None:

@@ -62,7 +62,7 @@ class Evaluate:
     quantize: int | None = None
     """Test the set with its images stored in this many bits, 1 to 8."""
     processes: str = "1"
-    """Processes that share out the nets of the protocol own; auto: one a core."""
+    """Processes that share out the nets, ten at a time; auto: one a core."""
     save: bool = False
     """Write the accuracies into the file, if it still holds the set that was measured."""
     options: MachineOptions = field(default_factory=MachineOptions)
@@ -78,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
             "leave --net, --init, --beside, --quantize, --teachers, --split and --protocol out"
         )
     options = args.options
-    processes = count_processes(args.processes, args.nets or 200)
+    processes = count_processes(args.processes, args.nets)
     output = open_output(options)
     if (code := launch("datadistill", ["evaluate", *argv], processes)) is not None:
         return code

@@ -57,47 +57,51 @@ def measure_training(
         measure: a function of (net, theta, target) in place of `accuracy`.
     """
     taken: Measure[Any] = measure or accuracy
-    first: list[M] = []
-    after: list[M] = []
     step_sizes = step_sizes_for(d, start.draw(0))
     at_once = 1 if d.schedule.is_random else CHUNK  # each net has minibatches of its own
-    chunks = range(0, nets, at_once)
-    ranks = current()
-    own = ranks.share(len(chunks))
-    with ranks.together(), track("testing nets", nets) as task:
-        for begin in chunks[own.start : own.stop]:
-            if poll is not None:
-                poll()
-            size = min(at_once, nets - begin)
-            for module, theta_0, count in nets_at_once(start, net, 0, size, begin):
-                with track("training", d.schedule.steps) as training:
-                    theta_T = unroll_with_buffers(
-                        module,
-                        theta_0,
-                        _show_steps(d.steps(begin), training),
-                        step_sizes,
-                        d.update,
-                        loss=LOSSES[d.loss],
-                        norm=d.norm,
-                        stream=begin,
+
+    def measure_chunk(begin: int, task: Task) -> tuple[list[M], list[M]]:
+        first: list[M] = []
+        after: list[M] = []
+        size = min(at_once, nets - begin)
+        for module, theta_0, count in nets_at_once(start, net, 0, size, begin):
+            with track("training", d.schedule.steps) as training:
+                theta_T = unroll_with_buffers(
+                    module,
+                    theta_0,
+                    _show_steps(d.steps(begin), training),
+                    step_sizes,
+                    d.update,
+                    loss=LOSSES[d.loss],
+                    norm=d.norm,
+                    stream=begin,
+                )
+            for one in unstack(theta_0, count) if before else []:
+                # a pretrained net has statistics of its own, which are in the module
+                as_it_is = isinstance(start, Pretrained) or (
+                    d.start.kind in ("given", "weights", "pool") and isinstance(start, Fixed)
+                )
+                with keep_attributes(module):
+                    first.append(
+                        taken(module if as_it_is else _build_trained(d, module, one), one, target)
                     )
-                for one in unstack(theta_0, count) if before else []:
-                    # a pretrained net has statistics of its own, which are in the module
-                    as_it_is = isinstance(start, Pretrained) or (
-                        d.start.kind in ("given", "weights", "pool") and isinstance(start, Fixed)
-                    )
-                    with keep_attributes(module):
-                        first.append(
-                            taken(
-                                module if as_it_is else _build_trained(d, module, one), one, target
-                            )
-                        )
-                for one in unstack(theta_T, count):
-                    with keep_attributes(module):
-                        after.append(taken(_build_trained(d, module, one), one, target))
-                    task.advance()
-    found = ranks.gather((first, after))
-    return [m for one, _ in found for m in one], [m for _, one in found for m in one]
+            for one in unstack(theta_T, count):
+                with keep_attributes(module):
+                    after.append(taken(_build_trained(d, module, one), one, target))
+                task.advance()
+        return first, after
+
+    ranks, found = current(), []
+    with track("testing nets", nets) as task:
+        for turn in range(0, nets, at_once * ranks.size):  # a chunk for each rank
+            ranks.heed_signals()
+            begin = turn + at_once * ranks.rank
+            with ranks.together():
+                if poll is not None:
+                    poll()
+                found.append(measure_chunk(begin, task) if begin < nets else ([], []))
+    turns = [pair for of_ranks in zip(*ranks.gather(found), strict=True) for pair in of_ranks]
+    return [m for one, _ in turns for m in one], [m for _, one in turns for m in one]
 
 
 def _show_steps(steps: Steps, task: Task) -> Steps:

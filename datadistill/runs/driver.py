@@ -55,6 +55,11 @@ def run(
         UsageError, DataError, NumericalError, ResourceError, Unavailable: each says what to do.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written where there is a folder.
     """
+    if current().size > 1 and not kind.takes_ranks:
+        raise UsageError(
+            f"a run of the kind {kind.name} is one process, and these are {current().size} ranks; "
+            "start it without torchrun"
+        )
     if config is not None:
         kind.refuse_config(config)
         config = kind.prepare(config)
@@ -104,18 +109,13 @@ def run(
                     f"all {kind.unit}s were done, and the result was not tested to the end; go on "
                     f"with: {kind.command(config, path)}",
                 )
+        ranks.heed_signals()
         stop.raise_if_requested(kind.describe_end(config, path))
     return result
 
 
 def _build(kind: Kind[C, R], config: C, options: RunOptions, folder: RunFolder | None) -> Work[R]:
-    ranks = current()
-    if ranks.size > 1 and not kind.takes_ranks:
-        raise UsageError(
-            f"a run of the kind {kind.name} is one process, and these are {ranks.size} ranks; "
-            "start it without torchrun"
-        )
-    with ranks.together(), interruptible(_describe_not_begun(kind, config, folder)):
+    with current().together(), interruptible(_describe_not_begun(kind, config, folder)):
         return kind.build(config, options)
 
 
@@ -124,12 +124,16 @@ def _run_in_memory(kind: Kind[C, R], config: C | None, resume: bool, options: Ru
         raise UsageError(
             "a run in memory cannot be resumed; pass out=FOLDER, and a config to start one"
         )
-    kind.check(config, None, options, False)
+    ranks = current()
+    with ranks.together():
+        kind.check(config, None, options, False)
     explained = name_out_of_memory(partial(kind.explain_memory, config))
-    with explained, StopFlag(deferred=current().size > 1) as stop:
+    with explained, StopFlag(deferred=ranks.size > 1) as stop:
         work = _build(kind, config, options, None)
         _run_inputs(work, None, options, "nothing was saved (no folder)")
-        Session(kind, config, work, None, options, stop).take_steps()
+        session = Session(kind, config, work, None, options, stop)
+        session.restore()
+        session.take_steps()
         return work.finish(None, f"all {kind.unit}s were done, but nothing was saved (no folder)")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
+from .ranks import current
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
+        **({"ranks": current().size} if current().size > 1 else {}),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
@@ -52,6 +54,8 @@ def find_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     ['threads 2 -> 1']
     """
     a, b = _flat(old), _flat(new)
+    if "ranks" in {**a, **b}:  # one process says nothing of them
+        a, b = {"ranks": 1, **a}, {"ranks": 1, **b}
     return [
         f"{key} {a.get(key, 'unknown')} -> {b.get(key, 'unknown')}"
         for key in sorted(a.keys() | b.keys())

@@ -102,6 +102,10 @@ class Work(abc.ABC, Generic[R]):
     def load(self, state: Mapping[str, Any]) -> None:
         """Resume from `state()`."""
 
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Resume from the state in a checkpoint."""
+        self.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
+
     def description(self) -> dict[str, Any]:
         """Values of a checkpoint besides the state, for readers that have neither data nor net."""
         return {}
@@ -111,7 +115,7 @@ class Work(abc.ABC, Generic[R]):
         if checkpoint is None:
             folder.truncate_metrics(0)
             return
-        self.load(unflatten_state(checkpoint.tensors, checkpoint.state["loop"]))
+        self.load_checkpoint(checkpoint)
         folder.truncate_metrics(
             checkpoint.state["metrics_bytes"], checkpoint.state.get("metrics_sha256")
         )

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import errors
-from ..errors import DatadistillError, Interrupted, RankLost, Unavailable, UsageError
+from ..errors import RankLost, Unavailable, UsageError
+from .rank_errors import describe, mark, rebuild
+from .signals import innermost
 
 if TYPE_CHECKING:  # so that it can be asked without torch which rank this is
     from torch import Tensor
@@ -30,7 +31,8 @@ __all__ = ["ALONE", "Ranks", "alone", "current", "is_wanted", "join"]
 
 R = TypeVar("R")
 TIMEOUT = "DATADISTILL_RANK_TIMEOUT"
-"""Seconds that a rank waits for the others, in the environment; default 1800."""
+"""Seconds that a rank waits for the others, in the environment; default a day. A rank that dies
+closes its connections, which is seen at once."""
 
 
 class Ranks:
@@ -58,6 +60,16 @@ class Ranks:
         """
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
+    def broadcast(self, value: R) -> R:
+        """The value of rank 0; whatever pickles."""
+        if self.size == 1:
+            return value
+        import torch.distributed as dist
+
+        found: list[Any] = [value if self.writes else None]
+        self._meet(lambda: dist.broadcast_object_list(found))
+        return found[0]
+
     def gather(self, value: R) -> list[R]:
         """The values of all ranks, in their order; whatever pickles."""
         if self.size == 1:
@@ -77,13 +89,16 @@ class Ranks:
         import torch.distributed as dist
 
         flat = torch.cat([x.detach().reshape(-1) for x in tensors])
+        device = flat.device
+        if "nccl" not in dist.get_backend_config():
+            flat = flat.cpu()
         parts = [torch.empty_like(flat) for _ in range(self.size)]
         self._meet(lambda: dist.all_gather(parts, flat))
         total = parts[0]
         for part in parts[1:]:
             total = total + part
         shapes = [x.shape for x in tensors]
-        pieces = total.split([x.numel() for x in tensors])
+        pieces = total.to(device).split([x.numel() for x in tensors])
         return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
     def most(self, *numbers: int) -> tuple[int, ...]:
@@ -96,6 +111,16 @@ class Ranks:
         found = torch.tensor(numbers)
         self._meet(lambda: dist.all_reduce(found, dist.ReduceOp.MAX))
         return tuple(found.tolist())
+
+    def heed_signals(self) -> None:
+        """Let a signal that came to any rank be one to all, where all are now; see
+        `signals.StopFlag`."""
+        flag = innermost()
+        if flag is None:
+            return
+        (number,) = self.most(flag.requested or flag.pending or 0)
+        if number:  # else one that comes just now would be lost
+            flag.requested = number
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -111,12 +136,17 @@ class Ranks:
             raise  # nobody is there to be told
         except Exception as error:
             failure = error
-        told = self.gather(None if failure is None else _describe(failure))
+        try:
+            told = self.gather(None if failure is None else describe(failure))
+        except RankLost:
+            if failure is not None:
+                raise failure from None
+            raise
         if failure is not None:
-            raise failure
+            raise mark(failure)
         for rank, description in enumerate(told):
             if description is not None:
-                raise _rebuild(rank, description)
+                raise mark(rebuild(rank, description))
 
     def _meet(self, collective: Callable[[], object]) -> None:
         try:
@@ -158,7 +188,7 @@ def is_wanted(environment: Mapping[str, str] = os.environ) -> bool:
 @contextlib.contextmanager
 def join() -> Iterator[Ranks]:
     """Join the ranks that the environment names: gloo on the CPU, NCCL between GPUs, of which rank
-    number n of a machine takes number n. What is run inside is shared out.
+    number n of a machine takes number n where it has as many. What is run inside is shared out.
 
     Where no others are named nothing is done. A process group that is there already is used.
 
@@ -182,7 +212,8 @@ def join() -> Iterator[Ranks]:
     own = not dist.is_initialized()
     if own:
         backend = "gloo"
-        if torch.cuda.is_available():
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if torch.cuda.is_available() and here <= torch.cuda.device_count():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             backend = "cpu:gloo,cuda:nccl"
         try:
@@ -203,7 +234,7 @@ def join() -> Iterator[Ranks]:
 
 
 def _timeout() -> float:
-    text = os.environ.get(TIMEOUT, "1800")
+    text = os.environ.get(TIMEOUT, "86400")
     try:
         seconds = float(text)
     except ValueError:
@@ -211,19 +242,3 @@ def _timeout() -> float:
     if not 0 < seconds < 1e7:
         raise UsageError(f"{TIMEOUT} is {text!r}; give seconds above 0")
     return seconds
-
-
-def _describe(error: Exception) -> tuple[str, str, int]:
-    """(kind, sentence, number of the signal or 0) of an exception, for the other ranks."""
-    signal = error.exit_code - 128 if isinstance(error, Interrupted) else 0
-    return type(error).__name__, str(error), signal
-
-
-def _rebuild(rank: int, description: tuple[str, str, int]) -> DatadistillError:
-    name, sentence, signal = description
-    if signal:
-        return Interrupted(sentence, signal)
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, DatadistillError) and kind is not Interrupted:
-        return kind(f"rank {rank}: {sentence}")
-    return RankLost(f"rank {rank} ended by {name}: {sentence[:300]}")

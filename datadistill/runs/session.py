@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from ..config import RunOptions
 from ..errors import Interrupted, UsageError
@@ -21,7 +18,7 @@ from .kinds import Kind, Step, Work
 from .ranks import current
 from .resume import check_changes, check_changes_since, save_checkpoint
 from .signals import StopFlag, interruptible
-from .state import flatten_state, unflatten_state
+from .state import flatten_state
 
 __all__ = ["Session"]
 
@@ -64,22 +61,22 @@ class Session:
             if self.folder is not None:
                 checkpoint, changed = self._restore(self.folder)
         if self.ranks.size > 1:
-            changed = self._follow(checkpoint, changed)
+            checkpoint, changed = self.ranks.broadcast((checkpoint, changed))
+            self._follow(checkpoint)
         if changed:
             self._checkpoint()
 
-    def _follow(self, checkpoint: Checkpoint | None, changed: bool) -> bool:
-        """Bring all ranks to the state of the first; returns its `changed`."""
-        (resumed,) = self.ranks.most(checkpoint is not None)
-        state: tuple[Mapping[str, Tensor], Any] = ({}, None)
-        if not resumed:
-            state = flatten_state(self.work.state())  # of all ranks
-        elif checkpoint is not None:
-            state = checkpoint.tensors, checkpoint.state["loop"]
-        state, changed = self.ranks.gather((state, changed))[0]
-        if not self.ranks.writes:
-            self.work.load(unflatten_state(*state))
-        return changed
+    def _follow(self, checkpoint: Checkpoint | None) -> None:
+        """Bring the other ranks to the state of the first: its checkpoint's, or its start."""
+        if checkpoint is None:
+            begun = self.ranks.broadcast(self.work.state())
+        with self.ranks.together():
+            if self.ranks.writes:
+                return
+            if checkpoint is None:
+                self.work.load(begun)
+            else:
+                self.work.load_checkpoint(checkpoint)
 
     def _restore(self, folder: RunFolder) -> tuple[Checkpoint | None, bool]:
         """The latest checkpoint, of which the work has taken its state, and whether the config is
@@ -126,9 +123,8 @@ class Session:
 
     def _agree(self, due: bool = False) -> bool:
         """Whether a checkpoint is due in any rank. A signal to one of them is one to all."""
-        signal, any_due = self.ranks.most(self.stop.requested or self.stop.pending or 0, due)
-        if signal:  # else one that comes just now would be lost
-            self.stop.requested = signal
+        self.ranks.heed_signals()
+        (any_due,) = self.ranks.most(due)
         return bool(any_due)
 
     def _begin(self) -> None:
@@ -174,11 +170,14 @@ class Session:
                 self.logged = now
                 speed = per_second(self.task.speed())
                 announce("  ".join([step.line, speed, self.task.format_left() or "0:00 left"]))
-        if self.folder is not None:
-            for record in step.metrics:
-                self.folder.append_metrics(record)
-            if step.timing is not None:
-                self.folder.append_timing({**step.timing, **self._seconds()})
+        if not step.metrics and step.timing is None:
+            return
+        with self.ranks.together():
+            if self.folder is not None:
+                for record in step.metrics:
+                    self.folder.append_metrics(record)
+                if step.timing is not None:
+                    self.folder.append_timing({**step.timing, **self._seconds()})
 
     def _save_when_due(self, step: Step) -> None:
         if self.path is None:

@@ -129,7 +129,7 @@ def interruptible(message: str = "") -> Iterator[None]:
         ...
         datadistill.errors.Interrupted: stopped; nothing was written
     """
-    flag: StopFlag | None = getattr(_current, "flag", None)
+    flag = innermost()
     if flag is None:
         yield
         return
@@ -142,6 +142,12 @@ def interruptible(message: str = "") -> Iterator[None]:
         flag._sentences.pop()
 
 
+def innermost() -> StopFlag | None:
+    """The `StopFlag` of this thread that sees signals now."""
+    flag: StopFlag | None = getattr(_current, "flag", None)
+    return flag
+
+
 def poll() -> None:
     """Raise `Interrupted` where a signal has come and the innermost `StopFlag` is in an
     `interruptible` block.
@@ -149,7 +155,7 @@ def poll() -> None:
     Called where breaking off leaves nothing half done: before an image is read, a batch tested, a
     step of a net that is only tested.
     """
-    flag: StopFlag | None = getattr(_current, "flag", None)
+    flag = innermost()
     if flag is not None and flag.requested is not None and flag._sentences:
         flag.raise_if_requested(flag._sentences[-1])
 

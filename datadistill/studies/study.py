@@ -85,7 +85,8 @@ class Job:
             resume = has_run(self.path)
             carry_out(lambda: self.run(resume))
         folder = RunFolder.open(self.path)
-        folder.sweep()
+        if current().writes:
+            folder.sweep()
         return folder
 
 
@@ -218,9 +219,10 @@ class Study:
         with ranks.together(), alone():
             if ranks.writes:
                 first()
-        with ranks.together(), alone():
-            for n in range(ranks.rank, len(jobs), ranks.size):
-                jobs[n]()
+        for turn in range(0, len(jobs), ranks.size):  # one for each rank
+            with ranks.together(), alone():
+                if turn + ranks.rank < len(jobs):
+                    jobs[turn + ranks.rank]()
 
     def run(self, job: Job) -> Path:
         """The file that a job leaves: of a finished run, of one that is resumed, or of a new

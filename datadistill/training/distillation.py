@@ -276,10 +276,9 @@ class _Outer(Work[DistilledDataset]):
         self.learning.load(state)
         self.due = state.get("due", False)
 
-    def restore(self, folder: RunFolder, checkpoint: Checkpoint | None) -> None:
-        super().restore(folder, checkpoint)
-        # where older versions have it
-        if checkpoint is not None and checkpoint.state.get("look_due") is True:
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
+        super().load_checkpoint(checkpoint)
+        if checkpoint.state.get("look_due") is True:  # where older versions have it
             self.due = True
 
     def description(self) -> dict[str, Any]:

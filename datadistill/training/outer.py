@@ -103,16 +103,18 @@ class OuterLoop:
         """
         i = self.iteration
         with self.ranks.together():
-            own, gradients = self.gradients(i)
-        summed, *gradients = self.ranks.sum([gradients[0].new_tensor(own), *gradients])
+            own, mine = self.gradients(i)
+        summed, *gradients = self.ranks.sum([mine[0].new_tensor(own), *mine])
         loss = own if self.ranks.size == 1 else float(summed)
         norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._refuse(i, loss, norm, gradients, math.isfinite(own))
+            is_well = math.isfinite(own) and all(bool(torch.isfinite(g).all()) for g in mine)
+            self._refuse(i, loss, norm, gradients, is_well)
             self.iteration += 1
             return math.nan
         self._update(i, gradients, self._clip_factor(norm))
-        self.method.after(self.synthetic, i)
+        with self.ranks.together():
+            self.method.after(self.synthetic, i)
         self.iteration += 1
         return loss
 
@@ -181,15 +183,16 @@ class OuterLoop:
     def _refuse(
         self, i: int, loss: float, norm: float, gradients: list[Tensor], is_well: bool
     ) -> None:
-        """Pass over the iteration, or end. `is_well`: this rank's own loss is finite."""
+        """Pass over the iteration, or end. `is_well`: this rank's own part is finite."""
         if self.skipped < self.skips:
             self.skipped += 1
             return
         what = (
             f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {norm} (loss {loss:.4g})"
         )
-        told = self.ranks.gather((is_well, self.method.diagnose(self.synthetic, i)))
-        where = min(told)[1]  # of the first that is not well
+        with self.ranks.together():
+            own = "" if is_well and self.ranks.size > 1 else self.method.diagnose(self.synthetic, i)
+        where = next(filter(None, self.ranks.gather(own)), "")
         raise NumericalError(
             f"outer iteration {i}: {what}; {f'{where}; ' if where else ''}nothing was updated. "
             f"Try {self._advise(gradients)}, or go on with other nets (--on-nan skip:3)"

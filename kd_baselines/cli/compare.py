@@ -50,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
     default = Compare(config=as_flags(ImageFlagsWithoutSeed, base))
     args = parse(Compare, words, f"{PROG} {name or 'RECIPE'}", default)
     assert name is not None  # --help has left
-    processes = count_processes(args.processes, nets=len(args.arms or page(name).arms))
+    processes = count_processes(args.processes)
     output = open_output(args.options)
     if (code := launch("kd_baselines", ["compare", *argv], processes)) is not None:
         return code
